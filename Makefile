@@ -1,0 +1,34 @@
+# make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
+# make test   sets up .venv and runs all tests
+# make check  lint, formatting, types, import layers
+BIN := .venv/bin
+
+.PHONY: setup demo test check format wheel prove-kill clean
+setup: .venv/.installed
+.venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
+	@sh scripts/setup.sh
+
+demo: setup
+	@$(BIN)/tametail compare demo -o runs/demo
+
+test: setup
+	@$(BIN)/python -m pytest -q
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+wheel: setup
+	@$(BIN)/python -m build --installer uv
+
+prove-kill: setup
+	@$(BIN)/python scripts/prove_kill.py
+
+clean:
+	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

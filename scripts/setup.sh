@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes .venv in the clone and installs the project with everything its demo and tests need.
+# uv installs in seconds and is tried first; it is told of pip's own find-links, so that a wheel of torch
+# that pip would find locally is found by uv too. Plain pip is the fallback.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "tametail needs Python 3.11 or newer; '$python' is $("$python" --version 2>&1). Set PYTHON=/path/to/python3.11" >&2
+    exit 1
+}
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+pip=".venv/bin/python -m pip"
+links=${UV_FIND_LINKS:-$($pip config get global.find-links 2>/dev/null || true)}
+links=${links:-${PIP_FIND_LINKS:-}}
+extras='.[train,offline]'
+
+install_with_uv() {
+    $pip install --quiet --disable-pip-version-check uv || return 1
+    UV_FIND_LINKS=$(echo "$links" | tr -s ' ' ',') .venv/bin/uv pip install --quiet --python .venv/bin/python \
+        --constraint constraints.txt --group dev --editable "$extras"
+}
+install_with_pip() {
+    $pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' || return 1
+    $pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable "$extras"
+}
+echo "Setting up .venv (once) ..."
+install_with_uv || {
+    echo "uv could not install the project; trying plain pip ..." >&2
+    install_with_pip
+}
+touch .venv/.installed

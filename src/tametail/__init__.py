@@ -1,0 +1,53 @@
+"""tametail: honest comparison of losses for long-tailed medical image classification.
+
+Importing the package loads nothing heavy; each public name is fetched when it is first used.
+The losses live in `tametail.losses` and need torch alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = [
+    "Classifier",
+    "ImageTable",
+    "Study",
+    "__version__",
+    "compare",
+    "load",
+    "open_test_part",
+    "read_images",
+]
+
+_HOMES = {
+    "Classifier": "tametail.deploy",
+    "ImageTable": "tametail.data",
+    "Study": "tametail.study",
+    "compare": "tametail.study",
+    "load": "tametail.deploy",
+    "open_test_part": "tametail.study",
+    "read_images": "tametail.data",
+}
+
+if TYPE_CHECKING:
+    from tametail.data import ImageTable, read_images
+    from tametail.deploy import Classifier, load
+    from tametail.study import Study, compare, open_test_part
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tametail' has no attribute {name!r}")
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"tametail.{name} needs {error.name}, which is not installed: pip install 'tametail[train]'",
+            name=error.name,
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

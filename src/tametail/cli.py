@@ -1,0 +1,287 @@
+"""The command line: one thin function per command. Heavy imports happen inside them, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tametail import __version__
+from tametail.console import Console
+from tametail.errors import TametailError
+
+try:
+    import typer
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
+
+if TYPE_CHECKING:
+    from tametail.study import Study
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tametail",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compare losses on your unbalanced medical images, honestly, and get a model to use.",
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of class folders, a folder with labels.csv, a CSV file, or [b]demo[/b] (built in, synthetic).",
+        show_default=False,
+    ),
+]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
+]
+ImageRoot = Annotated[
+    str | None, typer.Option(help="Folder that image names are relative to.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+_DATA, _TRAINING = "Data", "Training"
+
+
+def _option(panel: str, *names: str, text: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True)
+
+
+@app.command()
+def compare(
+    data: Data,
+    losses: Annotated[
+        str, typer.Option(help="Losses, by commas; parameters in brackets: alpa\\[variant=code].")
+    ] = ("alpa,asl,focal,ce,ldam"),
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="head, quick, modern, or a YAML file.")] = "head",
+    folds: Annotated[int, typer.Option(help="k of the cross-validation.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    image_col: Annotated[str | None, _option(_DATA, "--image-col", text="Column of image paths.")] = None,
+    label_col: Annotated[str | None, _option(_DATA, "--label-col", text="Column of labels.")] = None,
+    group_col: Annotated[
+        str | None, _option(_DATA, "--group-col", text="Column of patients or lesions.")
+    ] = None,
+    split_col: Annotated[
+        str | None, _option(_DATA, "--split-col", text="Column that names the test part.")
+    ] = None,
+    image_root: Annotated[str | None, _option(_DATA, "--image-root", text="Folder of the images.")] = None,
+    backbone: Annotated[str | None, _option(_TRAINING, "--backbone", text="Any timm model.")] = None,
+    weights: Annotated[
+        str | None, _option(_TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
+    ] = None,
+    image_size: Annotated[int | None, _option(_TRAINING, "--image-size", text="Pixels.")] = None,
+    epochs: Annotated[
+        int | None, _option(_TRAINING, "--epochs", text="Passes over the training part.")
+    ] = None,
+    batch_size: Annotated[int | None, _option(_TRAINING, "--batch-size", text="Images per step.")] = None,
+    lr: Annotated[float | None, _option(_TRAINING, "--lr", text="Peak learning rate.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        _option(_TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1"),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train every loss on every fold, and report out-of-fold results; the test part stays sealed.
+
+    Repeat the command to go on where it stopped.
+    """
+
+    def work(console: Console) -> None:
+        from tametail.study import compare as run
+
+        study = run(
+            data,
+            losses,
+            out=out,
+            recipe=recipe,
+            folds=folds,
+            seeds=seeds,
+            seed=seed,
+            device=device,
+            columns={
+                "image_col": image_col,
+                "label_col": label_col,
+                "group_col": group_col,
+                "split_col": split_col,
+                "image_root": image_root,
+            },
+            fields={
+                "backbone": backbone,
+                "weights": weights,
+                "image_size": image_size,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+            },
+            assignments=assignments or (),
+            console=console,
+        )
+        _show(study)
+
+    _run(
+        work,
+        quiet=quiet,
+        debug=debug,
+        interrupted="Everything finished is kept; repeat the command to go on.",
+    )
+
+
+@app.command("open")
+def open_(
+    study: StudyFolder,
+    image_root: ImageRoot = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a study on its sealed test part. Every opening is recorded and printed in the report."""
+
+    def work(console: Console) -> None:
+        from tametail.study import open_test_part
+
+        _show(open_test_part(study, image_root=image_root, device=device, console=console))
+
+    _run(work, quiet=quiet, debug=debug, interrupted="The opening is recorded; repeat the command to go on.")
+
+
+@app.command()
+def report(study: StudyFolder, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Write report.html, results.csv and results.md again from what the study's folder holds."""
+
+    def work(console: Console) -> None:
+        from tametail.report import write_report
+
+        path = write_report(study)
+        console.say("Report:")
+        typer.echo(path)
+
+    _run(work, quiet=quiet, debug=debug)
+
+
+@app.command()
+def predict(
+    study: StudyFolder,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV file to write.")] = Path("predictions.csv"),
+    loss: Annotated[
+        str | None, typer.Option(help="A loss of the study; default: its best.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write class probabilities for images, by the mean of a loss's fold models."""
+
+    def work(console: Console) -> None:
+        from tametail.deploy import find_images, load
+
+        found = find_images(images)
+        classifier = load(study, loss, device=device)
+        table = classifier.predict(found, console)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(out, index=False, float_format="%.6f")
+        except OSError as error:
+            raise TametailError(
+                f"{out} cannot be written ({error.strerror}); give another file with -o"
+            ) from error
+        failed = int((table["error"] != "").sum())
+        if failed:
+            console.warn(f"{failed} of {len(table)} images could not be read; column error says why")
+        console.say(
+            f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.members)} fold models, "
+            f"link {classifier.link}):"
+        )
+        typer.echo(out)
+
+    _run(work, quiet=quiet, debug=debug)
+
+
+@app.command()
+def losses() -> None:
+    """List the losses."""
+
+    def work(_: Console) -> None:
+        from tametail.losses import describe_losses
+
+        for name, summary in describe_losses().items():
+            typer.echo(f"{name:8} {summary}")
+
+    _run(work)
+
+
+def _show(study: Study) -> None:
+    from tametail.report import results_table
+
+    typer.echo(results_table(study.directory))
+    typer.echo(f"Report: {study.report}")
+    if study.failed:
+        raise TametailError("these runs failed, and their losses have no result: " + "; ".join(study.failed))
+
+
+def _run(
+    work: Callable[[Console], None], *, quiet: bool = False, debug: bool = False, interrupted: str = ""
+) -> None:
+    """Do a command's work; turn what a user can mend into a message and an exit code."""
+    try:
+        work(Console(quiet))
+    except TametailError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail(f"Interrupted. {interrupted}".strip(), INTERRUPTED, "")
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _fail(f"{error.name} is not installed; pip install 'tametail[train]'", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user unasked
+        if debug:
+            raise
+        _fail(
+            f"an unexpected {type(error).__name__}: {error}. Repeat with --debug to see where, and please report it.",
+            1,
+        )
+
+
+def _fail(message: str, code: int, lead: str = "Error: ") -> None:
+    typer.echo(f"{lead}{message}", err=True)
+    raise typer.Exit(code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tametail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``tametail`` command."""
+    app()

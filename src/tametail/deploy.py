@@ -1,0 +1,190 @@
+"""A study's chosen model, to use: load it, give it images, get probabilities.
+
+The model is the mean of the fold models of one loss: the best out of fold unless another is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail import study_file
+from tametail.console import Console
+from tametail.data import IMAGE_SUFFIXES, decode_image
+from tametail.errors import DataError, TametailError, UsageError
+from tametail.losses import parse_loss
+from tametail.models import BackboneSpec, build_head, describe_backbone
+from tametail.predictions import Link, probabilities
+from tametail.preparation import restore_backbone
+from tametail.report import best_loss
+from tametail.training.checkpoint import load_weights
+from tametail.training.material import evaluation_transform, join
+from tametail.training.recipe import Recipe
+from tametail.training.run import WEIGHTS, all_runs, is_finished
+from tametail.training.trainer import evaluating, make_accelerator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Fold models of one loss that answer together, by the mean of their probabilities.
+
+    Attributes:
+        loss: text of the loss they were trained with.
+        link: how their logits become probabilities.
+        class_names: C names, in the order of the probabilities.
+        spec: the backbone and the images it takes.
+        backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
+        members: the fold models.
+    """
+
+    loss: str
+    link: Link
+    class_names: tuple[str, ...]
+    spec: BackboneSpec
+    backbone: nn.Module
+    members: tuple[nn.Module, ...]
+    device: torch.device
+
+    def predict_proba(self, images: Sequence[str | Path]) -> NDArray[np.float64]:
+        """Probabilities (N, C), each row summing to one.
+
+        Raises:
+            DataError: an image cannot be read; the message names it. (`predict` goes on instead.)
+        """
+        table = self.predict(images)
+        failed = table[table["error"] != ""]
+        if len(failed):
+            first = failed.iloc[0]
+            raise DataError(
+                f"{len(failed)} of {len(table)} images cannot be read: {first['image']}: {first['error']}"
+            )
+        return table[[_column(name) for name in self.class_names]].to_numpy(dtype=np.float64)
+
+    def predict(self, images: Sequence[str | Path], console: Console | None = None) -> pd.DataFrame:
+        """One row per image: image, predicted, one ``p_<class>`` per class, loss, link, error.
+
+        An image that cannot be read gets a row with its error and no prediction.
+        """
+        import pandas as pd
+
+        console = console or Console(quiet=True)
+        rows: list[dict[str, object]] = []
+        with console.track("Images", len(images)) as advance:
+            for chunk in _chunks(images, _BATCH):
+                rows += self._predict_chunk(chunk)
+                advance(len(chunk))
+        columns = ["image", "predicted", *map(_column, self.class_names), "loss", "link", "error"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _predict_chunk(self, images: Sequence[str | Path]) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        decoded = []
+        for image in images:
+            row: dict[str, object] = {"image": str(image), "loss": self.loss, "link": self.link, "error": ""}
+            try:
+                decoded.append((row, decode_image(Path(image), self.spec.canvas)))
+            except DataError as error:
+                row["error"] = str(error)
+            rows.append(row)
+        if decoded:
+            found = self._probabilities(np.stack([pixels for _, pixels in decoded]))
+            for (row, _), p in zip(decoded, found, strict=True):
+                row["predicted"] = self.class_names[int(p.argmax())]
+                row |= {_column(name): float(value) for name, value in zip(self.class_names, p, strict=True)}
+        return rows
+
+    @torch.no_grad()
+    def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
+        with evaluating(self.backbone):
+            features = self.backbone(inputs)
+        answers = []
+        for member in self.members:
+            with evaluating(member):
+                answers.append(probabilities(member(features).float().cpu().numpy(), self.link))
+        return np.asarray(np.mean(answers, axis=0))
+
+
+def load(directory: str | Path, loss: str | None = None, *, device: str = "auto") -> Classifier:
+    """Load the model of a study.
+
+    Args:
+        directory: the study's folder.
+        loss: text of one of its losses; the best out of fold when None.
+
+    Raises:
+        DataError: no study is there. UsageError: the study has no such loss.
+        TametailError: none of the loss's runs is finished.
+    """
+    study = Path(directory)
+    described = study_file.read_study_file(study)
+    chosen = _canonical(loss, described["losses"]) if loss else best_loss(study)
+    runs = [run for run in all_runs(described) if run.loss.text == chosen]
+    directories = [run.directory(study) for run in runs if is_finished(run.directory(study))]
+    if not directories:
+        raise TametailError(f"no run of {chosen} is finished in {study}; repeat tametail compare")
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    recipe = Recipe.model_validate(described["recipe"])
+    class_names = tuple(described["class_names"])
+    made = parse_loss(chosen).create(class_counts=[1] * len(class_names))
+    target = make_accelerator(recipe, device).device
+    frozen = recipe.trains == "head"
+    members = []
+    for folder in directories:
+        head = build_head(made.head, spec.features, len(class_names))
+        member = head if frozen else join(restore_backbone(study, described), head)
+        members.append(load_weights(member, folder / WEIGHTS).to(target))
+    backbone = restore_backbone(study, described) if frozen else nn.Identity()
+    return Classifier(chosen, made.link, class_names, spec, backbone.to(target), tuple(members), target)
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The images named, and all those below the folders named, sorted.
+
+    Raises:
+        DataError: a path is absent, or nothing that looks like an image is there.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise DataError(
+                    f"expected images in {path}, found none ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"expected an image or a folder of images at {path}, but nothing is there")
+    return found
+
+
+def _canonical(loss: str, known: Sequence[str]) -> str:
+    try:
+        text = parse_loss(loss).text
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    if text not in known:
+        raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {loss}")
+    return text
+
+
+def _column(name: str) -> str:
+    return f"p_{name}"
+
+
+def _chunks(images: Sequence[str | Path], size: int) -> Iterator[Sequence[str | Path]]:
+    return (images[start : start + size] for start in range(0, len(images), size))

@@ -1,0 +1,38 @@
+"""Errors a user can cause and mend. Each carries the exit code of the command line.
+
+Every message says what was expected, what was found and what to do. Nothing else is shown to a user:
+tracebacks are for ``--debug``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TametailError(Exception):
+    """Something failed that the user can do something about (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(TametailError):
+    """The command, the configuration or an option is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(TametailError):
+    """The data is absent, unreadable or unfit for what was asked (exit code 3)."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str], most: int = 5) -> str:
+    """Words that name the known entries closest to ``name``: ``"did you mean a, b?"``, or all of them if few."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"known: {listed}"

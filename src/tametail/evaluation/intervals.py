@@ -1,0 +1,179 @@
+"""95 % intervals that stay honest for few images, for shares of 0 or 1, and for images that come in groups.
+
+Images of one group (a patient, a lesion) are alike, so n of them tell less than n independent ones.
+Shape legend: G groups, K shares (e.g. one per class), C classes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+Limits = tuple[FloatArray, FloatArray]
+
+_BOOTSTRAP_ENTRIES = 4_000_000  # entries of one chunk of resampled weights: 32 MB
+
+
+def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limits:
+    """Wilson score interval of a share (Wilson 1927; Brown, Cai & DasGupta 2001).
+
+    Args:
+        share: successes / n, in 0..1; the successes need not be whole.
+        n: trials, or an effective sample size; need not be whole. 0 gives nan.
+        confidence: the nominal coverage.
+
+    Returns:
+        Low and high limits in 0..1, in the broadcast shape; the share lies between them.
+    """
+    p, trials = np.broadcast_arrays(np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    trials = np.where(trials > 0, trials, np.nan)
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    shrink = 1 / (1 + z**2 / trials)
+    centre = (p + z**2 / (2 * trials)) * shrink
+    half = z * np.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2) * shrink
+    # Rounding may leave a limit a hair inside the share where they coincide (shares of 0 and 1).
+    low, high = np.minimum(centre - half, p), np.maximum(centre + half, p)
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+def group_residuals(successes: ArrayLike, trials: ArrayLike) -> FloatArray:
+    """Linearised contribution of each group to the error of the K pooled shares, shape (G, K).
+
+    Args:
+        successes: (G, K) successes of each group.
+        trials: (G, K) trials of each group.
+    """
+    x, m = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    total = np.maximum(m.sum(axis=0), np.finfo(np.float64).tiny)
+    return np.asarray((x - m * (x.sum(axis=0) / total)) / total)
+
+
+def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> FloatArray:
+    """Number of independent trials that would leave the K shares as uncertain as the clustered ones do.
+
+    The Rao-Scott design effect (Rao & Scott 1992): the cluster-robust variance of the pooled share, with
+    the usual G / (G - 1), over the binomial variance p (1 - p) / (n - 1), so that it is 1 when every image is
+    its own group. It is taken as at least 1: the result never exceeds n. With few groups that variance is itself uncertain; as Korn & Graubard (1998)
+    do, n is further reduced by the squared ratio of the t quantiles with n - 1 and G - 1 degrees of freedom.
+
+    Where nothing varies (a share of 0 or 1) or there is a single group, the data cannot show how alike the
+    images of a group are; the number of groups is then the conservative answer.
+
+    Args:
+        successes: (G, K) successes of each group, not necessarily whole.
+        trials: (G, K) trials of each group; a group without trials of a share does not count for it.
+        confidence: of the interval the result is meant for (it enters by the t quantiles).
+
+    Returns:
+        (K,) effective sample sizes in 0..n.
+    """
+    x, m = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    n = m.sum(axis=0)
+    groups = (m > 0).sum(axis=0).astype(np.float64)
+    share = x.sum(axis=0) / np.maximum(n, np.finfo(np.float64).tiny)
+    varies = (share > 0) & (share < 1) & (groups > 1)
+    spread = np.where(varies, (group_residuals(x, m) ** 2).sum(axis=0), 1.0)
+    between = spread * groups / np.maximum(groups - 1, 1.0)
+    effect = np.where(varies, between * (n - 1) / np.where(varies, share * (1 - share), 1.0), 1.0)
+    few = (_t_quantile(n - 1, confidence) / _t_quantile(groups - 1, confidence)) ** 2
+    clustered = n / np.maximum(effect, 1.0) * np.minimum(few, 1.0)
+    return np.asarray(np.where(varies, clustered, np.minimum(groups, n)))
+
+
+def mover_mean(
+    share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ArrayLike | None = None
+) -> Limits:
+    """Interval in 0..1 of the plain mean of K shares from the interval of each (MOVER).
+
+    The method of variance estimates recovery (Zou & Donner 2008): with weights w = 1 / K,
+    ``low = mean - sqrt(sum w² (share - low)²)`` and likewise above. Shares measured on the same groups err
+    together (a badly stained patient costs every class); given the group residuals, their correlations r
+    enter as in Zou (2008), ``sum w_i w_j r_ij (share_i - low_i)(share_j - low_j)``. The interval is never
+    made narrower than under independence, since correlations from few groups are noisy.
+
+    Args:
+        share: (K,) the estimates.
+        low: (K,) their lower limits.
+        high: (K,) their upper limits.
+        residuals: (G, K) as from `group_residuals`; None takes the shares as independent.
+
+    Returns:
+        Low and high limits of the mean; nan where a share is nan or there is none.
+    """
+    p = np.asarray(share, dtype=np.float64)
+    if p.size == 0:
+        return np.array(np.nan), np.array(np.nan)
+    correlation = (
+        np.eye(p.size) if residuals is None else _correlation(np.asarray(residuals, dtype=np.float64))
+    )
+    mean = p.mean()
+    sides = []
+    for distance in (p - np.asarray(low), np.asarray(high) - p):
+        squared = np.maximum((distance**2).sum(), distance @ correlation @ distance)
+        sides.append(np.sqrt(squared) / p.size)
+    return np.clip(mean - sides[0], 0.0, 1.0), np.clip(mean + sides[1], 0.0, 1.0)
+
+
+def group_bootstrap(
+    tables: NDArray[np.int64],
+    strata: NDArray[np.int64],
+    statistic: Callable[[FloatArray], FloatArray],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of a statistic of summed counts, drawing whole groups with replacement.
+
+    Groups are drawn within strata, as many from each as it has. With the rarest class of a group as its
+    stratum the long tail keeps its size in every resample; plain resampling would often lose a class of
+    a handful of groups altogether, and so change what a mean over classes means. Groups with equal counts
+    are interchangeable, so their joint number is drawn at once from a multinomial distribution.
+
+    Args:
+        tables: (G, ...) the counts of each group, e.g. its confusion matrix.
+        strata: (G,) the stratum of each group.
+        statistic: maps a batch of summed counts (R, ...) to (R,) values.
+        resamples: R.
+        seed: of the random numbers; the same seed gives the same interval.
+        confidence: the nominal coverage.
+
+    Returns:
+        Low and high limits; nan where the statistic is nan in every resample.
+    """
+    rng = np.random.default_rng(seed)
+    labelled = np.concatenate([strata[:, None], tables.reshape(len(tables), -1)], axis=1)
+    patterns, counts = np.unique(labelled, axis=0, return_counts=True)
+    parts = [counts[patterns[:, 0] == stratum] for stratum in np.unique(patterns[:, 0])]
+    flat = patterns[:, 1:].astype(np.float64)
+    chunk = max(1, _BOOTSTRAP_ENTRIES // len(patterns))
+    values = []
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        weights = [rng.multinomial(part.sum(), part / part.sum(), size=rows) for part in parts]
+        sums = np.concatenate(weights, axis=1).astype(np.float64) @ flat
+        values.append(statistic(sums.reshape(rows, *tables.shape[1:])))
+    drawn = np.concatenate(values)
+    drawn = drawn[np.isfinite(drawn)]
+    if drawn.size == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
+
+
+def _t_quantile(degrees: FloatArray, confidence: float) -> FloatArray:
+    return np.asarray(stats.t.ppf(0.5 + confidence / 2, np.maximum(degrees, 1.0)), dtype=np.float64)
+
+
+def _correlation(residuals: FloatArray) -> FloatArray:
+    """(K, K) uncentred correlations of the residuals; 0 between shares of which one does not vary."""
+    covariance = residuals.T @ residuals
+    scale = np.sqrt(np.diagonal(covariance))
+    product = np.outer(scale, scale)
+    correlation = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)

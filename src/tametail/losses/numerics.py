@@ -1,0 +1,29 @@
+"""Powers and logarithms of probabilities whose values and gradients stay finite everywhere."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def log_clipped_complement(logits: Tensor, clip: float) -> Tensor:
+    """log q with q = min(1 - p + clip, 1) and p = sigmoid(logits): the shifted probability of a negative.
+
+    In log space, so that neither q = 0 (clip 0, saturated logit) nor a tiny clip divides by zero.
+    """
+    log_complement = F.logsigmoid(-logits)
+    if clip == 0:
+        return log_complement
+    shift = log_complement.new_full((), math.log(clip))
+    return torch.logaddexp(log_complement, shift).clamp(max=0.0)
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """base ** exponent for base >= 0 and exponent >= 0, with gradient 0 (never infinite or NaN) where base is 0."""
+    if exponent == 0:
+        return torch.ones_like(base)
+    positive = base > torch.finfo(base.dtype).tiny
+    return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)

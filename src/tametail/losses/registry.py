@@ -1,0 +1,63 @@
+"""All losses by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from tametail.losses.alpa import ALPALoss
+from tametail.losses.asymmetric import AsymmetricLoss
+from tametail.losses.base import Loss
+from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
+from tametail.losses.focal import FocalLoss
+from tametail.losses.ldam import LDAMLoss
+from tametail.losses.validation import ClassCounts
+
+_LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss
+    for loss in (ALPALoss, AsymmetricLoss, FocalLoss, CrossEntropyLoss, BinaryCrossEntropyLoss, LDAMLoss)
+}
+
+
+def list_losses() -> list[str]:
+    """The names of all losses."""
+    return list(_LOSSES)
+
+
+def describe_losses() -> dict[str, str]:
+    """One line on each loss, by name."""
+    return {name: (inspect.getdoc(loss) or "").split("\n")[0] for name, loss in _LOSSES.items()}
+
+
+def loss_class(name: str) -> type[Loss]:
+    """The class of a loss.
+
+    Raises:
+        ValueError: an unknown name; the message lists the nearest and all known ones.
+    """
+    if name in _LOSSES:
+        return _LOSSES[name]
+    close = difflib.get_close_matches(name, _LOSSES, cutoff=0.5)
+    nearest = f"; nearest: {', '.join(close)}" if close else ""
+    raise ValueError(f"expected the name of a loss, one of {', '.join(_LOSSES)}, got {name!r}{nearest}")
+
+
+def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params: Any) -> Loss:
+    """Build the loss ``name``.
+
+    Args:
+        name: one of :func:`list_losses`.
+        class_counts: training samples per class, C whole numbers; every loss takes them, few need them.
+        params: hyper-parameters of the loss's class, with ``reduction`` and ``ignore_index``.
+
+    Raises:
+        ValueError: an unknown name or parameter (the message lists the known ones), or a value out of range.
+        TypeError: a value of the wrong type.
+    """
+    loss = loss_class(name)
+    known = [parameter for parameter in inspect.signature(loss).parameters if parameter != "class_counts"]
+    unknown = [parameter for parameter in params if parameter not in known]
+    if unknown:
+        raise ValueError(f"expected parameters of {name} among {', '.join(known)}, got {', '.join(unknown)}")
+    return loss(class_counts=class_counts, **params)

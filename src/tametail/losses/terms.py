@@ -1,0 +1,132 @@
+"""What all losses share: targets of every kind in, per-term losses reduced out.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Terms(NamedTuple):
+    """A batch ready for a formula.
+
+    Attributes:
+        logits: (B, C), float32 or float64, 0 where no known term depends on them.
+        target: (B, C), the logits' dtype, in [0, 1], 0 where unknown.
+        known: (B, C), False for terms that must not count.
+    """
+
+    logits: Tensor
+    target: Tensor
+    known: Tensor
+
+
+def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) -> Terms:
+    """Check a batch and bring it into one form.
+
+    Args:
+        input: logits (B, C) of any float dtype; half precision is raised to float32.
+        target: class indices (B,), or one-hot, multi-hot or soft labels (B, C) in [0, 1] with NaN for unknown.
+        ignore_index: the class index that means unknown.
+        coupled: the classes share one softmax, so that a logit counts even where its own label is unknown.
+
+    Raises:
+        TypeError: a dtype that cannot be meant.
+        ValueError: shapes that do not fit, or labels out of range (values are looked at on the CPU only,
+            and not inside ``torch.compile`` or ``torch.func.vmap``).
+    """
+    _check_input(input)
+    _check_target(input, target)
+    logits = input.to(torch.promote_types(input.dtype, torch.float32))
+    if target.ndim == 1:
+        labels, known = _from_indices(target, logits, ignore_index)
+    else:
+        labels, known = _from_labels(target, logits)
+    # A NaN or an infinity in a logit that does not count must not reach the gradient through 0 * inf.
+    counts = known.any(dim=1, keepdim=True) if coupled else known
+    return Terms(torch.where(counts, logits, 0.0), labels, known)
+
+
+def reduce(per_term: Tensor, known: Tensor, reduction: str) -> Tensor:
+    """Sum the known terms (B, C) over classes, then reduce over samples.
+
+    ``mean`` divides by the number of samples with a known term; with none of them it is 0 with zero gradient.
+
+    Returns:
+        A scalar for ``mean`` and ``sum``, (B,) for ``none`` (0 for a sample without a known term).
+    """
+    per_sample = torch.where(known, per_term, 0.0).sum(dim=1)
+    if reduction == "none":
+        return per_sample
+    total = per_sample.sum()
+    return total if reduction == "sum" else total / known.any(dim=1).sum().clamp(min=1)
+
+
+def any_true(condition: Tensor) -> bool:
+    """Whether a check of values found something; False where values cannot, or should not, be looked at."""
+    if torch.compiler.is_compiling() or condition.device.type != "cpu":
+        return False  # reading a value would break the graph, or make the program wait for the accelerator
+    try:
+        return bool(condition.any())
+    except RuntimeError:  # inside vmap a tensor stands for many and has no single truth
+        return False
+
+
+def _check_input(input: Tensor) -> None:
+    if not isinstance(input, Tensor) or not input.is_floating_point():
+        raise TypeError(f"expected input as a tensor of floating-point logits (B, C), got {_kind(input)}")
+    if input.ndim != 2 or input.shape[1] == 0:
+        raise ValueError(f"expected input of shape (B, C) with C >= 1, got {tuple(input.shape)}")
+
+
+def _check_target(input: Tensor, target: Tensor) -> None:
+    if not isinstance(target, Tensor) or target.is_complex():
+        raise TypeError(
+            f"expected target as a tensor of class indices (B,) or labels (B, C), got {_kind(target)}"
+        )
+    batch, classes = input.shape
+    if target.shape not in ((batch,), (batch, classes)):
+        raise ValueError(
+            f"expected target of shape ({batch},) or ({batch}, {classes}) for input {tuple(input.shape)}, "
+            f"got {tuple(target.shape)}"
+        )
+    if target.ndim == 1 and (target.is_floating_point() or target.dtype == torch.bool):
+        raise TypeError(
+            f"expected class indices (B,) of an integer dtype, got {target.dtype}; labels have shape (B, C)"
+        )
+
+
+def _from_indices(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    classes = logits.shape[1]
+    known = target != ignore_index
+    index = torch.where(known, target, 0).to(torch.int64)
+    if any_true((index < 0) | (index >= classes)):
+        raise ValueError(
+            f"expected class indices from 0 to {classes - 1} for input {tuple(logits.shape)}, or "
+            f"ignore_index={ignore_index}, got indices from {int(index.min())} to {int(index.max())}"
+        )
+    one_hot = torch.zeros_like(logits).scatter(1, index.unsqueeze(1), 1.0)
+    known = known.unsqueeze(1).expand_as(one_hot)
+    return torch.where(known, one_hot, 0.0), known
+
+
+def _from_labels(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    if any_true((target < 0) | (target > 1)):
+        raise ValueError(
+            f"expected labels (B, C) in [0, 1], or NaN where unknown, got values outside in a target of shape "
+            f"{tuple(target.shape)}"
+        )
+    known = ~torch.isnan(target)
+    return torch.where(known, target, 0).to(logits.dtype), known
+
+
+def _kind(value: object) -> str:
+    return (
+        f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    )

@@ -1,0 +1,188 @@
+"""Data, splits and backbone of a study: read and checked before anything is trained, and found again later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tametail import __version__, study_file
+from tametail.console import Console
+from tametail.data import (
+    DecodedImages,
+    ImageTable,
+    Splits,
+    decoded_images,
+    load_splits,
+    make_splits,
+    save_splits,
+)
+from tametail.errors import DataError
+from tametail.models import BackboneSpec, build_backbone, describe_backbone, state_digest
+from tametail.training.checkpoint import load_weights, save_weights
+from tametail.training.material import Material, cached_features, frozen_material, image_material
+from tametail.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+TABLE = "table.parquet"
+SPLITS = "splits.csv"
+SOURCE = "source.json"
+BACKBONE = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a study's runs are made from. ``table``, ``splits`` and ``decoded.pixels`` are row by row the same images."""
+
+    table: ImageTable
+    splits: Splits
+    decoded: DecodedImages
+    recipe: Recipe
+    spec: BackboneSpec
+    backbone: nn.Module
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of the readable images' bytes, in the order of the table."""
+        digests = [
+            digest for digest, ok in zip(self.decoded.digests, self.decoded.readable, strict=True) if ok
+        ]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def describe(self, losses: list[str], seeds: list[int]) -> dict[str, Any]:
+        """The content of study.json."""
+        return {
+            "format": study_file.FORMAT,
+            "tametail": __version__,
+            "name": self.table.name,
+            "synthetic": self.table.synthetic,
+            "table": {
+                "fingerprint": self.table.fingerprint,
+                "content": self.content,
+                "images": len(self.table),
+                "groups": len(set(self.table.groups)),
+                "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
+            },
+            "class_names": list(self.table.class_names),
+            "splits": {
+                "folds": self.splits.folds,
+                "seed": self.splits.seed,
+                "given": self.splits.given,
+                "fingerprint": self.splits.fingerprint,
+            },
+            "recipe": self.recipe.model_dump(mode="json"),
+            "backbone": self.spec.name,
+            "weights": self.recipe.weights,
+            "weights_digest": state_digest(self.backbone),
+            "image_size": self.spec.image_size,
+            "losses": losses,
+            "seeds": seeds,
+        }
+
+    def save(self, directory: Path) -> None:
+        """Keep beside the study what is needed to judge it, to open it and to use its models."""
+        temporary = directory / f".{TABLE}.{os.getpid()}"
+        self.table.frame.to_parquet(temporary, index=False)
+        os.replace(temporary, directory / TABLE)
+        save_splits(self.splits, directory / SPLITS)
+        source = {"image_root": str(self.table.root.resolve())}
+        study_file.write_atomically(directory / SOURCE, json.dumps(source) + "\n")
+        if self.recipe.trains == "head":
+            save_weights(self.backbone, directory / BACKBONE)
+
+    def material(self, accelerator: Accelerator, console: Console) -> Material:
+        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
+        if self.recipe.trains == "all":
+            return image_material(
+                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe
+            )
+        with console.track("Features", len(self.table)) as advance:
+            features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
+        return frozen_material(self.table, self.splits, features, self.spec)
+
+
+def prepare(
+    table: ImageTable, recipe: Recipe, spec: BackboneSpec, *, folds: int, seed: int, console: Console
+) -> Prepared:
+    """Decode the images, leave out (and name) those that cannot be read, split, and load the weights."""
+    console.say(
+        f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
+        f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
+    )
+    decoded = _decode(table, spec, console)
+    if decoded.errors:
+        first = "; ".join(f"{image}: {why}" for image, why in list(decoded.errors.items())[:3])
+        console.warn(
+            f"{len(decoded.errors)} of {len(table)} images cannot be read and are left out ({first})"
+        )
+        table = table.take(decoded.readable)
+    splits = make_splits(table, folds=folds, seed=seed)
+    if recipe.weights == "auto":
+        console.say(f"Weights of {spec.name}: from the hub, or from its cache on this machine ...")
+    torch.manual_seed(seed)
+    return Prepared(table, splits, decoded, recipe, spec, build_backbone(spec, recipe.weights))
+
+
+def restore(
+    directory: Path, described: Mapping[str, Any], *, image_root: str | Path | None, console: Console
+) -> Prepared:
+    """What `prepare` gave, found again from a study's folder and its images.
+
+    Raises:
+        DataError: images are missing, or are not the ones the study was made with.
+    """
+    recipe = Recipe.model_validate(described["recipe"])
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    table = _saved_table(directory, described, image_root)
+    missing = [str(path) for path in table.paths if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"expected the study's images under {table.root}, but {len(missing)} of {len(table)} are missing "
+            f"({', '.join(missing[:3])}); name their folder with --image-root"
+        )
+    split = described["splits"]
+    splits = load_splits(
+        directory / SPLITS, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
+    )
+    prepared = Prepared(
+        table, splits, _decode(table, spec, console), recipe, spec, restore_backbone(directory, described)
+    )
+    if prepared.content != described["table"]["content"]:
+        raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
+    return prepared
+
+
+def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
+    """The frozen backbone that a ``head`` study keeps; for fine-tuning, one whose weights are still to be loaded."""
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    backbone = build_backbone(spec, "none")
+    if described["recipe"]["trains"] == "head":
+        load_weights(backbone, directory / BACKBONE)
+    return backbone
+
+
+def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedImages:
+    with console.track("Images", len(table)) as advance:
+        return decoded_images(table, spec.canvas, advance=advance)
+
+
+def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str | Path | None) -> ImageTable:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(directory / TABLE)
+        root = Path(image_root or json.loads((directory / SOURCE).read_text(encoding="utf-8"))["image_root"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"expected {TABLE} and {SOURCE} in {directory}, but they cannot be read: {error}"
+        ) from error
+    return ImageTable(frame, root, tuple(described["class_names"]), described["name"], described["synthetic"])

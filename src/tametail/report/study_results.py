@@ -1,0 +1,273 @@
+"""From a study directory to its results: what is finished, how it ranks, and every number with its interval.
+
+Read-only, and nothing but the directory is read: results can be computed again at any time, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tametail.errors import DataError, TametailError
+from tametail.evaluation import Evaluation, evaluate
+from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.predictions import Predictions, concatenate, ensemble, read_predictions
+from tametail.study_file import read_openings, read_study_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTIONS = "predictions.parquet"
+TEST_PREDICTIONS = "test_predictions.parquet"
+
+
+@dataclass(frozen=True)
+class LossResults:
+    """What a study says about one loss.
+
+    Attributes:
+        loss: the loss's text, such as ``alpa[variant=code]``.
+        finished, expected: runs that are done, and all of them (folds × seeds).
+        failures: one message per failed run.
+        score: balanced accuracy out of fold, mean over seeds; None unless every run is finished.
+        out_of_fold: folds pooled, one replicate per seed; None unless every run is finished.
+        test: the fold models on the test part, one replicate each; None while it is sealed for this loss.
+        test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
+        histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
+    """
+
+    loss: str
+    finished: int
+    expected: int
+    failures: tuple[str, ...]
+    score: float | None
+    out_of_fold: Evaluation | None
+    test: Evaluation | None
+    test_ensemble: Evaluation | None
+    histories: tuple[pd.DataFrame, ...]
+
+    @property
+    def status(self) -> str:
+        """``"complete"``, or how far it is: ``"3 of 5 runs"``."""
+        return "complete" if self.finished == self.expected else f"{self.finished} of {self.expected} runs"
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """Images per class, and images and groups in all, of the training and the test part.
+
+    Attributes:
+        train, test: images per class name, in the order of the class names.
+        train_groups, test_groups: how many groups each part holds.
+    """
+
+    train: Mapping[str, int]
+    test: Mapping[str, int]
+    train_groups: int
+    test_groups: int
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Images per class in both parts."""
+        return {name: self.train[name] + self.test[name] for name in self.train}
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything a report shows.
+
+    Attributes:
+        settings: the content of study.json.
+        losses: complete ones in the order of their rank, then the others in the study's order.
+        openings: each opening of the test part, oldest first.
+        counts: images per class and part.
+        environments: the distinct environments of the finished runs.
+        seconds: time all finished runs took, added up.
+    """
+
+    settings: Mapping[str, Any]
+    losses: tuple[LossResults, ...]
+    openings: tuple[Mapping[str, Any], ...]
+    counts: PartCounts
+    environments: tuple[Mapping[str, str], ...]
+    seconds: float
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """All classes, in the order of the logits."""
+        return tuple(self.settings["class_names"])
+
+    @property
+    def ranking(self) -> tuple[LossResults, ...]:
+        """Complete losses, the highest balanced accuracy out of fold first; equal ones by name."""
+        return tuple(result for result in self.losses if result.score is not None)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the test part has been looked at."""
+        return bool(self.openings)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of one loss, by (seed, fold)."""
+
+    loss: str
+    wanted: tuple[tuple[int, int], ...]
+    finished: Mapping[tuple[int, int], Path]
+    described: Sequence[Mapping[str, Any]]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.finished) == len(self.wanted)
+
+    @cached_property
+    def replicates(self) -> list[Predictions]:
+        """Per seed, the held-out folds as one table."""
+        seeds = dict.fromkeys(seed for seed, _ in self.wanted)
+        tables = {run: read_predictions(path / PREDICTIONS) for run, path in self.finished.items()}
+        return [concatenate([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
+
+    def score(self) -> float | None:
+        if not self.complete:
+            return None
+        values = [
+            balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
+            for table in self.replicates
+        ]
+        return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
+
+    def test_replicates(self) -> list[Predictions]:
+        """One table per fold model, or none unless every run has been evaluated on the test part."""
+        paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
+        if not self.complete or not all(path.is_file() for path in paths):
+            return []
+        return [read_predictions(path).sorted_by_image() for path in paths]
+
+
+def read_results(directory: Path) -> StudyResults:
+    """Read a study directory and evaluate its complete losses.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    settings = read_study_file(directory)
+    runs = _find_runs(directory, settings)
+    openings = tuple(read_openings(directory))
+    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in _ranked(runs)]
+    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
+    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
+    return StudyResults(
+        settings=settings,
+        losses=tuple(results),
+        openings=openings,
+        counts=_count(directory, settings["class_names"]),
+        environments=tuple(json.loads(text) for text in environments),
+        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
+    )
+
+
+def best_loss(directory: Path) -> str:
+    """The complete loss of the highest balanced accuracy out of fold; of equal ones the first by name.
+
+    Quick: no interval is computed.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+        TametailError: no loss has all its runs finished.
+    """
+    runs = _ranked(_find_runs(directory, read_study_file(directory)))
+    if not runs or not runs[0].complete:
+        states = ", ".join(f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs)
+        raise TametailError(
+            f"expected a loss with all its runs finished in {directory}, found none ({states}); "
+            "repeat the tametail compare command that made it to finish them"
+        )
+    return runs[0].loss
+
+
+def _find_runs(directory: Path, settings: Mapping[str, Any]) -> list[_Runs]:
+    """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
+    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in range(settings["splits"]["folds"]))
+    found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
+    for path in sorted(directory.glob("runs/*/*/run.json")):
+        if path.parent.name.startswith("."):
+            continue  # still being written
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            key = (int(described["seed"]), int(described["fold"]))
+            found.setdefault(described["loss"], {})[key] = (path.parent, described)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"expected the description of a run at {path}, but it cannot be read: {error}") from error
+    runs = []
+    for loss in settings["losses"]:
+        of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
+        finished = {
+            run: folder
+            for run, (folder, described) in of_loss.items()
+            if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
+        }
+        runs.append(_Runs(loss, wanted, finished, [described for _, described in of_loss.values()]))
+    return runs
+
+
+def _ranked(runs: Sequence[_Runs]) -> list[_Runs]:
+    scores = {of_loss.loss: of_loss.score() for of_loss in runs}
+    complete = [of_loss for of_loss in runs if scores[of_loss.loss] is not None]
+    complete.sort(key=lambda of_loss: (-(scores[of_loss.loss] or 0.0), of_loss.loss))
+    return complete + [of_loss for of_loss in runs if scores[of_loss.loss] is None]
+
+
+def _evaluate(runs: _Runs, *, opened: bool) -> LossResults:
+    on_test = runs.test_replicates() if opened else []
+    return LossResults(
+        loss=runs.loss,
+        finished=len(runs.finished),
+        expected=len(runs.wanted),
+        failures=tuple(
+            f"seed {run['seed']}, fold {run['fold']}: {run.get('message') or 'no message'}"
+            for run in runs.described
+            if run.get("status") == "failed"
+        ),
+        score=runs.score(),
+        out_of_fold=evaluate(runs.replicates) if runs.complete else None,
+        test=evaluate(on_test) if on_test else None,
+        test_ensemble=evaluate([ensemble(on_test)]) if on_test else None,
+        histories=tuple(_history(folder / "history.csv") for folder in runs.finished.values()),
+    )
+
+
+def _history(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
+
+
+def _count(directory: Path, class_names: Sequence[str]) -> PartCounts:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(directory / "table.parquet", columns=["image", "label", "group"])
+        splits = pd.read_csv(
+            directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
+    joined = table.merge(splits, on="image", validate="one_to_one")
+    if len(joined) != len(table):
+        raise DataError(f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}")
+    parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
+    per_class = {
+        part: {name: int((rows["label"] == name).sum()) for name in class_names} for part, rows in parts.items()
+    }
+    groups = {part: int(rows["group"].nunique()) for part, rows in parts.items()}
+    return PartCounts(per_class["train"], per_class["test"], groups["train"], groups["test"])

@@ -1,0 +1,104 @@
+"""Matplotlib figures as inline SVG whose colours and font are those of the page, in light and in dark.
+
+Figures are drawn in stand-in colours, which become CSS variables in the SVG. Text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#010101"
+MUTED = "#020202"
+GRID = "#030303"
+HEAT = "#040404"
+ON_HEAT = "#050505"
+SERIES = tuple(f"#0600{index:02x}" for index in range(8))
+
+_CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)", HEAT: "var(--heat)", ON_HEAT: "var(--on-heat)"}
+_CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a class may be called $x$
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 10,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of the given size in points, and its axes, in the style of the report."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # The browser has the letters that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.subplots(**subplots)
+
+
+def inline(figure: Figure, name: str, description: str) -> str:
+    """The figure as an ``<svg>`` element; ``name`` keeps its ids apart from those of other figures.
+
+    The same figure and name give the same text.
+    """
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"| version="[^"]*"', "", svg)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    for stand_in, css in _CSS.items():
+        svg = svg.replace(stand_in, css)
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    natural = float(width.group(1)) if width else 374.0
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    label = _attribute(description)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="--natural: {natural:.0f}"', 1)
+    return re.sub(r"\s*\n\s*", "\n", svg)
+
+
+def _attribute(text: str) -> str:
+    from html import escape
+
+    return escape(text, quote=True)

@@ -1,0 +1,175 @@
+"""What a report says in words: numbers with intervals, the answer, and the state of the test part.
+
+The wording claims no more than the numbers carry: a ranking by estimates is not a test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tametail.evaluation import Estimate
+from tametail.report.study_results import LossResults, StudyResults
+
+SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
+ABSENT = "–"
+
+
+def percent(value: float) -> str:
+    """0.7123 → ``71.2``; an undefined value is a dash."""
+    return f"{100 * value:.1f}" if math.isfinite(value) else ABSENT
+
+
+def score(value: float) -> str:
+    """0.7123 → ``0.71``; an undefined value is a dash."""
+    return f"{value:.2f}" if math.isfinite(value) else ABSENT
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """``68.0–74.3``, or nothing where it is undefined."""
+    return _interval(estimate, percent)
+
+
+def score_interval(estimate: Estimate) -> str:
+    """``0.68–0.74``, or nothing where it is undefined."""
+    return _interval(estimate, score)
+
+
+def in_words(estimate: Estimate) -> str:
+    """``71.2 % (95 % interval 68.0 to 74.3)``."""
+    if not math.isfinite(estimate.low):
+        return f"{percent(estimate.value)} %"
+    return (
+        f"{percent(estimate.value)} % (95 % interval {percent(estimate.low)} to {percent(estimate.high)})"
+    )
+
+
+def images_and_groups(images: int, groups: int) -> str:
+    """``812 images of 310 groups``; groups of one image each are not mentioned."""
+    return f"{images:,} images" + (f" of {groups:,} groups" if groups != images else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
+
+
+def answer(results: StudyResults) -> list[str]:
+    """The answer to "which loss?": what is best out of fold and how far it can be told apart, then the test part."""
+    if not results.ranking:
+        states = listed([f"{result.loss} ({result.status})" for result in results.losses])
+        return [
+            f"No answer yet: no loss has all its runs finished: {states}.",
+            "Repeat the same compare command; what is finished is kept.",
+        ]
+    best = results.ranking[0]
+    assert best.out_of_fold is not None
+    evidence = best.out_of_fold
+    shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
+    first = (
+        f"Out of fold, {best.loss} has the highest balanced accuracy{_shared(shared)}: "
+        f"{in_words(evidence.balanced_accuracy)}, n = {images_and_groups(evidence.n, evidence.groups)}."
+    )
+    if len(results.losses) == 1:
+        first = (
+            f"Out of fold, {best.loss} has a balanced accuracy of {in_words(evidence.balanced_accuracy)}, "
+            f"n = {images_and_groups(evidence.n, evidence.groups)}."
+        )
+    return [first, _how_sure(results), *_on_test(best)]
+
+
+def _shared(others: Sequence[str]) -> str:
+    return f", shared with {listed(others)}" if others else ""
+
+
+def _how_sure(results: StudyResults) -> str:
+    best, *others = results.ranking
+    if not others:
+        alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
+        return f"It is the only loss {alone}, so nothing is compared yet."
+    overlapping = [other.loss for other in others if _overlap(best, other)]
+    if not overlapping:
+        return (
+            f"No other loss's interval overlaps with that of {best.loss}; "
+            "but the ranking orders estimates and is not a test: no paired test has been made."
+        )
+    which = (
+        f"The interval{'s' if len(overlapping) > 1 else ''} of {listed(overlapping)}"
+        if len(overlapping) <= 3
+        else f"The intervals of {len(overlapping)} of the {len(others)} other losses"
+    )
+    verb = "overlap" if len(overlapping) > 1 else "overlaps"
+    return (
+        f"{which} {verb} with that of {best.loss}, so these intervals do not tell them apart; "
+        "the ranking orders estimates and is not a test."
+    )
+
+
+def _overlap(one: LossResults, other: LossResults) -> bool:
+    assert one.out_of_fold is not None
+    assert other.out_of_fold is not None
+    a, b = one.out_of_fold.balanced_accuracy, other.out_of_fold.balanced_accuracy
+    # An undefined interval excludes nothing.
+    return not (a.low > b.high or b.low > a.high)
+
+
+def _on_test(best: LossResults) -> list[str]:
+    if best.test is None or best.test_ensemble is None:
+        return []
+    models = best.test.replicates
+    return [
+        f"On the test part (n = {images_and_groups(best.test.n, best.test.groups)}) its {models} fold models reach "
+        f"{in_words(best.test.balanced_accuracy)} on average and their ensemble "
+        f"{in_words(best.test_ensemble.balanced_accuracy)}."
+    ]
+
+
+def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
+    return f"{write(estimate.low)}–{write(estimate.high)}" if math.isfinite(estimate.low) else ""
+
+
+def openings_in_words(count: int) -> str:
+    """``once``, ``twice``, ``3 times``."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def state_of_test_part(results: StudyResults) -> list[str]:
+    """Whether the test part is sealed or was opened, how often, and what that means."""
+    images = sum(results.counts.test.values())
+    if not images:
+        return ["This study has no test part."]
+    size = images_and_groups(images, results.counts.test_groups)
+    if not results.opened:
+        return [
+            f"Sealed: the test part ({size}) has not been looked at.",
+            "When every choice is made, open it with: tametail open STUDY, where STUDY is the folder this report lies in. "
+            "The opening is recorded.",
+        ]
+    said = [f"The test part ({size}) was opened {openings_in_words(len(results.openings))}."]
+    if len(results.openings) > 1:
+        said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
+    waiting = [result.loss for result in results.ranking if result.test is None]
+    if waiting:
+        said.append(
+            f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}."
+        )
+    return said
+
+
+def opening_in_words(opening: Mapping[str, Any]) -> str:
+    """One line of the record: after which choice the test part was opened, and for which runs."""
+    losses = listed([str(loss) for loss in opening.get("losses", [])])
+    return (
+        f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
+        f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {losses}."
+    )
+
+
+def not_ranked(results: StudyResults) -> list[str]:
+    """Losses that are not finished, each with its state and the messages of its failed runs."""
+    return [
+        f"{result.loss}: {result.status} finished" + "".join(f"; failed, {why}" for why in result.failures)
+        for result in results.losses
+        if result.score is None
+    ]

@@ -1,0 +1,165 @@
+"""study.json: what a study is, written once, and the refusal to mix two studies in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tametail.errors import DataError, TametailError, UsageError
+
+FORMAT = 1
+NAME = "study.json"
+OPENINGS = "openings.jsonl"
+_LOCK = ".lock"
+_BEGUN = {
+    NAME,
+    "table.parquet",
+    "splits.csv",
+    "source.json",
+    "backbone.safetensors",
+    _LOCK,
+}  # what a study that was killed at its start may leave
+_IDENTITY = ("table", "class_names", "splits", "recipe", "backbone", "weights_digest", "image_size")
+
+
+def read_study_file(directory: Path) -> dict[str, Any]:
+    """The content of study.json.
+
+    Raises:
+        DataError: the folder is absent or holds no study, or one of a later format.
+    """
+    try:
+        content = json.loads((directory / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"expected a study at {directory} (a folder with {NAME}); make one with tametail compare"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected a study at {directory}, but its {NAME} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(
+            f"expected a study of format {FORMAT} at {directory}, made by this version of tametail"
+        )
+    return content
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the output folder, and check that it can be written and is no one else's.
+
+    Raises:
+        TametailError: it cannot be written.
+        UsageError: it holds something that is not a study.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TametailError(
+            f"the output folder {directory} cannot be written ({error.strerror}); give another one with -o"
+        ) from error
+    foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name))
+    if foreign and not (directory / NAME).is_file():
+        raise UsageError(
+            f"expected an empty folder or a study at {directory}, found {', '.join(foreign[:3])}; give another one with -o"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name in _BEGUN or any(name.startswith(f".{ours}.") for ours in _BEGUN)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the study for this process alone.
+
+    Raises:
+        TametailError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TametailError(
+            f"another process is at work on {directory}; wait for it, or give another folder with -o"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_same(directory: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study that is not the one wanted; a folder without a study is fine.
+
+    Raises:
+        UsageError: the folder holds another study; the message names what differs.
+    """
+    if not (directory / NAME).is_file():
+        return
+    present = read_study_file(directory)
+    for key in _IDENTITY:
+        if present.get(key) != wanted[key]:
+            difference = _difference(key, present.get(key), wanted[key])
+            raise UsageError(f"{directory} holds another study: {difference}; give another folder with -o")
+
+
+def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Write study.json; the losses and seeds of a study that is there are kept, and new ones added."""
+    if (directory / NAME).is_file():
+        present = read_study_file(directory)
+        for key in ("losses", "seeds"):
+            wanted = wanted | {
+                key: [*present[key], *(item for item in wanted[key] if item not in present[key])]
+            }
+    write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+    return wanted
+
+
+def _difference(key: str, present: Any, wanted: Any) -> str:
+    if isinstance(present, Mapping) and isinstance(wanted, Mapping):
+        for inner in wanted:
+            if present.get(inner) != wanted[inner]:
+                return _difference(f"{key}.{inner}", present.get(inner), wanted[inner])
+    return f"its {key} is {present}, asked for is {wanted}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that it is whole or as it was before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def read_openings(directory: Path) -> list[dict[str, Any]]:
+    """Each time the test part was opened, oldest first."""
+    try:
+        lines = (directory / OPENINGS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def record_opening(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add one line to the record of openings, on disk before any test image is predicted."""
+    entry = {
+        "opening": len(read_openings(directory)) + 1,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+    }
+    with (directory / OPENINGS).open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    return entry

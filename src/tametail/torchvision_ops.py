@@ -1,0 +1,41 @@
+"""Lets ``import torchvision`` (and so timm) succeed where torchvision's C++ extension cannot be loaded.
+
+PyPI's torchvision is built for CUDA. Beside a CPU build of torch its extension fails to load, and then the import
+dies with "operator torchvision::nms does not exist", since torchvision describes two operators (nms, qnms) that only
+the extension defines. Declaring them, unimplemented, is enough: nothing in this project calls them.
+Where the extension loads, nothing is done.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+
+_OPERATOR = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[torch.library.Library] = []  # a library's operators vanish when it is collected
+
+
+def ensure_importable() -> None:
+    """Declare torchvision's missing operators if its extension does not load. Call it before importing timm."""
+    if _declared or "torchvision" in sys.modules or _extension_loads():
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(_OPERATOR.format(name))
+    _declared.append(library)
+
+
+def _extension_loads() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return True  # not installed: nothing to cure, and the import will say so
+    for extension in Path(spec.origin).parent.glob("_C*.so"):
+        try:
+            torch.ops.load_library(str(extension))
+        except (OSError, ImportError):
+            return False
+        return True
+    return sys.platform == "win32"  # there it is a .pyd, which torchvision finds for itself

@@ -1,0 +1,157 @@
+"""What all runs of a study share: the arrays, their targets, and how a fresh model is made.
+
+Shape legend: N images, D features, K canvas side.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
+from tametail.data.loaders import Preprocess
+from tametail.errors import TametailError
+from tametail.models import BackboneSpec, Head, build_head, state_digest
+from tametail.training.checkpoint import flush
+from tametail.training.recipe import Recipe
+from tametail.training.trainer import Transform, predict_logits
+
+_FEATURE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Material:
+    """Inputs of a study.
+
+    Attributes:
+        array: (N, D) features, or (N, K, K, 3) decoded images.
+        table, splits: N images in the same order.
+        train_transform, eval_transform: from rows of ``array`` to what the model takes; None for none.
+        new_model: makes a fresh model for a kind of head; the same weights for the same torch seed.
+    """
+
+    array: NDArray[np.generic]
+    table: ImageTable
+    splits: Splits
+    train_transform: Transform | None
+    eval_transform: Transform | None
+    new_model: Callable[[Head], nn.Module]
+
+
+def frozen_material(
+    table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec
+) -> Material:
+    """Runs that train a head on features of a frozen backbone."""
+    classes = len(table.class_names)
+    return Material(
+        features, table, splits, None, None, lambda head: build_head(head, spec.features, classes)
+    )
+
+
+def image_material(
+    table: ImageTable,
+    splits: Splits,
+    decoded: DecodedImages,
+    spec: BackboneSpec,
+    backbone: nn.Module,
+    recipe: Recipe,
+) -> Material:
+    """Runs that fine-tune a copy of the backbone together with its head."""
+    classes = len(table.class_names)
+    moving = recipe.augmentation
+    augment = Preprocess(
+        spec.image_size, spec.mean, spec.std, flip=moving.flip, scale=moving.scale, rotation=moving.rotation
+    )
+    return Material(
+        decoded.pixels,
+        table,
+        splits,
+        augment,
+        evaluation_transform(spec),
+        lambda head: join(copy.deepcopy(backbone), build_head(head, spec.features, classes)),
+    )
+
+
+def join(backbone: nn.Module, head: nn.Module) -> nn.Module:
+    """Backbone and head as one model from images to logits."""
+    return nn.Sequential(backbone, head).to(memory_format=torch.channels_last)
+
+
+def evaluation_transform(spec: BackboneSpec) -> Preprocess:
+    """How images reach the backbone when nothing is drawn at random."""
+    return Preprocess(spec.image_size, spec.mean, spec.std)
+
+
+def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module) -> str:
+    """Name of the features of these images under this backbone: equal content, equal name."""
+    described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+
+
+def cached_features(
+    decoded: DecodedImages,
+    spec: BackboneSpec,
+    backbone: nn.Module,
+    accelerator: Accelerator,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Features (N, D) of the frozen backbone, computed once and kept in the cache folder by content.
+
+    Raises:
+        TametailError: the cache folder cannot be written.
+    """
+    rows = np.arange(len(decoded.pixels))
+    path = cache_dir() / "features" / f"{features_key(decoded.key, spec, backbone)}.npy"
+    found = _read(path, (len(rows), spec.features))
+    if found is not None:
+        if advance:
+            advance(len(rows))
+        return found
+    network = backbone.to(memory_format=torch.channels_last)
+    features = predict_logits(
+        network,
+        decoded.pixels,
+        rows,
+        accelerator,
+        transform=evaluation_transform(spec),
+        batch_size=_FEATURE_BATCH,
+        advance=advance,
+    )
+    _write(path, features)
+    return features
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    try:
+        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return features if features.shape == shape and features.dtype == np.float32 else None
+
+
+def _write(path: Path, features: NDArray[np.float32]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as handle:
+            np.save(handle, features)
+        flush(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TametailError(
+            f"the features cannot be kept in {path.parent} ({error.strerror}). "
+            f"Make room there, or name another folder by the environment variable TAMETAIL_CACHE."
+        ) from error

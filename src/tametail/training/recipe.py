@@ -1,0 +1,177 @@
+"""What a run is, but for its loss and data: read from YAML, checked field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tametail.errors import UsageError, nearest
+
+_PACKAGED = resources.files("tametail.training") / "recipes"
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class OptimizerSettings(BaseModel):
+    """AdamW. The rate is that of a batch of `Recipe.batch_size`."""
+
+    model_config = _STRICT
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class AugmentationSettings(BaseModel):
+    """Geometry alone: no change of colour, which can carry the diagnosis.
+
+    Attributes:
+        flip: mirror left-right and top-bottom, each with probability one half.
+        scale: range of the share of the image's side that is seen, drawn uniformly.
+        rotation: largest turn, in degrees, either way.
+    """
+
+    model_config = _STRICT
+    flip: bool = False
+    scale: tuple[Share, Share] = (1.0, 1.0)
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+
+
+class Recipe(BaseModel):
+    """How a run trains.
+
+    Attributes:
+        name: what the recipe is called in results.
+        summary: one line for people.
+        trains: ``head`` (frozen backbone, cached features) or ``all`` (fine-tuning).
+        backbone: timm name.
+        weights: ``auto``, ``offline``, ``none`` or the path of a weight file.
+        image_size: pixels; null for the backbone's own.
+        epochs: passes over the training part.
+        batch_size: images per step.
+        optimizer: AdamW's settings.
+        warmup_epochs: linear rise of the learning rate, before it falls along a cosine to zero.
+        gradient_clip: largest norm of the gradient; null for none.
+        ema_decay: decay of the averaged weights that are then the result; null for none.
+        augmentation: what is done to training images.
+        precision: ``float32``, ``bfloat16`` or ``auto`` (bfloat16 on a GPU that has it).
+    """
+
+    model_config = _STRICT
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    summary: str = ""
+    trains: Literal["head", "all"]
+    backbone: str
+    weights: str = "auto"
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: OptimizerSettings
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    gradient_clip: Positive | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    augmentation: AugmentationSettings = AugmentationSettings()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files("tametail.training").joinpath("recipes")
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_recipe(
+    recipe: str | Path, *, fields: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()
+) -> Recipe:
+    """Read a recipe by name or from a YAML file, change some of its fields, and check it.
+
+    Args:
+        recipe: a name from `list_recipes`, or the path of a file that ends in .yaml or .yml.
+        fields: top-level fields to replace; those that are None are left as they are.
+            ``lr`` stands for ``optimizer.lr``.
+        assignments: ``"optimizer.lr=3e-4"``: dotted path and YAML value, applied last.
+
+    Raises:
+        UsageError: an unknown recipe or field, or a value out of range, named.
+    """
+    settings = _read(recipe)
+    for path, value in (fields or {}).items():
+        if value is not None:
+            _assign(settings, "optimizer.lr" if path == "lr" else path, value)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"expected --set key=value, such as optimizer.lr=3e-4, got {assignment!r}")
+        _assign(settings, path.strip(), _value(text))
+    if settings.get("weights") == "offline" and not (fields or {}).get("backbone"):
+        settings["backbone"] = "tf_efficientnet_lite0"  # the one backbone these weights are of
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(f"recipe {recipe}: {_in_words(error)}") from error
+
+
+def _read(recipe: str | Path) -> dict[str, Any]:
+    if str(recipe).endswith((".yaml", ".yml")):
+        try:
+            text = Path(recipe).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"expected a recipe file at {recipe}, but it cannot be read: {error}") from error
+    elif str(recipe) in list_recipes():
+        text = (
+            (_PACKAGED / f"{recipe}.yaml").read_text(encoding="utf-8")
+        )
+    else:
+        raise UsageError(
+            f"expected a recipe ({', '.join(list_recipes())}) or a .yaml file, got {str(recipe)!r}; "
+            f"{nearest(str(recipe), list_recipes())}"
+        )
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"recipe {recipe} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"expected recipe {recipe} to hold fields and values, got {type(settings).__name__}")
+    return settings
+
+
+def _assign(settings: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        inner = settings.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise UsageError(
+                f"expected a field of the recipe, got {path!r}: {parent} has no fields of its own"
+            )
+        settings = inner
+    settings[last] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)  # YAML 1.1 takes 3e-4 for a string
+    except ValueError:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"expected a YAML value after '=', got {text!r}") from error
+
+
+def _in_words(error: ValidationError) -> str:
+    words = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = OptimizerSettings if place.startswith("optimizer.") else Recipe
+            if place.startswith("augmentation."):
+                known = AugmentationSettings
+            words.append(f"there is no field {place!r}; {nearest(place.split('.')[-1], known.model_fields)}")
+        else:
+            words.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+    return "; ".join(words)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tametail
+from tametail import deploy
+from tametail.errors import DataError, UsageError
+from tametail.predictions import ensemble, read_predictions
+from tametail.study import open_test_part
+
+
+def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    out = tmp_path / "study"
+    shutil.copytree(study_folder, out)
+    open_test_part(out)
+    classifier = tametail.load(out)
+    assert classifier.loss == tametail.Study(out).best_loss
+    parts = [read_predictions(path) for path in sorted(out.glob(f"runs/{classifier.loss}/*/test_predictions.parquet"))]
+    expected = ensemble(parts)
+    found = classifier.predict_proba([image_folder / image for image in expected.image])
+    np.testing.assert_allclose(found, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_another_loss_can_be_named(study_folder: Path, image_folder: Path) -> None:
+    image = image_folder / "images" / "000.png"
+    tables = [tametail.load(study_folder, loss).predict([image]) for loss in ("alpa", "ce")]
+    assert [table["link"][0] for table in tables] == ["sigmoid", "softmax"]
+    with pytest.raises(UsageError, match=r"\(alpa, ce\), got focal"):
+        tametail.load(study_folder, "focal")
+
+
+def test_a_corrupt_image_is_a_row_with_its_error(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.png"
+    corrupt.write_bytes((image_folder / "images" / "000.png").read_bytes()[:200])
+    good = image_folder / "images" / "001.png"
+    table = tametail.load(study_folder).predict([corrupt, good])
+    assert table["error"][0]
+    assert table["predicted"].isna().tolist() == [True, False]
+    assert table["error"][1] == ""
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be read: .*corrupt\.png"):
+        tametail.load(study_folder).predict_proba([corrupt, good])
+
+
+def test_images_are_found_in_folders(image_folder: Path, tmp_path: Path) -> None:
+    assert len(deploy.find_images([image_folder, image_folder / "images" / "000.png"])) == 71
+    with pytest.raises(DataError, match="found none"):
+        deploy.find_images([tmp_path])
+    with pytest.raises(DataError, match="nothing is there"):
+        deploy.find_images([tmp_path / "absent"])
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="tametail compare"):
+        tametail.load(tmp_path)
