@@ -37,7 +37,9 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
         rows = list(csv.DictReader(handle))
     assert len(rows) == 71
     assert rows[-1]["error"]
-    assert sum(float(rows[0][f"p_{name}"]) for name in ("amber", "blue", "crimson")) == pytest.approx(1, abs=1e-5)
+    assert sum(float(rows[0][f"p_{name}"]) for name in ("amber", "blue", "crimson")) == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 def test_open_and_report(study_folder: Path, tmp_path: Path) -> None:
@@ -97,7 +99,9 @@ def test_a_surprise_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch,
     assert "--debug" in errors
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -22,7 +22,10 @@ def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
     open_test_part(out)
     classifier = tametail.load(out)
     assert classifier.loss == tametail.Study(out).best_loss
-    parts = [read_predictions(path) for path in sorted(out.glob(f"runs/{classifier.loss}/*/test_predictions.parquet"))]
+    parts = [
+        read_predictions(path)
+        for path in sorted(out.glob(f"runs/{classifier.loss}/*/test_predictions.parquet"))
+    ]
     expected = ensemble(parts)
     found = classifier.predict_proba([image_folder / image for image in expected.image])
     np.testing.assert_allclose(found, expected.probabilities, atol=1e-5)
@@ -37,7 +40,9 @@ def test_another_loss_can_be_named(study_folder: Path, image_folder: Path) -> No
         tametail.load(study_folder, "focal")
 
 
-def test_a_corrupt_image_is_a_row_with_its_error(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_a_row_with_its_error(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
     corrupt = tmp_path / "corrupt.png"
     corrupt.write_bytes((image_folder / "images" / "000.png").read_bytes()[:200])
     good = image_folder / "images" / "001.png"

@@ -60,8 +60,12 @@ def test_offline_weights_recognise_what_imagenet_taught() -> None:
 def test_a_weight_file_loads_whole_or_not_at_all(tmp_path: Path) -> None:
     spec = models.describe_backbone("test_efficientnet", 32)
     backbone = models.build_backbone(spec, "none")
-    save_file(backbone.state_dict() | {"classifier.weight": torch.zeros(3, 4)}, tmp_path / "whole.safetensors")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in backbone.state_dict().items()}}, tmp_path / "ddp.pth")
+    save_file(
+        backbone.state_dict() | {"classifier.weight": torch.zeros(3, 4)}, tmp_path / "whole.safetensors"
+    )
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in backbone.state_dict().items()}}, tmp_path / "ddp.pth"
+    )
     for name in ("whole.safetensors", "ddp.pth"):
         again = models.build_backbone(spec, str(tmp_path / name))
         assert models.state_digest(again) == models.state_digest(backbone)
@@ -101,4 +105,7 @@ def test_torchvision_imports_where_its_extension_does_not_load() -> None:
         "t.ensure_importable(); t.ensure_importable(); import torch;"
         "print(len(t._declared), bool(torch.ops.torchvision.nms))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["1", "True"]
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == [
+        "1",
+        "True",
+    ]

@@ -34,7 +34,9 @@ print("numpy" in sys.modules, float(value) > 0)
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -73,6 +75,8 @@ def test_versions_agree() -> None:
 def test_constraints_pin_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = " ".join(project["dependencies"] + project["optional-dependencies"]["train"])
-    pins = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
+    pins = [
+        line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+    ]
     assert pins
     assert all(pin.split("==")[0] in asked for pin in pins)

@@ -23,7 +23,15 @@ def again(images: Path, out: Path, losses: str = "alpa,ce", **options: object) -
 
 def test_a_study_holds_what_its_layout_says(study_folder: Path) -> None:
     top = {entry.name for entry in study_folder.iterdir() if not entry.name.startswith(".")}
-    assert {"report.html", "results.csv", "results.md", "study.json", "table.parquet", "splits.csv", "runs"} <= top
+    assert {
+        "report.html",
+        "results.csv",
+        "results.md",
+        "study.json",
+        "table.parquet",
+        "splits.csv",
+        "runs",
+    } <= top
     runs = sorted(path.parent.name for path in study_folder.glob("runs/ce/*/run.json"))
     assert runs == ["seed0-fold0", "seed0-fold1", "seed0-fold2"]
     assert not list(study_folder.glob("runs/*/*/test_predictions.parquet"))
@@ -36,7 +44,9 @@ def test_each_training_image_is_predicted_once_by_a_model_that_never_saw_it(stud
     import pandas as pd
 
     splits = pd.read_csv(study_folder / "splits.csv")
-    pooled = concatenate([read_predictions(path) for path in sorted(study_folder.glob("runs/ce/*/predictions.parquet"))])
+    pooled = concatenate(
+        [read_predictions(path) for path in sorted(study_folder.glob("runs/ce/*/predictions.parquet"))]
+    )
     trained = splits[splits["part"] == "train"].sort_values("image")
     assert pooled.image.tolist() == trained["image"].tolist()
     assert pooled.fold.tolist() == trained["fold"].tolist()

@@ -18,13 +18,21 @@ def test_order_and_draws_are_a_function_of_seed_and_epoch() -> None:
     for (target, draws), (target_again, draws_again) in zip(epoch_of(1, 2), epoch_of(1, 2), strict=True):
         assert target == target_again
         assert torch.equal(draws, draws_again)
-    orders = {tuple(t for target, _ in epoch_of(seed, epoch) for t in target) for seed in range(3) for epoch in range(3)}
+    orders = {
+        tuple(t for target, _ in epoch_of(seed, epoch) for t in target)
+        for seed in range(3)
+        for epoch in range(3)
+    }
     assert len(orders) == 9
 
 
 def test_an_images_draws_do_not_depend_on_the_batch_it_is_in() -> None:
     def by_image(batch_size: int) -> dict[int, list[float]]:
-        return {t: d.tolist() for target, draws in epoch_of(5, 1, batch_size) for t, d in zip(target, draws, strict=True)}
+        return {
+            t: d.tolist()
+            for target, draws in epoch_of(5, 1, batch_size)
+            for t, d in zip(target, draws, strict=True)
+        }
 
     assert by_image(4) == by_image(5)
 

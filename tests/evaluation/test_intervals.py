@@ -76,7 +76,7 @@ def test_ungrouped_images_count_in_full():
 def test_copies_of_an_image_add_nothing():
     x = np.random.default_rng(0).integers(0, 2, (50, 1))
     copied = intervals.effective_sample_size(3 * x, np.full((50, 1), 3))[0]
-    assert copied == pytest.approx(50, rel=0.03)
+    assert 45 < copied <= 50  # below 50 by the allowance for few groups
 
 
 @pytest.mark.parametrize(("x", "expected"), [([0, 0, 0], 3), ([4, 2, 5], 3), ([2, 0, 0], 0)])
@@ -155,7 +155,9 @@ def _share_right(summed):
 
 def test_bootstrap_of_a_share_follows_the_binomial_distribution():
     tables = np.repeat([[1, 0], [0, 1]], [30, 10], axis=0)
-    low, high = intervals.group_bootstrap(tables, np.zeros(40, dtype=np.int64), _share_right, resamples=20_000)
+    low, high = intervals.group_bootstrap(
+        tables, np.zeros(40, dtype=np.int64), _share_right, resamples=20_000
+    )
     expected = stats.binom.ppf([0.025, 0.975], 40, 0.75) / 40
     np.testing.assert_allclose([low, high], expected, atol=1 / 40 + 1e-12)
 

@@ -57,8 +57,20 @@ def write_study(
             "unreadable": [{"image": image, "error": why} for image, why in unreadable],
         },
         "class_names": names,
-        "splits": {"folds": folds, "seed": 0, "test_fraction": 0.2, "given": False, "fingerprint": "cd34" * 16},
-        "recipe": {"name": "head", "epochs": 40, "batch_size": 128, "optimizer": {"lr": 0.001}, "ema_decay": None},
+        "splits": {
+            "folds": folds,
+            "seed": 0,
+            "test_fraction": 0.2,
+            "given": False,
+            "fingerprint": "cd34" * 16,
+        },
+        "recipe": {
+            "name": "head",
+            "epochs": 40,
+            "batch_size": 128,
+            "optimizer": {"lr": 0.001},
+            "ema_decay": None,
+        },
         "backbone": "tf_efficientnet_lite0",
         "weights": "offline",
         "image_size": 224,
@@ -69,7 +81,9 @@ def write_study(
     for loss in losses:
         for seed in seeds:
             for number in range(folds):
-                run = directory / "runs" / loss.replace("[", "-").replace("]", "") / f"seed{seed}-fold{number}"
+                run = (
+                    directory / "runs" / loss.replace("[", "-").replace("]", "") / f"seed{seed}-fold{number}"
+                )
                 run.mkdir(parents=True)
                 skill = SKILL.get(loss, 1.0)
 

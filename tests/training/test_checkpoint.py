@@ -15,7 +15,10 @@ def test_weights_come_back_exactly_and_leave_no_other_file(tmp_path: Path) -> No
     model(torch.randn(8, 4))
     save_weights(model, tmp_path / "m.safetensors")
     load_weights(other, tmp_path / "m.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    )
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.safetensors"]
 
 

@@ -15,7 +15,9 @@ def test_every_recipe_of_the_package_is_valid_and_named_after_its_file() -> None
 
 
 def test_fields_and_assignments_change_a_recipe() -> None:
-    recipe = load_recipe("quick", fields={"epochs": 3, "lr": 0.5, "backbone": None}, assignments=["optimizer.lr=3e-4"])
+    recipe = load_recipe(
+        "quick", fields={"epochs": 3, "lr": 0.5, "backbone": None}, assignments=["optimizer.lr=3e-4"]
+    )
     assert (recipe.epochs, recipe.optimizer.lr, recipe.backbone) == (3, 3e-4, "tf_efficientnet_lite0")
     assert load_recipe("quick", assignments=["augmentation.scale=[0.5, 1]"]).augmentation.scale == (0.5, 1.0)
     assert load_recipe("modern", assignments=["ema_decay=null"]).ema_decay is None
@@ -34,7 +36,8 @@ def test_a_recipe_survives_saving() -> None:
 def test_a_recipe_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "name: mine\ntrains: head\nbackbone: resnet18\nepochs: 2\nbatch_size: 8\noptimizer: {lr: 0.1}\n", encoding="utf-8"
+        "name: mine\ntrains: head\nbackbone: resnet18\nepochs: 2\nbatch_size: 8\noptimizer: {lr: 0.1}\n",
+        encoding="utf-8",
     )
     assert load_recipe(file).name == "mine"
 

@@ -67,7 +67,8 @@ def test_the_last_steps_weights_are_the_result_without_averaging() -> None:
     batches = training_batches(array, np.arange(16), target, batch_size=16, seed=0)
     train(model, nn.CrossEntropyLoss(), batches, settings, make_accelerator(settings, "cpu"))
     optimizer = torch.optim.AdamW(
-        [{"params": [by_hand.weight], "weight_decay": 0.1}, {"params": [by_hand.bias], "weight_decay": 0.0}], lr=0.05
+        [{"params": [by_hand.weight], "weight_decay": 0.1}, {"params": [by_hand.bias], "weight_decay": 0.0}],
+        lr=0.05,
     )
     nn.functional.cross_entropy(by_hand(torch.from_numpy(array)), torch.from_numpy(target)).backward()
     optimizer.step()

@@ -195,15 +195,12 @@ def _explained(folder: Path) -> Iterator[None]:
     """Trouble with the cache folder, told with the way out."""
     try:
         yield
-    except (
-        OSError,
-        NotImplementedError,
-    ) as error:  # the latter from filelock, where the file system has no locks
+    except (OSError, NotImplementedError) as error:  # the second from filelock, on file systems without locks
         way_out = "set the environment variable TAMETAIL_CACHE to a folder"
         if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
             raise TametailError(
                 f"no space left for decoded images in {folder}; free some, or {way_out} on another disk"
             ) from error
         raise TametailError(
-            f"the cache folder {folder} cannot be used ({getattr(error, 'strerror', None) or error}); {way_out} that can be written"
+            f"the cache folder {folder} cannot be used ({error}); {way_out} that can be written"
         ) from error

@@ -20,7 +20,7 @@ from tametail.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-EXTENSIONS = (
+IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
     ".png",
@@ -182,7 +182,7 @@ def _resolve(entries: Sequence[str], root: Path, path: Path) -> list[str]:
 def _locate(entry: str, base: str) -> str | None:
     for spelling in (entry, entry.replace("\\", "/")):
         full = os.path.normpath(os.path.join(base, spelling))
-        for extension in ("", *EXTENSIONS, *(extension.upper() for extension in EXTENSIONS)):
+        for extension in ("", *IMAGE_SUFFIXES, *(extension.upper() for extension in IMAGE_SUFFIXES)):
             if os.path.isfile(full + extension):
                 file = Path(full + extension)
                 return file.relative_to(base).as_posix() if file.is_relative_to(base) else _OUTSIDE

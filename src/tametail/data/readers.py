@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.data.csv_table import EXTENSIONS, SPLIT_WORDS, first, read_csv
+from tametail.data.csv_table import IMAGE_SUFFIXES, SPLIT_WORDS, first, read_csv
 from tametail.data.table import COLUMNS, ImageTable
 from tametail.errors import DataError, UsageError
 
@@ -110,7 +110,7 @@ def _read_class_folders(root: Path) -> pd.DataFrame:
     import pandas as pd
 
     files = [file.relative_to(root) for file in _walk(root)]
-    images = [file for file in files if file.suffix.lower() in EXTENSIONS]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise DataError(_nothing_found(root, files))
     by_split = all(file.parts[0].lower() in SPLIT_WORDS for file in images)

@@ -62,15 +62,13 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
         UsageError: fewer than 2 folds, a fraction outside (0, 0.5], or a negative seed.
         DataError: a class has too few groups for the folds, and for the test part where that is drawn.
     """
-    if folds < 2:
-        raise UsageError(f"expected at least 2 folds, got {folds}")
     if not 0 < test_fraction <= 0.5:
         raise UsageError(f"expected a test fraction above 0 and up to 0.5, got {test_fraction}")
     if seed < 0:
         raise UsageError(f"expected a seed of 0 or more, got {seed}")
-    test = table.frame["split"].to_numpy() == "test"
+    check_folds(table, folds)
+    test = _given_test(table)
     given = bool(test.any())
-    _check_groups(table.take(~test), folds, given)
     target = table.targets
     group = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
     if not given:
@@ -137,8 +135,22 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_groups(table: ImageTable, folds: int, given: bool) -> None:
-    """Every class needs a group for each fold, and one more for a test part that is yet to be drawn."""
+def _given_test(table: ImageTable) -> NDArray[np.bool_]:
+    return np.asarray(table.frame["split"].to_numpy() == "test")
+
+
+def check_folds(table: ImageTable, folds: int) -> None:
+    """Refuse more folds than a class has groups for: one in each, and one more for a test part yet to be drawn.
+
+    Raises:
+        UsageError: fewer than 2 folds.
+        DataError: a class has too few groups; the message says how many folds are possible.
+    """
+    if folds < 2:
+        raise UsageError(f"expected at least 2 folds, got {folds}")
+    test = _given_test(table)
+    given = bool(test.any())
+    table = table.take(~test)
     reserved = 0 if given else 1
     pairs = set(zip(table.frame["label"], table.frame["group"], strict=True))
     short = {name: sum(label == name for label, _ in pairs) for name in table.class_names}
@@ -230,7 +242,7 @@ def _best(
             f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
             f"classes too; use fewer folds, or check the group column"
         )
-    return np.asarray(mended[best][member])
+    return np.asarray(mended[best][member], dtype=np.int64)
 
 
 def _mend(part: Ints, images: Ints, minimum: Ints, share: NDArray[np.float64]) -> Ints:

@@ -32,7 +32,12 @@ def tail(results: StudyResults) -> str:
         axes.barh(places, values, height=0.68, color=SERIES[0], log=log)
         for place, value in zip(places, values, strict=True):
             axes.annotate(
-                f"{value:,}", (max(value, 1), place), (4, 0), textcoords="offset points", va="center", fontsize=9.5
+                f"{value:,}",
+                (max(value, 1), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
             )
         _classes_down(axes, names)
         axes.margins(x=0.16)
@@ -57,7 +62,9 @@ def ranking(results: StudyResults) -> str:
             )  # fmt: skip
         best = losses[0].out_of_fold
         assert best is not None
-        axes.axvline(100 * best.balanced_accuracy.value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
+        axes.axvline(
+            100 * best.balanced_accuracy.value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1
+        )
         axes.set_ylim(len(losses) - 0.5, -0.72)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -73,22 +80,28 @@ def recall_by_class(results: StudyResults) -> str:
     losses = results.ranking[: len(SERIES)]
     order = sorted(results.class_names, key=lambda name: (-results.counts.train[name], name))
     row = 9 * len(losses) + 12
-    with drawing(WIDTH * 2, 70 + row * len(order) * 0.9) as (figure, axes):
+    with drawing(WIDTH, 70 + row * len(order) * 0.9) as (figure, axes):
         for index, result in enumerate(losses):
             assert result.out_of_fold is not None
             by_name = {of_class.name: of_class for of_class in result.out_of_fold.classes}
             shift = (index - (len(losses) - 1) / 2) * 0.74 / len(losses)
             for place, name in enumerate(order):
                 label = _short(result.loss, 36) if place == 0 else None
-                _whisker(axes, by_name[name].recall, place + shift, SERIES[index], _MARKERS[index], label=label)
+                _whisker(
+                    axes, by_name[name].recall, place + shift, SERIES[index], _MARKERS[index], label=label
+                )
         for place in range(1, len(order)):
             axes.axhline(place - 0.5, color=GRID, linewidth=0.8)
         _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in order])
         axes.set_xlim(-2, 102)
-        axes.set_xlabel("recall, % (line: 95 % interval; in brackets: training images)")
+        axes.set_xlabel("recall, % (line: 95 % interval)")
         _grid(axes, "x")
-        figure.legend(loc="outside upper left", ncols=min(len(losses), 4), handletextpad=0.3, columnspacing=1.4)
-        return inline(figure, "recall", "Recall of each class under each loss; the numbers are in the table of classes")
+        figure.legend(
+            loc="outside upper left", ncols=2 if any(len(result.loss) > 14 for result in losses) else 3, handletextpad=0.3, columnspacing=1.4
+        )
+        return inline(
+            figure, "recall", "Recall of each class under each loss; the numbers are in the table of classes"
+        )
 
 
 def confusion(result: LossResults, evaluation: Evaluation, number: int) -> str:
@@ -106,7 +119,9 @@ def confusion(result: LossResults, evaluation: Evaluation, number: int) -> str:
                 _cell_text(axes, row, column, rate, float(evaluation.confusion[row, column]), classes)
         labels = [_short(name, 16) for name in names]
         size = 9.5 if classes <= 20 else 6
-        axes.set_xticks(range(classes), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size, color=INK)
+        axes.set_xticks(
+            range(classes), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size, color=INK
+        )
         axes.set_yticks(range(classes), labels, fontsize=size)
         axes.set_xlim(-0.5, classes - 0.5)
         axes.set_ylim(classes - 0.5, -0.5)
@@ -119,33 +134,32 @@ def confusion(result: LossResults, evaluation: Evaluation, number: int) -> str:
         return inline(figure, f"confusion{number}", f"Confusion matrix of {result.loss}, out of fold")
 
 
-def training_curves(results: StudyResults) -> str:
-    """Training loss per epoch: thin lines are runs, the thick one their mean. Scales differ between losses."""
-    losses = [result for result in results.losses if result.histories]
-    columns = 1 if len(losses) == 1 else 2
-    rows = -(-len(losses) // columns)
-    with drawing(WIDTH * columns, 150 * rows, nrows=rows, ncols=columns, squeeze=False) as (figure, grid):
-        for index, axes in enumerate(grid.flat):
-            if index >= len(losses):
-                axes.set_visible(False)
-                continue
-            curves = [history.groupby("epoch")["loss"].mean() for history in losses[index].histories]
-            for curve in curves:
-                axes.plot(curve.index, curve.to_numpy(), color=SERIES[0], linewidth=0.7, alpha=0.45)
-            longest = max(curves, key=len).index
-            mean = np.mean([curve.reindex(longest).to_numpy() for curve in curves if len(curve) == len(longest)], axis=0)
-            axes.plot(longest, mean, color=SERIES[0], linewidth=2)
-            axes.set_title(_short(losses[index].loss, 40), loc="left", fontsize=10.5)
-            axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            _grid(axes, "y")
-            if index >= len(losses) - columns:
-                axes.set_xlabel("epoch")
-        return inline(figure, "curves", "Training loss per epoch of every run, one panel per loss")
+def training_curve(result: LossResults, number: int) -> str:
+    """Training loss per epoch: thin lines are runs, the thick one their mean."""
+    curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
+    longest = max(curves, key=len).index
+    whole = [curve.to_numpy() for curve in curves if len(curve) == len(longest)]
+    with drawing(WIDTH, 190) as (figure, axes):
+        for curve in curves:
+            axes.plot(curve.index, curve.to_numpy(), color=SERIES[0], linewidth=0.8, alpha=0.5)
+        axes.plot(longest, np.mean(whole, axis=0), color=SERIES[0], linewidth=2)
+        axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("training loss")
+        _grid(axes, "y")
+        return inline(figure, f"curve{number}", f"Training loss of {result.loss} per epoch, {len(curves)} runs")
 
 
 def _whisker(
-    axes: Any, estimate: Estimate, place: float, colour: str, marker: str, *, size: float = 4.5, label: str | None = None
+    axes: Any,
+    estimate: Estimate,
+    place: float,
+    colour: str,
+    marker: str,
+    *,
+    size: float = 4.5,
+    label: str | None = None,
 ) -> None:
     if np.isfinite(estimate.low):
         axes.plot([100 * estimate.low, 100 * estimate.high], [place, place], color=colour, linewidth=1.6)

@@ -184,7 +184,9 @@ def best_loss(directory: Path) -> str:
     """
     runs = _ranked(_find_runs(directory, read_study_file(directory)))
     if not runs or not runs[0].complete:
-        states = ", ".join(f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs)
+        states = ", ".join(
+            f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs
+        )
         raise TametailError(
             f"expected a loss with all its runs finished in {directory}, found none ({states}); "
             "repeat the tametail compare command that made it to finish them"
@@ -204,7 +206,9 @@ def _find_runs(directory: Path, settings: Mapping[str, Any]) -> list[_Runs]:
             key = (int(described["seed"]), int(described["fold"]))
             found.setdefault(described["loss"], {})[key] = (path.parent, described)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"expected the description of a run at {path}, but it cannot be read: {error}") from error
+            raise DataError(
+                f"expected the description of a run at {path}, but it cannot be read: {error}"
+            ) from error
     runs = []
     for loss in settings["losses"]:
         of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
@@ -264,10 +268,13 @@ def _count(directory: Path, class_names: Sequence[str]) -> PartCounts:
         raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
     joined = table.merge(splits, on="image", validate="one_to_one")
     if len(joined) != len(table):
-        raise DataError(f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}")
+        raise DataError(
+            f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
+        )
     parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
     per_class = {
-        part: {name: int((rows["label"] == name).sum()) for name in class_names} for part, rows in parts.items()
+        part: {name: int((rows["label"] == name).sum()) for name in class_names}
+        for part, rows in parts.items()
     }
     groups = {part: int(rows["group"].nunique()) for part, rows in parts.items()}
     return PartCounts(per_class["train"], per_class["test"], groups["train"], groups["test"])

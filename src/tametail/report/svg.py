@@ -22,7 +22,13 @@ HEAT = "#040404"
 ON_HEAT = "#050505"
 SERIES = tuple(f"#0600{index:02x}" for index in range(8))
 
-_CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)", HEAT: "var(--heat)", ON_HEAT: "var(--on-heat)"}
+_CSS = {
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+    HEAT: "var(--heat)",
+    ON_HEAT: "var(--on-heat)",
+}
 _CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
 
 _STYLE: dict[str, Any] = {
@@ -92,7 +98,12 @@ def inline(figure: Figure, name: str, description: str) -> str:
         svg = svg.replace(stand_in, css)
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     natural = float(width.group(1)) if width else 374.0
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"',
+        r"\1",
+        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1),
+        count=1,
+    )
     label = _attribute(description)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="--natural: {natural:.0f}"', 1)
     return re.sub(r"\s*\n\s*", "\n", svg)

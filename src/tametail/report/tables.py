@@ -64,7 +64,10 @@ def _evaluation(prefix: str, evaluation: Evaluation | None, class_names: Sequenc
 
 def _estimate(column: str, estimate: Estimate | None) -> Cells:
     parts = (("", "value"), ("_low", "low"), ("_high", "high"))
-    return [(column + suffix, _share(getattr(estimate, field) if estimate else math.nan)) for suffix, field in parts]
+    return [
+        (column + suffix, _share(getattr(estimate, field) if estimate else math.nan))
+        for suffix, field in parts
+    ]
 
 
 def _share(value: float) -> str:

@@ -40,9 +40,7 @@ def in_words(estimate: Estimate) -> str:
     """``71.2 % (95 % interval 68.0 to 74.3)``."""
     if not math.isfinite(estimate.low):
         return f"{percent(estimate.value)} %"
-    return (
-        f"{percent(estimate.value)} % (95 % interval {percent(estimate.low)} to {percent(estimate.high)})"
-    )
+    return f"{percent(estimate.value)} % (95 % interval {percent(estimate.low)} to {percent(estimate.high)})"
 
 
 def images_and_groups(images: int, groups: int) -> str:
@@ -151,9 +149,7 @@ def state_of_test_part(results: StudyResults) -> list[str]:
         said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
     waiting = [result.loss for result in results.ranking if result.test is None]
     if waiting:
-        said.append(
-            f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}."
-        )
+        said.append(f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}.")
     return said
 
 

@@ -124,9 +124,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"expected a recipe file at {recipe}, but it cannot be read: {error}") from error
     elif str(recipe) in list_recipes():
-        text = (
-            (_PACKAGED / f"{recipe}.yaml").read_text(encoding="utf-8")
-        )
+        text = (_PACKAGED / f"{recipe}.yaml").read_text(encoding="utf-8")
     else:
         raise UsageError(
             f"expected a recipe ({', '.join(list_recipes())}) or a .yaml file, got {str(recipe)!r}; "
