@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from typer.testing import CliRunner
 
+from conftest import TINY
 from tametail.cli import app
 
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]

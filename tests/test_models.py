@@ -25,7 +25,7 @@ def test_an_unknown_backbone_names_its_neighbours() -> None:
 
 
 def test_an_image_too_small_is_refused_before_training() -> None:
-    with pytest.raises(UsageError, match="cannot take images of 28×28 pixels.*--image-size"):
+    with pytest.raises(UsageError, match=r"cannot take images of 28×28 pixels.*--image-size"):
         models.describe_backbone("convnext_tiny", 28)
 
 

@@ -1,18 +1,19 @@
+"""The table of predictions: what it accepts, joins and averages, and its round trip through parquet."""
+
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from scipy import special
 
 from tametail.errors import DataError
 from tametail.predictions import (
-    Link,
     Predictions,
     concatenate,
     ensemble,
@@ -21,127 +22,256 @@ from tametail.predictions import (
     write_predictions,
 )
 
-ODD_NAMES = ("<script>alert(1)</script>", "=cmd()", 'naïve, "quoted"', "核")
+ODD_NAMES = (
+    "naïve Zelle 细胞",
+    "<script>alert('x')</script>",
+    "a,b;c",
+    "=cmd()",
+    "image",
+    "logit_",
+    "",
+    " ",
+    'q"\n\\',
+)
 
 
-def table(
-    n: int = 6,
-    names: tuple[str, ...] = ("a", "b", "c"),
-    link: Link = "softmax",
-    seed: int = 0,
-    **changes: Any,
-) -> Predictions:
+def _table(rows=6, names=("a", "b", "c"), link="softmax", seed=0, prefix="im", fold=0):
     rng = np.random.default_rng(seed)
-    fields: dict[str, Any] = {
-        "image": np.array([f"i{index}.png" for index in range(n)][::-1], dtype=np.str_),
-        "group": np.array([f"g{index % 2}" for index in range(n)], dtype=np.str_),
-        "target": np.arange(n) % len(names),
-        "fold": np.arange(n) % 2,
-        "logits": rng.normal(0, 2, (n, len(names))).astype(np.float32),
-        "class_names": names,
-        "link": link,
-    }
-    return Predictions(**(fields | changes))
-
-
-def same(a: Predictions, b: Predictions) -> bool:
-    columns = ("image", "group", "target", "fold", "logits")
-    return (a.class_names, a.link) == (b.class_names, b.link) and all(
-        np.array_equal(getattr(a, name), getattr(b, name)) for name in columns
+    return Predictions(
+        np.array([f"{prefix}/{index:03}.png" for index in range(rows)], dtype=np.str_),
+        np.array([f"p{index // 2}" for index in range(rows)], dtype=np.str_),
+        rng.integers(0, len(names), rows),
+        np.full(rows, fold, dtype=np.int64),
+        rng.normal(size=(rows, len(names))).astype(np.float32),
+        names,
+        link,
     )
 
 
+def _assert_same(found, expected):
+    for field in dataclasses.fields(Predictions):
+        left, right = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(right, np.ndarray):
+            np.testing.assert_array_equal(left, right, err_msg=field.name)
+            assert left.dtype.kind == right.dtype.kind, field.name
+        else:
+            assert left == right, field.name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logits": np.zeros((6, 2), dtype=np.float32)}, r"expected logits \(6, 3\), got \(6, 2\)"),
+        ({"target": np.zeros(5, dtype=np.int64)}, "6 entries in target, got 5"),
+        ({"group": np.array(["p"])}, "6 entries in group, got 1"),
+        ({"target": np.array([0, 1, 2, 3, 0, 0])}, r"targets in 0\.\.2"),
+        ({"target": np.array([0, 1, 2, -1, 0, 0])}, r"targets in 0\.\.2"),
+        ({"image": np.array(list("abcdea"))}, "each image once"),
+        ({"class_names": ("a", "b", "a")}, "different class names"),
+        ({"logits": np.full((6, 3), np.nan, dtype=np.float32)}, "finite logits"),
+        ({"link": "probit"}, "expected link"),
+    ],
+)
+def test_a_table_that_does_not_fit_together_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(_table(), **change)
+
+
+def test_probabilities_agree_with_scipy():
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 5)).astype(np.float32)
+    wide = logits.astype(np.float64)
+    np.testing.assert_allclose(probabilities(logits, "softmax"), special.softmax(wide, axis=1))
+    yes = special.expit(wide)
+    np.testing.assert_allclose(probabilities(logits, "sigmoid"), yes / yes.sum(axis=1, keepdims=True))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=3), min_size=1, max_size=9
+    ),
+    st.sampled_from(["softmax", "sigmoid"]),
+)
+def test_probabilities_sum_to_one_and_keep_the_order(rows, link):
+    logits = np.array(rows, dtype=np.float32)
+    found = probabilities(logits, link)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found >= 0).all()
+    best = logits.argmax(axis=1)[:, None]
+    assert (np.take_along_axis(found, best, axis=1)[:, 0] == found.max(axis=1)).all()
+
+
+def test_an_unknown_link_is_refused():
+    with pytest.raises(ValueError, match="probit"):
+        probabilities(np.zeros((1, 2)), "probit")
+
+
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("names", [("a", "b", "c"), ODD_NAMES])
-def test_a_table_comes_back_from_parquet_as_it_was(
-    tmp_path: Path, names: tuple[str, ...], link: Link
-) -> None:
-    written = table(names=names, link=link)
-    write_predictions(written, tmp_path / "p.parquet")
-    assert same(read_predictions(tmp_path / "p.parquet"), written)
+def test_round_trip(tmp_path, link):
+    table = _table(names=ODD_NAMES, link=link, rows=40)
+    write_predictions(table, tmp_path / "predictions.parquet")
+    _assert_same(read_predictions(tmp_path / "predictions.parquet"), table)
 
 
-def test_equal_tables_are_equal_files(tmp_path: Path) -> None:
+def test_equal_tables_are_equal_files(tmp_path):
     for name in ("first", "second"):
-        write_predictions(table(), tmp_path / name)
+        write_predictions(_table(), tmp_path / name)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
-def test_damaged_absent_and_foreign_files_are_refused(tmp_path: Path) -> None:
-    import pandas as pd
+def test_round_trip_of_no_rows(tmp_path):
+    write_predictions(_table(rows=0), tmp_path / "none.parquet")
+    _assert_same(read_predictions(tmp_path / "none.parquet"), _table(rows=0))
 
-    path = tmp_path / "p.parquet"
-    write_predictions(table(), path)
-    whole = path.read_bytes()
-    for damage in (b"", whole[:100], whole[:-20], b"no parquet at all"):
-        path.write_bytes(damage)
-        with pytest.raises(DataError, match="cannot be read"):
-            read_predictions(path)
-    pd.DataFrame({"image": ["a"]}).to_parquet(path)
+
+def test_round_trip_in_folders_that_look_like_partitions(tmp_path):
+    folder = tmp_path / "fold=9" / "image=x"
+    folder.mkdir(parents=True)
+    write_predictions(_table(fold=3), folder / "predictions.parquet")
+    _assert_same(read_predictions(folder / "predictions.parquet"), _table(fold=3))
+
+
+def test_the_file_reads_without_tametail(tmp_path):
+    table = _table()
+    write_predictions(table, tmp_path / "p.parquet")
+    frame = pq.ParquetFile(tmp_path / "p.parquet").read().to_pandas()
+    assert list(frame) == ["image", "group", "label", "fold", "logit_a", "logit_b", "logit_c"]
+    assert frame["label"].tolist() == [table.class_names[code] for code in table.target]
+    assert frame["logit_b"].dtype == np.float32
+
+
+def test_an_absent_file_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.parquet"):
+        read_predictions(tmp_path / "gone.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"image,group\n", b"PAR1" * 3])
+def test_a_file_of_something_else_is_a_data_error(tmp_path, content):
+    (tmp_path / "p.parquet").write_bytes(content)
     with pytest.raises(DataError, match="cannot be read"):
-        read_predictions(path)
+        read_predictions(tmp_path / "p.parquet")
+
+
+def test_parquet_of_something_else_is_a_data_error(tmp_path):
+    pq.write_table(pa.table({"image": ["a"]}), tmp_path / "p.parquet")
     with pytest.raises(DataError, match="cannot be read"):
-        read_predictions(tmp_path / "absent.parquet")
+        read_predictions(tmp_path / "p.parquet")
 
 
-@given(
-    arrays.arrays(np.float64, (3, 4), elements=st.floats(-1e4, 1e4)), st.sampled_from(["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "described", ["null", "{", '{"class_names": null}', '{"class_names": ["a"], "link": "x"}']
 )
-def test_probabilities_are_finite_and_sum_to_one_and_keep_the_order(logits: np.ndarray, link: Link) -> None:
-    p = probabilities(logits, link)
-    assert np.isfinite(p).all()
-    np.testing.assert_allclose(p.sum(axis=1), 1)
-    chosen = p[np.arange(3), logits.argmax(axis=1)]
-    np.testing.assert_allclose(chosen, p.max(axis=1))
+def test_a_damaged_description_is_a_data_error(tmp_path, described):
+    path = tmp_path / "p.parquet"
+    write_predictions(_table(), path)
+    table = pq.ParquetFile(path).read().replace_schema_metadata({"tametail": described})
+    pq.write_table(table, path)
+    with pytest.raises(DataError):
+        read_predictions(path)
 
 
-def test_links_agree_with_scipy() -> None:
-    logits = np.random.default_rng(0).normal(0, 3, (5, 4))
-    np.testing.assert_allclose(probabilities(logits, "softmax"), special.softmax(logits, axis=1))
-    sigmoid = special.expit(logits)
-    np.testing.assert_allclose(probabilities(logits, "sigmoid"), sigmoid / sigmoid.sum(axis=1, keepdims=True))
-    with pytest.raises(ValueError, match="'softmax' or 'sigmoid', got 'probit'"):
-        probabilities(logits, "probit")  # type: ignore[arg-type]
+def test_a_missing_value_is_a_data_error(tmp_path):
+    path = tmp_path / "p.parquet"
+    write_predictions(_table(), path)
+    table = pq.ParquetFile(path).read()
+    for column, kind in (("fold", pa.int64()), ("image", pa.string()), ("group", pa.string())):
+        emptied = pa.array([None, *table[column].to_pylist()[1:]], kind)
+        pq.write_table(table.set_column(table.column_names.index(column), column, emptied), path)
+        with pytest.raises(DataError):
+            read_predictions(path)
+
+
+def test_a_cut_file_is_a_data_error(tmp_path):
+    path = tmp_path / "p.parquet"
+    write_predictions(_table(), path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 97):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError):
+            read_predictions(path)
+
+
+def test_no_flipped_byte_changes_numbers_unnoticed(tmp_path):
+    path, table = tmp_path / "p.parquet", _table(rows=200)
+    write_predictions(table, path)
+    whole = path.read_bytes()
+    body = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    noticed = 0
+    for position in range(4, body, 29):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+        try:
+            _assert_same(read_predictions(path), table)
+        except DataError:
+            noticed += 1
+    assert noticed > 100
+
+
+def test_concatenate_joins_folds_sorted_by_image():
+    whole = _table(rows=9)
+    order = np.random.default_rng(1).permutation(9)
+    columns = ("image", "group", "target", "fold", "logits")
+    parts = [
+        dataclasses.replace(whole, **{name: getattr(whole, name)[rows] for name in columns})
+        for rows in np.split(order, [2, 5])
+    ]
+    _assert_same(concatenate(parts), whole)
+    _assert_same(concatenate(parts[::-1]), whole)
+    _assert_same(concatenate([whole]), whole)
+
+
+def test_concatenate_refuses_what_does_not_belong_together():
+    with pytest.raises(ValueError, match="same classes and link"):
+        concatenate([_table(), _table(prefix="b", link="sigmoid")])
+    with pytest.raises(ValueError, match="same classes and link"):
+        concatenate([_table(), _table(prefix="b", names=("a", "c", "b"))])
+    with pytest.raises(ValueError, match="each image once"):
+        concatenate([_table(), _table()])
+    with pytest.raises(ValueError, match="at least one table"):
+        concatenate([])
+
+
+def test_ensemble_averages_probabilities():
+    tables = [
+        _table(seed=0),
+        dataclasses.replace(_table(seed=0), logits=-_table(seed=0).logits, link="sigmoid"),
+    ]
+    found = ensemble(tables)
+    expected = np.mean([table.probabilities for table in tables], axis=0)
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.predicted, expected.argmax(axis=1))
+    assert (found.fold == -1).all()
+    assert found.link == "softmax"
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_an_ensemble_is_the_mean_of_probabilities(link: Link) -> None:
-    first, second = table(link=link), table(link=link, seed=1)
-    shuffled = second.sorted_by_image()
-    joined = ensemble([first, shuffled])
-    expected = (first.sorted_by_image().probabilities + shuffled.probabilities) / 2
-    np.testing.assert_allclose(joined.probabilities, expected, rtol=1e-5)
-    assert set(joined.fold) == {-1}
-    np.testing.assert_allclose(
-        ensemble([first]).probabilities, first.sorted_by_image().probabilities, rtol=1e-5
+def test_ensemble_of_copies_is_the_model_itself(link):
+    table = _table(link=link)
+    for found in (ensemble([table]), ensemble([table] * 4)):
+        np.testing.assert_allclose(found.probabilities, table.probabilities, rtol=1e-6)
+
+
+def test_ensemble_does_not_depend_on_order():
+    tables = [dataclasses.replace(_table(), logits=_table(seed=seed).logits) for seed in range(3)]
+    turned = dataclasses.replace(
+        tables[1],
+        **{n: getattr(tables[1], n)[::-1] for n in ("image", "group", "target", "fold", "logits")},
     )
+    expected = ensemble(tables).logits
+    np.testing.assert_allclose(ensemble([tables[2], turned, tables[0]]).logits, expected, rtol=1e-6)
 
 
-def test_an_ensemble_needs_the_same_images() -> None:
-    with pytest.raises(ValueError, match="same images"):
-        ensemble([table(), table(5)])
+def test_ensemble_survives_a_probability_of_zero():
+    table = dataclasses.replace(_table(), logits=np.full((6, 3), [0, 1e4, -1e4], dtype=np.float32))
+    np.testing.assert_allclose(ensemble([table]).probabilities, [[0, 1, 0]] * 6, atol=1e-300)
 
 
-def test_folds_join_into_one_table() -> None:
-    whole = table()
-    parts = [
-        Predictions(
-            *(
-                getattr(whole, name)[whole.fold == fold]
-                for name in ("image", "group", "target", "fold", "logits")
-            ),
-            whole.class_names,
-            whole.link,
-        )
-        for fold in (1, 0)
-    ]
-    assert same(concatenate(parts), whole.sorted_by_image())
-    with pytest.raises(ValueError, match="same classes and link"):
-        concatenate([whole, table(link="sigmoid")])
-
-
-def test_shapes_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"expected logits \(6, 3\), got \(6, 2\)"):
-        table(logits=np.zeros((6, 2), np.float32))
-    with pytest.raises(ValueError, match="expected 6 entries in fold, got 5"):
-        table(fold=np.zeros(5, np.int64))
+def test_ensemble_refuses_what_does_not_belong_together():
+    table = _table()
+    with pytest.raises(ValueError, match="same images and classes"):
+        ensemble([table, _table(prefix="other")])
+    with pytest.raises(ValueError, match="same images and classes"):
+        ensemble([table, dataclasses.replace(table, class_names=("x", "y", "z"))])
+    with pytest.raises(ValueError, match="same target"):
+        ensemble([table, dataclasses.replace(table, target=(table.target + 1) % 3)])
+    with pytest.raises(ValueError, match="at least one table"):
+        ensemble([])

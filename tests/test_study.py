@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
 
+from conftest import TINY
 from tametail import study_file
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.predictions import concatenate, read_predictions

@@ -253,7 +253,7 @@ def _run(
         _fail(f"{error.name} is not installed; pip install 'tametail[train]'", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user unasked
+    except Exception as error:  # the last resort: no traceback reaches a user unasked
         if debug:
             raise
         _fail(

@@ -24,7 +24,7 @@ from tametail.errors import TametailError, UsageError, nearest
 torchvision_ops.ensure_importable()
 
 import timm  # noqa: E402
-import timm.data  # noqa: E402
+from timm.data.config import resolve_data_config  # noqa: E402
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 Head = Literal["linear", "normalised"]
@@ -81,7 +81,7 @@ def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
             f"backbone {name} cannot take images of {size}×{size} pixels: {str(error).splitlines()[0]}. "
             f"Use a larger --image-size (its own is {own_size}) or another --backbone."
         ) from error
-    data = timm.data.resolve_data_config({}, model=network)
+    data = resolve_data_config({}, model=network)
     mean, std = tuple(data["mean"]), tuple(data["std"])
     if len(mean) != 3 or len(std) != 3:
         raise UsageError(f"backbone {name} does not take RGB images; choose another --backbone")
@@ -154,6 +154,11 @@ class NormalisedLinear(nn.Module):
         return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
+def channels_last(module: nn.Module) -> nn.Module:
+    """The module with its convolutions stored channels last, the quicker order on CPUs and recent GPUs."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def state_digest(module: nn.Module) -> str:
     """A hex digest of all weights and buffers: two networks of one digest compute the same."""
     digest = hashlib.blake2b(digest_size=16)
@@ -164,7 +169,7 @@ def state_digest(module: nn.Module) -> str:
 
 
 def _create(name: str, size: int, fixed: bool, pretrained: bool = False) -> nn.Module:
-    sized = {"img_size": size} if fixed else {}
+    sized: dict[str, Any] = {"img_size": size} if fixed else {}
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"

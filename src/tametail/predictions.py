@@ -190,6 +190,8 @@ def read_predictions(path: Path) -> Predictions:
         # Not pq.read_table, which takes a folder named like "fold=1" on the way for a column.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
+        if any(column.null_count for column in table.columns):
+            raise ValueError("values are missing")
         described = json.loads((table.schema.metadata or {})[b"tametail"])
         class_names = tuple(described["class_names"])
         codes = {name: index for index, name in enumerate(class_names)}

@@ -79,12 +79,13 @@ def test_copies_of_an_image_add_nothing():
     assert 45 < copied <= 50  # below 50 by the allowance for few groups
 
 
-@pytest.mark.parametrize(("x", "expected"), [([0, 0, 0], 3), ([4, 2, 5], 3), ([2, 0, 0], 0)])
-def test_where_nothing_varies_groups_are_counted(x, expected):
-    if expected:
-        assert intervals.effective_sample_size(np.array(x)[:, None], np.array([[4], [2], [5]]))[0] == expected
-    else:  # a single group with trials, its images split
-        assert intervals.effective_sample_size(np.array(x)[:, None], np.array([[4], [0], [0]]))[0] == 1
+@pytest.mark.parametrize(
+    ("x", "m", "expected"),
+    [([0, 0, 0], [4, 2, 5], 3), ([4, 2, 5], [4, 2, 5], 3), ([2, 0, 0], [4, 0, 0], 1), ([3], [3], 1)],
+    ids=["all wrong", "all right", "one group, split", "one group, all right"],
+)
+def test_where_alikeness_cannot_be_seen_groups_are_counted(x, m, expected):
+    assert intervals.effective_sample_size(np.array(x)[:, None], np.array(m)[:, None])[0] == expected
 
 
 def test_no_trials_is_an_effective_size_of_zero():
@@ -176,7 +177,7 @@ def _reference_bootstrap(tables, strata, statistic, resamples, seed):
 
 def test_bootstrap_agrees_with_loops():
     rng = np.random.default_rng(2)
-    tables, strata = rng.integers(0, 3, (60, 2)) + [0, 1], rng.integers(0, 3, 60)
+    tables, strata = rng.integers([0, 1], [3, 4], (60, 2)), rng.integers(0, 3, 60)
     found = intervals.group_bootstrap(tables, strata, _share_right, resamples=4000)
     expected = _reference_bootstrap(tables, strata, _share_right, 4000, 1)
     np.testing.assert_allclose(found, expected, atol=0.01)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -89,8 +91,8 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     rates = [learning_rate(t / 10, settings) for t in range(101)]
     assert rates[0] < 0.01
     assert rates[20] == 1.0
-    assert all(a < b for a, b in zip(rates[:20], rates[1:21], strict=True))
-    assert all(a > b for a, b in zip(rates[20:100], rates[21:], strict=True))
+    assert all(a < b for a, b in itertools.pairwise(rates[:21]))
+    assert all(a > b for a, b in itertools.pairwise(rates[20:]))
     assert rates[100] == pytest.approx(0, abs=1e-12)
 
 

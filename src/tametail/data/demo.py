@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.data.demo_cells import CELL_KINDS, draw_cell
+from tametail.data.demo_cells import CELL_KINDS
+from tametail.data.demo_drawing import draw_cell
 from tametail.data.demo_smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
 from tametail.errors import DataError, TametailError
 
@@ -114,7 +115,7 @@ def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
     clearance = cell.radius * slide.scale * (0.55 if overlapped else 1.0)
     canvas = empty_canvas(slide)
     add_red_cells(canvas, slide, rng, centre, clearance)
-    draw_cell(canvas, cell, slide, rng, centre, cover=0.8 if overlapped else 0.0)
+    draw_cell(canvas, cell, slide, rng, centre, show_through=0.8 if overlapped else 0.0)
     defocus = rng.uniform(2.5, 5.5) if rng.random() < 0.08 else rng.uniform(0, 1.2)
     return expose(canvas, slide, rng, defocus)
 

@@ -1,77 +1,19 @@
-"""The synthetic white cells (and one nucleated red cell): what each class looks like, and how a cell is drawn.
+"""What each class of the demo set looks like: six kinds of white cells and one nucleated red cell, all synthetic.
 
-A :class:`Cell` lists what a haematologist reads (size, shape of the nucleus, chromatin, colour of the cytoplasm,
-granules); each class draws one at random, sometimes as a look-alike of another class. None of this is a photograph,
-and nothing learned from it says anything about real blood.
-
-Lengths are in micrometres; amounts of dye are those of :mod:`tametail.data.demo_smear`.
+Each class draws a :class:`~tametail.data.demo_drawing.Cell` at random, now and then as a look-alike of another class,
+after the textbook morphology of May-Grünwald-Giemsa smears. None of this is a photograph, and nothing learned
+from it says anything about real blood. Lengths are in micrometres.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.data.demo_smear import (
-    BLUE,
-    EOSIN,
-    ORANGE,
-    PURPLE,
-    Array,
-    Slide,
-    blob,
-    blurred,
-    discs,
-    texture,
-    waves,
-)
-
-Random = np.random.Generator
-Points = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Granules:
-    """``count`` grains of about ``radius``, each adding ``dye`` (eosin, purple, blue, orange)."""
-
-    count: int
-    radius: float
-    dye: tuple[float, float, float, float]
-    over_nucleus: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        radius, wobble: size, and relative unevenness of the outline.
-        lobes: (L, 3) x, y and radius of the discs that make up the nucleus, joined in order by strands.
-        strand: width of the strands between the lobes.
-        chromatin, clumps, grain: amount of dye in the nucleus, and its relative coarse and fine unevenness.
-        cytoplasm: amounts of (eosin, purple, blue); ``rim`` is more blue towards the outline.
-        mottle: relative unevenness of the cytoplasm.
-        granules: kinds of grains.
-        nucleoli, vacuoles: how many.
-    """
-
-    radius: float
-    lobes: Points
-    chromatin: float
-    clumps: float
-    grain: float
-    cytoplasm: tuple[float, float, float]
-    wobble: float = 0.03
-    strand: float = 0.5
-    rim: float = 0.0
-    mottle: float = 0.12
-    granules: tuple[Granules, ...] = ()
-    nucleoli: int = 0
-    vacuoles: int = 0
+from tametail.data.demo_drawing import Cell, Granules, Points, Random
 
 
 def _chain(rng: Random, radii: Points, gap: float, turn: float, zigzag: float = 0.0) -> Points:
@@ -184,12 +126,12 @@ def _basophil(rng: Random) -> Cell:
     size = 3.6 / np.sqrt(count)
     lobes = _chain(rng, size * rng.normal(1, 0.1, count), 1.35 * size, 1.2)
     dark = Granules(
-        int(rng.uniform(70, 130)), 0.43, (0.0, rng.uniform(0.7, 1.1), 0.35, 0.0), over_nucleus=True
+        int(rng.uniform(50, 110)), 0.43, (0.0, rng.uniform(0.7, 1.1), 0.35, 0.0), over_nucleus=True
     )
     cell = Cell(
         rng.normal(5.8, 0.4),
         lobes,
-        rng.normal(0.72, 0.08),
+        rng.normal(0.9, 0.08),
         0.16,
         0.1,
         (0.1, 0.16, 0.08),
@@ -206,7 +148,7 @@ def _blast(rng: Random) -> Cell:
     radius = rng.normal(7.3, 0.7)
     nucleus = radius * rng.uniform(0.76, 0.86)
     cell = Cell(
-        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), rng.normal(0.68, 0.06), 0.06, 0.09,
+        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), rng.normal(0.62, 0.05), 0.06, 0.09,
         (0.03, 0.05, rng.uniform(0.5, 0.85)), wobble=0.04, rim=0.3, nucleoli=int(rng.integers(1, 4)),
     )  # fmt: skip
     kind = rng.random()
@@ -241,78 +183,3 @@ CELL_KINDS: Mapping[str, Callable[[Random], Cell]] = MappingProxyType(
         "blast": _blast,
     }
 )
-
-
-def draw_cell(canvas: Array, cell: Cell, slide: Slide, rng: Random, centre: Points, cover: float) -> None:
-    """Draw ``cell`` onto ``canvas`` (4, S, S), its middle at ``centre`` (pixels).
-
-    ``cover`` in [0, 1] is how much of what already lies there shows through: 0 for a cell that pushes all aside.
-    """
-    scale = slide.scale
-    body = blurred(blob(centre, cell.radius * scale, waves(rng, cell.wobble)), 1.0)
-    inside = np.clip(
-        blurred(body, 0.22 * cell.radius * scale) * 1.5 - 0.5, 0, 1
-    )  # 0 at the outline, 1 within
-    nucleus = _nucleus(cell, scale, rng, centre) * body
-    canvas *= 1 - (1 - cover) * body
-
-    mottled = (
-        body * (1 + cell.mottle * texture(rng, 1.2 * scale)) * (0.75 + 0.25 * inside) * (1 - 0.75 * nucleus)
-    )
-    eosin, purple, blue = cell.cytoplasm
-    canvas[EOSIN] += eosin * mottled
-    canvas[PURPLE] += purple * mottled
-    canvas[BLUE] += (blue + cell.rim * (1 - inside)) * mottled
-    if cell.vacuoles:
-        holes = _scatter(rng, cell.vacuoles, 0.55, body * (1 - nucleus), scale)
-        canvas *= 1 - 0.75 * blurred(holes, 1.2) * (1 - nucleus)
-
-    canvas[PURPLE] += cell.chromatin * _chromatin(cell, nucleus, scale, rng)
-    if cell.nucleoli:
-        spots = (
-            blurred(_scatter(rng, cell.nucleoli, 0.85, (nucleus > 0.9).astype(np.float32), scale), 2.0)
-            * nucleus
-        )
-        canvas[PURPLE] *= 1 - 0.55 * spots
-        canvas[BLUE] += 0.4 * spots
-    for grains in cell.granules:
-        room = body if grains.over_nucleus else body * (1 - nucleus)
-        spots = blurred(_scatter(rng, grains.count, grains.radius, room, scale), 0.9)
-        spots *= body if grains.over_nucleus else body * (1 - 0.85 * nucleus)
-        for dye, amount in zip((EOSIN, PURPLE, BLUE, ORANGE), grains.dye, strict=True):
-            if amount:
-                canvas[dye] += amount * spots
-
-
-def _nucleus(cell: Cell, scale: float, rng: Random, centre: Points) -> Array:
-    """(S, S) mask of the nucleus: discs melted together, with an uneven outline, and strands between them."""
-    import cv2
-
-    lobes = cell.lobes * scale
-    mask = discs(lobes[:, :2] + centre, lobes[:, 2], np.ones(len(lobes)))
-    softness = 0.45 * scale
-    field = blurred(mask, softness) + 0.09 * texture(rng, 1.6 * scale) * blurred(mask, 2 * softness)
-    body = np.clip((field - 0.5) * softness + 0.5, 0, 1)
-    strands = np.zeros(body.shape, np.uint8)
-    path = np.rint((lobes[:, :2] + centre) * 16).astype(np.int32)
-    cv2.polylines(strands, [path], False, 255, max(1, round(cell.strand * scale)), cv2.LINE_AA, 4)
-    return np.maximum(body, blurred(strands.astype(np.float32) / 255, 1.0))
-
-
-def _chromatin(cell: Cell, nucleus: Array, scale: float, rng: Random) -> Array:
-    """(S, S) relative amount of chromatin: clumps, fine grain, a denser membrane and a thinner margin."""
-    deep = blurred(nucleus, 0.8 * scale)
-    uneven = 1 + cell.clumps * texture(rng, 1.1 * scale) + cell.grain * texture(rng, 0.5 * scale)
-    return np.asarray(nucleus * np.clip(uneven, 0.35, None) * (0.72 + 0.36 * deep), np.float32)
-
-
-def _scatter(rng: Random, count: int, radius: float, room: Array, scale: float) -> Array:
-    """(S, S) about ``count`` discs of uneven size and value, whose middles lie where ``room`` is open."""
-    rows, columns = np.nonzero(room > 0.6)
-    if not len(rows):
-        return np.zeros_like(room)
-    chosen = rng.integers(0, len(rows), count)
-    middles = np.column_stack([columns[chosen], rows[chosen]]) + rng.uniform(-0.5, 0.5, (count, 2))
-    return discs(
-        middles, np.clip(radius * scale * rng.normal(1, 0.18, count), 0.5, None), rng.uniform(0.55, 1, count)
-    )

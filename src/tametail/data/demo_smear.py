@@ -23,7 +23,7 @@ EOSIN, PURPLE, BLUE, ORANGE = range(4)
 # Optical density in red, green and blue of one unit of dye: the eosin of red cells, the azure-eosin complex of
 # nuclei, the azure of cytoplasm rich in RNA, and the eosinophil granule.
 _DYES = np.array([[0.08, 0.36, 0.29], [0.76, 1.46, 0.46], [0.54, 0.42, 0.12], [0.10, 0.72, 0.98]])
-_SHIFT = 4  # fractional bits of OpenCV's sub-pixel coordinates
+SHIFT = 4  # fractional bits of OpenCV's sub-pixel coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=1)
 
@@ -70,7 +70,7 @@ def prepare_slide(rng: np.random.Generator) -> Slide:
         noise=float(rng.uniform(1.2, 3.5)),
         crowding=float(rng.uniform(5, 22)),
         red_radius=float(rng.normal(3.6, 0.2)),
-        pallor=float(rng.uniform(0.25, 0.75)),
+        pallor=float(rng.uniform(0.35, 0.85)),
         plasma=(float(rng.uniform(0, 0.10)), float(rng.uniform(0, 0.06))),
     )
 
@@ -107,9 +107,9 @@ def discs(centres: NDArray[np.float64], radii: NDArray[np.float64], values: NDAr
     import cv2
 
     plate = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
-    fixed = np.rint(np.column_stack([centres, radii]) * (1 << _SHIFT)).astype(int).tolist()
+    fixed = np.rint(np.column_stack([centres, radii]) * (1 << SHIFT)).astype(int).tolist()
     for (x, y, radius), grey in zip(fixed, np.rint(values * 255).tolist(), strict=True):
-        cv2.circle(plate, (x, y), radius, grey, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+        cv2.circle(plate, (x, y), radius, grey, cv2.FILLED, cv2.LINE_AA, SHIFT)
     return plate.astype(np.float32) / 255
 
 
@@ -126,7 +126,7 @@ def blob(
     distance = radius * (1 + (bumps[:, :1] * np.cos(order * _ANGLE + bumps[:, 1:])).sum(axis=0))
     outline = centre + _CIRCLE * distance[:, None]
     plate = np.zeros((side, side), np.uint8)
-    cv2.fillPoly(plate, [np.rint(outline * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(plate, [np.rint(outline * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
     return plate.astype(np.float32) / 255
 
 

@@ -268,7 +268,7 @@ def _missing(part: Ints, images: Ints, minimum: Ints) -> Ints:
     """(P, C) groups of each class that each part still lacks."""
     have = np.zeros_like(minimum)
     np.add.at(have, part, (images > 0).astype(np.int64))
-    return np.maximum(minimum - have, 0)
+    return np.asarray(np.maximum(minimum - have, 0), dtype=np.int64)
 
 
 def _imbalance(part: Ints, images: Ints, share: NDArray[np.float64]) -> float:

@@ -56,9 +56,10 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
     """Number of independent trials that would leave the K shares as uncertain as the clustered ones do.
 
     The Rao-Scott design effect (Rao & Scott 1992): the cluster-robust variance of the pooled share, with
-    the usual G / (G - 1), over the binomial variance p (1 - p) / (n - 1), so that it is 1 when every image is
-    its own group. It is taken as at least 1: the result never exceeds n. With few groups that variance is itself uncertain; as Korn & Graubard (1998)
-    do, n is further reduced by the squared ratio of the t quantiles with n - 1 and G - 1 degrees of freedom.
+    the usual G / (G - 1), over the binomial variance p (1 - p) / (n - 1), so that it is 1 when every image
+    is its own group. It is taken as at least 1: the result never exceeds n. With few groups that variance
+    is itself uncertain; as Korn & Graubard (1998) do, n is further reduced by the squared ratio of the t
+    quantiles with n - 1 and G - 1 degrees of freedom.
 
     Where nothing varies (a share of 0 or 1) or there is a single group, the data cannot show how alike the
     images of a group are; the number of groups is then the conservative answer.

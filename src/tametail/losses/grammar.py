@@ -40,9 +40,7 @@ class LossSpec:
         Brackets and commas become ``--``, ``=`` becomes ``-``, ``/`` becomes ``_``. A parameter starts with a
         letter, and a negative number with a digit after its sign, so that ``--`` is never ambiguous.
         """
-        return self.text.removesuffix("]").translate(
-            str.maketrans({"[": "--", ",": "--", "=": "-", "/": "_"})
-        )
+        return re.sub(r"[\[,]", "--", self.text.removesuffix("]")).replace("=", "-").replace("/", "_")
 
     def create(self, class_counts: ClassCounts | None = None) -> Loss:
         """Build the loss, with the training samples per class where it needs them."""

@@ -17,7 +17,7 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = math.
     """A finite number in [low, high), as a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"expected a number for {name}, got {value!r}")
-    if not (math.isfinite(value) and low <= value < high):
+    if not low <= value < high:  # false for NaN, and for infinity whatever the bound
         expected = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
         raise ValueError(f"expected {name} {expected}, got {value!r}")
     return float(value)

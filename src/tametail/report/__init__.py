@@ -1,8 +1,17 @@
-"""What people read: report.html, results.csv and results.md, made from a study's folder alone. Never imports torch."""
+"""Tables, figures and one HTML page from a study directory, and from nothing else. Never imports torch."""
 
 from __future__ import annotations
 
-from tametail.report.study_results import StudyResults, best_loss, read_results
-from tametail.report.writing import results_table, write_report
+from tametail.report.study_results import LossResults, PartCounts, StudyResults, best_loss, read_results
+from tametail.report.tables import results_table
+from tametail.report.writing import write_report
 
-__all__ = ["StudyResults", "best_loss", "read_results", "results_table", "write_report"]
+__all__ = [
+    "LossResults",
+    "PartCounts",
+    "StudyResults",
+    "best_loss",
+    "read_results",
+    "results_table",
+    "write_report",
+]

@@ -9,57 +9,64 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults
 from tametail.report.svg import GRID, HEAT, INK, MUTED, ON_HEAT, SERIES, drawing, inline
 
 WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
 LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
-LARGEST_MATRIX = 40  # classes; beyond this a matrix cannot be read
-_LARGEST_LABELLED = 15
+MOST_LOSSES = len(SERIES)  # in one figure
+MOST_CLASSES = 40  # beyond this a figure with a place for each class cannot be read
+MOST_BARS_ACROSS = 14
+MOST_NUMBERED = 15  # classes; beyond this the cells have shades alone
+MOST_COUNTED = 8  # classes; up to this the cells show counts too
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
 
 
 def tail(results: StudyResults) -> str:
-    """Training images per class, the most frequent first."""
-    counts = sorted(results.counts.train.items(), key=lambda item: (-item[1], item[0]))
-    names, values = [name for name, _ in counts], np.array([count for _, count in counts])
-    log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
-    with drawing(WIDTH, 46 + 20 * len(names)) as (figure, axes):
+    """Training images per class, the most frequent first: bars across with their counts, or upright if many."""
+    names = [results.class_names[index] for index in results.class_order]
+    values = np.array([results.counts.train[name] for name in names])
+    across = len(names) <= MOST_BARS_ACROSS
+    with drawing(WIDTH, 46 + 20 * len(names) if across else 250) as (figure, axes):
         places = np.arange(len(names))
-        axes.barh(places, values, height=0.68, color=SERIES[0], log=log)
-        for place, value in zip(places, values, strict=True):
-            axes.annotate(
-                f"{value:,}",
-                (max(value, 1), place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9.5,
+        if across:
+            bars = axes.barh(places, values, height=0.68, color=SERIES[0])
+            axes.bar_label(bars, [f"{value:,}" for value in values], padding=4, fontsize=9.5)
+            axes.margins(x=0.16)
+            _classes_down(axes, names)
+        else:
+            axes.bar(places, values, width=0.8, color=SERIES[0])
+            legible = len(names) <= MOST_CLASSES
+            axes.set_xticks(
+                places if legible else [],
+                [_short(n) for n in names] if legible else [],
+                rotation=90,
+                fontsize=8,
             )
-        _classes_down(axes, names)
-        axes.margins(x=0.16)
-        if log:
-            axes.set_xlim(left=0.8, right=values.max() ** 1.18)
-        axes.set_xlabel("training images" + (" (log scale)" if log else ""))
-        _grid(axes, "x")
-        return inline(figure, "tail", "Training images per class: " + _spoken(counts))
+            axes.set_xlim(-0.6, len(names) - 0.4)
+            axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
+        _count_axis(axes, "x" if across else "y", values)
+        spoken = list(zip(names, values, strict=True))
+        return inline(figure, "tail", "Training images per class: " + _spoken(spoken))
 
 
 def ranking(results: StudyResults) -> str:
     """Balanced accuracy out of fold with its 95 % interval, one line per loss, the best on top."""
     losses = results.ranking
-    with drawing(WIDTH, 52 + 38 * len(losses)) as (figure, axes):
+    with drawing(WIDTH, 48 + 36 * len(losses)) as (figure, axes):
         for place, result in enumerate(losses):
             assert result.out_of_fold is not None
             estimate = result.out_of_fold.balanced_accuracy
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
-            axes.annotate(
-                f"{place + 1}.  {_short(result.loss, 44)}", (0, place), (0, 9), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center",
-            )  # fmt: skip
+            numbers = f"{wording.percent(estimate.value)} ({wording.percent_interval(estimate)})"
+            label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
+            above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            axes.annotate(label, (0, place), (0, 9), va="center", **above)
         best = losses[0].out_of_fold
         assert best is not None
         axes.axvline(
@@ -68,7 +75,7 @@ def ranking(results: StudyResults) -> str:
         axes.set_ylim(len(losses) - 0.5, -0.72)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("balanced accuracy, % (line: 95 % interval)")
+        axes.set_xlabel("balanced accuracy, % (95 % interval)")
         axes.margins(x=0.08)
         _grid(axes, "x")
         spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
@@ -77,8 +84,8 @@ def ranking(results: StudyResults) -> str:
 
 def recall_by_class(results: StudyResults) -> str:
     """Recall of each class under each loss with its 95 % interval, the most frequent class on top."""
-    losses = results.ranking[: len(SERIES)]
-    order = sorted(results.class_names, key=lambda name: (-results.counts.train[name], name))
+    losses = results.ranking[:MOST_LOSSES]
+    order = [results.class_names[index] for index in results.class_order]
     row = 9 * len(losses) + 12
     with drawing(WIDTH, 70 + row * len(order) * 0.9) as (figure, axes):
         for index, result in enumerate(losses):
@@ -94,31 +101,40 @@ def recall_by_class(results: StudyResults) -> str:
             axes.axhline(place - 0.5, color=GRID, linewidth=0.8)
         _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in order])
         axes.set_xlim(-2, 102)
-        axes.set_xlabel("recall, % (line: 95 % interval)")
+        axes.set_xlabel("recall, % (95 % interval)")
         _grid(axes, "x")
         figure.legend(
-            loc="outside upper left", ncols=2 if any(len(result.loss) > 14 for result in losses) else 3, handletextpad=0.3, columnspacing=1.4
+            loc="outside upper left",
+            ncols=2 if any(len(result.loss) > 14 for result in losses) else 3,
+            handletextpad=0.3,
+            columnspacing=1.4,
         )
         return inline(
             figure, "recall", "Recall of each class under each loss; the numbers are in the table of classes"
         )
 
 
-def confusion(result: LossResults, evaluation: Evaluation, number: int) -> str:
-    """Where the images of each class (rows) went (columns): shares of the row in %, and counts if there is room."""
-    names = [of_class.name for of_class in evaluation.classes]
-    classes = len(names)
-    totals = evaluation.confusion.sum(axis=1, keepdims=True)
-    rates = np.divide(evaluation.confusion, totals, out=np.zeros_like(evaluation.confusion), where=totals > 0)
-    side = max(WIDTH, 30 * classes) if classes <= _LARGEST_LABELLED else WIDTH
+def confusion(loss: str, evaluation: Evaluation, order: Sequence[int], number: int) -> str:
+    """Where the images of each class (rows) went (columns): shares of the row in %, and counts if there is room.
+
+    Args:
+        loss: whose matrix it is.
+        evaluation: its numbers.
+        order: class indices from the first row down.
+        number: tells the figures of a page apart.
+    """
+    names = [evaluation.classes[index].name for index in order]
+    classes, numbered = len(names), len(names) <= MOST_NUMBERED
+    counts = evaluation.confusion[np.ix_(order, order)]
+    totals = counts.sum(axis=1, keepdims=True)
+    rates = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    side = WIDTH + max(0, classes - 10) * (30 if numbered else 14)
     with drawing(side, side) as (figure, axes):
-        for row, column in np.argwhere(rates > 0):
-            rate = float(rates[row, column])
-            axes.add_patch(_cell(row, column, rate))
-            if classes <= _LARGEST_LABELLED:
-                _cell_text(axes, row, column, rate, float(evaluation.confusion[row, column]), classes)
+        axes.add_collection(_cells(rates))
+        for row, column in np.argwhere(rates > 0) if numbered else ():
+            _cell_text(axes, row, column, float(rates[row, column]), float(counts[row, column]), classes)
         labels = [_short(name, 16) for name in names]
-        size = 9.5 if classes <= 20 else 6
+        size = 9.5 if numbered else 8.5
         axes.set_xticks(
             range(classes), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size, color=INK
         )
@@ -131,7 +147,7 @@ def confusion(result: LossResults, evaluation: Evaluation, number: int) -> str:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(True)
-        return inline(figure, f"confusion{number}", f"Confusion matrix of {result.loss}, out of fold")
+        return inline(figure, f"confusion{number}", f"Confusion matrix of {loss}, out of fold")
 
 
 def training_curve(result: LossResults, number: int) -> str:
@@ -148,7 +164,19 @@ def training_curve(result: LossResults, number: int) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss")
         _grid(axes, "y")
-        return inline(figure, f"curve{number}", f"Training loss of {result.loss} per epoch, {len(curves)} runs")
+        return inline(
+            figure, f"curve{number}", f"Training loss of {result.loss} per epoch, {len(curves)} runs"
+        )
+
+
+def _count_axis(axes: Any, along: str, values: NDArray[np.int64]) -> None:
+    """The axis of image counts: logarithmic where the rare classes would vanish beside the frequent ones."""
+    log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
+    if log:
+        axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
+    (axes.xaxis if along == "x" else axes.yaxis).set_major_formatter("{x:,.0f}")
+    axes.set(**{f"{along}label": "training images" + (" (log scale)" if log else "")})
+    _grid(axes, along)
 
 
 def _whisker(
@@ -166,15 +194,20 @@ def _whisker(
     axes.plot([100 * estimate.value], [place], marker, color=colour, markersize=size, label=label)
 
 
-def _cell(row: int, column: int, rate: float) -> Any:
+def _cells(rates: NDArray[np.float64]) -> Any:
+    """One square for each rate above 0, the more opaque the higher."""
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=HEAT, alpha=round(rate, 3), linewidth=0)
+    rows, columns = np.nonzero(rates)
+    squares = [Rectangle((x - 0.5, y - 0.5), 1, 1) for x, y in zip(columns, rows, strict=True)]
+    shades = [(HEAT, round(float(rate), 3)) for rate in rates[rows, columns]]
+    return PatchCollection(squares, facecolors=shades, linewidths=0)
 
 
 def _cell_text(axes: Any, row: int, column: int, rate: float, count: float, classes: int) -> None:
-    colour = ON_HEAT if rate > 0.55 else INK
-    room = classes <= 8
+    colour = ON_HEAT if rate > 0.62 else INK
+    room = classes <= MOST_COUNTED
     axes.text(
         column, row - (0.14 if room else 0), f"{100 * rate:.0f}", color=colour, ha="center", va="center",
         fontsize=10 if room else 8.5,

@@ -1,143 +1,232 @@
-"""report.html: one file that works offline, in light and in dark, on paper and on a phone."""
+"""report.html: one self-contained page that works offline, in light and dark, on a phone and on paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from tametail.evaluation import Evaluation
 from tametail.report import figures, wording
 from tametail.report.study_results import LossResults, StudyResults
 
+Facts = list[tuple[str, str]]
 
-@dataclass(frozen=True)
-class ClassTable:
-    """A table in the paper's form: classes down, losses across, each with recall and F1.
-
-    Attributes:
-        title: heading of the table.
-        note: one line below it.
-        evaluated: losses with the evaluation that is shown.
-    """
-
-    title: str
-    note: str
-    evaluated: tuple[tuple[str, Evaluation], ...]
+_CITATION = (
+    "Cite tametail {version} by its CITATION.cff. ALPA: Kashyap et al., Taming the Tail: Leveraging Asymmetric Loss "
+    "and Padé Approximation to Overcome Medical Image Long-Tailed Class Imbalance, BMVC 2024."
+)
 
 
 def results_html(results: StudyResults) -> str:
-    """The whole report as one HTML document; all names from outside are escaped."""
-    from jinja2 import Environment, PackageLoader
-    from markupsafe import Markup
+    """The report as HTML. It shows no group and, of the images, only the names of unreadable ones."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup, escape
 
-    environment = Environment(
-        loader=PackageLoader("tametail.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    room = resources.files("tametail.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.globals.update(
+        percent=wording.percent,
+        score=wording.score,
+        percent_interval=wording.percent_interval,
+        score_interval=wording.score_interval,
     )
-    environment.filters["svg"] = Markup  # figures are built here, with their text escaped
-    return environment.get_template("template.html.j2").render(
-        results=results,
-        settings=results.settings,
-        wording=wording,
-        figures=_figures(results),
-        matrices=_matrices(results),
-        tables=_class_tables(results),
-        order=_class_order(results),
-        facts=_facts(results),
-        recipe=_flat(results.settings["recipe"]),
-        best=_best_by_class(results),
-    )
+    environment.filters["breakable"] = lambda text: escape(text).replace(",", Markup(",<wbr>"))
+    template = environment.from_string(room.joinpath("template.html.j2").read_text(encoding="utf-8"))
+    style = Markup(room.joinpath("style.css").read_text(encoding="utf-8"))
+    return template.render(style=style, figures=_figures(results, Markup), **_context(results)) + "\n"
 
 
-def _figures(results: StudyResults) -> dict[str, str]:
-    drawn = {"tail": figures.tail(results)}
-    if results.ranking:
-        drawn |= {"ranking": figures.ranking(results), "recall": figures.recall_by_class(results)}
-    if any(result.histories for result in results.losses):
-        drawn["curves"] = figures.training_curves(results)
-    return drawn
+def _context(results: StudyResults) -> dict[str, Any]:
+    ranking = results.ranking
+    tested = [result for result in ranking if result.test is not None]
+    settings = results.settings
+    return {
+        "name": settings["name"],
+        "synthetic": wording.SYNTHETIC if settings["synthetic"] else "",
+        "answer": wording.answer(results),
+        "classes": len(results.class_names),
+        "imbalance_ratio": _imbalance_ratio(results),
+        "test_part": wording.state_of_test_part(results),
+        "openings": [
+            f"{str(entry.get('time', ''))[:10]}. {wording.opening_in_words(entry)}"
+            for entry in results.openings
+        ],
+        "openings_in_words": wording.openings_in_words(len(results.openings)),
+        "not_ranked": wording.not_ranked(results),
+        "ranking": ranking,
+        "numbered": len(results.class_names) <= figures.MOST_NUMBERED,
+        "counted": len(results.class_names) <= figures.MOST_COUNTED,
+        "not_drawn": len(ranking) > figures.MOST_LOSSES,
+        "tested": tested,
+        "folds": settings["splits"]["folds"],
+        "seeds": len(settings["seeds"]),
+        "grouped": _groups(results) != sum(results.counts.images.values()),
+        "out_of_fold_classes": _class_table(
+            results, ranking, lambda result: result.out_of_fold, show_n=False
+        ),
+        "test_classes": _class_table(results, tested, lambda result: result.test, show_n=True),
+        "ensemble_classes": _class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
+        "data_facts": _data_facts(results),
+        "unreadable": settings["table"]["unreadable"],
+        "recipe_facts": _recipe_facts(settings),
+        "environment_facts": _environment_facts(results),
+        "command": _command(settings),
+        "citation": _CITATION.format(version=settings["tametail"]),
+    }
 
 
-def _matrices(results: StudyResults) -> list[tuple[str, str]]:
-    if len(results.class_names) > figures.LARGEST_MATRIX:
-        return []
-    return [
-        (result.loss, figures.confusion(result, result.out_of_fold, number))
-        for number, result in enumerate(results.ranking)
-        if result.out_of_fold is not None
-    ]
+def _figures(results: StudyResults, markup: Callable[[str], str]) -> dict[str, Any]:
+    ranking = results.ranking
+    by_class = ranking if len(results.class_names) <= figures.MOST_CLASSES else ()
+    trained = [result for result in results.losses if result.histories]
+    return {
+        "tail": markup(figures.tail(results)),
+        "ranking": markup(figures.ranking(results)) if ranking else "",
+        "recall": markup(figures.recall_by_class(results)) if by_class else "",
+        "confusions": [
+            (
+                result.loss,
+                markup(figures.confusion(result.loss, result.out_of_fold, results.class_order, number)),
+            )
+            for number, result in enumerate(by_class)
+            if result.out_of_fold is not None
+        ],
+        "curves": [
+            (result.loss, markup(figures.training_curve(result, number)))
+            for number, result in enumerate(trained)
+        ],
+    }
 
 
-def _class_order(results: StudyResults) -> list[int]:
-    """Class indices, the most frequent in training first: the tail is at the bottom."""
-    names = results.class_names
-    return sorted(range(len(names)), key=lambda index: (-results.counts.train[names[index]], names[index]))
-
-
-def _class_tables(results: StudyResults) -> list[ClassTable]:
-    def table(title: str, note: str, choose: Callable[[LossResults], Evaluation | None]) -> ClassTable:
-        chosen = [
-            (result.loss, evaluation)
-            for result in results.ranking
-            if (evaluation := choose(result)) is not None
+def _class_table(
+    results: StudyResults,
+    losses: Sequence[LossResults],
+    choose: Callable[[LossResults], Evaluation | None],
+    *,
+    show_n: bool,
+) -> dict[str, Any]:
+    """The paper's table: classes × losses, each with recall and F1."""
+    evaluations = [evaluation for result in losses if (evaluation := choose(result)) is not None]
+    rows = []
+    for index in results.class_order if evaluations else ():
+        name = results.class_names[index]
+        of_class = [evaluation.classes[index] for evaluation in evaluations]
+        recalls = _highest([one.recall.value for one in of_class])
+        f1s = _highest([one.f1.value for one in of_class])
+        cells = [
+            {"recall": one.recall, "f1": one.f1, "best_recall": recall, "best_f1": f1}
+            for one, recall, f1 in zip(of_class, recalls, f1s, strict=True)
         ]
-        return ClassTable(title, note, tuple(chosen))
-
-    tables = [
-        table(
-            "Out of fold",
-            "Each image is predicted by a model that did not train on it, nor on any image of its group.",
-            lambda result: result.out_of_fold,
-        ),
-        table("Test part, mean over fold models", "The headline once opened.", lambda result: result.test),
-        table(
-            "Test part, ensemble",
-            "The mean of the fold models' probabilities.",
-            lambda result: result.test_ensemble,
-        ),
-    ]
-    return [entry for entry in tables if entry.evaluated]
+        counted = {"train": results.counts.train[name], "n": of_class[0].n, "groups": of_class[0].groups}
+        rows.append({"name": name, "cells": cells, **counted})
+    return {
+        "losses": [result.loss for result in losses],
+        "evaluations": evaluations,
+        "rows": rows,
+        "show_n": show_n,
+        "train": sum(results.counts.train.values()),
+        "n": evaluations[0].n if evaluations else 0,
+        "groups": evaluations[0].groups if evaluations else 0,
+    }
 
 
-def _best_by_class(results: StudyResults) -> dict[int, float]:
-    """Per class index the highest recall out of fold, to set in bold."""
-    best: dict[int, float] = {}
-    for result in results.ranking:
-        for index, of_class in enumerate(result.out_of_fold.classes if result.out_of_fold else ()):
-            best[index] = max(best.get(index, -1.0), of_class.recall.value)
-    return best
+def _highest(values: Sequence[float]) -> list[bool]:
+    """Which values are the highest; none if all are equal, as where there is but one."""
+    distinct = {value for value in values if value == value}
+    return [len(distinct) > 1 and value == max(distinct) for value in values]
 
 
-def _facts(results: StudyResults) -> list[tuple[str, str]]:
-    """What the study is made of, as names and values."""
-    settings, counts = results.settings, results.counts
-    images = sorted(counts.images.values())
-    split = settings["splits"]
-    given = "as given by the split column" if split["given"] else "drawn, stratified, no group divided"
-    train, test = sum(counts.train.values()), sum(counts.test.values())
-    facts = [
-        ("Images", f"{train + test:,} in {len(results.class_names)} classes"),
-        ("Imbalance ratio", f"{images[-1] / images[0]:.1f}" if images[0] else "infinite (a class is absent)"),
-        ("Training part", wording.images_and_groups(train, counts.train_groups)),
-        ("Test part", f"{wording.images_and_groups(test, counts.test_groups)}, {given}"),
+def _imbalance_ratio(results: StudyResults) -> str:
+    images = results.counts.images.values()
+    return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
+
+
+def _groups(results: StudyResults) -> int:
+    return int(results.settings["table"]["groups"])
+
+
+def _data_facts(results: StudyResults) -> Facts:
+    counts, splits = results.counts, results.settings["splits"]
+    images = sum(counts.images.values())
+    ungrouped = _groups(results) == images
+    return [
+        ("Images", f"{images:,} readable, {len(results.settings['table']['unreadable']):,} unreadable"),
         (
-            "Folds and seeds",
-            f"{split['folds']} folds, {len(settings['seeds'])} seed(s), split seed {split['seed']}",
+            "Groups",
+            "none: every image by itself"
+            if ungrouped
+            else f"{_groups(results):,}, never split between parts",
         ),
-        ("Backbone", f"{settings['backbone']} at {settings['image_size']} px, weights {settings['weights']}"),
-        ("Table fingerprint", str(settings["table"]["fingerprint"])[:16]),
-        ("Splits fingerprint", str(split["fingerprint"])[:16]),
-        ("Training time", f"{results.seconds:,.0f} s over all runs"),
-    ]
-    return facts + [
-        (f"Environment, {name}", str(value)) for each in results.environments for name, value in each.items()
+        ("Classes", f"{len(results.class_names)}, imbalance ratio {_imbalance_ratio(results)}"),
+        ("Training part", wording.images_and_groups(sum(counts.train.values()), counts.train_groups)),
+        ("Test part", wording.images_and_groups(sum(counts.test.values()), counts.test_groups)),
+        ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
+        (
+            "Folds",
+            f"{splits['folds']}, stratified by class" + ("" if ungrouped else ", groups kept together"),
+        ),
+        ("Seeds", ", ".join(str(seed) for seed in results.settings["seeds"])),
+        ("Fingerprints", f"table {_digest(results.settings['table'])}, splits {_digest(splits)}"),
     ]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in settings.items():
-        rows += (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, str(value))]
-        )
-    return rows
+def _digest(part: Mapping[str, Any]) -> str:
+    return str(part["fingerprint"])[:12]
+
+
+def _recipe_facts(settings: Mapping[str, Any]) -> Facts:
+    recipe = dict(settings["recipe"])
+    used = {"name": recipe.pop("name", ""), "backbone": settings["backbone"], "weights": _weights(settings)}
+    used["image_size"] = settings["image_size"]
+    recipe = used | {key: value for key, value in recipe.items() if key not in used}
+    return [
+        (key.replace("_", " "), _in_words(value)) for key, value in recipe.items() if value not in (None, "")
+    ]
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_in_words(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_in_words(inner) for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _weights(settings: Mapping[str, Any]) -> str:
+    """``auto``, ``offline`` or ``none``; of a weight file the name alone, as its folder is a private matter."""
+    return str(settings["weights"]).replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _environment_facts(results: StudyResults) -> Facts:
+    facts = [("tametail", str(results.settings["tametail"]))]
+    for environment in results.environments:
+        facts.append(("Runs on" if len(facts) == 1 else "and on", _in_words(environment)))
+    finished = sum(result.finished for result in results.losses)
+    expected = sum(result.expected for result in results.losses)
+    return [
+        *facts,
+        ("Runs", f"{finished} of {expected} finished"),
+        ("Training time", f"{_duration(results.seconds)}, all runs added up"),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _command(settings: Mapping[str, Any]) -> str:
+    recipe = settings["recipe"]
+    words: list[object] = ["tametail", "compare", "demo" if settings["synthetic"] else "DATA"]
+    words += ["--losses", ",".join(settings["losses"]), "--recipe", str(recipe["name"])]
+    words += ["--backbone", settings["backbone"], "--weights", _weights(settings)]
+    words += ["--image-size", settings["image_size"], "--epochs", recipe["epochs"]]
+    words += ["--batch-size", recipe["batch_size"], "--lr", recipe["optimizer"]["lr"]]
+    words += ["--folds", settings["splits"]["folds"], "--seeds", len(settings["seeds"])]
+    words += ["--seed", settings["splits"]["seed"], "-o", "STUDY"]
+    return " ".join(shlex.quote(str(word)) for word in words)

@@ -82,7 +82,8 @@ def _classes(
     for result in losses:
         header += [f"{_text(result.loss)} Acc", f"{_text(result.loss)} F1"]
     rows = []
-    for index, name in enumerate(results.class_names):
+    for index in results.class_order:
+        name = results.class_names[index]
         row = [_text(name), str(results.counts.train[name]), str(evaluations[0].classes[index].n)]
         for evaluation in evaluations:
             row += [_percent(evaluation.classes[index].recall), _score(evaluation.classes[index].f1)]

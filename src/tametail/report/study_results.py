@@ -104,6 +104,12 @@ class StudyResults:
         return tuple(self.settings["class_names"])
 
     @property
+    def class_order(self) -> list[int]:
+        """Class indices, the most frequent in training first, so that the tail is at the end."""
+        counts, names = self.counts.train, self.class_names
+        return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
+
+    @property
     def ranking(self) -> tuple[LossResults, ...]:
         """Complete losses, the highest balanced accuracy out of fold first; equal ones by name."""
         return tuple(result for result in self.losses if result.score is not None)
@@ -230,6 +236,12 @@ def _ranked(runs: Sequence[_Runs]) -> list[_Runs]:
 
 def _evaluate(runs: _Runs, *, opened: bool) -> LossResults:
     on_test = runs.test_replicates() if opened else []
+    try:
+        out_of_fold = evaluate(runs.replicates) if runs.complete else None
+        test = evaluate(on_test) if on_test else None
+        test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
+    except ValueError as error:
+        raise DataError(f"expected the runs of {runs.loss} to agree about the images: {error}") from error
     return LossResults(
         loss=runs.loss,
         finished=len(runs.finished),
@@ -240,9 +252,9 @@ def _evaluate(runs: _Runs, *, opened: bool) -> LossResults:
             if run.get("status") == "failed"
         ),
         score=runs.score(),
-        out_of_fold=evaluate(runs.replicates) if runs.complete else None,
-        test=evaluate(on_test) if on_test else None,
-        test_ensemble=evaluate([ensemble(on_test)]) if on_test else None,
+        out_of_fold=out_of_fold,
+        test=test,
+        test_ensemble=test_ensemble,
         histories=tuple(_history(folder / "history.csv") for folder in runs.finished.values()),
     )
 

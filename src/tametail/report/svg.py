@@ -31,7 +31,7 @@ _CSS = {
 }
 _CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be called $x$
     "figure.facecolor": "none",

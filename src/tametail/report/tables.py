@@ -1,6 +1,6 @@
-"""results.csv: one row per loss, every number with its interval, the same bytes whenever it is computed again.
+"""results.csv, one row per loss, and its short form for the terminal.
 
-No time, path or date is in it.
+results.csv has no time, path or date in it and is the same, byte for byte, whenever it is computed again.
 """
 
 from __future__ import annotations
@@ -8,11 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from tametail.errors import DataError
 from tametail.evaluation import Estimate, Evaluation
+from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults
+from tametail.study_file import read_openings, read_study_file
 
+RESULTS_CSV = "results.csv"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 Cells = list[tuple[str, str]]  # column name and text; names of odd classes may repeat, so not a dict
 
@@ -77,3 +82,46 @@ def _share(value: float) -> str:
 def _guarded(cell: str) -> str:
     """A spreadsheet runs a cell that starts like a formula; an apostrophe makes it text."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def results_table(directory: Path) -> str:
+    """The ranking as text for a terminal, from the results.csv that is there: nothing is computed again.
+
+    Raises:
+        DataError: the directory holds no study, or no results yet.
+    """
+    settings, openings = read_study_file(directory), read_openings(directory)
+    try:
+        with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except OSError as error:
+        raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
+    lines = [["Loss", "Balanced accuracy, %", "Macro-F1", "n"], *(_line(row) for row in rows)]
+    if openings:
+        lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
+        for line, row in zip(lines[1:], rows, strict=True):
+            line += [_cell(row, f"test_{which}balanced_accuracy") for which in ("", "ensemble_")]
+            line.append(row.get("test_n") or wording.ABSENT)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    times = wording.openings_in_words(len(openings))
+    text.append(
+        f"Out of fold, with 95 % intervals. Test part: {f'opened {times}' if openings else 'sealed'}."
+    )
+    return "\n".join(text + ([wording.SYNTHETIC] if settings["synthetic"] else []))
+
+
+def _line(row: Mapping[str, str]) -> list[str]:
+    if row["status"] != "complete":
+        return [row["loss"], row["status"], wording.ABSENT, wording.ABSENT]
+    f1 = wording.score(float(row["macro_f1"]))
+    return [row["loss"], _cell(row, "balanced_accuracy"), f1, row["n"]]
+
+
+def _cell(row: Mapping[str, str], column: str) -> str:
+    value, low, high = (float(row.get(column + suffix) or math.nan) for suffix in ("", "_low", "_high"))
+    interval = f" ({wording.percent(low)}–{wording.percent(high)})" if math.isfinite(low) else ""
+    return wording.percent(value) + interval

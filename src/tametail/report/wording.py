@@ -140,9 +140,9 @@ def state_of_test_part(results: StudyResults) -> list[str]:
     size = images_and_groups(images, results.counts.test_groups)
     if not results.opened:
         return [
-            f"Sealed: the test part ({size}) has not been looked at.",
-            "When every choice is made, open it with: tametail open STUDY, where STUDY is the folder this report lies in. "
-            "The opening is recorded.",
+            f"The test part ({size}) is sealed: it has not been looked at.",
+            "When every choice is made, “tametail open STUDY” evaluates all finished runs on it (STUDY is the folder this "
+            "report lies in); every opening is recorded here.",
         ]
     said = [f"The test part ({size}) was opened {openings_in_words(len(results.openings))}."]
     if len(results.openings) > 1:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
@@ -22,12 +21,12 @@ from torch import nn
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.loaders import Preprocess
 from tametail.errors import TametailError
-from tametail.models import BackboneSpec, Head, build_head, state_digest
+from tametail.models import BackboneSpec, Head, build_head, channels_last, state_digest
 from tametail.training.checkpoint import flush
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import Transform, predict_logits
 
-_FEATURE_BATCH = 64
+_CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def image_material(
 
 def join(backbone: nn.Module, head: nn.Module) -> nn.Module:
     """Backbone and head as one model from images to logits."""
-    return nn.Sequential(backbone, head).to(memory_format=torch.channels_last)
+    return channels_last(nn.Sequential(backbone, head))
 
 
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
@@ -119,14 +118,13 @@ def cached_features(
         if advance:
             advance(len(rows))
         return found
-    network = backbone.to(memory_format=torch.channels_last)
     features = predict_logits(
-        network,
+        channels_last(backbone),
         decoded.pixels,
         rows,
         accelerator,
         transform=evaluation_transform(spec),
-        batch_size=_FEATURE_BATCH,
+        batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
         advance=advance,
     )
     _write(path, features)

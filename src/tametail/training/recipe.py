@@ -166,7 +166,7 @@ def _in_words(error: ValidationError) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = OptimizerSettings if place.startswith("optimizer.") else Recipe
+            known: type[BaseModel] = OptimizerSettings if place.startswith("optimizer.") else Recipe
             if place.startswith("augmentation."):
                 known = AugmentationSettings
             words.append(f"there is no field {place!r}; {nearest(place.split('.')[-1], known.model_fields)}")
