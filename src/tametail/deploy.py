@@ -43,6 +43,7 @@ class Classifier:
     Attributes:
         loss: text of the loss they were trained with.
         link: how their logits become probabilities.
+        logit_scale: what the heads' outputs are multiplied by to be those logits.
         class_names: C names, in the order of the probabilities.
         spec: the backbone and the images it takes.
         backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
@@ -51,6 +52,7 @@ class Classifier:
 
     loss: str
     link: Link
+    logit_scale: float
     class_names: tuple[str, ...]
     spec: BackboneSpec
     backbone: nn.Module
@@ -113,7 +115,8 @@ class Classifier:
         answers = []
         for member in self.members:
             with evaluating(member):
-                answers.append(probabilities(member(features).float().cpu().numpy(), self.link))
+                logits = self.logit_scale * member(features).float().cpu().numpy()
+                answers.append(probabilities(logits, self.link))
         return np.asarray(np.mean(answers, axis=0))
 
 
@@ -147,7 +150,9 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
         member = head if frozen else join(restore_backbone(study, described), head)
         members.append(load_weights(member, folder / WEIGHTS).to(target))
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
-    return Classifier(chosen, made.link, class_names, spec, backbone.to(target), tuple(members), target)
+    return Classifier(
+        chosen, made.link, made.logit_scale, class_names, spec, backbone.to(target), tuple(members), target
+    )
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from tametail.predictions import Predictions, write_predictions
+from tametail.report import write_report
 
 CELLS = ("basophil", "blast", "eosinophil", "lymphocyte", "monocyte", "neutrophil", "smudge cell")
 COUNTS = (14, 40, 90, 160, 60, 300, 22)
-SKILL = {"alpa": 2.2, "asl": 2.0, "ce": 1.9, "focal": 1.4, "ldam": 0.3}
+SKILL = {"alpa": 2.2, "asl": 2.0, "ce": 1.6, "focal": 1.2, "ldam": 0.3}
 
 
 def write_study(
@@ -133,8 +134,7 @@ def write_study(
     return directory
 
 
-def fail_run(run: Path, message: str) -> None:
-    """Turn a finished run into a failed one, which leaves run.json alone behind."""
+def _fail_run(run: Path, message: str) -> None:
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))
     shutil.rmtree(run)
     run.mkdir()
@@ -143,7 +143,36 @@ def fail_run(run: Path, message: str) -> None:
 
 
 @pytest.fixture
+def fail_run() -> Callable[[Path, str], None]:
+    """Turns a finished run into a failed one, which leaves run.json alone behind."""
+    return _fail_run
+
+
+@pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Path]:
     """`write_study` into a fresh folder."""
     made = iter(range(100))
     return lambda **options: write_study(tmp_path / f"study{next(made)}", **options)
+
+
+@pytest.fixture(scope="session")
+def sealed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete study with its report; tests only read it."""
+    study = write_study(
+        tmp_path_factory.mktemp("sealed") / "study", unreadable=[("a<b>.png", "an empty file")]
+    )
+    write_report(study)
+    return study
+
+
+@pytest.fixture(scope="session")
+def opened_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete study of two seeds whose test part was opened twice, with its report; tests only read it."""
+    study = write_study(
+        tmp_path_factory.mktemp("opened") / "study",
+        losses=("ce", "alpa[variant=code]"),
+        seeds=(0, 3),
+        opened=2,
+    )
+    write_report(study)
+    return study

@@ -132,7 +132,7 @@ def _nucleus(cell: Cell, scale: float, rng: Random, centre: Points) -> Array:
     strands = np.zeros(body.shape, np.uint8)
     path = np.rint((lobes[:, :2] + centre) * (1 << SHIFT)).astype(np.int32)
     cv2.polylines(strands, [path], False, 255, max(1, round(cell.strand * scale)), cv2.LINE_AA, SHIFT)
-    return np.maximum(body, blurred(strands.astype(np.float32) / 255, 1.0))
+    return np.maximum(body, blurred(strands.astype(np.float32) / np.float32(255), 1.0))
 
 
 def _chromatin(cell: Cell, nucleus: Array, scale: float, rng: Random) -> Array:

@@ -110,7 +110,7 @@ def discs(centres: NDArray[np.float64], radii: NDArray[np.float64], values: NDAr
     fixed = np.rint(np.column_stack([centres, radii]) * (1 << SHIFT)).astype(int).tolist()
     for (x, y, radius), grey in zip(fixed, np.rint(values * 255).tolist(), strict=True):
         cv2.circle(plate, (x, y), radius, grey, cv2.FILLED, cv2.LINE_AA, SHIFT)
-    return plate.astype(np.float32) / 255
+    return plate.astype(np.float32) / np.float32(255)
 
 
 def blob(
@@ -127,7 +127,7 @@ def blob(
     outline = centre + _CIRCLE * distance[:, None]
     plate = np.zeros((side, side), np.uint8)
     cv2.fillPoly(plate, [np.rint(outline * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
-    return plate.astype(np.float32) / 255
+    return plate.astype(np.float32) / np.float32(255)
 
 
 def waves(rng: np.random.Generator, wobble: float, count: int = 4) -> NDArray[np.float64]:
@@ -204,4 +204,4 @@ def expose(canvas: Array, slide: Slide, rng: np.random.Generator, defocus: float
     lamp = 1 + slide.shading[0] * axis[:, None] + slide.shading[1] * axis[None, :] + rng.normal(0, 0.015)
     grey = image * lamp[:, :, None] * slide.light * 255
     grey += rng.standard_normal(grey.shape, dtype=np.float32) * np.float32(slide.noise)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(grey), 0, 255), np.uint8)

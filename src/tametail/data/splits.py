@@ -24,6 +24,7 @@ from tametail.errors import DataError, TametailError, UsageError
 
 # Divisions are made from up to 5 seeds, of which the best balanced is taken; many groups balance at once.
 _ATTEMPTS, _MANY = 5, 20_000
+_MENDED = 20  # candidates tried before a division is called impossible
 _HOLD_OUT, _FOLDS = range(2)  # independent random streams of one seed
 
 Ints = NDArray[np.int64]
@@ -174,7 +175,8 @@ def _draw_test(
     target: Ints, group: Ints, folds: int, fraction: float, seed: int, names: tuple[str, ...]
 ) -> NDArray[np.bool_]:
     """(N,) mask of the hold-out: some parts of a finer division, together nearest to their share of every class."""
-    share = Fraction(fraction).limit_denominator(10) or Fraction(1, round(1 / fraction))
+    # scikit-learn makes no more parts than there are groups, or images in the largest class.
+    share = _share(fraction, min(len(np.unique(group)), int(np.bincount(target).max())))
     candidates = [
         np.isin(division, chosen).astype(np.int64)
         for division in _divisions(target, group, share.denominator, seed, _HOLD_OUT)
@@ -183,6 +185,12 @@ def _draw_test(
     minimum = np.array([[folds], [1]]).repeat(len(names), axis=1)
     sides = _best(candidates, target, group, minimum, np.array([1 - float(share), float(share)]), names)
     return np.asarray(sides == 1)
+
+
+def _share(fraction: float, parts: int) -> Fraction:
+    """A simple fraction near the wanted one, of at most ``parts`` parts."""
+    most = min(max(10, round(1 / fraction)), parts)
+    return Fraction(fraction).limit_denominator(most) or Fraction(1, most)
 
 
 def _draw_folds(target: Ints, group: Ints, folds: int, seed: int, names: tuple[str, ...]) -> Ints:
@@ -220,7 +228,7 @@ def _best(
     share: NDArray[np.float64],
     names: tuple[str, ...],
 ) -> Ints:
-    """The candidate (N,) with the fewest missing groups, after mending, and of these the best balanced.
+    """The candidate (N,) with the fewest missing groups, and of these the best balanced; mended if need be.
 
     Args:
         minimum: (P, C) groups of each class that each part must have.
@@ -232,17 +240,18 @@ def _best(
     _, first, member = np.unique(group, return_index=True, return_inverse=True)
     images = np.zeros((len(first), len(names)), dtype=np.int64)  # (G, C)
     np.add.at(images, (member, target), 1)
-    mended = [_mend(candidate[first], images, minimum, share) for candidate in candidates]
-    scores = [(_missing(part, images, minimum).sum(), _imbalance(part, images, share)) for part in mended]
-    best = min(range(len(scores)), key=scores.__getitem__)
-    lacking = np.flatnonzero(_missing(mended[best], images, minimum).sum(axis=0))
-    if len(lacking):
-        listed = ", ".join(repr(names[c]) for c in lacking)
-        raise DataError(
-            f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
-            f"classes too; use fewer folds, or check the group column"
-        )
-    return np.asarray(mended[best][member], dtype=np.int64)
+    parts = [candidate[first] for candidate in candidates]
+    scores = [(_missing(part, images, minimum).sum(), _imbalance(part, images, share)) for part in parts]
+    for best in sorted(range(len(scores)), key=scores.__getitem__)[:_MENDED]:
+        part = _mend(parts[best], images, minimum, share)
+        if not _missing(part, images, minimum).any():
+            return np.asarray(part[member], dtype=np.int64)
+    lacking = np.flatnonzero(_missing(part, images, minimum).sum(axis=0))
+    listed = ", ".join(repr(names[c]) for c in lacking)
+    raise DataError(
+        f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
+        f"classes too; use fewer folds, or check the group column"
+    )
 
 
 def _mend(part: Ints, images: Ints, minimum: Ints, share: NDArray[np.float64]) -> Ints:

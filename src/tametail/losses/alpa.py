@@ -80,9 +80,9 @@ def alpa_loss(
     Where the gradient behaves badly: a hard positive is given up. With γ+ = 0 the slope by z of ``paper`` and
     ``code`` is -1.5 α p (1-p): -0.0087 at z = -5 and -8e-6 at z = -12 with α = 0.875, where cross-entropy has
     -1. ``pade`` of any finite order vanishes as well (-4 p for [1/1], α = 1): for p in [0.05, 0.95] its slope
-    without focusing differs from cross-entropy's by up to 0.78 for [1/1], 0.18 for [4/4], 0.01 for [8/8]. So do not start the classifier's
-    bias at the log prior, which is usual with focal loss: rare classes would never learn. Scores are not
-    posteriors; ``paper`` saturates at p = 1 where a positive is likely enough.
+    without focusing differs from cross-entropy's by up to 0.78 for [1/1], 0.18 for [4/4], 0.01 for [8/8]. So
+    do not start the classifier's bias at the log prior, which is usual with focal loss: rare classes would
+    never learn. Scores are not posteriors; ``paper`` saturates at p = 1 where a positive is likely enough.
 
     Args:
         input: logits z (B, C), any float dtype.

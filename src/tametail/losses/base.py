@@ -23,6 +23,7 @@ class Loss(nn.Module):
         name: its name in the registry and on the command line.
         head: the classifier whose output it expects: ``linear`` (logits) or ``normalised`` (cosines).
         link: how logits become class probabilities.
+        logit_scale: what the head's outputs are multiplied by to be the logits that ``link`` takes.
         stochastic: whether two calls on the same batch may differ.
         uses_class_counts: whether ``class_counts`` changes it; where not, they are checked and left aside.
     """
@@ -32,6 +33,7 @@ class Loss(nn.Module):
     link: ClassVar[Link]
     stochastic: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False
+    logit_scale: float = 1.0
 
     def __init__(self, *, class_counts: ClassCounts | None, reduction: Reduction, ignore_index: int) -> None:
         super().__init__()

@@ -101,7 +101,7 @@ class LDAMLoss(Loss):
                 "expected class_counts, the training samples per class that ldam's margins need, got None"
             )
         self.max_margin = check_number("max_margin", max_margin)
-        self.scale = check_number("scale", scale)
+        self.scale = self.logit_scale = check_number("scale", scale)
         self.register_buffer("class_counts", check_class_counts(class_counts).clone())
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

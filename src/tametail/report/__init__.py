@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tametail.report.study_results import LossResults, PartCounts, StudyResults, best_loss, read_results
+from tametail.report.runs import best_loss
+from tametail.report.study_results import LossResults, PartCounts, StudyResults, read_results
 from tametail.report.tables import results_table
 from tametail.report.writing import write_report
 

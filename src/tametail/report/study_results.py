@@ -8,23 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tametail.errors import DataError, TametailError
+from tametail.errors import DataError
 from tametail.evaluation import Evaluation, evaluate
-from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
-from tametail.predictions import Predictions, concatenate, ensemble, read_predictions
+from tametail.predictions import ensemble
+from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
 from tametail.study_file import read_openings, read_study_file
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PREDICTIONS = "predictions.parquet"
-TEST_PREDICTIONS = "test_predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -120,43 +114,6 @@ class StudyResults:
         return bool(self.openings)
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """The runs of one loss, by (seed, fold)."""
-
-    loss: str
-    wanted: tuple[tuple[int, int], ...]
-    finished: Mapping[tuple[int, int], Path]
-    described: Sequence[Mapping[str, Any]]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.finished) == len(self.wanted)
-
-    @cached_property
-    def replicates(self) -> list[Predictions]:
-        """Per seed, the held-out folds as one table."""
-        seeds = dict.fromkeys(seed for seed, _ in self.wanted)
-        tables = {run: read_predictions(path / PREDICTIONS) for run, path in self.finished.items()}
-        return [concatenate([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
-
-    def score(self) -> float | None:
-        if not self.complete:
-            return None
-        values = [
-            balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
-            for table in self.replicates
-        ]
-        return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
-
-    def test_replicates(self) -> list[Predictions]:
-        """One table per fold model, or none unless every run has been evaluated on the test part."""
-        paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
-        if not self.complete or not all(path.is_file() for path in paths):
-            return []
-        return [read_predictions(path).sorted_by_image() for path in paths]
-
-
 def read_results(directory: Path) -> StudyResults:
     """Read a study directory and evaluate its complete losses.
 
@@ -164,9 +121,9 @@ def read_results(directory: Path) -> StudyResults:
         DataError: the directory holds no study, or one of its files is damaged.
     """
     settings = read_study_file(directory)
-    runs = _find_runs(directory, settings)
+    runs = find_runs(directory, settings)
     openings = tuple(read_openings(directory))
-    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in _ranked(runs)]
+    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in ranked(runs)]
     described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -179,69 +136,14 @@ def read_results(directory: Path) -> StudyResults:
     )
 
 
-def best_loss(directory: Path) -> str:
-    """The complete loss of the highest balanced accuracy out of fold; of equal ones the first by name.
-
-    Quick: no interval is computed.
-
-    Raises:
-        DataError: the directory holds no study, or one of its files is damaged.
-        TametailError: no loss has all its runs finished.
-    """
-    runs = _ranked(_find_runs(directory, read_study_file(directory)))
-    if not runs or not runs[0].complete:
-        states = ", ".join(
-            f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs
-        )
-        raise TametailError(
-            f"expected a loss with all its runs finished in {directory}, found none ({states}); "
-            "repeat the tametail compare command that made it to finish them"
-        )
-    return runs[0].loss
-
-
-def _find_runs(directory: Path, settings: Mapping[str, Any]) -> list[_Runs]:
-    """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
-    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in range(settings["splits"]["folds"]))
-    found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
-    for path in sorted(directory.glob("runs/*/*/run.json")):
-        if path.parent.name.startswith("."):
-            continue  # still being written
-        try:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            key = (int(described["seed"]), int(described["fold"]))
-            found.setdefault(described["loss"], {})[key] = (path.parent, described)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"expected the description of a run at {path}, but it cannot be read: {error}"
-            ) from error
-    runs = []
-    for loss in settings["losses"]:
-        of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
-        finished = {
-            run: folder
-            for run, (folder, described) in of_loss.items()
-            if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
-        }
-        runs.append(_Runs(loss, wanted, finished, [described for _, described in of_loss.values()]))
-    return runs
-
-
-def _ranked(runs: Sequence[_Runs]) -> list[_Runs]:
-    scores = {of_loss.loss: of_loss.score() for of_loss in runs}
-    complete = [of_loss for of_loss in runs if scores[of_loss.loss] is not None]
-    complete.sort(key=lambda of_loss: (-(scores[of_loss.loss] or 0.0), of_loss.loss))
-    return complete + [of_loss for of_loss in runs if scores[of_loss.loss] is None]
-
-
-def _evaluate(runs: _Runs, *, opened: bool) -> LossResults:
+def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
     on_test = runs.test_replicates() if opened else []
     try:
         out_of_fold = evaluate(runs.replicates) if runs.complete else None
         test = evaluate(on_test) if on_test else None
         test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
     except ValueError as error:
-        raise DataError(f"expected the runs of {runs.loss} to agree about the images: {error}") from error
+        raise disagreeing(runs.loss, error) from error
     return LossResults(
         loss=runs.loss,
         finished=len(runs.finished),
@@ -251,7 +153,7 @@ def _evaluate(runs: _Runs, *, opened: bool) -> LossResults:
             for run in runs.described
             if run.get("status") == "failed"
         ),
-        score=runs.score(),
+        score=runs.score,
         out_of_fold=out_of_fold,
         test=test,
         test_ensemble=test_ensemble,

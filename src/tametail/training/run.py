@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.data.loaders import training_batches
-from tametail.losses import LossSpec, parse_loss
-from tametail.predictions import Link, Predictions, write_predictions
+from tametail.losses import Loss, LossSpec, parse_loss
+from tametail.predictions import Predictions, write_predictions
 from tametail.training.checkpoint import flush, load_weights, save_weights
 from tametail.training.material import Material
 from tametail.training.recipe import Recipe
@@ -107,7 +107,7 @@ def execute(
         with appearing(run.directory(study)) as folder:
             _write_json(folder / "run.json", described | {"status": "failed", "message": str(error)})
         raise
-    predictions = predict(model, material, held_out, loss.link, run.fold, accelerator)
+    predictions = predict(model, loss, material, held_out, run.fold, accelerator)
     with appearing(run.directory(study)) as folder:
         write_predictions(predictions, folder / PREDICTIONS)
         (folder / "history.csv").write_text(history_csv(history), encoding="utf-8")
@@ -120,18 +120,26 @@ def execute(
 
 def predict(
     model: nn.Module,
+    loss: Loss,
     material: Material,
     rows: NDArray[np.int64],
-    link: Link,
     fold: int,
     accelerator: Accelerator,
 ) -> Predictions:
     """The model's predictions on some rows of the material, marked with the model's fold."""
     table = material.table
-    logits = predict_logits(model, material.array, rows, accelerator, transform=material.eval_transform)
+    logits = np.float32(loss.logit_scale) * predict_logits(
+        model, material.array, rows, accelerator, transform=material.eval_transform
+    )
     folds = np.full(len(rows), fold, dtype=np.int64)
     return Predictions(
-        table.images[rows], table.groups[rows], table.targets[rows], folds, logits, table.class_names, link
+        table.images[rows],
+        table.groups[rows],
+        table.targets[rows],
+        folds,
+        logits,
+        table.class_names,
+        loss.link,
     )
 
 
@@ -142,7 +150,7 @@ def predict_test(run: Run, material: Material, accelerator: Accelerator, study: 
     model = load_weights(material.new_model(loss.head), directory / WEIGHTS)
     rows = np.flatnonzero(material.splits.part == "test")
     temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
-    write_predictions(predict(model, material, rows, loss.link, run.fold, accelerator), temporary)
+    write_predictions(predict(model, loss, material, rows, run.fold, accelerator), temporary)
     flush(temporary)
     os.replace(temporary, directory / TEST_PREDICTIONS)
 
@@ -166,7 +174,7 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 
 def _describe(
-    run: Run, loss: nn.Module, counts: list[int], material: Material, accelerator: Accelerator
+    run: Run, loss: Loss, counts: list[int], material: Material, accelerator: Accelerator
 ) -> dict[str, Any]:
     import timm
 

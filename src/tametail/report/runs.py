@@ -1,0 +1,132 @@
+"""The runs of a study and their rank: what stands finished, and which loss is best, without any interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tametail.errors import DataError, TametailError
+from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.predictions import Predictions, concatenate, read_predictions
+from tametail.study_file import read_study_file
+
+PREDICTIONS = "predictions.parquet"
+TEST_PREDICTIONS = "test_predictions.parquet"
+
+
+@dataclass(frozen=True)
+class LossRuns:
+    """The runs of one loss.
+
+    Attributes:
+        loss: its text.
+        wanted: (seed, fold) of every run of the study.
+        finished: the directories of those that are done, by (seed, fold).
+        described: what each run.json says, of failed runs too.
+    """
+
+    loss: str
+    wanted: tuple[tuple[int, int], ...]
+    finished: Mapping[tuple[int, int], Path]
+    described: Sequence[Mapping[str, Any]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is finished."""
+        return len(self.finished) == len(self.wanted)
+
+    @cached_property
+    def replicates(self) -> list[Predictions]:
+        """Per seed, the held-out folds as one table."""
+        seeds = dict.fromkeys(seed for seed, _ in self.wanted)
+        tables = {run: read_predictions(path / PREDICTIONS) for run, path in self.finished.items()}
+        try:
+            return [concatenate([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
+        except ValueError as error:
+            raise disagreeing(self.loss, error) from error
+
+    @cached_property
+    def score(self) -> float | None:
+        """Balanced accuracy out of fold, mean over seeds; None unless complete."""
+        if not self.complete:
+            return None
+        values = [
+            balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
+            for table in self.replicates
+        ]
+        return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
+
+    def test_replicates(self) -> list[Predictions]:
+        """One table per fold model, or none unless every run has been evaluated on the test part."""
+        paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
+        if not self.complete or not all(path.is_file() for path in paths):
+            return []
+        return [read_predictions(path).sorted_by_image() for path in paths]
+
+
+def best_loss(directory: Path) -> str:
+    """The complete loss of the highest balanced accuracy out of fold; of equal ones the first by name.
+
+    Quick: no interval is computed.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+        TametailError: no loss has all its runs finished.
+    """
+    runs = ranked(find_runs(directory, read_study_file(directory)))
+    if not runs or not runs[0].complete:
+        states = ", ".join(
+            f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs
+        )
+        raise TametailError(
+            f"expected a loss with all its runs finished in {directory}, found none ({states}); "
+            "repeat the tametail compare command that made it to finish them"
+        )
+    return runs[0].loss
+
+
+def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
+    """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
+    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in range(settings["splits"]["folds"]))
+    found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
+    for path in sorted(directory.glob("runs/*/*/run.json")):
+        if path.parent.name.startswith("."):
+            continue  # still being written
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            key = (int(described["seed"]), int(described["fold"]))
+            found.setdefault(described["loss"], {})[key] = (path.parent, described)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"expected the description of a run at {path}, but it cannot be read: {error}"
+            ) from error
+    runs = []
+    for loss in settings["losses"]:
+        of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
+        finished = {
+            run: folder
+            for run, (folder, described) in of_loss.items()
+            if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
+        }
+        runs.append(LossRuns(loss, wanted, finished, [described for _, described in of_loss.values()]))
+    return runs
+
+
+def ranked(runs: Sequence[LossRuns]) -> list[LossRuns]:
+    """Complete losses, the highest score first and equal ones by name; then the others as they were."""
+    complete = [of_loss for of_loss in runs if of_loss.complete]
+    complete.sort(key=lambda of_loss: (-(of_loss.score or 0.0), of_loss.loss))
+    return complete + [of_loss for of_loss in runs if not of_loss.complete]
+
+
+def disagreeing(loss: str, error: ValueError) -> DataError:
+    """The error of runs that are not about the same images."""
+    return DataError(
+        f"expected the runs of {loss} to be about the images of one study, but they are not: {error}"
+    )

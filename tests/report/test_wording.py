@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tametail.evaluation import Estimate, Evaluation
+from tametail.report import LossResults, PartCounts, StudyResults, wording
+
+UNDEFINED = math.nan
+
+
+def loss(name: str, value: float, low: float, high: float) -> LossResults:
+    estimate = Estimate(value, low, high, 1200)
+    evaluation = Evaluation((), estimate, estimate, estimate, np.zeros((2, 2)), 1200, 400, 1)
+    return LossResults(name, 5, 5, (), value, evaluation, None, None, ())
+
+
+def study(losses: Sequence[LossResults], openings: int = 0, test_images: int = 30) -> StudyResults:
+    counts = PartCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10)
+    return StudyResults(
+        {"class_names": ["a", "b"]},
+        tuple(losses),
+        tuple({"opening": n} for n in range(openings)),
+        counts,
+        (),
+        1.0,
+    )
+
+
+def test_overlap_is_not_superiority() -> None:
+    first, second = wording.answer(
+        study([loss("ce", 0.71, 0.68, 0.74), loss("asl", 0.70, 0.67, 0.73), loss("ldam", 0.3, 0.28, 0.33)])
+    )
+    assert first == (
+        "Out of fold, ce has the highest balanced accuracy: 71.0 % (95 % interval 68.0 to 74.0), "
+        "n = 1,200 images of 400 groups."
+    )
+    assert second.startswith(
+        "The interval of asl overlaps with that of ce, so these intervals do not tell them apart"
+    )
+    assert "ldam" not in second
+
+
+@pytest.mark.parametrize(("low", "overlaps"), [(0.6799, False), (0.68, True)])
+def test_intervals_that_touch_overlap(low: float, overlaps: bool) -> None:
+    said = wording.answer(study([loss("ce", 0.71, 0.68, 0.74), loss("asl", 0.65, 0.6, low)]))[1]
+    assert ("overlaps with that of ce, so" in said) is overlaps
+    assert ("No other loss's interval overlaps" in said) is not overlaps
+    assert "not a test" in said
+
+
+def test_many_overlaps_are_counted_and_undefined_ones_exclude_nothing() -> None:
+    others = [loss(name, 0.7, 0.66, 0.74) for name in "bcde"] + [loss("f", 0.2, UNDEFINED, UNDEFINED)]
+    said = wording.answer(study([loss("a", 0.71, 0.68, 0.74), *others]))[1]
+    assert said.startswith("The intervals of 5 of the 5 other losses overlap")
+
+
+def test_a_shared_first_place_is_said() -> None:
+    said = wording.answer(study([loss("a", 0.71, 0.68, 0.74), loss("b", 0.71, 0.67, 0.75)]))[0]
+    assert "a has the highest balanced accuracy, shared with b:" in said
+
+
+def test_a_loss_that_is_not_tested_is_named() -> None:
+    tested = replace(loss("a", 0.71, 0.68, 0.74), test=loss("a", 0.7, 0.6, 0.8).out_of_fold)
+    said = " ".join(wording.state_of_test_part(study([tested, loss("b", 0.7, 0.6, 0.8)], openings=1)))
+    assert "was opened once" in said
+    assert "added after the last opening: b." in said
+
+
+def test_a_study_without_a_test_part() -> None:
+    assert wording.state_of_test_part(study([], test_images=0)) == ["This study has no test part."]
+
+
+def test_numbers() -> None:
+    assert wording.percent(UNDEFINED) == wording.score(UNDEFINED) == "–"
+    assert wording.percent_interval(Estimate(0.5, UNDEFINED, UNDEFINED, 0)) == ""
+    assert wording.score_interval(Estimate(0.5, 0.25, 0.75, 4)) == "0.25–0.75"
+    assert wording.listed(["a", "b", "c"]) == "a, b and c"
+    assert wording.images_and_groups(5, 5) == "5 images"
+    assert wording.openings_in_words(3) == "3 times"
