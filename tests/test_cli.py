@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import TINY
 from tametail.cli import app
+from tiny_study import TINY
 
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 COMPARE = [*OPTIONS, "--epochs", "8", "--lr", "0.01", "--folds", "3", "--quiet"]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import TINY
 from tametail import study_file
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.predictions import concatenate, read_predictions
 from tametail.study import Study, compare, open_test_part
 from tametail.training import run as run_module
+from tiny_study import TINY
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
 

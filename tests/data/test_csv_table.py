@@ -86,6 +86,13 @@ def test_what_spreadsheets_write(folder: Path, encoding: str, separator: str, ne
     assert read_images(write(folder, text.encode(encoding))).class_names == ("Nävus", "mel")
 
 
+def test_quoted_fields_hold_commas_quotes_and_line_breaks(folder: Path) -> None:
+    text = 'image,label,note\n"images/a.jpg","nevus, ""blue""","two\nlines"\nimages/b.png,mel,"a, b"\n'
+    table = read_images(write(folder, text))
+    assert table.frame["label"].tolist() == ['nevus, "blue"', "mel"]
+    assert table.frame["note"].tolist() == ["two\nlines", "a, b"]
+
+
 def test_latin_1_is_read_and_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(folder, "image,label\nimages/ä.png,x\nimages/a.jpg,y\n".encode("latin-1"))
     with caplog.at_level(logging.WARNING):

@@ -90,11 +90,16 @@ def test_grey_becomes_rgb(kind: str) -> None:
     assert largest_difference(pixels, reference(grey, 64)) < 12
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_is_converted(kind: str) -> None:
-    options = {"quality": 95} if kind == "JPEG" else {}
-    pixels = decode_image(encoded(scene().convert("CMYK"), kind, **options), 64)
-    assert largest_difference(pixels, reference(scene(), 64)) < 25
+@pytest.mark.parametrize("kind", ["JPEG", "YCCK", "TIFF"])
+def test_cmyk_is_converted_as_pillow_does(kind: str) -> None:
+    inks = np.dstack([np.asarray(scene()), np.full((200, 300), 60, np.uint8)])
+    image = Image.frombytes("CMYK", (300, 200), inks.tobytes())
+    data = bytearray(encoded(image, "TIFF" if kind == "TIFF" else "JPEG"))
+    if kind == "YCCK":
+        data[data.index(b"Adobe") + 11] = 2  # the marker's note of how the inks are stored
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = reference(opened, 64)
+    assert largest_difference(decode_image(bytes(data), 64), expected) < 12
 
 
 def test_palettes_and_one_bit_images_become_rgb() -> None:
@@ -147,6 +152,22 @@ def test_truncated_jpeg_is_refused(mode: str, progressive: bool, kept: float) ->
     for size in (16, 120):
         with pytest.raises(DataError, match=r"damaged|not an image"):
             decode_image(data[: int(len(data) * kept)], size)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP"])
+def test_a_file_cut_anywhere_is_refused_or_lacks_no_pixel(kind: str) -> None:
+    """Some formats end with a few bytes that only say so: without them the image is still whole."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    whole = decode_image(data, 24)
+    for kept in [*range(0, len(data) - 25, 10), *range(len(data) - 25, len(data))]:
+        try:
+            pixels = decode_image(data[:kept], 24)
+        except DataError as error:
+            assert any(word in str(error) for word in ("damaged", "not an image", "empty"))
+        else:
+            assert np.array_equal(pixels, whole)
+            assert len(data) - kept <= 20
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000"])

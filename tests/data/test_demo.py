@@ -165,13 +165,15 @@ def test_what_was_interrupted_is_not_taken_for_complete(
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"set", "undisturbed"}
 
 
-@pytest.mark.parametrize("damage", ["image", "labels", "edited"])
+@pytest.mark.parametrize("damage", ["image", "empty image", "labels", "edited"])
 def test_a_damaged_set_is_drawn_again(tmp_path: Path, few: int, damage: str) -> None:
     demo.write_demo(tmp_path / "set")
     before = digests(tmp_path / "set")
     match damage:
         case "image":
             (tmp_path / "set" / "images" / "cell_0003.png").unlink()
+        case "empty image":
+            (tmp_path / "set" / "images" / "cell_0003.png").write_bytes(b"")
         case "labels":
             (tmp_path / "set" / "labels.csv").unlink()
         case "edited":

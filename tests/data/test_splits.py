@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tametail.data import ImageTable, Splits, load_splits, make_splits, read_images, save_splits
+from tametail.data import ImageTable, Splits, check_folds, load_splits, make_splits, read_images, save_splits
 from tametail.errors import DataError, TametailError, UsageError
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -192,6 +192,21 @@ def rare(groups: int, split: str = "") -> ImageTable:
 def test_too_few_groups_are_named_with_what_is_possible(groups: int, split: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_splits(rare(groups, split), folds=5)
+
+
+@pytest.mark.parametrize(("groups", "split", "most"), [(5, "", 4), (5, "test", 5), (3, "", 2)])
+def test_folds_can_be_checked_before_anything_is_drawn(groups: int, split: str, most: int) -> None:
+    table = rare(groups, split)
+    for folds in range(2, most + 1):
+        check_folds(table, folds)
+        assert make_splits(table, folds=folds).given == bool(split)
+    with pytest.raises(DataError, match="'rare' has") as checked:
+        check_folds(table, most + 1)
+    with pytest.raises(DataError) as made:
+        make_splits(table, folds=most + 1)
+    assert str(checked.value) == str(made.value)
+    with pytest.raises(UsageError, match="at least 2 folds, got 1"):
+        check_folds(table, 1)
 
 
 def test_what_the_message_says_is_possible_is_possible() -> None:

@@ -24,8 +24,12 @@ def test_binary_cross_entropy_by_hand() -> None:
     assert binary_cross_entropy_loss(LOGITS, torch.tensor([0])).item() == pytest.approx(
         math.log(2) + math.log(4)
     )
-    smoothed = math.log(2) + 0.95 * math.log(4) + 0.05 * math.log(4 / 3)
-    value = binary_cross_entropy_loss(LOGITS, torch.tensor([0]), label_smoothing=0.1)
+
+
+def test_binary_label_smoothing_does_not_depend_on_the_number_of_classes() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0), 0.0]], dtype=torch.float64)
+    smoothed = 2 * math.log(2) + 0.95 * math.log(4) + 0.05 * math.log(4 / 3)
+    value = binary_cross_entropy_loss(logits, torch.tensor([0]), label_smoothing=0.1)
     assert value.item() == pytest.approx(smoothed)
 
 

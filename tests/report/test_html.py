@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_ids_are_unique_and_references_lead_somewhere(study: Path) -> None:
     targets = {value[1:] for name, value in page.attributes if name == "href"}
     targets |= {target for _, value in page.attributes for target in re.findall(r"url\(#([^)]*)\)", value)}
     assert targets <= set(ids)
+
+
+def test_headings_skip_no_level_and_what_takes_the_focus_has_a_name(study: Path) -> None:
+    html = (study / "report.html").read_text(encoding="utf-8")
+    levels = [int(level) for level in re.findall(r"<h([1-6])\b", html)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    focusable = re.findall(r'<div[^>]*tabindex="0"[^>]*>', html)
+    assert focusable
+    assert all('role="region" aria-label="' in tag for tag in focusable)
 
 
 def test_figures_take_the_colours_of_the_page(study: Path) -> None:

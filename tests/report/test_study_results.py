@@ -108,9 +108,7 @@ def test_the_ranking_is_by_score_and_equal_losses_by_name(make_study: MakeStudy)
 
 
 def test_best_loss_computes_no_interval(sealed_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "tametail.report.study_results.evaluate", lambda *_: pytest.fail("intervals computed")
-    )
+    monkeypatch.setattr("tametail.evaluation.intervals.wilson", lambda *_: pytest.fail("intervals computed"))
     assert best_loss(sealed_study) == "alpa"
 
 

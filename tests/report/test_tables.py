@@ -123,11 +123,19 @@ def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
 
 def test_the_table_for_the_terminal(sealed_study: Path, opened_study: Path, make_study: MakeStudy) -> None:
     lines = results_table(sealed_study).splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["Loss", "alpa", "asl", "ce"]
-    assert lines[-1].endswith("Test part: sealed.")
-    opened = results_table(opened_study)
-    assert "ensemble, %" in opened.splitlines()[0]
-    assert "Test part: opened twice." in opened
+    assert lines[0].endswith("Test part: sealed.")
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["Rank", "Loss"],
+        ["1", "alpa"],
+        ["2", "asl"],
+        ["3", "ce"],
+    ]
+    best = rows_of((sealed_study / "results.csv").read_text())[0]
+    for column in ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"):
+        assert f"{100 * float(best[column]):.1f}" in lines[2]
+    opened = results_table(opened_study).splitlines()
+    assert opened[0].endswith("Test part: opened twice.")
+    assert "ensemble, %" in opened[1]
     with pytest.raises(DataError, match="tametail report"):
         results_table(make_study(losses=("ce",)))
 

@@ -69,10 +69,8 @@ def _decode_jpeg(data: bytes, size: int) -> NDArray[np.uint8] | None:
     import simplejpeg
 
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
         _check_pixels(width, height)
-        if colours not in {"Gray", "YCbCr", "RGB"}:
-            return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size)
     except ValueError as error:
         if any(word in str(error).lower() for word in _JPEG_DAMAGE):

@@ -1,7 +1,7 @@
 """The built-in demo set: synthetic images of stained blood cells, drawn from a seed.
 
-Seven classes whose shape, nucleus and granules differ as those of real cells do, a tail of imbalance ratio 40,
-patients with their own stain, light and magnification, and look-alikes, so that no classifier is perfect.
+Seven classes whose shape, nucleus and granules differ as those of real cells do, a tail of imbalance ratio
+40, patients with their own stain, light and magnification, and look-alikes, so that no classifier is perfect.
 No image is a photograph, and no number obtained on the set says anything about real blood.
 """
 
@@ -22,7 +22,7 @@ from tametail.data.demo_drawing import draw_cell
 from tametail.data.demo_smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
 from tametail.errors import DataError, TametailError
 
-DEMO_VERSION = 1  # raise it whenever the drawing or the roster changes: the cache folder is named by it
+DEMO_VERSION = 2  # raise it whenever the drawing or the roster changes: the cache folder is named by it
 DEMO_CLASSES = tuple(sorted(CELL_KINDS))
 
 _CELLS = {
@@ -61,10 +61,11 @@ def demo_directory(cache: Path, seed: int = 0) -> Path:
 
 
 def write_demo(directory: Path, *, seed: int = 0) -> None:
-    """Write the synthetic demo set of ``seed`` into ``directory``; nothing is done if it is there and complete.
+    """Write the synthetic demo set of ``seed`` into ``directory``, unless it is there and complete.
 
     ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The folder appears
-    finished or not at all, also when several processes ask for it at once. The same seed gives the same images.
+    finished or not at all, also when several processes ask for it at once. The same seed gives the same
+    images.
 
     Raises:
         DataError: ``directory`` holds something other than this set.
@@ -87,7 +88,8 @@ def write_demo(directory: Path, *, seed: int = 0) -> None:
             unfinished.replace(directory)
     except OSError as error:
         raise TametailError(
-            f"expected to write the demo set to {directory}, but: {error}. Free the place or name another folder."
+            f"expected to write the demo set to {directory}, but: {error}. "
+            "Free the place or name another folder."
         ) from error
 
 
@@ -138,7 +140,7 @@ def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
     expected = {"README.txt": _readme(seed), "labels.csv": _labels(roster)}
     if any(_text(directory / name) != text for name, text in expected.items()):
         return False
-    there = {path.name for path in (directory / "images").glob("*.png")}
+    there = {path.name for path in (directory / "images").glob("*.png") if path.stat().st_size}
     return all(Path(entry.image).name in there for entry in roster)
 
 
@@ -149,8 +151,8 @@ def _clear(directory: Path, seed: int) -> None:
     ours = _text(directory / "README.txt") == _readme(seed)
     if not ours and any(directory.iterdir()):
         raise DataError(
-            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} and seed {seed}, "
-            "found other files in it. Name another folder, or empty this one."
+            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} "
+            f"and seed {seed}, found other files in it. Name another folder, or empty this one."
         )
     shutil.rmtree(directory)
 
@@ -166,8 +168,9 @@ def _labels(roster: Iterable[_Entry]) -> str:
 def _readme(seed: int) -> str:
     return (
         f"tametail demo set, version {DEMO_VERSION}, seed {seed}\n\n"
-        "SYNTHETIC. Every image here was drawn by a program (tametail.data.demo). None is a photograph of blood,\n"
-        "no patient exists, and no result obtained on these images says anything about real cells.\n\n"
+        "SYNTHETIC. Every image here was drawn by a program (tametail.data.demo). None is a photograph\n"
+        "of blood, no patient exists, and no result obtained on these images says anything\n"
+        "about real cells.\n\n"
         "images/     stained blood cells in the manner of a May-Grünwald-Giemsa smear, 96×96 pixels\n"
         "labels.csv  image, label (the cell), group (the imaginary patient)\n"
     )

@@ -1,8 +1,8 @@
-"""What each class of the demo set looks like: six kinds of white cells and one nucleated red cell, all synthetic.
+"""What each class of the demo set looks like: six white cells and one nucleated red cell, all synthetic.
 
-Each class draws a :class:`~tametail.data.demo_drawing.Cell` at random, now and then as a look-alike of another class,
-after the textbook morphology of May-Grünwald-Giemsa smears. None of this is a photograph, and nothing learned
-from it says anything about real blood. Lengths are in micrometres.
+Each class draws a :class:`~tametail.data.demo_drawing.Cell` at random, at times as a look-alike of another
+class, after the textbook morphology of May-Grünwald-Giemsa smears. None of this is a photograph, and nothing
+learned from it says anything about real blood. Lengths are in micrometres.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _lymphocyte(rng: Random) -> Cell:
         lobes[:, :2] += rng.normal(0, 0.08 * radius, 2)
         return replace(
             cell, radius=radius, lobes=lobes, wobble=0.07, chromatin=rng.normal(0.92, 0.08), clumps=0.18,
-            cytoplasm=(0.04, 0.05, rng.uniform(0.25, 0.5)), rim=rng.uniform(0.2, 0.6), vacuoles=int(rng.poisson(0.5)),
+            cytoplasm=(0.04, 0.05, rng.uniform(0.25, 0.5)), rim=rng.uniform(0.2, 0.6),
+            vacuoles=int(rng.poisson(0.5)),
         )  # fmt: skip
     if kind < 0.30:  # prolymphocyte: large with a nucleolus, like a blast
         radius = rng.normal(6.0, 0.5)
@@ -94,8 +95,9 @@ def _monocyte(rng: Random) -> Cell:
     lobes = _chain(rng, size * rng.normal(1, 0.06, 6), 0.56 * size, rng.uniform(0.38, 0.62))
     dust = Granules(int(rng.uniform(40, 160)), 0.22, (0.08, 0.13, 0.0, 0.0))
     cell = Cell(
-        radius, lobes, rng.normal(0.82, 0.07), 0.15, 0.13, (0.08, rng.uniform(0.05, 0.1), rng.uniform(0.24, 0.44)),
-        wobble=0.06, mottle=0.22, granules=(dust,), vacuoles=int(rng.poisson(2.5)),
+        radius, lobes, rng.normal(0.82, 0.07), 0.15, 0.13,
+        (0.08, rng.uniform(0.05, 0.1), rng.uniform(0.24, 0.44)), wobble=0.06, mottle=0.22, granules=(dust,),
+        vacuoles=int(rng.poisson(2.5)),
     )  # fmt: skip
     kind = rng.random()
     if kind < 0.16:  # rounded nucleus, like a blast or a reactive lymphocyte
@@ -167,8 +169,8 @@ def _erythroblast(rng: Random) -> Cell:
     radius = 5.4 - 0.8 * ripeness + rng.normal(0, 0.25)
     nucleus = radius * (0.72 - 0.2 * ripeness) * rng.normal(1, 0.04)
     return Cell(
-        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), 1.3 + 0.5 * ripeness, 0.26 - 0.18 * ripeness, 0.06,
-        (0.25 + 0.6 * ripeness, 0.04, 0.6 - 0.42 * ripeness), mottle=0.06,
+        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), 1.3 + 0.5 * ripeness,
+        0.26 - 0.18 * ripeness, 0.06, (0.25 + 0.6 * ripeness, 0.04, 0.6 - 0.42 * ripeness), mottle=0.06,
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """How one synthetic cell is described, and how the description becomes dye on a canvas.
 
-A :class:`Cell` lists what a haematologist reads: size, shape of the nucleus, chromatin, colour of the cytoplasm,
-granules. :func:`draw_cell` paints it, whatever its class.
+A :class:`Cell` lists what a haematologist reads: size, shape of the nucleus, chromatin, colour of the
+cytoplasm, granules. :func:`draw_cell` paints it, whatever its class.
 
-Shape legend: S canvas side in pixels, L lobes of a nucleus. Lengths are in micrometres unless a name says pixels;
-amounts of dye are those of :mod:`tametail.data.demo_smear`.
+Shape legend: S canvas side in pixels, L lobes of a nucleus. Lengths are in micrometres unless a name says
+pixels; amounts of dye are those of :mod:`tametail.data.demo_smear`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def draw_cell(
 ) -> None:
     """Draw ``cell`` onto ``canvas`` (4, S, S) of dyes, its middle at ``centre`` (x, y in pixels).
 
-    ``show_through`` in [0, 1] is the share that stays of what already lies there: 0 for a cell that pushes all aside.
+    ``show_through`` in [0, 1] is the share that stays of what already lies there; 0 pushes all of it aside.
     """
     body = blurred(blob(centre, cell.radius * slide.scale, waves(rng, cell.wobble)), 1.0)
     nucleus = _nucleus(cell, slide.scale, rng, centre) * body
@@ -136,14 +136,14 @@ def _nucleus(cell: Cell, scale: float, rng: Random, centre: Points) -> Array:
 
 
 def _chromatin(cell: Cell, nucleus: Array, scale: float, rng: Random) -> Array:
-    """(S, S) relative amount of chromatin: coarse clumps, fine grain, and less of it where the nucleus is thin."""
+    """(S, S) relative amount of chromatin: coarse clumps, fine grain, and less where the nucleus is thin."""
     depth = blurred(nucleus, 0.8 * scale)
     uneven = 1 + cell.clumps * texture(rng, 1.1 * scale) + cell.grain * texture(rng, 0.5 * scale)
     return np.asarray(nucleus * np.clip(uneven, 0.35, None) * (0.72 + 0.36 * depth), np.float32)
 
 
 def _scatter(rng: Random, count: int, radius: float, room: NDArray[np.bool_], scale: float) -> Array:
-    """(S, S) ``count`` discs of uneven size and value, whose middles lie where ``room`` is true, if it is anywhere."""
+    """(S, S) ``count`` discs of uneven size and value, their middles where ``room`` is true."""
     rows, columns = np.nonzero(room)
     if not len(rows):
         return np.zeros(room.shape, np.float32)

@@ -1,7 +1,7 @@
 """The slide under the synthetic cells: dyes, light, red cells and the microscope's camera.
 
-Nothing here is a photograph. Every object adds dye to a canvas, dye absorbs light by the Beer-Lambert law, and
-the camera blurs, samples and adds noise; so overlaps, stain balance and defocus behave as they do on glass.
+Nothing here is a photograph. Every object adds dye to a canvas, dye absorbs light by the Beer-Lambert law,
+and the camera blurs, samples and adds noise; so overlaps, stain and defocus behave as they do on glass.
 
 Shape legend: S canvas side in pixels, 4 dyes. Lengths are in micrometres unless a name says pixels.
 """
@@ -20,8 +20,8 @@ OVERSAMPLING = 2
 CANVAS_SIDE = IMAGE_SIDE * OVERSAMPLING
 EOSIN, PURPLE, BLUE, ORANGE = range(4)
 
-# Optical density in red, green and blue of one unit of dye: the eosin of red cells, the azure-eosin complex of
-# nuclei, the azure of cytoplasm rich in RNA, and the eosinophil granule.
+# Optical density in red, green and blue of one unit of dye: the eosin of red cells, the azure-eosin complex
+# of nuclei, the azure of cytoplasm rich in RNA, and the eosinophil granule.
 _DYES = np.array([[0.08, 0.36, 0.29], [0.76, 1.46, 0.46], [0.54, 0.42, 0.12], [0.10, 0.72, 0.98]])
 SHIFT = 4  # fractional bits of OpenCV's sub-pixel coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 72, endpoint=False)
@@ -83,7 +83,7 @@ def empty_canvas(slide: Slide) -> Array:
 
 
 def texture(rng: np.random.Generator, grain: float) -> Array:
-    """(S, S) smooth noise of zero mean and about unit variance whose blobs are ``grain`` canvas pixels wide."""
+    """(S, S) smooth noise of zero mean and about unit variance, its blobs ``grain`` canvas pixels wide."""
     import cv2
 
     coarse = max(8, round(2 * CANVAS_SIDE / grain))
@@ -103,7 +103,7 @@ def blurred(image: Array, sigma: float) -> Array:
 
 
 def discs(centres: NDArray[np.float64], radii: NDArray[np.float64], values: NDArray[np.float64]) -> Array:
-    """(S, S) anti-aliased discs of the given values in [0, 1]; later ones cover earlier ones. All in pixels."""
+    """(S, S) anti-aliased discs, in pixels, of the given values in [0, 1]; later ones cover earlier ones."""
     import cv2
 
     plate = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
@@ -139,7 +139,7 @@ def waves(rng: np.random.Generator, wobble: float, count: int = 4) -> NDArray[np
 def add_red_cells(
     canvas: Array, slide: Slide, rng: np.random.Generator, centre: NDArray[np.float64], clearance: float
 ) -> None:
-    """Add red cells with a pale centre, and platelets, none nearer to ``centre`` (pixels) than ``clearance``."""
+    """Add red cells with a pale centre, and platelets, all at least ``clearance`` pixels from ``centre``."""
     margin = slide.red_radius * slide.scale
     taken: list[NDArray[np.float64]] = []
     for _ in range(rng.poisson(slide.crowding)):

@@ -43,7 +43,7 @@ def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) 
     """
     _check_input(input)
     _check_target(input, target)
-    logits = input.to(torch.promote_types(input.dtype, torch.float32))
+    logits = input.to(input.dtype)
     if target.ndim == 1:
         labels, known = _from_indices(target, logits, ignore_index)
     else:

@@ -96,29 +96,28 @@ def results_table(directory: Path) -> str:
             rows = list(csv.DictReader(handle))
     except OSError as error:
         raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
-    lines = [["Loss", "Balanced accuracy, %", "Macro-F1", "n"], *(_line(row) for row in rows)]
+    ranked = [_line(place, row) for place, row in enumerate(rows, start=1)]
+    lines = [["Rank", "Loss", "Balanced accuracy, %", "Macro-F1", "n"], *ranked]
     if openings:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
             line += [_cell(row, f"test_{which}balanced_accuracy") for which in ("", "ensemble_")]
             line.append(row.get("test_n") or wording.ABSENT)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
+    times = wording.openings_in_words(len(openings))
+    text = [f"Out of fold, with 95 % intervals. Test part: {f'opened {times}' if openings else 'sealed'}."]
+    text += [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    times = wording.openings_in_words(len(openings))
-    text.append(
-        f"Out of fold, with 95 % intervals. Test part: {f'opened {times}' if openings else 'sealed'}."
-    )
     return "\n".join(text + ([wording.SYNTHETIC] if settings["synthetic"] else []))
 
 
-def _line(row: Mapping[str, str]) -> list[str]:
+def _line(place: int, row: Mapping[str, str]) -> list[str]:
     if row["status"] != "complete":
-        return [row["loss"], row["status"], wording.ABSENT, wording.ABSENT]
+        return [wording.ABSENT, row["loss"], row["status"], wording.ABSENT, wording.ABSENT]
     f1 = wording.score(float(row["macro_f1"]))
-    return [row["loss"], _cell(row, "balanced_accuracy"), f1, row["n"]]
+    return [str(place), row["loss"], _cell(row, "balanced_accuracy"), f1, row["n"]]
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
