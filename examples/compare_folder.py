@@ -1,6 +1,6 @@
 """The main job from Python: compare losses, look at the numbers, use the model.
 
-    python examples/compare_folder.py DATA       (without DATA: the synthetic demo set)
+python examples/compare_folder.py DATA       (without DATA: the synthetic demo set)
 """
 
 import sys
@@ -10,7 +10,9 @@ import tametail as tt
 table = tt.read_images(sys.argv[1] if len(sys.argv) > 1 else "demo")
 print(table.counts())
 
-study = tt.compare(table, losses=["alpa", "ce"], recipe="head", out="runs/example", fields={"weights": "offline"})
+study = tt.compare(
+    table, losses=["alpa", "ce"], recipe="head", out="runs/example", fields={"weights": "offline"}
+)
 print(study.results[["loss", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "n"]])
 print("report:", study.report)
 

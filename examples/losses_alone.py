@@ -1,6 +1,6 @@
 """A loss in your own training loop: torch is all it needs.
 
-    python examples/losses_alone.py
+python examples/losses_alone.py
 """
 
 import torch

@@ -24,7 +24,14 @@ COMPARE = ["compare", "demo", "--losses", "alpa,ce", "--folds", "3", "--epochs",
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """Begin the study of a folder, in a process group of its own."""
     environment = os.environ | {"TAMETAIL_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-c", "from tametail.cli import main; main()", *COMPARE, "-o", str(folder / "study")]
+    command = [
+        sys.executable,
+        "-c",
+        "from tametail.cli import main; main()",
+        *COMPARE,
+        "-o",
+        str(folder / "study"),
+    ]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -50,7 +57,9 @@ def kill_after(folder: Path, seconds: float) -> str:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     runs = len(list((folder / "study").glob("runs/*/seed*/run.json")))
-    cached = sorted(path.parent.name for path in (folder / "cache").glob("*/*") if not path.name.startswith("."))
+    cached = sorted(
+        path.parent.name for path in (folder / "cache").glob("*/*") if not path.name.startswith(".")
+    )
     return f"{runs} of 6 runs, cache: {', '.join(sorted(set(cached))) or 'empty'}"
 
 
@@ -72,11 +81,16 @@ def main() -> None:
             folder.mkdir()
             for _ in range(options.kills // options.studies):
                 moment = moments.uniform(0, duration)
-                print(f"study {number}: killed after {moment:5.1f} s: {kill_after(folder, moment)}", flush=True)
+                print(
+                    f"study {number}: killed after {moment:5.1f} s: {kill_after(folder, moment)}", flush=True
+                )
             seconds = finish(folder)
             same = (folder / "study" / "results.csv").read_bytes() == expected
             different += not same
-            print(f"study {number}: finished in {seconds:.1f} s, results {'identical' if same else 'DIFFER'}", flush=True)
+            print(
+                f"study {number}: finished in {seconds:.1f} s, results {'identical' if same else 'DIFFER'}",
+                flush=True,
+            )
     kills = options.studies * (options.kills // options.studies)
     print(f"{kills} kills, {options.studies - different} of {options.studies} studies identical")
     sys.exit(bool(different))

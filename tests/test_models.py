@@ -109,3 +109,14 @@ def test_torchvision_imports_where_its_extension_does_not_load() -> None:
         "1",
         "True",
     ]
+
+
+def test_standardised_features_have_mean_zero_and_mean_square_one_and_keep_their_proportions() -> None:
+    features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7
+    standardise = models.Standardise(4)
+    standardise.fit(features)
+    found = standardise(features)
+    torch.testing.assert_close(found.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    assert float(found.square().mean()) == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(found.std(0) / found.std(0)[0], features.std(0) / features.std(0)[0])
+    assert not list(standardise.parameters())

@@ -41,7 +41,7 @@ def _table(rows=6, names=("a", "b", "c"), link="softmax", seed=0, prefix="im", f
         np.array([f"{prefix}/{index:03}.png" for index in range(rows)], dtype=np.str_),
         np.array([f"p{index // 2}" for index in range(rows)], dtype=np.str_),
         rng.integers(0, len(names), rows),
-        np.full(rows, fold, dtype=np.int64),
+        np.arange(rows, dtype=np.int64) % 3 + fold,
         rng.normal(size=(rows, len(names))).astype(np.float32),
         names,
         link,

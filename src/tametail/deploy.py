@@ -25,7 +25,7 @@ from tametail.predictions import Link, probabilities
 from tametail.preparation import restore_backbone
 from tametail.report import best_loss
 from tametail.training.checkpoint import load_weights
-from tametail.training.material import evaluation_transform, join
+from tametail.training.material import evaluation_transform, frozen_head, join
 from tametail.training.recipe import Recipe
 from tametail.training.run import WEIGHTS, all_runs, is_finished
 from tametail.training.trainer import evaluating, make_accelerator
@@ -146,8 +146,11 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     frozen = recipe.trains == "head"
     members = []
     for folder in directories:
-        head = build_head(made.head, spec.features, len(class_names))
-        member = head if frozen else join(restore_backbone(study, described), head)
+        if frozen:
+            _, member = frozen_head(made.head, spec, len(class_names))
+        else:
+            head = build_head(made.head, spec.features, len(class_names))
+            member = join(restore_backbone(study, described), head)
         members.append(load_weights(member, folder / WEIGHTS).to(target))
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
     return Classifier(

@@ -139,6 +139,30 @@ def build_head(kind: Head, features: int, classes: int) -> nn.Module:
     return nn.Linear(features, classes) if kind == "linear" else NormalisedLinear(features, classes)
 
 
+class Standardise(nn.Module):
+    """Features (B, D) moved to mean zero and scaled, all alike, to mean square one.
+
+    Frozen features are all positive after most networks' last activation; cosines between them would all be
+    near one, and a linear head would learn slowly. One common scale keeps the features' own proportions.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, features: Tensor) -> None:
+        """Take mean and scale from training features (N, D)."""
+        self.mean.copy_(features.mean(dim=0))
+        self.scale.copy_((features - self.mean).square().mean().sqrt().clamp(min=1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.scale
+
+
 class NormalisedLinear(nn.Module):
     """Cosines between features and class weights: (B, D) → (B, C), values in [-1, 1].
 

@@ -187,7 +187,7 @@ def read_predictions(path: Path) -> Predictions:
     import pyarrow.parquet as pq
 
     try:
-        # Not pq.read_table, which takes a folder named like "fold=1" on the way for a column.
+        # Exactly one file: pq.read_table would also take a folder of them.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
         if any(column.null_count for column in table.columns):

@@ -18,7 +18,7 @@ from tametail.preparation import Prepared
 from tametail.report import best_loss, write_report
 from tametail.training.recipe import load_recipe
 from tametail.training.run import TEST_PREDICTIONS, all_runs, execute, is_finished, predict_test
-from tametail.training.trainer import NonFiniteLossError, make_accelerator
+from tametail.training.trainer import NonFiniteError, make_accelerator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +163,7 @@ def _run_all(
                             directory,
                             on_epoch=lambda _: advance(1),
                         )
-                    except NonFiniteLossError as error:
+                    except NonFiniteError as error:
                         failed.append(f"{run.title}: {error}")
                         console.warn(failed[-1])
     finally:

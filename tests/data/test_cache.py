@@ -78,6 +78,12 @@ def test_another_size_or_content_has_another_key(table: ImageTable) -> None:
     assert differing == [3]
 
 
+def test_two_sizes_are_kept_side_by_side(table: ImageTable, decoded: list[Path]) -> None:
+    for size in (16, 8, 16, 8):
+        assert decoded_images(table, size).pixels.shape == (12, size, size, 3)
+    assert len(decoded) == 24
+
+
 def test_content_counts_and_not_where_it_lies(table: ImageTable, tmp_path: Path, decoded: list[Path]) -> None:
     first = decoded_images(table, 16)
     shutil.copytree(tmp_path / "set", tmp_path / "copy")

@@ -13,7 +13,7 @@ from tametail.losses import ALPALoss, alpa_loss
 LOGITS = (-6.0, -2.5, -0.3, 0.0, 0.8, 2.0, 7.0)
 
 
-def _reference(z: float, y: int, params: dict[str, Any]) -> float:
+def _reference(z: float, y: int, params: dict[str, Any]) -> Any:
     """One term, by the table of the three variants, read literally."""
     p = 1 / (1 + math.exp(-z))
     alpha, beta = params.get("alpha", 0.875), params.get("beta", 1.625)

@@ -6,6 +6,7 @@ import copy
 import inspect
 import io
 import pickle
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -75,7 +76,9 @@ def _one_hot(indices: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(indices, 4)
 
 
-def _gradient(loss: Loss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _gradient(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
     leaf = logits.detach().clone().requires_grad_()
     value = loss(leaf, target)
     value.sum().backward()
@@ -195,7 +198,7 @@ def test_autocast_changes_nothing(loss: Loss) -> None:
     torch.testing.assert_close(under, plain, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_extreme_logits_stay_finite_for_every_gamma_and_clip(
     chosen: tuple[str, dict[str, Any]], dtype: torch.dtype
 ) -> None:

@@ -38,6 +38,11 @@ def test_multi_hot_cross_entropy_sums_the_positives() -> None:
     assert value.item() == pytest.approx(math.log(4) + math.log(4 / 3))
 
 
+def test_an_unknown_label_leaves_its_class_in_the_softmax() -> None:
+    target = torch.tensor([[1.0, torch.nan]], dtype=torch.float64)
+    assert cross_entropy_loss(LOGITS, target).item() == pytest.approx(math.log(4))
+
+
 def test_label_smoothing_below_one() -> None:
     with pytest.raises(ValueError, match=r"expected label_smoothing in \[0, 1\), got 1"):
         cross_entropy_loss(LOGITS, torch.tensor([0]), label_smoothing=1)

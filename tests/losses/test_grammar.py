@@ -24,6 +24,7 @@ from tametail.losses import ALPALoss, LDAMLoss, LossSpec, list_losses, parse_los
         ),
         ("alpa[double_focus=false,gamma_pos=.50]", "alpa[double_focus=false,gamma_pos=0.5]", "alpa--double_focus-false--gamma_pos-0.5"),
         ("focal[alpha=none,gamma=1e-9]", "focal[alpha=none,gamma=1e-09]", "focal--alpha-none--gamma-1e-09"),
+        ("asl[clip=-0]", "asl[clip=0]", "asl--clip-0"),
         ("ldam[scale=1E+20]", "ldam[scale=1e20]", "ldam--scale-1e20"),
     ],
 )  # fmt: skip
@@ -85,6 +86,7 @@ def test_every_name_reads(name: str) -> None:
             "asl[gama=1]",
             "parameters of asl among gamma_pos, gamma_neg, clip, detach_focal_weight, got 'gama'",
         ),
+        ("alpa[gama_neg=2]", "among .*gamma_neg.*, got 'gama_neg'; nearest: gamma_neg"),
         ("asl[reduction=sum]", "parameters of asl among"),
         ("asl[clip=0,clip=0]", "clip twice"),
         ("asl[clip=much]", "clip to be a number, got 'much'"),

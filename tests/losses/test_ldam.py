@@ -64,3 +64,9 @@ def test_counts_must_fit_the_input() -> None:
 def test_it_asks_for_the_normalised_head() -> None:
     assert LDAMLoss.head == "normalised"
     assert LDAMLoss.uses_class_counts
+
+
+@pytest.mark.parametrize("margin", [-1, math.nan])
+def test_margins_are_not_negative(margin: float) -> None:
+    with pytest.raises(ValueError, match="expected max_margin >= 0, got"):
+        ldam_margins([3, 1], margin)

@@ -26,7 +26,9 @@ def test_an_unknown_name_lists_the_known_and_the_nearest() -> None:
 
 
 def test_an_unknown_parameter_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"expected parameters of focal among alpha, gamma, .*, got gama"):
+    with pytest.raises(
+        ValueError, match=r"expected parameters of focal among alpha, gamma, .*, got gama; nearest: gamma"
+    ):
         create_loss("focal", gama=2)
 
 

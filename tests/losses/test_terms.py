@@ -18,6 +18,15 @@ def test_prepare_from_indices() -> None:
     assert known.tolist() == [[True, True], [False, False], [True, True]]
 
 
+def test_an_unsigned_index_is_never_taken_for_the_unknown_one() -> None:
+    """-100 as uint8 is 156, which is a class here."""
+    _, target, known = prepare(
+        torch.zeros(1, 200), torch.tensor([156], dtype=torch.uint8), ignore_index=-100, coupled=False
+    )
+    assert known.all()
+    assert target[0, 156] == 1
+
+
 def test_a_logit_in_a_softmax_counts_although_its_label_is_unknown() -> None:
     labels = torch.tensor([[1, torch.nan], [torch.nan, torch.nan]])
     for coupled, expected in ((True, [[5, 5], [0, 0]]), (False, [[5, 0], [0, 0]])):

@@ -12,7 +12,7 @@ from tametail.errors import UsageError
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import (
     EpochRecord,
-    NonFiniteLossError,
+    NonFiniteError,
     history_csv,
     learning_rate,
     make_accelerator,
@@ -107,7 +107,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_step() -> None:
     array, target = clusters()
     settings = recipe()
     batches = training_batches(array, np.arange(90), target, batch_size=16, seed=0)
-    with pytest.raises(NonFiniteLossError, match=r"nan at step 8 \(epoch 2\).*--lr"):
+    with pytest.raises(NonFiniteError, match=r"nan at step 8 \(epoch 2\).*--lr"):
         train(nn.Linear(4, 3), Breaks(), batches, settings, make_accelerator(settings, "cpu"))
 
 

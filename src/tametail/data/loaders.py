@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -104,7 +104,8 @@ def training_batches(
     return loader, order
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Batch:
+    assert isinstance(batch, Batch)  # `Rows.__getitems__` has put it together already
     return batch
 
 
@@ -134,10 +135,7 @@ class Preprocess:
 
     def __call__(self, pixels: Tensor, draws: Tensor | None = None) -> Tensor:
         images = pixels.permute(0, 3, 1, 2)
-        if draws is None:
-            images = self._centre(images).float()
-        else:
-            images = self._moved(images.float(), draws)
+        images = self._centre(images).float() if draws is None else self._moved(images.float(), draws)
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return images.div(255).sub(mean).div(std).contiguous(memory_format=torch.channels_last)
 

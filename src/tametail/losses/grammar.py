@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tametail.losses.base import Loss
-from tametail.losses.registry import create_loss, loss_class
+from tametail.losses.registry import create_loss, loss_class, nearest
 from tametail.losses.validation import ClassCounts
 
 # Given by the program, never by the text.
@@ -81,7 +81,10 @@ def parse_loss(text: str) -> LossSpec:
                 f"expected parameter=value between the brackets of {text!r}, got {assignment.strip()!r}"
             )
         if key not in types_by_name:
-            raise ValueError(f"expected parameters of {name} among {', '.join(types_by_name)}, got {key!r}")
+            raise ValueError(
+                f"expected parameters of {name} among {', '.join(types_by_name)}, "
+                f"got {key!r}{nearest(key, types_by_name)}"
+            )
         if key in params:
             raise ValueError(f"expected each parameter of {name} once, got {key} twice")
         params[key] = _read(key, value, types_by_name[key])
@@ -127,7 +130,7 @@ def _read(name: str, text: str, kind: Any) -> Any:
 def _read_number(name: str, text: str) -> float:
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
         raise ValueError(f"expected {name} to be a number, got {text!r}")
-    return float(text)
+    return float(text) + 0.0  # -0 becomes 0
 
 
 def _write(value: Any) -> str:

@@ -25,7 +25,7 @@ def ldam_margins(
     """
     counts = check_class_counts(class_counts).to(dtype)
     rarest = torch.where(counts > 0, counts, torch.inf).min()
-    return float(max_margin) * (rarest / torch.maximum(counts, rarest)) ** 0.25
+    return check_number("max_margin", max_margin) * (rarest / torch.maximum(counts, rarest)) ** 0.25
 
 
 def ldam_loss(
@@ -62,7 +62,6 @@ def ldam_loss(
         NeurIPS 2019, Eqs. 12 and 13.
     """
     check_common(reduction, ignore_index)
-    check_number("max_margin", max_margin)
     check_number("scale", scale)
     cosine, y, known = prepare(input, target, ignore_index=ignore_index, coupled=True)
     margins = ldam_margins(class_counts, max_margin, cosine.dtype).to(cosine.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from tametail.losses.alpa import ALPALoss
@@ -38,9 +39,15 @@ def loss_class(name: str) -> type[Loss]:
     """
     if name in _LOSSES:
         return _LOSSES[name]
-    close = difflib.get_close_matches(name, _LOSSES, cutoff=0.5)
-    nearest = f"; nearest: {', '.join(close)}" if close else ""
-    raise ValueError(f"expected the name of a loss, one of {', '.join(_LOSSES)}, got {name!r}{nearest}")
+    raise ValueError(
+        f"expected the name of a loss, one of {', '.join(_LOSSES)}, got {name!r}{nearest(name, _LOSSES)}"
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message: the known names that look like ``name``, or nothing."""
+    close = difflib.get_close_matches(name, known, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else ""
 
 
 def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params: Any) -> Loss:
@@ -59,5 +66,8 @@ def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params:
     known = [parameter for parameter in inspect.signature(loss).parameters if parameter != "class_counts"]
     unknown = [parameter for parameter in params if parameter not in known]
     if unknown:
-        raise ValueError(f"expected parameters of {name} among {', '.join(known)}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"expected parameters of {name} among {', '.join(known)}, "
+            f"got {', '.join(unknown)}{nearest(unknown[0], known)}"
+        )
     return loss(class_counts=class_counts, **params)

@@ -43,7 +43,7 @@ def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) 
     """
     _check_input(input)
     _check_target(input, target)
-    logits = input.to(input.dtype)
+    logits = input.to(torch.promote_types(input.dtype, torch.float32))
     if target.ndim == 1:
         labels, known = _from_indices(target, logits, ignore_index)
     else:
@@ -104,8 +104,9 @@ def _check_target(input: Tensor, target: Tensor) -> None:
 
 def _from_indices(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     classes = logits.shape[1]
-    known = target != ignore_index
-    index = torch.where(known, target, 0).to(torch.int64)
+    index = target.to(torch.int64)  # first, as a uint8 target compared with -100 would meet it at 156
+    known = index != ignore_index
+    index = torch.where(known, index, 0)
     if any_true((index < 0) | (index >= classes)):
         raise ValueError(
             f"expected class indices from 0 to {classes - 1} for input {tuple(logits.shape)}, or "

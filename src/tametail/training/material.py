@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
@@ -21,11 +22,12 @@ from torch import nn
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.loaders import Preprocess
 from tametail.errors import TametailError
-from tametail.models import BackboneSpec, Head, build_head, channels_last, state_digest
+from tametail.models import BackboneSpec, Head, Standardise, build_head, channels_last, state_digest
 from tametail.training.checkpoint import flush
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import Transform, predict_logits
 
+Rows = NDArray[np.int64]
 _CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
 
 
@@ -37,7 +39,9 @@ class Material:
         array: (N, D) features, or (N, K, K, 3) decoded images.
         table, splits: N images in the same order.
         train_transform, eval_transform: from rows of ``array`` to what the model takes; None for none.
-        new_model: makes a fresh model for a kind of head; the same weights for the same torch seed.
+        new_model: makes a fresh model for a kind of head and the rows it will train on (None for a model whose
+            weights are loaded); the same weights for the same torch seed.
+        threads: how many threads a run should use on a CPU; None for torch's own choice.
     """
 
     array: NDArray[np.generic]
@@ -45,17 +49,29 @@ class Material:
     splits: Splits
     train_transform: Transform | None
     eval_transform: Transform | None
-    new_model: Callable[[Head], nn.Module]
+    new_model: Callable[[Head, Rows | None], nn.Module]
+    threads: int | None = None
 
 
 def frozen_material(
     table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec
 ) -> Material:
     """Runs that train a head on features of a frozen backbone."""
-    classes = len(table.class_names)
-    return Material(
-        features, table, splits, None, None, lambda head: build_head(head, spec.features, classes)
-    )
+
+    def new_model(head: Head, rows: Rows | None) -> nn.Module:
+        standardise, model = frozen_head(head, spec, len(table.class_names))
+        if rows is not None:
+            standardise.fit(torch.from_numpy(features[rows]))
+        return model
+
+    # A head's products are too small to be worth sharing out: on a busy machine threads made them ten times slower.
+    return Material(features, table, splits, None, None, new_model, threads=1)
+
+
+def frozen_head(head: Head, spec: BackboneSpec, classes: int) -> tuple[Standardise, nn.Module]:
+    """What is trained on a frozen backbone: features, standardised by the training part, then the head."""
+    standardise = Standardise(spec.features)
+    return standardise, nn.Sequential(standardise, build_head(head, spec.features, classes))
 
 
 def image_material(
@@ -78,7 +94,7 @@ def image_material(
         splits,
         augment,
         evaluation_transform(spec),
-        lambda head: join(copy.deepcopy(backbone), build_head(head, spec.features, classes)),
+        lambda head, _: join(copy.deepcopy(backbone), build_head(head, spec.features, classes)),
     )
 
 

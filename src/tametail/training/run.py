@@ -25,7 +25,7 @@ from tametail.predictions import Predictions, write_predictions
 from tametail.training.checkpoint import flush, load_weights, save_weights
 from tametail.training.material import Material
 from tametail.training.recipe import Recipe
-from tametail.training.trainer import EpochRecord, NonFiniteLossError, history_csv, predict_logits, train
+from tametail.training.trainer import EpochRecord, NonFiniteError, history_csv, predict_logits, train
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
@@ -81,7 +81,7 @@ def execute(
     """Train and predict; the run's directory appears at the end, whole.
 
     Raises:
-        NonFiniteLossError: the loss became NaN or infinite; the run's directory then says so in run.json.
+        NonFiniteError: the loss or a prediction became NaN or infinite; run.json then says so.
     """
     started = time.monotonic()
     targets, splits = material.table.targets, material.splits
@@ -91,23 +91,25 @@ def execute(
     torch.manual_seed(run.random_seed())
     loss = run.loss.create(class_counts=counts)
     described = _describe(run, loss, counts, material, accelerator)
+    batches = training_batches(
+        material.array, rows, targets[rows], batch_size=recipe.batch_size, seed=run.random_seed()
+    )
     try:
-        model, history = train(
-            material.new_model(loss.head),
-            loss,
-            training_batches(
-                material.array, rows, targets[rows], batch_size=recipe.batch_size, seed=run.random_seed()
-            ),
-            recipe,
-            accelerator,
-            transform=material.train_transform,
-            on_epoch=on_epoch,
-        )
-    except NonFiniteLossError as error:
+        with threads(material.threads):
+            model, history = train(
+                material.new_model(loss.head, rows),
+                loss,
+                batches,
+                recipe,
+                accelerator,
+                transform=material.train_transform,
+                on_epoch=on_epoch,
+            )
+            predictions = predict(model, loss, material, held_out, run.fold, accelerator)
+    except NonFiniteError as error:
         with appearing(run.directory(study)) as folder:
             _write_json(folder / "run.json", described | {"status": "failed", "message": str(error)})
         raise
-    predictions = predict(model, loss, material, held_out, run.fold, accelerator)
     with appearing(run.directory(study)) as folder:
         write_predictions(predictions, folder / PREDICTIONS)
         (folder / "history.csv").write_text(history_csv(history), encoding="utf-8")
@@ -131,6 +133,10 @@ def predict(
     logits = np.float32(loss.logit_scale) * predict_logits(
         model, material.array, rows, accelerator, transform=material.eval_transform
     )
+    if not np.isfinite(logits).all():
+        raise NonFiniteError(
+            "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
+        )
     folds = np.full(len(rows), fold, dtype=np.int64)
     return Predictions(
         table.images[rows],
@@ -147,12 +153,23 @@ def predict_test(run: Run, material: Material, accelerator: Accelerator, study: 
     """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
     directory = run.directory(study)
     loss = run.loss.create(class_counts=[1] * len(material.table.class_names))
-    model = load_weights(material.new_model(loss.head), directory / WEIGHTS)
+    model = load_weights(material.new_model(loss.head, None), directory / WEIGHTS)
     rows = np.flatnonzero(material.splits.part == "test")
     temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
     write_predictions(predict(model, loss, material, rows, run.fold, accelerator), temporary)
     flush(temporary)
     os.replace(temporary, directory / TEST_PREDICTIONS)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with so many threads on the CPU, and then as before; None changes nothing."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

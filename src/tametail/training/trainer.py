@@ -25,8 +25,8 @@ from tametail.training.recipe import Recipe
 Transform = Callable[[Tensor, Tensor | None], Tensor]
 
 
-class NonFiniteLossError(TametailError):
-    """The loss became NaN or infinite; the message names epoch and step."""
+class NonFiniteError(TametailError):
+    """A loss or prediction became NaN or infinite; the message names where."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def train(
         The trained model (its averaged weights where the recipe has them) and one record per epoch.
 
     Raises:
-        NonFiniteLossError: as soon as a loss is not finite.
+        NonFiniteError: as soon as a loss is not finite.
     """
     loader, order = batches
     optimizer = torch.optim.AdamW(
@@ -146,7 +146,7 @@ def learning_rate(epochs_done: float, recipe: Recipe) -> float:
 def _finite(value: Tensor, epoch: int, step: int) -> float:
     number = float(value.detach())
     if not math.isfinite(number):
-        raise NonFiniteLossError(
+        raise NonFiniteError(
             f"the loss became {number} at step {step + 1} (epoch {epoch + 1}). "
             f"Lower the learning rate (--lr), or change the loss's parameters."
         )
