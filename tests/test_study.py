@@ -217,7 +217,8 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
     [
         ({"losses": "alpha"}, UsageError, "alpa"),
         ({"losses": "alpa[gama_neg=2]"}, UsageError, "gamma_neg"),
-        ({"losses": ""}, UsageError, "at least one loss"),
+        ({"losses": ""}, UsageError, "losses separated by commas"),
+        ({"losses": []}, UsageError, "at least one loss"),
         ({"folds": 1}, UsageError, "at least 2 folds, got 1"),
         ({"seeds": 0}, UsageError, "at least 1 seed"),
         ({"folds": 6}, DataError, "crimson.*at most 4"),

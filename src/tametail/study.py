@@ -121,13 +121,13 @@ def compare(
 
 
 def _parse(losses: Sequence[str] | str) -> list[LossSpec]:
-    texts = split_losses(losses) if isinstance(losses, str) else list(losses)
-    if not texts:
-        raise UsageError("expected at least one loss, got none; tametail losses lists them")
     try:
+        texts = split_losses(losses) if isinstance(losses, str) else list(losses)
         parsed = [parse_loss(text) for text in texts]
     except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error}; tametail losses lists them") from error
+    if not parsed:
+        raise UsageError("expected at least one loss, got none; tametail losses lists them")
     return list({loss.text: loss for loss in parsed}.values())
 
 
