@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COMPARE = ["compare", "demo", "--losses", "alpa,ce", "--folds", "3", "--epochs", "10"]
+COMPARE = ["compare", "demo", "--losses", "alpa,ce", "--folds", "3", "--epochs", "20", "--image-size", "96"]
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:

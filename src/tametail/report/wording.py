@@ -95,13 +95,17 @@ def _how_sure(results: StudyResults) -> str:
     which = (
         f"The interval{'s' if len(overlapping) > 1 else ''} of {listed(overlapping)}"
         if len(overlapping) <= 3
-        else f"The intervals of {len(overlapping)} of the {len(others)} other losses"
+        else f"The intervals of {_how_many(len(overlapping), len(others))} other losses"
     )
     verb = "overlap" if len(overlapping) > 1 else "overlaps"
     return (
         f"{which} {verb} with that of {best.loss}, so these intervals do not tell them apart; "
         "the ranking orders estimates and is not a test."
     )
+
+
+def _how_many(some: int, all_: int) -> str:
+    return f"all {all_}" if some == all_ else f"{some} of the {all_}"
 
 
 def _overlap(one: LossResults, other: LossResults) -> bool:
