@@ -109,3 +109,16 @@ def test_ctrl_c_says_how_to_go_on(
     code, _, errors = run("compare", image_folder, "-o", tmp_path / "s")
     assert code == 130
     assert "repeat the command" in errors
+
+
+def test_failed_runs_end_in_an_error_that_names_them(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path
+) -> None:
+    from tametail.training import trainer
+
+    real = trainer._finite
+    monkeypatch.setattr(trainer, "_finite", lambda value, *at: real(value * float("nan"), *at))
+    code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
+    assert code == 1
+    assert "ce seed 0 fold 2: the loss became" in errors
+    assert "at step 1 (epoch 1)" in errors

@@ -227,8 +227,9 @@ def losses() -> None:
 def _show(study: Study) -> None:
     from tametail.report import results_table
 
-    typer.echo(results_table(study.directory))
-    typer.echo(f"Report: {study.report}")
+    if study.report.is_file():
+        typer.echo(results_table(study.directory))
+        typer.echo(f"Report: {study.report}")
     if study.failed:
         raise TametailError("these runs failed, and their losses have no result: " + "; ".join(study.failed))
 
