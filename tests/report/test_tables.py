@@ -76,7 +76,7 @@ def test_an_unfinished_loss_has_a_state_and_no_numbers(make_study: MakeStudy) ->
     assert (ce["loss"], ce["status"]) == ("ce", "complete")
     assert (alpa["loss"], alpa["status"]) == ("alpa", "2 of 3 runs")
     assert {
-        value for column, value in alpa.items() if column not in ("loss", "status", "folds", "seeds")
+        value for column, value in alpa.items() if column not in ("loss", "data", "status", "folds", "seeds")
     } == {""}
 
 

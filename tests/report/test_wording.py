@@ -56,7 +56,7 @@ def test_intervals_that_touch_overlap(low: float, overlaps: bool) -> None:
 def test_many_overlaps_are_counted_and_undefined_ones_exclude_nothing() -> None:
     others = [loss(name, 0.7, 0.66, 0.74) for name in "bcde"] + [loss("f", 0.2, UNDEFINED, UNDEFINED)]
     said = wording.answer(study([loss("a", 0.71, 0.68, 0.74), *others]))[1]
-    assert said.startswith("The intervals of 5 of the 5 other losses overlap")
+    assert said.startswith("The intervals of all 5 other losses overlap")
 
 
 def test_a_shared_first_place_is_said() -> None:

@@ -41,6 +41,7 @@ def _row(result: LossResults, results: StudyResults) -> Cells:
     names = results.class_names
     cells = [
         ("loss", result.loss),
+        ("data", results.settings["name"] + (" (synthetic)" if results.settings["synthetic"] else "")),
         ("status", result.status),
         ("folds", str(results.settings["splits"]["folds"])),
         ("seeds", str(len(results.settings["seeds"]))),
