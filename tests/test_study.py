@@ -90,9 +90,11 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
     assert len(list(out.glob("runs/*/seed*"))) == 2
     assert (out / "report.html").is_file(), "what is finished stays usable"
     (out / "runs" / "ce" / ".seed0-fold2.77").mkdir(parents=True)  # what a kill leaves behind
+    (out / ".backbone.safetensors.77").touch()
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == (study_folder / "results.csv").read_bytes()
     assert not list(out.glob("runs/*/.*"))
+    assert not list(out.glob(".backbone*"))
 
 
 def test_losses_and_seeds_add_up(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
@@ -118,6 +120,24 @@ def test_another_study_is_not_mixed_in(study_folder: Path, image_folder: Path, t
     (tmp_path / "photos" / "holiday.jpg").touch()
     with pytest.raises(UsageError, match=r"found holiday\.jpg"):
         again(image_folder, tmp_path / "photos")
+
+
+def test_a_study_killed_before_it_was_written_down_can_begin_again(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    out.mkdir()
+    for name in (
+        ".lock",
+        "table.parquet",
+        ".table.parquet.77",
+        "splits.csv.tmp",
+        ".study.json.77",
+        ".probe.77",
+    ):
+        (out / name).touch()
+    assert again(image_folder, out, "ce", folds=2).failed == ()
+    assert not (out / "splits.csv.tmp").exists()
 
 
 def test_an_output_that_cannot_be_written_is_named(image_folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +96,9 @@ def compare(
         raise UsageError(f"expected at least 2 folds, got {folds}")
     if seeds < 1:
         raise UsageError(f"expected at least 1 seed, got {seeds}")
-    if data == "demo":
-        fields = {"weights": "offline"} | {k: v for k, v in (fields or {}).items() if v is not None}
+    fields = {name: value for name, value in (fields or {}).items() if value is not None}
+    if data == "demo" and "backbone" not in fields:
+        fields = {"weights": "offline"} | fields  # the demo needs no network
     settings = load_recipe(recipe, fields=fields, assignments=assignments)
     check_weights(settings.weights, settings.backbone)
     spec = describe_backbone(settings.backbone, settings.image_size)
@@ -145,8 +145,7 @@ def _run_all(
         console.warn(
             "the test part of this study was opened before these runs: choices made since may lean on it"
         )
-    for stale in directory.glob("runs/*/.*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    study_file.sweep(directory)
     failed = []
     try:
         if left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -72,7 +73,23 @@ def prepare_directory(directory: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _BEGUN or any(name.startswith(f".{ours}.") for ours in _BEGUN)
+    return name in _BEGUN or _is_temporary(name)
+
+
+def _is_temporary(name: str) -> bool:
+    """What a killed process may leave: ``.study.json.1234``, ``splits.csv.tmp``."""
+    return name.lstrip(".").startswith(tuple(f"{begun}." for begun in (*_BEGUN, "probe")))
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed process left half-written. Only for whoever holds the study's lock."""
+    stale = [entry for entry in directory.iterdir() if _is_temporary(entry.name)]
+    stale += [*directory.glob("runs/*/.*"), *directory.glob("runs/*/*/.*")]
+    for entry in stale:
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 @contextmanager
