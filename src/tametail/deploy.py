@@ -154,7 +154,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
         members.append(load_weights(member, folder / WEIGHTS).to(target))
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
     return Classifier(
-        chosen, made.link, made.logit_scale, class_names, spec, backbone.to(target), tuple(members), target
+        chosen, made.family, made.logit_scale, class_names, spec, backbone.to(target), tuple(members), target
     )
 
 

@@ -107,7 +107,10 @@ def test_declares_what_it_is(name: str) -> None:
     loss = _make(name)
     assert loss.name == name
     assert loss.head in ("linear", "normalised")
-    assert loss.link in ("softmax", "sigmoid")
+    assert loss.family in ("softmax", "sigmoid")
+    assert loss.link.name in (loss.family, "inverse")
+    assert isinstance(loss.link.exact, bool)
+    assert loss.formula
     assert isinstance(loss.stochastic, bool)
     assert isinstance(loss.uses_class_counts, bool)
     assert describe_losses()[name].endswith(".")
@@ -160,7 +163,7 @@ def test_unknown_terms_are_removed(chosen: tuple[str, dict[str, Any]]) -> None:
     assert gradient.isfinite().all()
     assert value[0] < complete[0]
     torch.testing.assert_close(value[1:], complete[1:])
-    if loss.link == "sigmoid":
+    if loss.family == "sigmoid":
         assert gradient[0, 1] == 0
         assert (gradient[0, [0, 2, 3]] != 0).any()
 

@@ -17,6 +17,7 @@ NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "alpa": ("alpa", {"variant": "code"}),
     "asymmetric": ("asl", {}),
     "ldam": ("ldam", {}),
+    "focal_softmax": ("focal_softmax", {}),
 }
 
 

@@ -84,7 +84,7 @@ def test_every_name_reads(name: str) -> None:
         ("alpa[preset=v1,]", "parameter=value"),
         (
             "asl[gama=1]",
-            "parameters of asl among gamma_pos, gamma_neg, clip, detach_focal_weight, got 'gama'",
+            "parameters of asl among gamma_pos, gamma_neg, clip, detach_focal_weight, tau, got 'gama'",
         ),
         ("alpa[gama_neg=2]", "among .*gamma_neg.*, got 'gama_neg'; nearest: gamma_neg"),
         ("asl[reduction=sum]", "parameters of asl among"),

@@ -15,9 +15,10 @@ from tametail.losses.cross_entropy import (
     binary_cross_entropy_loss,
     cross_entropy_loss,
 )
-from tametail.losses.focal import FocalLoss, focal_loss
+from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss, focal_loss, focal_softmax_loss
 from tametail.losses.grammar import LossSpec, parse_loss, split_losses
 from tametail.losses.ldam import LDAMLoss, ldam_loss, ldam_margins
+from tametail.losses.links import Link
 from tametail.losses.pade import pade_coefficients
 from tametail.losses.registry import create_loss, describe_losses, list_losses
 
@@ -27,7 +28,9 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "FocalLoss",
+    "FocalSoftmaxLoss",
     "LDAMLoss",
+    "Link",
     "Loss",
     "LossSpec",
     "alpa_loss",
@@ -37,6 +40,7 @@ __all__ = [
     "cross_entropy_loss",
     "describe_losses",
     "focal_loss",
+    "focal_softmax_loss",
     "ldam_loss",
     "ldam_margins",
     "list_losses",

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Link, Loss, Reduction
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.links import Family
 from tametail.losses.numerics import log_clipped_complement, power
 from tametail.losses.pade import PadeRatio, pade_ratio
-from tametail.losses.terms import prepare, reduce
-from tametail.losses.validation import ClassCounts, check_choice, check_common, check_flag, check_number
+from tametail.losses.validation import ClassCounts, check_choice, check_flag, check_number
 
 Variant = Literal["paper", "code", "pade"]
 Preset = Literal["v1", "v2", "v3"]
@@ -43,24 +43,10 @@ _PRESETS: dict[str, tuple[float, float, float, float, float | None]] = {
 }
 
 
-def alpa_loss(
-    input: Tensor,
-    target: Tensor,
-    *,
-    variant: Variant = "paper",
-    preset: Preset = "v2",
-    alpha: float | None = None,
-    beta: float | None = None,
-    gamma_pos: float | None = None,
-    gamma_neg: float | None = None,
-    lam: float | None = None,
-    clip: float | None = None,
-    order: tuple[int, int] | None = None,
-    double_focus: bool = True,
-    reduction: Reduction = "mean",
-    ignore_index: int = -100,
-) -> Tensor:
-    """ALPA, a sum over classes with p = sigmoid(z) and W = (1-p)^γ+ where y = 1, p^γ- where y = 0.
+class ALPALoss(Loss):
+    """ALPA: asymmetric focusing of a Padé approximant of the logarithm (paper, code, pade).
+
+    A sum over classes with p = sigmoid(z) and W = (1-p)^γ+ where y = 1, p^γ- where y = 0:
 
     ====== ==========================================================================================
     paper  1.5 α y (1-p)^γ+ (1-p) W + β (1-y) p^γ- p W: the negative of Eq. 11 with the printed
@@ -82,11 +68,12 @@ def alpa_loss(
     -1. ``pade`` of any finite order vanishes as well (-4 p for [1/1], α = 1): for p in [0.05, 0.95] its slope
     without focusing differs from cross-entropy's by up to 0.78 for [1/1], 0.18 for [4/4], 0.01 for [8/8]. So
     do not start the classifier's bias at the log prior, which is usual with focal loss: rare classes would
-    never learn. Scores are not posteriors; ``paper`` saturates at p = 1 where a positive is likely enough.
+    never learn. Scores are not posteriors; ``paper`` saturates at p = 1 where a positive is likely enough:
+    ``link`` undoes the minimiser below that and names the ceiling (0.918 with the defaults).
+
+    Use it as the paper does, for single labels with a long tail; compare it with ``balanced_softmax``.
 
     Args:
-        input: logits z (B, C), any float dtype.
-        target: class indices (B,) or labels (B, C) in [0, 1], NaN where unknown.
         variant: one of the three above.
         preset: the paper's α, β, γ+, γ-: v1 = 1, 1, 0, 4; v2 = 0.875, 1.625, 0, 4 (its ALPA); v3 = 1.25, 2, 3, 2
             with the negative term times (λ - p), λ = 1.5, as in the Hill loss that it cites (its text, read
@@ -99,29 +86,19 @@ def alpa_loss(
         clip: probability margin in [0, 1), for ``code`` alone (0.05 there).
         order: (M, N) of the approximant, M from 1 and N from 0 to 8, for ``pade`` alone ((1, 1) there).
         double_focus: False leaves W out.
-        reduction: ``mean`` over samples with a known label, ``sum``, or ``none`` for (B,).
-        ignore_index: class index that means unknown.
+        tau, class_counts, reduction, ignore_index: see :class:`Loss`.
 
     Raises:
-        TypeError, ValueError: shapes, dtypes or values that do not fit, or a parameter of another variant.
+        TypeError, ValueError: as all losses, or a parameter of another variant.
 
     Reference:
         Taming the Tail: Leveraging Asymmetric Loss and Padé Approximation to Overcome Medical Image Long-Tailed
         Class Imbalance, BMVC 2024, Eq. 11 and Section 6.1; released code ipankhi/ALPA.
     """
-    check_common(reduction, ignore_index)
-    hyper = _resolve(variant, preset, alpha, beta, gamma_pos, gamma_neg, lam, clip, order, double_focus)
-    return _alpa(input, target, hyper, reduction, ignore_index)
-
-
-class ALPALoss(Loss):
-    """ALPA: asymmetric focusing of a Padé approximant of the logarithm (paper, code, pade).
-
-    Arguments as in :func:`alpa_loss`; ``class_counts`` are not used.
-    """
 
     name: ClassVar[str] = "alpa"
-    link: ClassVar[Link] = "sigmoid"
+    formula: ClassVar[str] = "Σ_c 1.5 α y (1-p)^(2γ+ + 1) + β (1-y) p^(2γ- + 1)"
+    family: Family = "sigmoid"
 
     def __init__(
         self,
@@ -136,33 +113,32 @@ class ALPALoss(Loss):
         clip: float | None = None,
         order: tuple[int, int] | None = None,
         double_focus: bool = True,
+        tau: float = 0.0,
         class_counts: ClassCounts | None = None,
         reduction: Reduction = "mean",
         ignore_index: int = -100,
     ) -> None:
-        super().__init__(class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
-        self._hyper = _resolve(
-            variant, preset, alpha, beta, gamma_pos, gamma_neg, lam, clip, order, double_focus
-        )
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        hyper = _resolve(variant, preset, alpha, beta, gamma_pos, gamma_neg, lam, clip, order, double_focus)
+        self._hyper = hyper
         self.variant, self.preset, self.order = variant, preset, order
-        self.alpha, self.beta = self._hyper.alpha, self._hyper.beta
-        self.gamma_pos, self.gamma_neg, self.lam = (
-            self._hyper.gamma_pos,
-            self._hyper.gamma_neg,
-            self._hyper.lam,
+        self.alpha, self.beta, self.gamma_pos, self.gamma_neg = (
+            hyper.alpha,
+            hyper.beta,
+            hyper.gamma_pos,
+            hyper.gamma_neg,
         )
-        self.clip, self.double_focus = clip, double_focus
+        self.lam, self.clip, self.double_focus = hyper.lam, clip, double_focus
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return _alpa(input, target, self._hyper, self.reduction, self.ignore_index)
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        hyper = self._hyper
+        positive, negative = _code_terms(z, hyper) if hyper.variant == "code" else _unclipped_terms(z, hyper)
+        if hyper.lam is not None:
+            negative = negative * (hyper.lam - torch.sigmoid(z))
+        return hyper.alpha * y * positive + hyper.beta * (1 - y) * negative
 
 
-def _alpa(input: Tensor, target: Tensor, hyper: _Hyper, reduction: str, ignore_index: int) -> Tensor:
-    z, y, known = prepare(input, target, ignore_index=ignore_index, coupled=False)
-    positive, negative = _code_terms(z, hyper) if hyper.variant == "code" else _unclipped_terms(z, hyper)
-    if hyper.lam is not None:
-        negative = negative * (hyper.lam - torch.sigmoid(z))
-    return reduce(hyper.alpha * y * positive + hyper.beta * (1 - y) * negative, known, reduction)
+alpa_loss = functional("alpa_loss", ALPALoss)
 
 
 def _unclipped_terms(z: Tensor, hyper: _Hyper) -> tuple[Tensor, Tensor]:

@@ -1,53 +1,173 @@
-"""The base of all losses: what a loss declares about itself."""
+"""The base of all losses: what a loss declares about itself, and the way from a batch to a number."""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal, ParamSpec, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from tametail.losses.validation import ClassCounts, check_class_counts, check_common
+from tametail.losses.links import Family, Link, stationary_posterior
+from tametail.losses.prior import log_odds, log_prior
+from tametail.losses.terms import prepare, reduce
+from tametail.losses.validation import ClassCounts, check_class_counts, check_common, check_number
 
 Head = Literal["linear", "normalised"]
-Link = Literal["softmax", "sigmoid"]
 Reduction = Literal["mean", "sum", "none"]
+_P = ParamSpec("_P")
 
 
 class Loss(nn.Module):
     """A loss on logits: ``loss(input, target)``.
 
-    A subclass takes its hyper-parameters by keyword, keeps each as an attribute of the same name, and declares:
+    A subclass takes its hyper-parameters by keyword, keeps each as an attribute of the same name, defines
+    :meth:`terms`, and declares:
 
     Attributes:
         name: its name in the registry and on the command line.
+        formula: one line of mathematics, with z the logits, y the target, p = sigmoid(z), s = softmax(z).
+        family: whether its classes share one ``softmax`` or have one ``sigmoid`` each.
         head: the classifier whose output it expects: ``linear`` (logits) or ``normalised`` (cosines).
-        link: how logits become class probabilities.
-        logit_scale: what the head's outputs are multiplied by to be the logits that ``link`` takes.
+        logit_scale: what the head's outputs are multiplied by to be logits.
         stochastic: whether two calls on the same batch may differ.
-        uses_class_counts: whether ``class_counts`` changes it; where not, they are checked and left aside.
+        batchwise: whether a sample's loss depends on the others of its batch.
+        uses_class_counts: whether its formula needs ``class_counts``. Every loss takes them, and every loss uses
+            them when ``tau`` is not 0; else they are checked and left aside.
+        exact_link: whether ``link`` gives the posteriors where the loss is at its minimum.
+
+    All losses share these arguments:
+
+    Args:
+        tau: strength of a prior inside, >= 0: in training ``tau`` times the classes' log prior (softmax) or
+            log-odds (sigmoid) is added to the logits. Predict by the largest logit without it: the rule for a
+            population in which the prior's power ``tau`` is taken out (1: all classes equally frequent).
+        class_counts: training samples per class, C whole numbers >= 0. A class without samples counts as one.
+        reduction: ``mean`` over samples with a known label, ``sum``, or ``none`` for (B,). A sample's loss is the
+            sum over its classes.
+        ignore_index: class index that means unknown.
+
+    Raises:
+        TypeError, ValueError: shapes, dtypes or values that do not fit.
     """
 
     name: ClassVar[str]
+    formula: ClassVar[str]
+    family: Family
     head: ClassVar[Head] = "linear"
-    link: ClassVar[Link]
     stochastic: ClassVar[bool] = False
+    batchwise: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False
+    exact_link: ClassVar[bool] = True
     logit_scale: float = 1.0
+    class_counts: Tensor | None
 
-    def __init__(self, *, class_counts: ClassCounts | None, reduction: Reduction, ignore_index: int) -> None:
+    def __init__(
+        self, *, tau: float, class_counts: ClassCounts | None, reduction: Reduction, ignore_index: int
+    ) -> None:
         super().__init__()
         check_common(reduction, ignore_index)
-        if class_counts is not None:
-            check_class_counts(class_counts)
+        counts = None if class_counts is None else check_class_counts(class_counts)
+        self.tau = check_number("tau", tau)
+        if counts is None and (self.uses_class_counts or self.tau):
+            reason = "" if self.uses_class_counts else f" with tau={tau!r}"
+            raise ValueError(
+                f"expected class_counts, the training samples per class that {self.name} needs{reason}, got None"
+            )
+        used = counts is not None and (self.uses_class_counts or self.tau != 0)
+        self.register_buffer("class_counts", counts.clone() if used and counts is not None else None)
         self.reduction: Reduction = reduction
         self.ignore_index = ignore_index
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss of logits (B, C) for class indices (B,) or labels (B, C)."""
+        """The loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
+        z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=self.family == "softmax")
+        return reduce(self.terms(self.adjusted(z), y), known, self.reduction)
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        """The per-term loss (B, C) of adjusted logits and target, both (B, C) float32 or float64."""
         raise NotImplementedError
+
+    def adjusted(self, z: Tensor) -> Tensor:
+        """The head's outputs (B, C) as the logits that the formula sees: scaled, and shifted by the prior."""
+        if self.logit_scale != 1:
+            z = self.logit_scale * z
+        return z if self.tau == 0 else z + self.prior_shift(z)
+
+    def prior_shift(self, like: Tensor) -> Tensor:
+        """``tau`` times the log prior or log-odds (C,), for logits (B, C)."""
+        shift = log_prior if self.family == "softmax" else log_odds
+        return self.tau * shift(self.counts_for(like), like.dtype)
+
+    def counts_for(self, like: Tensor) -> Tensor:
+        """The class counts (C,), int64, for logits (B, C)."""
+        counts = self.class_counts
+        assert counts is not None
+        if len(counts) != like.shape[1]:
+            raise ValueError(
+                f"expected input of shape (B, {len(counts)}) for {len(counts)} class counts, got {tuple(like.shape)}"
+            )
+        return counts.to(like.device)
+
+    @property
+    def link(self) -> Link:
+        """How logits become class probabilities."""
+        plain = self.family if self.has_plain_link() else "inverse"
+        name = f"{plain}+prior" if self.tau else plain
+        return Link(
+            name, self.exact_link, self._ceiling(), lambda z: self.posterior(self.adjusted(_raised(z)))
+        )
+
+    def scores(self, input: Tensor) -> Tensor:
+        """Probabilities (B, C) for the population that the decision rule, the largest logit, is made for.
+
+        Equal to ``link`` where ``tau`` is 0; where it is 1, those of a population with equally frequent classes.
+        """
+        return self.posterior(self.logit_scale * _raised(input))
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """Probabilities (B, C) of adjusted logits (B, C)."""
+        return torch.softmax(z, dim=1) if self.family == "softmax" else stationary_posterior(self.terms, z)
+
+    def has_plain_link(self) -> bool:
+        """Whether :meth:`posterior` is softmax or sigmoid itself."""
+        return self.family == "softmax" and type(self).posterior is Loss.posterior
+
+    def _ceiling(self) -> float:
+        if self.family == "softmax":
+            return 1.0
+        return float(self.posterior(torch.full((1, 1), 1e4, dtype=torch.float64)))
 
     def extra_repr(self) -> str:
         """The hyper-parameters, as they would be given."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "class_counts"]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+class LossFunction(Protocol[_P]):
+    """A loss as a function of a batch, with its parameters by keyword."""
+
+    def __call__(self, input: Tensor, target: Tensor, *args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        """The loss of logits (B, C) for class indices (B,) or labels (B, C)."""
+
+
+def functional(name: str, loss: Callable[_P, Loss]) -> LossFunction[_P]:
+    """The function form of a loss class: ``name(input, target, **parameters)``."""
+
+    def function(input: Tensor, target: Tensor, *args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        value: Tensor = loss(*args, **kwargs)(input, target)
+        return value
+
+    own = inspect.signature(loss).parameters.values()
+    batch = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("input", "target")]
+    functools.update_wrapper(function, loss, updated=())
+    function.__name__ = function.__qualname__ = name
+    function.__signature__ = inspect.Signature([*batch, *own])  # type: ignore[attr-defined]
+    return function
+
+
+def _raised(logits: Tensor) -> Tensor:
+    """Logits in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

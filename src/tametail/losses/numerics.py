@@ -27,3 +27,17 @@ def power(base: Tensor, exponent: float) -> Tensor:
         return torch.ones_like(base)
     positive = base > torch.finfo(base.dtype).tiny
     return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)
+
+
+def log_complement_softmax(log_s: Tensor) -> Tensor:
+    """log(1 - s) for s = softmax (B, C) given by its logarithm, with no digits lost where s is next to 1.
+
+    There 1 - s is the sum of the other classes. It is cut at the smallest normal number, so that a class that has all
+    of the probability gives a finite value and a gradient of 0.
+    """
+    scaled = torch.exp(log_s - log_s.detach().amax(dim=1, keepdim=True))
+    largest = torch.arange(log_s.shape[1], device=log_s.device) == log_s.argmax(dim=1, keepdim=True)
+    total = scaled.sum(dim=1, keepdim=True)
+    others = torch.where(largest, 0.0, scaled).sum(dim=1, keepdim=True)
+    complement = torch.where(largest, others, total - scaled).clamp(min=torch.finfo(log_s.dtype).tiny)
+    return complement.log() - total.log()

@@ -11,13 +11,21 @@ from tametail.losses.alpa import ALPALoss
 from tametail.losses.asymmetric import AsymmetricLoss
 from tametail.losses.base import Loss
 from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
-from tametail.losses.focal import FocalLoss
+from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss
 from tametail.losses.ldam import LDAMLoss
 from tametail.losses.validation import ClassCounts
 
 _LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
-    for loss in (ALPALoss, AsymmetricLoss, FocalLoss, CrossEntropyLoss, BinaryCrossEntropyLoss, LDAMLoss)
+    for loss in (
+        ALPALoss,
+        AsymmetricLoss,
+        FocalLoss,
+        FocalSoftmaxLoss,
+        CrossEntropyLoss,
+        BinaryCrossEntropyLoss,
+        LDAMLoss,
+    )
 }
 
 

@@ -145,7 +145,7 @@ def predict(
         folds,
         logits,
         table.class_names,
-        loss.link,
+        loss.family,
     )
 
 
@@ -199,7 +199,7 @@ def _describe(
         "loss": run.loss.text,
         "seed": run.seed,
         "fold": run.fold,
-        "link": loss.link,
+        "link": loss.link.name,
         "parameters": run.loss.params,
         "class_counts": dict(zip(material.table.class_names, counts, strict=True)),
         "environment": {
