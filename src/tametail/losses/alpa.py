@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.alpa_slopes import ALPACodeSlopes, ALPASlopes
+from tametail.losses.base import Reduction, functional
 from tametail.losses.links import Family
 from tametail.losses.numerics import log_clipped_complement, power
+from tametail.losses.one_pass import OnePassLoss
 from tametail.losses.pade import PadeRatio, pade_ratio
 from tametail.losses.validation import ClassCounts, check_choice, check_flag, check_number
 
@@ -43,7 +45,7 @@ _PRESETS: dict[str, tuple[float, float, float, float, float | None]] = {
 }
 
 
-class ALPALoss(Loss):
+class ALPALoss(OnePassLoss):
     """ALPA: asymmetric focusing of a Padé approximant of the logarithm (paper, code, pade).
 
     A sum over classes with p = sigmoid(z) and W = (1-p)^γ+ where y = 1, p^γ- where y = 0:
@@ -136,6 +138,29 @@ class ALPALoss(Loss):
         if hyper.lam is not None:
             negative = negative * (hyper.lam - torch.sigmoid(z))
         return hyper.alpha * y * positive + hyper.beta * (1 - y) * negative
+
+    def slopes(self) -> ALPASlopes | ALPACodeSlopes:
+        hyper = self._hyper
+        focus = 2 if hyper.double_focus else 1
+        if hyper.variant == "code" and hyper.clip > 0:
+            again = focus - 1
+            return ALPACodeSlopes(
+                1.5 * hyper.alpha,
+                hyper.beta,
+                hyper.gamma_pos,
+                hyper.gamma_neg,
+                again * hyper.gamma_pos + 1,
+                again * hyper.gamma_neg + 1,
+                hyper.clip,
+            )
+        return ALPASlopes(
+            hyper.alpha * (1.5 if hyper.ratio is None else 1.0),
+            hyper.beta,
+            focus * hyper.gamma_pos + 1,
+            focus * hyper.gamma_neg + 1,
+            hyper.ratio,
+            hyper.lam,
+        )
 
 
 alpa_loss = functional("alpa_loss", ALPALoss)

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.asymmetric_slopes import AsymmetricSlopes
+from tametail.losses.base import Reduction, functional
 from tametail.losses.links import Family
 from tametail.losses.numerics import log_clipped_complement, power
+from tametail.losses.one_pass import OnePassLoss
 from tametail.losses.validation import ClassCounts, check_flag, check_number
 
 
-class AsymmetricLoss(Loss):
+class AsymmetricLoss(OnePassLoss):
     """Asymmetric loss (ASL): focal loss with its own focusing for negatives, easy negatives cut off.
 
     q = min(1-p+clip, 1) stands for 1-p in the negative term: a negative with p <= clip costs nothing and has no
@@ -71,6 +73,9 @@ class AsymmetricLoss(Loss):
         if self.detach_focal_weight:
             weight_pos, weight_neg = weight_pos.detach(), weight_neg.detach()
         return -y * weight_pos * F.logsigmoid(z) - (1 - y) * weight_neg * log_q
+
+    def slopes(self) -> AsymmetricSlopes:
+        return AsymmetricSlopes(self.gamma_pos, self.gamma_neg, self.clip, self.detach_focal_weight)
 
 
 asymmetric_loss = functional("asymmetric_loss", AsymmetricLoss)

@@ -29,6 +29,26 @@ def power(base: Tensor, exponent: float) -> Tensor:
     return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)
 
 
+def plain_power(base: Tensor, exponent: float) -> Tensor:
+    """base ** exponent for base >= 0 and exponent >= 0, without a gradient; whole exponents by multiplication.
+
+    A cube or a square is one product to torch, any other power a logarithm and an exponential.
+    """
+    if exponent == 0:
+        return torch.ones_like(base)
+    if exponent != int(exponent) or exponent > 64:
+        return base.pow(exponent)
+    rest, beside = int(exponent), None
+    while rest > 1:
+        if rest % 3 == 0:
+            base, rest = base.pow(3), rest // 3
+        elif rest % 2 == 0:
+            base, rest = base.square(), rest // 2
+        else:
+            beside, rest = base if beside is None else beside * base, rest - 1
+    return base if beside is None else beside * base
+
+
 def log_complement_softmax(log_s: Tensor) -> Tensor:
     """log(1 - s) for s = softmax (B, C) given by its logarithm, with no digits lost where s is next to 1.
 

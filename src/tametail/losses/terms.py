@@ -41,8 +41,7 @@ def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) 
         ValueError: shapes that do not fit, or labels out of range (values are looked at on the CPU only,
             and not inside ``torch.compile`` or ``torch.func.vmap``).
     """
-    _check_input(input)
-    _check_target(input, target)
+    check_batch(input, target)
     logits = input.to(torch.promote_types(input.dtype, torch.float32))
     if target.ndim == 1:
         labels, known = _from_indices(target, logits, ignore_index)
@@ -78,14 +77,12 @@ def any_true(condition: Tensor) -> bool:
         return False
 
 
-def _check_input(input: Tensor) -> None:
+def check_batch(input: Tensor, target: Tensor) -> None:
+    """Check what can be told without looking at values: types and shapes."""
     if not isinstance(input, Tensor) or not input.is_floating_point():
         raise TypeError(f"expected input as a tensor of floating-point logits (B, C), got {_kind(input)}")
     if input.ndim != 2 or input.shape[1] == 0:
         raise ValueError(f"expected input of shape (B, C) with C >= 1, got {tuple(input.shape)}")
-
-
-def _check_target(input: Tensor, target: Tensor) -> None:
     if not isinstance(target, Tensor) or target.is_complex():
         raise TypeError(
             f"expected target as a tensor of class indices (B,) or labels (B, C), got {_kind(target)}"
@@ -102,16 +99,29 @@ def _check_target(input: Tensor, target: Tensor) -> None:
         )
 
 
+def index_error(known: Tensor, classes: int, ignore_index: int) -> ValueError:
+    """The error of class indices, among the known ones, that are out of range."""
+    return ValueError(
+        f"expected class indices from 0 to {classes - 1} for input of shape (B, {classes}), or "
+        f"ignore_index={ignore_index}, got indices from {int(known.min())} to {int(known.max())}"
+    )
+
+
+def label_error(target: Tensor) -> ValueError:
+    """The error of labels that are out of range."""
+    return ValueError(
+        f"expected labels (B, C) in [0, 1], or NaN where unknown, got values outside in a target of shape "
+        f"{tuple(target.shape)}"
+    )
+
+
 def _from_indices(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     classes = logits.shape[1]
     index = target.to(torch.int64)  # first, as a uint8 target compared with -100 would meet it at 156
     known = index != ignore_index
     index = torch.where(known, index, 0)
     if any_true((index < 0) | (index >= classes)):
-        raise ValueError(
-            f"expected class indices from 0 to {classes - 1} for input {tuple(logits.shape)}, or "
-            f"ignore_index={ignore_index}, got indices from {int(index.min())} to {int(index.max())}"
-        )
+        raise index_error(index, classes, ignore_index)
     one_hot = torch.zeros_like(logits).scatter(1, index.unsqueeze(1), 1.0)
     known = known.unsqueeze(1).expand_as(one_hot)
     return torch.where(known, one_hot, 0.0), known
@@ -119,10 +129,7 @@ def _from_indices(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Te
 
 def _from_labels(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     if any_true((target < 0) | (target > 1)):
-        raise ValueError(
-            f"expected labels (B, C) in [0, 1], or NaN where unknown, got values outside in a target of shape "
-            f"{tuple(target.shape)}"
-        )
+        raise label_error(target)
     known = ~torch.isnan(target)
     return torch.where(known, target, 0).to(logits.dtype), known
 

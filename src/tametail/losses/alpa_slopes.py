@@ -1,0 +1,102 @@
+"""The closed forms of ALPA, for the pass of `one_pass`: value and slope by z, without a graph.
+
+Throughout p = sigmoid(z), r = 1-p, and a ratio R with A(p) = r R(p) is the Padé approximant of -log p about 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tametail.losses.numerics import plain_power
+from tametail.losses.pade import PadeRatio
+
+
+class ALPASlopes(NamedTuple):
+    """Variants paper (ratio None) and pade: P = a r^k R(p) and N = b p^m R(r) (λ - p), R and λ where given.
+
+    a holds α and the paper's 1.5; k = 2γ+ + 1 and m = 2γ- + 1, or γ + 1 without the double focus.
+    """
+
+    weight_pos: float
+    weight_neg: float
+    power_pos: float
+    power_neg: float
+    ratio: PadeRatio | None
+    lam: float | None
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """P' = -a p r^k (k R - r R')."""
+        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        value = plain_power(rest, self.power_pos).mul(self.weight_pos)
+        slope = torch.mul(p, value)
+        return _with_ratio(value, slope, p, rest, self.power_pos, self.ratio, -scale)
+
+    def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
+        """N' = b r p^m (m R(r) - p R'(r)) (λ - p) - b p^m R(r) p r."""
+        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        value = plain_power(p, self.power_neg).mul(self.weight_neg)
+        torch.mul(rest, value, out=slope)
+        value, slope = _with_ratio(value, slope, rest, p, self.power_neg, self.ratio, scale)
+        if self.lam is not None:
+            factor = torch.rsub(p, self.lam)
+            slope.mul_(factor).addcmul_(value, p.mul(rest), value=-scale)
+            value.mul_(factor)
+        return value
+
+
+def _with_ratio(
+    value: Tensor,
+    slope: Tensor,
+    at: Tensor,
+    rest: Tensor,
+    power: float,
+    ratio: PadeRatio | None,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """From x^k and its slope over k to those of x^k R(1-x), with x ``rest`` and 1-x ``at``; in place."""
+    if ratio is None:
+        return value, slope.mul_(power * scale)
+    r = ratio(at)
+    slope.mul_(r.mul(power).addcmul_(rest, ratio.slope(at), value=-1)).mul_(scale)
+    return value.mul_(r), slope
+
+
+class ALPACodeSlopes(NamedTuple):
+    """Variant code: P = a q^γ+ r^k and N = b p^γ- w^m, with q = min(r + clip, 1) and w = max(p - clip, 0) = 1 - q.
+
+    k = γ+ + 1 and m = γ- + 1, or 1 without the double focus.
+    """
+
+    weight_pos: float
+    weight_neg: float
+    gamma_pos: float
+    gamma_neg: float
+    power_pos: float
+    power_neg: float
+    clip: float
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """P' = -a p q^γ+ r^k (k + γ+ r / q), the last part only where q < 1."""
+        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        value = plain_power(rest, self.power_pos).mul(self.weight_pos)
+        inner = torch.full_like(p, self.power_pos)
+        if self.gamma_pos:
+            q = rest.add(self.clip).clamp_(max=1)
+            value.mul_(plain_power(q, self.gamma_pos))
+            moving = (p >= self.clip).to(p.dtype)
+            inner.addcdiv_(rest.mul(moving), q, value=self.gamma_pos)
+        return value, inner.mul_(p).mul_(value).mul_(-scale)
+
+    def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
+        """N' = b p^γ- w^(m-1) r (γ- w + m p) where p > clip, else 0."""
+        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        w = F.softshrink(p, self.clip)
+        last = plain_power(w, self.power_neg - 1) if self.power_neg > 1 else (w > 0).to(p.dtype)
+        value = (last * plain_power(p, self.gamma_neg)).mul_(self.weight_neg)
+        inner = rest.mul_(p.mul(self.power_neg).add_(w, alpha=self.gamma_neg)).mul_(scale)
+        torch.mul(inner, value, out=slope)
+        return value.mul_(w)

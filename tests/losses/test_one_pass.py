@@ -1,0 +1,197 @@
+"""The pass with closed slopes against the same losses by plain operations and automatic differentiation."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tametail.losses import create_loss, one_pass
+from tametail.losses.base import Loss
+
+GAMMAS = (0.0, 0.3, 1.0, 2.0, 4.5)
+ORDERS = ((1, 1), (1, 0), (3, 2), (8, 8), (2, 5))
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *(("asl", {"clip": clip}) for clip in (0.0, 1e-4, 0.05, 0.5)),
+    *(("asl", {"clip": clip, "detach_focal_weight": True}) for clip in (0.0, 1e-4, 0.05)),
+    ("alpa", {}),
+    ("alpa", {"lam": 1.5}),
+    ("alpa", {"double_focus": False}),
+    *(("alpa", {"variant": "code", "clip": clip}) for clip in (0.0, 0.05, 0.5)),
+    ("alpa", {"variant": "code", "double_focus": False}),
+    *(("alpa", {"variant": "pade", "order": order}) for order in ORDERS),
+    ("alpa", {"variant": "pade", "order": (2, 1), "lam": 2.0, "double_focus": False}),
+]
+
+
+def _batch(
+    samples: int, classes: int, dtype: torch.dtype = torch.float64
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Targets of every kind; the logits reach far into both tails."""
+    generator = torch.Generator().manual_seed(samples)
+    logits = (torch.randn(samples, classes, generator=generator, dtype=torch.float64) * 6).to(dtype)
+    index = torch.randint(0, classes, (samples,), generator=generator)
+    soft = torch.rand(samples, classes, generator=generator, dtype=torch.float64)
+    unknown = torch.where(soft > 0.9, torch.nan, (soft > 0.5).double())
+    unknown[0] = torch.nan
+    targets = {
+        "index": index,
+        "ignored": index.where(torch.arange(samples) % 3 > 0, -100),
+        "one-hot": torch.nn.functional.one_hot(index, classes),
+        "multi-hot": soft > 0.97,
+        "soft": soft,
+        "unknown": unknown,
+    }
+    return {name: (logits, target) for name, target in targets.items()}
+
+
+def _value_and_gradient(
+    loss: Loss, logits: Tensor, target: Tensor, *, plainly: bool
+) -> tuple[Tensor, Tensor]:
+    leaf = logits.clone().requires_grad_()
+    value = Loss.forward(loss, leaf, target) if plainly else loss(leaf, target)
+    outer = torch.linspace(0.5, 2, value.numel(), dtype=value.dtype).view(value.shape)
+    return value.detach(), torch.autograd.grad(value, leaf, outer)[0]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("kind", list(_batch(3, 4)))
+@pytest.mark.parametrize(("name", "params"), CASES)
+def test_agrees_with_plain_operations(name: str, params: dict[str, Any], kind: str, reduction: str) -> None:
+    logits, target = _batch(40, 7)[kind]
+    for gamma_pos, gamma_neg in product(GAMMAS, GAMMAS):
+        loss = create_loss(name, **params, gamma_pos=gamma_pos, gamma_neg=gamma_neg, reduction=reduction)
+        quick = _value_and_gradient(loss, logits, target, plainly=False)
+        slow = _value_and_gradient(loss, logits, target, plainly=True)
+        torch.testing.assert_close(quick, slow, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", list(_batch(3, 4)))
+@pytest.mark.parametrize("name", ["alpa", "asl"])
+def test_tiles_and_sparse_labels_change_nothing(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many tiles, an uneven last one, labels sparse enough to be looked for, a count that no group size divides."""
+    logits, target = _batch(101, 203)[kind]
+    loss = create_loss(name)
+    whole = _value_and_gradient(loss, logits, target, plainly=True)
+    for tile in (1, 5000, 1 << 17):
+        monkeypatch.setattr(one_pass, "_TILE", tile)
+        torch.testing.assert_close(
+            _value_and_gradient(loss, logits, target, plainly=False), whole, rtol=1e-10, atol=1e-14
+        )
+
+
+def test_sparse_labels_are_looked_for_and_dense_ones_are_not() -> None:
+    sparse = torch.zeros(5003)
+    sparse[[0, 17, 4999, 5002]] = torch.tensor([1.0, 0.25, 1.0, 1.0])
+    at = one_pass._nonzero(sparse)
+    assert at is not None
+    assert sorted(at.tolist()) == [0, 17, 4999, 5002]
+    assert one_pass._nonzero(torch.ones(5003)) is None
+    assert one_pass._nonzero(sparse[:100]) is None
+
+
+@pytest.mark.parametrize(("name", "params"), CASES)
+def test_float32_keeps_its_digits_in_both_tails(name: str, params: dict[str, Any]) -> None:
+    logits = torch.linspace(-25, 25, 2001)[:, None].expand(-1, 2).contiguous()
+    target = torch.tensor([[1, 0]]).expand(2001, -1)
+    loss = create_loss(name, **params, reduction="sum")
+    exact = _value_and_gradient(loss, logits.double(), target, plainly=True)[1]
+    gradient = _value_and_gradient(loss, logits, target, plainly=False)[1].double()
+    torch.testing.assert_close(gradient, exact, rtol=1e-5, atol=3e-6 * exact.abs().max().item())
+
+
+def test_half_precision_is_rounded_once() -> None:
+    loss = create_loss("alpa", reduction="sum")
+    for dtype in (torch.float16, torch.bfloat16):
+        logits, target = _batch(30, 5, dtype)["index"]
+        exact = _value_and_gradient(loss, logits.double(), target, plainly=True)
+        value, gradient = _value_and_gradient(loss, logits, target, plainly=False)
+        assert (value.dtype, gradient.dtype) == (torch.float32, dtype)
+        torch.testing.assert_close(value.double(), exact[0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient.double(), exact[1], rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_a_loss_scale_saves_what_float16_would_lose() -> None:
+    logits = torch.tensor([[-14.0, 3.0]], dtype=torch.float16, requires_grad=True)
+    value = create_loss("alpa")(logits, torch.tensor([0]))
+    (value * 1024).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0].item() == pytest.approx(-1024 * 1.3125 * 8.3e-7, rel=0.01)
+
+
+def test_the_gradient_is_handed_over_not_copied() -> None:
+    logits = torch.randn(8, 3, requires_grad=True)
+    kept: list[int] = []
+    original = one_pass._by_index
+
+    def spy(input: Tensor, target: Tensor, loss: Any, gradient: Tensor) -> Tensor:
+        kept.append(gradient.data_ptr())
+        return original(input, target, loss, gradient)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_pass, "_by_index", spy)
+        create_loss("alpa")(logits, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])).backward()
+    assert logits.grad is not None
+    assert [logits.grad.data_ptr()] == kept
+
+
+@pytest.mark.parametrize("name", ["alpa", "asl"])
+def test_a_graph_kept_can_be_walked_twice(name: str) -> None:
+    logits = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    value = create_loss(name)(logits, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
+    value.backward(retain_graph=True)
+    assert logits.grad is not None
+    once = logits.grad.clone()
+    value.backward()
+    torch.testing.assert_close(logits.grad, 2 * once, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")  # torch's own forward mode
+@pytest.mark.parametrize("name", ["alpa", "asl"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_second_derivatives_and_forward_mode(name: str, reduction: str) -> None:
+    loss = create_loss(name, reduction=reduction)
+    logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0, 1, 2, -100])
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, target), logits)
+    direction = torch.randn_like(logits)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(logits.detach(), direction)
+        tangent = torch.autograd.forward_ad.unpack_dual(loss(dual, target)).tangent
+    expected = torch.autograd.functional.jvp(lambda z: loss(z, target), logits.detach(), direction)[1]
+    torch.testing.assert_close(tangent, expected)
+
+
+def test_logits_that_do_not_lie_in_a_row_and_those_without_gradient() -> None:
+    base = torch.randn(5, 12, dtype=torch.float64)
+    target = torch.tensor([0, 1, 2, 3, 4])
+    loss = create_loss("asl")
+    for logits in (base.T[:5].T[:, :5], base[:, ::2], base.T[:5, :5].T):
+        torch.testing.assert_close(loss(logits, target), loss(logits.contiguous(), target))
+        assert not loss(logits, target).requires_grad
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(0, 1)), min_size=1, max_size=8),
+    st.sampled_from(GAMMAS),
+    st.sampled_from(GAMMAS),
+    st.sampled_from([("asl", 0.0), ("asl", 0.05), ("alpa", 0.0), ("alpa", 0.3)]),
+)
+def test_any_term(
+    terms: list[tuple[float, float]], gamma_pos: float, gamma_neg: float, kind: tuple[str, float]
+) -> None:
+    name, clip = kind
+    params: dict[str, Any] = {"variant": "code"} if name == "alpa" else {}
+    loss = create_loss(name, gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip, **params)
+    logits, labels = torch.tensor(terms, dtype=torch.float64).T[:, :, None]
+    quick = _value_and_gradient(loss, logits.contiguous(), labels, plainly=False)
+    slow = _value_and_gradient(loss, logits.contiguous(), labels, plainly=True)
+    torch.testing.assert_close(quick, slow, rtol=1e-8, atol=1e-12)
