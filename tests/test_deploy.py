@@ -35,7 +35,7 @@ def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
 def test_another_loss_can_be_named(study_folder: Path, image_folder: Path) -> None:
     image = image_folder / "images" / "000.png"
     tables = [tametail.load(study_folder, loss).predict([image]) for loss in ("alpa", "ce")]
-    assert [table["link"][0] for table in tables] == ["sigmoid", "softmax"]
+    assert [table["link"][0] for table in tables] == ["inverse", "softmax"]
     with pytest.raises(UsageError, match=r"\(alpa, ce\), got focal"):
         tametail.load(study_folder, "focal")
 

@@ -17,8 +17,8 @@ from tametail.predictions import (
     Predictions,
     concatenate,
     ensemble,
-    probabilities,
     read_predictions,
+    scores,
     write_predictions,
 )
 
@@ -80,9 +80,9 @@ def test_a_table_that_does_not_fit_together_is_refused(change, message):
 def test_probabilities_agree_with_scipy():
     logits = np.random.default_rng(0).normal(scale=4, size=(50, 5)).astype(np.float32)
     wide = logits.astype(np.float64)
-    np.testing.assert_allclose(probabilities(logits, "softmax"), special.softmax(wide, axis=1))
+    np.testing.assert_allclose(scores(logits, "softmax"), special.softmax(wide, axis=1))
     yes = special.expit(wide)
-    np.testing.assert_allclose(probabilities(logits, "sigmoid"), yes / yes.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(scores(logits, "sigmoid"), yes / yes.sum(axis=1, keepdims=True))
 
 
 @settings(deadline=None)
@@ -94,7 +94,7 @@ def test_probabilities_agree_with_scipy():
 )
 def test_probabilities_sum_to_one_and_keep_the_order(rows, link):
     logits = np.array(rows, dtype=np.float32)
-    found = probabilities(logits, link)
+    found = scores(logits, link)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found >= 0).all()
     best = logits.argmax(axis=1)[:, None]
@@ -103,7 +103,7 @@ def test_probabilities_sum_to_one_and_keep_the_order(rows, link):
 
 def test_an_unknown_link_is_refused():
     with pytest.raises(ValueError, match="probit"):
-        probabilities(np.zeros((1, 2)), "probit")
+        scores(np.zeros((1, 2)), "probit")
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])

@@ -5,7 +5,7 @@ The model is the mean of the fold models of one loss: the best out of fold unles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +19,15 @@ from tametail import study_file
 from tametail.console import Console
 from tametail.data import IMAGE_SUFFIXES, decode_image
 from tametail.errors import DataError, TametailError, UsageError
-from tametail.losses import parse_loss
+from tametail.losses import Link, Loss, parse_loss
 from tametail.models import BackboneSpec, build_head, describe_backbone
-from tametail.predictions import Link, probabilities
+from tametail.predictions import exclusive, for_prevalence, scores
 from tametail.preparation import restore_backbone
 from tametail.report import best_loss
 from tametail.training.checkpoint import load_weights
 from tametail.training.material import evaluation_transform, frozen_head, join
 from tametail.training.recipe import Recipe
-from tametail.training.run import WEIGHTS, all_runs, is_finished
+from tametail.training.run import WEIGHTS, all_runs, is_finished, trained_counts
 from tametail.training.trainer import evaluating, make_accelerator
 
 if TYPE_CHECKING:
@@ -37,13 +37,20 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
+class Member:
+    """One fold model, with the loss that it was trained with and how many images per class (C,) that was."""
+
+    model: nn.Module
+    loss: Loss
+    class_counts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Classifier:
     """Fold models of one loss that answer together, by the mean of their probabilities.
 
     Attributes:
         loss: text of the loss they were trained with.
-        link: how their logits become probabilities.
-        logit_scale: what the heads' outputs are multiplied by to be those logits.
         class_names: C names, in the order of the probabilities.
         spec: the backbone and the images it takes.
         backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
@@ -51,21 +58,26 @@ class Classifier:
     """
 
     loss: str
-    link: Link
-    logit_scale: float
     class_names: tuple[str, ...]
     spec: BackboneSpec
     backbone: nn.Module
-    members: tuple[nn.Module, ...]
+    members: tuple[Member, ...]
     device: torch.device
 
-    def predict_proba(self, images: Sequence[str | Path]) -> NDArray[np.float64]:
-        """Probabilities (N, C), each row summing to one.
+    @property
+    def link(self) -> Link:
+        """How logits become probabilities."""
+        return self.members[0].loss.link
+
+    def predict_proba(
+        self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
+        """Probabilities (N, C), each row summing to one; ``prevalence`` as for `predict`.
 
         Raises:
             DataError: an image cannot be read; the message names it. (`predict` goes on instead.)
         """
-        table = self.predict(images)
+        table = self.predict(images, prevalence=prevalence)
         failed = table[table["error"] != ""]
         if len(failed):
             first = failed.iloc[0]
@@ -74,50 +86,107 @@ class Classifier:
             )
         return table[[_column(name) for name in self.class_names]].to_numpy(dtype=np.float64)
 
-    def predict(self, images: Sequence[str | Path], console: Console | None = None) -> pd.DataFrame:
-        """One row per image: image, predicted, one ``p_<class>`` per class, loss, link, error.
+    def predict(
+        self,
+        images: Sequence[str | Path],
+        console: Console | None = None,
+        *,
+        prevalence: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
+        """One row per image: image, predicted, one ``p_<class>`` per class, saturated, loss, link, error.
+
+        Without ``prevalence`` the probabilities are for a population like the one that was trained on, and
+        ``predicted`` follows the loss's own rule, the largest logit: a loss with a prior inside favours rare classes
+        by design, so that it need not be the most probable one. With it both are for that population.
+        ``saturated`` says that the probability of the predicted class is at the end of what the link can tell.
 
         An image that cannot be read gets a row with its error and no prediction.
+
+        Args:
+            prevalence: the share of every class, by name; in any unit, as it is scaled to sum to one.
+
+        Raises:
+            UsageError: a class is missing in ``prevalence`` or unknown, or a share is no number >= 0.
         """
         import pandas as pd
 
+        shares = None if prevalence is None else _shares(prevalence, self.class_names)
         console = console or Console(quiet=True)
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             for chunk in _chunks(images, _BATCH):
-                rows += self._predict_chunk(chunk)
+                rows += self._predict_chunk(chunk, shares)
                 advance(len(chunk))
-        columns = ["image", "predicted", *map(_column, self.class_names), "loss", "link", "error"]
+        columns = [
+            "image",
+            "predicted",
+            *map(_column, self.class_names),
+            "saturated",
+            "loss",
+            "link",
+            "error",
+        ]
         return pd.DataFrame(rows, columns=columns)
 
-    def _predict_chunk(self, images: Sequence[str | Path]) -> list[dict[str, object]]:
+    def _predict_chunk(
+        self, images: Sequence[str | Path], shares: NDArray[np.float64] | None
+    ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         decoded = []
         for image in images:
-            row: dict[str, object] = {"image": str(image), "loss": self.loss, "link": self.link, "error": ""}
+            row: dict[str, object] = {
+                "image": str(image),
+                "loss": self.loss,
+                "link": self.link.name,
+                "error": "",
+            }
             try:
                 decoded.append((row, decode_image(Path(image), self.spec.canvas)))
             except DataError as error:
                 row["error"] = str(error)
             rows.append(row)
         if decoded:
-            found = self._probabilities(np.stack([pixels for _, pixels in decoded]))
-            for (row, _), p in zip(decoded, found, strict=True):
-                row["predicted"] = self.class_names[int(p.argmax())]
+            found = self._answers(np.stack([pixels for _, pixels in decoded]), shares)
+            for (row, _), p, chosen, saturated in zip(decoded, *found, strict=True):
+                row["predicted"], row["saturated"] = self.class_names[int(chosen)], bool(saturated)
                 row |= {_column(name): float(value) for name, value in zip(self.class_names, p, strict=True)}
         return rows
 
     @torch.no_grad()
-    def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _answers(
+        self, pixels: NDArray[np.uint8], shares: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Probabilities (N, C), the class decided for (N,), and whether its probability is saturated (N,)."""
         inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
         with evaluating(self.backbone):
             features = self.backbone(inputs)
-        answers = []
+        posteriors, decisions, saturated = [], [], []
         for member in self.members:
-            with evaluating(member):
-                logits = self.logit_scale * member(features).float().cpu().numpy()
-                answers.append(probabilities(logits, self.link))
-        return np.asarray(np.mean(answers, axis=0))
+            with evaluating(member.model):
+                outputs = member.model(features).float().cpu()
+            link = member.loss.link
+            p = exclusive(link(outputs).numpy())
+            posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
+            decisions.append(scores(member.loss.logit_scale * outputs.numpy(), member.loss.family))
+            saturated.append(link.saturated(outputs).numpy())
+        p = np.asarray(np.mean(posteriors, axis=0))
+        chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
+        at_end = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
+        return p, chosen, at_end
+
+
+def _shares(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
+    missing = [name for name in class_names if name not in prevalence]
+    unknown = [name for name in prevalence if name not in class_names]
+    if missing or unknown:
+        raise UsageError(
+            f"expected a prevalence for each class of the model ({', '.join(class_names)}); "
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+        )
+    shares = np.array([prevalence[name] for name in class_names], dtype=np.float64)
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
+        raise UsageError(f"expected prevalences >= 0, one of them above 0, got {dict(prevalence)}")
+    return np.asarray(shares / shares.sum())
 
 
 def load(directory: str | Path, loss: str | None = None, *, device: str = "auto") -> Classifier:
@@ -141,21 +210,21 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     spec = describe_backbone(described["backbone"], described["image_size"])
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
-    made = parse_loss(chosen).create(class_counts=[1] * len(class_names))
     target = make_accelerator(recipe, device).device
     frozen = recipe.trains == "head"
     members = []
     for folder in directories:
+        counts = trained_counts(folder)
+        made = parse_loss(chosen).create(class_counts=counts)
         if frozen:
-            _, member = frozen_head(made.head, spec, len(class_names))
+            _, model = frozen_head(made.head, spec, len(class_names))
         else:
             head = build_head(made.head, spec.features, len(class_names))
-            member = join(restore_backbone(study, described), head)
-        members.append(load_weights(member, folder / WEIGHTS).to(target))
+            model = join(restore_backbone(study, described), head)
+        model = load_weights(model, folder / WEIGHTS).to(target)
+        members.append(Member(model, made, np.array(counts, dtype=np.float64)))
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
-    return Classifier(
-        chosen, made.family, made.logit_scale, class_names, spec, backbone.to(target), tuple(members), target
-    )
+    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target)
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tametail.errors import DataError
 
 Link = Literal["softmax", "sigmoid"]
-_LOGIT = "logit_"
+_LOGIT, _POSTERIOR = "logit_", "p_"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Predictions:
         target: (N,) class indices into ``class_names``.
         fold: (N,) the fold whose model made the row (the fold the image was held out in, or, on the
             test part, the fold of the model).
-        logits: (N, C) float32.
+        logits: (N, C) float32; the largest decides.
         class_names: C names, in the order of the logits.
-        link: how logits become probabilities: ``softmax`` or ``sigmoid``.
+        link: how logits become ``scores``: ``softmax`` or ``sigmoid``.
+        posterior: (N, C) float32 rows that sum to one, the probabilities by the loss's own link, for the population
+            that was trained on; None where nothing but logits is known.
 
     Raises:
         ValueError: lengths differ, an image or a class name comes twice, a target is no class index, a
@@ -47,11 +49,13 @@ class Predictions:
     logits: NDArray[np.float32]
     class_names: tuple[str, ...]
     link: Link
+    posterior: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.image)
-        if self.logits.shape != (rows, len(self.class_names)):
-            raise ValueError(f"expected logits {(rows, len(self.class_names))}, got {self.logits.shape}")
+        for name, values in (("logits", self.logits), ("posterior", self.posterior)):
+            if values is not None and values.shape != (rows, len(self.class_names)):
+                raise ValueError(f"expected {name} {(rows, len(self.class_names))}, got {values.shape}")
         for name in ("group", "target", "fold"):
             if len(getattr(self, name)) != rows:
                 raise ValueError(f"expected {rows} entries in {name}, got {len(getattr(self, name))}")
@@ -64,6 +68,8 @@ class Predictions:
         if not np.isfinite(self.logits).all():
             # argmax would quietly turn a row of nan into a vote for the first class.
             raise ValueError("expected finite logits, got nan or infinity")
+        if self.posterior is not None and not ((self.posterior >= 0) & (self.posterior <= 1)).all():
+            raise ValueError("expected posterior probabilities in [0, 1], got others")
         if self.link not in get_args(Link):
             raise ValueError(f"expected link 'softmax' or 'sigmoid', got {self.link!r}")
 
@@ -76,9 +82,14 @@ class Predictions:
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @property
+    def scores(self) -> NDArray[np.float64]:
+        """(N, C) what the decision is made by, as shares that sum to one in each row."""
+        return scores(self.logits, self.link)
+
+    @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, C) probabilities that sum to one in each row."""
-        return probabilities(self.logits, self.link)
+        """(N, C) probabilities that sum to one in each row: the posterior, or the scores where there is none."""
+        return self.scores if self.posterior is None else exclusive(self.posterior.astype(np.float64))
 
     def sorted_by_image(self) -> Predictions:
         """The same rows in the order of the image ids."""
@@ -91,24 +102,46 @@ class Predictions:
             self.logits[order],
             self.class_names,
             self.link,
+            None if self.posterior is None else self.posterior[order],
         )
 
 
-def probabilities(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:
-    """Turn logits (N, C) into probabilities (N, C) that sum to one in each row.
+def exclusive(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities (N, C) of each class, scaled to sum to one in each row, as the classes exclude each other.
+
+    A row of zeros, where every class is ruled out, gives all classes the same.
+    """
+    total = p.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.asarray(np.where(total > 0, p / np.where(total > 0, total, 1.0), 1 / p.shape[1]))
+
+
+def for_prevalence(
+    p: NDArray[np.float64], trained: NDArray[np.float64], asked: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities (N, C) for a population with other class shares (C,) than the one that was trained on.
+
+    By Bayes' rule each class is weighted by asked / trained, and the rows scaled to sum to one again; what images of
+    a class look like is taken to be the same in both. A class that was never trained on keeps its probability.
+    """
+    ratio = np.where(trained > 0, asked / np.where(trained > 0, trained, 1.0), 1.0)
+    return exclusive(p * ratio)
+
+
+def scores(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:
+    """Turn logits (N, C) into shares (N, C) that sum to one in each row and keep the logits' order.
 
     Under ``sigmoid`` each class has its own yes-or-no probability; as the classes exclude each other,
     they are scaled to sum to one.
     """
     z = logits.astype(np.float64)
     if link == "softmax":
-        scores = np.exp(z - z.max(axis=1, keepdims=True))
+        share = np.exp(z - z.max(axis=1, keepdims=True))
     elif link == "sigmoid":
         log_p = -np.logaddexp(0.0, -z)
-        scores = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+        share = np.exp(log_p - log_p.max(axis=1, keepdims=True))
     else:
         raise ValueError(f"expected link 'softmax' or 'sigmoid', got {link!r}")
-    return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def concatenate(tables: Sequence[Predictions]) -> Predictions:
@@ -123,6 +156,9 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
     for table in tables[1:]:
         if table.class_names != first.class_names or table.link != first.link:
             raise ValueError("expected tables of the same classes and link")
+    posteriors = [t.posterior for t in tables if t.posterior is not None]
+    if len(posteriors) not in (0, len(tables)):
+        raise ValueError("expected posterior probabilities in all tables or in none")
     joined = Predictions(
         np.concatenate([t.image for t in tables]),
         np.concatenate([t.group for t in tables]),
@@ -131,14 +167,15 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
         np.concatenate([t.logits for t in tables]),
         first.class_names,
         first.link,
+        np.concatenate(posteriors) if posteriors else None,
     )
     return joined.sorted_by_image()
 
 
 def ensemble(tables: Sequence[Predictions]) -> Predictions:
-    """Average the probabilities of several models over the same images; logits of the result are their logs.
+    """Average scores and probabilities of several models over the same images.
 
-    The result has fold -1 and link ``softmax``, since the log of a probability is a logit under softmax.
+    The logits of the result are the logs of the mean scores, so its link is ``softmax``; its fold is -1.
 
     Raises:
         ValueError: no table, or tables that differ in images, targets or classes.
@@ -152,14 +189,20 @@ def ensemble(tables: Sequence[Predictions]) -> Predictions:
             raise ValueError("expected tables over the same images and classes")
         if not np.array_equal(table.target, first.target):
             raise ValueError("expected the same target for an image in every table")
-    mean = np.mean([table.probabilities for table in ordered], axis=0)
+    mean = np.mean([table.scores for table in ordered], axis=0)
     logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny)).astype(np.float32)
+    posterior = np.mean([table.probabilities for table in ordered], axis=0).astype(np.float32)
     fold = np.full(len(first), -1, dtype=np.int64)
-    return Predictions(first.image, first.group, first.target, fold, logits, first.class_names, "softmax")
+    return Predictions(
+        first.image, first.group, first.target, fold, logits, first.class_names, "softmax", posterior
+    )
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write one table as parquet: image, group, label, fold and one ``logit_<class>`` column per class."""
+    """Write one table as parquet: image, group, label, fold, and per class ``logit_<class>`` and ``p_<class>``.
+
+    The latter are the posterior's, where there is one.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -172,6 +215,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     }
     for index, name in enumerate(predictions.class_names):
         columns[_LOGIT + name] = np.ascontiguousarray(predictions.logits[:, index])
+        if predictions.posterior is not None:
+            columns[_POSTERIOR + name] = np.ascontiguousarray(predictions.posterior[:, index])
     described = json.dumps({"class_names": predictions.class_names, "link": predictions.link})
     table = pa.table(columns).replace_schema_metadata({"tametail": described})
     pq.write_table(table, path, write_page_checksum=True)
@@ -195,15 +240,23 @@ def read_predictions(path: Path) -> Predictions:
         described = json.loads((table.schema.metadata or {})[b"tametail"])
         class_names = tuple(described["class_names"])
         codes = {name: index for index, name in enumerate(class_names)}
-        logits = np.stack([table[_LOGIT + name].to_numpy() for name in class_names], axis=1)
+        logits, posterior = (
+            np.stack([table[kind + name].to_numpy() for name in class_names], axis=1).astype(np.float32)
+            if kind + class_names[0] in table.column_names
+            else None
+            for kind in (_LOGIT, _POSTERIOR)
+        )
+        if logits is None:
+            raise ValueError("it has no logits")
         return Predictions(
             np.array(table["image"].to_pylist(), dtype=np.str_),
             np.array(table["group"].to_pylist(), dtype=np.str_),
             np.array([codes[label] for label in table["label"].to_pylist()], dtype=np.int64),
             table["fold"].to_numpy().astype(np.int64),
-            logits.astype(np.float32),
+            logits,
             class_names,
             described["link"],
+            posterior,
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from tametail.errors import DataError, TametailError
-from tametail.predictions import probabilities, read_predictions
+from tametail.predictions import read_predictions, scores
 from tametail.report import best_loss, read_results
 
 MakeStudy = Callable[..., Path]
@@ -39,7 +39,7 @@ def test_the_test_part_is_a_mean_over_fold_models_and_an_ensemble(opened_study: 
     tables = [read_predictions(p) for p in sorted(opened_study.glob("runs/ce/*/test_predictions.parquet"))]
     target = tables[0].target
     each = [balanced_accuracy_score(target, table.logits.argmax(axis=1)) for table in tables]
-    together = np.mean([probabilities(table.logits, "softmax") for table in tables], axis=0).argmax(axis=1)
+    together = np.mean([scores(table.logits, "softmax") for table in tables], axis=0).argmax(axis=1)
     assert result.test is not None
     assert result.test_ensemble is not None
     assert result.test.replicates == 6

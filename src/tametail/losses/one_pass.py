@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tametail.losses.base import Loss
+from tametail.losses.fused import fused, on_gpu
 from tametail.losses.terms import check_batch, index_error, label_error, prepare, reduce
 
 # Per thread; some four buffers of this many float32 are in use at a time.
@@ -44,11 +45,14 @@ class OnePassLoss(Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         if not _applies(input):
-            return super().forward(input, target)
+            return (_fused if on_gpu(input) else Loss.forward)(self, input, target)
         check_batch(input, target)
         logits = input if self.tau == 0 else self.adjusted(input.to(_computed_dtype(input)))
         value: Tensor = _OnePass.apply(logits, target, self)  # type: ignore[no-untyped-call]
         return value
+
+
+_fused = fused(Loss.forward)
 
 
 def _applies(input: Tensor) -> bool:

@@ -21,7 +21,7 @@ from torch import nn
 
 from tametail.data.loaders import training_batches
 from tametail.losses import Loss, LossSpec, parse_loss
-from tametail.predictions import Predictions, write_predictions
+from tametail.predictions import Predictions, exclusive, write_predictions
 from tametail.training.checkpoint import flush, load_weights, save_weights
 from tametail.training.material import Material
 from tametail.training.recipe import Recipe
@@ -67,6 +67,12 @@ def is_finished(directory: Path) -> bool:
     except (OSError, ValueError):
         return False
     return described.get("status") == "finished" and (directory / PREDICTIONS).is_file()
+
+
+def trained_counts(directory: Path) -> list[int]:
+    """Images per class that a finished run was trained on, in the order of the classes."""
+    described = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    return list(described["class_counts"].values())
 
 
 def execute(
@@ -130,29 +136,29 @@ def predict(
 ) -> Predictions:
     """The model's predictions on some rows of the material, marked with the model's fold."""
     table = material.table
-    logits = np.float32(loss.logit_scale) * predict_logits(
-        model, material.array, rows, accelerator, transform=material.eval_transform
-    )
-    if not np.isfinite(logits).all():
+    outputs = predict_logits(model, material.array, rows, accelerator, transform=material.eval_transform)
+    if not np.isfinite(outputs).all():
         raise NonFiniteError(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
         )
+    posterior = exclusive(loss.cpu().link(torch.from_numpy(outputs)).numpy())
     folds = np.full(len(rows), fold, dtype=np.int64)
     return Predictions(
         table.images[rows],
         table.groups[rows],
         table.targets[rows],
         folds,
-        logits,
+        np.float32(loss.logit_scale) * outputs,
         table.class_names,
         loss.family,
+        posterior.astype(np.float32),
     )
 
 
 def predict_test(run: Run, material: Material, accelerator: Accelerator, study: Path) -> None:
     """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
     directory = run.directory(study)
-    loss = run.loss.create(class_counts=[1] * len(material.table.class_names))
+    loss = run.loss.create(class_counts=trained_counts(directory))
     model = load_weights(material.new_model(loss.head, None), directory / WEIGHTS)
     rows = np.flatnonzero(material.splits.part == "test")
     temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
