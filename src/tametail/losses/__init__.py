@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from tametail.losses.alpa import ALPALoss, alpa_loss
 from tametail.losses.asymmetric import AsymmetricLoss, asymmetric_loss
+from tametail.losses.asymmetric_polynomial import (
+    AsymmetricPolynomialLoss,
+    RobustAsymmetricLoss,
+    apl_loss,
+    ral_loss,
+)
+from tametail.losses.asymmetric_single_label import AsymmetricSingleLabelLoss, asymmetric_single_label_loss
 from tametail.losses.base import Loss
+from tametail.losses.class_balanced import ClassBalancedLoss, class_balanced_loss, class_balanced_weights
 from tametail.losses.cross_entropy import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -17,34 +25,77 @@ from tametail.losses.cross_entropy import (
 )
 from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss, focal_loss, focal_softmax_loss
 from tametail.losses.grammar import LossSpec, parse_loss, split_losses
+from tametail.losses.hill import HillLoss, hill_loss
+from tametail.losses.label_aware_smoothing import (
+    LabelAwareSmoothingLoss,
+    label_aware_smoothing_loss,
+    label_aware_smoothings,
+)
+from tametail.losses.lade import LADELoss, lade_loss, lade_regulariser
 from tametail.losses.ldam import LDAMLoss, ldam_loss, ldam_margins
 from tametail.losses.links import Link
+from tametail.losses.logit_adjusted import (
+    BalancedSoftmaxLoss,
+    LogitAdjustedLoss,
+    balanced_softmax_loss,
+    logit_adjusted_loss,
+)
 from tametail.losses.pade import pade_coefficients
+from tametail.losses.poly1 import Poly1Loss, poly1_loss
 from tametail.losses.registry import create_loss, describe_losses, list_losses
+from tametail.losses.softmax_equalization import SoftmaxEqualizationLoss, softmax_equalization_loss
+from tametail.losses.vector_scaling import VectorScalingLoss, vector_scaling_loss
 
 __all__ = [
     "ALPALoss",
     "AsymmetricLoss",
+    "AsymmetricPolynomialLoss",
+    "AsymmetricSingleLabelLoss",
+    "BalancedSoftmaxLoss",
     "BinaryCrossEntropyLoss",
+    "ClassBalancedLoss",
     "CrossEntropyLoss",
     "FocalLoss",
     "FocalSoftmaxLoss",
+    "HillLoss",
+    "LADELoss",
     "LDAMLoss",
+    "LabelAwareSmoothingLoss",
     "Link",
+    "LogitAdjustedLoss",
     "Loss",
     "LossSpec",
+    "Poly1Loss",
+    "RobustAsymmetricLoss",
+    "SoftmaxEqualizationLoss",
+    "VectorScalingLoss",
     "alpa_loss",
+    "apl_loss",
     "asymmetric_loss",
+    "asymmetric_single_label_loss",
+    "balanced_softmax_loss",
     "binary_cross_entropy_loss",
+    "class_balanced_loss",
+    "class_balanced_weights",
     "create_loss",
     "cross_entropy_loss",
     "describe_losses",
     "focal_loss",
     "focal_softmax_loss",
+    "hill_loss",
+    "label_aware_smoothing_loss",
+    "label_aware_smoothings",
+    "lade_loss",
+    "lade_regulariser",
     "ldam_loss",
     "ldam_margins",
     "list_losses",
+    "logit_adjusted_loss",
     "pade_coefficients",
     "parse_loss",
+    "poly1_loss",
+    "ral_loss",
+    "softmax_equalization_loss",
     "split_losses",
+    "vector_scaling_loss",
 ]

@@ -9,21 +9,43 @@ from typing import Any
 
 from tametail.losses.alpa import ALPALoss
 from tametail.losses.asymmetric import AsymmetricLoss
+from tametail.losses.asymmetric_polynomial import AsymmetricPolynomialLoss, RobustAsymmetricLoss
+from tametail.losses.asymmetric_single_label import AsymmetricSingleLabelLoss
 from tametail.losses.base import Loss
+from tametail.losses.class_balanced import ClassBalancedLoss
 from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
 from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss
+from tametail.losses.hill import HillLoss
+from tametail.losses.label_aware_smoothing import LabelAwareSmoothingLoss
+from tametail.losses.lade import LADELoss
 from tametail.losses.ldam import LDAMLoss
+from tametail.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
+from tametail.losses.poly1 import Poly1Loss
+from tametail.losses.softmax_equalization import SoftmaxEqualizationLoss
 from tametail.losses.validation import ClassCounts
+from tametail.losses.vector_scaling import VectorScalingLoss
 
 _LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
     for loss in (
         ALPALoss,
         AsymmetricLoss,
+        AsymmetricSingleLabelLoss,
+        AsymmetricPolynomialLoss,
+        RobustAsymmetricLoss,
+        HillLoss,
         FocalLoss,
         FocalSoftmaxLoss,
         CrossEntropyLoss,
         BinaryCrossEntropyLoss,
+        ClassBalancedLoss,
+        Poly1Loss,
+        BalancedSoftmaxLoss,
+        LogitAdjustedLoss,
+        VectorScalingLoss,
+        LADELoss,
+        SoftmaxEqualizationLoss,
+        LabelAwareSmoothingLoss,
         LDAMLoss,
     )
 }

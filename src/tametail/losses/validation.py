@@ -23,6 +23,15 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = math.
     return float(value)
 
 
+def check_real(name: str, value: object) -> float:
+    """Any finite number, as a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number for {name}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"expected {name} to be finite, got {value!r}")
+    return float(value)
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """One of the given words."""
     if value not in choices:

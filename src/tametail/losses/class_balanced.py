@@ -1,0 +1,101 @@
+"""Class-balanced loss (class_balanced): a base loss whose samples are weighted by the effective number of their class.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
+from tametail.losses.focal import FocalLoss
+from tametail.losses.links import proportional
+from tametail.losses.validation import ClassCounts, check_choice, check_class_counts, check_number
+
+ClassBalancedBase = Literal["ce", "bce", "focal"]
+
+
+def class_balanced_weights(class_counts: ClassCounts, beta: float = 0.9999) -> Tensor:
+    """Weights (C,) float64 proportional to (1-β) / (1-β^n), scaled to sum to C.
+
+    A class without samples counts as if it had one.
+    """
+    check_number("beta", beta, 0, 1)
+    counts = check_class_counts(class_counts).clamp(min=1).double()
+    log_beta = math.log(beta) if beta else -math.inf
+    weights = -1 / torch.expm1(counts * log_beta)
+    return weights * (len(counts) / weights.sum())
+
+
+class ClassBalancedLoss(Loss):
+    """Class-balanced loss: cross-entropy, BCE or focal loss, weighted by the effective number of samples.
+
+    All of a sample's terms have the weight of its class; a sample with several labels has the mean of their weights,
+    one with none the weight 1. With equal counts it is its base.
+
+    Deviations: released copies fail with a TypeError (``weights=`` for ``weight=``), apply BCE to a softmax, return NaN
+    at saturation, and divide by the number of positives where ``mean`` here divides by samples.
+
+    Use it to see what plain re-weighting does; ``beta`` tunes it from none (0) to inverse frequency (near 1).
+
+    Args:
+        base: ``ce``, ``bce``, or ``focal`` (without balance factors).
+        beta: β in [0, 1) (0.9999 in the paper's main experiments).
+        gamma: γ >= 0 of the focal base (2); the others do not use it.
+        class_counts: training samples per class, required.
+        tau, reduction, ignore_index: see :class:`Loss`.
+
+    Reference:
+        Cui, Jia, Lin, Song, Belongie: Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 3.
+    """
+
+    name: ClassVar[str] = "class_balanced"
+    formula: ClassVar[str] = "w_y base(z, y), w ∝ (1-β) / (1-β^n)"
+    uses_class_counts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        base: ClassBalancedBase = "ce",
+        beta: float = 0.9999,
+        gamma: float = 2.0,
+        tau: float = 0.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        check_choice("base", base, get_args(ClassBalancedBase))
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        self.base: ClassBalancedBase = base
+        self.beta = check_number("beta", beta, 0, 1)
+        self.gamma = check_number("gamma", gamma)
+        self._base: Loss = (
+            CrossEntropyLoss()
+            if base == "ce"
+            else BinaryCrossEntropyLoss()
+            if base == "bce"
+            else FocalLoss(alpha=None, gamma=self.gamma)
+        )
+        self.family = self._base.family
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        positives = y.sum(dim=1, keepdim=True)
+        weighted = (y * self._weights(z)).sum(dim=1, keepdim=True)
+        some = positives > 0
+        weight = torch.where(some, weighted / torch.where(some, positives, 1.0), 1.0)
+        return weight * self._base.terms(z, y)
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """The base's posterior over the weights, as weighting a class is to have more of it; rows sum to one."""
+        return proportional(self._base.posterior(z) / self._weights(z))
+
+    def _weights(self, like: Tensor) -> Tensor:
+        return class_balanced_weights(self.counts_for(like), self.beta).to(like.dtype)
+
+
+class_balanced_loss = functional("class_balanced_loss", ClassBalancedLoss)

@@ -1,0 +1,67 @@
+"""Hill loss (hill): negatives that are turned down where they are most wrong, as their labels may be missing.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.links import Family
+from tametail.losses.validation import ClassCounts, check_number
+
+
+class HillLoss(Loss):
+    """Hill loss: a negative's cost is a squared error that flattens where the label is probably missing.
+
+    pm = sigmoid(z - margin) moves the focusing of positives to harder ones. A soft label mixes the two terms linearly.
+    With λ = 1.5 the slope of a negative vanishes at p = 1: a confident false positive is left alone, by design.
+
+    Deviations: the released code takes log(pm) unclamped: infinity, and then NaN, from z = -102 down in float32. It
+    sums over the batch.
+
+    Use it where labels are missing, so that many negatives are really positives.
+
+    Args:
+        lam: λ >= 1 (1.5 in the paper).
+        margin: >= 0 (1 in the paper).
+        gamma: focusing of positives >= 0 (2 in the paper).
+        tau, class_counts, reduction, ignore_index: see :class:`Loss`.
+
+    Reference:
+        Zhang, Cheng, Huang, Wen, Feng, Li, Guo: Simple and Robust Loss Design for Multi-Label Learning with Missing
+        Labels, arXiv:2112.07368, 2021; released code xinyu1205/robust-loss-mlml.
+    """
+
+    name: ClassVar[str] = "hill"
+    formula: ClassVar[str] = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
+    family: Family = "sigmoid"
+
+    def __init__(
+        self,
+        *,
+        lam: float = 1.5,
+        margin: float = 1.0,
+        gamma: float = 2.0,
+        tau: float = 0.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        self.lam = check_number("lam", lam, 1)
+        self.margin = check_number("margin", margin)
+        self.gamma = check_number("gamma", gamma)
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        p, shifted = torch.sigmoid(z), z - self.margin
+        positive = -torch.exp(self.gamma * F.logsigmoid(-shifted)) * F.logsigmoid(shifted)
+        return y * positive + (1 - y) * (self.lam - p) * p**2
+
+
+hill_loss = functional("hill_loss", HillLoss)

@@ -1,0 +1,111 @@
+"""LADE (lade): balanced softmax with a regulariser that pulls logits towards log density ratios.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.links import Family
+from tametail.losses.prior import log_prior
+from tametail.losses.terms import prepare, reduce
+from tametail.losses.validation import ClassCounts, check_class_counts, check_number
+
+
+def lade_regulariser(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: ClassCounts,
+    remine_lambda: float = 0.1,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """R = -Σ_c prior_c [mean of z_c over the samples of class c - L_c - remine_lambda L_c²].
+
+    L_c is the log of the batch mean of exp(z_c - log prior_c - log C). The first part of a class that is absent from
+    the batch is 0. A soft label weights the mean.
+
+    Args:
+        logits: z (B, C).
+        labels: (B, C) in [0, 1].
+        class_counts: training samples per class (C,).
+        remine_lambda: weight of the square >= 0.
+        counted: (B, 1) which samples the batch consists of, all of them when None; the others' labels must be 0.
+    """
+    if counted is None:
+        counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
+    shift = log_prior(check_class_counts(class_counts).to(logits.device), logits.dtype)
+    per_class = labels.sum(dim=0)
+    own = (labels * logits).sum(dim=0) / torch.where(per_class > 0, per_class, 1.0)
+    spread = logits - (shift + math.log(logits.shape[1]))
+    inside = counted | ~counted.any(dim=0, keepdim=True)  # a batch of none must not be the log of 0
+    level = torch.logsumexp(torch.where(inside, spread, -torch.inf), dim=0)
+    level = level - inside.sum(dim=0).clamp(min=1).to(level.dtype).log()
+    return -(shift.exp() * (own - level - remine_lambda * level**2)).sum()
+
+
+class LADELoss(Loss):
+    """LADE: balanced softmax plus a regulariser of the batch that pulls logits towards log density ratios.
+
+    CE(z + τ log prior) + weight · R, see :func:`lade_regulariser`. Every known sample of the batch carries the same R,
+    so that ``mean`` is the mean cross-entropy plus weight · R. It may be negative.
+
+    Deviations: released code adds 1e-9 to priors and 1e-8 to counts; here a class without samples counts as if it had
+    one. R is the estimate of a batch: in small batches most rare classes are absent from it.
+
+    Use it where the class shares at test time are known to differ, with large batches.
+
+    Args:
+        weight: of R, >= 0 (0.1 in the released code).
+        remine_lambda: weight of the square within R, >= 0 (0.1 in the released code).
+        tau: strength τ >= 0 of the prior in the cross-entropy (1).
+        class_counts: training samples per class, required.
+        reduction, ignore_index: see :class:`Loss`.
+
+    Reference:
+        Hong, Han, Choi, Seo, Kim, Chang: Disentangling Label Distribution for Long-Tailed Visual Recognition, CVPR
+        2021, Eqs. 8 to 10.
+    """
+
+    name: ClassVar[str] = "lade"
+    formula: ClassVar[str] = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
+    family: Family = "softmax"
+    batchwise: ClassVar[bool] = True
+    uses_class_counts: ClassVar[bool] = True
+    exact_link: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        weight: float = 0.1,
+        remine_lambda: float = 0.1,
+        tau: float = 1.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        self.weight = check_number("weight", weight)
+        self.remine_lambda = check_number("remine_lambda", remine_lambda)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
+        return reduce(self.terms(self.adjusted(z), y) + self._shared(z, y, known), known, self.reduction)
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        return -y * F.log_softmax(z, dim=1)
+
+    def _shared(self, z: Tensor, y: Tensor, known: Tensor) -> Tensor:
+        """What weight · R adds to each known term (B, C), so that the terms of a sample add up to it."""
+        per_sample = known.sum(dim=1, keepdim=True)
+        regulariser = lade_regulariser(z, y, self.counts_for(z), self.remine_lambda, per_sample > 0)
+        return self.weight * regulariser / per_sample.clamp(min=1)
+
+
+lade_loss = functional("lade_loss", LADELoss)

@@ -1,0 +1,82 @@
+"""Softmax equalisation loss (seql): rare classes are left out of the softmax of other classes' samples, at random.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.links import Family
+from tametail.losses.validation import ClassCounts, check_number
+
+
+class SoftmaxEqualizationLoss(Loss):
+    """Softmax equalisation loss (SEQL): a rare class is often spared the gradient of other classes' samples.
+
+    -Σ_c y_c log(e^z_c / Σ_k w_k e^z_k) with w_k = 1 - b (1-y_k) for classes rarer than the threshold and 1 for others,
+    b drawn anew for every term: 1 with probability γ, else 0. In evaluation mode (``eval()``) nothing is drawn or left
+    out. Draws come from torch's global generator. Where a sample would lose all classes, it keeps them all.
+
+    Deviations: the threshold is a share of the training samples; the one of the released code was set for a thousand
+    classes (0.0018) and does nothing where the rarest class has one per cent.
+
+    Use it with many classes of which most are rare. The link is the plain softmax, which is no posterior here.
+
+    Args:
+        gamma: γ in [0, 1], the probability of leaving a rare class out (0.9 in the paper).
+        threshold: classes with a smaller share of samples are rare, in [0, 1); None: half of an even share, 0.5 / C.
+        class_counts: training samples per class, required; a class without samples is rare.
+        tau, reduction, ignore_index: see :class:`Loss`.
+
+    Reference:
+        Tan, Wang, Li, Li, Ouyang, Yin, Yan: Equalization Loss for Long-Tailed Object Recognition, CVPR 2020, Eq. 7.
+    """
+
+    name: ClassVar[str] = "seql"
+    formula: ClassVar[str] = (
+        "-Σ_c y_c log(e^z_c / Σ_k w_k e^z_k), w_k = 1 - b_k [share_k < threshold] (1-y_k)"
+    )
+    family: Family = "softmax"
+    stochastic: ClassVar[bool] = True
+    uses_class_counts: ClassVar[bool] = True
+    exact_link: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.9,
+        threshold: float | None = None,
+        tau: float = 0.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        self.gamma = check_number("gamma", gamma)
+        if self.gamma > 1:
+            raise ValueError(f"expected gamma in [0, 1], got {gamma!r}")
+        self.threshold = None if threshold is None else check_number("threshold", threshold, 0, 1)
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        kept = self._kept(z, y)
+        kept = torch.where((kept > 0).any(dim=1, keepdim=True), kept, 1.0)
+        total = torch.logsumexp(z + kept.log(), dim=1, keepdim=True)
+        return -y * (z - total)
+
+    def _kept(self, z: Tensor, y: Tensor) -> Tensor:
+        """w (B, C)."""
+        if not self.training:
+            return torch.ones_like(y)
+        counts = self.counts_for(z).to(z.dtype)
+        threshold = 0.5 / z.shape[1] if self.threshold is None else self.threshold
+        rare = counts / counts.sum() < threshold
+        drawn = torch.rand_like(z) < self.gamma
+        return torch.where(rare & drawn, y, 1.0)
+
+
+softmax_equalization_loss = functional("softmax_equalization_loss", SoftmaxEqualizationLoss)

@@ -1,0 +1,63 @@
+"""Vector-scaling loss (vs): cross-entropy whose logits are scaled and shifted per class in training.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from tametail.losses.base import Loss, Reduction, functional
+from tametail.losses.links import Family
+from tametail.losses.validation import ClassCounts, check_number
+
+
+class VectorScalingLoss(Loss):
+    """Vector-scaling loss: the logits of rarer classes are divided by more, and the log prior is added.
+
+    Δ_c = (n_max / n_c)^γ divides the logit of class c in training alone, so that a rare class has to grow larger
+    logits; predict by the largest logit. ``link`` applies Δ and the prior again and gives the posterior of the
+    population that was trained on. With γ = 0 it is logit_adjusted. A class without samples counts as if it had one.
+
+    Use it where logit adjustment alone stops helping: in training far beyond zero training error.
+
+    Args:
+        gamma: γ >= 0 (0.3 in the released code's experiments).
+        tau: strength τ >= 0 of the prior (1 there).
+        class_counts: training samples per class, required.
+        reduction, ignore_index: see :class:`Loss`.
+
+    Reference:
+        Kini, Paraskevas, Oymak, Thrampoulidis: Label-Imbalanced and Group-Sensitive Classification under
+        Overparameterization, NeurIPS 2021, Eq. 2.
+    """
+
+    name: ClassVar[str] = "vs"
+    formula: ClassVar[str] = "-Σ_c y_c log softmax(z / Δ + τ log prior)_c, Δ = (n_max / n)^γ"
+    family: Family = "softmax"
+    uses_class_counts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.3,
+        tau: float = 1.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        self.gamma = check_number("gamma", gamma)
+
+    def adjusted(self, z: Tensor) -> Tensor:
+        counts = self.counts_for(z).clamp(min=1).to(z.dtype)
+        return super().adjusted(z * (counts / counts.max()) ** self.gamma)
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        return -y * F.log_softmax(z, dim=1)
+
+
+vector_scaling_loss = functional("vector_scaling_loss", VectorScalingLoss)
