@@ -31,6 +31,12 @@ class PadeRatio(NamedTuple):
         """R at probabilities p of any shape."""
         return _polynomial(self.numerator, p) / _polynomial(self.denominator, p)
 
+    def slope(self, p: Tensor) -> Tensor:
+        """R' at probabilities p of any shape. With it A' = -R + (1-p) R'."""
+        below = _polynomial(self.denominator, p)
+        change = _polynomial(_derived(self.denominator), p) * self(p)
+        return (_polynomial(_derived(self.numerator), p) - change) / below
+
 
 def pade_ratio(order: tuple[int, int]) -> PadeRatio:
     """R of the approximant of ``order`` (M, N); raises as :func:`pade_coefficients` does."""
@@ -98,6 +104,11 @@ def _in_powers_of_p(coefficients: list[Fraction]) -> tuple[float, ...]:
         )
         for power in range(size)
     )
+
+
+def _derived(coefficients: tuple[float, ...]) -> tuple[float, ...]:
+    """The derivative's coefficients; that of a constant is 0."""
+    return tuple(power * value for power, value in enumerate(coefficients))[1:] or (0.0,)
 
 
 def _polynomial(coefficients: tuple[float, ...], p: Tensor) -> Tensor:
