@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.numerics import plain_power
+from tametail.losses.numerics import ZERO, plain_power
 from tametail.losses.pade import PadeRatio
 
 
@@ -30,39 +30,33 @@ class ALPASlopes(NamedTuple):
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = -a p r^k (k R - r R')."""
-        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
-        value = plain_power(rest, self.power_pos).mul(self.weight_pos)
-        slope = torch.mul(p, value)
-        return _with_ratio(value, slope, p, rest, self.power_pos, self.ratio, -scale)
+        p, rest = torch.sigmoid(z), torch.neg(z).sigmoid_()
+        value, inner, factor = self._with_ratio(plain_power(rest, self.power_pos), p, rest, self.power_pos)
+        slope = torch.addcmul(ZERO, p, inner, value=-scale * self.weight_pos * factor)
+        return value.mul_(self.weight_pos), slope
 
     def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
         """N' = b r p^m (m R(r) - p R'(r)) (λ - p) - b p^m R(r) p r."""
-        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
-        value = plain_power(p, self.power_neg).mul(self.weight_neg)
-        torch.mul(rest, value, out=slope)
-        value, slope = _with_ratio(value, slope, rest, p, self.power_neg, self.ratio, scale)
+        p, rest = torch.sigmoid(z), torch.neg(z).sigmoid_()
+        value, inner, factor = self._with_ratio(plain_power(p, self.power_neg), rest, p, self.power_neg)
         if self.lam is not None:
-            factor = torch.rsub(p, self.lam)
-            slope.mul_(factor).addcmul_(value, p.mul(rest), value=-scale)
-            value.mul_(factor)
-        return value
+            hill = torch.rsub(p, self.lam)
+            inner = torch.addcmul(inner * hill, value, p, value=-1 / factor)
+            value = value * hill
+        torch.addcmul(ZERO, rest, inner, value=scale * self.weight_neg * factor, out=slope)
+        return value.mul_(self.weight_neg)
 
+    def _with_ratio(
+        self, value: Tensor, at: Tensor, rest: Tensor, power: float
+    ) -> tuple[Tensor, Tensor, float]:
+        """From x^k to x^k R and x^k (k R - x R'), the latter over the returned factor.
 
-def _with_ratio(
-    value: Tensor,
-    slope: Tensor,
-    at: Tensor,
-    rest: Tensor,
-    power: float,
-    ratio: PadeRatio | None,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
-    """From x^k and its slope over k to those of x^k R(1-x), with x ``rest`` and 1-x ``at``; in place."""
-    if ratio is None:
-        return value, slope.mul_(power * scale)
-    r = ratio(at)
-    slope.mul_(r.mul(power).addcmul_(rest, ratio.slope(at), value=-1)).mul_(scale)
-    return value.mul_(r), slope
+        x is ``rest``; R and R' are taken at 1-x, ``at``.
+        """
+        if self.ratio is None:
+            return value, value, power
+        r = self.ratio(at)
+        return value * r, torch.addcmul(r * power, rest, self.ratio.slope(at), value=-1).mul_(value), 1.0
 
 
 class ALPACodeSlopes(NamedTuple):
@@ -81,7 +75,7 @@ class ALPACodeSlopes(NamedTuple):
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = -a p q^γ+ r^k (k + γ+ r / q), the last part only where q < 1."""
-        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        p, rest = torch.sigmoid(z), torch.neg(z).sigmoid_()
         value = plain_power(rest, self.power_pos).mul(self.weight_pos)
         inner = torch.full_like(p, self.power_pos)
         if self.gamma_pos:
@@ -93,7 +87,7 @@ class ALPACodeSlopes(NamedTuple):
 
     def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
         """N' = b p^γ- w^(m-1) r (γ- w + m p) where p > clip, else 0."""
-        p, rest = torch.sigmoid(z), torch.sigmoid(-z)
+        p, rest = torch.sigmoid(z), torch.neg(z).sigmoid_()
         w = F.softshrink(p, self.clip)
         last = plain_power(w, self.power_neg - 1) if self.power_neg > 1 else (w > 0).to(p.dtype)
         value = (last * plain_power(p, self.gamma_neg)).mul_(self.weight_neg)

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.numerics import plain_power
+from tametail.losses.numerics import ZERO, plain_power
 
 # From this clip up, 1 - (p - clip) keeps its digits in float32.
 _WIDE_CLIP = 0.02
-# With it, addcmul is a product of three in one go.
-_ZERO = torch.zeros(())
 
 
 class AsymmetricSlopes(NamedTuple):
@@ -54,8 +52,8 @@ class AsymmetricSlopes(NamedTuple):
         else:  # in place, so that a tile needs few buffers
             focus = plain_power(w, self.gamma_neg - 1)
             ratio = torch.div(w, x, out=x).sub_(log_x, alpha=self.gamma_neg)
-            outer = torch.addcmul(_ZERO, ratio, focus, value=scale, out=x)
-            value = torch.addcmul(_ZERO, log_x.mul_(focus), w, value=-1, out=log_x)
+            outer = torch.addcmul(ZERO, ratio, focus, value=scale, out=x)
+            value = torch.addcmul(ZERO, log_x.mul_(focus), w, value=-1, out=log_x)
         torch.ops.aten.sigmoid_backward.grad_input(outer, p, grad_input=slope)
         return value
 

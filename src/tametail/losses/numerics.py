@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# torch.addcmul(ZERO, a, b, value=c) is the product of three in one go.
+ZERO = torch.zeros(())
+
 
 def log_clipped_complement(logits: Tensor, clip: float) -> Tensor:
     """log q with q = min(1 - p + clip, 1) and p = sigmoid(logits): the shifted probability of a negative.
@@ -30,23 +33,24 @@ def power(base: Tensor, exponent: float) -> Tensor:
 
 
 def plain_power(base: Tensor, exponent: float) -> Tensor:
-    """base ** exponent for base >= 0 and exponent >= 0, without a gradient; whole exponents by multiplication.
+    """base ** exponent for base >= 0 and exponent >= 0, without a gradient; ``base`` itself where the exponent is 1.
 
-    A cube or a square is one product to torch, any other power a logarithm and an exponential.
+    Whole exponents go by multiplication: to torch a cube or a square is a product, any other power a logarithm and an
+    exponential.
     """
     if exponent == 0:
         return torch.ones_like(base)
     if exponent != int(exponent) or exponent > 64:
         return base.pow(exponent)
-    rest, beside = int(exponent), None
+    rest, power, beside = int(exponent), base, None
     while rest > 1:
-        if rest % 3 == 0:
-            base, rest = base.pow(3), rest // 3
-        elif rest % 2 == 0:
-            base, rest = base.square(), rest // 2
-        else:
-            beside, rest = base if beside is None else beside * base, rest - 1
-    return base if beside is None else beside * base
+        factor = 3 if rest % 3 == 0 else 2
+        if rest % factor:
+            beside, rest = power if beside is None else beside * power, rest - 1
+        else:  # in place, but not where a tensor is still needed
+            power = power.pow(factor) if power is base or power is beside else power.pow_(factor)
+            rest //= factor
+    return power if beside is None else beside * power
 
 
 def log_complement_softmax(log_s: Tensor) -> Tensor:
