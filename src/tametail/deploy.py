@@ -96,8 +96,8 @@ class Classifier:
         """One row per image: image, predicted, one ``p_<class>`` per class, saturated, loss, link, error.
 
         Without ``prevalence`` the probabilities are for a population like the one that was trained on, and
-        ``predicted`` follows the loss's own rule, the largest logit: a loss with a prior inside favours rare classes
-        by design, so that it need not be the most probable one. With it both are for that population.
+        ``predicted`` follows the loss's own decision: a loss with a prior inside favours rare classes by design, so that
+        it need not be the most probable one. With it both are for that population.
         ``saturated`` says that the probability of the predicted class is at the end of what the link can tell.
 
         An image that cannot be read gets a row with its error and no prediction.
@@ -167,7 +167,7 @@ class Classifier:
             link = member.loss.link
             p = exclusive(link(outputs).numpy())
             posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
-            decisions.append(scores(member.loss.logit_scale * outputs.numpy(), member.loss.family))
+            decisions.append(scores(member.loss.decision(outputs).numpy(), member.loss.family))
             saturated.append(link.saturated(outputs).numpy())
         p = np.asarray(np.mean(posteriors, axis=0))
         chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)

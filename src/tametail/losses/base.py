@@ -42,8 +42,8 @@ class Loss(nn.Module):
 
     Args:
         tau: strength of a prior inside, >= 0: in training ``tau`` times the classes' log prior (softmax) or
-            log-odds (sigmoid) is added to the logits. Predict by the largest logit without it: the rule for a
-            population in which the prior's power ``tau`` is taken out (1: all classes equally frequent).
+            log-odds (sigmoid) is added to the logits. :meth:`decision` then decides for a population in which the
+            prior's power ``tau`` is taken out (1: all classes equally frequent).
         class_counts: training samples per class, C whole numbers >= 0. A class without samples counts as one.
         reduction: ``mean`` over samples with a known label, ``sum``, or ``none`` for (B,). A sample's loss is the
             sum over its classes.
@@ -120,12 +120,25 @@ class Loss(nn.Module):
             name, self.exact_link, self._ceiling(), lambda z: self.posterior(self.adjusted(_raised(z)))
         )
 
-    def scores(self, input: Tensor) -> Tensor:
-        """Probabilities (B, C) for the population that the decision rule, the largest logit, is made for.
+    def decision(self, input: Tensor) -> Tensor:
+        """Logits (B, C) of the head's outputs (B, C) whose largest decides.
 
-        Equal to ``link`` where ``tau`` is 0; where it is 1, those of a population with equally frequent classes.
+        They are the head's own where classes are compared as they are. With a prior inside they are those of a
+        population with the prior's power ``tau`` taken out: posterior over prior^tau. Where the link is the plain
+        softmax or sigmoid that is the head's own logits again, as the prior was only added in training.
         """
-        return self.posterior(self.logit_scale * _raised(input))
+        z = self.logit_scale * _raised(input)
+        if self.tau == 0 or self.has_plain_link():
+            return z
+        posterior = self.posterior(self.adjusted(_raised(input))).double()
+        floor = torch.finfo(z.dtype).tiny
+        if self.family == "softmax":
+            logits = posterior.clamp(min=floor).log()
+        else:
+            logits = (
+                posterior.clamp(min=floor).log() - (1 - posterior).clamp(min=torch.finfo(z.dtype).eps).log()
+            )
+        return (logits - self.prior_shift(logits)).to(z.dtype)
 
     def posterior(self, z: Tensor) -> Tensor:
         """Probabilities (B, C) of adjusted logits (B, C)."""

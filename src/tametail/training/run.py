@@ -141,14 +141,15 @@ def predict(
         raise NonFiniteError(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
         )
-    posterior = exclusive(loss.cpu().link(torch.from_numpy(outputs)).numpy())
+    head_outputs = torch.from_numpy(outputs)
+    posterior = exclusive(loss.cpu().link(head_outputs).numpy())
     folds = np.full(len(rows), fold, dtype=np.int64)
     return Predictions(
         table.images[rows],
         table.groups[rows],
         table.targets[rows],
         folds,
-        np.float32(loss.logit_scale) * outputs,
+        loss.decision(head_outputs).numpy(),
         table.class_names,
         loss.family,
         posterior.astype(np.float32),
