@@ -39,16 +39,55 @@ def test_the_series_agree_up_to_the_order_in_exact_arithmetic(order: tuple[int, 
         assert product_term == (numerator[power] if power < len(numerator) else 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("order", ORDERS)
-def test_no_pole_between_zero_and_one_and_no_digits_lost_in_float32(order: tuple[int, int]) -> None:
+def test_no_digits_are_lost_between_zero_and_one(order: tuple[int, int], dtype: torch.dtype) -> None:
+    """Against R and R' of the very same p in rational arithmetic; errors in units of the dtype's eps."""
     ratio = pade_ratio(order)
-    if order[0] >= order[1]:
-        assert min(ratio.denominator) > 0
-    p = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    exact = ratio(p)
-    assert exact.isfinite().all()
-    assert (exact > 0).all()
-    torch.testing.assert_close(ratio(p.float()).double(), exact, rtol=5e-6, atol=0)
+    ends = 2.0 ** -torch.tensor([1, 4, 9, 14, 19, 23, 40, 120], dtype=torch.float64)
+    p = torch.cat([torch.linspace(0, 1, 15, dtype=torch.float64), ends, 1 - ends]).to(dtype)
+    exact = [_value_and_slope(order, Fraction(x)) for x in p.tolist()]
+    eps = Fraction(torch.finfo(dtype).eps)
+    hardest = order in ((1, 7), (1, 8))
+    for computed, which, limit in ((ratio(p), 0, 4), (ratio.slope(p), 1, 15 if hardest else 6)):
+        assert computed.dtype == dtype
+        for value, pair in zip(computed.tolist(), exact, strict=True):
+            assert abs(Fraction(value) - pair[which]) <= limit * eps * abs(pair[which])
+
+
+def _value_and_slope(order: tuple[int, int], p: Fraction) -> tuple[Fraction, Fraction]:
+    """R and R' by u = 1-p, from the published coefficients of A = u R."""
+    numerator, denominator = pade_coefficients(order)
+    u = 1 - p
+    above, above_slope = _value_and_derivative(numerator[1:], u)
+    below, below_slope = _value_and_derivative(denominator, u)
+    return above / below, -(above_slope * below - above * below_slope) / below**2
+
+
+def _value_and_derivative(coefficients: list[Fraction], x: Fraction) -> tuple[Fraction, Fraction]:
+    value = slope = Fraction(0)
+    for coefficient in reversed(coefficients):
+        value, slope = value * x + coefficient, slope * x + value
+    return value, slope
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_slope_is_the_derivative_of_the_ratio_and_gives_that_of_the_approximant(
+    order: tuple[int, int],
+) -> None:
+    ratio = pade_ratio(order)
+    p = torch.linspace(0, 1, 101, dtype=torch.float64, requires_grad=True)
+    (by_autograd,) = torch.autograd.grad(ratio(p).sum() + 0 * p.sum(), p)
+    torch.testing.assert_close(ratio.slope(p.detach()), by_autograd, rtol=1e-13, atol=0)
+    (whole,) = torch.autograd.grad(((1 - p) * ratio(p)).sum(), p)
+    torch.testing.assert_close(-ratio(p) + (1 - p) * ratio.slope(p), whole, rtol=1e-13, atol=0)
+
+
+def test_shape_is_kept_and_an_empty_batch_allowed() -> None:
+    for order in ((1, 0), (1, 1), (3, 0)):
+        for shape in ((), (0, 5), (2, 3)):
+            p = torch.full(shape, 0.25)
+            assert pade_ratio(order)(p).shape == pade_ratio(order).slope(p).shape == shape
 
 
 def test_relative_accuracy_next_to_one() -> None:
