@@ -65,3 +65,31 @@ def test_images_are_found_in_folders(image_folder: Path, tmp_path: Path) -> None
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="tametail compare"):
         tametail.load(tmp_path)
+
+
+def test_prevalence_weights_the_posteriors_of_each_fold_model(study_folder: Path, image_folder: Path) -> None:
+    images = [image_folder / "images" / f"00{index}.png" for index in range(6)]
+    classifier = tametail.load(study_folder, "ce")
+    names = classifier.class_names
+    plain = classifier.predict_proba(images)
+    rare = dict.fromkeys(names, 1.0) | {names[-1]: 1000.0}
+    table = classifier.predict(images, prevalence=rare)
+    assert (table["predicted"] == names[-1]).all()
+    tilted = table[[f"p_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(tilted.sum(axis=1), 1)
+    assert (tilted[:, -1] > plain[:, -1]).all()
+    with pytest.raises(UsageError, match=r"missing: .*; unknown: purple"):
+        classifier.predict(images, prevalence={"purple": 1.0})
+    with pytest.raises(UsageError, match=r"prevalences >= 0"):
+        classifier.predict(images, prevalence=dict.fromkeys(names, -1.0))
+
+
+def test_prevalence_is_read_in_three_ways(tmp_path: Path) -> None:
+    shares = tmp_path / "shares.json"
+    shares.write_text('{"a=b": 1, "c": 3}', encoding="utf-8")
+    assert deploy.read_prevalence("even", ("x", "y")) == {"x": 1.0, "y": 1.0}
+    assert deploy.read_prevalence("a=b=0.2, c=1e-3", ("a=b", "c")) == {"a=b": 0.2, "c": 0.001}
+    assert deploy.read_prevalence(str(shares), ("a=b", "c")) == {"a=b": 1.0, "c": 3.0}
+    for bad in ("a", "a=much", str(tmp_path / "absent.json")):
+        with pytest.raises(UsageError, match="expected a prevalence as even"):
+            deploy.read_prevalence(bad, ("a",))

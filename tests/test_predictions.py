@@ -17,6 +17,8 @@ from tametail.predictions import (
     Predictions,
     concatenate,
     ensemble,
+    exclusive,
+    for_prevalence,
     read_predictions,
     scores,
     write_predictions,
@@ -275,3 +277,36 @@ def test_ensemble_refuses_what_does_not_belong_together():
         ensemble([table, dataclasses.replace(table, target=(table.target + 1) % 3)])
     with pytest.raises(ValueError, match="at least one table"):
         ensemble([])
+
+
+def test_a_posterior_is_kept_beside_the_logits(tmp_path):
+    table = _table()
+    posterior = np.random.default_rng(1).dirichlet(np.ones(3), size=6).astype(np.float32)
+    both = dataclasses.replace(table, posterior=posterior)
+    np.testing.assert_allclose(both.probabilities, posterior, atol=1e-6)
+    np.testing.assert_array_equal(both.scores, table.scores)
+    np.testing.assert_array_equal(both.predicted, table.predicted)
+    write_predictions(both, tmp_path / "predictions.parquet")
+    _assert_same(read_predictions(tmp_path / "predictions.parquet"), both)
+    np.testing.assert_array_equal(both.sorted_by_image().posterior, posterior[np.argsort(both.image)])
+    with pytest.raises(ValueError, match="posterior probabilities in all tables or in none"):
+        concatenate([both, _table(prefix="other")])
+    for bad in (posterior[:, :2], posterior + 1):
+        with pytest.raises(ValueError, match="expected posterior"):
+            dataclasses.replace(table, posterior=bad)
+
+
+def test_an_ensemble_decides_by_scores_and_tells_posteriors():
+    tables = [dataclasses.replace(_table(seed=seed), posterior=None) for seed in (1, 2)]
+    tables = [dataclasses.replace(t, target=tables[0].target, fold=tables[0].fold) for t in tables]
+    swapped = [dataclasses.replace(t, posterior=t.scores[:, ::-1].astype(np.float32)) for t in tables]
+    np.testing.assert_array_equal(ensemble(swapped).predicted, ensemble(tables).predicted)
+    np.testing.assert_allclose(ensemble(swapped).probabilities, ensemble(tables).scores[:, ::-1], atol=1e-6)
+
+
+def test_other_prevalences_by_bayes_rule():
+    p = np.array([[0.8, 0.2], [0.5, 0.5]])
+    found = for_prevalence(p, np.array([90.0, 10.0]), np.array([0.5, 0.5]))
+    np.testing.assert_allclose(found, [[0.8 / 0.9 / (0.8 / 0.9 + 2), 2 / (0.8 / 0.9 + 2)], [0.1, 0.9]])
+    np.testing.assert_allclose(for_prevalence(p, np.array([3.0, 7.0]), np.array([0.3, 0.7])), p)
+    np.testing.assert_allclose(exclusive(np.array([[0.0, 0.0], [0.2, 0.6]])), [[0.5, 0.5], [0.25, 0.75]])

@@ -5,6 +5,7 @@ The model is the mean of the fold models of one loss: the best out of fold unles
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,27 @@ class Classifier:
         chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
         at_end = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
         return p, chosen, at_end
+
+
+def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
+    """Read ``even``, ``name=share,name=share,...``, or the path of a JSON file {"name": share, ...}.
+
+    Raises:
+        UsageError: text that is none of these.
+    """
+    if text == "even":
+        return dict.fromkeys(class_names, 1.0)
+    try:
+        if text.endswith(".json"):
+            pairs = json.loads(Path(text).read_text(encoding="utf-8")).items()
+        else:
+            pairs = [part.rpartition("=")[::2] for part in text.split(",")]
+        return {str(name).strip(): float(share) for name, share in pairs}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"expected a prevalence as even, as name=share,name=share,..., or as a JSON file of shares by class name, "
+            f"got {text!r} ({error})"
+        ) from error
 
 
 def _shares(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
