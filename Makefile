@@ -1,9 +1,10 @@
 # make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
 # make test   sets up .venv and runs all tests
 # make check  lint, formatting, types, import layers
+# make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 BIN := .venv/bin
 
-.PHONY: setup demo test check format wheel prove-kill clean
+.PHONY: setup demo test check format wheel prove-kill bench-losses clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -29,6 +30,9 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+
+bench-losses: setup
+	@$(BIN)/python benchmarks/losses.py
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
