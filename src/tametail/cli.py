@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +11,15 @@ from tametail.errors import TametailError
 
 try:
     import typer
+
+    from tametail.cli_losses import gradients, losses
+    from tametail.cli_running import Debug, Quiet
+    from tametail.cli_running import run as _run
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
 
 if TYPE_CHECKING:
     from tametail.study import Study
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="tametail",
@@ -46,8 +45,6 @@ ImageRoot = Annotated[
     str | None, typer.Option(help="Folder that image names are relative to.", show_default=False)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors and results.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 _DATA, _TRAINING = "Data", "Training"
 
 
@@ -59,7 +56,10 @@ def _option(panel: str, *names: str, text: str) -> Any:
 def compare(
     data: Data,
     losses: Annotated[
-        str, typer.Option(help="Losses, by commas; parameters in brackets: alpa\\[variant=code].")
+        str,
+        typer.Option(
+            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; your own: package.module:Class."
+        ),
     ] = ("alpa,asl,focal,ce,ldam"),
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
@@ -180,6 +180,13 @@ def predict(
     loss: Annotated[
         str | None, typer.Option(help="A loss of the study; default: its best.", show_default=False)
     ] = None,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(
+            help="Class shares where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     debug: Debug = False,
@@ -187,11 +194,12 @@ def predict(
     """Write class probabilities for images, by the mean of a loss's fold models."""
 
     def work(console: Console) -> None:
-        from tametail.deploy import find_images, load
+        from tametail.deploy import find_images, load, read_prevalence
 
         found = find_images(images)
         classifier = load(study, loss, device=device)
-        table = classifier.predict(found, console)
+        asked = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
+        table = classifier.predict(found, console, prevalence=asked)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(out, index=False, float_format="%.6f")
@@ -200,28 +208,25 @@ def predict(
                 f"{out} cannot be written ({error.strerror}); give another file with -o"
             ) from error
         failed = int((table["error"] != "").sum())
+        saturated = int((table["saturated"] == True).sum())  # noqa: E712  (a failed image has none)
+        if saturated:
+            console.warn(
+                f"{saturated} of {len(table)} images reach the largest probability that {classifier.loss} can tell, "
+                f"{classifier.link.ceiling:.3f} before scaling; column saturated names them"
+            )
         if failed:
             console.warn(f"{failed} of {len(table)} images could not be read; column error says why")
         console.say(
             f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.members)} fold models, "
-            f"link {classifier.link}):"
+            f"link {classifier.link.name}):"
         )
         typer.echo(out)
 
     _run(work, quiet=quiet, debug=debug)
 
 
-@app.command()
-def losses() -> None:
-    """List the losses."""
-
-    def work(_: Console) -> None:
-        from tametail.losses import describe_losses
-
-        for name, summary in describe_losses().items():
-            typer.echo(f"{name:8} {summary}")
-
-    _run(work)
+app.command()(losses)
+app.command()(gradients)
 
 
 def _show(study: Study) -> None:
@@ -232,40 +237,6 @@ def _show(study: Study) -> None:
         typer.echo(f"Report: {study.report}")
     if study.failed:
         raise TametailError("these runs failed, and their losses have no result: " + "; ".join(study.failed))
-
-
-def _run(
-    work: Callable[[Console], None], *, quiet: bool = False, debug: bool = False, interrupted: str = ""
-) -> None:
-    """Do a command's work; turn what a user can mend into a message and an exit code."""
-    try:
-        work(Console(quiet))
-    except TametailError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        _fail(f"Interrupted. {interrupted}".strip(), INTERRUPTED, "")
-    except ModuleNotFoundError as error:
-        if debug:
-            raise
-        _fail(f"{error.name} is not installed; pip install 'tametail[train]'", 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # the last resort: no traceback reaches a user unasked
-        if debug:
-            raise
-        _fail(
-            f"an unexpected {type(error).__name__}: {error}. Repeat with --debug to see where, and please report it.",
-            1,
-        )
-
-
-def _fail(message: str, code: int, lead: str = "Error: ") -> None:
-    typer.echo(f"{lead}{message}", err=True)
-    raise typer.Exit(code)
 
 
 def _version(asked: bool) -> None:

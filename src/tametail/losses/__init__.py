@@ -23,7 +23,9 @@ from tametail.losses.cross_entropy import (
     binary_cross_entropy_loss,
     cross_entropy_loss,
 )
+from tametail.losses.description import LossDescription, describe_loss
 from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss, focal_loss, focal_softmax_loss
+from tametail.losses.gradients import Curve, gradient_curve
 from tametail.losses.grammar import LossSpec, parse_loss, split_losses
 from tametail.losses.hill import HillLoss, hill_loss
 from tametail.losses.label_aware_smoothing import (
@@ -55,6 +57,7 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "ClassBalancedLoss",
     "CrossEntropyLoss",
+    "Curve",
     "FocalLoss",
     "FocalSoftmaxLoss",
     "HillLoss",
@@ -64,6 +67,7 @@ __all__ = [
     "Link",
     "LogitAdjustedLoss",
     "Loss",
+    "LossDescription",
     "LossSpec",
     "Poly1Loss",
     "RobustAsymmetricLoss",
@@ -79,9 +83,11 @@ __all__ = [
     "class_balanced_weights",
     "create_loss",
     "cross_entropy_loss",
+    "describe_loss",
     "describe_losses",
     "focal_loss",
     "focal_softmax_loss",
+    "gradient_curve",
     "hill_loss",
     "label_aware_smoothing_loss",
     "label_aware_smoothings",

@@ -23,6 +23,13 @@ Variant = Literal["paper", "code", "pade"]
 Preset = Literal["v1", "v2", "v3"]
 
 
+_FORMULAS: dict[str, str] = {
+    "paper": "Σ_c 1.5 α y (1-p)^γ+ (1-p) W + β (1-y) p^γ- p W, W = (1-p)^γ+ where y = 1, p^γ- where y = 0",
+    "code": "Σ_c 1.5 α y q^γ+ (1-p) W + β (1-y) p^γ- (1-q) W, q = min(1-p+clip, 1), W with q where y = 0",
+    "pade": "Σ_c α y (1-p)^γ+ A(p) W + β (1-y) p^γ- A(1-p) W, A = [M/N] Padé approximant of -log about 1",
+}
+
+
 class _Hyper(NamedTuple):
     """All hyper-parameters of one ALPA loss, checked and with no defaults left open."""
 
@@ -99,7 +106,7 @@ class ALPALoss(OnePassLoss):
     """
 
     name: ClassVar[str] = "alpa"
-    formula: ClassVar[str] = "Σ_c 1.5 α y (1-p)^(2γ+ + 1) + β (1-y) p^(2γ- + 1)"
+    formula: str = _FORMULAS["paper"]
     family: Family = "sigmoid"
 
     def __init__(
@@ -123,6 +130,7 @@ class ALPALoss(OnePassLoss):
         super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
         hyper = _resolve(variant, preset, alpha, beta, gamma_pos, gamma_neg, lam, clip, order, double_focus)
         self._hyper = hyper
+        self.formula = _FORMULAS[variant]
         self.variant, self.preset, self.order = variant, preset, order
         self.alpha, self.beta, self.gamma_pos, self.gamma_neg = (
             hyper.alpha,

@@ -44,7 +44,7 @@ class AsymmetricLoss(OnePassLoss):
     """
 
     name: ClassVar[str] = "asl"
-    formula: ClassVar[str] = "Σ_c -y (1-p)^γ+ log p - (1-y) (1-q)^γ- log q, q = min(1-p+clip, 1)"
+    formula: str = "Σ_c -y (1-p)^γ+ log p - (1-y) (1-q)^γ- log q, q = min(1-p+clip, 1)"
     family: Family = "sigmoid"
 
     def __init__(

@@ -20,9 +20,9 @@ from tametail.losses.validation import ClassCounts, check_number, check_real
 class AsymmetricPolynomialLoss(Loss):
     """Asymmetric polynomial loss (APL): ASL whose positives have two Taylor coefficients changed.
 
-    As -log p = Σ_k (1-p)^k / k, e1 and e2 take off from (with their signs: add to) its first two terms. With the
-    defaults the linear term of a positive vanishes and the quadratic one is 1.75 (1-p)². The negative term is ASL's:
-    q = min(1-p+clip, 1), nothing below p = clip. A soft label mixes the two terms linearly. With e1 = e2 = 0 it is asl.
+    In -log p = Σ_k (1-p)^k / k the first coefficient becomes 1 - e1 and the second (1 - e2) / 2. With the defaults the
+    linear term of a positive vanishes and the quadratic one is 1.75 (1-p)². The negative term is ASL's: q =
+    min(1-p+clip, 1), nothing below p = clip. A soft label mixes the two terms linearly. With e1 = e2 = 0 it is asl.
 
     Deviations: the released code sums over the batch and clamps probabilities at 1e-8; this one has no clamp.
 
@@ -41,7 +41,7 @@ class AsymmetricPolynomialLoss(Loss):
     """
 
     name: ClassVar[str] = "apl"
-    formula: ClassVar[str] = (
+    formula: str = (
         "Σ_c -y (1-p)^γ+ (log p + e1 (1-p) + e2/2 (1-p)^2) - (1-y) (1-q)^γ- log q, q = min(1-p+clip, 1)"
     )
     family: Family = "sigmoid"
@@ -88,7 +88,7 @@ class RobustAsymmetricLoss(AsymmetricPolynomialLoss):
 
     Deviations: the paper has one factor λ - p; the released code, which this follows, also has one on q, and sums over
     the batch. A factor that falls with p can make the gradient of a confident false positive change its sign: with
-    λ = 1.5 the slope of a negative stays >= 0, with λ near 1 it does not.
+    λ = 1.5 the slope of a negative stays >= 0, with λ = 1 it does not.
 
     Use it for many labels per image with a long tail, as in chest X-rays, which it was made for.
 
@@ -103,9 +103,7 @@ class RobustAsymmetricLoss(AsymmetricPolynomialLoss):
     """
 
     name: ClassVar[str] = "ral"
-    formula: ClassVar[str] = (
-        "Σ_c -y (1-p)^γ+ (log p + e1 (1-p) + e2/2 (1-p)^2) - (1-y) (1-q)^γ- log q (λ-p) p^2 (λ-q), q = min(1-p+clip, 1)"
-    )
+    formula: str = "Σ_c -y (1-p)^γ+ (log p + e1 (1-p) + e2/2 (1-p)^2) - (1-y) (1-q)^γ- log q (λ-p) p^2 (λ-q), q = min(1-p+clip, 1)"
 
     def __init__(
         self,

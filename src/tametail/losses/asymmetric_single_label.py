@@ -37,7 +37,7 @@ class AsymmetricSingleLabelLoss(Loss):
     """
 
     name: ClassVar[str] = "asl_single_label"
-    formula: ClassVar[str] = "-Σ_c y'_c w_c log s_c, w = (1-s)^γ+ where y = 1, s^γ- where y = 0, y' smoothed"
+    formula: str = "-Σ_c y'_c w_c log s_c, w = (1-s)^γ+ where y = 1, s^γ- where y = 0, y' smoothed"
     family: Family = "softmax"
 
     def __init__(

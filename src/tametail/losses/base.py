@@ -54,7 +54,7 @@ class Loss(nn.Module):
     """
 
     name: ClassVar[str]
-    formula: ClassVar[str]
+    formula: str
     family: Family
     head: ClassVar[Head] = "linear"
     stochastic: ClassVar[bool] = False

@@ -36,7 +36,7 @@ class ClassBalancedLoss(Loss):
     """Class-balanced loss: cross-entropy, BCE or focal loss, weighted by the effective number of samples.
 
     All of a sample's terms have the weight of its class; a sample with several labels has the mean of their weights,
-    one with none the weight 1. With equal counts it is its base.
+    one with none the weight 1. With equal counts it is its base. Its link takes one label per sample for granted.
 
     Deviations: released copies fail with a TypeError (``weights=`` for ``weight=``), apply BCE to a softmax, return NaN
     at saturation, and divide by the number of positives where ``mean`` here divides by samples.
@@ -55,7 +55,7 @@ class ClassBalancedLoss(Loss):
     """
 
     name: ClassVar[str] = "class_balanced"
-    formula: ClassVar[str] = "w_y base(z, y), w ∝ (1-β) / (1-β^n)"
+    formula: str = "w_y base(z, y), w ∝ (1-β) / (1-β^n)"
     uses_class_counts: ClassVar[bool] = True
 
     def __init__(
@@ -93,6 +93,9 @@ class ClassBalancedLoss(Loss):
     def posterior(self, z: Tensor) -> Tensor:
         """The base's posterior over the weights, as weighting a class is to have more of it; rows sum to one."""
         return proportional(self._base.posterior(z) / self._weights(z))
+
+    def _ceiling(self) -> float:
+        return 1.0
 
     def _weights(self, like: Tensor) -> Tensor:
         return class_balanced_weights(self.counts_for(like), self.beta).to(like.dtype)

@@ -30,7 +30,7 @@ class CrossEntropyLoss(Loss):
     """
 
     name: ClassVar[str] = "ce"
-    formula: ClassVar[str] = "-Σ_c y_c log s_c"
+    formula: str = "-Σ_c y_c log s_c"
     family: Family = "softmax"
 
     def __init__(
@@ -77,7 +77,7 @@ class BinaryCrossEntropyLoss(Loss):
     """
 
     name: ClassVar[str] = "bce"
-    formula: ClassVar[str] = "Σ_c -y_c log p_c - (1-y_c) log(1-p_c)"
+    formula: str = "Σ_c -y_c log p_c - (1-y_c) log(1-p_c)"
     family: Family = "sigmoid"
 
     def __init__(

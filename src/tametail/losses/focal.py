@@ -38,7 +38,7 @@ class FocalLoss(Loss):
     """
 
     name: ClassVar[str] = "focal"
-    formula: ClassVar[str] = "Σ_c -y α (1-p)^γ log p - (1-y) (1-α) p^γ log(1-p)"
+    formula: str = "Σ_c -y α (1-p)^γ log p - (1-y) (1-α) p^γ log(1-p)"
     family: Family = "sigmoid"
 
     def __init__(
@@ -88,7 +88,7 @@ class FocalSoftmaxLoss(Loss):
     """
 
     name: ClassVar[str] = "focal_softmax"
-    formula: ClassVar[str] = "-Σ_c y_c (1-s_c)^γ log s_c"
+    formula: str = "-Σ_c y_c (1-s_c)^γ log s_c"
     family: Family = "softmax"
 
     def __init__(

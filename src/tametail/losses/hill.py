@@ -39,7 +39,7 @@ class HillLoss(Loss):
     """
 
     name: ClassVar[str] = "hill"
-    formula: ClassVar[str] = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
+    formula: str = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
     family: Family = "sigmoid"
 
     def __init__(

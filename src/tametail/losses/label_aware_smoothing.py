@@ -64,9 +64,7 @@ class LabelAwareSmoothingLoss(Loss):
     """
 
     name: ClassVar[str] = "label_aware_smoothing"
-    formula: ClassVar[str] = (
-        "-Σ_c q_c log s_c, q_y = 1 - e_y, q_c = e_y / (C-1) for others, e from tail to head"
-    )
+    formula: str = "-Σ_c q_c log s_c, q_y = 1 - e_y, q_c = e_y / (C-1) for others, e from tail to head"
     family: Family = "softmax"
     uses_class_counts: ClassVar[bool] = True
 

@@ -74,7 +74,7 @@ class LADELoss(Loss):
     """
 
     name: ClassVar[str] = "lade"
-    formula: ClassVar[str] = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
+    formula: str = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
     family: Family = "softmax"
     batchwise: ClassVar[bool] = True
     uses_class_counts: ClassVar[bool] = True

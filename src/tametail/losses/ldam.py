@@ -54,7 +54,7 @@ class LDAMLoss(Loss):
     """
 
     name: ClassVar[str] = "ldam"
-    formula: ClassVar[str] = "-Σ_c y_c log softmax(scale (cos - margin y))_c, margin ∝ n^(-1/4)"
+    formula: str = "-Σ_c y_c log softmax(scale (cos - margin y))_c, margin ∝ n^(-1/4)"
     family: Family = "softmax"
     head: ClassVar[Head] = "normalised"
     uses_class_counts: ClassVar[bool] = True

@@ -36,7 +36,7 @@ class LogitAdjustedLoss(Loss):
     """
 
     name: ClassVar[str] = "logit_adjusted"
-    formula: ClassVar[str] = "-Σ_c y_c log softmax(z + τ log prior)_c"
+    formula: str = "-Σ_c y_c log softmax(z + τ log prior)_c"
     family: Family = "softmax"
     uses_class_counts: ClassVar[bool] = True
 

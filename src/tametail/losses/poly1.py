@@ -39,7 +39,7 @@ class Poly1Loss(Loss):
     """
 
     name: ClassVar[str] = "poly1"
-    formula: ClassVar[str] = "Σ_c y_c (-(1-s_c)^γ log s_c + ε (1-s_c)^(γ+1)), γ = 0 for base ce"
+    formula: str = "Σ_c y_c (-(1-s_c)^γ log s_c + ε (1-s_c)^(γ+1)), γ = 0 for base ce"
     family: Family = "softmax"
 
     def __init__(
@@ -71,10 +71,11 @@ class Poly1Loss(Loss):
         log_s = F.log_softmax(z, dim=1)
         s, log_rest = torch.exp(log_s), log_complement_softmax(log_s)
         gamma, rest = self._power(), torch.exp(log_rest)
+        kept = rest + (1 + self.epsilon) * s  # 1 + ε s, with its digits where ε is -1 and s next to 1
         if gamma == 0:
-            return proportional(s / (1 + self.epsilon * s))
+            return proportional(s / kept)
         # -s f'(s) = (1-s)^(γ-1) spread
-        spread = rest - gamma * s * log_s + self.epsilon * (gamma + 1) * s * rest
+        spread = rest * kept + gamma * s * (self.epsilon * rest - log_s)
         spread = spread.clamp(min=torch.finfo(z.dtype).tiny)
         return torch.softmax(log_s - (gamma - 1) * log_rest - spread.log(), dim=1)
 

@@ -14,6 +14,7 @@ from tametail.losses.asymmetric_single_label import AsymmetricSingleLabelLoss
 from tametail.losses.base import Loss
 from tametail.losses.class_balanced import ClassBalancedLoss
 from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
+from tametail.losses.custom import import_loss, is_custom, make_loss
 from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss
 from tametail.losses.hill import HillLoss
 from tametail.losses.label_aware_smoothing import LabelAwareSmoothingLoss
@@ -65,13 +66,26 @@ def loss_class(name: str) -> type[Loss]:
     """The class of a loss.
 
     Raises:
-        ValueError: an unknown name; the message lists the nearest and all known ones.
+        ValueError: an unknown name; the message lists the nearest and all known ones. Or a class of the user's own
+            that cannot be had.
     """
     if name in _LOSSES:
         return _LOSSES[name]
+    if is_custom(name):
+        return import_loss(name)
     raise ValueError(
         f"expected the name of a loss, one of {', '.join(_LOSSES)}, got {name!r}{nearest(name, _LOSSES)}"
     )
+
+
+def loss_parameters(loss: type[Loss]) -> dict[str, inspect.Parameter]:
+    """What a loss's class takes by keyword, but ``class_counts``."""
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(loss).parameters.items()
+        if parameter.kind in by_keyword and name != "class_counts"
+    }
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -84,7 +98,7 @@ def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params:
     """Build the loss ``name``.
 
     Args:
-        name: one of :func:`list_losses`.
+        name: one of :func:`list_losses`, or ``package.module:Class`` for a loss of your own.
         class_counts: training samples per class, C whole numbers; every loss takes them, few need them.
         params: hyper-parameters of the loss's class, with ``reduction`` and ``ignore_index``.
 
@@ -93,11 +107,13 @@ def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params:
         TypeError: a value of the wrong type.
     """
     loss = loss_class(name)
-    known = [parameter for parameter in inspect.signature(loss).parameters if parameter != "class_counts"]
+    known = loss_parameters(loss)
     unknown = [parameter for parameter in params if parameter not in known]
     if unknown:
         raise ValueError(
-            f"expected parameters of {name} among {', '.join(known)}, "
+            f"expected parameters of {name} among {', '.join(known) or 'none'}, "
             f"got {', '.join(unknown)}{nearest(unknown[0], known)}"
         )
+    if is_custom(name):
+        return make_loss(name, loss, params, class_counts)
     return loss(class_counts=class_counts, **params)

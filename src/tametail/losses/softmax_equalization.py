@@ -38,9 +38,7 @@ class SoftmaxEqualizationLoss(Loss):
     """
 
     name: ClassVar[str] = "seql"
-    formula: ClassVar[str] = (
-        "-Σ_c y_c log(e^z_c / Σ_k w_k e^z_k), w_k = 1 - b_k [share_k < threshold] (1-y_k)"
-    )
+    formula: str = "-Σ_c y_c log(e^z_c / Σ_k w_k e^z_k), w_k = 1 - b_k [share_k < threshold] (1-y_k)"
     family: Family = "softmax"
     stochastic: ClassVar[bool] = True
     uses_class_counts: ClassVar[bool] = True
@@ -65,8 +63,10 @@ class SoftmaxEqualizationLoss(Loss):
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         kept = self._kept(z, y)
         kept = torch.where((kept > 0).any(dim=1, keepdim=True), kept, 1.0)
-        total = torch.logsumexp(z + kept.log(), dim=1, keepdim=True)
-        return -y * (z - total)
+        weighted = z + kept.log()
+        # Both are taken from the largest kept logit: as a difference of large numbers the loss would lose its digits.
+        top = weighted.detach().amax(dim=1, keepdim=True)
+        return -y * (z - top - torch.logsumexp(weighted - top, dim=1, keepdim=True))
 
     def _kept(self, z: Tensor, y: Tensor) -> Tensor:
         """w (B, C)."""

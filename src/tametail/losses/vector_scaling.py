@@ -36,7 +36,7 @@ class VectorScalingLoss(Loss):
     """
 
     name: ClassVar[str] = "vs"
-    formula: ClassVar[str] = "-Σ_c y_c log softmax(z / Δ + τ log prior)_c, Δ = (n_max / n)^γ"
+    formula: str = "-Σ_c y_c log softmax(z / Δ + τ log prior)_c, Δ = (n_max / n)^γ"
     family: Family = "softmax"
     uses_class_counts: ClassVar[bool] = True
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,15 +65,44 @@ _STYLE: Any = {
 def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
     """A figure of the given size in points, and its axes, in the style of the report."""
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # The browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = _empty(width, height)
         yield figure, figure.subplots(**subplots)
+
+
+@contextmanager
+def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dict[str, str]]]:
+    """An empty figure for a file of its own, and the colours in which it is drawn, by their stand-ins.
+
+    They are those of the page in light, on white; text is drawn as outlines, the same wherever it is looked at.
+    """
+    import matplotlib as mpl
+
+    colours = page_colours()
+    style = {key: colours.get(value, value) for key, value in _STYLE.items()}
+    paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white")
+    with mpl.rc_context(style | paper | {"svg.fonttype": "path", "svg.hashsalt": "tametail"}):
+        yield _empty(width, height), colours
+
+
+def page_colours() -> dict[str, str]:
+    """The page's colours in light, by the stand-ins that figures are drawn in: what style.css says first."""
+    style = resources.files("tametail.report").joinpath("style.css").read_text(encoding="utf-8")
+    light = dict(reversed(re.findall(r"--([\w-]+): (#\w+)", style)))  # the first of each name wins
+    named = {stand_in: css.removeprefix("var(--").removesuffix(")") for stand_in, css in _CSS.items()}
+    return {stand_in: light["ink" if name == "currentColor" else name] for stand_in, name in named.items()}
+
+
+def _empty(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def inline(figure: Figure, name: str, description: str) -> str:

@@ -1,0 +1,183 @@
+"""What a loss is, for a person to read: taken from its class's declarations, signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from tametail.losses.base import Loss
+from tametail.losses.grammar import parameter_types, parse_loss
+from tametail.losses.registry import list_losses, loss_class, loss_parameters
+
+_COUNTS = (1, 1)
+_WORDS = {
+    float: "number",
+    int: "whole number",
+    bool: "true or false",
+    str: "word",
+    Any: "number, word, true, false or none",
+    type(None): "none",
+}
+
+
+@dataclass(frozen=True)
+class ParameterDescription:
+    """A hyper-parameter that text may give.
+
+    Attributes:
+        name: as it is written.
+        type: what may be written, in words.
+        required: whether it has no default.
+        default: its default; None also where there is none.
+        value: what the described loss uses, where it tells.
+        meaning: what its documentation says, with the range.
+    """
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    value: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class LossDescription:
+    """A loss with the hyper-parameters that its text gives.
+
+    Attributes:
+        loss: canonical text, such as ``alpa[variant=pade]``.
+        summary: one line.
+        formula: one line of mathematics.
+        family: ``softmax`` or ``sigmoid``.
+        head: the classifier it expects: ``linear`` or ``normalised``.
+        link: how logits become probabilities.
+        exact_link: whether these are the posteriors where the loss is at its minimum.
+        ceiling: the largest probability that the link can give.
+        uses_class_counts: whether it needs or uses the training samples per class.
+        stochastic: whether two calls on the same batch may differ.
+        batchwise: whether a sample's loss may depend on the others of its batch.
+        parameters: those that text may give.
+        use: when to use it.
+        notes: the other paragraphs of its documentation, and the rows of its tables.
+        reference: where it comes from.
+    """
+
+    loss: str
+    summary: str
+    formula: str
+    family: str
+    head: str
+    link: str
+    exact_link: bool
+    ceiling: float
+    uses_class_counts: bool
+    stochastic: bool
+    batchwise: bool
+    parameters: tuple[ParameterDescription, ...]
+    use: str
+    notes: tuple[str, ...]
+    reference: str
+
+
+def describe_loss(text: str) -> LossDescription:
+    """Describe ``name`` or ``name[parameter=value,...]``.
+
+    Raises:
+        ValueError, TypeError: as :func:`parse_loss`.
+    """
+    spec = parse_loss(text)
+    loss = spec.create(_COUNTS)
+    link = loss.link
+    sections = dict(_sections(loss_class(spec.name)))
+    summary, *paragraphs = _paragraphs(sections.get("", "")) or [""]
+    use = [paragraph for paragraph in paragraphs if paragraph.startswith("Use it")]
+    return LossDescription(
+        loss=spec.text,
+        summary=summary,
+        formula=loss.formula,
+        family=loss.family,
+        head=loss.head,
+        link=link.name,
+        exact_link=link.exact,
+        ceiling=link.ceiling,
+        uses_class_counts=loss.uses_class_counts or loss.tau != 0,
+        stochastic=loss.stochastic,
+        batchwise=loss.batchwise,
+        parameters=tuple(_parameters(spec.name, loss, spec.params)),
+        use=" ".join(use),
+        notes=tuple(paragraph for paragraph in paragraphs if paragraph not in use),
+        reference=" ".join(_paragraphs(sections.get("Reference", ""))),
+    )
+
+
+def _parameters(name: str, loss: Loss, given: Mapping[str, Any]) -> Iterator[ParameterDescription]:
+    kind = loss_class(name)
+    meanings, others = (
+        _arguments(kind),
+        {"Loss": Loss} | {other.__name__: other for other in map(loss_class, list_losses())},
+    )
+    signature = loss_parameters(kind)
+    for parameter, declared in parameter_types(kind).items():
+        default, meaning = signature[parameter].default, meanings.get(parameter, "")
+        required = default is inspect.Parameter.empty
+        elsewhere = re.match(r"see (\w+)", meaning)
+        if elsewhere and elsewhere[1] in others:
+            meaning = _arguments(others[elsewhere[1]]).get(parameter, meaning)
+        yield ParameterDescription(
+            name=parameter,
+            type=type_in_words(declared),
+            required=required,
+            default=None if required else default,
+            value=getattr(loss, parameter, given.get(parameter, None if required else default)),
+            meaning=meaning,
+        )
+
+
+def type_in_words(kind: Any) -> str:
+    """What may be written for a parameter of this type."""
+    if get_origin(kind) in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option not in (int, type(None))] or [int]
+        return " or ".join([*map(type_in_words, options), *["none"] * (type(None) in get_args(kind))])
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return "two whole numbers (2/1)"
+    return _WORDS.get(kind) or f"{getattr(kind, '__name__', kind)}, in Python alone"
+
+
+def _sections(loss: type) -> Iterator[tuple[str, str]]:
+    """The parts of a docstring by their titles; that before the first has none."""
+    parts = re.split(r"^([A-Z]\w*(?:, \w+)*):$", inspect.getdoc(loss) or "", flags=re.MULTILINE)
+    yield "", parts[0]
+    yield from zip(parts[1::2], (inspect.cleandoc(part) for part in parts[2::2]), strict=True)
+
+
+def _arguments(loss: type) -> dict[str, str]:
+    """What the docstring's section of arguments says on each."""
+    section = dict(_sections(loss)).get("Args", "")
+    entries = re.split(r"^(\w[\w, ]*)(?: \([^)]*\))?:", section, flags=re.MULTILINE)
+    found: dict[str, str] = {}
+    for names, meaning in zip(entries[1::2], entries[2::2], strict=True):
+        found |= dict.fromkeys(re.split(r",\s*", names), _plain(" ".join(meaning.split())))
+    return found
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Paragraphs in one line each; so are the rows of tables."""
+    text = re.sub(r"^=[= ]+\n((?:.*\n)*?)=[= ]+$", _rows, text, flags=re.MULTILINE)
+    return [_plain(" ".join(block.split())) for block in re.split(r"\n\s*\n", text.strip()) if block]
+
+
+def _rows(table: re.Match[str]) -> str:
+    """A table's rows, which start at the margin, as paragraphs with a colon after the first column."""
+    return re.sub(r"^(\S+) {2,}", r"\n\1: ", table[1], flags=re.MULTILINE)
+
+
+def _plain(text: str) -> str:
+    """Text without the marks of reStructuredText."""
+    return re.sub(r":\w+:`([^`]*)`|``([^`]*)``", lambda mark: mark[1] or mark[2], text)
