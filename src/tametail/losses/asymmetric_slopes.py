@@ -27,12 +27,14 @@ class AsymmetricSlopes(NamedTuple):
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = (1-p)^γ+ (γ+ p log p - (1-p)); the first part is the focusing weight's."""
-        rest, log_p = torch.sigmoid(-z), F.logsigmoid(z)
+        minus_z = z.neg()
+        cost = torch.logaddexp(ZERO, minus_z)  # -log p; for one row F.logsigmoid would wake every thread
+        rest = minus_z.sigmoid_()
         focus = plain_power(rest, self.gamma_pos)
         slope = rest.mul(-scale)
         if self.gamma_pos and not self.detach_focal_weight:
-            slope.addcmul_(torch.sigmoid(z), log_p, value=self.gamma_pos * scale)
-        return (focus * log_p).neg_(), slope.mul_(focus)
+            slope.addcmul_(torch.sigmoid(z), cost, value=-self.gamma_pos * scale)
+        return focus * cost, slope.mul_(focus)
 
     def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
         """N' = p' (w^γ- / x - γ- w^(γ- - 1) log x) where p > clip, else 0; the second part is the weight's."""

@@ -24,7 +24,7 @@ class FocalLoss(Loss):
     binary cross-entropy. The weight (1-p)^γ is not a constant to the gradient: well-classified terms also lose slope.
 
     Deviations: the released code of RetinaNet divides by the number of positives; here ``mean`` divides by the number
-    of samples. Copies that take log(sigmoid(z)) return infinity from z = -104 down in float32; this one does not.
+    of samples. Copies that take log(sigmoid(z)) return infinity from z = -89 down in float32; this one does not.
 
     Use it where most terms are easy negatives, as in detection; for single labels it is rarely ahead of cross-entropy.
 

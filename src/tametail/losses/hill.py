@@ -22,8 +22,8 @@ class HillLoss(Loss):
     pm = sigmoid(z - margin) moves the focusing of positives to harder ones. A soft label mixes the two terms linearly.
     With λ = 1.5 the slope of a negative vanishes at p = 1: a confident false positive is left alone, by design.
 
-    Deviations: the released code takes log(pm) unclamped: infinity, and then NaN, from z = -102 down in float32. It
-    sums over the batch.
+    Deviations: the released code takes log(pm) unclamped: in float32 it is infinite from z = -87.8 down, with a NaN for
+    gradient, for negatives too (0 times infinity). It sums over the batch.
 
     Use it where labels are missing, so that many negatives are really positives.
 

@@ -21,7 +21,7 @@ from tametail.losses.fused import fused, on_gpu
 from tametail.losses.terms import check_batch, index_error, label_error, prepare, reduce
 
 # Per thread; some four buffers of this many float32 are in use at a time.
-_TILE = 1 << 17
+_TILE = 1 << 18
 # A tile's labels are looked through in groups of this size; a smaller tile is not worth looking through.
 _GROUP, _SMALL = 16, 1 << 12
 
