@@ -231,7 +231,15 @@ def machine(device: str) -> str:
 
 def report(device: str, quick: bool) -> Iterator[str]:
     """The whole page, line by line, as it is measured."""
-    yield f"Machine: {machine(device)}."
+    yield "# The losses: time and memory of forward and backward\n"
+    yield f"    python benchmarks/losses.py{' --device cuda' if device == 'cuda' else ''}    (make bench-losses)\n"
+    yield f"Machine: {machine(device)}.\n"
+    yield (
+        "Ratios are taken within rounds in which all losses of a table take turns; median and quartiles. Extra memory is "
+        "the peak beyond the gradient itself, in gradients. “As released” and “asl plain” are the rivals written as "
+        "their released code is: sigmoid, clamp, powers of tensors, automatic differentiation. Target index is one "
+        "class per sample, multi-hot a matrix of labels; torch's BCE and the rivals take a matrix."
+    )
     for size in SIZES:
         large = size[0] * size[1] > 1e6
         rounds = 5 if quick else 21 if large else 41

@@ -22,8 +22,8 @@ from tametail.losses.terms import check_batch, index_error, label_error, prepare
 
 # Per thread; some four buffers of this many float32 are in use at a time.
 _TILE = 1 << 18
-# A tile's labels are looked through in groups of this size; a smaller tile is not worth looking through.
-_GROUP, _SMALL = 16, 1 << 12
+# The labels of a smaller tile are not worth looking through.
+_SMALL = 1 << 15
 
 
 class Slopes(Protocol):
@@ -216,16 +216,22 @@ def _total(sums: list[Tensor], input: Tensor, reduction: str, scale: float) -> T
 
 
 def _nonzero(labels: Tensor) -> Tensor | None:
-    """Positions (k,) of labels (n,) >= 0 that are not 0; None where most terms would have to be computed again."""
-    groups = labels.numel() // _GROUP
-    if labels.numel() < _SMALL:
+    """Positions (k,) of labels (n,) that are not 0; None where most terms would have to be computed again.
+
+    Eight bytes are looked at in one go, whatever the labels' dtype.
+    """
+    count, together = labels.numel(), 8 // labels.element_size()
+    if count < _SMALL:
         return None
-    found = labels[: groups * _GROUP].view(_GROUP, groups).amax(dim=0).nonzero()
-    if found.numel() * 2 > groups:
+    if labels.storage_offset() % together:
+        labels = labels.clone()
+    words = count // together
+    found = labels[: words * together].view(torch.int64).nonzero()
+    if found.numel() * 2 > words:
         return None
-    at = (found + torch.arange(0, groups * _GROUP, groups)).view(-1)
-    at = torch.cat([at, torch.arange(groups * _GROUP, labels.numel())])
-    return at[labels[at] != 0]
+    at = (found * together + torch.arange(together)).view(-1)
+    at = torch.cat([at, torch.arange(words * together, count)])
+    return at[labels.take(at).bool()]
 
 
 def _mixed(z: Tensor, labels: Tensor, slopes: Slopes, scale: float, slope: Tensor) -> Tensor:
