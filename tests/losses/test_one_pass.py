@@ -21,6 +21,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *(("asl", {"clip": clip, "detach_focal_weight": True}) for clip in (0.0, 1e-4, 0.05)),
     ("alpa", {}),
     ("alpa", {"lam": 1.5}),
+    ("alpa", {"beta": 0.0}),
+    ("alpa", {"alpha": 0.0, "variant": "pade"}),
     ("alpa", {"double_focus": False}),
     *(("alpa", {"variant": "code", "clip": clip}) for clip in (0.0, 0.05, 0.5)),
     ("alpa", {"variant": "code", "double_focus": False}),
@@ -76,7 +78,8 @@ def test_agrees_with_plain_operations(name: str, params: dict[str, Any], kind: s
 def test_tiles_and_sparse_labels_change_nothing(
     name: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many tiles, an uneven last one, labels sparse enough to be looked for, a count that no group size divides."""
+    """Many tiles, an uneven last one, labels sparse enough to be looked for, a count that eight bytes do not divide."""
+    monkeypatch.setattr(one_pass, "_SMALL", 100)
     logits, target = _batch(101, 203)[kind]
     loss = create_loss(name)
     whole = _value_and_gradient(loss, logits, target, plainly=True)
@@ -88,12 +91,14 @@ def test_tiles_and_sparse_labels_change_nothing(
 
 
 def test_sparse_labels_are_looked_for_and_dense_ones_are_not() -> None:
-    sparse = torch.zeros(5003)
-    sparse[[0, 17, 4999, 5002]] = torch.tensor([1.0, 0.25, 1.0, 1.0])
-    at = one_pass._nonzero(sparse)
-    assert at is not None
-    assert sorted(at.tolist()) == [0, 17, 4999, 5002]
-    assert one_pass._nonzero(torch.ones(5003)) is None
+    sparse = torch.zeros(50_003)
+    sparse[[0, 17, 49_999, 50_002]] = torch.tensor([1.0, 0.25, 1.0, 1.0])
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bool):
+        for start in (0, 1):  # from 1 on no eight bytes are in step with the storage
+            at = one_pass._nonzero(sparse.to(dtype)[start:])
+            assert at is not None
+            assert sorted(at.tolist()) == [p - start for p in (0, 17, 49_999, 50_002) if p >= start]
+    assert one_pass._nonzero(torch.ones(50_003)) is None
     assert one_pass._nonzero(sparse[:100]) is None
 
 

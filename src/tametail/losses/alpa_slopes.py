@@ -28,12 +28,16 @@ class ALPASlopes(NamedTuple):
     ratio: PadeRatio | None
     lam: float | None
 
+    @property
+    def unit(self) -> float:
+        return self.weight_neg or 1.0
+
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = -a p r^k (k R - r R')."""
         p, rest = torch.sigmoid(z), torch.neg(z).sigmoid_()
         value, inner, factor = self._with_ratio(plain_power(rest, self.power_pos), p, rest, self.power_pos)
         slope = torch.addcmul(ZERO, p, inner, value=-scale * self.weight_pos * factor)
-        return value.mul_(self.weight_pos), slope
+        return value.mul_(self.weight_pos / self.unit), slope
 
     def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
         """N' = b r p^m (m R(r) - p R'(r)) (λ - p) - b p^m R(r) p r."""
@@ -44,7 +48,7 @@ class ALPASlopes(NamedTuple):
             inner = torch.addcmul(inner * hill, value, p, value=-1 / factor)
             value = value * hill
         torch.addcmul(ZERO, rest, inner, value=scale * self.weight_neg * factor, out=slope)
-        return value.mul_(self.weight_neg)
+        return value if self.weight_neg else value.zero_()
 
     def _with_ratio(
         self, value: Tensor, at: Tensor, rest: Tensor, power: float
@@ -72,6 +76,7 @@ class ALPACodeSlopes(NamedTuple):
     power_pos: float
     power_neg: float
     clip: float
+    unit: float = 1.0
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = -a p q^γ+ r^k (k + γ+ r / q), the last part only where q < 1."""

@@ -24,6 +24,7 @@ class AsymmetricSlopes(NamedTuple):
     gamma_neg: float
     clip: float
     detach_focal_weight: bool
+    unit: float = 1.0
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = (1-p)^γ+ (γ+ p log p - (1-p)); the first part is the focusing weight's."""

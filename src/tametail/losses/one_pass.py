@@ -27,7 +27,14 @@ _SMALL = 1 << 15
 
 
 class Slopes(Protocol):
-    """The closed forms of a loss with one sigmoid per class. Both methods take flat logits z, float32 or float64."""
+    """The closed forms of a loss with one sigmoid per class. Both methods take flat logits z, float32 or float64.
+
+    Values are in units of ``unit``, so that a constant factor is multiplied to the sum of a tile, not to the tile.
+    """
+
+    @property
+    def unit(self) -> float:
+        """What the values are to be multiplied by."""
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Value, and ``scale`` times the slope by z, of terms with y = 1."""
@@ -118,7 +125,7 @@ def _by_index(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor
         sums.append(_sum(value, classes, loss.reduction))
     if unknown is not None:
         gradient.masked_fill_(unknown.unsqueeze(1), 0)
-    return _total(sums, input, loss.reduction, scale)
+    return _total(sums, input, loss.reduction, scale * slopes.unit)
 
 
 def _checked_indices(target: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
@@ -161,7 +168,7 @@ def _by_label(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor
         fewer = 1 / max(input.shape[0] - empty, 1)
         gradient.mul_(fewer / scale)
         scale = fewer
-    return _total(sums, input, loss.reduction, scale)
+    return _total(sums, input, loss.reduction, scale * slopes.unit)
 
 
 def _checked_labels(labels: Tensor, target: Tensor) -> bool:
@@ -205,14 +212,14 @@ def _sum(value: Tensor, classes: int, reduction: str) -> Tensor:
     return value.view(-1, classes).sum(dim=1) if reduction == "none" else value.sum()
 
 
-def _total(sums: list[Tensor], input: Tensor, reduction: str, scale: float) -> Tensor:
-    """The sums of the tiles as the value of the loss."""
+def _total(sums: list[Tensor], input: Tensor, reduction: str, factor: float) -> Tensor:
+    """The sums of the tiles, times a factor, as the value of the loss."""
     if not sums:
         return input.new_zeros(0 if reduction == "none" else (), dtype=_computed_dtype(input))
     if reduction == "none":
-        return torch.cat(sums)
+        return torch.cat(sums).mul_(factor)
     total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
-    return total.mul_(scale)
+    return total.mul_(factor)
 
 
 def _nonzero(labels: Tensor) -> Tensor | None:
