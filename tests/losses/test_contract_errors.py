@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tametail.losses import Loss, create_loss, list_losses
 
@@ -33,6 +32,7 @@ def _make(name: str, **params: Any) -> Loss:
         (torch.zeros(2, 4, dtype=torch.long), torch.zeros(2), TypeError, "floating-point logits"),
         (torch.zeros(2, 4), torch.zeros(2), TypeError, "integer dtype, got torch.float32"),
         (torch.zeros(2, 4), [0, 1], TypeError, "got list"),
+        ([[0.0, 1.0]], torch.zeros(1, dtype=torch.long), TypeError, "floating-point logits .*got list"),
         (torch.zeros(2, 4), torch.tensor([0, 4]), ValueError, "from 0 to 3 .* from 0 to 4"),
         (torch.zeros(2, 4), torch.tensor([-1, 3]), ValueError, "from -1 to 3"),
         (torch.zeros(2, 4), torch.full((2, 4), -1.0), ValueError, r"in \[0, 1\], or NaN"),
@@ -40,7 +40,7 @@ def _make(name: str, **params: Any) -> Loss:
 )
 @pytest.mark.parametrize("name", list_losses())
 def test_bad_batches_are_named(
-    name: str, input: Tensor, target: Any, error: type[Exception], message: str
+    name: str, input: Any, target: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=f"expected.*{message}"):
         _make(name)(input, target)

@@ -174,6 +174,13 @@ def test_second_derivatives_and_forward_mode(name: str, reduction: str) -> None:
     torch.testing.assert_close(tangent, expected)
 
 
+@pytest.mark.parametrize("name", ["alpa", "asl"])
+def test_labels_can_have_a_gradient(name: str) -> None:
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    labels = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(create_loss(name), (logits, labels))
+
+
 def test_logits_that_do_not_lie_in_a_row_and_those_without_gradient() -> None:
     base = torch.randn(5, 12, dtype=torch.float64)
     target = torch.tensor([0, 1, 2, 3, 4])

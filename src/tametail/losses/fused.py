@@ -17,7 +17,8 @@ LossCall = Callable[[Loss, Tensor, Tensor], Tensor]
 def on_gpu(input: Tensor) -> bool:
     """Whether the kernel is worth asking for: on a GPU, and not already within a compilation or a transform."""
     return (
-        input.is_cuda
+        isinstance(input, Tensor)
+        and input.is_cuda
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )

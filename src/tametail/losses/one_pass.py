@@ -51,7 +51,7 @@ class OnePassLoss(Loss):
         raise NotImplementedError
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        if not _applies(input):
+        if not _applies(input, target):
             return (_fused if on_gpu(input) else Loss.forward)(self, input, target)
         check_batch(input, target)
         logits = input if self.tau == 0 else self.adjusted(input.to(_computed_dtype(input)))
@@ -60,16 +60,20 @@ class OnePassLoss(Loss):
 
 
 _fused = fused(Loss.forward)
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _applies(input: Tensor) -> bool:
-    """Whether the pass can take these logits: a plain tensor on a CPU, and nothing else follows what is done to it.
+def _applies(input: Tensor, target: Tensor) -> bool:
+    """Whether the pass can take this batch: plain tensors on a CPU, and nothing else follows what is done to them.
 
-    Compilation, function transforms (torch.func) and forward-mode differentiation take the plain operations.
+    Compilation, function transforms (torch.func), forward-mode differentiation and labels that are to have a gradient
+    take the plain operations.
     """
     return (
-        type(input) in (Tensor, torch.nn.Parameter)
+        type(input) in _PLAIN
+        and type(target) in _PLAIN
         and input.device.type == "cpu"
+        and not target.requires_grad
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
