@@ -130,13 +130,14 @@ class Loss(nn.Module):
         z = self.logit_scale * _raised(input)
         if self.tau == 0 or self.has_plain_link():
             return z
-        posterior = self.posterior(self.adjusted(_raised(input))).double()
-        floor = torch.finfo(z.dtype).tiny
+        posterior = self.posterior(self.adjusted(_raised(input).double()))
+        floor = torch.finfo(posterior.dtype).tiny
         if self.family == "softmax":
             logits = posterior.clamp(min=floor).log()
         else:
             logits = (
-                posterior.clamp(min=floor).log() - (1 - posterior).clamp(min=torch.finfo(z.dtype).eps).log()
+                posterior.clamp(min=floor).log()
+                - (1 - posterior).clamp(min=torch.finfo(posterior.dtype).eps).log()
             )
         return (logits - self.prior_shift(logits)).to(z.dtype)
 

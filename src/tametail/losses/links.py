@@ -59,8 +59,8 @@ def stationary_posterior(terms: Callable[[Tensor, Tensor], Tensor], logits: Tens
         terms: the per-term loss of (logits, target), as :meth:`Loss.terms`.
         logits: (B, C); computed in float64 whatever they are.
     """
-    at = logits.detach().double().clamp(-_FAR, _FAR).requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        at = logits.detach().clone().double().clamp(-_FAR, _FAR).detach().requires_grad_()
         slopes = [
             torch.autograd.grad(terms(at, torch.full_like(at, label)).sum(), at)[0] for label in (1.0, 0.0)
         ]

@@ -234,8 +234,8 @@ def _nonzero(labels: Tensor) -> Tensor | None:
     count, together = labels.numel(), 8 // labels.element_size()
     if count < _SMALL:
         return None
-    if labels.storage_offset() % together:
-        labels = labels.clone()
+    if labels.storage_offset() % together or not labels.is_contiguous():
+        labels = labels.clone(memory_format=torch.contiguous_format)
     words = count // together
     found = labels[: words * together].view(torch.int64).nonzero()
     if found.numel() * 2 > words:
