@@ -121,10 +121,12 @@ def for_prevalence(
     """Probabilities (N, C) for a population with other class shares (C,) than the one that was trained on.
 
     By Bayes' rule each class is weighted by asked / trained, and the rows scaled to sum to one again; what images of
-    a class look like is taken to be the same in both. A class that was never trained on keeps its probability.
+    a class look like is taken to be the same in both. A class that was never trained on is given nothing; a row for
+    which no class is left gets the shares asked for.
     """
-    ratio = np.where(trained > 0, asked / np.where(trained > 0, trained, 1.0), 1.0)
-    return exclusive(p * ratio)
+    ratio = np.where(trained > 0, asked / np.where(trained > 0, trained, 1.0), 0.0)
+    weighted = p * ratio
+    return np.where(weighted.sum(axis=1, keepdims=True) > 0, exclusive(weighted), asked / asked.sum())
 
 
 def scores(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:

@@ -98,9 +98,17 @@ class _OnePass(torch.autograd.Function):
             return torch.autograd.grad(again, input, outer, create_graph=True)[0], None, None
         if ctx.loss.reduction == "none":
             gradient = gradient * outer.unsqueeze(1).to(gradient.dtype)
-        elif outer.item() != 1:
+        elif not _is_one(outer):
             gradient = gradient * outer.to(gradient.dtype)
         return _as(gradient, input.dtype), None, None
+
+
+def _is_one(outer: Tensor) -> bool:
+    """Whether the gradient can be handed on as it is; under a batched backward pass no single value can be read."""
+    try:
+        return outer.item() == 1
+    except RuntimeError:
+        return False
 
 
 def _plainly(loss: OnePassLoss, logits: Tensor, target: Tensor) -> Tensor:
