@@ -152,6 +152,15 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert "give another file with -o" in errors
 
 
+def test_a_module_that_is_no_such_loss_is_told_before_any_work(image_folder: Path, tmp_path: Path) -> None:
+    wrong = "torch.nn:BCEWithLogitsLoss"  # takes labels (B, C) alone
+    for command in (("gradients", "--losses", wrong, "-o", tmp_path / "g.csv"),
+                    ("compare", image_folder, "--losses", f"ce,{wrong}", "-o", tmp_path / "study", "--folds", 2, *OPTIONS)):  # fmt: skip
+        code, _, errors = run(*command)
+        assert code == 2
+        assert f"expected {wrong} to take logits" in errors
+
+
 def test_a_loss_of_ones_own_goes_through_a_study(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

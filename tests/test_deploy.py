@@ -90,6 +90,6 @@ def test_prevalence_is_read_in_three_ways(tmp_path: Path) -> None:
     assert deploy.read_prevalence("even", ("x", "y")) == {"x": 1.0, "y": 1.0}
     assert deploy.read_prevalence("a=b=0.2, c=1e-3", ("a=b", "c")) == {"a=b": 0.2, "c": 0.001}
     assert deploy.read_prevalence(str(shares), ("a=b", "c")) == {"a=b": 1.0, "c": 3.0}
-    for bad in ("a", "a=much", str(tmp_path / "absent.json")):
+    for bad in ("a", "a=much", "a=1,a=5", "=1", str(tmp_path / "absent.json")):
         with pytest.raises(UsageError, match="expected a prevalence as even"):
             deploy.read_prevalence(bad, ("a",))

@@ -12,7 +12,7 @@ import typer
 
 from tametail.cli_running import Debug, run
 from tametail.console import Console
-from tametail.errors import UsageError
+from tametail.errors import choosing_losses
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,10 +49,8 @@ def losses(
             for known, summary in summaries.items():
                 typer.echo(f"{known:{width}}  {summary}")
             return
-        try:
+        with choosing_losses():
             described = [describe_loss(text) for text in ([name] if name else list_losses())]
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{error}; tametail losses lists them") from error
         if as_json:
             content: Any = [asdict(one) for one in described]
             typer.echo(json.dumps(content[0] if name else content, indent=1, ensure_ascii=False, default=str))

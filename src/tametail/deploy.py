@@ -186,10 +186,14 @@ def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
         return dict.fromkeys(class_names, 1.0)
     try:
         if text.endswith(".json"):
-            pairs = json.loads(Path(text).read_text(encoding="utf-8")).items()
+            pairs = json.loads(Path(text).read_text(encoding="utf-8"), object_pairs_hook=list)
         else:
             pairs = [part.rpartition("=")[::2] for part in text.split(",")]
-        return {str(name).strip(): float(share) for name, share in pairs}
+        named = [(str(name).strip(), float(share)) for name, share in pairs]
+        names = [name for name, _ in named]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError("each class once, by name")
+        return dict(named)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(
             f"expected a prevalence as even, as name=share,name=share,..., or as a JSON file of shares by class name, "

@@ -7,7 +7,8 @@ tracebacks are for ``--debug``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class TametailError(Exception):
@@ -26,6 +27,15 @@ class DataError(TametailError):
     """The data is absent, unreadable or unfit for what was asked (exit code 3)."""
 
     exit_code = 3
+
+
+@contextmanager
+def choosing_losses() -> Iterator[None]:
+    """What a loss or its text raises, as an error of use that says where the losses are listed."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{error}; tametail losses lists them") from error
 
 
 def nearest(name: str, known: Iterable[str], most: int = 5) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tametail.errors import TametailError, UsageError
+from tametail.errors import TametailError, UsageError, choosing_losses
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
 from tametail.losses.gradients import figure1
 from tametail.report.gradient_figure import FORMATS, Group, Line, Over, Panel, draw_gradients
@@ -85,16 +85,14 @@ def _figure_1() -> list[Group]:
 
 
 def _chosen(losses: str) -> Group:
-    try:
-        texts = dict.fromkeys(parse_loss(text).text for text in split_losses(losses))
-        curves = {text: (_slopes_of(text), style) for style, text in enumerate(texts)}
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{error}; tametail losses lists them") from error
     titles: Mapping[Target, str] = {
         "negative": "Negatives (y = 0): above 0,\nthe logit is pushed down",
         "positive": "Positives (y = 1): below 0,\nthe logit is pushed up",
     }
-    return Group("chosen", "How the losses push a class's logit", _panels(titles, curves))
+    with choosing_losses():
+        texts = dict.fromkeys(parse_loss(text).text for text in split_losses(losses))
+        curves = {text: (_slopes_of(text), style) for style, text in enumerate(texts)}
+        return Group("chosen", "How the losses push a class's logit", _panels(titles, curves))
 
 
 def _slopes_of(text: str) -> Callable[[Target], Curve]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tametail import preparation, study_file
 from tametail.console import Console
 from tametail.data import ImageTable, check_folds, read_images
-from tametail.errors import TametailError, UsageError
+from tametail.errors import TametailError, UsageError, choosing_losses
 from tametail.losses import LossSpec, parse_loss, split_losses
 from tametail.models import check_weights, describe_backbone
 from tametail.preparation import Prepared
@@ -108,6 +108,9 @@ def compare(
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
     check_folds(data, folds)
+    for loss in wanted:
+        with choosing_losses():
+            loss.try_out(len(data.class_names))
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
     with study_file.locked(directory):
@@ -121,11 +124,9 @@ def compare(
 
 
 def _parse(losses: Sequence[str] | str) -> list[LossSpec]:
-    try:
+    with choosing_losses():
         texts = split_losses(losses) if isinstance(losses, str) else list(losses)
         parsed = [parse_loss(text) for text in texts]
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{error}; tametail losses lists them") from error
     if not parsed:
         raise UsageError("expected at least one loss, got none; tametail losses lists them")
     return list({loss.text: loss for loss in parsed}.values())

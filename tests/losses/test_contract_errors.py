@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,3 +78,10 @@ def test_numbers_out_of_range_are_named(name: str, value: Any) -> None:
             continue  # coefficients of a polynomial
         with pytest.raises((ValueError, TypeError), match=f"expected .*{key}.*got {value!r}"):
             _make(name, **{key: value}, **({"variant": "code"} if (name, key) == ("alpa", "clip") else {}))
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    loss = create_loss("asl", clip=np.float32(0.25), gamma_neg=np.int64(2), ignore_index=np.int64(-1))
+    assert (loss.clip, loss.gamma_neg, loss.ignore_index) == (0.25, 2.0, -1)
+    with pytest.raises(TypeError, match="expected a number for clip"):
+        create_loss("asl", clip=np.bool_(True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -150,6 +151,56 @@ def test_links_give_probabilities_in_order_for_any_logits(name: str) -> None:
         assert (rising.diff() >= -1e-12).all()
     elif loss.exact_link:
         torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("hill", {"lam": 1.0}),
+        ("ral", {"lam": 1.0}),
+        ("alpa", {"preset": "v3", "lam": 1.0}),
+        ("focal", {"alpha": 0.0}),
+    ],
+)
+def test_a_link_that_does_not_rise_with_the_logit_is_not_called_exact(
+    name: str, params: dict[str, Any]
+) -> None:
+    link = create_loss(name, **params).link
+    assert not link.exact
+    grid = link(torch.linspace(-20, 20, 500, dtype=torch.float64)[:, None])
+    assert float(grid.max()) <= link.ceiling + 1e-5
+
+
+@pytest.mark.parametrize("name", ["asl", "apl", "ral", "alpa", "hill", "focal"])
+def test_where_posteriors_are_tied_the_heads_own_logits_decide(name: str) -> None:
+    """Below asl's clip all posteriors are 0, and beyond ±30 they stand still: the rarest class must not win by that."""
+    loss = create_loss(name, tau=1.0, class_counts=COUNTS)
+    low = torch.tensor([[-21.0, -25, -26, -27], [-200, -190, -210, -220]])
+    assert loss.decision(low).argmax(dim=1).tolist() == [0, 1]
+    high = torch.tensor([[60.0, 62, 61, 60.5]])
+    assert loss.decision(high).argmax(dim=1).tolist() == [1]
+    assert loss.decision(torch.randn(4, 4) * 1e4).isfinite().all()
+
+
+def test_a_class_that_is_ruled_out_comes_after_all_others() -> None:
+    loss = create_loss("asl", tau=1.0, class_counts=COUNTS)
+    decided = loss.decision(torch.tensor([[-30.0, -1.0, -30.0, -30.0], [9.0, -30.0, -30.0, -29.0]]))
+    assert decided.argsort(dim=1, descending=True)[:, :1].flatten().tolist() == [1, 0]
+
+
+def test_vs_decides_by_its_papers_rule() -> None:
+    logits = torch.randn(3, 4)
+    assert torch.equal(create_loss("vs", class_counts=COUNTS).decision(logits), logits)
+
+
+@pytest.mark.parametrize("name", ["alpa", "asl", "ral", "hill", "focal", "focal_softmax", "balanced_softmax"])
+def test_links_can_be_differentiated_mapped_and_pickled(name: str) -> None:
+    link = create_loss(name, tau=0.5, class_counts=COUNTS).link
+    logits = torch.linspace(-4, 5, 12, dtype=torch.float64).view(3, 4)
+    assert torch.autograd.gradcheck(link, logits.clone().requires_grad_())
+    torch.testing.assert_close(torch.vmap(lambda row: link(row[None])[0])(logits), link(logits))
+    assert torch.equal(pickle.loads(pickle.dumps(link))(logits), link(logits))
+    assert not link(logits).requires_grad
 
 
 def test_names_say_what_is_done() -> None:

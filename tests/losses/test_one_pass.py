@@ -22,6 +22,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("alpa", {}),
     ("alpa", {"lam": 1.5}),
     ("alpa", {"beta": 0.0}),
+    ("alpa", {"beta": 1e-40}),
     ("alpa", {"alpha": 0.0, "variant": "pade"}),
     ("alpa", {"double_focus": False}),
     *(("alpa", {"variant": "code", "clip": clip}) for clip in (0.0, 0.05, 0.5)),

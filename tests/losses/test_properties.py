@@ -57,7 +57,8 @@ def _labels(rows: list[list[float]]) -> Tensor:
 @FEW
 @given(ROWS)
 def test_never_negative(name: str, rows: list[list[float]]) -> None:
-    assert (_loss(name, rows, _labels(rows)) >= 0).all()
+    # apl takes its first Taylor terms off again: of r = 1e-22 a rounding of -1e-38 may be left.
+    assert (_loss(name, rows, _labels(rows)) >= -1e-30).all()
 
 
 @pytest.mark.parametrize("name", _named(batchwise=False))

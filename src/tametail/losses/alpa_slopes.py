@@ -30,7 +30,8 @@ class ALPASlopes(NamedTuple):
 
     @property
     def unit(self) -> float:
-        return self.weight_neg or 1.0
+        # Not where positives weigh so much more that their values would overflow in it.
+        return self.weight_neg if self.weight_neg > 1e-6 * self.weight_pos else 1.0
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """P' = -a p r^k (k R - r R')."""
@@ -48,7 +49,7 @@ class ALPASlopes(NamedTuple):
             inner = torch.addcmul(inner * hill, value, p, value=-1 / factor)
             value = value * hill
         torch.addcmul(ZERO, rest, inner, value=scale * self.weight_neg * factor, out=slope)
-        return value if self.weight_neg else value.zero_()
+        return value if self.unit == self.weight_neg else value.mul_(self.weight_neg)
 
     def _with_ratio(
         self, value: Tensor, at: Tensor, rest: Tensor, power: float

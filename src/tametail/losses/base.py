@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, ParamSpec, Protocol
 import torch
 from torch import Tensor, nn
 
-from tametail.losses.links import Family, Link, stationary_posterior
+from tametail.losses.links import Family, Link, stationary_log_odds, stationary_posterior
 from tametail.losses.prior import log_odds, log_prior
 from tametail.losses.terms import prepare, reduce
 from tametail.losses.validation import ClassCounts, check_class_counts, check_common, check_number
@@ -79,7 +79,7 @@ class Loss(nn.Module):
         used = counts is not None and (self.uses_class_counts or self.tau != 0)
         self.register_buffer("class_counts", counts.clone() if used and counts is not None else None)
         self.reduction: Reduction = reduction
-        self.ignore_index = ignore_index
+        self.ignore_index = int(ignore_index)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
@@ -116,30 +116,28 @@ class Loss(nn.Module):
         """How logits become class probabilities."""
         plain = self.family if self.has_plain_link() else "inverse"
         name = f"{plain}+prior" if self.tau else plain
-        return Link(
-            name, self.exact_link, self._ceiling(), lambda z: self.posterior(self.adjusted(_raised(z)))
-        )
+        rises, ceiling = self._range()
+        return Link(name, self.exact_link and rises, ceiling, functools.partial(_linked, self))
 
     def decision(self, input: Tensor) -> Tensor:
         """Logits (B, C) of the head's outputs (B, C) whose largest decides.
 
         They are the head's own where classes are compared as they are. With a prior inside they are those of a
         population with the prior's power ``tau`` taken out: posterior over prior^tau. Where the link is the plain
-        softmax or sigmoid that is the head's own logits again, as the prior was only added in training.
+        softmax or sigmoid that is the head's own logits again, as the prior was only added in training. A class whose
+        posterior is 0 comes after all others, and among such classes the head's own logits decide.
         """
         z = self.logit_scale * _raised(input)
         if self.tau == 0 or self.has_plain_link():
             return z
-        posterior = self.posterior(self.adjusted(_raised(input).double()))
-        floor = torch.finfo(posterior.dtype).tiny
+        adjusted = self.adjusted(_raised(input).double())
         if self.family == "softmax":
-            logits = posterior.clamp(min=floor).log()
+            logits = self.posterior(adjusted).clamp(min=torch.finfo(adjusted.dtype).tiny).log()
         else:
-            logits = (
-                posterior.clamp(min=floor).log()
-                - (1 - posterior).clamp(min=torch.finfo(posterior.dtype).eps).log()
-            )
-        return (logits - self.prior_shift(logits)).to(z.dtype)
+            logits = stationary_log_odds(self.terms, adjusted)
+        # No finite log-odds of float64 slopes reaches ±1000.
+        end = torch.sign(logits) * 1000 + z
+        return torch.where(logits.isinf(), end, logits - self.prior_shift(logits)).to(z.dtype)
 
     def posterior(self, z: Tensor) -> Tensor:
         """Probabilities (B, C) of adjusted logits (B, C)."""
@@ -149,10 +147,15 @@ class Loss(nn.Module):
         """Whether :meth:`posterior` is softmax or sigmoid itself."""
         return self.family == "softmax" and type(self).posterior is Loss.posterior
 
-    def _ceiling(self) -> float:
-        if self.family == "softmax":
-            return 1.0
-        return float(self.posterior(torch.full((1, 1), 1e4, dtype=torch.float64)))
+    def _range(self) -> tuple[bool, float]:
+        """Whether the posterior of a class rises with its logit, and the largest that it reaches."""
+        if self.family == "softmax" or self.has_plain_link():
+            return True, 1.0
+        classes = 1 if self.class_counts is None else len(self.class_counts)
+        grid = torch.linspace(-30, 30, 6001, dtype=torch.float64).unsqueeze(1).expand(-1, classes)
+        p = self.posterior(grid)
+        steps = p.diff(dim=0)
+        return bool((steps >= -1e-9).all() and (steps > 0).any()), float(p.max())
 
     def extra_repr(self) -> str:
         """The hyper-parameters, as they would be given."""
@@ -180,6 +183,10 @@ def functional(name: str, loss: Callable[_P, Loss]) -> LossFunction[_P]:
     function.__name__ = function.__qualname__ = name
     function.__signature__ = inspect.Signature([*batch, *own])  # type: ignore[attr-defined]
     return function
+
+
+def _linked(loss: Loss, logits: Tensor) -> Tensor:
+    return loss.posterior(loss.adjusted(_raised(logits)))
 
 
 def _raised(logits: Tensor) -> Tensor:

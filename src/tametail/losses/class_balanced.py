@@ -94,8 +94,8 @@ class ClassBalancedLoss(Loss):
         """The base's posterior over the weights, as weighting a class is to have more of it; rows sum to one."""
         return proportional(self._base.posterior(z) / self._weights(z))
 
-    def _ceiling(self) -> float:
-        return 1.0
+    def _range(self) -> tuple[bool, float]:
+        return True, 1.0
 
     def _weights(self, like: Tensor) -> Tensor:
         return class_balanced_weights(self.counts_for(like), self.beta).to(like.dtype)

@@ -53,6 +53,8 @@ class ModuleLoss(Loss):
         """
         try:
             value = self.module(input, target)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"expected {self.name} to take logits {tuple(input.shape)} and class indices {tuple(target.shape)}, "

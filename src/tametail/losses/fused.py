@@ -40,9 +40,11 @@ def fused(call: LossCall) -> LossCall:
             if not serving:
                 serving.append(torch.compile(call, dynamic=True))
             return serving[0](loss, input, target)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ImportError) as error:
             value = call(loss, input, target)  # raises what is the batch's own fault
-            reason = str(error).splitlines()[0]
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             warnings.warn(f"the loss runs unfused, as torch.compile failed: {reason}", stacklevel=2)
             serving[:] = [call]
             return value

@@ -162,14 +162,15 @@ def _by_label(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor
     sums, empty = [], 0
     for rows, z, slope in _tiles(input, gradient):
         labels = (target if rows is None else target[rows]).reshape(-1)
-        some_unknown = _checked_labels(labels, target)
-        at = None if some_unknown else _nonzero(labels)
-        if at is None:
+        at = _nonzero(labels)
+        there = labels if at is None else labels.take(at)  # zeros need no check
+        some_unknown = _checked_labels(there, target)
+        if at is None or some_unknown:
             value = _mixed(z, labels, slopes, scale, slope)
         else:
             value = slopes.negative(z, scale, slope)
             again = z.new_empty(at.numel())
-            _put(at, (_mixed(z.take(at), labels.take(at), slopes, scale, again), again), value, slope)
+            _put(at, (_mixed(z.take(at), there, slopes, scale, again), again), value, slope)
         if some_unknown:
             unknown = labels.isnan()
             value.masked_fill_(unknown, 0)

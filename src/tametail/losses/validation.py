@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -15,17 +16,18 @@ ClassCounts = Sequence[int] | Tensor
 
 def check_number(name: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
     """A finite number in [low, high), as a float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"expected a number for {name}, got {value!r}")
-    if not low <= value < high:  # false for NaN, and for infinity whatever the bound
+    number = float(value)
+    if not low <= number < high:  # false for NaN, and for infinity whatever the bound
         expected = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
         raise ValueError(f"expected {name} {expected}, got {value!r}")
-    return float(value)
+    return number
 
 
 def check_real(name: str, value: object) -> float:
     """Any finite number, as a float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"expected a number for {name}, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"expected {name} to be finite, got {value!r}")
@@ -47,7 +49,7 @@ def check_flag(name: str, value: object) -> None:
 def check_common(reduction: object, ignore_index: object) -> None:
     """The two settings that every loss has."""
     check_choice("reduction", reduction, REDUCTIONS)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
         raise TypeError(f"expected an integer for ignore_index, got {ignore_index!r}")
 
 

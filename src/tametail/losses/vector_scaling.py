@@ -56,6 +56,10 @@ class VectorScalingLoss(Loss):
         counts = self.counts_for(z).clamp(min=1).to(z.dtype)
         return super().adjusted(z * (counts / counts.max()) ** self.gamma)
 
+    def decision(self, input: Tensor) -> Tensor:
+        """The head's own logits, which is the paper's rule: (log posterior - τ log prior), Δ times that per class."""
+        return super().decision(input)
+
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         return -y * F.log_softmax(z, dim=1)
 
