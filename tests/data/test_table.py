@@ -92,3 +92,61 @@ def test_a_frame_of_another_form_is_refused(rows: list, changed: dict, message: 
 def test_missing_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="begins with"):
         ImageTable(pd.DataFrame({"image": [], "label": []}), Path(), (), "x")
+
+
+MULTI_ROWS = [("a.png", "edema|mass", "p1", ""), ("b.png", "", "p2", "train"), ("c.png", "mass", "p3", "")]
+
+
+def make_multi(rows: list = MULTI_ROWS, **changed: object) -> ImageTable:
+    return make_table(rows, **({"class_names": ("edema", "mass", "nodule"), "multi_label": True} | changed))
+
+
+def test_a_multi_label_table_has_a_matrix_of_classes() -> None:
+    table = make_multi()
+    assert table.labels.dtype == np.bool_
+    assert table.labels.tolist() == [[True, True, False], [False] * 3, [False, True, False]]
+    assert table.counts() == {"edema": 1, "mass": 2, "nodule": 0}
+    assert table.imbalance_ratio == np.inf
+    taken = table.take(np.array([2, 0]))
+    assert taken.multi_label
+    assert taken.labels.tolist() == [[True, True, False], [False, True, False]]
+    assert make_multi(class_names=("edema", "mass")).imbalance_ratio == 2.0
+
+
+def test_a_multi_label_table_has_no_single_classes() -> None:
+    with pytest.raises(ValueError, match=r"one class per image, .* multi-label; use labels"):
+        _ = make_multi().targets
+
+
+def test_the_matrix_of_a_single_label_table_is_one_hot() -> None:
+    table = make_table(ROWS)
+    assert table.labels.tolist() == [[False, True], [True, False], [False, True], [False, True]]
+    assert table.labels.argmax(axis=1).tolist() == table.targets.tolist()
+    assert table.labels.sum(axis=0).tolist() == list(table.counts().values())
+
+
+def test_a_class_with_a_bar_in_its_name_is_one_class() -> None:
+    table = make_table([("a.png", "a|b", "p", ""), ("b.png", "b", "q", "")])
+    assert table.class_names == ("a|b", "b")
+    assert table.targets.tolist() == [0, 1]
+
+
+def test_the_fingerprint_tells_multi_label_tables_apart() -> None:
+    rows = [("a.png", "x", "p", ""), ("b.png", "y", "q", "")]
+    assert make_table(rows).fingerprint != make_table(rows, multi_label=True).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "message"),
+    [
+        ([("a.png", "mass|edema", "p", "")], ("edema", "mass"), "sorted order in every label"),
+        ([("a.png", "mass|mass", "p", "")], ("edema", "mass"), "distinct classes"),
+        ([("a.png", "mass|", "p", "")], ("edema", "mass"), "in every label"),
+        ([("a.png", "mass|other", "p", "")], ("edema", "mass"), "other"),
+        ([("a.png", "", "p", "")], ("edema|mass", "mass"), "class names without"),
+        ([("a.png", "", "p", "")], ("", "mass"), "class names without"),
+    ],
+)
+def test_multi_labels_of_another_form_are_refused(rows: list, names: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_multi(rows, class_names=names)
