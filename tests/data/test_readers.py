@@ -58,14 +58,15 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     [
         ([], "is empty"),
         (
-            ["a/x.dcm", "a/y.dcm", "b/z.txt"],
-            r"none of its 3 files looks like an image \(2 × \.dcm, 1 × \.txt\)",
+            ["a/x.svs", "a/y.svs", "b/z.txt"],
+            r"none of its 3 files looks like an image \(2 × \.svs, 1 × \.txt\)",
         ),
         (["a.png", "b.png"], r"2 of 2 lie outside \(a.png, b.png\)"),
         (["mel/a.png", "stray.png"], r"1 of 2 lie outside \(stray.png\)"),
         (["train/a.png", "test/b.png"], "2 of 2 lie outside"),
         (["mel/a.png", "mel/b.png"], "at least two classes, found only 'mel' on all 2 images"),
-        (["metadata.csv"], "there is metadata.csv: give the path"),
+        (["patients.csv"], "there is patients.csv: give the path"),
+        (["metadata.csv"], r"metadata\.csv, but it is empty"),
     ],
 )
 def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, names: list[str], message: str) -> None:

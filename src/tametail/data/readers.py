@@ -1,21 +1,32 @@
-"""Images on disk → `ImageTable`: a folder of class folders, a folder with labels.csv, a CSV, or the demo set."""
+"""Images on disk → `ImageTable`: class folders, tables, MedMNIST files, DICOM folders, sets known by name, the demo."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.data.csv_table import IMAGE_SUFFIXES, SPLIT_WORDS, first, read_csv
-from tametail.data.table import COLUMNS, ImageTable
-from tametail.errors import DataError, UsageError
+from tametail.data.checked_table import checked_table
+from tametail.data.csv_table import read_table
+from tametail.data.folders import (
+    LABELS_FILE,
+    holds_dicom,
+    image_files,
+    labels_file,
+    labels_files_by_split,
+    read_class_folders,
+    read_split_tables,
+    walk,
+)
+from tametail.data.known_sets import KNOWN_SETS, read_known_set
+from tametail.data.medmnist import read_medmnist
+from tametail.data.read_options import ReadOptions, column_names
+from tametail.data.table import ImageTable
+from tametail.data.table_file import TABLE_SUFFIXES
+from tametail.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LABELS_FILE = "labels.csv"
 
 
 def read_images(
@@ -26,142 +37,129 @@ def read_images(
     group_col: str | None = None,
     split_col: str | None = None,
     image_root: str | Path | None = None,
+    label_cols: Sequence[str] | str | None = None,
+    multi_label: bool = False,
+    root: str | Path | None = None,
+    download: bool = False,
+    allow_leaks: bool = False,
 ) -> ImageTable:
-    """Read a table of labelled images. The images themselves are not opened.
+    """Read a table of labelled images. The images themselves are not opened, but for DICOM and MedMNIST files.
 
     Args:
-        source: a folder whose sub-folders are the classes (or are ``train``, ``val``, ``test`` with the classes in
-            them); a folder with a ``labels.csv``; a CSV file (comma, semicolon or tab); or the word ``"demo"``,
-            the built-in synthetic set (a folder of that name is given as ``./demo`` or as a `Path`).
-        image_col, label_col, group_col, split_col: columns of the CSV, when not named image, label, group, split.
-            Group and split may be absent. All others are carried along.
-        image_root: folder that the CSV's image entries are relative to; the CSV's own folder by default.
-            The extension may be left out of an entry.
+        source: one of
+
+            - a folder whose sub-folders are the classes (or are ``train``, ``val``, ``test`` with the classes in them);
+            - a folder with a table named ``labels`` (.csv, .tsv, .parquet, .jsonl) or, as Hugging Face has it,
+              ``metadata`` (.csv, .jsonl, .parquet), or with one of these in each of ``train``, ``val``, ``test``;
+            - a table: CSV or TSV (comma, semicolon or tab), Parquet, or JSON Lines with an object per line;
+            - a folder of DICOM files;
+            - a MedMNIST file (.npz, 2D), whose images are written out once, as PNG, to the cache folder;
+            - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
+            - the word ``"demo"``, the built-in synthetic set.
+
+            A folder that has the name of a set is given as ``./demo`` or as a `Path`.
+        image_col, label_col, group_col, split_col: columns of the table, when not named image (or file_name), label,
+            group, split. Group and split may be absent. All others are carried along.
+        image_root: folder that the table's image entries are relative to; the table's own folder by default. The
+            extension may be left out of an entry.
+        label_cols: columns of 0 and 1, one per class, in place of a label column: names, or one text with commas.
+        multi_label: images may have several classes or none: the label column holds names joined by ``|`` (or ``;``
+            or ``,``) or lists of them, or ``label_cols`` have several ones or none in a row.
+        root: folder of a known set as it was downloaded.
+        download: fetch a MedMNIST set that is not on this machine.
+        allow_leaks: read a table although groups cross its test part, to look into it; never for training.
 
     Raises:
-        UsageError: options that name columns, for a source without any.
+        UsageError: options that the source has no use for, or that contradict each other.
         DataError: the source is absent or holds no images, a column or label or file is missing, rows contradict
             each other, there is a single class, or a group lies on both sides of the given test part.
+        TametailError: the download failed, or the cache folder cannot be written.
     """
-    named = {"image": image_col, "label": label_col, "group": group_col, "split": split_col}
+    options = ReadOptions(
+        image_col,
+        label_col,
+        group_col,
+        split_col,
+        _folder(image_root),
+        column_names(label_cols),
+        multi_label,
+        _folder(root),
+        download,
+        allow_leaks,
+    )
+    if isinstance(source, str) and source in KNOWN_SETS:
+        options.refuse_table_options(f"{source} has fixed columns")
+        return read_known_set(source, options)
+    options.refuse_set_options(tuple(KNOWN_SETS))
     if source == "demo":
-        return _read_demo(named, image_root)
+        return _read_demo(options)
     path = Path(source).expanduser()
     if not path.exists():
-        raise DataError(f"expected a folder or a CSV file at {path}, but nothing is there")
-    if path.is_dir() and not (path / LABELS_FILE).is_file():
-        _refuse_csv_options(named, image_root, f"{path} is a folder without {LABELS_FILE}")
-        return _table(_read_class_folders(path), path, _name(path))
-    if path.is_dir():
-        return _read_csv_table(path / LABELS_FILE, named, image_root, _name(path))
-    if path.suffix.lower() not in {".csv", ".tsv", ".txt"}:
-        raise DataError(f"expected a folder of images or a .csv file, got the file {path}")
-    return _read_csv_table(path, named, image_root, path.stem)
+        raise DataError(
+            f"expected a folder or a CSV file at {path}, but nothing is there{_known(source, path)}"
+        )
+    return _read_folder(path, options) if path.is_dir() else _read_file(path, options)
 
 
-def _read_demo(named: Mapping[str, str | None], image_root: str | Path | None) -> ImageTable:
+def _folder(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
+
+
+def _known(source: str | Path, path: Path) -> str:
+    """A hint where the path could have been meant as the name of a set."""
+    is_word = isinstance(source, str) and path.name == source and not path.suffix
+    return f"; of the sets known by name, {nearest(path.name, [*KNOWN_SETS, 'demo'])}" if is_word else ""
+
+
+def _read_demo(options: ReadOptions) -> ImageTable:
     from tametail.data.cache import cache_dir
     from tametail.data.demo import demo_directory, write_demo
 
-    _refuse_csv_options(named, image_root, "the demo set has fixed columns")
+    options.refuse_table_options("the demo set has fixed columns")
     directory = demo_directory(cache_dir(), 0)
     write_demo(directory, seed=0)
-    frame = read_csv(directory / LABELS_FILE, dict.fromkeys(COLUMNS), directory)
-    return _table(frame, directory, "demo", synthetic=True)
-
-
-def _refuse_csv_options(named: Mapping[str, str | None], image_root: str | Path | None, why: str) -> None:
-    given = [f"--{role}-col" for role, column in named.items() if column is not None]
-    given += ["--image-root"] if image_root is not None else []
-    if given:
-        raise UsageError(
-            f"{', '.join(given)} can only be given for a CSV, but {why}; leave it out or give the CSV"
-        )
-
-
-def _name(folder: Path) -> str:
-    return folder.resolve().name or "images"
-
-
-def _table(frame: pd.DataFrame, root: Path, name: str, *, synthetic: bool = False) -> ImageTable:
-    """What every source must pass: two classes or more, names that can be written, no leak into a given test part."""
-    classes = tuple(sorted(set(frame["label"])))
-    if len(classes) < 2:
-        raise DataError(
-            f"expected at least two classes, found only {classes[0]!r} on all {len(frame)} images"
-        )
-    for image in frame["image"]:
-        try:
-            image.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"expected file names in UTF-8, found {image!r}; rename the file") from error
-    tested = frame["split"] == "test"
-    leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
-    if leaks:
-        raise DataError(
-            f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
-            f"({first(leaks)}); put each group on one side, or leave the split out (rename the column)"
-        )
-    return ImageTable(frame.sort_values("image", ignore_index=True), root, classes, name, synthetic)
-
-
-def _read_class_folders(root: Path) -> pd.DataFrame:
-    """Columns image, label, group, split of every image below ``root``; the class is the folder it lies in."""
-    import pandas as pd
-
-    files = [file.relative_to(root) for file in _walk(root)]
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise DataError(_nothing_found(root, files))
-    by_split = all(file.parts[0].lower() in SPLIT_WORDS for file in images)
-    depth = 2 if by_split else 1
-    stray = [file.as_posix() for file in images if len(file.parts) <= depth]
-    if stray:
-        raise DataError(
-            f"expected every image of {root} in the folder of its class, but {len(stray)} of {len(images)} lie outside "
-            f"({first(stray)}); move them, or add a {LABELS_FILE} with the columns image and label"
-        )
-    ids = [file.as_posix() for file in images]
-    return pd.DataFrame(
-        {
-            "image": ids,
-            "label": [file.parts[depth - 1].strip() for file in images],
-            "group": ids,
-            "split": [SPLIT_WORDS[file.parts[0].lower()] if by_split else "" for file in images],
-        },
-        dtype=object,
+    return checked_table(
+        read_table(directory / LABELS_FILE, ReadOptions(), directory), directory, "demo", synthetic=True
     )
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files below ``root`` in sorted order, through links but never in circles; hidden ones are passed over."""
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+def _read_file(path: Path, options: ReadOptions) -> ImageTable:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        options.refuse_table_options(f"{path} is a MedMNIST file")
+        return read_medmnist(path)
+    if suffix not in TABLE_SUFFIXES:
+        raise DataError(
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file or a MedMNIST .npz, got the file {path}"
+        )
+    return _read_table(path, options, path.stem)
 
 
-def _nothing_found(root: Path, files: Sequence[Path]) -> str:
-    expected = f"expected sub-folders with images, one per class, or a {LABELS_FILE} in {root}"
-    if not files:
-        return f"{expected}, but it is empty"
-    tables = [file.as_posix() for file in files if file.suffix.lower() == ".csv"]
-    if tables:
-        return f"{expected}, but found neither; there is {first(tables)}: give the path of the CSV itself"
-    kinds = Counter(file.suffix.lower() or "no extension" for file in files)
-    found = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(5))
-    return f"{expected}, but none of its {len(files)} files looks like an image ({found})"
+def _read_folder(folder: Path, options: ReadOptions) -> ImageTable:
+    name = folder.resolve().name or "images"
+    table = labels_file(folder)
+    if table is not None:
+        return _read_table(table, options, name)
+    by_split = labels_files_by_split(folder)
+    if by_split is not None:
+        frame = read_split_tables(by_split, options, options.image_root or folder)
+        return _checked(frame, options.image_root or folder, name, options)
+
+    options.refuse_table_options(f"{folder} is a folder without {LABELS_FILE}")
+    files = walk(folder)
+    if not image_files(files) and holds_dicom(folder, files):
+        from tametail.data.dicom_folder import read_dicom_folder
+
+        return _checked(read_dicom_folder(folder), folder, name, options)
+    return _checked(read_class_folders(folder, files), folder, name, options)
 
 
-def _read_csv_table(
-    path: Path, named: Mapping[str, str | None], image_root: str | Path | None, name: str
-) -> ImageTable:
-    root = path.parent if image_root is None else Path(image_root).expanduser()
+def _read_table(path: Path, options: ReadOptions, name: str) -> ImageTable:
+    root = path.parent if options.image_root is None else options.image_root
     if not root.is_dir():
         raise DataError(f"expected the folder of the images at {root} (--image-root), but there is none")
-    return _table(read_csv(path, named, root), root, name)
+    return _checked(read_table(path, options, root), root, name, options)
+
+
+def _checked(frame: pd.DataFrame, root: Path, name: str, options: ReadOptions) -> ImageTable:
+    return checked_table(frame, root, name, multi_label=options.multi_label, allow_leaks=options.allow_leaks)
