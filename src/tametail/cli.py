@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tametail import __version__
 from tametail.console import Console
@@ -12,7 +12,23 @@ from tametail.errors import TametailError
 try:
     import typer
 
+    from tametail.cli_data import inspect, subsample
     from tametail.cli_losses import gradients, losses
+    from tametail.cli_options import (
+        TRAINING,
+        Data,
+        Download,
+        GroupCol,
+        GroupDuplicates,
+        ImageCol,
+        ImageRoot,
+        LabelCol,
+        LabelCols,
+        Root,
+        SplitCol,
+        option,
+        reading,
+    )
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
 except ModuleNotFoundError as missing:
@@ -31,25 +47,10 @@ app = typer.Typer(
     help="Compare losses on your unbalanced medical images, honestly, and get a model to use.",
 )
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        help="A folder of class folders, a folder with labels.csv, a CSV file, or [b]demo[/b] (built in, synthetic).",
-        show_default=False,
-    ),
-]
 StudyFolder = Annotated[
     Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
 ]
-ImageRoot = Annotated[
-    str | None, typer.Option(help="Folder that image names are relative to.", show_default=False)
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-_DATA, _TRAINING = "Data", "Training"
-
-
-def _option(panel: str, *names: str, text: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True)
 
 
 @app.command()
@@ -68,28 +69,26 @@ def compare(
     folds: Annotated[int, typer.Option(help="k of the cross-validation.")] = 5,
     seeds: Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
-    image_col: Annotated[str | None, _option(_DATA, "--image-col", text="Column of image paths.")] = None,
-    label_col: Annotated[str | None, _option(_DATA, "--label-col", text="Column of labels.")] = None,
-    group_col: Annotated[
-        str | None, _option(_DATA, "--group-col", text="Column of patients or lesions.")
-    ] = None,
-    split_col: Annotated[
-        str | None, _option(_DATA, "--split-col", text="Column that names the test part.")
-    ] = None,
-    image_root: Annotated[str | None, _option(_DATA, "--image-root", text="Folder of the images.")] = None,
-    backbone: Annotated[str | None, _option(_TRAINING, "--backbone", text="Any timm model.")] = None,
+    image_col: ImageCol = None,
+    label_col: LabelCol = None,
+    group_col: GroupCol = None,
+    split_col: SplitCol = None,
+    image_root: ImageRoot = None,
+    label_cols: LabelCols = None,
+    root: Root = None,
+    download: Download = False,
+    group_duplicates: GroupDuplicates = False,
+    backbone: Annotated[str | None, option(TRAINING, "--backbone", text="Any timm model.")] = None,
     weights: Annotated[
-        str | None, _option(_TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
+        str | None, option(TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
     ] = None,
-    image_size: Annotated[int | None, _option(_TRAINING, "--image-size", text="Pixels.")] = None,
-    epochs: Annotated[
-        int | None, _option(_TRAINING, "--epochs", text="Passes over the training part.")
-    ] = None,
-    batch_size: Annotated[int | None, _option(_TRAINING, "--batch-size", text="Images per step.")] = None,
-    lr: Annotated[float | None, _option(_TRAINING, "--lr", text="Peak learning rate.")] = None,
+    image_size: Annotated[int | None, option(TRAINING, "--image-size", text="Pixels.")] = None,
+    epochs: Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training part.")] = None,
+    batch_size: Annotated[int | None, option(TRAINING, "--batch-size", text="Images per step.")] = None,
+    lr: Annotated[float | None, option(TRAINING, "--lr", text="Peak learning rate.")] = None,
     assignments: Annotated[
         list[str] | None,
-        _option(_TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1"),
+        option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1"),
     ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -112,13 +111,10 @@ def compare(
             seeds=seeds,
             seed=seed,
             device=device,
-            columns={
-                "image_col": image_col,
-                "label_col": label_col,
-                "group_col": group_col,
-                "split_col": split_col,
-                "image_root": image_root,
-            },
+            columns=reading(
+                image_col, label_col, group_col, split_col, image_root, label_cols, False, root, download
+            ),
+            group_duplicates=group_duplicates,
             fields={
                 "backbone": backbone,
                 "weights": weights,
@@ -225,6 +221,8 @@ def predict(
     _run(work, quiet=quiet, debug=debug)
 
 
+app.command()(inspect)
+app.command()(subsample)
 app.command()(losses)
 app.command()(gradients)
 

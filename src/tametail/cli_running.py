@@ -24,6 +24,8 @@ def run(
     """Do a command's work; turn what a user can mend into a message and an exit code."""
     try:
         work(Console(quiet))
+    except typer.Exit:  # a command's own exit code, as that of inspect
+        raise
     except TametailError as error:
         if debug:
             raise

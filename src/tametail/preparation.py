@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tametail import __version__, study_file
+from tametail.audit import Finding, audit_table, of_pixels
 from tametail.console import Console
 from tametail.data import (
     DecodedImages,
@@ -49,14 +50,12 @@ class Prepared:
     recipe: Recipe
     spec: BackboneSpec
     backbone: nn.Module
+    findings: tuple[Finding, ...] = ()
 
     @property
     def content(self) -> str:
         """Fingerprint of the readable images' bytes, in the order of the table."""
-        digests = [
-            digest for digest, ok in zip(self.decoded.digests, self.decoded.readable, strict=True) if ok
-        ]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
 
     def describe(self, losses: list[str], seeds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
@@ -72,6 +71,7 @@ class Prepared:
                 "groups": len(set(self.table.groups)),
                 "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
             },
+            "findings": [finding.in_short() for finding in self.findings],
             "class_names": list(self.table.class_names),
             "splits": {
                 "folds": self.splits.folds,
@@ -111,9 +111,16 @@ class Prepared:
 
 
 def prepare(
-    table: ImageTable, recipe: Recipe, spec: BackboneSpec, *, folds: int, seed: int, console: Console
+    table: ImageTable,
+    recipe: Recipe,
+    spec: BackboneSpec,
+    *,
+    folds: int,
+    seed: int,
+    group_duplicates: bool,
+    console: Console,
 ) -> Prepared:
-    """Decode the images, leave out (and name) those that cannot be read, split, and load the weights."""
+    """Decode the images, leave out (and name) those that cannot be read, check the rest, split, and load the weights."""
     console.say(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
         f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
@@ -125,11 +132,22 @@ def prepare(
             f"{len(decoded.errors)} of {len(table)} images cannot be read and are left out ({first})"
         )
         table = table.take(decoded.readable)
+    audit = audit_table(
+        table,
+        folds=folds,
+        join_duplicates=group_duplicates,
+        facts=of_pixels(decoded.pixels, _digests(decoded)),
+    )
+    for finding in audit.findings:
+        if finding.severity == "unsafe":
+            console.warn(f"{finding.what}; {finding.advice}")
+    table = audit.table
     splits = make_splits(table, folds=folds, seed=seed)
     if recipe.weights == "auto":
         console.say(f"Weights of {spec.name}: from the hub, or from its cache on this machine ...")
     torch.manual_seed(seed)
-    return Prepared(table, splits, decoded, recipe, spec, build_backbone(spec, recipe.weights))
+    backbone = build_backbone(spec, recipe.weights)
+    return Prepared(table, splits, decoded, recipe, spec, backbone, audit.findings)
 
 
 def restore(
@@ -168,6 +186,11 @@ def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module
     if described["recipe"]["trains"] == "head":
         load_weights(backbone, directory / BACKBONE)
     return backbone
+
+
+def _digests(decoded: DecodedImages) -> list[str]:
+    """Of the readable images."""
+    return [digest for digest, ok in zip(decoded.digests, decoded.readable, strict=True) if ok]
 
 
 def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedImages:

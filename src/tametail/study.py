@@ -66,7 +66,8 @@ def compare(
     seeds: int = 1,
     seed: int = 0,
     device: str = "auto",
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    group_duplicates: bool = False,
     fields: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     console: Console | None = None,
@@ -83,6 +84,7 @@ def compare(
         seed: of the splits.
         device: auto, cpu, cuda, mps.
         columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
+        group_duplicates: put duplicate images in one group, so that they cannot cross a split.
         fields, assignments: changes to the recipe, see `load_recipe`.
         console: where progress is shown; None for silence.
 
@@ -114,7 +116,9 @@ def compare(
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
     with study_file.locked(directory):
-        prepared = preparation.prepare(data, settings, spec, folds=folds, seed=seed, console=console)
+        prepared = preparation.prepare(
+            data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
+        )
         described = prepared.describe([loss.text for loss in wanted], list(range(seeds)))
         study_file.check_same(directory, described)
         prepared.save(directory)

@@ -28,9 +28,16 @@ _NAME_LENGTH = 22
 
 
 def tail(results: StudyResults) -> str:
-    """Training images per class, the most frequent first: bars across with their counts, or upright if many."""
+    """Training images per class, the most frequent first."""
     names = [results.class_names[index] for index in results.class_order]
-    values = np.array([results.counts.train[name] for name in names])
+    return count_bars(
+        names, [results.counts.train[name] for name in names], "Training images per class", "training images"
+    )
+
+
+def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
+    """Counts per class in the order given: bars across with their counts, or upright if many."""
+    values = np.array(counts)
     across = len(names) <= MOST_BARS_ACROSS
     with drawing(WIDTH, 46 + 20 * len(names) if across else 250) as (figure, axes):
         places = np.arange(len(names))
@@ -50,9 +57,9 @@ def tail(results: StudyResults) -> str:
             )
             axes.set_xlim(-0.6, len(names) - 0.4)
             axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
-        _count_axis(axes, "x" if across else "y", values)
+        _count_axis(axes, "x" if across else "y", values, unit)
         spoken = list(zip(names, values, strict=True))
-        return inline(figure, "tail", "Training images per class: " + _spoken(spoken))
+        return inline(figure, "tail", f"{title}: {_spoken(spoken)}")
 
 
 def ranking(results: StudyResults) -> str:
@@ -169,13 +176,13 @@ def training_curve(result: LossResults, number: int) -> str:
         )
 
 
-def _count_axis(axes: Any, along: str, values: NDArray[np.int64]) -> None:
+def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> None:
     """The axis of image counts: logarithmic where the rare classes would vanish beside the frequent ones."""
     log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
     if log:
         axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
     (axes.xaxis if along == "x" else axes.yaxis).set_major_formatter("{x:,.0f}")
-    axes.set(**{f"{along}label": "training images" + (" (log scale)" if log else "")})
+    axes.set(**{f"{along}label": unit + (" (log scale)" if log else "")})
     _grid(axes, along)
 
 

@@ -21,6 +21,13 @@ _CITATION = (
 
 def results_html(results: StudyResults) -> str:
     """The report as HTML. It shows no group and, of the images, only the names of unreadable ones."""
+    from markupsafe import Markup
+
+    return render("template.html.j2", figures=_figures(results, Markup), **_context(results))
+
+
+def render(template: str, **context: Any) -> str:
+    """One of this room's templates as a page with the report's style; text is escaped."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -33,9 +40,9 @@ def results_html(results: StudyResults) -> str:
         score_interval=wording.score_interval,
     )
     environment.filters["breakable"] = lambda text: escape(text).replace(",", Markup(",<wbr>"))
-    template = environment.from_string(room.joinpath("template.html.j2").read_text(encoding="utf-8"))
+    page = environment.from_string(room.joinpath(template).read_text(encoding="utf-8"))
     style = Markup(room.joinpath("style.css").read_text(encoding="utf-8"))
-    return template.render(style=style, figures=_figures(results, Markup), **_context(results)) + "\n"
+    return page.render(style=style, **context) + "\n"
 
 
 def _context(results: StudyResults) -> dict[str, Any]:
@@ -69,6 +76,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "test_classes": _class_table(results, tested, lambda result: result.test, show_n=True),
         "ensemble_classes": _class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
         "data_facts": _data_facts(results),
+        "findings": settings.get("findings", []),
         "unreadable": settings["table"]["unreadable"],
         "recipe_facts": _recipe_facts(settings),
         "environment_facts": _environment_facts(results),

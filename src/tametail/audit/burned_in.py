@@ -1,0 +1,71 @@
+"""Writing on an image: names and numbers burned into the pixels.
+
+A heuristic: strokes that stand out from a quiet surrounding, of the size of letters, several of one height in a row.
+It finds plain printed text; it is no reader, and the absence of a finding proves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CONTRAST = 70  # grey levels by which strokes stand out
+_HEIGHT = (6, 40)  # pixels that a letter can be high
+_LETTERS = 5  # that many in a row are writing
+_STROKE = 9  # strokes are thinner than that
+
+Box = tuple[int, int, int, int]  # x, y, width, height
+
+
+def holds_text(pixels: NDArray[np.uint8]) -> bool:
+    """Whether writing seems to be on an image (H, W, 3), best seen with a longer side of some 500 pixels."""
+    import cv2
+
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (_STROKE, _STROKE))
+    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+        strokes = cv2.morphologyEx(grey, operation, square) >= _CONTRAST
+        # A picture that is full of strokes has a texture, not a text.
+        if strokes.any() and strokes.mean() < 0.05 and _has_line(_letters(strokes)):
+            return True
+    return False
+
+
+def _letters(strokes: NDArray[np.bool_]) -> list[Box]:
+    """Boxes of connected strokes that could be letters, from left to right."""
+    import cv2
+
+    count, _, stats, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)
+    boxes = []
+    for x, y, width, height, area in stats[1:count].tolist():
+        fits = _HEIGHT[0] <= height <= _HEIGHT[1] and width <= 1.6 * height
+        # Hairs and rulers are long or wholly filled; letters are open.
+        if fits and 0.15 <= area / (width * height) <= 0.9 and width >= 2:
+            boxes.append((x, y, width, height))
+    return sorted(boxes)
+
+
+def _has_line(boxes: Sequence[Box]) -> bool:
+    """Whether enough boxes of one height stand side by side on one line."""
+    for start, box in enumerate(boxes):
+        line = [box]
+        for other in boxes[start + 1 :]:
+            if other[0] - (line[-1][0] + line[-1][2]) > 1.5 * box[3]:
+                break
+            if other[0] >= line[-1][0] + line[-1][2] - 1 and _alike(line[-1], other):
+                line.append(other)
+        # Ticks of a scale and dots of a pattern are all alike; letters are of several widths.
+        if len(line) >= _LETTERS and len({width for _, _, width, _ in line}) >= 3:
+            return True
+    return False
+
+
+def _alike(left: Box, right: Box) -> bool:
+    high = max(left[3], right[3])
+    bottoms = abs(left[1] + left[3] - right[1] - right[3])
+    return bottoms <= 0.2 * high and min(left[3], right[3]) >= 0.65 * high

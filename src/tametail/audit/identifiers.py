@@ -1,0 +1,41 @@
+"""Names and numbers of patients inside DICOM files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tametail.audit.facts import Facts
+from tametail.audit.finding import Finding, counted, singles
+from tametail.data.table import ImageTable
+
+
+def check_identifiers(table: ImageTable, facts: Facts) -> Iterator[Finding]:
+    """DICOM files whose header names a person, or says that the pixels do."""
+    rows = [row for row, look in enumerate(facts.looks) if look.kind == "DICOM"]
+    if not rows:
+        return
+    from tametail.data.dicom_folder import burned_in, private_tags
+
+    paths, images = table.paths, table.images.tolist()
+    tags = {row: found for row in rows if (found := private_tags(paths[row]))}
+    if tags:
+        named = Counter(tag for found in tags.values() for tag in found).most_common()
+        yield Finding(
+            "identifying_headers",
+            "warning",
+            f"{counted(len(tags), 'DICOM file names', 'DICOM files name')} a person in the header "
+            f"({', '.join(f'{tag} in {count:,}' for tag, count in named[:5])})",
+            "the images made from them carry none of it; pass the files on only after de-identification",
+            singles([images[row] for row in tags]),
+            tuple(", ".join(found) for found in tags.values()),
+        )
+    burned = [row for row in rows if burned_in(paths[row])]
+    if burned:
+        yield Finding(
+            "burned_in_annotation",
+            "warning",
+            f"{counted(len(burned), 'DICOM file says', 'DICOM files say')} that writing is burned into the pixels",
+            "look at them: a model can learn to read, and names must not be passed on",
+            singles([images[row] for row in burned]),
+        )

@@ -1,0 +1,53 @@
+"""Options that mean the same on every command that reads images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+DATA, TRAINING = "Data", "Training"
+
+
+def option(panel: str, *names: str, text: str) -> Any:
+    """An option in a panel of the help."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=True)
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of class folders, a folder with labels.csv, a CSV, TSV, Parquet or JSONL file, DICOM files, a "
+        "MedMNIST .npz, the name of a known set, or [b]demo[/b] (built in, synthetic).",
+        show_default=False,
+    ),
+]
+ImageCol = Annotated[str | None, option(DATA, "--image-col", text="Column of image paths.")]
+LabelCol = Annotated[str | None, option(DATA, "--label-col", text="Column of labels.")]
+GroupCol = Annotated[str | None, option(DATA, "--group-col", text="Column of patients or lesions.")]
+SplitCol = Annotated[str | None, option(DATA, "--split-col", text="Column that names the test part.")]
+ImageRoot = Annotated[str | None, option(DATA, "--image-root", text="Folder of the images.")]
+LabelCols = Annotated[
+    str | None, option(DATA, "--label-cols", text="One column of 0 and 1 per class: MEL,NV,BCC.")
+]
+MultiLabel = Annotated[bool, option(DATA, "--multi-label", text="An image may have several labels, a|b.")]
+Root = Annotated[str | None, option(DATA, "--root", text="Folder of a set known by name, as downloaded.")]
+Download = Annotated[bool, option(DATA, "--download", text="Fetch a MedMNIST set that is not there.")]
+GroupDuplicates = Annotated[
+    bool, option(DATA, "--group-duplicates", text="Put duplicates in one group, so that they cross no split.")
+]
+
+
+def reading(
+    image_col: str | None,
+    label_col: str | None,
+    group_col: str | None,
+    split_col: str | None,
+    image_root: str | None,
+    label_cols: str | None,
+    multi_label: bool,
+    root: str | None,
+    download: bool,
+) -> dict[str, Any]:
+    """The options above as `read_images` takes them."""
+    return dict(locals())
