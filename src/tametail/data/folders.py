@@ -187,7 +187,10 @@ def _nothing_found(root: Path, files: Sequence[Path]) -> str:
     expected = f"expected sub-folders with images, one per class, or a {LABELS_FILE} in {root}"
     if not files:
         return f"{expected}, but it is empty"
-    tables = [file.as_posix() for file in files if file.suffix.lower() in TABLE_SUFFIXES]
+    # A .txt is more often a note than a table.
+    tables = [
+        file.as_posix() for file in files if file.suffix.lower() in TABLE_SUFFIXES and file.suffix != ".txt"
+    ]
     if tables:
         return f"{expected}, but found neither; there is {first(tables)}: give the path of the CSV itself"
     kinds = Counter(file.suffix.lower() or "no extension" for file in files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool
             raise DataError(
                 f"expected column names without {LABEL_SEPARATOR!r}, got {first(columns, most=20)}"
             )
-        return [join_classes(columns[code] for code in np.flatnonzero(row)) for row in ones]
+        return [join_classes(compress(columns, row)) for row in ones]
     per_row = ones.sum(axis=1)
     odd = np.flatnonzero(per_row != 1)
     if len(odd):
