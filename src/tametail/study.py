@@ -110,7 +110,9 @@ def compare(
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
     if data.multi_label:
-        raise UsageError("expected one label per image: sets with several can be inspected, not yet trained on")
+        raise UsageError(
+            "expected one label per image: sets with several can be inspected, not yet trained on"
+        )
     check_folds(data, folds)
     for loss in wanted:
         with choosing_losses():

@@ -22,7 +22,7 @@ _ODD: tuple[tuple[str, Severity, tuple[str, str], str, _Test], ...] = (
         lambda look: look.spread < _BLANK,
     ),
     (
-        "burned_in_text", "warning", ("image seems", "images seem"),
+        "burned_in_text", "warning", ("image has", "images have"),
         "look whether it identifies a patient or gives the diagnosis away; a model can learn to read either",
         lambda look: look.text,
     ),
@@ -45,7 +45,7 @@ _ODD: tuple[tuple[str, Severity, tuple[str, str], str, _Test], ...] = (
 )  # fmt: skip
 _SAID = {
     "blank_images": "of one grey level",
-    "burned_in_text": "to have writing on it",
+    "burned_in_text": "what looks like writing on the picture",
     "tiny_images": f"smaller than {_TINY} pixels",
     "long_images": f"more than {_LONG:g} times as long as wide",
     "several_frames": "several frames",
