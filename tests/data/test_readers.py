@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from tametail.data import read_images
@@ -50,7 +53,67 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     root = touch(tmp_path / "set", "mel/a.png")
     (root / "nv").symlink_to(touch(tmp_path / "elsewhere", "b.png"), target_is_directory=True)
     (root / "mel" / "loop").symlink_to(root, target_is_directory=True)
+    (root / "itself").symlink_to(root / "itself", target_is_directory=True)
     assert read_images(root).images.tolist() == ["mel/a.png", "nv/b.png"]
+
+
+def test_a_link_to_nothing_is_listed_so_that_it_is_found_unreadable(tmp_path: Path) -> None:
+    root = touch(tmp_path, "mel/a.png", "nv/b.png")
+    (root / "nv" / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "nv" / "itself.png").symlink_to(root / "nv" / "itself.png")
+    assert read_images(root).images.tolist() == ["mel/a.png", "nv/b.png", "nv/gone.png", "nv/itself.png"]
+
+
+def test_a_folder_of_dicom_files_is_left_to_its_own_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame(
+        {"image": ["a", "b"], "label": ["x", "y"], "group": ["p", "q"], "split": ""}, dtype=object
+    )
+    module = ModuleType("tametail.data.dicom_folder")
+    module.read_dicom_folder = lambda root: frame  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tametail.data.dicom_folder", module)
+    named = touch(tmp_path / "named", "x/a.dcm", "y/notes.md")
+    marked = touch(tmp_path / "marked", "x/README")
+    (marked / "x" / "IM0001").write_bytes(bytes(128) + b"DICM")
+    for folder in (named, marked):
+        assert read_images(folder).class_names == ("x", "y")
+    touch(named, "x/b.png", "y/c.png")
+    assert read_images(named).images.tolist() == ["x/b.png", "y/c.png"]
+    (marked / "x" / "IM0001").write_bytes(b"DICM")
+    with pytest.raises(DataError, match="2 × no extension"):
+        read_images(marked)
+
+
+def test_a_word_that_is_no_path_could_be_the_name_of_a_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"nothing is there; of the sets .* did you mean ham10000"):
+        read_images("ham1000")
+    with pytest.raises(DataError, match=r"nothing is there$"):
+        read_images("some/ham1000")
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a class with a name .* found none for  /a\.png"):
+        read_images(touch(tmp_path, " /a.png", "x/b.png"))
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "mel/a.png", "nv/b.png")
+    (tmp_path / "t.csv").write_text("image,label\nmel/a.png,x\nnv/b.png,y\n")
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path).name == "nv":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # who tests as root may read everything
+    for source in (tmp_path, tmp_path / "t.csv"):
+        with pytest.raises(DataError, match=r"nv cannot be read \(Permission denied\)"):
+            read_images(source)
 
 
 @pytest.mark.parametrize(

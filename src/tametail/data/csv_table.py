@@ -111,7 +111,7 @@ def _way_out(proposed: Sequence[str]) -> str:
     return f", or, as these look like one column per class, give --label-cols {','.join(proposed)}"
 
 
-def _find_column(file: TableFile, role: str, named: str | None) -> str | None:
+def _find_column(file: TableFile, role: str, named: str | None, flag: str | None = None) -> str | None:
     """The column of a role; None where it is absent and the role can do without."""
     wanted = named or role
     if wanted in file.columns:
@@ -122,12 +122,12 @@ def _find_column(file: TableFile, role: str, named: str | None) -> str | None:
             f"{file.path} has several columns for {role}: {', '.join(alike)}; name one with --{role}-col"
         )
     if not alike and named is not None:
-        raise DataError(_absent(role, named, file))
+        raise DataError(_absent(role, named, file, flag))
     return alike[0] if alike else None
 
 
 def _needed(file: TableFile, role: str, named: str | None, flag: str | None = None) -> str:
-    column = _find_column(file, role, named)
+    column = _find_column(file, role, named, flag)
     if column is None:
         raise DataError(_absent(role, named, file, flag))
     return column

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.data.csv_table import SPLIT_WORDS, read_table
-from tametail.data.image_entries import IMAGE_SUFFIXES
+from tametail.data.image_entries import IMAGE_SUFFIXES, is_kind
 from tametail.data.messages import first
 from tametail.data.read_options import ReadOptions
 from tametail.data.table_file import TABLE_SUFFIXES
@@ -50,7 +50,7 @@ def labels_files_by_split(root: Path) -> dict[Path, str] | None:
     Raises:
         DataError: some of these sub-folders have a table and some have not.
     """
-    inside = [Path(item.path) for item in _listed(root) if item.is_dir()]
+    inside = [Path(item.path) for item in _listed(root) if is_kind(item, os.DirEntry.is_dir)]
     folders = [folder for folder in inside if folder.name.lower() in SPLIT_WORDS]
     tables = {folder: labels_file(folder) for folder in folders}
     bare = [folder.name for folder, table in tables.items() if table is None]
@@ -160,9 +160,9 @@ def walk(root: Path) -> list[Path]:
         seen.add(real)
         below = []
         for item in _listed(folder):
-            if item.is_dir():
+            if is_kind(item, os.DirEntry.is_dir):
                 below.append(Path(item.path))
-            elif item.is_file() or (item.is_symlink() and not os.path.exists(item.path)):
+            elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
                 files.append(Path(item.path).relative_to(root))
             elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
                 raise DataError(f"expected image files, but {item.path} is a pipe or a device; take it away")

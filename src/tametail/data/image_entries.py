@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tametail.data.messages import first
@@ -103,7 +103,7 @@ class _Folders:
             relative = os.path.relpath(full, self._root) if _within(full, self._root) else None
             relative = relative or os.path.relpath(real, self._real_root)
             with os.scandir(full) as items:
-                files = {item.name: item.is_symlink() for item in items if item.is_file()}
+                files = {item.name: item.is_symlink() for item in items if is_kind(item, os.DirEntry.is_file)}
         except PermissionError as error:
             raise DataError(
                 f"the folder {full} cannot be read ({error.strerror}); give yourself the right"
@@ -114,6 +114,14 @@ class _Folders:
 
     def _is_inside(self, image: str) -> bool:
         return _within(os.path.realpath(os.path.join(self._root, image)), self._real_root)
+
+
+def is_kind(item: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry is a file or a folder (``os.DirEntry.is_file``, ``is_dir``); a circle of links is neither."""
+    try:
+        return kind(item)
+    except OSError:
+        return False
 
 
 def _within(path: str, folder: str) -> bool:

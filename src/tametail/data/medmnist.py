@@ -76,10 +76,6 @@ def read_medmnist(path: Path) -> ImageTable:
 
     with _opened(path) as archive:
         parts = _parts(archive, path)
-    digest = _digest(path)
-    folder = built_folder(
-        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_whole, parts)
-    )
     width = parts[0].labels.shape[1]
     labels = np.concatenate([part.labels for part in parts])
     ids = [name for part in parts for name in part.names]
@@ -92,6 +88,11 @@ def read_medmnist(path: Path) -> ImageTable:
         },
         columns=list(COLUMNS),
         dtype=object,
+    )
+    # Last, so that a file whose labels are wrong leaves no images behind.
+    digest = _digest(path)
+    folder = built_folder(
+        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_whole, parts)
     )
     return checked_table(frame, folder, path.stem, multi_label=width > 1)
 
