@@ -132,6 +132,17 @@ def test_a_hugging_face_folder_per_split(tmp_path: Path) -> None:
         read_images(tmp_path)
 
 
+def test_metadata_of_something_else_does_not_hide_the_class_folders(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = read_images(folder).fingerprint
+    (folder / "metadata.csv").write_text("patient,age,photo,label\np1,40,x/a.png,x\np2,41,y/c.png,y\n")
+    with caplog.at_level("WARNING"):
+        assert read_images(folder).fingerprint == expected
+    assert "has no column file_name or image" in caplog.text
+    assert len(read_images(folder, image_col="photo")) == 2
+
+
 def test_two_tables_of_one_folder_are_refused(folder: Path) -> None:
     as_csv(folder / "labels")
     as_jsonl(folder / "labels")

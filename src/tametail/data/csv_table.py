@@ -32,7 +32,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
-_IMAGE_NAMES = ("image", "file_name")  # the second is Hugging Face's
+IMAGE_COLUMNS = ("image", "file_name")  # the second is Hugging Face's
 
 
 def read_table(
@@ -84,7 +84,7 @@ def read_table(
 
 def _image_column(file: TableFile, options: ReadOptions) -> str:
     if options.image_col is None and _find_column(file, "image", None) is None:
-        named = [column for column in file.columns if column.lower() in _IMAGE_NAMES]
+        named = [column for column in file.columns if column.lower() in IMAGE_COLUMNS]
         if len(named) == 1:
             return named[0]
     return _needed(file, "image", options.image_col)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.data.csv_table import SPLIT_WORDS, read_table
+from tametail.data.csv_table import IMAGE_COLUMNS, SPLIT_WORDS, read_table
 from tametail.data.image_entries import IMAGE_SUFFIXES, is_kind
 from tametail.data.messages import first
 from tametail.data.read_options import ReadOptions
-from tametail.data.table_file import TABLE_SUFFIXES
+from tametail.data.table_file import TABLE_SUFFIXES, read_table_file
 from tametail.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ _TABLES = (
 )
 
 
-def labels_file(folder: Path) -> Path | None:
+def labels_file(folder: Path, image_col: str | None = None) -> Path | None:
     """The table in a folder that names its images: ``labels.csv``, or what Hugging Face calls ``metadata.csv``.
 
+    The second name is common for tables of other things, so it counts only with a column of images: ``image_col``,
+    ``file_name`` or ``image``.
+
     Raises:
-        DataError: there are several.
+        DataError: there are several, or one cannot be read.
     """
     for names in _TABLES:
         found = [folder / name for name in names if (folder / name).is_file()]
@@ -39,12 +43,23 @@ def labels_file(folder: Path) -> Path | None:
                 f"expected one table of labels in {folder}, found {', '.join(file.name for file in found)}; "
                 f"give the path of the one to read"
             )
-        if found:
+        if found and (names is _TABLES[0] or _names_images(found[0], image_col)):
             return found[0]
     return None
 
 
-def labels_files_by_split(root: Path) -> dict[Path, str] | None:
+def _names_images(path: Path, image_col: str | None) -> bool:
+    columns = read_table_file(path).columns
+    if image_col is not None or any(column.lower() in IMAGE_COLUMNS for column in columns):
+        return True
+    logging.getLogger(__name__).warning(
+        "%s has no column file_name or image, so it is not read; to read it name the column with --image-col",
+        path,
+    )
+    return False
+
+
+def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path, str] | None:
     """Tables in sub-folders named train, val and test → their splits; None where there are none.
 
     Raises:
@@ -52,7 +67,7 @@ def labels_files_by_split(root: Path) -> dict[Path, str] | None:
     """
     inside = [Path(item.path) for item in _listed(root) if is_kind(item, os.DirEntry.is_dir)]
     folders = [folder for folder in inside if folder.name.lower() in SPLIT_WORDS]
-    tables = {folder: labels_file(folder) for folder in folders}
+    tables = {folder: labels_file(folder, image_col) for folder in folders}
     bare = [folder.name for folder, table in tables.items() if table is None]
     if len(bare) == len(folders):
         return None

@@ -137,10 +137,10 @@ def _read_file(path: Path, options: ReadOptions) -> ImageTable:
 
 def _read_folder(folder: Path, options: ReadOptions) -> ImageTable:
     name = folder.resolve().name or "images"
-    table = labels_file(folder)
+    table = labels_file(folder, options.image_col)
     if table is not None:
         return _read_table(table, options, name)
-    by_split = labels_files_by_split(folder)
+    by_split = labels_files_by_split(folder, options.image_col)
     if by_split is not None:
         frame = read_split_tables(by_split, options, options.image_root or folder)
         return _checked(frame, options.image_root or folder, name, options)
