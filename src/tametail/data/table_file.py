@@ -168,7 +168,7 @@ def _record(line: str, number: int, path: Path) -> dict[str, Any]:
 
 
 def _comparable(cells: list[Any]) -> list[Any]:
-    return [json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in cells]
+    return [json.dumps(cell, default=str) if isinstance(cell, (list, dict)) else cell for cell in cells]
 
 
 def _read_parquet(path: Path) -> TableFile:
@@ -180,21 +180,29 @@ def _read_parquet(path: Path) -> TableFile:
         with pq.ParquetFile(path) as file:
             _refuse_image_bytes(file.schema_arrow, path)
             table = file.read()
-    except (pa.ArrowException, OSError, MemoryError) as error:
+        table.validate(full=True)  # else text that is not UTF-8 would fail only where it is used
+    except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {shown(str(error).strip())}") from error
-    indices = [name for name in table.column_names if name.startswith("__index_level_")]
-    names = [name.strip() for name in table.column_names if name not in indices]
+    kept = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
+    names = [table.column_names[at].strip() for at in kept]
     _check_names(names, path)
     if not table.num_rows:
         raise DataError(f"expected at least one row per image in {path}, but it has columns only")
-    columns = dict(zip(names, table.drop_columns(indices).columns, strict=True))
-    typed = pd.DataFrame(
-        {
-            name: _comparable(column.to_pylist()) if pa.types.is_nested(column.type) else column.to_pandas()
-            for name, column in columns.items()
-        }
-    )
+    columns = {name: table.column(at) for name, at in zip(names, kept, strict=True)}
+    typed = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
     return TableFile(path, typed, lambda column: columns[column].to_pylist())
+
+
+def _typed(column: Any) -> Any:
+    """An Arrow column as pandas types it; what pandas has no values for (nested, far dates) as text."""
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        return _comparable(column.to_pylist())
+    try:
+        return column.to_pandas()
+    except (pa.ArrowException, ValueError):
+        return [str(cell) for cell in column.to_pylist()]
 
 
 def _refuse_image_bytes(schema: Any, path: Path) -> None:
