@@ -23,6 +23,28 @@ def test_fields_and_assignments_change_a_recipe() -> None:
     assert load_recipe("modern", assignments=["ema_decay=null"]).ema_decay is None
 
 
+def test_samplers_mixing_and_augmentation_are_options() -> None:
+    recipe = load_recipe(
+        "quick",
+        assignments=[
+            "sampler=progressive",
+            "mixing.kind=cutmix",
+            "mixing.alpha=1",
+            "augmentation.flip=horizontal",
+            "augmentation.colour=0.1",
+        ],
+    )
+    assert (recipe.sampler, recipe.mixing.kind, recipe.mixing.alpha) == ("progressive", "cutmix", 1.0)
+    assert (recipe.augmentation.flip, recipe.augmentation.colour) == ("horizontal", 0.1)
+    assert load_recipe("head", assignments=["mixing.kind=remix"]).mixing.kind == "remix"
+
+
+def test_recipes_as_they_are_neither_resample_nor_mix_nor_change_colours() -> None:
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        assert (recipe.sampler, recipe.mixing.kind, recipe.augmentation.colour) == ("shuffled", "none", 0.0)
+
+
 def test_offline_weights_bring_their_backbone_unless_one_is_named() -> None:
     assert load_recipe("modern", fields={"weights": "offline"}).backbone == "tf_efficientnet_lite0"
     assert load_recipe("modern", fields={"weights": "offline", "backbone": "resnet18"}).backbone == "resnet18"
@@ -53,6 +75,19 @@ def test_a_recipe_file_is_read(tmp_path: Path) -> None:
         ({"assignments": ["epochs=[1"]}, "expected a YAML value"),
         ({"fields": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1"),
         ({"fields": {"lr": float("nan")}}, "optimizer.lr"),
+        ({"assignments": ["sampler=balance"]}, "sampler: .*'balanced'"),
+        ({"assignments": ["mixing.kind=mix"]}, "mixing.kind: .*'mixup'"),
+        ({"assignments": ["mixing.alfa=1"]}, r"no field 'mixing.alfa'; did you mean alpha"),
+        ({"assignments": ["mixing.alpha=0"]}, "mixing.alpha: Input should be greater than 0"),
+        (
+            {"assignments": ["mixing.probability=2"]},
+            "mixing.probability: Input should be less than or equal to 1",
+        ),
+        (
+            {"assignments": ["mixing.kind=cutmix"]},
+            "^recipe head: expected mixing.kind .* inputs are features",
+        ),
+        ({"assignments": ["augmentation.flip=up"]}, "augmentation.flip"),
     ],
 )
 def test_bad_changes_are_named(changes: dict[str, object], message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from tametail.data.loaders import training_batches
+from tametail.data.mixing import BatchMixing
 from tametail.errors import UsageError
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import (
@@ -56,6 +58,29 @@ def test_training_learns_and_repeats_bit_for_bit() -> None:
     assert [record.epoch for record in history] == list(range(1, 21))
     again, _ = trained()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["mixup", "remix"])
+def test_mixed_features_train_too_and_repeat_bit_for_bit(kind: Literal["mixup", "remix"]) -> None:
+    array, target = clusters()
+    settings = recipe()
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model, _ = train(
+            nn.Linear(4, 3),
+            nn.CrossEntropyLoss(),
+            training_batches(array, np.arange(90), target, batch_size=16, seed=0, sampler="balanced"),
+            settings,
+            make_accelerator(settings, "cpu"),
+            mixing=BatchMixing(kind, alpha=0.2, probability=0.8, class_counts=[30, 30, 30], seed=0),
+        )
+        weights.append(model.weight)
+    assert torch.equal(*weights)
+    plain, _ = trained()
+    assert not torch.equal(weights[0], plain.weight)
+    logits = predict_logits(model, array, np.arange(90), make_accelerator(settings, "cpu"))
+    assert (logits.argmax(1) == target).mean() > 0.95
 
 
 def test_the_last_steps_weights_are_the_result_without_averaging() -> None:

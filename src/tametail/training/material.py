@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
-from tametail.data.loaders import Preprocess
+from tametail.data.augmentation import Preprocess
 from tametail.errors import TametailError
 from tametail.models import BackboneSpec, Head, Standardise, build_head, channels_last, state_digest
 from tametail.training.checkpoint import flush
@@ -86,7 +86,13 @@ def image_material(
     classes = len(table.class_names)
     moving = recipe.augmentation
     augment = Preprocess(
-        spec.image_size, spec.mean, spec.std, flip=moving.flip, scale=moving.scale, rotation=moving.rotation
+        spec.image_size,
+        spec.mean,
+        spec.std,
+        flip=moving.flip,
+        scale=moving.scale,
+        rotation=moving.rotation,
+        colour=moving.colour,
     )
     return Material(
         decoded.pixels,

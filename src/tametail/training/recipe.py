@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tametail.errors import UsageError, nearest
 
@@ -27,18 +27,38 @@ class OptimizerSettings(BaseModel):
 
 
 class AugmentationSettings(BaseModel):
-    """Geometry alone: no change of colour, which can carry the diagnosis.
+    """Geometry, and no change of colour unless asked for.
 
     Attributes:
-        flip: mirror left-right and top-bottom, each with probability one half.
+        flip: mirror left-right and top-bottom, each with probability one half; or ``horizontal`` or ``vertical``
+            alone, where the other would show what cannot be (a heart on the right).
         scale: range of the share of the image's side that is seen, drawn uniformly.
         rotation: largest turn, in degrees, either way.
+        colour: largest relative change of brightness and of contrast. Leave it 0 where colour or density carries
+            the diagnosis (stains, skin lesions, X-ray densities).
     """
 
     model_config = _STRICT
-    flip: bool = False
+    flip: bool | Literal["horizontal", "vertical"] = False
     scale: tuple[Share, Share] = (1.0, 1.0)
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class MixingSettings(BaseModel):
+    """Each image of a batch mixed with another, and the labels with them.
+
+    Attributes:
+        kind: ``none``, ``mixup``, ``cutmix`` or ``remix``; see `tametail.data.mixing`.
+        alpha: the share λ of an image is drawn from Beta(alpha, alpha). Small values (0.2, mixup's and remix's) leave
+            most images nearly alone, 1 (cutmix's) makes all shares equally likely.
+        probability: share of the batches that are mixed.
+    """
+
+    model_config = _STRICT
+    kind: Literal["none", "mixup", "cutmix", "remix"] = "none"
+    alpha: Positive = 0.2
+    probability: Share = 1.0
 
 
 class Recipe(BaseModel):
@@ -58,6 +78,10 @@ class Recipe(BaseModel):
         gradient_clip: largest norm of the gradient; null for none.
         ema_decay: decay of the averaged weights that are then the result; null for none.
         augmentation: what is done to training images.
+        sampler: how often a class is shown: ``shuffled`` (every image once per epoch), ``balanced`` (all classes equally
+            often), ``sqrt`` (by the square root of their counts), ``progressive`` (from shuffled to balanced over the
+            epochs). The losses still get the true class counts, so that one that corrects for them corrects twice.
+        mixing: batches of mixed images, or, with ``trains: head``, of mixed features (no cutmix).
         precision: ``float32``, ``bfloat16`` or ``auto`` (bfloat16 on a GPU that has it).
     """
 
@@ -75,7 +99,25 @@ class Recipe(BaseModel):
     gradient_clip: Positive | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     augmentation: AugmentationSettings = AugmentationSettings()
+    sampler: Literal["shuffled", "balanced", "sqrt", "progressive"] = "shuffled"
+    mixing: MixingSettings = MixingSettings()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> Recipe:
+        if self.trains == "head" and self.mixing.kind == "cutmix":
+            raise ValueError(
+                "expected mixing.kind none, mixup or remix with trains: head: its inputs are features, and cutmix "
+                "pastes a part of one image into another"
+            )
+        return self
+
+
+_GROUPS: dict[str, type[BaseModel]] = {
+    "optimizer": OptimizerSettings,
+    "augmentation": AugmentationSettings,
+    "mixing": MixingSettings,
+}
 
 
 def list_recipes() -> list[str]:
@@ -166,10 +208,9 @@ def _in_words(error: ValidationError) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known: type[BaseModel] = OptimizerSettings if place.startswith("optimizer.") else Recipe
-            if place.startswith("augmentation."):
-                known = AugmentationSettings
+            known = _GROUPS.get(place.partition(".")[0], Recipe) if "." in place else Recipe
             words.append(f"there is no field {place!r}; {nearest(place.split('.')[-1], known.model_fields)}")
         else:
-            words.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+            found = f"{place}: {problem['msg']}, got {problem['input']!r}" if place else problem["msg"]
+            words.append(found.removeprefix("Value error, "))
     return "; ".join(words)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.data.loaders import training_batches
+from tametail.data.mixing import BatchMixing
 from tametail.losses import Loss, LossSpec, parse_loss
 from tametail.predictions import Predictions, exclusive, write_predictions
 from tametail.training.checkpoint import flush, load_weights, save_weights
@@ -98,7 +99,14 @@ def execute(
     loss = run.loss.create(class_counts=counts)
     described = _describe(run, loss, counts, material, accelerator)
     batches = training_batches(
-        material.array, rows, targets[rows], batch_size=recipe.batch_size, seed=run.random_seed()
+        material.array,
+        rows,
+        targets[rows],
+        batch_size=recipe.batch_size,
+        seed=run.random_seed(),
+        sampler=recipe.sampler,
+        epochs=recipe.epochs,
+        pin_memory=accelerator.device.type == "cuda",
     )
     try:
         with threads(material.threads):
@@ -109,6 +117,7 @@ def execute(
                 recipe,
                 accelerator,
                 transform=material.train_transform,
+                mixing=batch_mixing(recipe, counts, run.random_seed()),
                 on_epoch=on_epoch,
             )
             predictions = predict(model, loss, material, held_out, run.fold, accelerator)
@@ -124,6 +133,16 @@ def execute(
         _write_json(
             folder / "run.json", described | {"status": "finished", "message": "", "seconds": seconds}
         )
+
+
+def batch_mixing(recipe: Recipe, class_counts: list[int], seed: int) -> BatchMixing | None:
+    """The mixing that a recipe asks for."""
+    asked = recipe.mixing
+    if asked.kind == "none":
+        return None
+    return BatchMixing(
+        asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
+    )
 
 
 def predict(

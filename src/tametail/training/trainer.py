@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from tametail.data.loaders import Batch, EpochOrder
+from tametail.data.loaders import Batch
+from tametail.data.mixing import BatchMixing
+from tametail.data.samplers import EpochOrder
 from tametail.errors import TametailError, UsageError
 from tametail.training.recipe import Recipe
 
@@ -68,15 +70,17 @@ def train(
     accelerator: Accelerator,
     *,
     transform: Transform | None = None,
+    mixing: BatchMixing | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> tuple[nn.Module, list[EpochRecord]]:
     """Train ``model`` to the last epoch; no epoch is chosen by looking at any result.
 
     Args:
         model: maps inputs to logits (B, C).
-        loss: maps logits (B, C) and class indices (B,) to a scalar.
+        loss: maps logits (B, C) and class indices (B,), or soft targets (B, C) with ``mixing``, to a scalar.
         batches: a loader and the sampler that orders it, from `training_batches`.
         transform: what is done to inputs on the device, given the epoch's draws for them.
+        mixing: mixes what the transform gives.
         on_epoch: called after each epoch.
 
     Returns:
@@ -104,7 +108,12 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             with accelerator.autocast():
-                logits = network(transform(inputs, draws) if transform else inputs)
+                if transform:
+                    inputs = transform(inputs, draws)
+                if mixing:
+                    place = step * accelerator.num_processes + accelerator.process_index
+                    inputs, target = mixing(inputs, target, epoch=epoch, step=place)
+                logits = network(inputs)
             value = loss(logits.float(), target)
             total += _finite(value, epoch, step)
             accelerator.backward(value)

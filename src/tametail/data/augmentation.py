@@ -1,0 +1,91 @@
+"""Decoded pixels → what a model takes: the centre as it is, or moved as an image's draws say.
+
+Shape legend: B batch, K canvas side, S image side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DRAWS = 8  # random numbers an image gets each time it is shown
+Flip = bool | Literal["horizontal", "vertical"]
+
+
+class Preprocess:
+    """Decoded images (B, K, K, 3) uint8 → inputs (B, 3, S, S) float32, normalised, channels last.
+
+    Without draws the centre is taken. With draws each image is scaled, shifted, turned, mirrored and, if asked,
+    changed in brightness and contrast as its row of draws (B, DRAWS) says; what falls outside the image is reflected.
+
+    Args:
+        image_size: S.
+        mean, std: of each channel, in [0, 1].
+        flip: mirror left-right (``horizontal``), top-bottom (``vertical``) or both (True), each for half the images.
+        scale: range of the share of the image's side that is seen.
+        rotation: largest turn in degrees, either way.
+        colour: largest relative change of brightness and of contrast, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        flip: Flip = False,
+        scale: tuple[float, float] = (1.0, 1.0),
+        rotation: float = 0.0,
+        colour: float = 0.0,
+    ) -> None:
+        self.image_size = image_size
+        self.mean = torch.tensor(mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(std).view(1, 3, 1, 1)
+        self.flips = (flip in {True, "horizontal"}, flip in {True, "vertical"})
+        self.scale = scale
+        self.rotation = rotation
+        self.colour = colour
+
+    def __call__(self, pixels: Tensor, draws: Tensor | None = None) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2)
+        if draws is None:
+            images = self._centre(images).float()
+        else:
+            images = self._moved(images.float(), draws)
+            images = self._coloured(images, draws[:, 6:8]) if self.colour else images
+        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        return images.div(255).sub(mean).div(std).contiguous(memory_format=torch.channels_last)
+
+    def _centre(self, images: Tensor) -> Tensor:
+        margin = images.shape[-1] - self.image_size
+        at = margin // 2
+        return images[..., at : at + self.image_size, at : at + self.image_size]
+
+    def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
+        low, high = self.scale
+        side = low + (high - low) * draws[:, 0]
+        turn = math.radians(self.rotation) * (2 * draws[:, 1] - 1)
+        free = 1 - side
+        mirror = torch.where((draws[:, 2:4] >= 0.5) & draws.new_tensor(self.flips).bool(), -1.0, 1.0)
+        shift = free[:, None] * (2 * draws[:, 4:6] - 1)
+        cos, sin = side * turn.cos(), side * turn.sin()
+        theta = torch.stack(
+            [
+                torch.stack([cos * mirror[:, 0], -sin * mirror[:, 1], shift[:, 0]], dim=1),
+                torch.stack([sin * mirror[:, 0], cos * mirror[:, 1], shift[:, 1]], dim=1),
+            ],
+            dim=1,
+        )
+        grid = F.affine_grid(theta, [len(images), 3, self.image_size, self.image_size], align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    def _coloured(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Brightness scales an image's mean, contrast the distance from it: (B, 3, S, S) and draws (B, 2)."""
+        brightness, contrast = (1 + self.colour * (2 * draws - 1)).view(-1, 2, 1, 1, 1).unbind(1)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        return ((images - mean) * contrast + mean * brightness).clamp(0, 255)
