@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -115,11 +114,30 @@ def test_nothing_readable_is_an_error(table: ImageTable, own_cache: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "longer", "emptied", "header", "record", "no record", "no pixels", "rows"]
+    "damage",
+    [
+        "cut",
+        "longer",
+        "emptied",
+        "header",
+        "record",
+        "no record",
+        "no pixels",
+        "rows",
+        "bit",
+        "last bit",
+        "old",
+    ],
 )
 def test_damaged_cache_files_are_made_again(
-    table: ImageTable, own_cache: Path, decoded: list[Path], damage: str
+    table: ImageTable,
+    own_cache: Path,
+    decoded: list[Path],
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cache, "_CHUNK", 5)
     key = decoded_images(table, 16).key
     pixels, record = own_cache / f"{key}.npy", own_cache / f"{key}.json"
     data = pixels.read_bytes()
@@ -139,11 +157,54 @@ def test_damaged_cache_files_are_made_again(
         case "no pixels":
             pixels.unlink()
         case "rows":
-            record.write_text(json.dumps({"bytes": len(data), "errors": {"0": "why"}}))
+            record.write_text(json.dumps(json.loads(record.read_text()) | {"errors": {"0": "why"}}))
+        case "bit" | "last bit":
+            place = 128 + 6 * 768 if damage == "bit" else len(data) - 1
+            pixels.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        case "old":  # written before there were checksums
+            record.write_text(json.dumps({"bytes": len(data), "errors": {}}))
     found = decoded_images(table, 16)
     assert len(decoded) == 24
     assert np.array_equal(found.pixels, expected(table, 16))
     assert found.errors == {}
+    warned = [record.getMessage() for record in caplog.records if record.name == "tametail.data.cache"]
+    assert len(warned) == (damage != "no record")
+    assert all("are made again" in message for message in warned)
+    assert decoded_images(table, 16).key == key
+    assert len(decoded) == 24
+
+
+def test_of_large_files_the_ends_and_chunks_between_are_looked_at(
+    table: ImageTable, own_cache: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_CHUNK", 1), ("_ALL_CHECKED", 1000), ("_SPREAD", 1)):
+        monkeypatch.setattr(cache, name, value)
+    pixels = own_cache / f"{decoded_images(table, 16).key}.npy"
+    sound = pixels.read_bytes()
+    for image, seen in ((0, True), (5, True), (11, True), (3, False)):
+        place = 128 + image * 768
+        pixels.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        before = len(decoded)
+        decoded_images(table, 16)
+        assert (len(decoded) > before) == seen
+
+
+def test_checksums_hold_where_a_whole_chunk_is_unreadable(
+    table: ImageTable, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_CHUNK", 2)
+    for path in table.paths[2:5]:
+        path.write_bytes(b"no image")
+    first, again = decoded_images(table, 16), decoded_images(table, 16)
+    assert len(decoded) == 12
+    assert np.array_equal(first.pixels, again.pixels)
+
+
+def test_large_images_come_in_smaller_chunks(table: ImageTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_CHUNK_BYTES", 3 * 16 * 16 * 3)
+    steps: list[int] = []
+    decoded_images(table, 16, advance=steps.append)
+    assert steps == [3, 3, 3, 3]
 
 
 def test_an_interrupted_decoding_leaves_nothing_that_counts(
@@ -201,17 +262,6 @@ def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch,
     assert cache_dir() == Path.home() / "kept"
     monkeypatch.setenv("TAMETAIL_CACHE", "")
     assert cache_dir().name == "tametail"
-
-
-def _decode_in_process(root: Path) -> tuple[str, int]:
-    found = decoded_images(read_images(root), 64)
-    return found.key, int(found.pixels.astype(np.int64).sum())
-
-
-def test_processes_at_once_get_the_same(table: ImageTable) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        results = pool.map(_decode_in_process, [table.root] * 2)
-    assert set(results) == {(results[0][0], int(expected(table, 64).astype(np.int64).sum()))}
 
 
 def test_many_rows_fit_the_header() -> None:

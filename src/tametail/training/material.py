@@ -21,6 +21,7 @@ from torch import nn
 
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.augmentation import Preprocess
+from tametail.data.cache_folder import make_room, mark_used
 from tametail.errors import TametailError
 from tametail.models import BackboneSpec, Head, Standardise, build_head, channels_last, state_digest
 from tametail.training.checkpoint import flush
@@ -131,15 +132,17 @@ def cached_features(
     """Features (N, D) of the frozen backbone, computed once and kept in the cache folder by content.
 
     Raises:
-        TametailError: the cache folder cannot be written.
+        TametailError: the cache folder cannot be written, or the features do not fit.
     """
     rows = np.arange(len(decoded.pixels))
     path = cache_dir() / "features" / f"{features_key(decoded.key, spec, backbone)}.npy"
     found = _read(path, (len(rows), spec.features))
     if found is not None:
+        mark_used(path)
         if advance:
             advance(len(rows))
         return found
+    make_room(len(rows) * spec.features * 4, keep={decoded.key})
     features = predict_logits(
         channels_last(backbone),
         decoded.pixels,
