@@ -18,24 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.burned_in import holds_text
-
-try:
-    from tametail.data.decode import centre_square, decode_whole, read_file
-except ImportError:
-    from tametail.data.decode import (
-        _centre_square as centre_square,
-        _decode_jpeg,
-        _decode_pillow,
-        _read as read_file,
-    )
-
-    def decode_whole(data, size):
-        if not data:
-            raise DataError("the file is empty")
-        p = _decode_jpeg(data, size) if data[:2] == b"\xff\xd8" else None
-        return _decode_pillow(data) if p is None else p
-
-
+from tametail.data.decode import centre_square, decode_whole, is_dicom, read_file
 from tametail.errors import DataError
 
 THUMBNAIL = 64
@@ -146,8 +129,8 @@ def _look(path: Path) -> tuple[Look, NDArray[np.uint8] | None]:
         return Look(error=str(error)), None
     digest, length = hashlib.blake2b(data, digest_size=16).hexdigest(), len(data)
     try:
-        kind, width, height, mode, frames = _header(data)
         pixels = decode_whole(data, _SEEN)
+        kind, width, height, mode, frames = _header(data)
     except DataError as error:
         return Look(error=str(error), digest=digest, bytes=length), None
     thumbnail = thumbnail_of(pixels)
@@ -171,13 +154,13 @@ def _header(data: bytes) -> tuple[str, int, int, str, bool]:
     """Format, width, height, mode and whether there are several frames; nothing is decoded."""
     from PIL import Image
 
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         return _dicom_header(data)
     try:
         with Image.open(io.BytesIO(data)) as image:
             several = bool(getattr(image, "is_animated", False)) or _has_second_frame(image)
             return str(image.format), image.width, image.height, image.mode, several
-    except Exception:  # noqa: BLE001 - the decoder, which comes next, says what is wrong with it
+    except Exception:  # noqa: BLE001 - what could be decoded has pixels; its header's other words can be done without
         return "", 0, 0, "", False
 
 
@@ -199,5 +182,5 @@ def _dicom_header(data: bytes) -> tuple[str, int, int, str, bool]:
         mode = f"{header.get('PhotometricInterpretation', '')} {header.get('BitsStored', '')} bit".strip()
         frames = int(header.get("NumberOfFrames", 1) or 1)
         return "DICOM", int(header.get("Columns", 0)), int(header.get("Rows", 0)), mode, frames > 1
-    except Exception:  # noqa: BLE001 - the decoder, which comes next, says what is wrong with it
+    except Exception:  # noqa: BLE001 - what could be decoded has pixels; its header's other words can be done without
         return "DICOM", 0, 0, "", False
