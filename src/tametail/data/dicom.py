@@ -139,11 +139,15 @@ def import_pydicom() -> Any:
     return pydicom
 
 
+class _Bytes(io.BytesIO):
+    name = ""  # pydicom asks for it
+
+
 class _DicomFile(io.BufferedReader):
     """A file that gives no more than it has, cannot be read for ever, and whose deflated rest is measured first."""
 
     def __init__(self, source: Path | bytes) -> None:
-        raw = io.BytesIO(source) if isinstance(source, bytes) else io.FileIO(source)
+        raw = _Bytes(source) if isinstance(source, bytes) else io.FileIO(source)
         super().__init__(cast(io.RawIOBase, raw))
         self._end = self.seek(0, io.SEEK_END)
         self.seek(0)
