@@ -1,10 +1,11 @@
 # make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
 # make test   sets up .venv and runs all tests
 # make check  lint, formatting, types, import layers
+# make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 BIN := .venv/bin
 
-.PHONY: setup demo test check format wheel prove-kill bench-losses clean
+.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -30,6 +31,9 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+
+bench-data: setup
+	@$(BIN)/python benchmarks/data.py
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -75,6 +76,12 @@ def test_another_size_or_content_has_another_key(table: ImageTable) -> None:
     assert changed.pixels[3].tolist() == np.full((16, 16, 3), (255, 0, 0)).tolist()
     differing = [row for row in range(12) if changed.digests[row] != first.digests[row]]
     assert differing == [3]
+
+
+def test_the_key_is_the_digest_of_what_the_pixels_depend_on(table: ImageTable) -> None:
+    found = decoded_images(table, 16)
+    described = json.dumps([cache.DECODER_VERSION, 16, found.digests])
+    assert found.key == hashlib.sha256(described.encode()).hexdigest()[:40]
 
 
 def test_two_sizes_are_kept_side_by_side(table: ImageTable, decoded: list[Path]) -> None:
