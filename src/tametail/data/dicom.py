@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
-from tametail.data.codestream import declared_size
+from tametail.data.codestream import DICOM_INSTALL, declared_size, decode_jpeg
 from tametail.data.dicom_display import DISPLAY_TAGS, displayed
 from tametail.errors import DataError
 
@@ -32,18 +32,19 @@ _PIXEL_TAGS = {
     b"\xe0\x7f\x08\x00": "FloatPixelData",
     b"\xe0\x7f\x09\x00": "DoubleFloatPixelData",
 }
-_INSTALL = "pip install 'tametail[dicom]'"
 
-# Transfer syntax → the plug-in of pydicom that decodes it. Named, because pydicom would else try all that are there.
-_JPEG, _GDCM, _JPEG_LS, _OPENJPEG = "pillow", "gdcm", "pyjpegls", "pylibjpeg"
+# Transfer syntax → the plug-in of pydicom that decodes it. Named, because pydicom would else try all that are there, and
+# GDCM ends the process on damaged files. Lossless JPEG and JPEG of 12 bits, for which pydicom has but that one and one
+# under the GPL, are decoded here, and JPEG-LS, for which it would take one package more.
+_JPEG, _OPENJPEG, _RUN_LENGTH, _HERE = "pillow", "pylibjpeg", "pydicom", "here"
 _PLUGINS = {
-    "1.2.840.10008.1.2.5": "pydicom",  # run-length
+    "1.2.840.10008.1.2.5": _RUN_LENGTH,
     "1.2.840.10008.1.2.4.50": _JPEG,
     "1.2.840.10008.1.2.4.51": _JPEG,
-    "1.2.840.10008.1.2.4.57": _GDCM,
-    "1.2.840.10008.1.2.4.70": _GDCM,
-    "1.2.840.10008.1.2.4.80": _JPEG_LS,
-    "1.2.840.10008.1.2.4.81": _JPEG_LS,
+    "1.2.840.10008.1.2.4.57": _HERE,
+    "1.2.840.10008.1.2.4.70": _HERE,
+    "1.2.840.10008.1.2.4.80": _HERE,
+    "1.2.840.10008.1.2.4.81": _HERE,
     "1.2.840.10008.1.2.4.90": _OPENJPEG,
     "1.2.840.10008.1.2.4.91": _OPENJPEG,
     "1.2.840.10008.1.2.4.201": _OPENJPEG,
@@ -52,11 +53,8 @@ _PLUGINS = {
 }
 _PACKAGES = {
     _JPEG: "pillow",
-    _GDCM: "python-gdcm",
-    _JPEG_LS: "pyjpegls",
     _OPENJPEG: "pylibjpeg and pylibjpeg-openjpeg",
 }
-_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def has_dicom_mark(head: bytes) -> bool:
@@ -99,7 +97,7 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
                 pixels, _ = decoder.as_array(whole, index=frame, **options)
             else:
                 _pass_tag(file, options)
-                pixels = _frame_of(file, decoder, plugin, frame, frames, options, max_pixels)
+                pixels = _frame_of(file, decoder, plugin, frame, frames, options)
             return displayed(pixels, header, frame)
     except DataError:
         raise
@@ -134,7 +132,7 @@ def import_pydicom() -> Any:
         import pydicom
         import pydicom.pixels
     except ImportError as error:
-        raise DataError(f"it is a DICOM file, which pydicom 3 reads; {_INSTALL}") from error
+        raise DataError(f"it is a DICOM file, which pydicom 3 reads; {DICOM_INSTALL}") from error
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return pydicom
 
@@ -228,9 +226,9 @@ def _decoder(syntax: str) -> tuple[Decoder, str]:
             f"the DICOM transfer syntax {UID(syntax).name} ({syntax}) is not supported"
         ) from error
     plugin = _PLUGINS.get(syntax, "")
-    if plugin and plugin not in decoder.available_plugins:
+    if plugin not in {"", _HERE, *decoder.available_plugins}:
         raise DataError(
-            f"the DICOM transfer syntax {UID(syntax).name} needs {_PACKAGES.get(plugin, plugin)}; {_INSTALL}"
+            f"the DICOM transfer syntax {UID(syntax).name} needs {_PACKAGES.get(plugin, plugin)}; {DICOM_INSTALL}"
         )
     return decoder, plugin
 
@@ -254,7 +252,6 @@ def _frame_of(
     frame: int,
     frames: int,
     options: dict[str, Any],
-    max_pixels: int,
 ) -> NDArray[Any]:
     """(H, W) or (H, W, 3) of one frame; the others are passed over. The file stands at the value of the pixels."""
     from pydicom.encaps import encapsulate, get_frame
@@ -265,11 +262,13 @@ def _frame_of(
     offsets = options.pop("extended_offsets", None)
     encoded = get_frame(file, frame, number_of_frames=frames, extended_offsets=offsets)
     width, height, bits = declared_size(encoded)
-    if width * height > max_pixels:
-        raise DataError(f"{width} × {height} pixels, more than the {max_pixels:,} allowed")
-    if str(decoder.UID) == _EXTENDED and bits > 8:
-        # The one plug-in for it is under the GPL, which the project's licence cannot take in.
-        raise DataError("the DICOM transfer syntax JPEG Extended of 12 bits is not supported")
+    if plugin != _RUN_LENGTH and (width, height) != (options["columns"], options["rows"]):
+        raise DataError(
+            f"the DICOM file is damaged: {options['columns']} × {options['rows']} pixels by its header, "
+            f"{width} × {height} by its compressed frame"
+        )
+    if plugin == _HERE or (plugin == _JPEG and bits > 8):
+        return decode_jpeg(encoded, options["bits_stored"], signed=options["pixel_representation"] == 1)
     options["number_of_frames"] = 1
     pixels, _ = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, **options)
     return pixels
