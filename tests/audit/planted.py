@@ -102,7 +102,7 @@ def _spelling(images: Set) -> None:
 
 def _patient_column(images: Set) -> None:
     for number, row in enumerate(images.rows):
-        row["patient_id"] = f"X{number // 3:03}"
+        row["patient_id"] = f"X{number // 6:03}"
         row["age"] = str(40 + number % 9)
         row["sex"] = "mf"[number % 2]
 

@@ -15,6 +15,7 @@ from tametail.audit.facts import Facts, collect
 from tametail.audit.finding import Finding, in_order
 from tametail.audit.identifiers import check_identifiers
 from tametail.audit.image_checks import check_images
+from tametail.audit.owners import check_names
 from tametail.audit.table_checks import check_table
 from tametail.audit.tail import Tail, tail_of
 from tametail.data.table import ImageTable
@@ -120,12 +121,16 @@ def audit_table(
     """
     facts = collect(table.paths, advance=advance) if facts is None else facts
     duplicates = find_duplicates(facts)
+    by_name = list(
+        check_names(table)
+    )  # before duplicates are joined, which makes groups where none were given
     if join_duplicates:
         table = group_duplicates(table, duplicates)
     readable = table.take(facts.readable)
     findings = [
         *check_table(readable if len(readable) else table, folds),
+        *by_name,
         *check_images(table, facts, duplicates),
         *check_identifiers(table, facts),
     ]
-    return Audit(table, folds, tail_of(table), facts, duplicates, in_order(findings))
+    return Audit(table, folds, tail_of(readable), facts, duplicates, in_order(findings))

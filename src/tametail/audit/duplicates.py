@@ -180,4 +180,4 @@ def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> NDAr
     a -= a.mean(axis=1, keepdims=True)
     b -= b.mean(axis=1, keepdims=True)
     length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-    return np.einsum("ij,ij->i", a, b).astype(np.float64) / np.where(length > 0, length, 1)
+    return np.asarray(np.einsum("ij,ij->i", a, b) / np.where(length > 0, length, 1), dtype=np.float64)

@@ -63,7 +63,7 @@ def tail_of(table: ImageTable) -> Tail:
             name,
             count,
             len(set(groups[labels[:, column]].tolist())),
-            count / len(table),
+            count / max(len(table), 1),
             "head" if count > _MANY else "tail" if count < _FEW else "medium",
             (1 - _BETA**count) / (1 - _BETA),
         )
@@ -83,6 +83,10 @@ def gini(counts: Sequence[int]) -> float:
 
 
 def effective_classes(counts: Sequence[int]) -> float:
-    """exp of the entropy of the shares."""
+    """exp of the entropy of the shares; 0 where there is no image."""
     total = sum(counts)
-    return math.exp(-sum(count / total * math.log(count / total) for count in counts if count))
+    return (
+        0.0
+        if total == 0
+        else math.exp(-sum(count / total * math.log(count / total) for count in counts if count))
+    )
