@@ -127,6 +127,14 @@ def test_16_bit_grey_keeps_its_contrast(kind: str, high: int, top: int) -> None:
     assert largest_difference(pixels[..., 1], ramp * (255 / top)) <= 0.51
 
 
+def test_16_bit_grey_is_scaled_before_it_is_rounded() -> None:
+    """Levels of 100.43 and 100.58 in turn: their mean rounds to 101, that of their rounded values to 100."""
+    checks = np.indices((64, 64)).sum(axis=0) % 2
+    values = np.where(checks, 257 * 100 + 150, 257 * 100 + 110).astype(np.uint16)
+    values[0, -1] = 60_000
+    assert set(np.unique(decode_image(encoded(Image.fromarray(values), "PNG"), 16)[1:])) == {101}
+
+
 @pytest.mark.parametrize("low", [-1000, 0])
 def test_other_depths_are_stretched_to_their_range(low: int) -> None:
     ramp = np.linspace(low, 100_000, 64)[None].repeat(64, axis=0)
