@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +24,8 @@ from tametail.cli_options import (
     reading,
 )
 from tametail.cli_running import Debug, Quiet, run
-from tametail.console import Console
-from tametail.errors import DataError, TametailError
+from tametail.console import Console, printable
+from tametail.errors import DataError, TametailError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _STYLES = {"unsafe": "bold red", "warning": "yellow", "note": ""}
 _MOST_CLASSES = 30
+_MEMBERS = 5  # of a set that are named
+_FAR_OFF = 0.2  # of the ratio asked for, that the one reached may differ by unsaid
 
 
 def inspect(
@@ -58,13 +61,20 @@ def inspect(
     """Say what is in a set, how long its tail is, and what is wrong with it. Exit code 3 where training is unsafe."""
 
     def work(console: Console) -> None:
-        from tametail.audit import audit_table
+        from tametail.audit import SCHEMA, audit_table
         from tametail.data import read_images
 
         options = reading(
             image_col, label_col, group_col, split_col, image_root, label_cols, multi_label, root, download
         )
-        table = read_images(data, **options, allow_leaks=True)
+        if out is not None and out.suffix.lower() not in {".html", ".htm"}:
+            raise UsageError(f"expected a page that ends in .html, got {out}; give another file with -o")
+        try:
+            table = read_images(data, **options, allow_leaks=True)
+        except TametailError as error:
+            if as_json:  # so that whoever reads the output knows why there is nothing in it
+                typer.echo(json.dumps({"schema": SCHEMA, "error": str(error)}, ensure_ascii=False))
+            raise
         with console.track("Images", len(table)) as advance:
             audit = audit_table(table, folds=folds, join_duplicates=group_duplicates, advance=advance)
         if as_json:
@@ -85,6 +95,9 @@ def subsample(
     ratio: Annotated[float, typer.Option(help="Images of the largest class per image of the smallest.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV file to write.")] = Path("subsample.csv"),
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    single_images: Annotated[
+        bool, typer.Option("--single-images", help="Draw images one by one, not whole groups.")
+    ] = False,
     image_col: ImageCol = None,
     label_col: LabelCol = None,
     group_col: GroupCol = None,
@@ -101,23 +114,42 @@ def subsample(
     def work(console: Console) -> None:
         from tametail.data import read_images
         from tametail.data.subsample import subsample as draw
+        from tametail.study_file import write_atomically
 
         options = reading(
             image_col, label_col, group_col, split_col, image_root, label_cols, False, root, download
         )
-        table = draw(read_images(data, **options), ratio, seed=seed)
+        if out.suffix.lower() != ".csv":
+            raise UsageError(f"expected a file that ends in .csv, got {out}; give another one with -o")
+        if out.exists():
+            raise UsageError(f"{out} is there already; remove it, or give another file with -o")
+        whole = read_images(data, **options)
+        if out.resolve().parent == whole.root.resolve() and out.stem in {"labels", "metadata"}:
+            raise UsageError(f"{out} would change how {whole.root} is read; give another name with -o")
+        table = draw(whole, ratio, seed=seed, single_images=single_images)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            table.frame.to_csv(out, index=False)
+            write_atomically(out, table.frame.convert_dtypes().to_csv(index=False))
         except OSError as error:
             raise TametailError(
                 f"{out} cannot be written ({error.strerror}); give another file with -o"
             ) from error
-        counts = sorted(table.counts().items(), key=lambda one: -one[1])
-        console.say(
-            f"{len(table):,} images, ratio {table.imbalance_ratio:.1f}: "
-            + ", ".join(f"{name} {count:,}" for name, count in counts)
+        drawn = table.take((table.frame["split"] != "test").to_numpy())
+        counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
+        kept = (
+            "" if len(drawn) == len(table) else f", beside {len(table) - len(drawn):,} of the given test part"
         )
+        console.say(
+            f"{len(drawn):,} images, ratio {drawn.imbalance_ratio:.1f}{kept}: "
+            + ", ".join(f"{printable(name)} {count:,}" for name, count in counts)
+        )
+        if abs(drawn.imbalance_ratio / ratio - 1) > _FAR_OFF:
+            console.warn(
+                f"whole groups came no nearer to a ratio of {ratio:g} than {drawn.imbalance_ratio:.1f}; "
+                f"--single-images leaves out images of a group, and no group is divided between two sets by that"
+                if not single_images
+                else f"the classes are too small to come nearer to a ratio of {ratio:g} than {drawn.imbalance_ratio:.1f}"
+            )
         console.say(f"Use it with --image-root {table.root}")
         typer.echo(out)
 
@@ -147,26 +179,35 @@ def _show(audit: Audit) -> None:
 
     terminal = RichConsole(highlight=False)
     with terminal.capture() as page:
-        terminal.print(Text(f"{audit.table.name}: {verdict(audit)}", style="bold"))
+        terminal.print(Text(f"{printable(audit.table.name)}: {verdict(audit)}", style="bold"))
         for term, text in facts_in_words(audit):
             terminal.print(Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2)))
         terminal.print(_classes(audit))
         for finding in audit.findings:
-            lead = Text.assemble((f"{finding.severity}: ", _STYLES[finding.severity]), finding.what)
+            lead = Text.assemble(
+                (f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.what)
+            )
             terminal.print(lead)
-            examples = "; ".join(", ".join(members) for members in finding.concerned[:3])
+            examples = "; ".join(_some(members) for members in finding.concerned[:3])
             if finding.advice:
                 terminal.print(Padding(Text(finding.advice), (0, 0, 0, 4)))
             if examples:
                 more = ", ..." if len(finding.concerned) > 3 else ""
                 terminal.print(Padding(Text(examples + more, style="dim"), (0, 0, 0, 4)))
-    for line in page.get().splitlines():
+    for line in page.get().split("\n"):
         typer.echo(line.rstrip())
+
+
+def _some(members: Sequence[str]) -> str:
+    """The first of a set's members."""
+    more = f" and {len(members) - _MEMBERS:,} more" if len(members) > _MEMBERS else ""
+    return printable(", ".join(members[:_MEMBERS])) + more
 
 
 def _classes(audit: Audit) -> RenderableType:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Class")
@@ -176,7 +217,7 @@ def _classes(audit: Audit) -> RenderableType:
     shown = audit.tail.classes[:_MOST_CLASSES]
     for one in shown:
         numbers = (f"{one.images:,}", f"{one.groups:,}", f"{100 * one.share:.1f}", f"{one.effective:,.0f}")
-        table.add_row(one.name, one.part, *numbers)
+        table.add_row(Text(printable(one.name)), one.part, *numbers)
     if len(audit.tail.classes) > len(shown):
         table.add_row(f"and {len(audit.tail.classes) - len(shown)} smaller ones", "", "", "", "", "")
     return table

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tametail.console import Console
+from tametail.console import Console, printable
 from tametail.errors import TametailError
 
 INTERRUPTED = 130
@@ -50,5 +50,5 @@ def run(
 
 
 def _fail(message: str, code: int, lead: str = "Error: ") -> None:
-    typer.echo(f"{lead}{message}", err=True)
+    typer.echo(f"{lead}{printable(message)}", err=True)
     raise typer.Exit(code)

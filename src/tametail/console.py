@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 
+def printable(text: str) -> str:
+    """Names from outside without what steers a terminal: control characters and changes of direction."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 class Console:
     """Talks to a person on standard error; says nothing when ``quiet``."""
 
@@ -30,11 +35,11 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.rich.print(text, markup=False, soft_wrap=True)
+        self.rich.print(printable(text), markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print one line that should not be missed."""
-        self.rich.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
+        self.rich.print(f"Warning: {printable(text)}", style="yellow", markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Advance]:

@@ -57,12 +57,19 @@ def _has_line(boxes: Sequence[Box]) -> bool:
         for other in boxes[start + 1 :]:
             if other[0] - (line[-1][0] + line[-1][2]) > 1.5 * box[3]:
                 break
-            if other[0] >= line[-1][0] + line[-1][2] - 1 and _alike(line[-1], other):
+            if other[0] >= line[-1][0] + line[-1][2] - 1 and _alike(line[0], other):
                 line.append(other)
-        # Ticks of a scale and dots of a pattern are all alike; letters are of several widths.
-        if len(line) >= _LETTERS and len({width for _, _, width, _ in line}) >= 3:
+        if len(line) >= _LETTERS and not _regular(line):
             return True
     return False
+
+
+def _regular(line: Sequence[Box]) -> bool:
+    """Whether boxes are all alike or stand at equal steps, as the ticks of a scale and the dots of a pattern do."""
+    if len({width for _, _, width, _ in line}) < 3:
+        return True
+    steps = np.diff([x + width / 2 for x, _, width, _ in line])
+    return bool(steps.std() < 0.12 * steps.mean())
 
 
 def _alike(left: Box, right: Box) -> bool:

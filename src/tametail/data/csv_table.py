@@ -54,7 +54,7 @@ def read_table(
 
     Returns:
         Columns image (POSIX path of an existing file, relative to ``root``), label, group, split (train, val, test or
-        empty), then all others as pandas reads them; one row per image.
+        empty), then all others, as numbers where every cell is one, else as written; one row per image.
 
     Raises:
         DataError: the file, a column, a cell or an image is missing or contradicts another.
@@ -74,11 +74,13 @@ def read_table(
     frame["split"] = _splits(file.text(split), path) if split else ""
     frame = frame[list(COLUMNS)].astype(object)
     taken = {image, group, split, *label_columns}
-    carried = {
-        f"csv_{column}" if column in COLUMNS else column: file.typed[column]
-        for column in file.columns
-        if column not in taken
-    }
+    carried: dict[str, pd.Series] = {}
+    for column in file.columns:
+        if column not in taken:
+            name = column
+            while name in COLUMNS or name in carried or (name != column and name in file.columns):
+                name = f"csv_{name}"
+            carried[name] = file.typed[column]
     return _without_duplicates(frame.assign(**carried), path)
 
 

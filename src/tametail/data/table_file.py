@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
+# As programs write numbers, or say that there is none.
+_NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?|[nN][aA][nN]|NA|N/A|null"
 TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
 
@@ -111,6 +113,7 @@ def _read_delimited(path: Path) -> TableFile:
     names = [str(column).strip() for column in raw.columns]
     _check_names(names, path)
     raw.columns = typed.columns = pd.Index(names)
+    typed = pd.DataFrame({name: _as_written(typed[name], raw[name]) for name in names})
     return TableFile(path, typed, lambda column: raw[column].tolist(), " below the header")
 
 
@@ -191,6 +194,17 @@ def _read_parquet(path: Path) -> TableFile:
     columns = {name: table.column(at) for name, at in zip(names, kept, strict=True)}
     typed = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
     return TableFile(path, typed, lambda column: columns[column].to_pylist())
+
+
+def _as_written(typed: pd.Series, text: pd.Series) -> pd.Series:
+    """A column as numbers only if every cell is written as one: 007 and 7 are two patients, and NA may be a word."""
+    known = text.str.strip() != ""
+    numbers = typed.dtype.kind == "b" or (
+        typed.dtype.kind in "iuf"
+        and typed.notna().any()
+        and bool(text[known].str.strip().str.fullmatch(_NUMBER).all())
+    )
+    return typed if numbers else text.where(known, None)
 
 
 def _typed(column: Any) -> Any:
