@@ -1,0 +1,46 @@
+"""DICOM folders through the audit: patients are groups, and headers that name a person are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from audit.planted import picture
+from tametail.audit import Audit, audit_table
+from tametail.data import read_images
+
+pytest.importorskip("pydicom")
+
+
+def _audit(folder: Path, **attributes: str) -> Audit:
+    from dicom_samples import dicom_bytes
+
+    for number in range(24):
+        grey = cv2.cvtColor(picture(number), cv2.COLOR_RGB2GRAY)
+        path = folder / ("normal", "effusion")[number % 2] / f"{number:03}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        named = attributes if number == 5 else {}
+        path.write_bytes(dicom_bytes(grey, PatientID=f"secret{number // 4}", PatientSex="F", **named))
+    return audit_table(read_images(folder), folds=3)
+
+
+def test_a_clean_folder_has_patients_for_groups_and_no_findings(tmp_path: Path) -> None:
+    audit = _audit(tmp_path)
+    assert {finding.code for finding in audit.findings} == {"small_classes"}
+    assert sorted(set(audit.table.groups)) == [f"patient_{number:04}" for number in range(1, 7)]
+    assert audit.kinds() == {"DICOM MONOCHROME2 8 bit": 24}
+    assert "secret" not in str(audit.as_dict())
+
+
+def test_who_is_named_is_said_without_the_name(tmp_path: Path) -> None:
+    audit = _audit(tmp_path, PatientName="Doe^Jane", BurnedInAnnotation="YES")
+    found = {finding.code: finding for finding in audit.findings}
+    assert (
+        found["identifying_headers"].concerned
+        == found["burned_in_annotation"].concerned
+        == (("effusion/005.dcm",),)
+    )
+    assert "PatientName" in found["identifying_headers"].details[0]
+    assert "Jane" not in str(audit.as_dict())
