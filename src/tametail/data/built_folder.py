@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from tametail.errors import TametailError
+from tametail.data.cache_folder import alone, explained
 
 
 def built_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
@@ -20,7 +19,7 @@ def built_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
     Raises:
         TametailError: the cache folder cannot be written or is full.
     """
-    with cache_use(folder.parent), alone(folder):
+    with explained(folder.parent), alone(folder.parent, folder.name):
         if folder.is_dir() and is_whole(folder):
             return folder
         unfinished = folder.with_name(f"{folder.name}.tmp")
@@ -35,25 +34,3 @@ def built_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
     return folder
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process at a time makes what belongs to ``path``; the system frees the lock of a dead one."""
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        yield
-
-
-@contextmanager
-def cache_use(folder: Path) -> Iterator[None]:
-    """Trouble with the cache folder, told with the way out."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:  # the second from filelock, on file systems without locks
-        raise TametailError(
-            f"the cache folder {folder} cannot be used ({error}); free some space, or set the environment variable "
-            f"TAMETAIL_CACHE to a folder that can be written"
-        ) from error

@@ -141,7 +141,7 @@ def explained(folder: Path) -> Iterator[None]:
         way_out = "set the environment variable TAMETAIL_CACHE to a folder"
         if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
             raise TametailError(
-                f"no space left for decoded images in {folder}; free some, or {way_out} on another disk"
+                f"no space left in the cache folder {folder}; free some, or {way_out} on another disk"
             ) from error
         raise TametailError(
             f"the cache folder {folder} cannot be used ({error}); {way_out} that can be written"

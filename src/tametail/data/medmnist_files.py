@@ -9,8 +9,8 @@ import os
 import urllib.request
 from pathlib import Path
 
-from tametail.data.built_folder import alone, cache_use
 from tametail.data.cache import cache_dir
+from tametail.data.cache_folder import alone, explained
 from tametail.data.medmnist_facts import MEDMNIST_SETS, SIZES
 from tametail.errors import DataError, TametailError
 
@@ -43,7 +43,7 @@ def medmnist_file(name: str, root: Path | None, *, download: bool) -> Path:
     if not file.is_file():
         if not download:
             raise DataError(f"{name} is not on this machine; {_how_to_get(name)}")
-        with cache_use(file.parent), alone(file):
+        with explained(file.parent), alone(file.parent, file.name):
             if not file.is_file():  # another process may have brought it meanwhile
                 _download(name, file)
     return file
