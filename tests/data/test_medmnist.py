@@ -123,7 +123,7 @@ def test_a_killed_or_failed_writer_leaves_nothing(tmp_path: Path, monkeypatch: p
         save_image(image, target, **options)
 
     monkeypatch.setattr(Image.Image, "save", stop)
-    with pytest.raises(TametailError, match=r"No space left .*TAMETAIL_CACHE"):
+    with pytest.raises(TametailError, match=r"no space left .*TAMETAIL_CACHE"):
         read_images(path)
     folder = tmp_path / "cache" / "medmnist"
     assert [item.suffix for item in folder.iterdir()] in ([".lock"], [])
