@@ -18,7 +18,7 @@ from torch import nn
 
 from tametail import study_file
 from tametail.console import Console
-from tametail.data import IMAGE_SUFFIXES, decode_image
+from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.losses import Link, Loss, parse_loss
 from tametail.models import BackboneSpec, build_head, describe_backbone
@@ -262,11 +262,10 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
             if not inside:
-                raise DataError(
-                    f"expected images in {path}, found none ({', '.join(sorted(IMAGE_SUFFIXES))})"
-                )
+                raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
             found += inside
         elif path.exists():
             found.append(path)

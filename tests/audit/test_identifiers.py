@@ -34,6 +34,24 @@ def test_a_clean_folder_has_patients_for_groups_and_no_findings(tmp_path: Path) 
     assert "secret" not in str(audit.as_dict())
 
 
+def test_names_by_uid_and_tables_of_dicom_files_are_read_by_patient(tmp_path: Path) -> None:
+    _audit(tmp_path)
+    files = sorted(tmp_path.rglob("*.dcm"))
+    lines = [
+        "image,label",
+        *(f"{file.relative_to(tmp_path).as_posix()},{file.parent.name}" for file in files),
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    listed = read_images(tmp_path / "list.csv")
+    assert sorted(set(listed.groups)) == [f"patient_{number:04}" for number in range(1, 7)]
+    (tmp_path / "list.csv").unlink()
+    for number, file in enumerate(files):
+        file.rename(file.with_name(f"1.2.840.10008.{number}"))
+    audit = audit_table(read_images(tmp_path), folds=3)
+    assert {finding.code for finding in audit.findings} == {"small_classes"}
+    assert len(set(audit.table.groups)) == 6
+
+
 def test_who_is_named_is_said_without_the_name(tmp_path: Path) -> None:
     audit = _audit(tmp_path, PatientName="Doe^Jane", BurnedInAnnotation="YES")
     found = {finding.code: finding for finding in audit.findings}

@@ -145,7 +145,8 @@ def _look(path: Path) -> tuple[Look, NDArray[np.uint8] | None]:
         frames=frames,
         text=holds_text(pixels),
         spread=float(thumbnail.std()),
-        wrong_extension=path.suffix.lower() not in fitting,
+        # 1.2.840.5 is a name, not an extension.
+        wrong_extension=path.suffix.lower() not in fitting and not path.suffix[1:].isdigit(),
     )
     return look, thumbnail
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.data.image_entries import locate_images
+from tametail.data.image_entries import DICOM_SUFFIXES, locate_images
 from tametail.data.label_columns import (
     MISSING,
     check_class_names,
@@ -48,7 +48,7 @@ def read_table(
     Args:
         path: CSV, TSV, Parquet or JSON Lines file.
         options: which columns are image, label, group and split; None for the column of that name (in any case).
-            Group and split may be absent: then the group is the image, the split empty.
+            Group and split may be absent: then the group is the image (of DICOM the patient), the split empty.
         base: folder that the image entries are relative to, ``root`` by default.
         locate: finds the images by other means: N entries → N ids.
 
@@ -70,7 +70,7 @@ def read_table(
     frame = file.typed.iloc[:, :0].copy()
     frame["image"] = locate(entries) if locate else locate_images(entries, base or root, root, path)
     frame["label"] = labels
-    frame["group"] = _filled(file, group, "group") if group else frame["image"]
+    frame["group"] = _filled(file, group, "group") if group else _own_groups(frame["image"].tolist(), root)
     frame["split"] = _splits(file.text(split), path) if split else ""
     frame = frame[list(COLUMNS)].astype(object)
     taken = {image, group, split, *label_columns}
@@ -82,6 +82,15 @@ def read_table(
                 name = f"csv_{name}"
             carried[name] = file.typed[column]
     return _without_duplicates(frame.assign(**carried), path)
+
+
+def _own_groups(images: list[str], root: Path) -> list[str]:
+    """Each image by itself; DICOM files by the patient that they name."""
+    if not all(image.lower().endswith(DICOM_SUFFIXES) for image in images):
+        return images
+    from tametail.data.dicom_folder import patient_codes
+
+    return patient_codes([root / image for image in images])
 
 
 def _image_column(file: TableFile, options: ReadOptions) -> str:

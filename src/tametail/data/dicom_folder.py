@@ -16,13 +16,13 @@ from tametail.data.csv_table import SPLIT_WORDS
 from tametail.data.decode import is_dicom, without_warnings
 from tametail.data.dicom import import_pydicom, read_header
 from tametail.data.folders import walk
+from tametail.data.image_entries import DICOM_SUFFIXES
 from tametail.data.messages import first
 from tametail.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DICOM_SUFFIXES = (".dcm", ".dicom")
 CARRIED = {
     "modality": "Modality",
     "sex": "PatientSex",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.data.csv_table import IMAGE_COLUMNS, SPLIT_WORDS, read_table
-from tametail.data.image_entries import IMAGE_SUFFIXES, is_kind
+from tametail.data.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind
 from tametail.data.messages import first
 from tametail.data.read_options import ReadOptions
 from tametail.data.table_file import TABLE_SUFFIXES, read_table_file
@@ -142,10 +142,12 @@ def image_files(files: Sequence[Path]) -> list[Path]:
 
 
 def holds_dicom(root: Path, files: Sequence[Path]) -> bool:
-    """Whether a file is named ``.dcm``, or has no extension and begins as a DICOM file does."""
-    if any(file.suffix.lower() in {".dcm", ".dicom"} for file in files):
+    """Whether a file is named ``.dcm``, or has no extension but perhaps a number and begins as a DICOM file does."""
+    if any(file.suffix.lower() in DICOM_SUFFIXES for file in files):
         return True
-    return any(not file.suffix and _has_dicom_mark(root / file) for file in files)
+    # Exports are named by their UID: 1.2.840.10008.5 has no extension, whatever follows its last point.
+    unnamed = (file for file in files if not file.suffix or file.suffix[1:].isdigit())
+    return any(_has_dicom_mark(root / file) for file in unnamed)
 
 
 def _has_dicom_mark(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tametail.data.messages import first
 from tametail.errors import DataError
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
     ".jpg",
     ".jpeg",
