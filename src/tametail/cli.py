@@ -29,6 +29,7 @@ try:
         option,
         reading,
     )
+    from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
 except ModuleNotFoundError as missing:
@@ -225,6 +226,7 @@ app.command()(inspect)
 app.command()(subsample)
 app.command()(losses)
 app.command()(gradients)
+app.add_typer(recipe_commands, name="recipe")
 
 
 def _show(study: Study) -> None:

@@ -19,7 +19,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class OptimizerSettings(BaseModel):
-    """AdamW. The rate is that of a batch of `Recipe.batch_size`."""
+    """AdamW.
+
+    Attributes:
+        lr: largest learning rate, for a batch of ``batch_size``.
+        weight_decay: decoupled from the gradient.
+    """
 
     model_config = _STRICT
     lr: Positive
