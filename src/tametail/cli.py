@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tametail import __version__
 from tametail.console import Console
-from tametail.errors import TametailError
+from tametail.errors import TametailError, writing
 
 try:
     import typer
@@ -197,13 +197,8 @@ def predict(
         classifier = load(study, loss, device=device)
         asked = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
         table = classifier.predict(found, console, prevalence=asked)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out):
             table.to_csv(out, index=False, float_format="%.6f")
-        except OSError as error:
-            raise TametailError(
-                f"{out} cannot be written ({error.strerror}); give another file with -o"
-            ) from error
         failed = int((table["error"] != "").sum())
         saturated = int((table["saturated"] == True).sum())  # noqa: E712  (a failed image has none)
         if saturated:

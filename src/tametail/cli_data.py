@@ -25,12 +25,13 @@ from tametail.cli_options import (
 )
 from tametail.cli_running import Debug, Quiet, run
 from tametail.console import Console, printable
-from tametail.errors import DataError, TametailError, UsageError
+from tametail.errors import DataError, TametailError, UsageError, writing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tametail.audit import Audit
+    from tametail.data import ImageTable
 
 _STYLES = {"unsafe": "bold red", "warning": "yellow", "note": ""}
 _MOST_CLASSES = 30
@@ -127,46 +128,39 @@ def subsample(
         if out.resolve().parent == whole.root.resolve() and out.stem in {"labels", "metadata"}:
             raise UsageError(f"{out} would change how {whole.root} is read; give another name with -o")
         table = draw(whole, ratio, seed=seed, single_images=single_images)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out):
             write_atomically(out, table.frame.convert_dtypes().to_csv(index=False))
-        except OSError as error:
-            raise TametailError(
-                f"{out} cannot be written ({error.strerror}); give another file with -o"
-            ) from error
-        drawn = table.take((table.frame["split"] != "test").to_numpy())
-        counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
-        kept = (
-            "" if len(drawn) == len(table) else f", beside {len(table) - len(drawn):,} of the given test part"
-        )
-        console.say(
-            f"{len(drawn):,} images, ratio {drawn.imbalance_ratio:.1f}{kept}: "
-            + ", ".join(f"{printable(name)} {count:,}" for name, count in counts)
-        )
-        if abs(drawn.imbalance_ratio / ratio - 1) > _FAR_OFF:
-            console.warn(
-                f"whole groups came no nearer to a ratio of {ratio:g} than {drawn.imbalance_ratio:.1f}; "
-                f"--single-images leaves out images of a group, and no group is divided between two sets by that"
-                if not single_images
-                else f"the classes are too small to come nearer to a ratio of {ratio:g} than {drawn.imbalance_ratio:.1f}"
-            )
+        _say_what_was_drawn(table, ratio, single_images, console)
         console.say(f"Use it with --image-root {table.root}")
         typer.echo(out)
 
     run(work, quiet=quiet, debug=debug)
 
 
+def _say_what_was_drawn(table: ImageTable, ratio: float, single_images: bool, console: Console) -> None:
+    drawn = table.take((table.frame["split"] != "test").to_numpy())
+    counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
+    given = len(table) - len(drawn)
+    kept = f", beside {given:,} of the given test part" if given else ""
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts)
+    reached = f"{drawn.imbalance_ratio:.1f}"
+    console.say(f"{len(drawn):,} images, ratio {reached}{kept}: {listed}")
+    if abs(drawn.imbalance_ratio / ratio - 1) > _FAR_OFF:
+        console.warn(
+            f"the classes are too small to come nearer to a ratio of {ratio:g} than {reached}"
+            if single_images
+            else f"whole groups came no nearer to a ratio of {ratio:g} than {reached}; "
+            f"--single-images leaves out images of a group, and no group is divided between two sets by that"
+        )
+
+
 def _write_page(audit: Audit, out: Path) -> None:
     from tametail.report.audit_page import audit_html
     from tametail.study_file import write_atomically
 
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, audit_html(audit))
-    except OSError as error:
-        raise TametailError(
-            f"{out} cannot be written ({error.strerror}); give another file with -o"
-        ) from error
+    page = audit_html(audit)
+    with writing(out):
+        write_atomically(out, page)
 
 
 def _show(audit: Audit) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class TametailError(Exception):
@@ -36,6 +37,18 @@ def choosing_losses() -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise UsageError(f"{error}; tametail losses lists them") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that a user asked for; trouble with it or with the file is told with the way out."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise TametailError(
+            f"{path} cannot be written ({error.strerror}); give another file with -o"
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str], most: int = 5) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tametail.errors import TametailError, UsageError, choosing_losses
+from tametail.errors import UsageError, choosing_losses, writing
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
 from tametail.losses.gradients import figure1
 from tametail.report.gradient_figure import FORMATS, Group, Line, Over, Panel, draw_gradients
@@ -51,13 +51,8 @@ def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "
         raise UsageError(f"expected --over as one of {', '.join(OVER)}, got {over}")
     groups = _figure_1() if losses is None else [_chosen(losses)]
     content = draw_gradients(groups, _Z.numpy(), OVER[over], suffix)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         path.write_bytes(content)
-    except OSError as error:
-        raise TametailError(
-            f"{path} cannot be written ({error.strerror}); give another file with -o"
-        ) from error
     return path
 
 

@@ -90,7 +90,7 @@ def animated_gif(frames: int) -> bytes:
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 EPS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n"
-    b"(/tmp/executed) (w) file closefile\nshowpage\n%%EOF\n"
+    b"(executed) (w) file closefile\nshowpage\n%%EOF\n"
 )
 XPM = b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n"a c #000000",\n"a"};\n'
 FONT = b"\0\x01\0\0\0\x0c\0\x80\0\x03\0\x40" + bytes(400)
@@ -180,7 +180,7 @@ def test_is_refused_with_a_reason(name: str, extension: str, tmp_path: Path) -> 
         with pytest.raises(DataError, match=r"\w") as caught:
             decode_image(source, 32)
         assert len(str(caught.value)) < 400
-    assert not Path("/tmp/executed").exists()
+    assert not Path("executed").exists()
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

@@ -121,9 +121,8 @@ def audit_table(
     """
     facts = collect(table.paths, advance=advance) if facts is None else facts
     duplicates = find_duplicates(facts)
-    by_name = list(
-        check_names(table)
-    )  # before duplicates are joined, which makes groups where none were given
+    # Before duplicates are joined, which makes groups where none were given.
+    by_name = list(check_names(table))
     if join_duplicates:
         table = group_duplicates(table, duplicates)
     readable = table.take(facts.readable)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.burned_in import holds_text
-from tametail.data.decode import centre_square, decode_whole, is_dicom, read_file
+from tametail.data.decode import FORMATS, centre_square, decode_whole, is_dicom, read_file
 from tametail.errors import DataError
 
 THUMBNAIL = 64
@@ -158,7 +158,7 @@ def _header(data: bytes) -> tuple[str, int, int, str, bool]:
     if is_dicom(data):
         return _dicom_header(data)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             several = bool(getattr(image, "is_animated", False)) or _has_second_frame(image)
             return str(image.format), image.width, image.height, image.mode, several
     except Exception:  # noqa: BLE001 - what could be decoded has pixels; its header's other words can be done without

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**31  # above any image, below what would push the machine into swapping
 MAX_PIXELS = 100_000_000  # 10 000 × 10 000: 300 MB once decoded; far above any photograph
 # Those of IMAGE_SUFFIXES. Not EPS, which Pillow hands to Ghostscript.
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 # How DICOM without its preamble begins: the lowest elements of its groups 2 and 8.
 _BARE_DICOM = tuple(
     bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
@@ -149,7 +149,7 @@ def _jpeg_orientation(data: bytes) -> int:
 
     with without_warnings():
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return int(image.getexif().get(_ORIENTATION, 1))
         except Exception:  # noqa: BLE001 - the pixels are sound; a broken note of orientation is no note
             return 1
@@ -171,7 +171,7 @@ def _decode_pillow(data: bytes) -> NDArray[Any]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(*image.size)
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
