@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,16 +20,24 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class OptimizerSettings(BaseModel):
-    """AdamW.
+    """How gradients become steps.
 
     Attributes:
+        kind: ``adamw``, ``adam`` or ``sgd``.
         lr: largest learning rate, for a batch of ``batch_size``.
-        weight_decay: decoupled from the gradient.
+        weight_decay: pull towards zero: of matrices and kernels, apart from the gradient (``adamw``) or added to it
+            (``sgd``); of all weights, added to the gradient, with ``adam``, as torch's own has it.
+        momentum: in [0, 1): share that is kept of the last steps' direction; the first beta of ``adamw`` and ``adam``.
+        layer_decay: in (0, 1]: each layer learns by this factor slower than the next one towards the head; null for
+            one rate. With ``trains: all`` alone.
     """
 
     model_config = _STRICT
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    layer_decay: Share | None = None
 
 
 class AugmentationSettings(BaseModel):
@@ -41,6 +50,10 @@ class AugmentationSettings(BaseModel):
         rotation: largest turn, in degrees, either way.
         colour: largest relative change of brightness and of contrast. Leave it 0 where colour or density carries
             the diagnosis (stains, skin lesions, X-ray densities).
+        operations: how many of the further changes are drawn for each image, 0 to 4 (RandAugment): a turn, a shear or
+            shift along either axis, a zoom, a little brightness, contrast or sharpness. None changes hue, inverts,
+            reduces grey levels or covers a part.
+        magnitude: their strength, in (0, 1]; 1 is a turn by 30 degrees or a tenth of brightness.
     """
 
     model_config = _STRICT
@@ -48,6 +61,8 @@ class AugmentationSettings(BaseModel):
     scale: tuple[Share, Share] = (1.0, 1.0)
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    operations: Annotated[int, Field(ge=0, le=4)] = 0
+    magnitude: Share = 0.3
 
 
 class MixingSettings(BaseModel):
@@ -78,16 +93,25 @@ class Recipe(BaseModel):
         image_size: pixels; null for the backbone's own.
         epochs: passes over the training part.
         batch_size: images per step.
-        optimizer: AdamW's settings.
-        warmup_epochs: linear rise of the learning rate, before it falls along a cosine to zero.
+        optimizer: its kind and settings.
+        schedule: what the learning rate does after its rise: ``cosine`` falls along half a cosine to zero at the last
+            epoch, ``constant`` stays.
+        warmup_epochs: linear rise of the learning rate, at most half of the epochs.
         gradient_clip: largest norm of the gradient; null for none.
         ema_decay: decay of the averaged weights that are then the result; null for none.
-        augmentation: what is done to training images.
+        label_smoothing: in [0, 1): share of each label that is spread over all classes. Losses of the sigmoid family
+            take the labels as they are.
+        head: ``auto`` (what the loss was made for) or ``normalised`` (cosines between features and class weights).
+        reweighting: by the effective number of images of a class: ``none``, ``always``, or ``deferred`` to the last
+            epochs (LDAM-DRW). A loss that corrects for the class counts itself corrects twice.
+        deferred_from: in (0, 1): share of the epochs after which deferred re-weighting and re-sampling begin; the last
+            epoch is always among them.
+        augmentation: what is done to training images; with ``trains: head`` there is none.
         sampler: how often a class is shown: ``shuffled`` (every image once per epoch), ``balanced`` (all classes equally
             often), ``sqrt`` (by the square root of their counts), ``progressive`` (from shuffled to balanced over the
-            epochs). The losses still get the true class counts, so that one that corrects for them corrects twice.
+            epochs), ``deferred`` (shuffled, and balanced in the last epochs). The losses still get the true class counts, so that one that corrects for them corrects twice.
         mixing: batches of mixed images, or, with ``trains: head``, of mixed features (no cutmix).
-        precision: ``float32``, ``bfloat16`` or ``auto`` (bfloat16 on a GPU that has it).
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto`` (bfloat16 on a GPU that has it).
     """
 
     model_config = _STRICT
@@ -100,20 +124,42 @@ class Recipe(BaseModel):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: OptimizerSettings
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    head: Literal["auto", "normalised"] = "auto"
+    reweighting: Literal["none", "deferred", "always"] = "none"
+    deferred_from: Annotated[float, Field(gt=0, lt=1)] = 0.8
     augmentation: AugmentationSettings = AugmentationSettings()
-    sampler: Literal["shuffled", "balanced", "sqrt", "progressive"] = "shuffled"
+    sampler: Literal["shuffled", "balanced", "sqrt", "progressive", "deferred"] = "shuffled"
     mixing: MixingSettings = MixingSettings()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def deferred_epoch(self) -> int:
+        """The first epoch, counted from 0, that deferred re-weighting and re-sampling apply to."""
+        return min(math.ceil(self.deferred_from * self.epochs - 1e-9), self.epochs - 1)
 
     @model_validator(mode="after")
-    def _check_mixing(self) -> Recipe:
-        if self.trains == "head" and self.mixing.kind == "cutmix":
+    def _check_that_fields_agree(self) -> Recipe:
+        if self.trains == "all":
+            return self
+        if self.mixing.kind == "cutmix":
             raise ValueError(
                 "expected mixing.kind none, mixup or remix with trains: head: its inputs are features, and cutmix "
                 "pastes a part of one image into another"
+            )
+        if self.optimizer.layer_decay is not None:
+            raise ValueError(
+                f"expected optimizer.layer_decay null with trains: head, got {self.optimizer.layer_decay}: the "
+                f"backbone's layers are frozen and do not learn at any rate"
+            )
+        if self.augmentation.operations:
+            raise ValueError(
+                f"expected augmentation.operations 0 with trains: head, got {self.augmentation.operations}: the "
+                f"features are of the images as they are, so that augmentation has no effect"
             )
         return self
 
