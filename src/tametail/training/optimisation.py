@@ -1,0 +1,140 @@
+"""What the trainer steps with: an optimiser, its learning rate over time, weights of classes and smoothed labels.
+
+Shape legend: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tametail.errors import UsageError
+from tametail.losses.class_balanced import class_balanced_weights
+from tametail.losses.prior import log_prior
+from tametail.training.recipe import OptimizerSettings, Recipe
+
+BETA = 0.9999  # of the effective number, as LDAM-DRW has it
+_HEAD = "(head)"  # a name that no backbone has for a layer
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The optimiser of a recipe; each of its groups has an ``lr_scale``, its share of the learning rate.
+
+    AdamW (Loshchilov & Hutter, ICLR 2019) and SGD (without Nesterov's step) let matrices and kernels decay, and leave
+    biases and the scales of normalisation alone. Adam (Kingma & Ba, ICLR 2015) adds the decay of *all* weights to the
+    gradient, as ``torch.optim.Adam(model.parameters(), weight_decay=...)`` does, so that a paper that names
+    Adam and a weight decay is followed to the letter.
+
+    Args:
+        model: ``nn.Sequential(backbone, head)`` where ``layer_decay`` is asked for, else any.
+
+    Raises:
+        UsageError: ``layer_decay`` for a backbone whose layers timm does not order.
+    """
+    scales = _layer_scales(model, settings.layer_decay)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decays = settings.kind == "adam" or parameter.ndim > 1
+        scale = scales.get(name, 1.0)
+        decay = settings.weight_decay if decays else 0.0
+        group = groups.setdefault(
+            (scale, decays),
+            {"params": [], "weight_decay": decay, "lr_scale": scale, "lr": settings.lr * scale},
+        )
+        group["params"].append(parameter)
+    ordered = sorted(
+        groups.values(), key=lambda group: (group["lr_scale"], group["weight_decay"]), reverse=True
+    )
+    if settings.kind == "sgd":
+        return torch.optim.SGD(ordered, lr=settings.lr, momentum=settings.momentum)
+    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    return kind(ordered, lr=settings.lr, betas=(settings.momentum, 0.999))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let each group learn at its share of ``rate``."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def learning_rate(epochs_done: float, recipe: Recipe) -> float:
+    """A linear rise over the warm-up; then half a cosine down to zero at the last epoch, or the peak to the end."""
+    peak = recipe.optimizer.lr
+    warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
+    if epochs_done < warmup:
+        return peak * (epochs_done + 1e-2) / (warmup + 1e-2)
+    if recipe.schedule == "constant":
+        return peak
+    progress = (epochs_done - warmup) / (recipe.epochs - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def class_weights(recipe: Recipe, epoch: int, class_counts: Sequence[int]) -> Tensor | None:
+    """Weights (C,) float32 of the samples of each class in this epoch, or None where the recipe has none.
+
+    They are proportional to (1-β) / (1-β^n) with β = 0.9999 (Cui et al., CVPR 2019, Eq. 3), from the recipe's
+    ``deferred_epoch`` on for ``deferred`` (Cao et al., NeurIPS 2019, Algorithm 1, whose released code has this β).
+    Deviation: their mean over the training images is 1 and not that over the classes, so that steps stay as long as
+    without them. A class without images has the weight of one image's class.
+
+    Args:
+        epoch: counted from 0.
+        class_counts: C training images per class.
+    """
+    if recipe.reweighting == "none" or (recipe.reweighting == "deferred" and epoch < recipe.deferred_epoch):
+        return None
+    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    weights = class_balanced_weights(class_counts, BETA)
+    return (weights * (counts.sum() / (counts * weights).sum())).float()
+
+
+def smoothed(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
+    """Labels (B, C) float32 of which the share ``amount`` is spread over the classes in proportion to their counts.
+
+    For losses of the softmax family alone: one sigmoid per class has no shared probability to spread, and the losses
+    of that family have margins of their own for confident negatives.
+
+    Deviation from the usual spread, which is even: Szegedy et al. (CVPR 2016, section 7) allow any distribution and
+    take the even one. A model fitted to labels spread by u gives (1-ε)p + εu. Where the prior π is then divided out
+    (balanced softmax, logit adjustment) that is (1-ε)p/π + εu/π. An even u lets the rarest class win every image once
+    ε/(C π) outgrows the rest; u = π adds the same ε to every class and changes no decision.
+
+    Args:
+        target: class indices (B,), or soft labels (B, C) whose rows sum to 1.
+        class_counts: C training images per class; a class without any counts as if it had one.
+        amount: ε in [0, 1).
+    """
+    classes = len(class_counts)
+    labels = target.float() if target.ndim == 2 else F.one_hot(target, classes).float()
+    prior = torch.softmax(log_prior(torch.as_tensor(class_counts), torch.float64), dim=0)
+    return labels.lerp(prior.to(labels).expand_as(labels), amount)
+
+
+def _layer_scales(model: nn.Module, layer_decay: float | None) -> dict[str, float]:
+    """Parameter name → share of the learning rate: ``layer_decay`` to the number of layers between it and the head."""
+    if layer_decay is None:
+        return {}
+    backbone, head = model.children()
+    if not hasattr(backbone, "group_matcher"):
+        raise UsageError(
+            f"expected a backbone whose layers timm orders for optimizer.layer_decay, got {type(backbone).__name__}; "
+            f"leave layer_decay null (--set optimizer.layer_decay=null) or choose another --backbone"
+        )
+    from timm.models import group_parameters
+
+    names = [*(name for name, _ in backbone.named_parameters()), _HEAD]
+    named = SimpleNamespace(
+        named_parameters=lambda: ((name, name) for name in names)
+    )  # all that timm asks for
+    layers: dict[str, int] = group_parameters(named, backbone.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    scales = {f"0.{name}": layer_decay ** (last - layer) for name, layer in layers.items() if name != _HEAD}
+    return scales | {f"1.{name}": 1.0 for name, _ in head.named_parameters()}
