@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.data.divisions import Ints, best_division, images_by_group
+from tametail.data.splits_multi_label import label_divisions, label_strata
 from tametail.data.table import ImageTable
 from tametail.errors import DataError, TametailError, UsageError
 
 # Divisions are made from up to 5 seeds, of which the best balanced is taken; many groups balance at once.
 _ATTEMPTS, _MANY = 5, 20_000
-_MENDED = 20  # candidates tried before a division is called impossible
 _HOLD_OUT, _FOLDS = range(2)  # independent random streams of one seed
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,8 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
 
     Rows of the table that are given as ``test`` are the test part, and all its other rows go to the folds. Without
     any, a part near ``test_fraction`` is drawn. Of several drawn divisions the best balanced is taken; where a rare
-    class is still missing somewhere, a small group that holds it is moved there.
+    class is still missing somewhere, a small group that holds it is moved there. In a multi-label table an image
+    counts for each of its labels, and those without any are divided as evenly as a label is.
 
     Raises:
         UsageError: fewer than 2 folds, a fraction outside (0, 0.5], or a negative seed.
@@ -70,12 +70,10 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
     check_folds(table, folds)
     test = _given_test(table)
     given = bool(test.any())
-    target = table.targets
-    group = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
     if not given:
-        test = _draw_test(target, group, folds, test_fraction, seed, table.class_names)
+        test = _draw_test(table, folds, test_fraction, seed)
     fold = np.full(len(table), -1, dtype=np.int64)
-    fold[~test] = _draw_folds(target[~test], group[~test], folds, seed, table.class_names)
+    fold[~test] = _draw_folds(table.take(~test), folds, seed)
     part = np.where(test, "test", "train").astype(np.str_)
     fingerprint = _sha256(_to_csv(table.images, part, fold))
     return Splits(table.images, part, fold, folds, seed, given, fingerprint)
@@ -153,9 +151,9 @@ def check_folds(table: ImageTable, folds: int) -> None:
     given = bool(test.any())
     table = table.take(~test)
     reserved = 0 if given else 1
-    pairs = set(zip(table.frame["label"], table.frame["group"], strict=True))
-    short = {name: sum(label == name for label, _ in pairs) for name in table.class_names}
-    short = {name: groups for name, groups in short.items() if groups < folds + reserved}
+    labelled, group = zip(table.class_names, table.labels.T, strict=True), table.groups
+    counted = {name: len(np.unique(group[rows])) for name, rows in labelled}
+    short = {name: groups for name, groups in counted.items() if groups < folds + reserved}
     if not short:
         return
     listed = ", ".join(f"{name!r} has {groups}" for name, groups in short.items())
@@ -171,20 +169,25 @@ def check_folds(table: ImageTable, folds: int) -> None:
     )
 
 
-def _draw_test(
-    target: Ints, group: Ints, folds: int, fraction: float, seed: int, names: tuple[str, ...]
-) -> NDArray[np.bool_]:
-    """(N,) mask of the hold-out: some parts of a finer division, together nearest to their share of every class."""
-    # scikit-learn makes no more parts than there are groups, or images in the largest class.
-    share = _share(fraction, min(len(np.unique(group)), int(np.bincount(target).max())))
-    candidates = [
-        np.isin(division, chosen).astype(np.int64)
-        for division in _divisions(target, group, share.denominator, seed, _HOLD_OUT)
-        for chosen in combinations(range(share.denominator), share.numerator)
-    ]
-    minimum = np.array([[folds], [1]]).repeat(len(names), axis=1)
-    sides = _best(candidates, target, group, minimum, np.array([1 - float(share), float(share)]), names)
-    return np.asarray(sides == 1)
+def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """(N,) mask of the hold-out: the part nearest to its share of every class."""
+    groups = _Groups(table)
+    minimum = np.array([[folds], [1]]).repeat(len(table.class_names), axis=1)
+    if table.multi_label:
+        share = np.array([1 - fraction, fraction])
+        candidates = groups.label_divisions(share, seed, _HOLD_OUT)
+    else:
+        # Some parts of a finer division. scikit-learn makes no more parts than there are groups, or images in the
+        # largest class.
+        simple = _share(fraction, min(groups.count, int(np.bincount(table.targets).max())))
+        share = np.array([1 - float(simple), float(simple)])
+        candidates = [
+            np.isin(division, chosen).astype(np.int64)
+            for division in groups.class_divisions(simple.denominator, seed, _HOLD_OUT)
+            for chosen in combinations(range(simple.denominator), simple.numerator)
+        ]
+    sides = best_division(candidates, groups.strata, minimum, share, table.class_names)
+    return np.asarray(sides[groups.member] == 1)
 
 
 def _share(fraction: float, parts: int) -> Fraction:
@@ -193,97 +196,50 @@ def _share(fraction: float, parts: int) -> Fraction:
     return Fraction(fraction).limit_denominator(most) or Fraction(1, most)
 
 
-def _draw_folds(target: Ints, group: Ints, folds: int, seed: int, names: tuple[str, ...]) -> Ints:
-    candidates = list(_divisions(target, group, folds, seed, _FOLDS))
-    minimum = np.ones((folds, len(names)), dtype=np.int64)
-    return _best(candidates, target, group, minimum, np.full(folds, 1 / folds), names)
-
-
-def _divisions(target: Ints, group: Ints, parts: int, seed: int, stream: int) -> Iterator[Ints]:
-    """(N,) part of each image, by scikit-learn, from a few seeds derived from one."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    groups = len(np.unique(group))
-    splitter = StratifiedKFold if groups == len(group) else StratifiedGroupKFold
-    for attempt in range(min(_ATTEMPTS, max(1, _MANY // groups))):
-        sequence = np.random.SeedSequence([seed, stream, attempt])
-        # The order of the rows decides where scikit-learn puts the odd members of each class.
-        order = np.random.default_rng(sequence).permutation(len(target))
-        divide = splitter(n_splits=parts, shuffle=True, random_state=int(sequence.generate_state(1)[0]))
-        division = np.zeros(len(target), dtype=np.int64)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # classes smaller than the number of parts: `_best` sees to them
-            for part, (_, held) in enumerate(divide.split(order, target[order], group[order])):
-                division[order[held]] = part
-        yield division
-
-
-def _best(
-    candidates: list[Ints],
-    target: Ints,
-    group: Ints,
-    minimum: Ints,
-    share: NDArray[np.float64],
-    names: tuple[str, ...],
-) -> Ints:
-    """The candidate (N,) with the fewest missing groups, and of these the best balanced; mended if need be.
-
-    Args:
-        minimum: (P, C) groups of each class that each part must have.
-        share: (P,) fraction of all images that each part should have.
-
-    Raises:
-        DataError: no candidate can be mended, as groups of several classes can stand in each other's way.
-    """
-    _, first, member = np.unique(group, return_index=True, return_inverse=True)
-    images = np.zeros((len(first), len(names)), dtype=np.int64)  # (G, C)
-    np.add.at(images, (member, target), 1)
-    parts = [candidate[first] for candidate in candidates]
-    scores = [(_missing(part, images, minimum).sum(), _imbalance(part, images, share)) for part in parts]
-    for best in sorted(range(len(scores)), key=scores.__getitem__)[:_MENDED]:
-        part = _mend(parts[best], images, minimum, share)
-        if not _missing(part, images, minimum).any():
-            return np.asarray(part[member], dtype=np.int64)
-    lacking = np.flatnonzero(_missing(part, images, minimum).sum(axis=0))
-    listed = ", ".join(repr(names[c]) for c in lacking)
-    raise DataError(
-        f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
-        f"classes too; use fewer folds, or check the group column"
+def _draw_folds(table: ImageTable, folds: int, seed: int) -> Ints:
+    """(N,) fold of each image."""
+    groups = _Groups(table)
+    minimum, share = np.ones((folds, len(table.class_names)), dtype=np.int64), np.full(folds, 1 / folds)
+    candidates = (
+        groups.label_divisions(share, seed, _FOLDS)
+        if table.multi_label
+        else list(groups.class_divisions(folds, seed, _FOLDS))
     )
+    return best_division(candidates, groups.strata, minimum, share, table.class_names)[groups.member]
 
 
-def _mend(part: Ints, images: Ints, minimum: Ints, share: NDArray[np.float64]) -> Ints:
-    """Move groups, (G,) by (G,), to where their class is missing, as long as that leaves less missing than before."""
-    part = part.copy()
-    while (missing := _missing(part, images, minimum)).any():
-        trials = []
-        for to, c in np.argwhere(missing):
-            for g in np.flatnonzero((images[:, c] > 0) & (part != to)):
-                trial = part.copy()
-                trial[g] = to
-                trials.append(
-                    (_missing(trial, images, minimum).sum(), _imbalance(trial, images, share), g, to)
-                )
-        if not trials or min(trials)[0] >= missing.sum():
-            break
-        _, _, g, to = min(trials)
-        part[g] = to
-    return part
+class _Groups:
+    """The groups of a table: how many, the one of each image (N,), and the images of each by stratum (G, K)."""
 
+    def __init__(self, table: ImageTable) -> None:
+        self._table = table
+        _, self._first, member = np.unique(table.groups, return_index=True, return_inverse=True)
+        self.count, self.member = len(self._first), member.astype(np.int64)
+        self.strata = images_by_group(self.member, label_strata(table))
 
-def _missing(part: Ints, images: Ints, minimum: Ints) -> Ints:
-    """(P, C) groups of each class that each part still lacks."""
-    have = np.zeros_like(minimum)
-    np.add.at(have, part, (images > 0).astype(np.int64))
-    return np.asarray(np.maximum(minimum - have, 0), dtype=np.int64)
+    def label_divisions(self, share: NDArray[np.float64], seed: int, stream: int) -> list[Ints]:
+        """(G,) part of each group of a multi-label table."""
+        return list(label_divisions(self.strata, share, (seed, stream), self._attempts))
 
+    def class_divisions(self, parts: int, seed: int, stream: int) -> Iterator[Ints]:
+        """(G,) part of each group, by scikit-learn, from a few seeds derived from one."""
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-def _imbalance(part: Ints, images: Ints, share: NDArray[np.float64]) -> float:
-    """Chi-square distance of the parts from their shares of each class and of all images."""
-    counts = np.zeros((len(share), images.shape[1]), dtype=np.int64)
-    np.add.at(counts, part, images)
-    counts = np.column_stack([counts, counts.sum(axis=1)])
-    expected = share[:, None] * counts.sum(axis=0)
-    return float(((counts - expected) ** 2 / expected).sum())
+        target, group = self._table.targets, self.member
+        splitter = StratifiedKFold if self.count == len(group) else StratifiedGroupKFold
+        for attempt in range(self._attempts):
+            sequence = np.random.SeedSequence([seed, stream, attempt])
+            # The order of the rows decides where scikit-learn puts the odd members of each class.
+            order = np.random.default_rng(sequence).permutation(len(target))
+            divide = splitter(n_splits=parts, shuffle=True, random_state=int(sequence.generate_state(1)[0]))
+            division = np.zeros(len(target), dtype=np.int64)
+            with warnings.catch_warnings():
+                # Classes smaller than the number of parts: `best_division` sees to them.
+                warnings.simplefilter("ignore", UserWarning)
+                for part, (_, held) in enumerate(divide.split(order, target[order], group[order])):
+                    division[order[held]] = part
+            yield division[self._first]
+
+    @property
+    def _attempts(self) -> int:
+        return min(_ATTEMPTS, max(1, _MANY // self.count))
