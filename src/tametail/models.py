@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ import timm  # noqa: E402
 from timm.data.config import resolve_data_config  # noqa: E402
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
-Head = Literal["linear", "normalised"]
+Head = Literal["linear", "normalised", "cosine"]
+COSINE_SCALE = 16.0  # of the cosine head at its start
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,19 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
 
 
 def build_head(kind: Head, features: int, classes: int) -> nn.Module:
-    """A classifier from features (B, D) to logits (B, C): ``linear``, or ``normalised`` (cosines)."""
-    return nn.Linear(features, classes) if kind == "linear" else NormalisedLinear(features, classes)
+    """A classifier from features (B, D) to outputs (B, C).
+
+    ``linear`` gives logits, ``normalised`` cosines (for losses that scale them), ``cosine`` cosines times a learned
+    scale (for losses that expect logits).
+    """
+    if kind == "linear":
+        return nn.Linear(features, classes)
+    return NormalisedLinear(features, classes) if kind == "normalised" else CosineLinear(features, classes)
+
+
+def choose_head(asked: Literal["auto", "normalised"], of_loss: Literal["linear", "normalised"]) -> Head:
+    """The kind of head for a loss: its own, unless a normalised one is asked for and its own is linear."""
+    return "cosine" if asked == "normalised" and of_loss == "linear" else of_loss
 
 
 class Standardise(nn.Module):
@@ -172,10 +185,40 @@ class NormalisedLinear(nn.Module):
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(classes, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+        return _cosines(features, self.weight)
+
+
+class CosineLinear(nn.Module):
+    """Cosines between features and class weights times a learned scale: (B, D) → (B, C), logits.
+
+    The cosine classifier of Gidaris and Komodakis (CVPR 2018, Eq. 5): no class gets larger logits for the length of its
+    weights. The scale's logarithm is learned, so that it stays positive and moves in proportion; it starts at 16.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, and put the scale back to its start."""
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        nn.init.constant_(self.log_scale, math.log(COSINE_SCALE))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.log_scale.exp() * _cosines(features, self.weight)
+
+
+def _cosines(features: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(F.normalize(features, dim=-1), F.normalize(weight, dim=-1))
 
 
 def channels_last(module: nn.Module) -> nn.Module:

@@ -20,7 +20,7 @@ from tametail.errors import UsageError
 
 COUNTS = [60, 25, 10, 5]
 TARGET = np.repeat(np.arange(4), COUNTS)
-ALL: list[SamplerName] = ["shuffled", "balanced", "sqrt", "progressive"]
+ALL: list[SamplerName] = ["shuffled", "balanced", "sqrt", "progressive", "deferred"]
 
 
 def shown(sampler: SamplerName, epoch: int, *, epochs: int = 5, target: np.ndarray = TARGET) -> np.ndarray:
@@ -43,6 +43,29 @@ def test_progressive_goes_from_the_classes_own_frequencies_to_equal_ones() -> No
     assert class_counts("progressive", 4) == [25, 25, 25, 25]
     np.testing.assert_allclose(class_counts("progressive", 2), (np.array(COUNTS) + 25) / 2, atol=1)
     assert class_counts("progressive", 0, epochs=1) == COUNTS
+
+
+def test_deferred_is_the_shuffled_order_and_balanced_in_the_last_epochs() -> None:
+    for epoch in range(4):
+        np.testing.assert_array_equal(shown("deferred", epoch), shown("shuffled", epoch))
+    assert class_counts("deferred", 4) == [25, 25, 25, 25]
+    assert not np.array_equal(
+        shown("deferred", 4), shown("balanced", 4)
+    )  # it goes on where shuffled has stopped
+    assert class_counts("deferred", 0, epochs=1) == [25, 25, 25, 25]
+
+
+@given(st.integers(1, 40), st.floats(0.01, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_deferred_begins_with_the_epoch_that_the_recipe_names(epochs: int, share: float) -> None:
+    from tametail.training.recipe import Recipe
+
+    fields = {"name": "a", "trains": "head", "backbone": "b", "batch_size": 1, "optimizer": {"lr": 1}}
+    recipe = Recipe.model_validate(fields | {"epochs": epochs, "deferred_from": share})
+    order = make_order("deferred", TARGET, seed=1, epochs=epochs, deferred_from=share)
+    for epoch in {max(recipe.deferred_epoch - 1, 0), recipe.deferred_epoch, epochs - 1}:
+        counts = np.bincount(TARGET[order.positions(epoch)]).tolist()
+        assert counts == ([25] * 4 if epoch >= recipe.deferred_epoch else COUNTS)
 
 
 @given(
@@ -150,5 +173,8 @@ def test_draws_are_uniform_and_independent_of_each_other() -> None:
 def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match=r"got 'balance'; did you mean balanced"):
         make_order("balance", TARGET, seed=0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="expected epochs"):
-        make_order("progressive", TARGET, seed=0)
+    for sampler in ("progressive", "deferred"):
+        with pytest.raises(ValueError, match=f"expected epochs.* for the {sampler} sampler"):
+            make_order(sampler, TARGET, seed=0)
+    with pytest.raises(ValueError, match=r"expected deferred_from in \(0, 1\).*got 1"):
+        make_order("deferred", TARGET, seed=0, epochs=5, deferred_from=1)

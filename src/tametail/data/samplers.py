@@ -7,6 +7,7 @@ Shape legend: n rows of the training part, C classes.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
@@ -18,7 +19,7 @@ from torch.utils.data import Sampler
 
 from tametail.errors import UsageError, nearest
 
-SamplerName = Literal["shuffled", "balanced", "sqrt", "progressive"]
+SamplerName = Literal["shuffled", "balanced", "sqrt", "progressive", "deferred"]
 _ORDER, _DRAWS, _CYCLES = 0, 1, 2  # purposes that random numbers are kept apart by; 3 is for `mixing`
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -109,23 +110,41 @@ class ClassOrder(EpochOrder):
         return np.concatenate([np.empty(0, np.int64), *row])[start : start + count]
 
 
+class DeferredOrder(EpochOrder):
+    """One order up to an epoch, and from there on another; both are of the same rows."""
+
+    def __init__(self, before: EpochOrder, after: EpochOrder, first: int) -> None:
+        super().__init__(before.n, before.seed)
+        self._before, self._after, self._first = before, after, first
+
+    def positions(self, epoch: int) -> NDArray[np.int64]:
+        return (self._before if epoch < self._first else self._after).positions(epoch)
+
+
 def make_order(
-    sampler: SamplerName, target: NDArray[np.int64], *, seed: int, epochs: int | None = None
+    sampler: SamplerName,
+    target: NDArray[np.int64],
+    *,
+    seed: int,
+    epochs: int | None = None,
+    deferred_from: float = 0.8,
 ) -> EpochOrder:
     """A sampler by name.
 
     ``shuffled`` shows every image once per epoch. ``balanced`` shows each class equally often, ``sqrt`` in proportion
     to the square root of its count (Mahajan et al., ECCV 2018). ``progressive`` goes linearly from the classes' own
-    frequencies in the first epoch to equal ones in the last (Kang et al., ICLR 2020, section 4.1). All give epochs of n
-    images.
+    frequencies in the first epoch to equal ones in the last (Kang et al., ICLR 2020, section 4.1). ``deferred`` is
+    ``shuffled`` at first and ``balanced`` in the last epochs (deferred re-sampling: Cao et al., NeurIPS 2019, Table 1).
+    All give epochs of n images.
 
     Args:
         target: (n,) classes; one that is absent gets no share.
-        epochs: the length of the training, which ``progressive`` needs.
+        epochs: the length of the training, which ``progressive`` and ``deferred`` need.
+        deferred_from: in (0, 1), the share of the epochs after which ``deferred`` is balanced; the last one always is.
 
     Raises:
         UsageError: an unknown name.
-        ValueError: ``progressive`` without ``epochs``.
+        ValueError: ``progressive`` or ``deferred`` without ``epochs``, or a share out of range.
     """
     if sampler not in get_args(SamplerName):
         known = get_args(SamplerName)
@@ -140,7 +159,11 @@ def make_order(
         roots = np.sqrt(counts)
         return ClassOrder(target, seed, lambda epoch: roots / roots.sum())
     if epochs is None:
-        raise ValueError("expected epochs, the length of the training, for the progressive sampler")
+        raise ValueError(f"expected epochs, the length of the training, for the {sampler} sampler, got None")
+    if sampler == "deferred":
+        first = _first_deferred(epochs, deferred_from)
+        after = ClassOrder(target, seed, lambda epoch: instance if epoch < first else equal)
+        return DeferredOrder(ShuffledOrder(len(target), seed), after, first)
     last = max(epochs - 1, 1)
 
     def mixed(epoch: int) -> NDArray[np.float64]:
@@ -149,6 +172,12 @@ def make_order(
         return shares
 
     return ClassOrder(target, seed, mixed)
+
+
+def _first_deferred(epochs: int, share: float) -> int:
+    if not 0 < share < 1:
+        raise ValueError(f"expected deferred_from in (0, 1), a share of the epochs, got {share!r}")
+    return min(math.ceil(share * epochs - 1e-9), epochs - 1)
 
 
 def occurrences(positions: NDArray[np.int64]) -> NDArray[np.int64]:
