@@ -14,7 +14,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tametail.data.random_operations import (
+    DRAWS_PER_OPERATION,
+    Amounts,
+    drawn_amounts,
+    erased,
+    geometry,
+    sharpened,
+    toned,
+)
+
 DRAWS = 8  # random numbers an image gets each time it is shown
+MOST_OPERATIONS = 4
+_OPERATIONS = DRAWS_PER_OPERATION * MOST_OPERATIONS
+EXTRA_DRAWS = _OPERATIONS + 1 + 5  # the further ones: of operations, of sharpening, of erasing
 _PART = 16  # images
 Flip = bool | Literal["horizontal", "vertical"]
 
@@ -24,6 +37,7 @@ class Preprocess:
 
     Without draws the centre is taken. With draws each image is scaled, shifted, turned, mirrored and, if asked,
     changed in brightness and contrast as its row of draws (B, DRAWS) says; what falls outside the image is reflected.
+    What is listed below ``colour`` needs EXTRA_DRAWS further columns. All geometry is one sampling of the image.
 
     Args:
         image_size: S.
@@ -32,6 +46,15 @@ class Preprocess:
         scale: range of the share of the image's side that is seen.
         rotation: largest turn in degrees, either way.
         colour: largest relative change of brightness and of contrast, in [0, 1).
+        operations, magnitude: how many of `random_operations.LARGEST` each image gets (0 to 4), and how strong.
+        sharpening: share of the images whose sharpness is doubled.
+        erasing: share of the images that lose a rectangle.
+
+    Attributes:
+        extra_draws: how many columns of draws it needs beyond DRAWS.
+
+    Raises:
+        ValueError: draws of too few columns.
     """
 
     def __init__(
@@ -44,6 +67,10 @@ class Preprocess:
         scale: tuple[float, float] = (1.0, 1.0),
         rotation: float = 0.0,
         colour: float = 0.0,
+        operations: int = 0,
+        magnitude: float = 0.3,
+        sharpening: float = 0.0,
+        erasing: float = 0.0,
     ) -> None:
         self.image_size = image_size
         # Of a whole row of pixels, as they lie in memory: channels alone are too short a loop.
@@ -53,6 +80,11 @@ class Preprocess:
         self.scale = scale
         self.rotation = rotation
         self.colour = colour
+        self.operations = operations
+        self.magnitude = magnitude
+        self.sharpening = sharpening
+        self.erasing = erasing
+        self.extra_draws = EXTRA_DRAWS if operations or sharpening or erasing else 0
 
     def __call__(self, pixels: Tensor, draws: Tensor | None = None) -> Tensor:
         side = self.image_size
@@ -61,9 +93,11 @@ class Preprocess:
             at = (pixels.shape[1] - side) // 2
             inputs.copy_(pixels[:, at : at + side, at : at + side])
         else:
+            self._check(draws)
             for part in _parts(pixels):
                 moved = self._moved(pixels[part].permute(0, 3, 1, 2).float(), draws[part])
                 moved = self._coloured(moved, draws[part, 6:8]) if self.colour else moved
+                moved = self._changed(moved, draws[part, DRAWS:])
                 inputs[part] = moved.permute(0, 2, 3, 1)
         rows = inputs.view(len(pixels), side, side * 3)
         rows.div_(255).sub_(self.mean.to(rows.device)).div_(self.std.to(rows.device))
@@ -84,6 +118,8 @@ class Preprocess:
             ],
             dim=1,
         )
+        if self.operations:
+            theta = theta @ geometry(self._amounts(draws[:, DRAWS:]))
         grid = F.affine_grid(theta, [len(images), 3, self.image_size, self.image_size], align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -92,6 +128,32 @@ class Preprocess:
         brightness, contrast = (1 + self.colour * (2 * draws - 1)).view(-1, 2, 1, 1, 1).unbind(1)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         return ((images - mean) * contrast + mean * brightness).clamp(0, 255)
+
+    def _changed(self, images: Tensor, extra: Tensor) -> Tensor:
+        """Images (B, 3, S, S), each changed in place as its (B, EXTRA_DRAWS) draws say, or left alone to the bit."""
+        sharpness = torch.zeros(len(images), device=images.device)
+        if self.operations:
+            amounts = self._amounts(extra)
+            some = (amounts.brightness != 0) | (amounts.contrast != 0)
+            images[some] = toned(images[some], amounts.brightness[some], amounts.contrast[some])
+            sharpness = amounts.sharpness
+        if self.sharpening:
+            sharpness = sharpness + (extra[:, _OPERATIONS] < self.sharpening)
+        if self.operations or self.sharpening:
+            some = sharpness != 0
+            images[some] = sharpened(images[some], sharpness[some])
+        if self.erasing:
+            some = extra[:, _OPERATIONS + 1] < self.erasing
+            images[some] = erased(images[some], extra[some, _OPERATIONS + 2 :])
+        return images
+
+    def _amounts(self, extra: Tensor) -> Amounts:
+        return drawn_amounts(extra[:, : DRAWS_PER_OPERATION * self.operations], self.magnitude)
+
+    def _check(self, draws: Tensor) -> None:
+        expected = DRAWS + self.extra_draws
+        if draws.shape[1] < expected:
+            raise ValueError(f"expected draws of shape (B, {expected}), got {tuple(draws.shape)}")
 
 
 def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:

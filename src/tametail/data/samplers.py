@@ -211,3 +211,11 @@ def _permutation(n: int, seed: int, *what: int) -> NDArray[np.int64]:
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     permuted: NDArray[np.int64] = torch.randperm(n, generator=generator).numpy()
     return permuted
+
+
+_FAR = 2**56  # no set has so many images that `uniform_draws` comes near
+
+
+def extra_draws(seed: int, epoch: int, counters: NDArray[np.int64], per: int) -> NDArray[np.float32]:
+    """(len(counters), per) further numbers in [0, 1), from a part of the sequence that `uniform_draws` never reads."""
+    return uniform_draws(seed, epoch, counters + _FAR, per)

@@ -53,7 +53,11 @@ class AugmentationSettings(BaseModel):
         operations: how many of the further changes are drawn for each image, 0 to 4 (RandAugment): a turn, a shear or
             shift along either axis, a zoom, a little brightness, contrast or sharpness. None changes hue, inverts,
             reduces grey levels or covers a part.
-        magnitude: their strength, in (0, 1]; 1 is a turn by 30 degrees or a tenth of brightness.
+        magnitude: their largest strength, in (0, 1]; 1 allows turns by 45 degrees, shifts by a fifth of the side,
+            zooms by 1.5, and a fifth of brightness.
+        sharpening: share of the images whose sharpness is doubled, in [0, 1].
+        erasing: share of the images of which a rectangle is blackened, 2 to 33 % of the area, in [0, 1]. It can take
+            the finding away and leave its label; it is here because the paper's released code has it.
     """
 
     model_config = _STRICT
@@ -63,6 +67,8 @@ class AugmentationSettings(BaseModel):
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
     operations: Annotated[int, Field(ge=0, le=4)] = 0
     magnitude: Share = 0.3
+    sharpening: Annotated[float, Field(ge=0, le=1)] = 0.0
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class MixingSettings(BaseModel):
@@ -156,11 +162,12 @@ class Recipe(BaseModel):
                 f"expected optimizer.layer_decay null with trains: head, got {self.optimizer.layer_decay}: the "
                 f"backbone's layers are frozen and do not learn at any rate"
             )
-        if self.augmentation.operations:
-            raise ValueError(
-                f"expected augmentation.operations 0 with trains: head, got {self.augmentation.operations}: the "
-                f"features are of the images as they are, so that augmentation has no effect"
-            )
+        for name in ("operations", "sharpening", "erasing"):
+            if value := getattr(self.augmentation, name):
+                raise ValueError(
+                    f"expected augmentation.{name} 0 with trains: head, got {value}: the features are of the images "
+                    f"as they are, so that augmentation has no effect"
+                )
         return self
 
 
