@@ -6,19 +6,17 @@ Shape legend: N images, C classes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.errors import DataError
+from tametail.predictions_file import LOGIT, POSTERIOR, by_class, matrix, reading, texts, write_table
 
 Link = Literal["softmax", "sigmoid"]
-_LOGIT, _POSTERIOR = "logit_", "p_"
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,9 @@ class Predictions:
     posterior: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        rows = len(self.image)
-        for name, values in (("logits", self.logits), ("posterior", self.posterior)):
-            if values is not None and values.shape != (rows, len(self.class_names)):
-                raise ValueError(f"expected {name} {(rows, len(self.class_names))}, got {values.shape}")
-        for name in ("group", "target", "fold"):
-            if len(getattr(self, name)) != rows:
-                raise ValueError(f"expected {rows} entries in {name}, got {len(getattr(self, name))}")
-        if len(set(self.class_names)) != len(self.class_names):
-            raise ValueError(f"expected different class names, got {self.class_names}")
-        if rows and not (self.target.min() >= 0 and self.target.max() < len(self.class_names)):
+        check_rows(self, ("group", "target", "fold"), {"logits": self.logits, "posterior": self.posterior})
+        if len(self) and not (self.target.min() >= 0 and self.target.max() < len(self.class_names)):
             raise ValueError(f"expected targets in 0..{len(self.class_names) - 1}, got others")
-        if len(np.unique(self.image)) != rows:
-            raise ValueError("expected each image once in a table of predictions, got some twice")
-        if not np.isfinite(self.logits).all():
-            # argmax would quietly turn a row of nan into a vote for the first class.
-            raise ValueError("expected finite logits, got nan or infinity")
-        if self.posterior is not None and not ((self.posterior >= 0) & (self.posterior <= 1)).all():
-            raise ValueError("expected posterior probabilities in [0, 1], got others")
         if self.link not in get_args(Link):
             raise ValueError(f"expected link 'softmax' or 'sigmoid', got {self.link!r}")
 
@@ -104,6 +87,49 @@ class Predictions:
             self.link,
             None if self.posterior is None else self.posterior[order],
         )
+
+
+class Rows(Protocol):
+    """What any table of predictions has."""
+
+    @property
+    def image(self) -> NDArray[np.str_]:
+        """(N,) image ids."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names."""
+
+
+def check_rows(
+    table: Rows, vectors: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
+) -> None:
+    """What holds for any table of predictions: so many rows and classes everywhere, each image once, usable numbers.
+
+    Args:
+        vectors: names of attributes (N,).
+        matrices: arrays (N, C) by name, or None; of ``logits`` and ``posterior`` the values are checked too.
+
+    Raises:
+        ValueError: what does not hold.
+    """
+    rows, names = len(table.image), table.class_names
+    for name, values in matrices.items():
+        if values is not None and values.shape != (rows, len(names)):
+            raise ValueError(f"expected {name} {(rows, len(names))}, got {values.shape}")
+    for name in vectors:
+        if len(getattr(table, name)) != rows:
+            raise ValueError(f"expected {rows} entries in {name}, got {len(getattr(table, name))}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected different class names, got {names}")
+    if len(np.unique(table.image)) != rows:
+        raise ValueError("expected each image once in a table of predictions, got some twice")
+    if not np.isfinite(matrices["logits"]).all():
+        # argmax would quietly turn a row of nan into a vote for the first class.
+        raise ValueError("expected finite logits, got nan or infinity")
+    p = matrices["posterior"]
+    if p is not None and not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("expected posterior probabilities in [0, 1], got others")
 
 
 def exclusive(p: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -205,23 +231,15 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 
     The latter are the posterior's, where there is one.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    labels = [predictions.class_names[code] for code in predictions.target]
+    names = predictions.class_names
     columns: dict[str, object] = {
-        "image": pa.array(predictions.image.tolist(), pa.string()),
-        "group": pa.array(predictions.group.tolist(), pa.string()),
-        "label": pa.array(labels, pa.string()),
+        "image": predictions.image.tolist(),
+        "group": predictions.group.tolist(),
+        "label": [names[code] for code in predictions.target],
         "fold": predictions.fold,
     }
-    for index, name in enumerate(predictions.class_names):
-        columns[_LOGIT + name] = np.ascontiguousarray(predictions.logits[:, index])
-        if predictions.posterior is not None:
-            columns[_POSTERIOR + name] = np.ascontiguousarray(predictions.posterior[:, index])
-    described = json.dumps({"class_names": predictions.class_names, "link": predictions.link})
-    table = pa.table(columns).replace_schema_metadata({"tametail": described})
-    pq.write_table(table, path, write_page_checksum=True)
+    columns |= by_class(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
+    write_table(columns, {"class_names": names, "link": predictions.link}, path)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -230,37 +248,19 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         DataError: the file is absent, is not such a table, or is damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Exactly one file: pq.read_table would also take a folder of them.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-        if any(column.null_count for column in table.columns):
-            raise ValueError("values are missing")
-        described = json.loads((table.schema.metadata or {})[b"tametail"])
+    with reading(path, "single_label") as (table, described):
         class_names = tuple(described["class_names"])
         codes = {name: index for index, name in enumerate(class_names)}
-        logits, posterior = (
-            np.stack([table[kind + name].to_numpy() for name in class_names], axis=1).astype(np.float32)
-            if kind + class_names[0] in table.column_names
-            else None
-            for kind in (_LOGIT, _POSTERIOR)
-        )
+        logits, posterior = (matrix(table, kind, class_names) for kind in (LOGIT, POSTERIOR))
         if logits is None:
             raise ValueError("it has no logits")
         return Predictions(
-            np.array(table["image"].to_pylist(), dtype=np.str_),
-            np.array(table["group"].to_pylist(), dtype=np.str_),
+            texts(table, "image"),
+            texts(table, "group"),
             np.array([codes[label] for label in table["label"].to_pylist()], dtype=np.int64),
             table["fold"].to_numpy().astype(np.int64),
-            logits,
+            logits.astype(np.float32),
             class_names,
             described["link"],
-            posterior,
+            None if posterior is None else posterior.astype(np.float32),
         )
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            f"expected a table of predictions at {path}, but it cannot be read: {error}"
-        ) from error
