@@ -30,6 +30,7 @@ try:
         reading,
     )
     from tametail.cli_recipe import recipe as recipe_commands
+    from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
 except ModuleNotFoundError as missing:
@@ -219,6 +220,7 @@ def predict(
 
 app.command()(inspect)
 app.command()(subsample)
+app.command()(reproduce)
 app.command()(losses)
 app.command()(gradients)
 app.add_typer(recipe_commands, name="recipe")

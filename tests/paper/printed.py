@@ -6,17 +6,15 @@ class, k of them found and p images given that label, recall is k / n and F1 is 
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from math import ceil, floor
-from pathlib import Path
 from typing import NamedTuple
 
-_FACTS = json.loads((Path(__file__).parent / "tables.json").read_text(encoding="utf-8"))
+from tametail.reproduce.printed import APTOS_TRAIN, printed_facts
+
+_FACTS = printed_facts()
 DATASETS = _FACTS["datasets"]
 TABLES = _FACTS["tables"]
-# The paper sorts APTOS's training counts by size; this is whose they are.
-APTOS_TRAIN = {"No DR": 1454, "Mild": 302, "Moderate": 786, "Severe": 157, "Proliferative DR": 230}
 
 
 class Cell(NamedTuple):

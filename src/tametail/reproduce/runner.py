@@ -1,0 +1,136 @@
+"""Runs an experiment: the study, the opening of its test part, and the table of measured beside printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from tametail.console import Console
+from tametail.errors import TametailError, UsageError
+from tametail.report import read_results
+from tametail.report.runs import TEST_PREDICTIONS, find_runs
+from tametail.reproduce.comparison import Comparison, as_dict, compare_with_print
+from tametail.reproduce.differences import PAPER_FOLDS, Setting, differences_from_paper
+from tametail.reproduce.experiments import Rivals, Variant, find_experiment
+from tametail.reproduce.layout import as_markdown, as_text
+from tametail.reproduce.paper_set import match_classes, read_paper_set
+from tametail.reproduce.reading import reading
+from tametail.study import Study, compare, open_test_part
+from tametail.study_file import read_study_file, write_atomically
+from tametail.training.recipe import load_recipe
+
+MARKDOWN, JSON = "reproduce.md", "reproduce.json"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What became of an experiment.
+
+    Attributes:
+        study: its runs, and the messages of those that failed.
+        comparison: measured beside printed.
+        text: the same for a terminal.
+    """
+
+    study: Study
+    comparison: Comparison
+    text: str
+
+    @property
+    def markdown(self) -> Path:
+        """The table with everything around it; the JSON file lies beside it."""
+        return self.study.directory / MARKDOWN
+
+
+def reproduce(
+    name: str,
+    root: str | Path | None,
+    *,
+    out: str | Path | None = None,
+    sealed: bool = False,
+    variant: Variant = "paper",
+    rivals: Rivals = "figure1",
+    recipe: str | Path = "paper",
+    folds: int = PAPER_FOLDS,
+    seeds: int = 1,
+    device: str = "auto",
+    fields: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    console: Console | None = None,
+) -> Reproduction:
+    """Run one of the paper's tables on a set, and write reproduce.md and reproduce.json into the study's folder.
+
+    The test part is opened, as the paper reports it, and the opening recorded; it is not opened again as long as no run
+    is added. What is done is not done again.
+
+    Args:
+        name: ``table2`` to ``table5``.
+        root: folder of the paper's set as downloaded, or any set of its classes that `read_images` reads.
+        out: folder of the study; ``runs/reproduce-<name>`` when None.
+        sealed: leave the test part closed, and compare out-of-fold results.
+        variant: of ALPA: ``paper`` (its equation), ``code`` (the released class), ``pade``.
+        rivals: ``figure1`` or ``defaults``, see `RIVALS`.
+        recipe, folds, seeds, device, fields, assignments, console: as `tametail.study.compare` takes them.
+
+    Raises:
+        UsageError, DataError, TametailError: see their messages; an unknown name, an absent set or one of other classes
+            before anything is trained.
+    """
+    console = console or Console(quiet=True)
+    experiment = find_experiment(name)
+    _check_choice("--variant", variant, get_args(Variant))
+    _check_choice("--rivals", rivals, get_args(Rivals))
+    settings = load_recipe(recipe, fields=fields, assignments=assignments)
+    table = read_paper_set(experiment, None if root is None else Path(root))
+    classes = match_classes(experiment, table)
+    setting = Setting(table, classes, settings, folds, seeds, variant, rivals, sealed)
+    differences = differences_from_paper(experiment, setting)
+    for difference in differences.told:
+        console.say(f"Differs from the paper in {difference}")
+    losses = experiment.losses(variant, rivals)
+    study = compare(
+        table,
+        list(losses.values()),
+        out=Path("runs") / f"reproduce-{name}" if out is None else out,
+        recipe=recipe,
+        folds=folds,
+        seeds=seeds,
+        device=device,
+        fields=fields,
+        assignments=assignments,
+        console=console,
+    )
+    if not sealed and _has_untested(study.directory, losses.values()):
+        open_test_part(study.directory, device=device, console=console)
+    comparison = compare_with_print(
+        experiment, read_results(study.directory), losses, classes, differences, sealed=sealed
+    )
+    said = reading(comparison)
+    _write(study.directory, comparison, said)
+    return Reproduction(study, comparison, as_text(comparison, said))
+
+
+def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"expected {option} as one of {', '.join(known)}, got {value!r}")
+
+
+def _has_untested(directory: Path, losses: Any) -> bool:
+    """Whether a loss is complete and a run of it not yet evaluated on the test part."""
+    runs = [run for run in find_runs(directory, read_study_file(directory)) if run.loss in set(losses)]
+    folders = [folder for run in runs if run.complete for folder in run.finished.values()]
+    return any(not (folder / TEST_PREDICTIONS).is_file() for folder in folders)
+
+
+def _write(directory: Path, comparison: Comparison, said: tuple[str, ...]) -> None:
+    content = json.dumps(as_dict(comparison, said), indent=1, ensure_ascii=False)
+    try:
+        write_atomically(directory / MARKDOWN, as_markdown(comparison, said))
+        write_atomically(directory / JSON, content + "\n")
+    except OSError as error:
+        raise TametailError(
+            f"{MARKDOWN} cannot be written to {directory} ({error.strerror or error})"
+        ) from error
