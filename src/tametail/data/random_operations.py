@@ -24,7 +24,7 @@ LARGEST = {
     "shear_y": 0.3,
     "shift_x": 0.2,  # of the image's side
     "shift_y": 0.2,
-    "zoom": math.log(1.5),  # logarithm of the factor
+    "zoom": math.log(1.3),  # logarithm of the factor
     "brightness": 0.2,  # relative
     "contrast": 0.3,
     "sharpness": 1.0,  # 1 doubles the difference from the smoothed image, -1 takes it away
@@ -84,9 +84,13 @@ def geometry(amounts: Amounts) -> Tensor:
 
 
 def toned(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Images (B, 3, S, S) in [0, 255] with their mean and the distance from it scaled by 1 + (B,); hues stay."""
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    return ((images - mean) * _each(1 + contrast) + mean * _each(1 + brightness)).clamp(0, 255)
+    """Images (B, 3, S, S) in [0, 255], their contrast and then their brightness scaled by 1 + (B,).
+
+    Contrast is the distance from each channel's own mean, and brightness scales all channels alike, so that the
+    image's mean keeps its hue and saturation. (About a mean grey, as Pillow has it, less contrast is less colour.)
+    """
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return (((images - mean) * _each(1 + contrast) + mean) * _each(1 + brightness)).clamp(0, 255)
 
 
 def sharpened(images: Tensor, sharpness: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class AugmentationSettings(BaseModel):
             shift along either axis, a zoom, a little brightness, contrast or sharpness. None changes hue, inverts,
             reduces grey levels or covers a part.
         magnitude: their largest strength, in (0, 1]; 1 allows turns by 45 degrees, shifts by a fifth of the side,
-            zooms by 1.5, and a fifth of brightness.
+            zooms by 1.3, and a fifth of brightness. What comes in from outside is the image mirrored.
         sharpening: share of the images whose sharpness is doubled, in [0, 1].
         erasing: share of the images of which a rectangle is blackened, 2 to 33 % of the area, in [0, 1]. It can take
             the finding away and leave its label; it is here because the paper's released code has it.
