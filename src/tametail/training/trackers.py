@@ -1,0 +1,130 @@
+"""TensorBoard, MLflow and Weights & Biases by flag, through accelerate's trackers.
+
+Nothing leaves the machine unless it is asked for: TensorBoard and MLflow write below the study's folder (MLflow to the
+server in MLFLOW_TRACKING_URI, where that is set), and wandb does what its own settings say (WANDB_MODE, WANDB_API_KEY).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tametail.errors import UsageError, nearest
+
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+Value = str | int | float | bool
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Whether these trackers can be used, before any work is done.
+
+    Raises:
+        UsageError: an unknown name, or a package that is not installed.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise UsageError(
+                f"expected --track with names of {', '.join(TRACKERS)}, got {name!r}; {nearest(name, TRACKERS)}"
+            )
+        if find_spec(name) is None:
+            raise UsageError(
+                f"--track {name} needs a package that is not installed: pip install 'tametail[loggers]'"
+            )
+
+
+class Trackers:
+    """The trackers of one run. One that fails is left out from then on, and the training goes on without it."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._opened: dict[str, Any] = {}
+
+    def open(self, name: str, make: Callable[[], Any], settings: Mapping[str, Value]) -> None:
+        """Start a tracker and give it the run's settings."""
+
+        def start() -> None:
+            tracker = make()
+            tracker.start()
+            tracker.store_init_configuration(dict(settings))
+            self._opened[name] = tracker
+
+        self._try(name, start)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Give all trackers the values of a step."""
+        for name, tracker in list(self._opened.items()):
+            self._try(name, lambda: tracker.log(dict(values), step=step))  # noqa: B023 - called at once
+
+    def close(self) -> None:
+        """Let the trackers write out what they still hold; closed ones are closed again without harm."""
+        while self._opened:
+            name, tracker = self._opened.popitem()
+            self._try(name, tracker.finish)
+
+    def _try(self, name: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - servers and their clients fail in many ways; none may cost a run
+            self._opened.pop(name, None)
+            self._warn(f"{name} does not follow this run any further ({type(error).__name__}: {error})")
+
+
+def open_trackers(
+    names: Sequence[str],
+    directory: Path,
+    run_title: str,
+    settings: Mapping[str, Any],
+    *,
+    warn: Callable[[str], None],
+) -> Trackers:
+    """Open trackers for a run; with several processes the main one alone.
+
+    Args:
+        names: of `TRACKERS`.
+        directory: the study's folder.
+        run_title: what the run is called there.
+        settings: of the run, nested or not; written down once.
+        warn: is told of a tracker that fails, now or later.
+
+    Raises:
+        UsageError: an unknown name, or a package that is not installed.
+    """
+    check_trackers(names)
+    trackers = Trackers(warn)
+    for name in dict.fromkeys(names):
+        trackers.open(name, partial(_make, name, directory, run_title), flattened(settings))
+    return trackers
+
+
+def _make(name: str, directory: Path, title: str) -> Any:
+    from accelerate import tracking
+
+    if name == "tensorboard":
+        return tracking.TensorBoardTracker(re.sub(r"[^\w.,=\[\]+-]+", "_", title), directory / "tensorboard")
+    if name == "wandb":
+        directory.mkdir(parents=True, exist_ok=True)
+        return tracking.WandBTracker(directory.resolve().name, name=title, dir=str(directory))
+    import mlflow
+
+    folder = directory.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return tracking.MLflowTracker(folder.name, run_name=title)
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")  # plain files are a store it no longer takes
+    return tracking.MLflowTracker(folder.name, (folder / "mlartifacts").as_uri(), run_name=title)
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Nested settings as one level: {"optimizer": {"lr": 1}} → {"optimizer.lr": 1}; other values become text."""
+    flat: dict[str, Value] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, Value) else str(value)
+    return flat
