@@ -1,0 +1,95 @@
+"""Methods as text: ``ce+la``, ``alpa[variant=pade]+crt``, ``ce+balanced+la[tau=0.5]``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from tametail.losses import parse_loss
+from tametail.losses.registry import nearest
+from tametail.training.strategies.method import Method
+from tametail.training.strategies.recipe_changes import RecipeChange
+from tametail.training.strategies.registry import Strategy, find_strategy
+
+_OUTSIDE_BRACKETS = r"(?![^\[\]]*\])"
+_NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+
+
+def split_methods(text: str) -> list[str]:
+    """Split a list of methods at the commas outside brackets: ``"ce+la,alpa[preset=v1,lam=2]"`` → two texts.
+
+    Raises:
+        ValueError: nothing between two commas.
+    """
+    texts = [part.strip() for part in re.split("," + _OUTSIDE_BRACKETS, text)]
+    if not all(texts):
+        raise ValueError(f"expected methods separated by commas, such as ce,ce+la,alpa, got {text!r}")
+    return texts
+
+
+def parse_method(text: str) -> Method:
+    """Read ``loss``, or ``loss+strategy+...``; losses and strategies may have ``[parameter=value,...]``.
+
+    Raises:
+        ValueError: an unknown loss, strategy or parameter (the message lists the known ones), a value that cannot be,
+            a strategy twice, or strategies that contradict each other.
+    """
+    loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
+    try:
+        return Method(parse_loss(loss), tuple(map(parse_strategy, strategies)))
+    except ValueError as error:
+        if not strategies:
+            raise
+        raise ValueError(f"{text.strip()}: {error}") from error
+
+
+def parse_strategy(text: str) -> Strategy:
+    """Read ``name`` or ``name[parameter=value,...]``.
+
+    Raises:
+        ValueError: an unknown name or parameter, a value that cannot be, or text that is not of this form.
+    """
+    match = re.fullmatch(r"\s*([^\[\],\s]+)\s*(?:\[([^\[\]]*)\])?\s*", text)
+    if match is None:
+        raise ValueError(f"expected a strategy as name or name[parameter=value,...], got {text!r}")
+    name, inside = match.groups()
+    strategy = find_strategy(name)
+    assignments = inside.split(",") if inside and inside.strip() else []
+    if isinstance(strategy, RecipeChange):
+        if assignments:
+            paths = ", ".join(path for path, _ in strategy.assignments)
+            raise ValueError(
+                f"expected {name} without parameters, got {inside!r}; for other values leave it out, and set "
+                f"the recipe's {paths} by --set"
+            )
+        return strategy
+    defaults = {field.name: field.default for field in fields(strategy)}
+    params: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise ValueError(
+                f"expected parameter=value between the brackets of {text.strip()!r}, got {key!r}"
+            )
+        if key not in defaults:
+            raise ValueError(
+                f"expected parameters of {name} among {', '.join(defaults) or 'none'}, "
+                f"got {key!r}{nearest(key, defaults)}"
+            )
+        if key in params:
+            raise ValueError(f"expected each parameter of {name} once, got {key} twice")
+        params[key] = _whole(key, value) if isinstance(defaults[key], int) else _number(key, value)
+    return strategy(**params)
+
+
+def _number(name: str, text: str) -> float:
+    if not re.fullmatch(_NUMBER, text):
+        raise ValueError(f"expected {name} to be a number >= 0, got {text!r}")
+    return float(text)
+
+
+def _whole(name: str, text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError(f"expected {name} to be a whole number, got {text!r}")
+    return int(text)

@@ -1,0 +1,112 @@
+"""Nearest class mean (ncm): an image belongs to the class whose mean its features are nearest to.
+
+Shape legend: n images, B batch, C classes, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tametail.losses import CrossEntropyLoss, Loss
+from tametail.models import Head
+from tametail.training.strategies.after_training import NewHead
+from tametail.training.strategies.judgement import ByLoss, FromEqualClasses, Judgement
+
+_ABSENT = -1e4  # an output below that of every class with images
+_SCALES = (1.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class NearestClassMean(NewHead):
+    """argmin_c ‖u - μ_c‖ with u = (x - m) / ‖x - m‖, m the mean of the class means of x, and μ_c the mean of u in c.
+
+    The paper leaves open whether cosine or Euclidean distance is meant: this is Euclidean distance on features that
+    are centred and brought to length one (Wang et al. 2019, who centre by the mean of balanced training images; the
+    mean of class means is that mean where classes are unbalanced). A class without images is never chosen.
+
+    Outputs are -s ‖u - μ_c‖², the logarithm of spherical Gaussian densities. The scale s is the most likely one for
+    equally frequent classes, each image measured against its class's mean without itself; it changes no decision.
+
+    Reference:
+        Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 4.2.
+        Wang, Chao, Weinberger, van der Maaten: SimpleShot, 2019.
+    """
+
+    name: ClassVar[str] = "ncm"
+    summary: ClassVar[str] = "the class whose mean the features are nearest to; trains nothing"
+    source: ClassVar[str] = "Kang et al., ICLR 2020; Wang et al., 2019"
+
+    def build_head(self, kind: Head, features: int, classes: int) -> nn.Module:
+        return ClassMeans(features, classes)
+
+    def fit(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
+        with torch.no_grad():
+            new = ClassMeans(features.shape[1], head(features[:1]).shape[1])
+            new.fit(features, target)
+        return new
+
+    def judge(self, judgement: Judgement, class_counts: Tensor, images: int) -> Judgement:
+        # Distances know no loss: they are read by the plain softmax.
+        return FromEqualClasses(ByLoss(CrossEntropyLoss()), class_counts)
+
+
+class ClassMeans(nn.Module):
+    """Scaled negative squared distances to class means, up to a constant per row: (B, D) → (B, C)."""
+
+    centre: Tensor
+    means: Tensor
+    scale: Tensor
+    present: Tensor
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("means", torch.zeros(classes, features))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("present", torch.ones(classes, dtype=torch.bool))
+
+    def fit(self, features: Tensor, target: Tensor) -> None:
+        """Take centre, means and scale from training features (n, D) and their classes (n,)."""
+        one_hot = F.one_hot(target, len(self.means)).to(features.dtype)
+        counts = one_hot.sum(dim=0)
+        self.present.copy_(counts > 0)
+        shares = one_hot / counts.clamp(min=1)
+        self.centre.copy_((shares.T @ features)[self.present].mean(dim=0))
+        units = F.normalize(features - self.centre, dim=1)
+        self.means.copy_(shares.T @ units)
+        self.scale.copy_(_likeliest_scale(units, target, self.means, counts))
+
+    def forward(self, features: Tensor) -> Tensor:
+        units = F.normalize(features - self.centre, dim=1)
+        nearness = F.linear(units, 2 * self.means, -self.means.square().sum(dim=1))
+        return (self.scale * nearness).masked_fill(~self.present, _ABSENT)
+
+
+def _likeliest_scale(units: Tensor, target: Tensor, means: Tensor, counts: Tensor) -> float:
+    """The s in [1, 1000] of the largest mean over classes of the mean log-likelihood, log softmax(-s d²)_y.
+
+    It is concave in s, so that its slope is halved in on. Classes of one image have no mean without it, and only
+    compete; where all are so, nothing is known and s is 1.
+    """
+    own = F.one_hot(target, len(means)).bool()
+    left = counts[target] / (counts[target] - 1).clamp(min=1)
+    distances = torch.cdist(units.double(), means.double()).square()
+    # Without itself the mean of n images lies n / (n - 1) times as far from the image.
+    distances = torch.where(own, distances * left.square().unsqueeze(1), distances)
+    logits = (-distances).masked_fill(counts == 0, -torch.inf)
+    weights = torch.where(counts > 1, 1 / counts, 0.0).double()[target]
+
+    def slope(scale: float) -> float:
+        expected = (torch.softmax(scale * logits, dim=1) * distances).sum(dim=1)
+        return float((weights * (expected - distances[own])).sum())
+
+    low, high = _SCALES
+    for _ in range(40):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return low
