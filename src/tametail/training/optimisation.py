@@ -123,7 +123,8 @@ def _layer_scales(model: nn.Module, layer_decay: float | None) -> dict[str, floa
     if layer_decay is None:
         return {}
     backbone, head = model.children()
-    if not hasattr(backbone, "group_matcher"):
+    matcher: Any = getattr(backbone, "group_matcher", None)
+    if matcher is None:
         raise UsageError(
             f"expected a backbone whose layers timm orders for optimizer.layer_decay, got {type(backbone).__name__}; "
             f"leave layer_decay null (--set optimizer.layer_decay=null) or choose another --backbone"
@@ -131,10 +132,9 @@ def _layer_scales(model: nn.Module, layer_decay: float | None) -> dict[str, floa
     from timm.models import group_parameters
 
     names = [*(name for name, _ in backbone.named_parameters()), _HEAD]
-    named = SimpleNamespace(
-        named_parameters=lambda: ((name, name) for name in names)
-    )  # all that timm asks for
-    layers: dict[str, int] = group_parameters(named, backbone.group_matcher(coarse=False), reverse=True)
+    # Names are all that timm asks a module for; with the head's among them it orders the whole model.
+    named: Any = SimpleNamespace(named_parameters=lambda: ((name, name) for name in names))
+    layers: dict[str, int] = group_parameters(named, matcher(coarse=False), reverse=True)
     last = max(layers.values())
     scales = {f"0.{name}": layer_decay ** (last - layer) for name, layer in layers.items() if name != _HEAD}
     return scales | {f"1.{name}": 1.0 for name, _ in head.named_parameters()}
