@@ -1,0 +1,259 @@
+"""From tables of multi-label predictions to estimates with 95 % intervals, label by label and over all labels.
+
+A label that no image has, or that all have, tells nothing of how well it is found: it is nan, never 0.
+Shape legend: S replicates, N images, G groups, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tametail.evaluation import metrics, ordering
+from tametail.evaluation.evaluate import Estimate, _defined_mean, _f1_shares, _Shares, _shares
+from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
+from tametail.predictions_multi_label import LabelPredictions, aligned
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelDecision:
+    """One label, given or not: what comes of a threshold. Without a positive image only the specificity is known.
+
+    Attributes:
+        recall: share of the positives that are given the label (sensitivity); its n counts them.
+        specificity: share of the negatives that are not; its n counts them.
+        precision: share of positives among the images given it; its n counts those that any replicate gives it.
+        f1: its n counts the positives.
+    """
+
+    recall: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All labels at their thresholds.
+
+    Attributes:
+        labels: C results.
+        macro_f1: mean F1 of the labels that some image has.
+        micro_f1: F1 of all decisions, image by label, together.
+        subset_accuracy: share of the images with every label right.
+        hamming_loss: share of the decisions, image by label, that are wrong.
+    """
+
+    labels: tuple[LabelDecision, ...]
+    macro_f1: Estimate
+    micro_f1: Estimate
+    subset_accuracy: Estimate
+    hamming_loss: Estimate
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """How well the images of one label are put before the others, whatever the threshold.
+
+    Attributes:
+        name: the label.
+        positives, negatives: images that have it, and that do not.
+        groups: distinct groups with an image that has it.
+        auroc: chance that an image with the label scores higher than one without; 0.5 says nothing.
+        average_precision: area under the precision-recall curve; ``positives`` / n says nothing.
+    """
+
+    name: str
+    positives: int
+    negatives: int
+    groups: int
+    auroc: Estimate
+    average_precision: Estimate
+
+    @property
+    def absent(self) -> bool:
+        """No image has the label."""
+        return self.positives == 0
+
+
+@dataclass(frozen=True)
+class LabelEvaluation:
+    """Results of one loss on one set of images that may have several labels.
+
+    Attributes:
+        labels: C results, in the order of the class names.
+        average_precision: mean over the labels that some images have and others have not (mAP).
+        auroc: mean over the same labels (macro AUROC).
+        chosen: at thresholds chosen by F1 on other images.
+        plain: at 0.5.
+        n: images.
+        groups: distinct groups.
+        replicates: tables the values are means over.
+    """
+
+    labels: tuple[LabelResult, ...]
+    average_precision: Estimate
+    auroc: Estimate
+    chosen: Decisions
+    plain: Decisions
+    n: int
+    groups: int
+    replicates: int
+
+
+def evaluate_labels(
+    replicates: Sequence[LabelPredictions], thresholds: ArrayLike | None = None
+) -> LabelEvaluation:
+    """Evaluate predictions that were made for the same images once or several times.
+
+    Values are means over the replicates, and intervals speak of the images, as those of `evaluate` do. Logits order
+    the images, so that ties of probabilities at their end do not count; thresholds are on probabilities.
+
+    - AUROC: DeLong's variance for images that come in groups, see `ordering.auroc_limits`.
+    - average precision: the mean over the positives of the precision at each; Wilson with the effective sample size
+      of the positives, after the binomial interval of Boyd, Eng & Page (2013).
+    - recall, specificity, precision, subset accuracy, Hamming loss: Wilson for clustered data; F1 on F1 / (2 - F1).
+    - means over labels: MOVER, from the intervals of the labels.
+
+    The intervals take thresholds as given.
+
+    Args:
+        replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
+        thresholds: (C,) chosen on other images; None to choose them for each fold on the other folds.
+
+    Raises:
+        ValueError: no table, no image, or tables that differ in images, groups, labels or classes.
+    """
+    tables = aligned([table.sorted_by_image() for table in replicates])
+    first = tables[0]
+    if not len(first):
+        raise ValueError("expected predictions of at least one image, got none")
+    group = np.unique(first.group, return_inverse=True)[1].astype(np.int64)
+    positives = first.labels.sum(axis=0)
+    both = (positives > 0) & (positives < len(first))
+    auroc, precision = _auroc(tables, group), _average_precision(tables, group)
+    return LabelEvaluation(
+        labels=tuple(
+            LabelResult(
+                name,
+                int(positives[c]),
+                int(len(first) - positives[c]),
+                len(np.unique(group[first.labels[:, c]])),
+                auroc.estimate(c),
+                precision.estimate(c),
+            )
+            for c, name in enumerate(first.class_names)
+        ),
+        average_precision=_mean(precision, both, len(first)),
+        auroc=_mean(auroc, both, len(first)),
+        chosen=_decisions(
+            first.labels,
+            [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables],
+            group,
+        ),
+        plain=_decisions(first.labels, [table.decided(PLAIN) for table in tables], group),
+        n=len(first),
+        groups=int(group.max()) + 1,
+        replicates=len(tables),
+    )
+
+
+def macro_average_precision(table: LabelPredictions) -> float:
+    """Mean average precision of the labels that some images have and others have not; nan if there is none."""
+    values = [
+        ordering.average_precision(table.labels[:, c], table.logits[:, c])
+        for c in range(len(table.class_names))
+    ]
+    return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
+
+
+def _auroc(tables: list[LabelPredictions], group: IntArray) -> _Shares:
+    labels = tables[0].labels
+    value, residuals, groups = [], [], []
+    for c, positive in enumerate(labels.T):
+        placed = np.mean([ordering.placements(positive, table.logits[:, c]) for table in tables], axis=0)
+        known = not np.isnan(placed).any()
+        value.append(placed[positive].mean() if known else np.nan)
+        residuals.append(
+            ordering.auroc_residuals(positive, placed, group) if known else np.zeros(group.max() + 1)
+        )
+        groups.append([len(np.unique(group[own])) for own in (positive, ~positive)])
+    auroc, of_groups = np.array(value), np.stack(residuals, axis=1)
+    low, high = ordering.auroc_limits(auroc, of_groups, *np.array(groups).T)
+    return _Shares(auroc, low, high, np.full(len(auroc), len(labels)), of_groups)
+
+
+def _average_precision(tables: list[LabelPredictions], group: IntArray) -> _Shares:
+    labels = tables[0].labels
+    at_positives = np.zeros(labels.shape)  # 0 at negatives, which take no part
+    for c, positive in enumerate(labels.T):
+        each = [ordering.precision_at_positives(positive, table.logits[:, c]) for table in tables]
+        at_positives[positive, c] = np.mean(each, axis=0)
+    positives = labels.sum(axis=0)
+    both = (positives > 0) & (positives < len(labels))
+    value = np.where(both, at_positives.sum(axis=0) / np.maximum(positives, 1), np.nan)
+    return _shares(value, _by_group(at_positives, group), _by_group(labels, group), positives)
+
+
+def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray) -> Decisions:
+    given = np.stack(decided)  # (S, N, C)
+    right = given == labels
+    actual, mean = _by_group(labels, group), _by_group(given.mean(axis=0), group)
+    hits = _by_group((given & labels).mean(axis=0), group)
+    positives, rows = labels.sum(axis=0), len(labels)
+    present = np.asarray(positives > 0)
+
+    def shares(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> FloatArray:
+        """(C,) mean over the replicates of the share of ``found`` (S, N, C) ``among`` (S, N, C) or (N, C)."""
+        trials = np.broadcast_to(among, found.shape).sum(axis=1)
+        ratio = (found & among).sum(axis=1) / np.maximum(trials, 1)
+        return _defined_mean(np.where(trials > 0, ratio, np.nan))
+
+    recall = _shares(shares(given, labels), hits, actual, positives)
+    specificity = _shares(
+        shares(~given, ~labels),
+        _by_group((~given & ~labels).mean(axis=0), group),
+        _by_group(~labels, group),
+        rows - positives,
+    )
+    found = np.where(present, shares(np.broadcast_to(labels, given.shape), given), np.nan)
+    precision = _shares(found, hits, mean, given.any(axis=0).sum(axis=0))
+    counts = [(given & labels).sum(axis=1), np.broadcast_to(positives, given.shape[::2]), given.sum(axis=1)]
+    by_label = np.where(present, metrics.f1_from_counts(*counts).mean(axis=0), np.nan)
+    f1 = _f1_shares(by_label, hits, actual + mean - hits, positives)
+    micro = _defined_mean(metrics.f1_from_counts(*(count.sum(axis=1) for count in counts))[:, None])
+    union = (actual + mean - hits).sum(axis=1, keepdims=True)
+    size = np.bincount(group)[:, None]
+    subset, wrong = right.all(axis=2).mean(axis=0)[:, None], (~right).mean(axis=0).sum(axis=1)[:, None]
+    return Decisions(
+        labels=tuple(
+            LabelDecision(*(part.estimate(c) for part in (recall, specificity, precision, f1)))
+            for c in range(labels.shape[1])
+        ),
+        macro_f1=_mean(f1, present, rows),
+        micro_f1=_f1_shares(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
+        subset_accuracy=_pooled(_by_group(subset, group), size, rows),
+        hamming_loss=_pooled(_by_group(wrong, group), size * labels.shape[1], rows),
+    )
+
+
+def _by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
+    """(G, C) sums of values (N, C)."""
+    sums = np.zeros((group.max() + 1, values.shape[1]))
+    np.add.at(sums, group, values.astype(np.float64))
+    return sums
+
+
+def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
+    """Share of all hits (G, 1) among all trials (G, 1)."""
+    return _shares(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
+
+
+def _mean(shares: _Shares, present: NDArray[np.bool_], n: int) -> Estimate:
+    return shares.mean(present, n) if present.any() else Estimate(np.nan, np.nan, np.nan, n)
