@@ -1,0 +1,125 @@
+"""Training on images that may have several labels: what can be trained with, and what its outputs say.
+
+Shape legend: N images, n rows, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tametail.data import ImageTable
+from tametail.errors import UsageError, choosing_losses
+from tametail.losses import Loss, list_losses, parse_loss
+from tametail.predictions_multi_label import LabelPredictions
+from tametail.training.recipe import Recipe
+from tametail.training.strategies import Judgement, LogitAdjustment, Method
+
+_PLAIN = {"sampler": "shuffled", "reweighting": "none"}
+
+
+def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) -> None:
+    """Refuse what takes one label per image for granted; a table of single labels is never refused anything.
+
+    Args:
+        recipe: the study's own; it is checked with the changes of each method.
+
+    Raises:
+        UsageError: a loss, a strategy or a setting of the recipe cannot be with several labels per image.
+    """
+    if not table.multi_label:
+        return
+    for method in methods:
+        loss, classes = method.loss.create([1] * len(table.class_names)), len(table.class_names)
+        if reason := unfit(loss, classes):
+            raise UsageError(
+                f"{method.loss.text} cannot be trained on images with several labels: {reason}; "
+                f"choose among {', '.join(fit_losses())}"
+            )
+        with choosing_losses():
+            loss(torch.zeros(2, classes), torch.ones(2, classes))
+        for strategy in method.after:
+            if not isinstance(strategy, LogitAdjustment):
+                raise UsageError(
+                    f"{method.text}: expected no strategy after training but la for images with several labels, got "
+                    f"{strategy.name}, which needs one class per image"
+                )
+        _check_recipe(method, method.configure(recipe))
+
+
+def _check_recipe(method: Method, recipe: Recipe) -> None:
+    for name, plain in _PLAIN.items():
+        if getattr(recipe, name) != plain:
+            raise UsageError(
+                f"{method.text}: expected {name} {plain} for images with several labels, got {getattr(recipe, name)}: "
+                f"an image has no one class whose images could be shown more often or weigh more"
+            )
+    if recipe.mixing.kind == "remix":
+        raise UsageError(
+            f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix: an "
+            f"image has no one class that could be the rarer one"
+        )
+
+
+def fit_losses() -> list[str]:
+    """Names of the losses that can be trained on several labels per image as they come."""
+    return [name for name in list_losses() if not unfit(parse_loss(name).create([1, 1]), 2)]
+
+
+def unfit(loss: Loss, classes: int) -> str:
+    """Why a loss of so many classes cannot be trained on several labels per image; empty where it can.
+
+    It must decide each label by itself: the probability of one may not depend on the logits of others.
+    """
+    if loss.family != "sigmoid":
+        return "under its softmax labels exclude each other"
+    if loss.tau:
+        return f"tau={loss.tau:g} takes out a prior of classes that exclude each other"
+    logits = torch.zeros(2, classes)
+    logits[1, 1:] = 2.0
+    p = loss.link(logits)[:, 0]
+    if not torch.allclose(p[0], p[1], rtol=0, atol=1e-6):
+        return "its probabilities take one label per image for granted"
+    return ""
+
+
+def label_targets(table: ImageTable) -> NDArray[np.float32]:
+    """(N, C) what a loss is given: 1 where an image has a label, else 0."""
+    return table.labels.astype(np.float32)
+
+
+def positives(table: ImageTable, rows: NDArray[np.int64]) -> list[int]:
+    """C images among these rows that have each label; an image counts for each of its labels."""
+    counts: list[int] = table.labels[rows].sum(axis=0).tolist()
+    return counts
+
+
+def predict_labels(
+    outputs: NDArray[np.float32],
+    judgement: Judgement,
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    fold: int,
+) -> LabelPredictions:
+    """What a head's outputs say of some rows of a multi-label table.
+
+    Args:
+        outputs: (n, C), finite.
+        judgement: how they are read. Logit adjustment shifts the logits of a label by one number, which changes neither
+            the order of its images nor their probabilities.
+        rows: (n,) of the table.
+        fold: whose model made them.
+    """
+    given = torch.from_numpy(outputs)
+    return LabelPredictions(
+        table.images[rows],
+        table.groups[rows],
+        table.labels[rows],
+        np.full(len(rows), fold, dtype=np.int64),
+        judgement.decision(given).numpy().astype(np.float32),
+        table.class_names,
+        judgement.posterior(given).numpy().astype(np.float32),
+    )
