@@ -116,9 +116,11 @@ def test_failed_runs_end_in_an_error_that_names_them(
 ) -> None:
     from tametail.training import trainer
 
-    real = trainer._finite
-    monkeypatch.setattr(trainer, "_finite", lambda value, *at: real(value * float("nan"), *at))
+    real = trainer._settle
+    monkeypatch.setattr(
+        trainer, "_settle", lambda pending, *rest: real([v * float("nan") for v in pending], *rest)
+    )
     code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
     assert code == 1
     assert "ce seed 0 fold 2: the loss became" in errors
-    assert "at step 1 (epoch 1)" in errors
+    assert "at step 1 of epoch 1" in errors

@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tametail import study_file
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.predictions import concatenate, read_predictions
 from tametail.study import Study, compare, open_test_part
-from tametail.training import run as run_module
+from tametail.training import execute as execute_module
 from tiny_study import TINY
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
@@ -67,7 +69,7 @@ def test_repeating_a_finished_study_trains_nothing(
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     before = (out / "results.csv").read_bytes()
-    monkeypatch.setattr("tametail.study.execute", lambda *_, **__: pytest.fail("a finished run was repeated"))
+    monkeypatch.setattr("tametail.study_runs.execute", lambda *_, **__: pytest.fail("a finished run was repeated"))
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before
 
@@ -75,7 +77,7 @@ def test_repeating_a_finished_study_trains_nothing(
 def test_an_interrupted_study_goes_on_to_the_same_result(
     study_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = run_module.write_predictions, []
+    real, calls = execute_module.write_predictions, []
 
     def interrupts(*arguments: object) -> None:
         calls.append(arguments)
@@ -84,7 +86,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
         real(*arguments)  # type: ignore[arg-type]
 
     out = tmp_path / "study"
-    monkeypatch.setattr(run_module, "write_predictions", interrupts)
+    monkeypatch.setattr(execute_module, "write_predictions", interrupts)
     with pytest.raises(KeyboardInterrupt):
         again(image_folder, out)
     assert len(list(out.glob("runs/*/seed*"))) == 2
@@ -159,21 +161,23 @@ def test_a_failed_run_is_named_and_its_loss_has_no_result(
 ) -> None:
     from tametail.training import trainer
 
-    real = trainer._finite
+    real = trainer._settle
 
-    def fails(value: object, epoch: int, step: int) -> float:
-        if epoch == 1 and failing:
-            return real(value * float("nan"), epoch, step)  # type: ignore[operator]
-        return real(value, epoch, step)  # type: ignore[arg-type]
+    def fails(pending: list[torch.Tensor], epoch: int, *rest: Any) -> Any:
+        broken = [value * float("nan") for value in pending] if epoch == 1 and failing else pending
+        return real(broken, epoch, *rest)
 
     failing = True
-    monkeypatch.setattr(trainer, "_finite", fails)
+    monkeypatch.setattr(trainer, "_settle", fails)
     out = tmp_path / "study"
     study = again(image_folder, out, "ce")
     assert len(study.failed) == 3
     assert "epoch 2" in study.failed[0]
     described = json.loads((out / "runs/ce/seed0-fold0/run.json").read_text(encoding="utf-8"))
     assert described["status"] == "failed"
+    splits = (out / "splits.csv").read_text(encoding="utf-8")
+    assert described["batch"], "the images of the step that failed are named"
+    assert all(f"{image},train,0" not in splits for image in described["batch"])
     failing = False
     assert again(image_folder, out, "ce").failed == ()
 
@@ -237,12 +241,15 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
     [
         ({"losses": "alpha"}, UsageError, "alpa"),
         ({"losses": "alpa[gama_neg=2]"}, UsageError, "gamma_neg"),
-        ({"losses": ""}, UsageError, "losses separated by commas"),
+        ({"losses": ""}, UsageError, "methods separated by commas"),
         ({"losses": []}, UsageError, "at least one loss"),
         ({"folds": 1}, UsageError, "at least 2 folds, got 1"),
         ({"seeds": 0}, UsageError, "at least 1 seed"),
+        ({"only_folds": [3]}, UsageError, "folds among 0 to 2"),
+        ({"losses": "ce+lo"}, UsageError, "nearest: la"),
+        ({"losses": "ce+cutmix"}, UsageError, "cutmix"),
         ({"folds": 6}, DataError, "crimson.*at most 4"),
-        ({"recipe": "slow"}, UsageError, "head, modern, quick"),
+        ({"recipe": "slow"}, UsageError, "head, modern, paper, quick"),
         ({"fields": {"backbone": "resnet", "weights": "none"}}, UsageError, "timm model"),
         ({"fields": {"weights": "absent.pth"}}, UsageError, "absent.pth"),
     ],

@@ -16,7 +16,9 @@ try:
     from tametail.cli_losses import gradients, losses
     from tametail.cli_options import (
         TRAINING,
+        Compile,
         Data,
+        Device,
         Download,
         GroupCol,
         GroupDuplicates,
@@ -24,8 +26,14 @@ try:
         ImageRoot,
         LabelCol,
         LabelCols,
+        MicroBatch,
         Root,
         SplitCol,
+        Track,
+        Watch,
+        Workers,
+        listed,
+        numbers,
         option,
         reading,
     )
@@ -52,7 +60,7 @@ app = typer.Typer(
 StudyFolder = Annotated[
     Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+_KEPT = "Everything so far is kept; repeat the command, or use tametail resume, to go on."
 
 
 @app.command()
@@ -61,14 +69,17 @@ def compare(
     losses: Annotated[
         str,
         typer.Option(
-            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; your own: package.module:Class."
+            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; with strategies: ce+la, ldam+drw; your own: package.module:Class."
         ),
     ] = ("alpa,asl,focal,ce,ldam"),
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="head, quick, modern, or a YAML file.")] = "head",
+    recipe: Annotated[str, typer.Option(help="head, quick, modern, paper, or a YAML file.")] = "head",
     folds: Annotated[int, typer.Option(help="k of the cross-validation.")] = 5,
+    only_folds: Annotated[
+        str | None, typer.Option(help="Hold out only these folds, from 0: 0,2.", show_default=False)
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     image_col: ImageCol = None,
@@ -93,6 +104,11 @@ def compare(
         option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1"),
     ] = None,
     device: Device = "auto",
+    micro_batch: MicroBatch = None,
+    workers: Workers = 0,
+    compile_: Compile = False,
+    watch: Watch = True,
+    track: Track = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -103,6 +119,7 @@ def compare(
 
     def work(console: Console) -> None:
         from tametail.study import compare as run
+        from tametail.training.hardware import Hardware
 
         study = run(
             data,
@@ -110,9 +127,11 @@ def compare(
             out=out,
             recipe=recipe,
             folds=folds,
+            only_folds=None if only_folds is None else numbers("--only-folds", only_folds),
             seeds=seeds,
             seed=seed,
-            device=device,
+            hardware=Hardware(device, micro_batch, compile_, workers, watch),
+            track=listed(track),
             columns=reading(
                 image_col, label_col, group_col, split_col, image_root, label_cols, False, root, download
             ),
@@ -134,8 +153,33 @@ def compare(
         work,
         quiet=quiet,
         debug=debug,
-        interrupted="Everything finished is kept; repeat the command to go on.",
+        interrupted=_KEPT,
     )
+
+
+@app.command()
+def resume(
+    study: StudyFolder,
+    image_root: ImageRoot = None,
+    device: Device = "auto",
+    micro_batch: MicroBatch = None,
+    workers: Workers = 0,
+    compile_: Compile = False,
+    watch: Watch = True,
+    track: Track = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with a study that was interrupted, with the settings it was begun with."""
+
+    def work(console: Console) -> None:
+        from tametail.study import resume as run
+        from tametail.training.hardware import Hardware
+
+        hardware = Hardware(device, micro_batch, compile_, workers, watch)
+        _show(run(study, image_root=image_root, hardware=hardware, track=listed(track), console=console))
+
+    _run(work, quiet=quiet, debug=debug, interrupted=_KEPT)
 
 
 @app.command("open")
@@ -205,13 +249,13 @@ def predict(
         if saturated:
             console.warn(
                 f"{saturated} of {len(table)} images reach the largest probability that {classifier.loss} can tell, "
-                f"{classifier.link.ceiling:.3f} before scaling; column saturated names them"
+                f"{classifier.ceiling:.3f} before scaling; column saturated names them"
             )
         if failed:
             console.warn(f"{failed} of {len(table)} images could not be read; column error says why")
         console.say(
             f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.members)} fold models, "
-            f"link {classifier.link.name}):"
+            f"link {classifier.link}):"
         )
         typer.echo(out)
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-DATA, TRAINING = "Data", "Training"
+from tametail.errors import UsageError
+
+DATA, TRAINING, MACHINE = "Data", "Training", "Machine"
 
 
 def option(panel: str, *names: str, text: str) -> Any:
@@ -36,6 +38,39 @@ Download = Annotated[bool, option(DATA, "--download", text="Fetch a MedMNIST set
 GroupDuplicates = Annotated[
     bool, option(DATA, "--group-duplicates", text="Put duplicates in one group, so that they cross no split.")
 ]
+
+Device = Annotated[str, option(MACHINE, "--device", text="auto, cpu, cuda or mps.")]
+MicroBatch = Annotated[
+    int | None,
+    option(MACHINE, "--micro-batch", text="Images at once; a batch is their sum. Default: what fits."),
+]
+Workers = Annotated[int, option(MACHINE, "--workers", text="Processes that read batches ahead.")]
+Compile = Annotated[bool, option(MACHINE, "--compile", text="Compile the network.")]
+Watch = Annotated[
+    bool, option(MACHINE, "--watch/--no-watch", text="Judge the model on the held-out fold after each epoch.")
+]
+Track = Annotated[
+    str | None, option(MACHINE, "--track", text="tensorboard, mlflow, wandb: told of every step.")
+]
+
+
+def listed(text: str | None) -> list[str]:
+    """What stands between the commas."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def numbers(name: str, text: str) -> list[int]:
+    """Whole numbers between commas.
+
+    Raises:
+        UsageError: something else stands there.
+    """
+    try:
+        return [int(part) for part in listed(text)]
+    except ValueError:
+        raise UsageError(
+            f"expected whole numbers with commas for {name}, such as 0,2, got {text!r}"
+        ) from None
 
 
 def reading(

@@ -20,16 +20,16 @@ from tametail import study_file
 from tametail.console import Console
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.errors import DataError, TametailError, UsageError
-from tametail.losses import Link, Loss, parse_loss
-from tametail.models import BackboneSpec, build_head, describe_backbone
+from tametail.models import BackboneSpec, Standardise, channels_last, describe_backbone
 from tametail.predictions import exclusive, for_prevalence, scores
 from tametail.preparation import restore_backbone
 from tametail.report import best_loss
-from tametail.training.checkpoint import load_weights
-from tametail.training.material import evaluation_transform, frozen_head, join
+from tametail.training.hardware import make_accelerator
+from tametail.training.inference import evaluating
+from tametail.training.material import Rows, evaluation_transform
 from tametail.training.recipe import Recipe
-from tametail.training.run import WEIGHTS, all_runs, is_finished, trained_counts
-from tametail.training.trainer import evaluating, make_accelerator
+from tametail.training.run import all_runs, is_finished, trained_counts, trained_model
+from tametail.training.strategies import Judgement, Method, parse_method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,10 +39,10 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Member:
-    """One fold model, with the loss that it was trained with and how many images per class (C,) that was."""
+    """One fold model, how its outputs are read, and the images per class (C,) that it was trained on."""
 
     model: nn.Module
-    loss: Loss
+    judgement: Judgement
     class_counts: NDArray[np.float64]
 
 
@@ -66,9 +66,14 @@ class Classifier:
     device: torch.device
 
     @property
-    def link(self) -> Link:
-        """How logits become probabilities."""
-        return self.members[0].loss.link
+    def link(self) -> str:
+        """The name of how outputs become probabilities."""
+        return self.members[0].judgement.link
+
+    @property
+    def ceiling(self) -> float:
+        """The largest probability that can come out, before rows are scaled to sum to one."""
+        return self.members[0].judgement.ceiling
 
     def predict_proba(
         self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
@@ -138,7 +143,7 @@ class Classifier:
             row: dict[str, object] = {
                 "image": str(image),
                 "loss": self.loss,
-                "link": self.link.name,
+                "link": self.link,
                 "error": "",
             }
             try:
@@ -165,11 +170,11 @@ class Classifier:
         for member in self.members:
             with evaluating(member.model):
                 outputs = member.model(features).float().cpu()
-            link = member.loss.link
-            p = exclusive(link(outputs).numpy())
+            judgement = member.judgement
+            p = exclusive(judgement.posterior(outputs).numpy())
             posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
-            decisions.append(scores(member.loss.decision(outputs).numpy(), member.loss.family))
-            saturated.append(link.saturated(outputs).numpy())
+            decisions.append(scores(judgement.decision(outputs).numpy(), judgement.family))
+            saturated.append(judgement.saturated(outputs).numpy())
         p = np.asarray(np.mean(posteriors, axis=0))
         chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
         at_end = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
@@ -229,26 +234,28 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     study = Path(directory)
     described = study_file.read_study_file(study)
     chosen = _canonical(loss, described["losses"]) if loss else best_loss(study)
-    runs = [run for run in all_runs(described) if run.loss.text == chosen]
-    directories = [run.directory(study) for run in runs if is_finished(run.directory(study))]
-    if not directories:
+    wanted = [run for run in all_runs(described) if run.method.text == chosen]
+    runs = [run for run in wanted if is_finished(run.directory(study))]
+    if not runs:
         raise TametailError(f"no run of {chosen} is finished in {study}; repeat tametail compare")
     spec = describe_backbone(described["backbone"], described["image_size"])
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
     target = make_accelerator(recipe, device).device
     frozen = recipe.trains == "head"
+
+    def new_model(method: Method, _: Rows | None) -> nn.Sequential:
+        representation = Standardise(spec.features) if frozen else restore_backbone(study, described)
+        return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
+
     members = []
-    for folder in directories:
-        counts = trained_counts(folder)
-        made = parse_loss(chosen).create(class_counts=counts)
-        if frozen:
-            _, model = frozen_head(made.head, spec, len(class_names))
-        else:
-            head = build_head(made.head, spec.features, len(class_names))
-            model = join(restore_backbone(study, described), head)
-        model = load_weights(model, folder / WEIGHTS).to(target)
-        members.append(Member(model, made, np.array(counts, dtype=np.float64)))
+    for run in runs:
+        counts = trained_counts(run.directory(study))
+        model = trained_model(run, study, new_model).to(target)
+        judgement = run.method.judgement(counts)
+        members.append(
+            Member(model if frozen else channels_last(model), judgement, np.array(counts, dtype=np.float64))
+        )
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
     return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target)
 
@@ -276,7 +283,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 def _canonical(loss: str, known: Sequence[str]) -> str:
     try:
-        text = parse_loss(loss).text
+        text = parse_method(loss).text
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     if text not in known:

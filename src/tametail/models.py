@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ import timm  # noqa: E402
 from timm.data.config import resolve_data_config  # noqa: E402
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 Head = Literal["linear", "normalised", "cosine"]
 COSINE_SCALE = 16.0  # of the cosine head at its start
 
@@ -221,7 +222,7 @@ def _cosines(features: Tensor, weight: Tensor) -> Tensor:
     return F.linear(F.normalize(features, dim=-1), F.normalize(weight, dim=-1))
 
 
-def channels_last(module: nn.Module) -> nn.Module:
+def channels_last(module: AnyModule) -> AnyModule:
     """The module with its convolutions stored channels last, the quicker order on CPUs and recent GPUs."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

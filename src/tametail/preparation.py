@@ -57,7 +57,7 @@ class Prepared:
         """Fingerprint of the readable images' bytes, in the order of the table."""
         return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
 
-    def describe(self, losses: list[str], seeds: list[int]) -> dict[str, Any]:
+    def describe(self, losses: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
         return {
             "format": study_file.FORMAT,
@@ -73,6 +73,7 @@ class Prepared:
             },
             "findings": [finding.in_short() for finding in self.findings],
             "class_names": list(self.table.class_names),
+            "multi_label": self.table.multi_label,
             "splits": {
                 "folds": self.splits.folds,
                 "seed": self.splits.seed,
@@ -86,6 +87,7 @@ class Prepared:
             "image_size": self.spec.image_size,
             "losses": losses,
             "seeds": seeds,
+            "run_folds": run_folds,
         }
 
     def save(self, directory: Path) -> None:
@@ -107,7 +109,7 @@ class Prepared:
             )
         with console.track("Features", len(self.table)) as advance:
             features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
-        return frozen_material(self.table, self.splits, features, self.spec)
+        return frozen_material(self.table, self.splits, features, self.spec, self.recipe)
 
 
 def prepare(
@@ -143,20 +145,34 @@ def prepare(
             console.warn(f"{finding.what}; {finding.advice}")
     table = audit.table
     splits = make_splits(table, folds=folds, seed=seed)
+    return Prepared(
+        table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), audit.findings
+    )
+
+
+def _begin_backbone(recipe: Recipe, spec: BackboneSpec, seed: int, console: Console) -> nn.Module:
+    """The backbone that training begins with."""
     if recipe.weights == "auto":
         console.say(f"Weights of {spec.name}: from the hub, or from its cache on this machine ...")
     torch.manual_seed(seed)
-    backbone = build_backbone(spec, recipe.weights)
-    return Prepared(table, splits, decoded, recipe, spec, backbone, audit.findings)
+    return build_backbone(spec, recipe.weights)
 
 
 def restore(
-    directory: Path, described: Mapping[str, Any], *, image_root: str | Path | None, console: Console
+    directory: Path,
+    described: Mapping[str, Any],
+    *,
+    image_root: str | Path | None,
+    training: bool = False,
+    console: Console,
 ) -> Prepared:
     """What `prepare` gave, found again from a study's folder and its images.
 
+    Args:
+        training: there are runs to be trained: the backbone has the weights that they begin with.
+
     Raises:
-        DataError: images are missing, or are not the ones the study was made with.
+        DataError: images are missing, or they or the weights are not the ones the study was made with.
     """
     recipe = Recipe.model_validate(described["recipe"])
     spec = describe_backbone(described["backbone"], described["image_size"])
@@ -171,9 +187,16 @@ def restore(
     splits = load_splits(
         directory / SPLITS, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
     )
-    prepared = Prepared(
-        table, splits, _decode(table, spec, console), recipe, spec, restore_backbone(directory, described)
-    )
+    if training and recipe.trains == "all":
+        backbone = _begin_backbone(recipe, spec, split["seed"], console)
+        if state_digest(backbone) != described["weights_digest"]:
+            raise DataError(
+                f"the weights ({recipe.weights}) of {spec.name} are not the ones that {directory} was begun with; put those "
+                f"back, or begin a new study in another folder"
+            )
+    else:
+        backbone = restore_backbone(directory, described)
+    prepared = Prepared(table, splits, _decode(table, spec, console), recipe, spec, backbone)
     if prepared.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
     return prepared
@@ -208,4 +231,11 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
         raise DataError(
             f"expected {TABLE} and {SOURCE} in {directory}, but they cannot be read: {error}"
         ) from error
-    return ImageTable(frame, root, tuple(described["class_names"]), described["name"], described["synthetic"])
+    return ImageTable(
+        frame,
+        root,
+        tuple(described["class_names"]),
+        described["name"],
+        described["synthetic"],
+        described.get("multi_label", False),
+    )

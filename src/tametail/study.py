@@ -1,8 +1,9 @@
-"""The main job: losses × folds × seeds → runs → one table of results. What is done is not done again."""
+"""The main job: methods × folds × seeds → runs → one table of results. What is done is not done again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,16 @@ from tametail import preparation, study_file
 from tametail.console import Console
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.errors import TametailError, UsageError, choosing_losses
-from tametail.losses import LossSpec, parse_loss, split_losses
 from tametail.models import check_weights, describe_backbone
-from tametail.preparation import Prepared
 from tametail.report import best_loss, write_report
-from tametail.training.recipe import load_recipe
-from tametail.training.run import TEST_PREDICTIONS, all_runs, execute, is_finished, predict_test
-from tametail.training.trainer import NonFiniteError, make_accelerator
+from tametail.study_runs import run_all
+from tametail.training.execute import Workshop, predict_test
+from tametail.training.hardware import Hardware, agreed, make_accelerator
+from tametail.training.keeping import seconds_between
+from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.run import TEST_PREDICTIONS, all_runs, is_finished
+from tametail.training.strategies import Method, parse_method, split_methods
+from tametail.training.trackers import check_trackers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,9 +67,11 @@ def compare(
     out: str | Path | None = None,
     recipe: str | Path = "head",
     folds: int = 5,
+    only_folds: Sequence[int] | None = None,
     seeds: int = 1,
     seed: int = 0,
-    device: str = "auto",
+    hardware: Hardware | None = None,
+    track: Sequence[str] = (),
     columns: Mapping[str, Any] | None = None,
     group_duplicates: bool = False,
     fields: Mapping[str, Any] | None = None,
@@ -76,13 +82,15 @@ def compare(
 
     Args:
         data: what `read_images` takes, or a table.
-        losses: texts such as ``alpa`` or ``alpa[variant=code]``, or one text with commas.
+        losses: texts such as ``alpa``, ``alpa[variant=code]`` or ``ldam+drw``, or one text with commas.
         out: the study's folder; ``runs/<name of the data>`` when None. A study that is there goes on.
         recipe: a name or a YAML file.
         folds: k of the cross-validation, at least 2.
+        only_folds: the folds, from 0, that are held out in turn; None for all. Results are then of their images alone.
         seeds: how many seeds each fold is trained with.
         seed: of the splits.
-        device: auto, cpu, cuda, mps.
+        hardware: device and how it is used.
+        track: experiment trackers that are told of every step, see `tametail.training.trackers`.
         columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
         group_duplicates: put duplicate images in one group, so that they cannot cross a split.
         fields, assignments: changes to the recipe, see `load_recipe`.
@@ -91,20 +99,20 @@ def compare(
     Raises:
         UsageError, DataError, TametailError: see their messages; checked in the order configuration, data,
             weights, and before any long work.
+        Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
     """
     console = console or Console(quiet=True)
-    wanted = _parse(losses)
-    if folds < 2:
-        raise UsageError(f"expected at least 2 folds, got {folds}")
-    if seeds < 1:
-        raise UsageError(f"expected at least 1 seed, got {seeds}")
-    fields = {name: value for name, value in (fields or {}).items() if value is not None}
-    if data == "demo" and "backbone" not in fields:
-        fields = {"weights": "offline"} | fields  # the demo needs no network
-    settings = load_recipe(recipe, fields=fields, assignments=assignments)
-    check_weights(settings.weights, settings.backbone)
+    hardware = hardware or Hardware()
+    methods = _parse(losses)
+    places = _check_counts(folds, only_folds, seeds)
+    seconds_between()
+    check_trackers(track)
+    settings = _recipe(data, recipe, fields, assignments)
+    for method in methods:
+        method.configure(settings)
     spec = describe_backbone(settings.backbone, settings.image_size)
-    accelerator = make_accelerator(settings, device)
+    accelerator = make_accelerator(settings, hardware.device)
+    console = console if accelerator.is_main_process else Console(quiet=True)
     if not isinstance(data, ImageTable):
         if out is not None:
             study_file.prepare_directory(Path(out))
@@ -114,70 +122,110 @@ def compare(
             "expected one label per image: sets with several can be inspected, not yet trained on"
         )
     check_folds(data, folds)
-    for loss in wanted:
+    for method in methods:
         with choosing_losses():
-            loss.try_out(len(data.class_names))
+            method.loss.try_out(len(data.class_names))
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
-    with study_file.locked(directory):
-        prepared = preparation.prepare(
-            data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
-        )
-        described = prepared.describe([loss.text for loss in wanted], list(range(seeds)))
-        study_file.check_same(directory, described)
-        prepared.save(directory)
-        described = study_file.settle(directory, described)
-        failed = _run_all(directory, described, prepared, accelerator, console)
+    with _alone(directory, accelerator):
+        with accelerator.main_process_first():
+            prepared = preparation.prepare(
+                data,
+                settings,
+                spec,
+                folds=folds,
+                seed=seed,
+                group_duplicates=group_duplicates,
+                console=console,
+            )
+        described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
+        study_file.check_same(directory, described, completed=_completed)
+        if accelerator.is_main_process:
+            prepared.save(directory)
+            described = study_file.settle(directory, described)
+        described = agreed(described, accelerator)
+        failed = run_all(directory, described, prepared, accelerator, hardware, track, console)
     return Study(directory, tuple(failed))
 
 
-def _parse(losses: Sequence[str] | str) -> list[LossSpec]:
+def resume(
+    directory: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    hardware: Hardware | None = None,
+    track: Sequence[str] = (),
+    console: Console | None = None,
+) -> Study:
+    """Do the runs of a study that are not finished, with the settings it was begun with.
+
+    Args:
+        directory: the study's folder.
+        image_root: where the images lie now, if they have moved since.
+        hardware: device and how it is used.
+        track: experiment trackers that are told of every step.
+
+    Raises:
+        DataError: no study is there, or its images or weights are not the ones it was begun with.
+        Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
+    """
+    hardware = hardware or Hardware()
+    seconds_between()
+    check_trackers(track)
+    study = Study(Path(directory))
+    described = study.settings
+    accelerator = make_accelerator(Recipe.model_validate(described["recipe"]), hardware.device)
+    console = console if console and accelerator.is_main_process else Console(quiet=True)
+    with _alone(study.directory, accelerator):
+        with accelerator.main_process_first():
+            prepared = preparation.restore(
+                study.directory, described, image_root=image_root, training=True, console=console
+            )
+        failed = run_all(study.directory, described, prepared, accelerator, hardware, track, console)
+    return Study(study.directory, tuple(failed))
+
+
+def _parse(losses: Sequence[str] | str) -> list[Method]:
     with choosing_losses():
-        texts = split_losses(losses) if isinstance(losses, str) else list(losses)
-        parsed = [parse_loss(text) for text in texts]
+        texts = split_methods(losses) if isinstance(losses, str) else list(losses)
+        parsed = [parse_method(text) for text in texts]
     if not parsed:
         raise UsageError("expected at least one loss, got none; tametail losses lists them")
-    return list({loss.text: loss for loss in parsed}.values())
+    return list({method.text: method for method in parsed}.values())
 
 
-def _run_all(
-    directory: Path,
-    described: Mapping[str, Any],
-    prepared: Prepared,
-    accelerator: Accelerator,
-    console: Console,
-) -> list[str]:
-    """Do every run of the study that is not done yet; returns the messages of those that failed."""
-    runs = all_runs(described)
-    left = [run for run in runs if not is_finished(run.directory(directory))]
-    if study_file.read_openings(directory) and left:
-        console.warn(
-            "the test part of this study was opened before these runs: choices made since may lean on it"
-        )
-    study_file.sweep(directory)
-    failed = []
-    try:
-        if left:
-            material = prepared.material(accelerator, console)
-            console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
-            with console.track("Training", len(left) * prepared.recipe.epochs) as advance:
-                for run in left:
-                    try:
-                        execute(
-                            run,
-                            material,
-                            prepared.recipe,
-                            accelerator,
-                            directory,
-                            on_epoch=lambda _: advance(1),
-                        )
-                    except NonFiniteError as error:
-                        failed.append(f"{run.title}: {error}")
-                        console.warn(failed[-1])
-    finally:
-        if any(is_finished(run.directory(directory)) for run in runs):
-            write_report(directory)
-    return failed
+def _check_counts(folds: int, only_folds: Sequence[int] | None, seeds: int) -> list[int]:
+    """The folds to run."""
+    if folds < 2:
+        raise UsageError(f"expected at least 2 folds, got {folds}")
+    if seeds < 1:
+        raise UsageError(f"expected at least 1 seed, got {seeds}")
+    places = sorted(set(range(folds) if only_folds is None else only_folds))
+    if not places or places[0] < 0 or places[-1] >= folds:
+        raise UsageError(f"expected folds among 0 to {folds - 1}, got {list(only_folds or ())}")
+    return places
+
+
+def _recipe(
+    data: str | Path | ImageTable,
+    recipe: str | Path,
+    fields: Mapping[str, Any] | None,
+    assignments: Sequence[str],
+) -> Recipe:
+    fields = {name: value for name, value in (fields or {}).items() if value is not None}
+    if data == "demo" and "backbone" not in fields:
+        fields = {"weights": "offline"} | fields  # the demo needs no network
+    settings = load_recipe(recipe, fields=fields, assignments=assignments)
+    check_weights(settings.weights, settings.backbone)
+    return settings
+
+
+def _completed(recipe: Any) -> dict[str, Any]:
+    return Recipe.model_validate(recipe).model_dump(mode="json")
+
+
+def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Hold the study; of several processes that work on it together the main one does."""
+    return study_file.locked(directory) if accelerator.is_main_process else nullcontext()
 
 
 def open_test_part(
@@ -209,6 +257,7 @@ def open_test_part(
         prepared = preparation.restore(study.directory, described, image_root=image_root, console=console)
         accelerator = make_accelerator(prepared.recipe, device)
         material = prepared.material(accelerator, console)
+        workshop = Workshop(material, prepared.recipe, accelerator, study.directory, Hardware(device))
         new = [run for run in runs if not (run.directory(study.directory) / TEST_PREDICTIONS).is_file()]
         facts = {
             "losses": described["losses"],
@@ -222,7 +271,7 @@ def open_test_part(
         )
         with console.track("Test part", len(runs)) as advance:
             for run in runs:
-                predict_test(run, material, accelerator, study.directory)
+                predict_test(run, workshop)
                 advance(1)
         write_report(study.directory)
     return study

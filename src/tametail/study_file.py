@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from tametail.errors import DataError, TametailError, UsageError
 FORMAT = 1
 NAME = "study.json"
 OPENINGS = "openings.jsonl"
+CHECKPOINT = ".checkpoint"  # how the folder ends in which an unfinished run is kept
 _LOCK = ".lock"
 _BEGUN = {
     NAME,
@@ -81,11 +82,18 @@ def _is_temporary(name: str) -> bool:
     return name.lstrip(".").startswith(tuple(f"{begun}." for begun in (*_BEGUN, "probe")))
 
 
+def folds_to_run(described: Mapping[str, Any]) -> list[int]:
+    """The folds of a study that are trained and judged: all of them, unless it was asked for some."""
+    return list(described.get("run_folds") or range(described["splits"]["folds"]))
+
+
 def sweep(directory: Path) -> None:
-    """Remove what a killed process left half-written. Only for whoever holds the study's lock."""
+    """Remove what a killed process left half-written, but for checkpoints. Only for whoever holds the study's lock."""
     stale = [entry for entry in directory.iterdir() if _is_temporary(entry.name)]
     stale += [*directory.glob("runs/*/.*"), *directory.glob("runs/*/*/.*")]
     for entry in stale:
+        if entry.name.endswith(CHECKPOINT):
+            continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
@@ -114,8 +122,13 @@ def locked(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_same(directory: Path, wanted: Mapping[str, Any]) -> None:
+def check_same(
+    directory: Path, wanted: Mapping[str, Any], completed: Callable[[Any], dict[str, Any]] = dict
+) -> None:
     """Refuse to go on with a study that is not the one wanted; a folder without a study is fine.
+
+    Args:
+        completed: a recipe that an older version wrote, with the fields that it did not know.
 
     Raises:
         UsageError: the folder holds another study; the message names what differs.
@@ -123,6 +136,7 @@ def check_same(directory: Path, wanted: Mapping[str, Any]) -> None:
     if not (directory / NAME).is_file():
         return
     present = read_study_file(directory)
+    present["recipe"] = completed(present.get("recipe", {}))
     for key in _IDENTITY:
         if present.get(key) != wanted[key]:
             difference = _difference(key, present.get(key), wanted[key])
@@ -130,13 +144,13 @@ def check_same(directory: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Write study.json; the losses and seeds of a study that is there are kept, and new ones added."""
+    """Write study.json; losses, seeds and folds of a study that is there are kept, and new ones added."""
     if (directory / NAME).is_file():
         present = read_study_file(directory)
-        for key in ("losses", "seeds"):
-            wanted = wanted | {
-                key: [*present[key], *(item for item in wanted[key] if item not in present[key])]
-            }
+        present["run_folds"] = folds_to_run(present)
+        for key in ("losses", "seeds", "run_folds"):
+            new = (item for item in wanted[key] if item not in present[key])
+            wanted = wanted | {key: [*present[key], *new]}
     write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
     return wanted
 

@@ -1,26 +1,24 @@
 from __future__ import annotations
 
-import itertools
-from typing import Literal
+import copy
+import json
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tametail import losses
 from tametail.data.loaders import training_batches
 from tametail.data.mixing import BatchMixing
-from tametail.errors import UsageError
+from tametail.training.hardware import Hardware, make_accelerator
+from tametail.training.inference import predict_logits
+from tametail.training.interrupts import Stopped
+from tametail.training.optimisation import class_weights
 from tametail.training.recipe import Recipe
-from tametail.training.trainer import (
-    EpochRecord,
-    NonFiniteError,
-    history_csv,
-    learning_rate,
-    make_accelerator,
-    predict_logits,
-    train,
-)
+from tametail.training.trainer import RunFailed, Trained, train
+from tametail.training.watch import Validation, history_csv
 
 
 def recipe(**changes: object) -> Recipe:
@@ -41,23 +39,50 @@ def clusters(n: int = 90) -> tuple[np.ndarray, np.ndarray]:
     return (rng.normal(0, 0.5, (n, 4)) + np.eye(3, 4)[target] * 3).astype(np.float32), target
 
 
-def trained(**changes: object) -> tuple[nn.Module, list[EpochRecord]]:
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 3))
+
+
+def trained(
+    model: nn.Module | None = None, loss: nn.Module | None = None, *, options: Any = None, **changes: object
+) -> Trained:
     array, target = clusters()
     settings = recipe(**changes)
     torch.manual_seed(0)
-    batches = training_batches(array, np.arange(len(array)), target, batch_size=settings.batch_size, seed=0)
-    return train(nn.Linear(4, 3), nn.CrossEntropyLoss(), batches, settings, make_accelerator(settings, "cpu"))
+    batches = training_batches(
+        array,
+        np.arange(len(array)),
+        target,
+        batch_size=settings.batch_size,
+        seed=0,
+        sampler=settings.sampler,
+        epochs=settings.epochs,
+    )
+    return train(
+        model or nn.Linear(4, 3),
+        loss or nn.CrossEntropyLoss(),
+        batches,
+        settings,
+        make_accelerator(settings, "cpu"),
+        class_counts=np.bincount(target).tolist(),
+        **(options or {}),
+    )
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_training_learns_and_repeats_bit_for_bit() -> None:
     array, target = clusters()
-    model, history = trained()
-    logits = predict_logits(model, array, np.arange(len(array)), make_accelerator(recipe(), "cpu"))
+    result = trained()
+    logits = predict_logits(result.model, array, np.arange(len(array)), make_accelerator(recipe(), "cpu"))
     assert (logits.argmax(1) == target).mean() > 0.95
-    assert history[-1].loss < history[0].loss
-    assert [record.epoch for record in history] == list(range(1, 21))
-    again, _ = trained()
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert result.history[-1].loss < result.history[0].loss
+    assert [record.epoch for record in result.history] == list(range(1, 21))
+    assert same(result.model, trained().model)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "remix"])
@@ -67,18 +92,17 @@ def test_mixed_features_train_too_and_repeat_bit_for_bit(kind: Literal["mixup", 
     weights = []
     for _ in range(2):
         torch.manual_seed(0)
-        model, _ = train(
+        model = train(
             nn.Linear(4, 3),
             nn.CrossEntropyLoss(),
             training_batches(array, np.arange(90), target, batch_size=16, seed=0, sampler="balanced"),
             settings,
             make_accelerator(settings, "cpu"),
             mixing=BatchMixing(kind, alpha=0.2, probability=0.8, class_counts=[30, 30, 30], seed=0),
-        )
+        ).model
         weights.append(model.weight)
     assert torch.equal(*weights)
-    plain, _ = trained()
-    assert not torch.equal(weights[0], plain.weight)
+    assert not torch.equal(weights[0], trained().model.weight)
     logits = predict_logits(model, array, np.arange(90), make_accelerator(settings, "cpu"))
     assert (logits.argmax(1) == target).mean() > 0.95
 
@@ -104,21 +128,10 @@ def test_the_last_steps_weights_are_the_result_without_averaging() -> None:
 
 
 def test_averaged_weights_are_an_average() -> None:
-    plain, _ = trained(epochs=2)
-    averaged, _ = trained(epochs=2, ema_decay=0.9)
-    weights = averaged.state_dict()["weight"]
-    assert not torch.equal(weights, plain.state_dict()["weight"])
-    assert float(weights.abs().mean()) < float(plain.state_dict()["weight"].abs().mean())
-
-
-def test_the_rate_rises_then_falls_to_zero() -> None:
-    settings = recipe(epochs=10, warmup_epochs=2.0, optimizer={"lr": 1.0})
-    rates = [learning_rate(t / 10, settings) for t in range(101)]
-    assert rates[0] < 0.01
-    assert rates[20] == 1.0
-    assert all(a < b for a, b in itertools.pairwise(rates[:21]))
-    assert all(a > b for a, b in itertools.pairwise(rates[20:]))
-    assert rates[100] == pytest.approx(0, abs=1e-12)
+    plain = trained(epochs=2).model.state_dict()["weight"]
+    weights = trained(epochs=2, ema_decay=0.9).model.state_dict()["weight"]
+    assert not torch.equal(weights, plain)
+    assert float(weights.abs().mean()) < float(plain.abs().mean())
 
 
 def test_a_non_finite_loss_stops_the_run_and_names_the_step() -> None:
@@ -132,8 +145,9 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_step() -> None:
     array, target = clusters()
     settings = recipe()
     batches = training_batches(array, np.arange(90), target, batch_size=16, seed=0)
-    with pytest.raises(NonFiniteError, match=r"nan at step 8 \(epoch 2\).*--lr"):
+    with pytest.raises(RunFailed, match=r"nan at step 2 of epoch 2.*--lr") as caught:
         train(nn.Linear(4, 3), Breaks(), batches, settings, make_accelerator(settings, "cpu"))
+    assert (caught.value.epoch, caught.value.step) == (1, 1)
 
 
 def test_prediction_leaves_the_models_mode_as_it_was_and_keeps_the_order() -> None:
@@ -147,12 +161,131 @@ def test_prediction_leaves_the_models_mode_as_it_was_and_keeps_the_order() -> No
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
-def test_an_absent_device_is_refused() -> None:
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match=r"one this machine has \(.*\), got 'cuda'"):
-            make_accelerator(recipe(), "cuda")
+@pytest.mark.parametrize("micro_batch", [1, 5, 16, 100])
+def test_parts_of_a_batch_add_up_to_the_batch(micro_batch: int) -> None:
+    """Twice differently rounded sums, but the same mean: the last batch of 90 images, which has 10, too."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    other = copy.deepcopy(model)
+    whole = trained(model, epochs=2, optimizer={"kind": "sgd", "lr": 0.1})
+    parts = trained(
+        other,
+        epochs=2,
+        optimizer={"kind": "sgd", "lr": 0.1},
+        options={"hardware": Hardware(micro_batch=micro_batch)},
+    )
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert parts.history[1].loss == pytest.approx(whole.history[1].loss, rel=1e-5)
+    assert parts.micro_batch == micro_batch
 
 
-def test_history_is_csv() -> None:
-    text = history_csv([EpochRecord(1, 5, 0.25, 1e-3)])
-    assert text == "epoch,step,loss,lr\n1,5,0.25,0.001\n"
+class Greedy(nn.Linear):
+    """A layer that has memory for so many images."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(4, 3)
+        self.room = room
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return super().forward(images)
+
+
+def test_short_memory_makes_the_parts_smaller_and_the_result_no_other() -> None:
+    torch.manual_seed(1)
+    cramped = Greedy(room=5)
+    roomy = copy.deepcopy(cramped)
+    roomy.room = 16
+    result = trained(cramped, epochs=2)
+    assert result.micro_batch == 4
+    expected = trained(roomy, epochs=2)
+    torch.testing.assert_close(result.model.weight, expected.model.weight, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_too_short_for_one_image_fails_the_run_and_names_the_step() -> None:
+    with pytest.raises(RunFailed, match="even for one image") as caught:
+        trained(Greedy(room=0))
+    assert (caught.value.epoch, caught.value.step) == (0, 0)
+
+
+class Memory:
+    """A keeper that saves after every step, and stops the training after the step ``stop_after``."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.kept: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+        self.stop_after = stop_after
+        self.asked = 0
+
+    def load(self) -> Any:
+        return self.kept
+
+    def due(self) -> bool:
+        return True
+
+    def stop_requested(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop_after
+
+    def save(self, tensors: Any, state: Any) -> None:
+        self.kept = ({k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(state)))
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 6, 7, 11])  # 6 steps an epoch: within one, at its end, later
+def test_a_stopped_training_goes_on_to_the_very_same_result(stop_after: int) -> None:
+    settings = {
+        "epochs": 3,
+        "ema_decay": 0.9,
+        "sampler": "balanced",
+        "gradient_clip": 1.0,
+        "reweighting": "deferred",
+        "deferred_from": 0.5,
+    }
+    watched: dict[str, Any] = {"validate": lambda model: Validation(model[0].weight.sum().item(), 0.0)}
+    undisturbed = trained(small_model(), losses.CrossEntropyLoss(), options=watched, **settings)
+    keeper = Memory(stop_after)
+    with pytest.raises(Stopped):
+        trained(small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": keeper}, **settings)
+    assert keeper.kept is not None
+    resumed = trained(
+        small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": keeper}, **settings
+    )
+    assert same(undisturbed.model, resumed.model)
+    assert history_csv(undisturbed.history) == history_csv(resumed.history)
+
+
+def test_dropout_depends_on_the_seed_and_nothing_else() -> None:
+    first = trained(small_model(), epochs=1, options={"seed": 5})
+    torch.rand(7)
+    assert same(first.model, trained(small_model(), epochs=1, options={"seed": 5}).model)
+    assert not same(first.model, trained(small_model(), epochs=1, options={"seed": 6}).model)
+
+
+def test_weighted_classes_weigh_in_the_mean() -> None:
+    """One step of SGD by hand, with the weights that the recipe says."""
+    array, target = clusters(16)
+    counts = np.bincount(target, minlength=3).tolist()
+    settings = recipe(
+        epochs=1, batch_size=16, optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.0}, reweighting="always"
+    )
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    by_hand = copy.deepcopy(model)
+    batches = training_batches(array, np.arange(16), target, batch_size=16, seed=0)
+    train(
+        model,
+        losses.CrossEntropyLoss(),
+        batches,
+        settings,
+        make_accelerator(settings, "cpu"),
+        class_counts=counts,
+    )
+    weights = class_weights(settings, 0, counts)
+    assert weights is not None
+    assert len(set(weights.tolist())) > 1
+    each = nn.functional.cross_entropy(
+        by_hand(torch.from_numpy(array)), torch.from_numpy(target), reduction="none"
+    )
+    (each * weights[target]).mean().backward()
+    assert by_hand.weight.grad is not None
+    torch.testing.assert_close(model.weight, by_hand.weight - 0.1 * by_hand.weight.grad)

@@ -5,22 +5,24 @@ Shape legend: N rows of the whole array, n rows of the training part, B batch.
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tametail.data.augmentation import DRAWS
-from tametail.data.samplers import EpochOrder, Pick, SamplerName, make_order, uniform_draws
+from tametail.data.samplers import EpochOrder, Pick, SamplerName, extra_draws, make_order, uniform_draws
+from tametail.errors import TametailError
 
 
 class Batch(NamedTuple):
-    """inputs (B, ...), target (B,) class indices, draws (B, DRAWS) in [0, 1), all of one epoch."""
+    """inputs (B, ...), target (B,) class indices or (B, C) labels, draws (B, DRAWS or more) in [0, 1), of one epoch."""
 
     inputs: Tensor
     target: Tensor
@@ -35,12 +37,18 @@ class Rows(Dataset[Batch]):
     """
 
     def __init__(
-        self, array: NDArray[np.generic], rows: NDArray[np.int64], target: NDArray[np.int64], seed: int
+        self,
+        array: NDArray[np.generic],
+        rows: NDArray[np.int64],
+        target: NDArray[np.int64] | NDArray[np.float32],
+        seed: int,
+        extra: int = 0,
     ) -> None:
         self.array = array
         self.rows = rows
-        self.target = torch.from_numpy(target.astype(np.int64))
+        self.target = torch.from_numpy(target.astype(np.int64 if target.ndim == 1 else np.float32))
         self.seed = seed
+        self.extra = extra
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,6 +58,9 @@ class Rows(Dataset[Batch]):
         # Shown again within an epoch, an image gets other draws.
         counters = at + len(self) * np.array([pick.occurrence for pick in picks])
         draws = uniform_draws(self.seed, picks[0].epoch, counters, DRAWS)
+        if self.extra:
+            more = extra_draws(self.seed, picks[0].epoch, counters, self.extra)
+            draws = np.concatenate([draws, more], axis=1)
         inputs = torch.from_numpy(np.ascontiguousarray(self.array[self.rows[at]]))
         return Batch(inputs, self.target[at], torch.from_numpy(draws))
 
@@ -78,48 +89,119 @@ class _Mapped(NamedTuple):
         return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
 
 
+class BatchShares(Sampler[list[Pick]]):
+    """The batches of an epoch, or one process's share of each: together the processes have every pick exactly once.
+
+    A process for which a batch holds nothing gets the batch's first pick all the same, since all processes must take
+    every step together; `TrainingBatches.share` says that it counts for nothing.
+    """
+
+    def __init__(self, order: EpochOrder, batch_size: int, rank: int, world: int) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+        self.first = 0
+        # A last batch of one image joins nobody: batch normalisation has no variance to work with.
+        lonely = len(order) > 1 and len(order) % batch_size == 1
+        self.images = len(order) - lonely
+
+    def __len__(self) -> int:
+        return math.ceil(self.images / self.batch_size) - self.first
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        picks = list(self.order)[: self.images]
+        for start in range(self.first * self.batch_size, self.images, self.batch_size):
+            batch = picks[start : start + self.batch_size]
+            yield batch[self.rank :: self.world] or batch[:1]
+
+
+class TrainingBatches:
+    """Batches over some rows of an array, epoch by epoch, from any step on.
+
+    Attributes:
+        steps: batches in an epoch.
+    """
+
+    def __init__(self, loader: DataLoader[Batch], shares: BatchShares) -> None:
+        self._loader = loader
+        self._shares = shares
+        self.steps = math.ceil(shares.images / shares.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), or of its rest from step ``first`` on.
+
+        Raises:
+            TametailError: a process that reads ahead was ended.
+        """
+        self._shares.order.set_epoch(epoch)
+        self._shares.first = first
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TametailError(
+                "a process that reads batches ahead was ended from outside, perhaps as memory was short; repeat the "
+                "command to go on, with fewer --workers"
+            ) from error
+
+    def share(self, step: int) -> float:
+        """Share of the images of a step that this process has; they sum to 1 over all processes."""
+        return len(range(self._shares.rank, self.size(step), self._shares.world)) / self.size(step)
+
+    def size(self, step: int) -> int:
+        """Images of a step of an epoch, those of all processes."""
+        return min(self._shares.batch_size, self._shares.images - step * self._shares.batch_size)
+
+    def positions(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Positions among the rows of the images of a step, those of all processes."""
+        start = step * self._shares.batch_size
+        return self._shares.order.positions(epoch)[start : start + self.size(step)]
+
+
 def training_batches(
     array: NDArray[np.generic],
     rows: NDArray[np.int64],
-    target: NDArray[np.int64],
+    target: NDArray[np.int64] | NDArray[np.float32],
     *,
     batch_size: int,
     seed: int,
     sampler: SamplerName = "shuffled",
     epochs: int | None = None,
+    deferred_from: float = 0.8,
+    extra: int = 0,
+    rank: int = 0,
+    world: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
-) -> tuple[DataLoader[Batch], EpochOrder]:
-    """Batches over ``rows``; a last batch of one image joins nobody and is left out of that epoch.
-
-    (Batch normalisation has no variance to work with in a batch of one.)
+) -> TrainingBatches:
+    """Batches over ``rows``; a last batch of one image is left out of its epoch.
 
     Args:
         array: (N, ...) features or images.
         rows: (n,) the training part.
-        target: (n,) their classes.
-        batch_size: B.
+        target: (n,) their classes, or (n, C) their labels.
+        batch_size: B, of all processes together.
         seed: of order and draws.
-        sampler, epochs: see `make_order`.
+        sampler, epochs, deferred_from: see `make_order`.
+        extra: how many random numbers an image gets beyond `DRAWS`.
+        rank, world: which of how many processes takes its share of each batch.
         workers: processes that read ahead; the batches are the same for any number.
         pin_memory: put batches where a GPU copies them from without waiting.
-
-    Returns:
-        The loader, and the order whose `set_epoch` is called before each epoch.
     """
-    order = make_order(sampler, target, seed=seed, epochs=epochs)
-    lonely = len(rows) > 1 and len(rows) % batch_size == 1
+    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else target.astype(np.int64)
+    order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
+    shares = BatchShares(order, batch_size, rank, world)
     loader = DataLoader(
-        Rows(array, rows, target, seed),
-        batch_size=batch_size,
-        sampler=order,
-        drop_last=lonely,
+        Rows(array, rows, target, seed, extra),
+        batch_sampler=shares,
         collate_fn=_as_is,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
     )
-    return loader, order
+    return TrainingBatches(loader, shares)
 
 
 def _as_is(batch: Any) -> Batch:

@@ -14,7 +14,7 @@ import numpy as np
 from tametail.errors import DataError, TametailError
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.predictions import Predictions, concatenate, read_predictions
-from tametail.study_file import read_study_file
+from tametail.study_file import folds_to_run, read_study_file
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
@@ -93,7 +93,7 @@ def best_loss(directory: Path) -> str:
 
 def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
     """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
-    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in range(settings["splits"]["folds"]))
+    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in folds_to_run(settings))
     found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
     for path in sorted(directory.glob("runs/*/*/run.json")):
         if path.parent.name.startswith("."):

@@ -157,7 +157,11 @@ def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
         out_of_fold=out_of_fold,
         test=test,
         test_ensemble=test_ensemble,
-        histories=tuple(_history(folder / "history.csv") for folder in runs.finished.values()),
+        histories=tuple(
+            _history(folder / "history.csv")
+            for folder in runs.finished.values()
+            if (folder / "history.csv").is_file()  # a head that is fitted after training has none
+        ),
     )
 
 

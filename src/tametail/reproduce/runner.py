@@ -13,13 +13,14 @@ from tametail.errors import TametailError, UsageError
 from tametail.report import read_results
 from tametail.report.runs import TEST_PREDICTIONS, find_runs
 from tametail.reproduce.comparison import Comparison, as_dict, compare_with_print
-from tametail.reproduce.differences import PAPER_FOLDS, Setting, differences_from_paper
+from tametail.reproduce.differences import NOTHING_TOLD, PAPER_FOLDS, Setting, differences_from_paper
 from tametail.reproduce.experiments import Rivals, Variant, find_experiment
 from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.reading import reading
 from tametail.study import Study, compare, open_test_part
 from tametail.study_file import read_study_file, write_atomically
+from tametail.training.hardware import Hardware
 from tametail.training.recipe import load_recipe
 
 MARKDOWN, JSON = "reproduce.md", "reproduce.json"
@@ -88,8 +89,7 @@ def reproduce(
     classes = match_classes(experiment, table)
     setting = Setting(table, classes, settings, folds, seeds, variant, rivals, sealed)
     differences = differences_from_paper(experiment, setting)
-    for difference in differences.told:
-        console.say(f"Differs from the paper in {difference}")
+    console.say(f"Differs from the paper in: {'; '.join(differences.told) or NOTHING_TOLD}")
     losses = experiment.losses(variant, rivals)
     study = compare(
         table,
@@ -98,7 +98,7 @@ def reproduce(
         recipe=recipe,
         folds=folds,
         seeds=seeds,
-        device=device,
+        hardware=Hardware(device),
         fields=fields,
         assignments=assignments,
         console=console,

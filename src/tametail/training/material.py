@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.augmentation import Preprocess
 from tametail.data.cache_folder import make_room, mark_used
 from tametail.errors import TametailError
-from tametail.models import BackboneSpec, Head, Standardise, build_head, channels_last, state_digest
+from tametail.models import BackboneSpec, Standardise, channels_last, state_digest
 from tametail.training.checkpoint import flush
+from tametail.training.inference import Transform, predict_logits
 from tametail.training.recipe import Recipe
-from tametail.training.trainer import Transform, predict_logits
+from tametail.training.strategies import Method
 
 Rows = NDArray[np.int64]
+NewModel = Callable[[Method, Rows | None], nn.Sequential]
 _CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
 
 
@@ -40,8 +43,10 @@ class Material:
         array: (N, D) features, or (N, K, K, 3) decoded images.
         table, splits: N images in the same order.
         train_transform, eval_transform: from rows of ``array`` to what the model takes; None for none.
-        new_model: makes a fresh model for a kind of head and the rows it will train on (None for a model whose
-            weights are loaded); the same weights for the same torch seed.
+        new_model: makes a fresh model, representation and head, for a method and the rows it will train on (None for a
+            model whose weights are loaded); the same weights for the same torch seed.
+        features: (N, D) of all images under a model's representation; for images they are kept in the cache folder.
+        extra_draws: random numbers an image's ``train_transform`` takes beyond the usual ones.
         threads: how many threads a run should use on a CPU; None for torch's own choice.
     """
 
@@ -50,29 +55,45 @@ class Material:
     splits: Splits
     train_transform: Transform | None
     eval_transform: Transform | None
-    new_model: Callable[[Head, Rows | None], nn.Module]
+    new_model: NewModel
+    features: Callable[[nn.Module, Accelerator], NDArray[np.float32]]
+    extra_draws: int = 0
     threads: int | None = None
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
+        """What is trained for: (N,) class indices, or (N, C) labels of a multi-label table."""
+        return self.table.labels.astype(np.float32) if self.table.multi_label else self.table.targets
+
+    def class_counts(self, rows: Rows) -> list[int]:
+        """Images per class among some rows."""
+        counts: list[int] = self.table.labels[rows].sum(axis=0).tolist()
+        return counts
 
 
 def frozen_material(
-    table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec
+    table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
 ) -> Material:
     """Runs that train a head on features of a frozen backbone."""
 
-    def new_model(head: Head, rows: Rows | None) -> nn.Module:
-        standardise, model = frozen_head(head, spec, len(table.class_names))
+    def new_model(method: Method, rows: Rows | None) -> nn.Sequential:
+        standardise = Standardise(spec.features)
         if rows is not None:
             standardise.fit(torch.from_numpy(features[rows]))
-        return model
+        head = method.build_head(spec.features, len(table.class_names), recipe.head)
+        return nn.Sequential(standardise, head)
 
     # A head's products are too small to be worth sharing out: on a busy machine threads made them ten times slower.
-    return Material(features, table, splits, None, None, new_model, threads=1)
-
-
-def frozen_head(head: Head, spec: BackboneSpec, classes: int) -> tuple[Standardise, nn.Module]:
-    """What is trained on a frozen backbone: features, standardised by the training part, then the head."""
-    standardise = Standardise(spec.features)
-    return standardise, nn.Sequential(standardise, build_head(head, spec.features, classes))
+    return Material(
+        features,
+        table,
+        splits,
+        None,
+        None,
+        new_model,
+        lambda model, accelerator: predict_logits(model, features, np.arange(len(features)), accelerator),
+        threads=1,
+    )
 
 
 def image_material(
@@ -84,7 +105,6 @@ def image_material(
     recipe: Recipe,
 ) -> Material:
     """Runs that fine-tune a copy of the backbone together with its head."""
-    classes = len(table.class_names)
     moving = recipe.augmentation
     augment = Preprocess(
         spec.image_size,
@@ -94,20 +114,24 @@ def image_material(
         scale=moving.scale,
         rotation=moving.rotation,
         colour=moving.colour,
+        operations=moving.operations,
+        magnitude=moving.magnitude,
+        sharpening=moving.sharpening,
+        erasing=moving.erasing,
     )
+    classes = len(table.class_names)
     return Material(
         decoded.pixels,
         table,
         splits,
         augment,
         evaluation_transform(spec),
-        lambda head, _: join(copy.deepcopy(backbone), build_head(head, spec.features, classes)),
+        lambda method, _: channels_last(
+            nn.Sequential(copy.deepcopy(backbone), method.build_head(spec.features, classes, recipe.head))
+        ),
+        lambda model, accelerator: cached_features(decoded, spec, model, accelerator),
+        extra_draws=augment.extra_draws,
     )
-
-
-def join(backbone: nn.Module, head: nn.Module) -> nn.Module:
-    """Backbone and head as one model from images to logits."""
-    return channels_last(nn.Sequential(backbone, head))
 
 
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
@@ -129,31 +153,35 @@ def cached_features(
     *,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Features (N, D) of the frozen backbone, computed once and kept in the cache folder by content.
+    """Features (N, D) of a backbone as it is, computed once and kept in the cache folder by content.
+
+    With several processes the main one computes them and the others wait; all must call.
 
     Raises:
         TametailError: the cache folder cannot be written, or the features do not fit.
     """
-    rows = np.arange(len(decoded.pixels))
     path = cache_dir() / "features" / f"{features_key(decoded.key, spec, backbone)}.npy"
-    found = _read(path, (len(rows), spec.features))
-    if found is not None:
-        mark_used(path)
-        if advance:
-            advance(len(rows))
-        return found
-    make_room(len(rows) * spec.features * 4, keep={decoded.key})
-    features = predict_logits(
-        channels_last(backbone),
-        decoded.pixels,
-        rows,
-        accelerator,
-        transform=evaluation_transform(spec),
-        batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
-        advance=advance,
-    )
-    _write(path, features)
-    return features
+    rows = np.arange(len(decoded.pixels))
+    with accelerator.main_process_first():
+        found = _read(path, (len(rows), spec.features))
+        if found is not None:
+            mark_used(path)
+            if advance:
+                advance(len(rows))
+            return found
+        make_room(len(rows) * spec.features * 4, keep={decoded.key})
+        features = predict_logits(
+            channels_last(backbone),
+            decoded.pixels,
+            rows,
+            accelerator,
+            transform=evaluation_transform(spec),
+            batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
+            shared=False,
+            advance=advance,
+        )
+        _write(path, features)
+        return features
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:

@@ -1,70 +1,76 @@
-"""One run of a study: train on all folds but one, predict that one, and put the result on disk in one step."""
+"""The runs of a study: what each is, where it lies, and whether it is done."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import platform
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import nn
 
-from tametail.data.loaders import training_batches
-from tametail.data.mixing import BatchMixing
-from tametail.losses import Loss, LossSpec, parse_loss
-from tametail.predictions import Predictions, exclusive, write_predictions
-from tametail.training.checkpoint import flush, load_weights, save_weights
-from tametail.training.material import Material
-from tametail.training.recipe import Recipe
-from tametail.training.trainer import EpochRecord, NonFiniteError, history_csv, predict_logits, train
+from tametail.study_file import folds_to_run
+from tametail.training.checkpoint import flush, load_weights
+from tametail.training.material import NewModel
+from tametail.training.strategies import Method, parse_method
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
 WEIGHTS = "model.safetensors"
+HEAD = "head.safetensors"
+DESCRIPTION = "run.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A loss, a seed and a fold: with the study's table, splits and recipe they fix the result."""
+    """A method, a seed and a fold: with the study's table, splits and recipe they fix the result."""
 
-    loss: LossSpec
+    method: Method
     seed: int
     fold: int
 
     @property
     def title(self) -> str:
-        return f"{self.loss.text} seed {self.seed} fold {self.fold}"
+        return f"{self.method.text} seed {self.seed} fold {self.fold}"
+
+    @property
+    def base(self) -> Run:
+        """The run whose trained model this one starts from; itself where nothing follows the training."""
+        return Run(self.method.base, self.seed, self.fold)
 
     def directory(self, study: Path) -> Path:
         """Where the run lies in a study."""
-        return study / "runs" / self.loss.slug / f"seed{self.seed}-fold{self.fold}"
+        return study / "runs" / self.method.slug / f"seed{self.seed}-fold{self.fold}"
 
     def random_seed(self) -> int:
-        """Shared by all losses, so that they start from the same weights and see the same batches."""
+        """Shared by all methods, so that they start from the same weights and see the same batches."""
         return int(np.random.SeedSequence([self.seed, self.fold]).generate_state(1)[0])
+
+    def identity(self, described: Mapping[str, Any]) -> str:
+        """A digest of what fixes the run's result."""
+        fixed = ("table", "class_names", "splits", "recipe", "backbone", "weights_digest", "image_size")
+        parts = [self.method.text, self.seed, self.fold, *(described.get(key) for key in fixed)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def all_runs(described: Mapping[str, Any]) -> list[Run]:
-    """Every run of a study, done or not."""
-    losses = [parse_loss(text) for text in described["losses"]]
-    folds = range(described["splits"]["folds"])
-    return [Run(loss, seed, fold) for seed in described["seeds"] for fold in folds for loss in losses]
+    """Every run of a study, done or not; a run whose model another starts from comes before it."""
+    methods = [parse_method(text) for text in described["losses"]]
+    places = [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
+    runs = [Run(method, *place) for place in places for method in methods]
+    return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
 
 
 def is_finished(directory: Path) -> bool:
     """Whether a run stands finished in this directory."""
     try:
-        described = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return described.get("status") == "finished" and (directory / PREDICTIONS).is_file()
@@ -72,130 +78,22 @@ def is_finished(directory: Path) -> bool:
 
 def trained_counts(directory: Path) -> list[int]:
     """Images per class that a finished run was trained on, in the order of the classes."""
-    described = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     return list(described["class_counts"].values())
 
 
-def execute(
-    run: Run,
-    material: Material,
-    recipe: Recipe,
-    accelerator: Accelerator,
-    study: Path,
-    *,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> None:
-    """Train and predict; the run's directory appears at the end, whole.
+def trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
+    """The model of a finished run, ``nn.Sequential(representation, head)``; ``new_model`` gives one of its shape.
 
     Raises:
-        NonFiniteError: the loss or a prediction became NaN or infinite; run.json then says so.
+        DataError: weights are absent or damaged.
     """
-    started = time.monotonic()
-    targets, splits = material.table.targets, material.splits
-    rows = np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
-    held_out = np.flatnonzero(splits.fold == run.fold)
-    counts = np.bincount(targets[rows], minlength=len(material.table.class_names)).tolist()
-    torch.manual_seed(run.random_seed())
-    loss = run.loss.create(class_counts=counts)
-    described = _describe(run, loss, counts, material, accelerator)
-    batches = training_batches(
-        material.array,
-        rows,
-        targets[rows],
-        batch_size=recipe.batch_size,
-        seed=run.random_seed(),
-        sampler=recipe.sampler,
-        epochs=recipe.epochs,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    try:
-        with threads(material.threads):
-            model, history = train(
-                material.new_model(loss.head, rows),
-                loss,
-                batches,
-                recipe,
-                accelerator,
-                transform=material.train_transform,
-                mixing=batch_mixing(recipe, counts, run.random_seed()),
-                on_epoch=on_epoch,
-            )
-            predictions = predict(model, loss, material, held_out, run.fold, accelerator)
-    except NonFiniteError as error:
-        with appearing(run.directory(study)) as folder:
-            _write_json(folder / "run.json", described | {"status": "failed", "message": str(error)})
-        raise
-    with appearing(run.directory(study)) as folder:
-        write_predictions(predictions, folder / PREDICTIONS)
-        (folder / "history.csv").write_text(history_csv(history), encoding="utf-8")
-        save_weights(model, folder / WEIGHTS)
-        seconds = round(time.monotonic() - started, 3)
-        _write_json(
-            folder / "run.json", described | {"status": "finished", "message": "", "seconds": seconds}
-        )
-
-
-def batch_mixing(recipe: Recipe, class_counts: list[int], seed: int) -> BatchMixing | None:
-    """The mixing that a recipe asks for."""
-    asked = recipe.mixing
-    if asked.kind == "none":
-        return None
-    return BatchMixing(
-        asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
-    )
-
-
-def predict(
-    model: nn.Module,
-    loss: Loss,
-    material: Material,
-    rows: NDArray[np.int64],
-    fold: int,
-    accelerator: Accelerator,
-) -> Predictions:
-    """The model's predictions on some rows of the material, marked with the model's fold."""
-    table = material.table
-    outputs = predict_logits(model, material.array, rows, accelerator, transform=material.eval_transform)
-    if not np.isfinite(outputs).all():
-        raise NonFiniteError(
-            "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
-        )
-    head_outputs = torch.from_numpy(outputs)
-    posterior = exclusive(loss.cpu().link(head_outputs).numpy())
-    folds = np.full(len(rows), fold, dtype=np.int64)
-    return Predictions(
-        table.images[rows],
-        table.groups[rows],
-        table.targets[rows],
-        folds,
-        loss.decision(head_outputs).numpy(),
-        table.class_names,
-        loss.family,
-        posterior.astype(np.float32),
-    )
-
-
-def predict_test(run: Run, material: Material, accelerator: Accelerator, study: Path) -> None:
-    """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
-    directory = run.directory(study)
-    loss = run.loss.create(class_counts=trained_counts(directory))
-    model = load_weights(material.new_model(loss.head, None), directory / WEIGHTS)
-    rows = np.flatnonzero(material.splits.part == "test")
-    temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
-    write_predictions(predict(model, loss, material, rows, run.fold, accelerator), temporary)
-    flush(temporary)
-    os.replace(temporary, directory / TEST_PREDICTIONS)
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many threads on the CPU, and then as before; None changes nothing."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
+    base = run.base.directory(study)
+    model = new_model(run.method.base, None)
+    load_weights(model, base / WEIGHTS)
+    if run.method.after:
+        model[1] = load_weights(new_model(run.method, None)[1], run.directory(study) / HEAD)
+    return model
 
 
 @contextmanager
@@ -214,29 +112,3 @@ def appearing(directory: Path) -> Iterator[Path]:
         flush(directory.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _describe(
-    run: Run, loss: Loss, counts: list[int], material: Material, accelerator: Accelerator
-) -> dict[str, Any]:
-    import timm
-
-    return {
-        "loss": run.loss.text,
-        "seed": run.seed,
-        "fold": run.fold,
-        "link": loss.link.name,
-        "parameters": run.loss.params,
-        "class_counts": dict(zip(material.table.class_names, counts, strict=True)),
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "device": accelerator.device.type,
-            "platform": f"{platform.system()} {platform.machine()}",
-        },
-    }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,216 +1,244 @@
 """One run: a fresh model, a loss and some batches in; a trained model and its history out.
 
-The trainer knows no loss by name and sees no configuration but the recipe.
+The trainer knows no loss by name and sees no configuration but the recipe. What is drawn in a step is a function of (seed,
+step, process), so that a training goes on from any step with nothing but the numbers that a checkpoint holds.
+Shape legend: B batch (of this process), C classes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
-from tametail.data.loaders import Batch
+from tametail.data.loaders import Batch, TrainingBatches
 from tametail.data.mixing import BatchMixing
-from tametail.data.samplers import EpochOrder
-from tametail.errors import TametailError, UsageError
+from tametail.errors import TametailError
+from tametail.training.hardware import Hardware
+from tametail.training.inference import Transform
+from tametail.training.interrupts import Stopped
+from tametail.training.optimisation import class_weights, learning_rate, smoothed
 from tametail.training.recipe import Recipe
+from tametail.training.state import pack, unpack
+from tametail.training.step import MemoryShort, Stepper
+from tametail.training.watch import EpochRecord, Validation
 
-Transform = Callable[[Tensor, Tensor | None], Tensor]
+_CHECK_EVERY = 16  # steps: to read a loss from a GPU makes it wait
 
 
-class NonFiniteError(TametailError):
-    """A loss or prediction became NaN or infinite; the message names where."""
+class RunFailed(TametailError):
+    """A training that cannot go on.
+
+    Attributes:
+        epoch, step: where, from 0; None where it was no step.
+        images: the ids of the images of that step, where someone has looked them up.
+    """
+
+    def __init__(self, message: str, epoch: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+        self.images: list[str] = []
+
+
+class Keeper(Protocol):
+    """Where a training is kept while it goes on."""
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """What was kept last, if anything was."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def stop_requested(self) -> bool:
+        """Whether the training should save and stop."""
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Keep this moment in place of the last."""
+
+
+class Observer(Protocol):
+    """Someone who watches; nothing of it comes back into the training."""
+
+    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
+        """After a step: ``epoch`` and ``step`` count from 0, ``images`` are those of the step."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """After an epoch."""
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One line of history.csv: the mean training loss of an epoch and the rate at its end."""
+class Trained:
+    """What a training gives.
 
-    epoch: int
-    step: int
-    loss: float
-    lr: float
-
-
-def make_accelerator(recipe: Recipe, device: str) -> Accelerator:
-    """The device and precision to compute with. ``device``: auto, cpu, cuda, mps ...
-
-    Raises:
-        UsageError: a device that this machine does not have.
+    Attributes:
+        model: the trained model, its averaged weights where the recipe has them.
+        history: one record per epoch.
+        micro_batch: images that were taken at once in the end; None for whole batches.
     """
-    accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision="bf16" if _bfloat16(recipe, device) else "no"
-    )
-    if device not in {"auto", accelerator.device.type}:
-        raise UsageError(
-            f"expected --device auto or one this machine has ({accelerator.device.type}), got {device!r}"
-        )
-    return accelerator
+
+    model: nn.Module
+    history: list[EpochRecord]
+    micro_batch: int | None
 
 
-def _bfloat16(recipe: Recipe, device: str) -> bool:
-    on_gpu = device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return recipe.precision == "bfloat16" or (recipe.precision == "auto" and on_gpu)
+@dataclass(frozen=True)
+class _Place:
+    """How far a training is: whole epochs, steps of the one at hand and the sum of their losses, the epochs' records."""
+
+    epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+    history: list[EpochRecord] = field(default_factory=list)
 
 
 def train(
     model: nn.Module,
     loss: nn.Module,
-    batches: tuple[DataLoader[Batch], EpochOrder],
+    batches: TrainingBatches,
     recipe: Recipe,
     accelerator: Accelerator,
     *,
+    seed: int = 0,
+    class_counts: Sequence[int] = (),
     transform: Transform | None = None,
     mixing: BatchMixing | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> tuple[nn.Module, list[EpochRecord]]:
+    hardware: Hardware | None = None,
+    keeper: Keeper | None = None,
+    observer: Observer | None = None,
+    validate: Callable[[nn.Module], Validation] | None = None,
+) -> Trained:
     """Train ``model`` to the last epoch; no epoch is chosen by looking at any result.
 
     Args:
         model: maps inputs to logits (B, C).
-        loss: maps logits (B, C) and class indices (B,), or soft targets (B, C) with ``mixing``, to a scalar.
-        batches: a loader and the sampler that orders it, from `training_batches`.
+        loss: maps logits (B, C) and a target, as the batches have it or soft (B, C), to a scalar.
+        batches: from `training_batches`; with several processes each has its share.
+        seed: of what network and loss draw (dropout, dropped paths).
+        class_counts: C training images per class, for a recipe that weights classes or smooths labels.
         transform: what is done to inputs on the device, given the epoch's draws for them.
         mixing: mixes what the transform gives.
-        on_epoch: called after each epoch.
-
-    Returns:
-        The trained model (its averaged weights where the recipe has them) and one record per epoch.
+        hardware: how the machine is used.
+        keeper: where the training is kept, and from where it goes on.
+        observer: is told of each step and epoch.
+        validate: how good the model is after an epoch; written down, and used for nothing.
 
     Raises:
-        NonFiniteError: as soon as a loss is not finite.
+        RunFailed: a loss was not finite, or one image at a time does not fit in memory.
+        Stopped: the keeper asked for it, and everything is saved.
     """
-    loader, order = batches
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, recipe.optimizer.weight_decay), lr=recipe.optimizer.lr
-    )
-    network, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    loss = loss.to(accelerator.device)
-    average = _averaged(model, recipe.ema_decay) if recipe.ema_decay else None
-    steps_per_epoch = len(loader)
-    history: list[EpochRecord] = []
-    step = 0
-    for epoch in range(recipe.epochs):
-        network.train()
-        order.set_epoch(epoch)
-        total = 0.0
-        for inputs, target, draws in loader:
-            lr = learning_rate(step / steps_per_epoch, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with accelerator.autocast():
-                if transform:
-                    inputs = transform(inputs, draws)
-                if mixing:
-                    place = step * accelerator.num_processes + accelerator.process_index
-                    inputs, target = mixing(inputs, target, epoch=epoch, step=place)
-                logits = network(inputs)
-            value = loss(logits.float(), target)
-            total += _finite(value, epoch, step)
-            accelerator.backward(value)
-            if recipe.gradient_clip:
-                accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            if average:
-                average.update_parameters(model)
-        history.append(EpochRecord(epoch + 1, step, total / steps_per_epoch, lr))
-        if on_epoch:
-            on_epoch(history[-1])
-    accelerator.free_memory()
-    return (average.module if average else model), history
-
-
-def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers that follows quickly at first: d = min(decay, (1+n)/(10+n))."""
-
-    def follow(average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        if not current.is_floating_point():
-            return current
-        return average.lerp(current, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
-
-    return AveragedModel(model, avg_fn=follow, use_buffers=True)
-
-
-def learning_rate(epochs_done: float, recipe: Recipe) -> float:
-    """A linear rise over the warm-up, then half a cosine down to zero at the last epoch."""
-    peak = recipe.optimizer.lr
-    warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
-    if epochs_done < warmup:
-        return peak * (epochs_done + 1e-2) / (warmup + 1e-2)
-    progress = (epochs_done - warmup) / (recipe.epochs - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def _finite(value: Tensor, epoch: int, step: int) -> float:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise NonFiniteError(
-            f"the loss became {number} at step {step + 1} (epoch {epoch + 1}). "
-            f"Lower the learning rate (--lr), or change the loss's parameters."
-        )
-    return number
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices and kernels; leave biases and the scales of normalisation alone."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-@torch.no_grad()
-def predict_logits(
-    model: nn.Module,
-    array: NDArray[np.generic],
-    rows: NDArray[np.int64],
-    accelerator: Accelerator,
-    *,
-    transform: Transform | None = None,
-    batch_size: int = 64,
-    advance: Callable[[int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Outputs (len(rows), C or D) float32 of the model in evaluation mode, in the order of ``rows``."""
-    outputs = []
-    with evaluating(model.to(accelerator.device)) as network:
-        for chunk in _chunks(rows, batch_size):
-            inputs = torch.from_numpy(np.ascontiguousarray(array[chunk])).to(accelerator.device)
-            with accelerator.autocast():
-                output = network(transform(inputs, None) if transform else inputs)
-            outputs.append(output.float().cpu().numpy())
-            if advance:
-                advance(len(chunk))
-    return np.concatenate(outputs) if outputs else np.empty((0, 0), np.float32)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode, and back as it was afterwards."""
-    before = model.training
+    stepper = Stepper(model, loss, recipe, accelerator, hardware or Hardware())
+    place = _resume(stepper, keeper)
+    check_every = 1 if accelerator.device.type == "cpu" else _CHECK_EVERY
+    # One sigmoid per class has no shared probability to spread.
+    smoothing = recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
     try:
-        yield model.eval()
+        for epoch in range(place.epoch, recipe.epochs):
+            stepper.class_weights = class_weights(recipe, epoch, class_counts)
+            began, seen = time.perf_counter(), 0
+            pending: list[Tensor] = []
+            for step, batch in enumerate(batches.epoch(epoch, place.step), place.step):
+                so_far = epoch * batches.steps + step
+                torch.manual_seed(_step_seed(seed, so_far, accelerator.process_index))
+                lr = learning_rate(so_far / batches.steps, recipe)
+                inputs, target = _on_device(batch, transform, accelerator)
+                if mixing:
+                    at = so_far * accelerator.num_processes + accelerator.process_index
+                    inputs, target = mixing(inputs, target, epoch=epoch, step=at)
+                if smoothing:
+                    target = smoothed(target, class_counts, smoothing)
+                pending.append(_step(stepper, inputs, target, batches.share(step), lr, epoch, step))
+                seen += batches.size(step)
+                if len(pending) < check_every and step + 1 < batches.steps:
+                    continue
+                losses, stop = _settle(pending, epoch, step, keeper, accelerator)
+                place = replace(place, epoch=epoch, step=step + 1, total=sum(losses, place.total))
+                pending = []
+                if observer:
+                    observer.step(epoch, step, losses[-1], lr, seen)
+                if step + 1 < batches.steps:
+                    _keep(stepper, keeper, place, stop)
+            stepper.share_buffers()
+            seconds = time.perf_counter() - began
+            validation = validate(stepper.result) if validate else None
+            record = EpochRecord.of(
+                epoch + 1, so_far + 1, place.total / batches.steps, lr, seconds, seen / seconds, validation
+            )
+            place = _Place(epoch + 1, history=[*place.history, record])
+            if observer:
+                observer.epoch(record)
+            if epoch + 1 < recipe.epochs:
+                _keep(stepper, keeper, place, stop)
     finally:
-        model.train(before)
+        accelerator.free_memory()
+    return Trained(stepper.result, place.history, stepper.micro_batch)
 
 
-def _chunks(rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def _on_device(batch: Batch, transform: Transform | None, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
+    inputs, target, draws = (part.to(accelerator.device, non_blocking=True) for part in batch)
+    if transform:
+        with torch.no_grad():
+            inputs = transform(inputs, draws)
+    return inputs, target
 
 
-def history_csv(history: list[EpochRecord]) -> str:
-    """The history as CSV text with a header."""
-    lines = ["epoch,step,loss,lr"]
-    lines += [f"{r['epoch']},{r['step']},{r['loss']:.8g},{r['lr']:.6g}" for r in map(asdict, history)]
-    return "\n".join(lines) + "\n"
+def _step(
+    stepper: Stepper, inputs: Tensor, target: Tensor, share: float, lr: float, epoch: int, step: int
+) -> Tensor:
+    try:
+        return stepper.update(inputs, target, share, lr)
+    except MemoryShort as error:
+        raise RunFailed(str(error), epoch, step) from error
+
+
+def _settle(
+    pending: list[Tensor], epoch: int, step: int, keeper: Keeper | None, accelerator: Accelerator
+) -> tuple[list[float], bool]:
+    """The losses of the last steps, up to ``step``, over all processes, and whether one of those is asked to stop."""
+    asked = keeper is not None and keeper.stop_requested()
+    values = torch.stack([*pending, pending[0].new_tensor(float(asked))])
+    if accelerator.num_processes > 1:
+        values = accelerator.reduce(values, "sum")
+    *losses, stops = values.tolist()
+    for at, value in enumerate(losses, step + 1 - len(losses)):
+        if not math.isfinite(value):
+            raise RunFailed(
+                f"the loss became {value} at step {at + 1} of epoch {epoch + 1}. "
+                f"Lower the learning rate (--lr), or change the loss's parameters.",
+                epoch,
+                at,
+            )
+    return losses, stops > 0
+
+
+def _keep(stepper: Stepper, keeper: Keeper | None, place: _Place, stop: bool) -> None:
+    """Save if it is time to, and stop if that was asked for."""
+    if keeper is None:
+        return
+    if stepper.accelerator.is_main_process and (stop or keeper.due()):
+        tensors, state = pack(stepper)
+        keeper.save(tensors, {**state, **asdict(place), "micro_batch": stepper.micro_batch})
+    if stop:
+        raise Stopped
+
+
+def _resume(stepper: Stepper, keeper: Keeper | None) -> _Place:
+    kept = keeper.load() if keeper else None
+    if kept is None:
+        return _Place()
+    tensors, state = kept
+    unpack(stepper, tensors, state)
+    stepper.micro_batch = state["micro_batch"]
+    history = [EpochRecord(**record) for record in state["history"]]
+    return _Place(state["epoch"], state["step"], state["total"], history)
+
+
+def _step_seed(seed: int, step: int, process: int) -> int:
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> np.uint64(1))

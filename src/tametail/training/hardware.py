@@ -1,0 +1,105 @@
+"""What a run is computed on: device, precision, processes, and how much of a batch is taken at once.
+
+What is trained does not depend on it; only rounding does, and what batch normalisation sees (see `Hardware.micro_batch`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+
+from tametail.errors import UsageError
+from tametail.training.recipe import Recipe
+
+T = TypeVar("T")
+_PATIENCE = datetime.timedelta(
+    hours=12
+)  # the others wait while one process decodes images or computes features
+_MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How runs use the machine.
+
+    Attributes:
+        device: auto, cpu, cuda, mps ...
+        micro_batch: images that one device takes at once: a batch is worked through in parts of so many, whose gradients
+            add up to the batch's. None: whole batches, halved and halved again where memory runs short. Batch
+            normalisation sees a part where others see the batch; layer normalisation makes no difference.
+        compile: compile the network with torch.compile.
+        workers: processes that read batches ahead; with 0 the training reads them itself.
+        watch: judge the model after every epoch on the images that it is not trained on. That is written down, and used
+            for nothing.
+
+    Raises:
+        UsageError: a number that cannot be.
+    """
+
+    device: str = "auto"
+    micro_batch: int | None = None
+    compile: bool = False
+    workers: int = 0
+    watch: bool = True
+
+    def __post_init__(self) -> None:
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UsageError(f"expected --micro-batch of at least 1 image, got {self.micro_batch}")
+        if not 0 <= self.workers <= 256:
+            raise UsageError(f"expected --workers of 0 to 256 processes, got {self.workers}")
+
+
+def make_accelerator(recipe: Recipe, device: str) -> Accelerator:
+    """The device, precision and processes to compute with; of torchrun and accelerate launch it knows by itself.
+
+    Args:
+        device: auto, cpu, cuda, mps ...
+
+    Raises:
+        UsageError: a device that this machine does not have, or a precision that the device does not have.
+    """
+    precision = _precision(recipe, device)
+    # accelerate keeps the first choice of a process for good; a Python session may compare twice.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=_MIXED[precision],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
+    if device not in {"auto", accelerator.device.type}:
+        raise UsageError(
+            f"expected --device auto or one this machine has ({accelerator.device.type}), got {device!r}"
+        )
+    return accelerator
+
+
+def _precision(recipe: Recipe, device: str) -> str:
+    gpu = device != "cpu" and torch.cuda.is_available()
+    if recipe.precision == "auto":
+        return "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float32"
+    if recipe.precision == "float16" and not gpu:
+        raise UsageError("expected precision float32 or bfloat16 without a CUDA GPU, got float16")
+    return recipe.precision
+
+
+def agreed(value: T, accelerator: Accelerator) -> T:
+    """The main process's value, in all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    carried = [value]
+    broadcast_object_list(carried)
+    return carried[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or in the system."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
