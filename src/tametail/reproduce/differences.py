@@ -25,6 +25,7 @@ TOLD: dict[str, Any] = {
     "optimizer.momentum": 0.9,
 }
 """What Section 5.2 tells of the training, as fields of a recipe."""
+NOTHING_TOLD = "nothing that the paper tells"
 
 _SHARE = 0.2  # of the test part
 _NAMES = ("name", "summary")  # fields that do nothing

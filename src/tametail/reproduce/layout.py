@@ -8,6 +8,7 @@ from itertools import chain
 from tametail.evaluation import Estimate
 from tametail.report import wording
 from tametail.reproduce.comparison import KINDS, Column, Comparison, Kind, Pair
+from tametail.reproduce.differences import NOTHING_TOLD
 
 Grid = list[list[str]]  # the header first; the first column is text, the others are numbers
 
@@ -16,7 +17,7 @@ _NOTE = (
     "paper / here; n: images that the measured recall is of. A balanced accuracy in print is what its column gives."
 )
 _IMPOSSIBLE = " † A number that cannot be, see the remarks."
-_AUDIT = "docs/paper.md has the remarks in full, and what is behind them."
+_AUDIT = "In full, with what is behind them: docs/paper.md of tametail."
 
 
 def as_text(comparison: Comparison, reading: Sequence[str]) -> str:
@@ -59,7 +60,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _told(comparison: Comparison) -> Sequence[str]:
-    return comparison.differences.told or ("nothing that the paper tells",)
+    return comparison.differences.told or (NOTHING_TOLD,)
 
 
 def _state(comparison: Comparison) -> str:

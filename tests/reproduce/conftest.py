@@ -1,0 +1,25 @@
+"""Table 4 reproduced once on the small folder, with its test part opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reproduce.skin import QUICK, write_skin
+from tametail.reproduce import Reproduction, reproduce
+
+
+@pytest.fixture(scope="session")
+def skin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_skin(tmp_path_factory.mktemp("data") / "skin")
+
+
+@pytest.fixture(scope="session")
+def table4(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    """Two folds, no test may change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        return reproduce(
+            "table4", skin, out=tmp_path_factory.mktemp("study") / "t4", folds=2, fields=QUICK, device="cpu"
+        )

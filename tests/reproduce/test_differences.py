@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tametail.data import ImageTable, read_images
+from tametail.reproduce.differences import TOLD, Setting, differences_from_paper
+from tametail.reproduce.experiments import EXPERIMENTS
+from tametail.reproduce.paper_set import match_classes
+from tametail.training.recipe import load_recipe
+
+TABLE4 = EXPERIMENTS["table4"]
+
+
+@pytest.fixture
+def table(skin: Path) -> ImageTable:
+    return read_images(skin)
+
+
+def setting(table: ImageTable, **changes: Any) -> Setting:
+    plain = Setting(
+        table, match_classes(TABLE4, table), load_recipe("paper"), 5, 1, "paper", "figure1", False
+    )
+    return replace(plain, **changes)
+
+
+def told(*args: Any, **changes: Any) -> list[str]:
+    return list(differences_from_paper(TABLE4, setting(*args, **changes)).told)
+
+
+def test_recipe_paper_is_what_section_5_2_tells(table: ImageTable) -> None:
+    """Only the images differ: whatever the paper tells of the training, the recipe has."""
+    assert [phrase.partition(":")[0] for phrase in told(table)] == [
+        "images",
+        "images per class (the whole set)",
+        "imbalance ratio",
+        "image files",
+    ]
+
+
+def test_images_are_compared_number_by_number(table: ImageTable) -> None:
+    phrases = told(table)
+    assert phrases[0] == "images: 46 (the paper: 10,015)"
+    assert "akiec 5 (327), bcc 6 (514)" in phrases[1]
+    assert phrases[2] == "imbalance ratio: 3.0 (the whole set: 58.3)"
+    assert phrases[3] == "image files: 40×32 pixels (the paper: 600×450)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"folds": 3}, "folds: 3 (the paper: 5)"),
+        ({"sealed": True}, "the test part stays sealed"),
+        ({"variant": "code"}, "ALPA: variant code, the released code's form"),
+        ({"recipe": {"image_size": 128}}, "image_size: 128 (the paper: 256)"),
+        ({"recipe": {"batch_size": 32}}, "batch_size: 32 (the paper: 128)"),
+        ({"recipe": {"lr": 3e-4}}, "optimizer.lr: 0.0003 (the paper: 0.0001)"),
+        ({"recipe": {"backbone": "convnext_tiny"}}, "backbone: convnext_tiny (the paper: convnext_base)"),
+        ({"recipe": {"epochs": 1}}, "what the paper leaves open, against our recipe paper: epochs 1 ("),
+    ],
+)
+def test_each_change_is_told_and_nothing_else(
+    table: ImageTable, changes: dict[str, Any], phrase: str
+) -> None:
+    if "recipe" in changes:
+        changes = {"recipe": load_recipe("paper", fields=changes["recipe"])}
+    new = set(told(table, **changes)) - set(told(table))
+    assert any(phrase in one for one in new)
+    beside = 1 if "backbone" in str(phrase) else 0  # another backbone has another pretrained tag too
+    assert len(new) == 1 + beside
+
+
+def test_every_told_field_is_compared(table: ImageTable) -> None:
+    recipe = load_recipe(
+        "head", assignments=["optimizer.kind=sgd", "optimizer.momentum=0.5", "image_size=64", "batch_size=7"]
+    )
+    phrases = told(table, recipe=recipe)
+    for field in TOLD:
+        assert any(phrase.startswith(f"{field}: ") for phrase in phrases), field
+
+
+def test_a_test_part_that_comes_with_the_set_is_told(table: ImageTable) -> None:
+    frame = table.frame.copy()
+    frame.loc[frame["group"].str.endswith("0"), "split"] = "test"
+    given = replace(table, frame=frame)
+    assert "test part: the 8 images (17%) that come with the set (the paper: 20%, drawn)" in told(given)
+
+
+def test_what_the_paper_leaves_open_is_said(table: ImageTable) -> None:
+    left_open = differences_from_paper(TABLE4, setting(table, seeds=2)).left_open
+    assert any("2 trainings per loss and fold" in phrase for phrase in left_open)
+    assert any("groups (lesions, patients), none divided" in phrase for phrase in left_open)
+    assert any(
+        "settings of ASL and focal loss: those of Figure 1's caption" in phrase for phrase in left_open
+    )
+
+
+def test_the_released_code_has_no_v3(table: ImageTable) -> None:
+    table2 = EXPERIMENTS["table2"]
+    phrases = differences_from_paper(table2, setting(table, classes={}, variant="code")).told
+    assert "column v3: left out, as the released code has no such loss" in phrases

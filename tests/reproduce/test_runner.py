@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reproduce.skin import QUICK, SIZES
+from tametail.errors import DataError, UsageError
+from tametail.report import read_results
+from tametail.reproduce import Reproduction, reproduce
+from tametail.reproduce.experiments import EXPERIMENTS
+from tametail.study_file import read_openings
+
+COLUMNS = ("ALPA", "ASL", "CE", "Focal")
+
+
+def trained(directory: Path) -> dict[Path, int]:
+    files = sorted(directory.glob("runs/*/*/*"))
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def test_what_is_measured_is_the_studys_own_evaluation(table4: Reproduction) -> None:
+    results = {result.loss: result for result in read_results(table4.study.directory).losses}
+    for column in table4.comparison.columns:
+        assert column.loss is not None
+        result = results[column.loss]
+        assert result.test is not None
+        assert result.test_ensemble is not None
+        for kind, evaluation in (("fold_models", result.test), ("ensemble", result.test_ensemble)):
+            for one in evaluation.classes:
+                assert column.rows[kind][one.name].recall.measured == one.recall
+                assert column.rows[kind][one.name].f1.measured == one.f1
+            assert column.balanced_accuracy[kind].measured == evaluation.balanced_accuracy
+
+
+def test_the_text_says_differences_first_and_then_everything(table4: Reproduction) -> None:
+    text = table4.text
+    parts = [
+        "Table 4 of the paper",
+        "Differs from the paper in:\n  - images: 46 (the paper: 10,015)",
+        "epochs 1 (",
+        "Left open by the paper; here:",
+        "The test part is open: this command evaluates on it",
+        "It was opened once, which is recorded",
+        "Balanced accuracy, %",
+        "ALPA (alpa): test part, mean over the fold models",
+        "Remarks on the printed numbers:",
+        "What this says:",
+        "does not refute it",
+    ]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
+    for column in COLUMNS:
+        assert f"\n{column} (" in text
+    assert all(f"\n  {name} " in text for name in SIZES)
+
+
+def test_the_files_hold_the_same(table4: Reproduction) -> None:
+    markdown = table4.markdown.read_text(encoding="utf-8")
+    assert "## Classes: test part, ensemble of the fold models" in markdown
+    assert all(phrase in markdown for phrase in table4.comparison.differences.told)
+    content = json.loads((table4.study.directory / "reproduce.json").read_text(encoding="utf-8"))
+    assert content["openings"] == 1
+    assert content["models_per_loss"] == 2
+    assert [loss["column"] for loss in content["losses"]] == list(COLUMNS)
+    akiec = content["losses"][1]["measured"]["fold_models"]["classes"]["akiec"]["recall"]
+    assert akiec["printed"] == "16.9"
+    assert akiec["printed_share"] == 0.169
+    assert akiec["low"] <= akiec["value"] <= akiec["high"]
+    assert content["classes"][0] == {
+        "class": "akiec",
+        "here": "akiec",
+        "train": {"printed": 256, "here": SIZES["akiec"] - akiec["n"]},
+        "test": {"printed": 71, "here": akiec["n"]},
+    }
+
+
+def test_the_opening_is_recorded_and_a_repetition_trains_and_opens_nothing(
+    table4: Reproduction, skin: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(table4.study.directory, out)
+    before, written = trained(out), (out / "reproduce.json").read_text(encoding="utf-8")
+    (out / "reproduce.md").unlink()
+    again = reproduce("table4", skin, out=out, folds=2, fields=QUICK, device="cpu")
+    assert trained(out) == before
+    assert len(read_openings(out)) == 1
+    assert again.text == table4.text
+    assert (out / "reproduce.json").read_text(encoding="utf-8") == written
+    assert again.markdown.is_file()
+
+
+def test_sealed_keeps_the_test_part_closed(skin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sealed"
+    fields = QUICK | {"epochs": 1}
+    done = reproduce("table4", skin, out=out, folds=2, fields=fields, device="cpu", sealed=True)
+    assert not read_openings(out)
+    assert not list(out.glob("runs/*/*/test_predictions.parquet"))
+    assert "The test part is sealed" in done.text
+    assert "mean of 2 fold models" not in done.text
+    column = done.comparison.columns[0]
+    assert list(column.rows) == ["out_of_fold"]
+    n = sum(row.recall.measured.n for row in column.rows["out_of_fold"].values())
+    assert n == sum(here for _, here in done.comparison.train.values())
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none"
+    with pytest.raises(UsageError, match="expected one of table2"):
+        reproduce("table1", skin, out=out)
+    with pytest.raises(DataError, match="17 classes"):
+        reproduce("table5", skin, out=out)
+    with pytest.raises(DataError, match="to be fetched by you"):
+        reproduce("table4", tmp_path / "absent", out=out)
+    with pytest.raises(UsageError, match="--variant as one of paper, code, pade"):
+        reproduce("table4", skin, out=out, variant="taylor")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--rivals as one of figure1, defaults"):
+        reproduce("table4", skin, out=out, rivals="best")  # type: ignore[arg-type]
+    assert not out.exists()
+
+
+def test_the_default_folder_is_named_by_the_experiment(
+    skin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def stop(*_: object, **options: object) -> None:
+        asked.update(options)
+        raise RuntimeError
+
+    monkeypatch.setattr("tametail.reproduce.runner.compare", stop)
+    with pytest.raises(RuntimeError):
+        reproduce("table4", skin, fields=QUICK)
+    assert asked["out"] == Path("runs/reproduce-table4")
+    assert asked["folds"] == 5
+    assert asked["recipe"] == "paper"
+    assert EXPERIMENTS["table4"].losses("paper", "figure1")["ALPA"] == "alpa"
