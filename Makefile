@@ -2,10 +2,11 @@
 # make test   sets up .venv and runs all tests
 # make check  lint, formatting, types, import layers
 # make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
+# make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 BIN := .venv/bin
 
-.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses clean
+.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses bench-train clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -37,6 +38,9 @@ bench-data: setup
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py
+
+bench-train: setup
+	@$(BIN)/python benchmarks/train.py
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

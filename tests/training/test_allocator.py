@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Takes and frees 64 MB again and again, and counts the pages that the system had to clear for it.
+_PAGES = """
+import resource, sys, torch
+from tametail.training.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for number in range(12):
+    if number == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_kept_memory_is_not_cleared_anew() -> None:
+    command = [sys.executable, "-c", _PAGES]
+    pages = [
+        int(subprocess.run([*command, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("keep", "leave")
+    ]
+    assert pages[0] < pages[1] / 20
