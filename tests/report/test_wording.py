@@ -20,7 +20,7 @@ def loss(name: str, value: float, low: float, high: float) -> LossResults:
 
 
 def study(losses: Sequence[LossResults], openings: int = 0, test_images: int = 30) -> StudyResults:
-    counts = PartCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10)
+    counts = PartCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10, 1200, test_images)
     return StudyResults(
         {"class_names": ["a", "b"]},
         tuple(losses),

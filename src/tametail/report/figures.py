@@ -5,7 +5,7 @@ Colours are those of Okabe & Ito (2008), which the colour-blind can tell apart; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.report import wording
-from tametail.report.study_results import LossResults, StudyResults
+from tametail.report.study_results import LossResults, StudyResults, headline
 from tametail.report.svg import GRID, HEAT, INK, MUTED, ON_HEAT, SERIES, drawing, inline
 
 WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
@@ -63,52 +63,72 @@ def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: st
 
 
 def ranking(results: StudyResults) -> str:
-    """Balanced accuracy out of fold with its 95 % interval, one line per loss, the best on top."""
+    """What ranks the losses, out of fold with its 95 % interval, one line per loss, the best on top."""
     losses = results.ranking
     with drawing(WIDTH, 48 + 36 * len(losses)) as (figure, axes):
         for place, result in enumerate(losses):
-            assert result.out_of_fold is not None
-            estimate = result.out_of_fold.balanced_accuracy
+            assert result.evidence is not None
+            estimate = headline(result.evidence)
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
             numbers = f"{wording.percent(estimate.value)} ({wording.percent_interval(estimate)})"
             label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 9), va="center", **above)
-        best = losses[0].out_of_fold
+        best = losses[0].evidence
         assert best is not None
-        axes.axvline(
-            100 * best.balanced_accuracy.value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1
-        )
+        axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
         axes.set_ylim(len(losses) - 0.5, -0.72)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("balanced accuracy, % (95 % interval)")
+        axes.set_xlabel(f"{results.headline}, % (95 % interval)")
         axes.margins(x=0.08)
         _grid(axes, "x")
         spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
-        return inline(figure, "ranking", "Balanced accuracy out of fold: " + _spoken(spoken))
+        return inline(figure, "ranking", f"{results.headline.capitalize()} out of fold: " + _spoken(spoken))
 
 
 def recall_by_class(results: StudyResults) -> str:
     """Recall of each class under each loss with its 95 % interval, the most frequent class on top."""
+
+    def recalls(result: LossResults) -> list[Estimate]:
+        assert result.out_of_fold is not None
+        return [of_class.recall for of_class in result.out_of_fold.classes]
+
+    return _by_class(results, recalls, "recall", "class")
+
+
+def precision_by_label(results: StudyResults) -> str:
+    """The same with the average precision of each label of a multi-label study."""
+
+    def precisions(result: LossResults) -> list[Estimate]:
+        assert result.labels is not None
+        return [label.average_precision for label in result.labels.out_of_fold.labels]
+
+    return _by_class(results, precisions, "average precision", "label")
+
+
+def _by_class(
+    results: StudyResults, choose: Callable[[LossResults], Sequence[Estimate]], metric: str, unit: str
+) -> str:
+    """A row for each class (or label), in it a whisker for each loss."""
     losses = results.ranking[:MOST_LOSSES]
-    order = [results.class_names[index] for index in results.class_order]
+    order = results.class_order
+    names = [results.class_names[index] for index in order]
     row = 9 * len(losses) + 12
     with drawing(WIDTH, 70 + row * len(order) * 0.9) as (figure, axes):
         for index, result in enumerate(losses):
-            assert result.out_of_fold is not None
-            by_name = {of_class.name: of_class for of_class in result.out_of_fold.classes}
+            estimates = choose(result)
             shift = (index - (len(losses) - 1) / 2) * 0.74 / len(losses)
-            for place, name in enumerate(order):
+            for place, of_class in enumerate(order):
                 label = _short(result.loss, 36) if place == 0 else None
                 _whisker(
-                    axes, by_name[name].recall, place + shift, SERIES[index], _MARKERS[index], label=label
+                    axes, estimates[of_class], place + shift, SERIES[index], _MARKERS[index], label=label
                 )
         for place in range(1, len(order)):
             axes.axhline(place - 0.5, color=GRID, linewidth=0.8)
-        _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in order])
+        _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in names])
         axes.set_xlim(-2, 102)
-        axes.set_xlabel("recall, % (95 % interval)")
+        axes.set_xlabel(f"{metric}, % (95 % interval)")
         _grid(axes, "x")
         figure.legend(
             loc="outside upper left",
@@ -117,7 +137,9 @@ def recall_by_class(results: StudyResults) -> str:
             columnspacing=1.4,
         )
         return inline(
-            figure, "recall", "Recall of each class under each loss; the numbers are in the table of classes"
+            figure,
+            metric.replace(" ", "-"),
+            f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of {unit}{'e' * (unit == 'class')}s",
         )
 
 

@@ -23,31 +23,38 @@ def results_html(results: StudyResults) -> str:
     """The report as HTML. It shows no group and, of the images, only the names of unreadable ones."""
     from markupsafe import Markup
 
-    return render("template.html.j2", figures=_figures(results, Markup), **_context(results))
+    template = "multi_label.html.j2" if results.multi_label else "template.html.j2"
+    return render(template, figures=_figures(results, Markup), **_context(results))
 
 
 def render(template: str, **context: Any) -> str:
     """One of this room's templates as a page with the report's style; text is escaped."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup, escape
 
     room = resources.files("tametail.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        loader=FunctionLoader(lambda name: room.joinpath(name).read_text(encoding="utf-8")),
+    )
     environment.globals.update(
         percent=wording.percent,
+        threshold=wording.threshold,
         score=wording.score,
         percent_interval=wording.percent_interval,
         score_interval=wording.score_interval,
     )
     environment.filters["breakable"] = lambda text: escape(text).replace(",", Markup(",<wbr>"))
-    page = environment.from_string(room.joinpath(template).read_text(encoding="utf-8"))
+    page = environment.get_template(template)
     style = Markup(room.joinpath("style.css").read_text(encoding="utf-8"))
     return page.render(style=style, **context) + "\n"
 
 
 def _context(results: StudyResults) -> dict[str, Any]:
     ranking = results.ranking
-    tested = [result for result in ranking if result.test is not None]
+    tested = [result for result in ranking if result.on_test is not None]
     settings = results.settings
     return {
         "name": settings["name"],
@@ -69,12 +76,8 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "tested": tested,
         "folds": settings["splits"]["folds"],
         "seeds": len(settings["seeds"]),
-        "grouped": _groups(results) != sum(results.counts.images.values()),
-        "out_of_fold_classes": _class_table(
-            results, ranking, lambda result: result.out_of_fold, show_n=False
-        ),
-        "test_classes": _class_table(results, tested, lambda result: result.test, show_n=True),
-        "ensemble_classes": _class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
+        "grouped": _groups(results) != _images(results),
+        **(_label_tables(results) if results.multi_label else _class_tables(results, ranking, tested)),
         "data_facts": _data_facts(results),
         "findings": settings.get("findings", []),
         "unreadable": settings["table"]["unreadable"],
@@ -89,10 +92,11 @@ def _figures(results: StudyResults, markup: Callable[[str], str]) -> dict[str, A
     ranking = results.ranking
     by_class = ranking if len(results.class_names) <= figures.MOST_CLASSES else ()
     trained = [result for result in results.losses if result.histories]
+    by_loss = figures.precision_by_label if results.multi_label else figures.recall_by_class
     return {
         "tail": markup(figures.tail(results)),
         "ranking": markup(figures.ranking(results)) if ranking else "",
-        "recall": markup(figures.recall_by_class(results)) if by_class else "",
+        "recall": markup(by_loss(results)) if by_class else "",
         "confusions": [
             (
                 result.loss,
@@ -105,6 +109,27 @@ def _figures(results: StudyResults, markup: Callable[[str], str]) -> dict[str, A
             (result.loss, markup(figures.training_curve(result, number)))
             for number, result in enumerate(trained)
         ],
+    }
+
+
+def _class_tables(
+    results: StudyResults, ranking: Sequence[LossResults], tested: Sequence[LossResults]
+) -> dict[str, Any]:
+    return {
+        "out_of_fold_classes": _class_table(
+            results, ranking, lambda result: result.out_of_fold, show_n=False
+        ),
+        "test_classes": _class_table(results, tested, lambda result: result.test, show_n=True),
+        "ensemble_classes": _class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
+    }
+
+
+def _label_tables(results: StudyResults) -> dict[str, Any]:
+    """What multi_label.html.j2 shows: the labels in order, each with its name and training images."""
+    names = results.class_names
+    return {
+        "order": [(index, names[index], results.counts.train[names[index]]) for index in results.class_order],
+        "train_images": results.counts.train_images,
     }
 
 
@@ -134,7 +159,7 @@ def _class_table(
         "evaluations": evaluations,
         "rows": rows,
         "show_n": show_n,
-        "train": sum(results.counts.train.values()),
+        "train": results.counts.train_images,
         "n": evaluations[0].n if evaluations else 0,
         "groups": evaluations[0].groups if evaluations else 0,
     }
@@ -151,13 +176,17 @@ def _imbalance_ratio(results: StudyResults) -> str:
     return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
 
 
+def _images(results: StudyResults) -> int:
+    return results.counts.train_images + results.counts.test_images
+
+
 def _groups(results: StudyResults) -> int:
     return int(results.settings["table"]["groups"])
 
 
 def _data_facts(results: StudyResults) -> Facts:
     counts, splits = results.counts, results.settings["splits"]
-    images = sum(counts.images.values())
+    images = _images(results)
     ungrouped = _groups(results) == images
     return [
         ("Images", f"{images:,} readable, {len(results.settings['table']['unreadable']):,} unreadable"),
@@ -167,13 +196,17 @@ def _data_facts(results: StudyResults) -> Facts:
             if ungrouped
             else f"{_groups(results):,}, never split between parts",
         ),
-        ("Classes", f"{len(results.class_names)}, imbalance ratio {_imbalance_ratio(results)}"),
-        ("Training part", wording.images_and_groups(sum(counts.train.values()), counts.train_groups)),
-        ("Test part", wording.images_and_groups(sum(counts.test.values()), counts.test_groups)),
+        (
+            "Labels, several per image or none" if results.multi_label else "Classes",
+            f"{len(results.class_names)}, imbalance ratio {_imbalance_ratio(results)}",
+        ),
+        ("Training part", wording.images_and_groups(counts.train_images, counts.train_groups)),
+        ("Test part", wording.images_and_groups(counts.test_images, counts.test_groups)),
         ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
         (
             "Folds",
-            f"{splits['folds']}, stratified by class" + ("" if ungrouped else ", groups kept together"),
+            f"{splits['folds']}, stratified by {'label' if results.multi_label else 'class'}"
+            + ("" if ungrouped else ", groups kept together"),
         ),
         ("Seeds", ", ".join(str(seed) for seed in results.settings["seeds"])),
         ("Fingerprints", f"table {_digest(results.settings['table'])}, splits {_digest(splits)}"),
@@ -231,6 +264,7 @@ def _duration(seconds: float) -> str:
 def _command(settings: Mapping[str, Any]) -> str:
     recipe = settings["recipe"]
     words: list[object] = ["tametail", "compare", "demo" if settings["synthetic"] else "DATA"]
+    words += ["--multi-label"] if settings.get("multi_label") else []
     words += ["--losses", ",".join(settings["losses"]), "--recipe", str(recipe["name"])]
     words += ["--backbone", settings["backbone"], "--weights", _weights(settings)]
     words += ["--image-size", settings["image_size"], "--epochs", recipe["epochs"]]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tametail.errors import DataError, TametailError
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.evaluation.multi_label import macro_average_precision
 from tametail.predictions import Predictions, concatenate, read_predictions
+from tametail.predictions_multi_label import LabelPredictions, concatenate_labels, read_label_predictions
 from tametail.study_file import folds_to_run, read_study_file
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
+_Table = TypeVar("_Table")
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class LossRuns:
         wanted: (seed, fold) of every run of the study.
         finished: the directories of those that are done, by (seed, fold).
         described: what each run.json says, of failed runs too.
+        multi_label: an image may have several labels; then the predictions are those of `label_replicates`.
     """
 
     loss: str
     wanted: tuple[tuple[int, int], ...]
     finished: Mapping[tuple[int, int], Path]
     described: Sequence[Mapping[str, Any]]
+    multi_label: bool = False
 
     @property
     def complete(self) -> bool:
@@ -44,34 +49,57 @@ class LossRuns:
     @cached_property
     def replicates(self) -> list[Predictions]:
         """Per seed, the held-out folds as one table."""
+        return self._joined(read_predictions, concatenate)
+
+    @cached_property
+    def label_replicates(self) -> list[LabelPredictions]:
+        """The same of a multi-label study."""
+        return self._joined(read_label_predictions, concatenate_labels)
+
+    def _joined(
+        self, read: Callable[[Path], _Table], join: Callable[[Sequence[_Table]], _Table]
+    ) -> list[_Table]:
         seeds = dict.fromkeys(seed for seed, _ in self.wanted)
-        tables = {run: read_predictions(path / PREDICTIONS) for run, path in self.finished.items()}
+        tables = {run: read(path / PREDICTIONS) for run, path in self.finished.items()}
         try:
-            return [concatenate([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
+            return [join([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
         except ValueError as error:
             raise disagreeing(self.loss, error) from error
 
     @cached_property
     def score(self) -> float | None:
-        """Balanced accuracy out of fold, mean over seeds; None unless complete."""
+        """What ranks the losses, out of fold, mean over seeds; None unless complete.
+
+        Balanced accuracy, or mean average precision where an image may have several labels.
+        """
         if not self.complete:
             return None
-        values = [
-            balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
-            for table in self.replicates
-        ]
+        if self.multi_label:
+            values = [macro_average_precision(table) for table in self.label_replicates]
+        else:
+            values = [
+                float(
+                    balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
+                )
+                for table in self.replicates
+            ]
         return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
 
     def test_replicates(self) -> list[Predictions]:
         """One table per fold model, or none unless every run has been evaluated on the test part."""
+        return [read_predictions(path).sorted_by_image() for path in self._test_files()]
+
+    def label_test_replicates(self) -> list[LabelPredictions]:
+        """The same of a multi-label study."""
+        return [read_label_predictions(path).sorted_by_image() for path in self._test_files()]
+
+    def _test_files(self) -> list[Path]:
         paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
-        if not self.complete or not all(path.is_file() for path in paths):
-            return []
-        return [read_predictions(path).sorted_by_image() for path in paths]
+        return paths if self.complete and all(path.is_file() for path in paths) else []
 
 
 def best_loss(directory: Path) -> str:
-    """The complete loss of the highest balanced accuracy out of fold; of equal ones the first by name.
+    """The complete loss of the highest score out of fold (see `LossRuns.score`); of equal ones the first by name.
 
     Quick: no interval is computed.
 
@@ -114,7 +142,8 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
             for run, (folder, described) in of_loss.items()
             if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
         }
-        runs.append(LossRuns(loss, wanted, finished, [described for _, described in of_loss.values()]))
+        descriptions = [described for _, described in of_loss.values()]
+        runs.append(LossRuns(loss, wanted, finished, descriptions, settings.get("multi_label", False)))
     return runs
 
 

@@ -6,19 +6,41 @@ Read-only, and nothing but the directory is read: results can be computed again 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tametail.data.table import LABEL_SEPARATOR
 from tametail.errors import DataError
-from tametail.evaluation import Evaluation, evaluate
+from tametail.evaluation import Estimate, Evaluation, evaluate
+from tametail.evaluation.multi_label import LabelEvaluation, evaluate_labels
+from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions import ensemble
+from tametail.predictions_multi_label import ensemble_labels
 from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
 from tametail.study_file import read_openings, read_study_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """What a multi-label study says about one loss.
+
+    Attributes:
+        out_of_fold: folds pooled, one replicate per seed, at thresholds chosen for each fold on the others.
+        thresholds: per label, chosen on all out-of-fold predictions: for the test part and for images yet to come.
+        test: the fold models on the test part, one replicate each; None while it is sealed for this loss.
+        test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
+    """
+
+    out_of_fold: LabelEvaluation
+    thresholds: tuple[float, ...]
+    test: LabelEvaluation | None
+    test_ensemble: LabelEvaluation | None
 
 
 @dataclass(frozen=True)
@@ -29,11 +51,12 @@ class LossResults:
         loss: the loss's text, such as ``alpa[variant=code]``.
         finished, expected: runs that are done, and all of them (folds × seeds).
         failures: one message per failed run.
-        score: balanced accuracy out of fold, mean over seeds; None unless every run is finished.
+        score: what ranks it, out of fold, mean over seeds (see `headline`); None unless every run is finished.
         out_of_fold: folds pooled, one replicate per seed; None unless every run is finished.
         test: the fold models on the test part, one replicate each; None while it is sealed for this loss.
         test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
         histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
+        labels: what takes the place of the three evaluations where an image may have several labels.
     """
 
     loss: str
@@ -45,6 +68,18 @@ class LossResults:
     test: Evaluation | None
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
+    labels: LabelEvidence | None = None
+
+    @property
+    def evidence(self) -> Evaluation | LabelEvaluation | None:
+        """Its evaluation out of fold, of either kind."""
+        return self.labels.out_of_fold if self.labels else self.out_of_fold
+
+    @property
+    def on_test(self) -> tuple[Evaluation | LabelEvaluation, Evaluation | LabelEvaluation] | None:
+        """On the test part the mean of the fold models and their ensemble; None while it is sealed for this loss."""
+        of = self.labels or self
+        return (of.test, of.test_ensemble) if of.test and of.test_ensemble else None
 
     @property
     def status(self) -> str:
@@ -57,14 +92,17 @@ class PartCounts:
     """Images per class, and images and groups in all, of the training and the test part.
 
     Attributes:
-        train, test: images per class name, in the order of the class names.
+        train, test: images per class name, in the order of the class names; an image of several labels counts for each.
         train_groups, test_groups: how many groups each part holds.
+        train_images, test_images: how many images each part holds.
     """
 
     train: Mapping[str, int]
     test: Mapping[str, int]
     train_groups: int
     test_groups: int
+    train_images: int
+    test_images: int
 
     @property
     def images(self) -> dict[str, int]:
@@ -105,8 +143,18 @@ class StudyResults:
 
     @property
     def ranking(self) -> tuple[LossResults, ...]:
-        """Complete losses, the highest balanced accuracy out of fold first; equal ones by name."""
+        """Complete losses, the highest score out of fold first; equal ones by name."""
         return tuple(result for result in self.losses if result.score is not None)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels or none."""
+        return bool(self.settings.get("multi_label", False))
+
+    @property
+    def headline(self) -> str:
+        """What ranks the losses, in words."""
+        return "mean average precision" if self.multi_label else "balanced accuracy"
 
     @property
     def opened(self) -> bool:
@@ -130,18 +178,33 @@ def read_results(directory: Path) -> StudyResults:
         settings=settings,
         losses=tuple(results),
         openings=openings,
-        counts=_count(directory, settings["class_names"]),
+        counts=_count(directory, settings["class_names"], multi_label=settings.get("multi_label", False)),
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
     )
 
 
+def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:
+    """What ranks the losses: balanced accuracy, or, for several labels per image, mean average precision.
+
+    An AUROC hardly moves when a rare label drowns in false alarms, as its negatives are so many; average precision
+    does. It is what the challenge of long-tailed chest X-rays ranks by (Holste et al. 2024).
+    """
+    if isinstance(evaluation, LabelEvaluation):
+        return evaluation.average_precision
+    return evaluation.balanced_accuracy
+
+
 def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
-    on_test = runs.test_replicates() if opened else []
+    out_of_fold = test = test_ensemble = labels = None
     try:
-        out_of_fold = evaluate(runs.replicates) if runs.complete else None
-        test = evaluate(on_test) if on_test else None
-        test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
+        if runs.complete and runs.multi_label:
+            labels = _label_evidence(runs, opened=opened)
+        elif runs.complete:
+            out_of_fold = evaluate(runs.replicates)
+            on_test = runs.test_replicates() if opened else []
+            test = evaluate(on_test) if on_test else None
+            test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
     except ValueError as error:
         raise disagreeing(runs.loss, error) from error
     return LossResults(
@@ -162,6 +225,18 @@ def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
             for folder in runs.finished.values()
             if (folder / "history.csv").is_file()  # a head that is fitted after training has none
         ),
+        labels=labels,
+    )
+
+
+def _label_evidence(runs: LossRuns, *, opened: bool) -> LabelEvidence:
+    thresholds = deployable_thresholds(runs.label_replicates)
+    on_test = runs.label_test_replicates() if opened else []
+    return LabelEvidence(
+        evaluate_labels(runs.label_replicates),
+        tuple(thresholds.tolist()),
+        evaluate_labels(on_test, thresholds) if on_test else None,
+        evaluate_labels([ensemble_labels(on_test)], thresholds) if on_test else None,
     )
 
 
@@ -174,7 +249,7 @@ def _history(path: Path) -> pd.DataFrame:
         raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
 
 
-def _count(directory: Path, class_names: Sequence[str]) -> PartCounts:
+def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> PartCounts:
     import pandas as pd
 
     try:
@@ -190,9 +265,19 @@ def _count(directory: Path, class_names: Sequence[str]) -> PartCounts:
             f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
         )
     parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
-    per_class = {
-        part: {name: int((rows["label"] == name).sum()) for name in class_names}
-        for part, rows in parts.items()
-    }
-    groups = {part: int(rows["group"].nunique()) for part, rows in parts.items()}
-    return PartCounts(per_class["train"], per_class["test"], groups["train"], groups["test"])
+    per_class = {}
+    for part, rows in parts.items():
+        found = Counter(
+            name
+            for label in rows["label"]
+            for name in (label.split(LABEL_SEPARATOR) if multi_label else [label])
+        )
+        per_class[part] = {name: found[name] for name in class_names}
+    return PartCounts(
+        per_class["train"],
+        per_class["test"],
+        int(parts["train"]["group"].nunique()),
+        int(parts["test"]["group"].nunique()),
+        len(parts["train"]),
+        len(parts["test"]),
+    )

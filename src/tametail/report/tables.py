@@ -12,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tametail.errors import DataError
-from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation import Evaluation
 from tametail.report import wording
+from tametail.report.cells import Cells, estimate
+from tametail.report.label_cells import label_cells
 from tametail.report.study_results import LossResults, StudyResults
 from tametail.study_file import read_openings, read_study_file
 
 RESULTS_CSV = "results.csv"
+# Columns and titles of what ranks and of what stands beside it in the terminal.
+_SINGLE_LABEL = ("balanced_accuracy", "Balanced accuracy, %", "macro_f1", "Macro-F1")
+_MULTI_LABEL = ("average_precision", "Mean average precision, %", "auroc", "Macro AUROC")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-Cells = list[tuple[str, str]]  # column name and text; names of odd classes may repeat, so not a dict
 
 
 def results_csv(results: StudyResults) -> str:
@@ -45,8 +49,10 @@ def _row(result: LossResults, results: StudyResults) -> Cells:
         ("status", result.status),
         ("folds", str(results.settings["splits"]["folds"])),
         ("seeds", str(len(results.settings["seeds"]))),
-        *_evaluation("", result.out_of_fold, names),
     ]
+    if results.multi_label:
+        return cells + label_cells(result.labels, names, opened=results.opened)
+    cells += _evaluation("", result.out_of_fold, names)
     if results.opened:
         cells += _evaluation("test_", result.test, names)
         cells += _evaluation("test_ensemble_", result.test_ensemble, names)
@@ -59,25 +65,13 @@ def _evaluation(prefix: str, evaluation: Evaluation | None, class_names: Sequenc
         (f"{prefix}groups", str(evaluation.groups) if evaluation else ""),
     ]
     for metric in ("balanced_accuracy", "macro_f1", "accuracy"):
-        cells += _estimate(prefix + metric, getattr(evaluation, metric) if evaluation else None)
+        cells += estimate(prefix + metric, getattr(evaluation, metric) if evaluation else None)
     for index, name in enumerate(class_names):
         of_class = evaluation.classes[index] if evaluation else None
-        cells += _estimate(f"{prefix}recall_{name}", of_class.recall if of_class else None)
+        cells += estimate(f"{prefix}recall_{name}", of_class.recall if of_class else None)
         cells.append((f"{prefix}n_{name}", str(of_class.n) if of_class else ""))
-        cells += _estimate(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
+        cells += estimate(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
     return cells
-
-
-def _estimate(column: str, estimate: Estimate | None) -> Cells:
-    parts = (("", "value"), ("_low", "low"), ("_high", "high"))
-    return [
-        (column + suffix, _share(getattr(estimate, field) if estimate else math.nan))
-        for suffix, field in parts
-    ]
-
-
-def _share(value: float) -> str:
-    return f"{value:.6f}" if math.isfinite(value) else ""
 
 
 def _guarded(cell: str) -> str:
@@ -97,12 +91,13 @@ def results_table(directory: Path) -> str:
             rows = list(csv.DictReader(handle))
     except OSError as error:
         raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
-    ranked = [_line(place, row) for place, row in enumerate(rows, start=1)]
-    lines = [["Rank", "Loss", "Balanced accuracy, %", "Macro-F1", "n"], *ranked]
+    headline, title, second, score = _MULTI_LABEL if settings.get("multi_label") else _SINGLE_LABEL
+    ranked = [_line(place, row, headline, second) for place, row in enumerate(rows, start=1)]
+    lines = [["Rank", "Loss", title, score, "n"], *ranked]
     if openings:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
-            line += [_cell(row, f"test_{which}balanced_accuracy") for which in ("", "ensemble_")]
+            line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
             line.append(row.get("test_n") or wording.ABSENT)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     times = wording.openings_in_words(len(openings))
@@ -114,11 +109,11 @@ def results_table(directory: Path) -> str:
     return "\n".join(text + ([wording.SYNTHETIC] if settings["synthetic"] else []))
 
 
-def _line(place: int, row: Mapping[str, str]) -> list[str]:
+def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:
     if row["status"] != "complete":
         return [wording.ABSENT, row["loss"], row["status"], wording.ABSENT, wording.ABSENT]
-    f1 = wording.score(float(row["macro_f1"]))
-    return [str(place), row["loss"], _cell(row, "balanced_accuracy"), f1, row["n"]]
+    score = wording.score(float(row[second] or math.nan))
+    return [str(place), row["loss"], _cell(row, headline), score, row["n"]]
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tametail.evaluation import Estimate
-from tametail.report.study_results import LossResults, StudyResults
+from tametail.report.study_results import LossResults, StudyResults, headline
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
 ABSENT = "–"
@@ -24,6 +24,11 @@ def percent(value: float) -> str:
 def score(value: float) -> str:
     """0.7123 → ``0.71``; an undefined value is a dash."""
     return f"{value:.2f}" if math.isfinite(value) else ABSENT
+
+
+def threshold(value: float) -> str:
+    """0.07123 → ``0.071``: three digits that tell, as thresholds of rare labels are small."""
+    return f"{value:.3g}"
 
 
 def percent_interval(estimate: Estimate) -> str:
@@ -62,16 +67,16 @@ def answer(results: StudyResults) -> list[str]:
             "Repeat the same compare command; what is finished is kept.",
         ]
     best = results.ranking[0]
-    assert best.out_of_fold is not None
-    evidence = best.out_of_fold
+    evidence = best.evidence
+    assert evidence is not None
     shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"Out of fold, {best.loss} has the highest balanced accuracy{_shared(shared)}: "
-        f"{in_words(evidence.balanced_accuracy)}, n = {images_and_groups(evidence.n, evidence.groups)}."
+        f"Out of fold, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{in_words(headline(evidence))}, n = {images_and_groups(evidence.n, evidence.groups)}."
     )
     if len(results.losses) == 1:
         first = (
-            f"Out of fold, {best.loss} has a balanced accuracy of {in_words(evidence.balanced_accuracy)}, "
+            f"Out of fold, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
             f"n = {images_and_groups(evidence.n, evidence.groups)}."
         )
     return [first, _how_sure(results), *_on_test(best)]
@@ -109,21 +114,20 @@ def _how_many(some: int, all_: int) -> str:
 
 
 def _overlap(one: LossResults, other: LossResults) -> bool:
-    assert one.out_of_fold is not None
-    assert other.out_of_fold is not None
-    a, b = one.out_of_fold.balanced_accuracy, other.out_of_fold.balanced_accuracy
+    assert one.evidence is not None
+    assert other.evidence is not None
+    a, b = headline(one.evidence), headline(other.evidence)
     # An undefined interval excludes nothing.
     return not (a.low > b.high or b.low > a.high)
 
 
 def _on_test(best: LossResults) -> list[str]:
-    if best.test is None or best.test_ensemble is None:
+    if best.on_test is None:
         return []
-    models = best.test.replicates
+    test, ensemble = best.on_test
     return [
-        f"On the test part (n = {images_and_groups(best.test.n, best.test.groups)}) its {models} fold models reach "
-        f"{in_words(best.test.balanced_accuracy)} on average and their ensemble "
-        f"{in_words(best.test_ensemble.balanced_accuracy)}."
+        f"On the test part (n = {images_and_groups(test.n, test.groups)}) its {test.replicates} fold models reach "
+        f"{in_words(headline(test))} on average and their ensemble {in_words(headline(ensemble))}."
     ]
 
 
@@ -138,7 +142,7 @@ def openings_in_words(count: int) -> str:
 
 def state_of_test_part(results: StudyResults) -> list[str]:
     """Whether the test part is sealed or was opened, how often, and what that means."""
-    images = sum(results.counts.test.values())
+    images = results.counts.test_images
     if not images:
         return ["This study has no test part."]
     size = images_and_groups(images, results.counts.test_groups)
@@ -151,7 +155,7 @@ def state_of_test_part(results: StudyResults) -> list[str]:
     said = [f"The test part ({size}) was opened {openings_in_words(len(results.openings))}."]
     if len(results.openings) > 1:
         said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
-    waiting = [result.loss for result in results.ranking if result.test is None]
+    waiting = [result.loss for result in results.ranking if result.on_test is None]
     if waiting:
         said.append(f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}.")
     return said

@@ -1,0 +1,23 @@
+"""Cells of results.csv: a column's name and its text."""
+
+from __future__ import annotations
+
+import math
+
+from tametail.evaluation import Estimate
+
+Cells = list[tuple[str, str]]  # names of odd classes may repeat, so not a dict
+
+
+def estimate(column: str, estimate: Estimate | None) -> Cells:
+    """A value with its limits, ``column``, ``column_low`` and ``column_high``; empty where there is none."""
+    parts = (("", "value"), ("_low", "low"), ("_high", "high"))
+    return [
+        (column + suffix, share(getattr(estimate, field) if estimate else math.nan))
+        for suffix, field in parts
+    ]
+
+
+def share(value: float) -> str:
+    """Six decimals; empty where it is undefined."""
+    return f"{value:.6f}" if math.isfinite(value) else ""
