@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,25 @@ def run(*words: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_a_table_is_run_and_the_test_part_opened(tmp_path: Path) -> None:
+def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
+    """With other spellings of the classes, and the recipe that trains quickest."""
     skin, out = write_skin(tmp_path / "skin", {"nv": "Nevus"}), tmp_path / "t4"
-    words = ["table4", "--root", skin, "--folds", "2", "--device", "cpu", "-o", out, *WORDS]
-    code, output, errors = run("reproduce", *words)
+    quick = ["--recipe", "head", "--folds", "2", "--device", "cpu", *WORDS]
+    code, output, errors = run("reproduce", "table4", "--root", skin, "--sealed", "-o", out, *quick)
     assert code == 0
-    assert "Differs from the paper in: images: 46 (the paper: 10,015); " in errors
-    assert "Opening 1 of the test part" in errors
+    assert "Differs from the paper in: what is measured: out of fold" in errors
     assert output.startswith("Table 4 of the paper")
+    assert "The test part is sealed" in output
     assert f"Table: {out / 'reproduce.md'}\nReport: {out / 'report.html'}" in output
-    assert len(read_openings(out)) == 1
+    assert not read_openings(out)
+    assert not list(out.glob("runs/*/*/test_predictions.parquet"))
+    content = json.loads((out / "reproduce.json").read_text(encoding="utf-8"))
+    assert content["classes"][5]["here"] == "Nevus"
+    measured = content["losses"][0]["measured"]
+    assert list(measured) == ["out_of_fold"]
+    assert sum(one["recall"]["n"] for one in measured["out_of_fold"]["classes"].values()) == sum(
+        one["train"]["here"] for one in content["classes"]
+    )
 
 
 def test_figure1_is_drawn_without_data(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tametail.cli_options import TRAINING, option
+from tametail.cli_options import TRAINING, Compile, MicroBatch, Workers, option
 from tametail.cli_running import Debug, Quiet, run
 from tametail.console import Console
 from tametail.errors import TametailError, UsageError
@@ -56,6 +56,9 @@ def reproduce(
         list[str] | None, option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    micro_batch: MicroBatch = None,
+    workers: Workers = 0,
+    compile_: Compile = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -70,6 +73,7 @@ def reproduce(
             _draw(out, context)
             return
         from tametail.reproduce import reproduce as run_experiment
+        from tametail.training.hardware import Hardware
 
         done = run_experiment(
             experiment,
@@ -81,7 +85,7 @@ def reproduce(
             recipe=recipe,
             folds=folds,
             seeds=seeds,
-            device=device,
+            hardware=Hardware(device, micro_batch, compile_, workers),
             fields={
                 "backbone": backbone,
                 "weights": weights,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.skin import QUICK, write_skin
+from reproduce.skin import TRAINING, write_skin
 from tametail.reproduce import Reproduction, reproduce
 
 
@@ -17,9 +17,8 @@ def skin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def table4(skin: Path, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
-    """Two folds, no test may change it."""
+    """Two folds, heads alone; no test may change it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        return reproduce(
-            "table4", skin, out=tmp_path_factory.mktemp("study") / "t4", folds=2, fields=QUICK, device="cpu"
-        )
+        out = tmp_path_factory.mktemp("study") / "t4"
+        return reproduce("table4", skin, out=out, **TRAINING)

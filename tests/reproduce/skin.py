@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tametail.training.hardware import Hardware
+
 SIZES = {"akiec": 5, "bcc": 6, "bkl": 8, "df": 4, "mel": 7, "nv": 12, "vasc": 4}
 QUICK = {"backbone": "test_efficientnet", "weights": "none", "image_size": 32, "epochs": 1, "batch_size": 16}
+TRAINING: dict[str, Any] = {"recipe": "head", "folds": 2, "fields": QUICK, "hardware": Hardware("cpu")}
 WORDS = [word for name, value in QUICK.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 

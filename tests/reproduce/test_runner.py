@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.skin import QUICK, SIZES
+from reproduce.skin import QUICK, SIZES, TRAINING
 from tametail.errors import DataError, UsageError
 from tametail.report import read_results
 from tametail.reproduce import Reproduction, reproduce
@@ -85,26 +85,12 @@ def test_the_opening_is_recorded_and_a_repetition_trains_and_opens_nothing(
     shutil.copytree(table4.study.directory, out)
     before, written = trained(out), (out / "reproduce.json").read_text(encoding="utf-8")
     (out / "reproduce.md").unlink()
-    again = reproduce("table4", skin, out=out, folds=2, fields=QUICK, device="cpu")
+    again = reproduce("table4", skin, out=out, **TRAINING)
     assert trained(out) == before
     assert len(read_openings(out)) == 1
     assert again.text == table4.text
     assert (out / "reproduce.json").read_text(encoding="utf-8") == written
     assert again.markdown.is_file()
-
-
-def test_sealed_keeps_the_test_part_closed(skin: Path, tmp_path: Path) -> None:
-    out = tmp_path / "sealed"
-    fields = QUICK | {"epochs": 1}
-    done = reproduce("table4", skin, out=out, folds=2, fields=fields, device="cpu", sealed=True)
-    assert not read_openings(out)
-    assert not list(out.glob("runs/*/*/test_predictions.parquet"))
-    assert "The test part is sealed" in done.text
-    assert "mean of 2 fold models" not in done.text
-    column = done.comparison.columns[0]
-    assert list(column.rows) == ["out_of_fold"]
-    n = sum(row.recall.measured.n for row in column.rows["out_of_fold"].values())
-    assert n == sum(here for _, here in done.comparison.train.values())
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tmp_path: Path) -> None:
@@ -120,6 +106,12 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tm
     with pytest.raises(UsageError, match="--rivals as one of figure1, defaults"):
         reproduce("table4", skin, out=out, rivals="best")  # type: ignore[arg-type]
     assert not out.exists()
+
+
+def test_several_processes_leave_the_test_part_closed(skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="expected --sealed with several processes"):
+        reproduce("table4", skin)
 
 
 def test_the_default_folder_is_named_by_the_experiment(

@@ -158,7 +158,7 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
         elif field not in _NAMES:
             flat[field] = value
     architecture, _, tag = recipe.backbone.partition(".")
-    size = describe_backbone(recipe.backbone, recipe.image_size).image_size
+    size = recipe.image_size or describe_backbone(recipe.backbone).image_size
     return flat | {"backbone": architecture, "pretrained tag": tag or None, "image_size": size}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def reproduce(
     recipe: str | Path = "paper",
     folds: int = PAPER_FOLDS,
     seeds: int = 1,
-    device: str = "auto",
+    hardware: Hardware | None = None,
     fields: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     console: Console | None = None,
@@ -74,16 +75,17 @@ def reproduce(
         sealed: leave the test part closed, and compare out-of-fold results.
         variant: of ALPA: ``paper`` (its equation), ``code`` (the released class), ``pade``.
         rivals: ``figure1`` or ``defaults``, see `RIVALS`.
-        recipe, folds, seeds, device, fields, assignments, console: as `tametail.study.compare` takes them.
+        recipe, folds, seeds, hardware, fields, assignments, console: as `tametail.study.compare` takes them.
 
     Raises:
         UsageError, DataError, TametailError: see their messages; an unknown name, an absent set or one of other classes
             before anything is trained.
     """
-    console = console or Console(quiet=True)
+    console, hardware = console or Console(quiet=True), hardware or Hardware()
     experiment = find_experiment(name)
     _check_choice("--variant", variant, get_args(Variant))
     _check_choice("--rivals", rivals, get_args(Rivals))
+    _check_processes(sealed)
     settings = load_recipe(recipe, fields=fields, assignments=assignments)
     table = read_paper_set(experiment, None if root is None else Path(root))
     classes = match_classes(experiment, table)
@@ -98,13 +100,13 @@ def reproduce(
         recipe=recipe,
         folds=folds,
         seeds=seeds,
-        hardware=Hardware(device),
+        hardware=hardware,
         fields=fields,
         assignments=assignments,
         console=console,
     )
     if not sealed and _has_untested(study.directory, losses.values()):
-        open_test_part(study.directory, device=device, console=console)
+        open_test_part(study.directory, device=hardware.device, console=console)
     comparison = compare_with_print(
         experiment, read_results(study.directory), losses, classes, differences, sealed=sealed
     )
@@ -116,6 +118,14 @@ def reproduce(
 def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise UsageError(f"expected {option} as one of {', '.join(known)}, got {value!r}")
+
+
+def _check_processes(sealed: bool) -> None:
+    if not sealed and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "expected --sealed with several processes: they train together, but one alone opens the test part; train with "
+            "--sealed, then repeat the command as one process without it, which trains nothing anew"
+        )
 
 
 def _has_untested(directory: Path, losses: Any) -> bool:
