@@ -5,7 +5,6 @@ The model is the mean of the fold models of one loss: the best out of fold unles
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,31 +18,28 @@ from torch import nn
 from tametail import study_file
 from tametail.console import Console
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
+from tametail.data.table import join_classes
 from tametail.errors import DataError, TametailError, UsageError
+from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.fold_models import Member, class_answers, label_answers
 from tametail.models import BackboneSpec, Standardise, channels_last, describe_backbone
-from tametail.predictions import exclusive, for_prevalence, scores
+from tametail.predictions_multi_label import read_label_predictions
 from tametail.preparation import restore_backbone
+from tametail.prevalence import read_prevalence, shares_of
 from tametail.report import best_loss
 from tametail.training.hardware import make_accelerator
 from tametail.training.inference import evaluating
 from tametail.training.material import Rows, evaluation_transform
 from tametail.training.recipe import Recipe
-from tametail.training.run import all_runs, is_finished, trained_counts, trained_model
-from tametail.training.strategies import Judgement, Method, parse_method
+from tametail.training.run import PREDICTIONS, all_runs, is_finished, trained_counts, trained_model
+from tametail.training.strategies import Method, parse_method
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Classifier", "find_images", "load", "read_prevalence"]
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class Member:
-    """One fold model, how its outputs are read, and the images per class (C,) that it was trained on."""
-
-    model: nn.Module
-    judgement: Judgement
-    class_counts: NDArray[np.float64]
+_P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ class Classifier:
         spec: the backbone and the images it takes.
         backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
         members: the fold models.
+        thresholds: per label (C,), from which probability on it is given; None where an image has exactly one class.
     """
 
     loss: str
@@ -64,6 +61,7 @@ class Classifier:
     backbone: nn.Module
     members: tuple[Member, ...]
     device: torch.device
+    thresholds: NDArray[np.float64] | None = None
 
     @property
     def link(self) -> str:
@@ -80,6 +78,8 @@ class Classifier:
     ) -> NDArray[np.float64]:
         """Probabilities (N, C), each row summing to one; ``prevalence`` as for `predict`.
 
+        Where an image may have several labels, each has a probability of its own and rows do not sum to one.
+
         Raises:
             DataError: an image cannot be read; the message names it. (`predict` goes on instead.)
         """
@@ -90,7 +90,7 @@ class Classifier:
             raise DataError(
                 f"{len(failed)} of {len(table)} images cannot be read: {first['image']}: {first['error']}"
             )
-        return table[[_column(name) for name in self.class_names]].to_numpy(dtype=np.float64)
+        return table[[_P + name for name in self.class_names]].to_numpy(dtype=np.float64)
 
     def predict(
         self,
@@ -106,33 +106,44 @@ class Classifier:
         it need not be the most probable one. With it both are for that population.
         ``saturated`` says that the probability of the predicted class is at the end of what the link can tell.
 
+        Where an image may have several labels, ``predicted`` joins those given by ``|``, and per label there are
+        ``p_<label>``, ``threshold_<label>`` and ``has_<label>``: 1 where the probability reaches the threshold.
+        ``saturated`` is about any label that is given.
+
         An image that cannot be read gets a row with its error and no prediction.
 
         Args:
             prevalence: the share of every class, by name; in any unit, as it is scaled to sum to one.
 
         Raises:
-            UsageError: a class is missing in ``prevalence`` or unknown, or a share is no number >= 0.
+            UsageError: a class is missing in ``prevalence`` or unknown, or a share is no number >= 0; or an image may
+                have several labels.
         """
         import pandas as pd
 
-        shares = None if prevalence is None else _shares(prevalence, self.class_names)
+        if prevalence is not None and self.thresholds is not None:
+            raise UsageError(
+                f"expected no prevalence for {self.loss}, as its images may have several labels: class shares that sum "
+                f"to one say nothing of labels that come together; leave it out"
+            )
+        shares = None if prevalence is None else shares_of(prevalence, self.class_names)
         console = console or Console(quiet=True)
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             for chunk in _chunks(images, _BATCH):
                 rows += self._predict_chunk(chunk, shares)
                 advance(len(chunk))
-        columns = [
-            "image",
-            "predicted",
-            *map(_column, self.class_names),
-            "saturated",
-            "loss",
-            "link",
-            "error",
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        columns = ["image", "predicted", *self._columns, "saturated", "loss", "link", "error"]
+        whole = dict.fromkeys(
+            (c for c in self._columns if c.startswith(_HAS)), "Int64"
+        )  # empty after an error
+        return pd.DataFrame(rows, columns=columns).astype(whole)
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns of the classes."""
+        kinds = (_P,) if self.thresholds is None else (_P, _THRESHOLD, _HAS)
+        return [kind + name for name in self.class_names for kind in kinds]
 
     def _predict_chunk(
         self, images: Sequence[str | Path], shares: NDArray[np.float64] | None
@@ -152,72 +163,42 @@ class Classifier:
                 row["error"] = str(error)
             rows.append(row)
         if decoded:
-            found = self._answers(np.stack([pixels for _, pixels in decoded]), shares)
-            for (row, _), p, chosen, saturated in zip(decoded, *found, strict=True):
-                row["predicted"], row["saturated"] = self.class_names[int(chosen)], bool(saturated)
-                row |= {_column(name): float(value) for name, value in zip(self.class_names, p, strict=True)}
+            features = self._features(np.stack([pixels for _, pixels in decoded]))
+            said = self._classes(features, shares) if self.thresholds is None else self._labels(features)
+            for (row, _), answer in zip(decoded, said, strict=True):
+                row |= answer
         return rows
 
     @torch.no_grad()
-    def _answers(
-        self, pixels: NDArray[np.uint8], shares: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Probabilities (N, C), the class decided for (N,), and whether its probability is saturated (N,)."""
+    def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """What the members take, of decoded images (N, K, K, 3)."""
         inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
         with evaluating(self.backbone):
-            features = self.backbone(inputs)
-        posteriors, decisions, saturated = [], [], []
-        for member in self.members:
-            with evaluating(member.model):
-                outputs = member.model(features).float().cpu()
-            judgement = member.judgement
-            p = exclusive(judgement.posterior(outputs).numpy())
-            posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
-            decisions.append(scores(judgement.decision(outputs).numpy(), judgement.family))
-            saturated.append(judgement.saturated(outputs).numpy())
-        p = np.asarray(np.mean(posteriors, axis=0))
-        chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
-        at_end = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
-        return p, chosen, at_end
+            features: torch.Tensor = self.backbone(inputs)
+        return features
 
+    def _classes(
+        self, features: torch.Tensor, shares: NDArray[np.float64] | None
+    ) -> Iterator[dict[str, object]]:
+        for p, chosen, saturated in zip(*class_answers(self.members, features, shares), strict=True):
+            yield {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)} | self._named(
+                _P, p
+            )
 
-def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
-    """Read ``even``, ``name=share,name=share,...``, or the path of a JSON file {"name": share, ...}.
+    def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
+        assert self.thresholds is not None
+        for p, saturated in zip(*label_answers(self.members, features), strict=True):
+            given = p >= self.thresholds
+            names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
+            row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
+            yield (
+                row | self._named(_P, p) | self._named(_THRESHOLD, self.thresholds) | self._named(_HAS, given)
+            )
 
-    Raises:
-        UsageError: text that is none of these.
-    """
-    if text == "even":
-        return dict.fromkeys(class_names, 1.0)
-    try:
-        if text.endswith(".json"):
-            pairs = json.loads(Path(text).read_text(encoding="utf-8"), object_pairs_hook=list)
-        else:
-            pairs = [part.rpartition("=")[::2] for part in text.split(",")]
-        named = [(str(name).strip(), float(share)) for name, share in pairs]
-        names = [name for name, _ in named]
-        if not all(names) or len(set(names)) < len(names):
-            raise ValueError("each class once, by name")
-        return dict(named)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"expected a prevalence as even, as name=share,name=share,..., or as a JSON file of shares by class name, "
-            f"got {text!r} ({error})"
-        ) from error
-
-
-def _shares(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
-    missing = [name for name in class_names if name not in prevalence]
-    unknown = [name for name in prevalence if name not in class_names]
-    if missing or unknown:
-        raise UsageError(
-            f"expected a prevalence for each class of the model ({', '.join(class_names)}); "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
-        )
-    shares = np.array([prevalence[name] for name in class_names], dtype=np.float64)
-    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise UsageError(f"expected prevalences >= 0, one of them above 0, got {dict(prevalence)}")
-    return np.asarray(shares / shares.sum())
+    def _named(self, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
+        """Values (C,) by column; of a label given or not 1 or 0."""
+        as_python = values.astype(np.int64).tolist() if values.dtype == np.bool_ else values.tolist()
+        return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
 
 def load(directory: str | Path, loss: str | None = None, *, device: str = "auto") -> Classifier:
@@ -257,7 +238,12 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
             Member(model if frozen else channels_last(model), judgement, np.array(counts, dtype=np.float64))
         )
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
-    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target)
+    thresholds = None
+    if described.get("multi_label"):
+        thresholds = deployable_thresholds(
+            [read_label_predictions(run.directory(study) / PREDICTIONS) for run in runs]
+        )
+    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target, thresholds)
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -289,10 +275,6 @@ def _canonical(loss: str, known: Sequence[str]) -> str:
     if text not in known:
         raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {loss}")
     return text
-
-
-def _column(name: str) -> str:
-    return f"p_{name}"
 
 
 def _chunks(images: Sequence[str | Path], size: int) -> Iterator[Sequence[str | Path]]:

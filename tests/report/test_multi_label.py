@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_study import write_label_study
 from sklearn.metrics import average_precision_score
 
+from label_study import write_label_study
 from tametail.errors import DataError
 from tametail.evaluation.multi_label import evaluate_labels
 from tametail.evaluation.thresholds import deployable_thresholds

@@ -65,7 +65,8 @@ def test_a_shared_first_place_is_said() -> None:
 
 
 def test_a_loss_that_is_not_tested_is_named() -> None:
-    tested = replace(loss("a", 0.71, 0.68, 0.74), test=loss("a", 0.7, 0.6, 0.8).out_of_fold)
+    on_test = loss("a", 0.7, 0.6, 0.8).out_of_fold
+    tested = replace(loss("a", 0.71, 0.68, 0.74), test=on_test, test_ensemble=on_test)
     said = " ".join(wording.state_of_test_part(study([tested, loss("b", 0.7, 0.6, 0.8)], openings=1)))
     assert "was opened once" in said
     assert "added after the last opening: b." in said

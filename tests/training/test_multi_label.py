@@ -13,8 +13,6 @@ from tametail.losses import parse_loss
 from tametail.training.multi_label import (
     check_methods,
     fit_losses,
-    label_targets,
-    positives,
     predict_labels,
     unfit,
 )
@@ -77,7 +75,7 @@ def test_what_fits_can_be_trained_and_gives_each_label_its_own_probability() -> 
     for name in fit_losses():
         loss = parse_loss(name).create([5, 3, 2])
         logits = torch.randn(6, 3, requires_grad=True)
-        target = torch.from_numpy(label_targets(make_table()))
+        target = torch.from_numpy(make_table().labels.astype(np.float32))
         loss(logits, target).backward()
         slope = torch.sign(logits.grad)
         assert (slope[target == 1] <= 0).all(), name
@@ -85,15 +83,6 @@ def test_what_fits_can_be_trained_and_gives_each_label_its_own_probability() -> 
         changed[:, 1:] += 1
         torch.testing.assert_close(loss.link(logits)[:, 0], loss.link(changed)[:, 0])
     assert "softmax" in unfit(parse_loss("ce").create([1, 1]), 2)
-
-
-def test_targets_and_counts_are_those_of_the_labels() -> None:
-    table = make_table()
-    assert label_targets(table).tolist() == [
-        [1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0],
-    ]  # fmt: skip
-    assert label_targets(table).dtype == np.float32
-    assert positives(table, np.array([0, 1, 3])) == [2, 1, 2]
 
 
 def test_outputs_become_predictions_of_their_rows() -> None:

@@ -86,17 +86,6 @@ def unfit(loss: Loss, classes: int) -> str:
     return ""
 
 
-def label_targets(table: ImageTable) -> NDArray[np.float32]:
-    """(N, C) what a loss is given: 1 where an image has a label, else 0."""
-    return table.labels.astype(np.float32)
-
-
-def positives(table: ImageTable, rows: NDArray[np.int64]) -> list[int]:
-    """C images among these rows that have each label; an image counts for each of its labels."""
-    counts: list[int] = table.labels[rows].sum(axis=0).tolist()
-    return counts
-
-
 def predict_labels(
     outputs: NDArray[np.float32],
     judgement: Judgement,
