@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tametail.data.samplers import make_order
 from tametail.losses import Loss
 
-_LARGEST_BATCH, _SMALLEST_BATCH, _STEPS_WANTED = 128, 16, 16
+_LARGEST_BATCH, _SMALLEST_BATCH, _LEAST_STEPS = 128, 16, 16
 
 
 @contextmanager
@@ -39,8 +40,8 @@ def train_balanced(
 ) -> None:
     """Train a module in place by AdamW, with a learning rate that falls along half a cosine to zero.
 
-    An epoch shows n images, as many of each class. Batches have 128 images, and of few images less, so that an epoch
-    has some 16 steps.
+    An epoch shows n images, as many of each class. Batches have 128 images; of few images they are smaller, down to 16,
+    and an epoch shows each more than once, so that it has 16 steps at least.
 
     Args:
         module: from inputs (B, ...) to outputs (B, C).
@@ -52,9 +53,11 @@ def train_balanced(
         weight_decay: of matrices; vectors and scales have none.
         seed: of the order, and of what a loss draws itself.
     """
-    order = make_order("balanced", target.numpy(), seed=seed)
-    batch = min(max(len(target) // _STEPS_WANTED, _SMALLEST_BATCH), _LARGEST_BATCH)
-    steps = epochs * math.ceil(len(target) / batch)
+    n = len(target)
+    batch = min(max(n // _LEAST_STEPS, _SMALLEST_BATCH), _LARGEST_BATCH)
+    often = max(math.ceil(_LEAST_STEPS * batch / n), 1)
+    order = make_order("balanced", np.tile(target.numpy(), often), seed=seed)
+    steps = epochs * math.ceil(len(order) / batch)
     parameters = list(module.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -64,7 +67,7 @@ def train_balanced(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with seeded(seed), torch.enable_grad():
         for epoch in range(epochs):
-            for picked in torch.from_numpy(order.positions(epoch)).split(batch):
+            for picked in torch.from_numpy(order.positions(epoch) % n).split(batch):
                 optimizer.zero_grad(set_to_none=True)
                 loss(module(inputs[picked]), target[picked]).backward()
                 optimizer.step()

@@ -5,6 +5,7 @@ Shape legend: n images, C classes, D features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,7 +32,8 @@ class ClassifierRetraining(NewHead):
 
     Attributes:
         epochs: passes over as many images as there are, >= 1.
-        lr: learning rate at the start, > 0.
+        lr: learning rate at the start times √D, > 0: AdamW moves every weight by the rate, and the more weights
+            there are the further that moves a logit.
 
     Reference:
         Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 4.2.
@@ -41,7 +43,7 @@ class ClassifierRetraining(NewHead):
     summary: ClassVar[str] = "a new classifier on the same features, trained with classes shown equally often"
     source: ClassVar[str] = "Kang et al., ICLR 2020"
     epochs: int = 30
-    lr: float = 0.002
+    lr: float = 0.08
 
     def __post_init__(self) -> None:
         check_whole("epochs", self.epochs)
@@ -63,7 +65,7 @@ class ClassifierRetraining(NewHead):
             target,
             loss,
             epochs=self.epochs,
-            lr=self.lr,
+            lr=self.lr / math.sqrt(features.shape[1]),
             weight_decay=_WEIGHT_DECAY,
             seed=seed,
         )
