@@ -69,7 +69,8 @@ def make_accelerator(recipe: Recipe, device: str) -> Accelerator:
     # accelerate keeps the first choice of a process for good; a Python session may compare twice.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        # Processes on a machine without a GPU find each other only if the CPU is asked for.
+        cpu=device == "cpu" or (device == "auto" and not _has_gpu()),
         mixed_precision=_MIXED[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
@@ -78,6 +79,10 @@ def make_accelerator(recipe: Recipe, device: str) -> Accelerator:
             f"expected --device auto or one this machine has ({accelerator.device.type}), got {device!r}"
         )
     return accelerator
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 def _precision(recipe: Recipe, device: str) -> str:

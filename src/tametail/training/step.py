@@ -5,6 +5,7 @@ Shape legend: B batch (of this process), C classes.
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -32,8 +33,8 @@ class Stepper:
 
     Args:
         model: maps inputs (B, ...) to logits (B, C).
-        loss: maps logits and target to a scalar, the mean over images; with ``class_weights`` it must have the attribute
-            ``reduction`` and give (B,) with ``"none"``.
+        loss: maps logits and target to a scalar, the mean over images; with ``class_weights`` a copy of it whose attribute
+            ``reduction`` is ``"none"`` must give (B,).
 
     Attributes:
         class_weights: (C,) what the images of each class count in a step's mean; None for one each.
@@ -45,6 +46,8 @@ class Stepper:
     ) -> None:
         self.model = model
         self.loss = loss.to(accelerator.device)
+        self._loss_per_image: Any = copy.copy(self.loss)
+        self._loss_per_image.reduction = "none"
         self.accelerator = accelerator
         self.gradient_clip = recipe.gradient_clip
         self.micro_batch = hardware.micro_batch
@@ -132,13 +135,7 @@ class Stepper:
             return value
         weights = self.class_weights.to(logits.device)
         per_image = weights[target] if target.ndim == 1 else target @ weights
-        loss: Any = self.loss
-        loss.reduction = "none"
-        try:
-            value = (per_image * loss(logits, target)).mean()
-        finally:
-            loss.reduction = "mean"
-        return value
+        return (per_image * self._loss_per_image(logits, target)).mean()
 
     def share_buffers(self) -> None:
         """The main process's buffers (running means of batch normalisation) in all processes."""

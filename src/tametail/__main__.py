@@ -1,0 +1,8 @@
+"""``python -m tametail``: the command line, as launchers of several processes start it."""
+
+from __future__ import annotations
+
+from tametail.cli import main
+
+if __name__ == "__main__":
+    main()
