@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -25,12 +26,17 @@ def draw(
 
 
 def trained_head(
-    method: Method, counts: Sequence[int], seed: int, steps: int = 150, features: int = 16
+    method: Method, counts: Sequence[int], seed: int, steps: int = 100, features: int = 16
 ) -> nn.Module:
-    """The trained head of a method's base, by full batches of ``draw(counts, seed)``."""
+    """The trained head of a method's base, by full batches of ``draw(counts, seed)``; not to be changed."""
+    return _trained_head(method.base, tuple(counts), seed, steps, features)
+
+
+@functools.lru_cache
+def _trained_head(method: Method, counts: tuple[int, ...], seed: int, steps: int, features: int) -> nn.Module:
     inputs, target = draw(counts, seed, features=features)
     torch.manual_seed(seed)
-    loss, head = method.loss.create(counts), method.base.build_head(features, len(counts))
+    loss, head = method.loss.create(counts), method.build_head(features, len(counts))
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.02)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -39,7 +45,7 @@ def trained_head(
     return head
 
 
-def fitted(text: str, counts: Sequence[int] = COUNTS, seed: int = 1, steps: int = 150) -> nn.Module:
+def fitted(text: str, counts: Sequence[int] = COUNTS, seed: int = 1, steps: int = 100) -> nn.Module:
     """The head of a method on ``draw(counts, seed)``."""
     method = parse_method(text)
     return method.fit_head(trained_head(method, counts, seed, steps), *draw(counts, seed), counts, seed)

@@ -107,6 +107,13 @@ def test_tau_normalisation_is_the_papers_up_to_one_factor(loss: str) -> None:
         assert torch.equal(found.argmax(1), published.argmax(1))
 
 
+def test_a_normalised_head_starts_as_cosines_times_sixteen() -> None:
+    cosines, head = (parse_method(text).build_head(16, 5) for text in ("ldam", "ce+normalised"))
+    head.load_state_dict(cosines.state_dict() | {"log_scale": head.state_dict()["log_scale"]})
+    torch.testing.assert_close(head(3 * FEATURES), 16 * cosines(FEATURES))
+    assert {name for name, value in head.named_parameters() if value.requires_grad} == {"weight", "log_scale"}
+
+
 def test_a_weight_of_length_zero_stays_and_disturbs_no_other() -> None:
     weight = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 20.0]])
     torch.testing.assert_close(
@@ -118,7 +125,7 @@ def test_a_retrained_classifier_separates_what_can_be_separated() -> None:
     counts = [40, 40, 40]
     features, target = draw(counts, 1, features=8, apart=8)
     for loss in LOSSES:
-        method = parse_method(f"{loss}+crt")
+        method = parse_method(f"{loss}+crt[epochs=10]")
         head = method.fit_head(method.build_head(8, 3), features + 5, target, counts, seed=0)
         assert torch.equal(decided(method.text, head, features + 5, counts), target), loss
 
@@ -183,7 +190,7 @@ def test_adjustment_and_retraining_raise_balanced_accuracy_on_a_long_tail(text: 
     counts, method = [400, 150, 50, 25, 15], parse_method(text)
     new, target = draw([300] * 5, 99, features=6)
     gains = []
-    for seed in range(5):
+    for seed in range(4):
         head, data = trained_head(method, counts, seed, features=6), draw(counts, seed, features=6)
         after = method.fit_head(head, *data, counts, seed)
         base = balanced_accuracy(decided(method.base.text, head, new, counts), target)

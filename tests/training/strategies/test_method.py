@@ -75,7 +75,7 @@ def chosen() -> st.SearchStrategy[list[str]]:
 
 
 @given(st.sampled_from(["ce", "alpa[lam=10]", "ce[label_smoothing=0.1]"]), chosen(), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_order_of_writing_does_not_matter(loss: str, parts: list[str], random: object) -> None:
     method = parse_method("+".join([loss, *parts]))
     random.shuffle(parts)  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def test_the_order_of_writing_does_not_matter(loss: str, parts: list[str], rando
 
 
 @given(*[st.tuples(st.sampled_from(["ce", "ldam", "torch.nn:CrossEntropyLoss"]), chosen())] * 2)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_slugs_are_safe_and_tell_methods_apart(
     one: tuple[str, list[str]], two: tuple[str, list[str]]
 ) -> None:

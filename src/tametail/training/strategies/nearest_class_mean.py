@@ -79,7 +79,7 @@ class ClassMeans(nn.Module):
         self.centre.copy_((shares.T @ features)[self.present].mean(dim=0))
         units = F.normalize(features - self.centre, dim=1)
         self.means.copy_(shares.T @ units)
-        self.scale.copy_(_likeliest_scale(units, target, self.means, counts))
+        self.scale.fill_(_likeliest_scale(units, target, self.means, counts))
 
     def forward(self, features: Tensor) -> Tensor:
         units = F.normalize(features - self.centre, dim=1)
