@@ -27,6 +27,7 @@ try:
         LabelCol,
         LabelCols,
         MicroBatch,
+        MultiLabel,
         Root,
         SplitCol,
         Track,
@@ -88,6 +89,7 @@ def compare(
     split_col: SplitCol = None,
     image_root: ImageRoot = None,
     label_cols: LabelCols = None,
+    multi_label: MultiLabel = False,
     root: Root = None,
     download: Download = False,
     group_duplicates: GroupDuplicates = False,
@@ -133,7 +135,15 @@ def compare(
             hardware=Hardware(device, micro_batch, compile_, workers, watch),
             track=listed(track),
             columns=reading(
-                image_col, label_col, group_col, split_col, image_root, label_cols, False, root, download
+                image_col,
+                label_col,
+                group_col,
+                split_col,
+                image_root,
+                label_cols,
+                multi_label,
+                root,
+                download,
             ),
             group_duplicates=group_duplicates,
             fields={

@@ -128,6 +128,10 @@ class Classifier:
             )
         shares = None if prevalence is None else shares_of(prevalence, self.class_names)
         console = console or Console(quiet=True)
+        if self.thresholds is not None:
+            chosen = zip(self.class_names, self.thresholds, strict=True)
+            named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
+            console.say(f"A label is given from its threshold on (chosen by F1, out of fold): {named}")
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             for chunk in _chunks(images, _BATCH):
@@ -150,13 +154,9 @@ class Classifier:
     ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         decoded = []
+        same = {"loss": self.loss, "link": self.link, "error": ""}
         for image in images:
-            row: dict[str, object] = {
-                "image": str(image),
-                "loss": self.loss,
-                "link": self.link,
-                "error": "",
-            }
+            row: dict[str, object] = {"image": str(image), **same}
             try:
                 decoded.append((row, decode_image(Path(image), self.spec.canvas)))
             except DataError as error:
@@ -231,9 +231,9 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
 
     members = []
     for run in runs:
-        counts = trained_counts(run.directory(study))
+        counts, images = trained_counts(run.directory(study))
         model = trained_model(run, study, new_model).to(target)
-        judgement = run.method.judgement(counts)
+        judgement = run.method.judgement(counts, images)
         members.append(
             Member(model if frozen else channels_last(model), judgement, np.array(counts, dtype=np.float64))
         )

@@ -18,6 +18,7 @@ from tametail.study_runs import run_all
 from tametail.training.execute import Workshop, predict_test
 from tametail.training.hardware import Hardware, agreed, make_accelerator
 from tametail.training.keeping import seconds_between
+from tametail.training.multi_label import check_methods
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import TEST_PREDICTIONS, all_runs, is_finished
 from tametail.training.strategies import Method, parse_method, split_methods
@@ -117,11 +118,8 @@ def compare(
         if out is not None:
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
-    if data.multi_label:
-        raise UsageError(
-            "expected one label per image: sets with several can be inspected, not yet trained on"
-        )
     check_folds(data, folds)
+    check_methods(methods, data, settings)
     for method in methods:
         with choosing_losses():
             method.loss.try_out(len(data.class_names))

@@ -71,6 +71,7 @@ def _do(
 ) -> list[str]:
     failed: dict[Run, str] = {}
     epochs = {run: 0 if run.method.after else workshop.recipe.epochs for run in left}
+    measure = "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
     with console.training(len(left), sum(epochs.values())) as display:
         for run in left:
             if agreed(stop.requested, workshop.accelerator):
@@ -82,7 +83,7 @@ def _do(
             names = track if workshop.writes and epochs[run] else ()
             settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
             trackers = open_trackers(names, workshop.study, run.title, settings, warn=console.warn)
-            display.begin(run.title, epochs[run], steps_per_epoch(run, workshop))
+            display.begin(run.title, epochs[run], steps_per_epoch(run, workshop), measure=measure)
             try:
                 execute(run, workshop, keeper, _Watchers(display, trackers))
             except RunFailed as error:

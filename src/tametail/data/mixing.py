@@ -39,13 +39,13 @@ def mixup(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tenso
 
     Args:
         inputs: (B, ...) float.
-        target: (B,) class indices.
+        target: (B,) class indices, or (B, C) labels.
         classes: C.
 
     Returns:
-        Inputs of the same shape and soft targets (B, C) float32 whose rows sum to 1.
+        Inputs of the same shape and soft targets (B, C) float32; of class indices their rows sum to 1.
     """
-    own = _one_hot(target, classes)
+    own = _labels(target, classes)
     return _blended(inputs, mix), torch.lerp(own[mix.partner], own, mix.share)
 
 
@@ -66,7 +66,7 @@ def cutmix(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tens
     mixed = inputs.clone()
     mixed[:, :, top:bottom, left:right] = inputs[mix.partner, :, top:bottom, left:right]
     share = 1 - (bottom - top) * (right - left) / (height * width)
-    own = _one_hot(target, classes)
+    own = _labels(target, classes)
     return mixed, torch.lerp(own[mix.partner], own, share)
 
 
@@ -86,7 +86,7 @@ def remix(inputs: Tensor, target: Tensor, class_counts: Tensor, mix: Mix) -> tup
         share[ratio >= REMIX_KAPPA] = 0.0
     if 1 - mix.share < REMIX_TAU:
         share[ratio <= 1 / REMIX_KAPPA] = 1.0
-    own = _one_hot(target, len(counts))
+    own = _labels(target, len(counts))
     return _blended(inputs, mix), torch.lerp(own[mix.partner], own, share[:, None])
 
 
@@ -137,8 +137,8 @@ class BatchMixing:
         return Mix(share, torch.from_numpy(random.permutation(batch)), centre)
 
 
-def _one_hot(target: Tensor, classes: int) -> Tensor:
-    return F.one_hot(target, classes).float()
+def _labels(target: Tensor, classes: int) -> Tensor:
+    return target.float() if target.ndim == 2 else F.one_hot(target, classes).float()
 
 
 def _blended(inputs: Tensor, mix: Mix) -> Tensor:

@@ -23,11 +23,13 @@ from tametail.data import ImageTable
 from tametail.data.loaders import training_batches
 from tametail.data.mixing import BatchMixing
 from tametail.predictions import Predictions, exclusive, write_predictions
+from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
 from tametail.training.checkpoint import flush, save_weights
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
 from tametail.training.keeping import RunKeeper
 from tametail.training.material import Material
+from tametail.training.multi_label import predict_labels
 from tametail.training.recipe import Recipe
 from tametail.training.run import (
     DESCRIPTION,
@@ -40,6 +42,7 @@ from tametail.training.run import (
     trained_counts,
     trained_model,
 )
+from tametail.training.strategies import Judgement
 from tametail.training.trainer import Observer, RunFailed, Trained, train
 from tametail.training.watch import Validation, history_csv, timing_csv, validate
 
@@ -82,7 +85,7 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
     started = time.monotonic()
     rows = training_rows(run, workshop.material)
     counts = workshop.material.class_counts(rows)
-    described = _describe(run, counts, workshop)
+    described = _describe(run, counts, len(rows), workshop)
     try:
         with threads(workshop.material.threads):
             held_out = held_out_rows(run, workshop.material)
@@ -92,7 +95,8 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
                 trained = _train(run, workshop, rows, counts, keeper, observer)
                 model = trained.model
                 outputs = _outputs(model, workshop, held_out)
-            predictions = _predictions(run, workshop.material.table, held_out, outputs, counts)
+            judgement = run.method.judgement(counts, len(rows))
+            predictions = _predictions(run, workshop.material.table, held_out, outputs, judgement)
     except RunFailed as error:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
         if workshop.writes:
@@ -105,7 +109,7 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
         seconds = round(time.monotonic() - started, 3)
         described |= {"status": "finished", "message": "", "seconds": seconds}
         with appearing(run.directory(workshop.study)) as folder:
-            write_predictions(predictions, folder / PREDICTIONS)
+            _write(predictions, folder / PREDICTIONS)
             if trained:
                 (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
                 (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
@@ -162,7 +166,7 @@ def _train(
         workers=workshop.hardware.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
-    judgement = run.method.judgement(counts)
+    judgement = run.method.judgement(counts, len(rows))
     held_out = held_out_rows(run, material)
 
     def validation(model: nn.Module) -> Validation:
@@ -212,14 +216,15 @@ def _outputs(model: nn.Module, workshop: Workshop, rows: Rows) -> NDArray[np.flo
 
 
 def _predictions(
-    run: Run, table: ImageTable, rows: Rows, outputs: NDArray[np.float32], counts: list[int]
-) -> Predictions:
+    run: Run, table: ImageTable, rows: Rows, outputs: NDArray[np.float32], judgement: Judgement
+) -> Predictions | LabelPredictions:
     """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
     if not np.isfinite(outputs).all():
         raise RunFailed(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
         )
-    judgement = run.method.judgement(counts)
+    if table.multi_label:
+        return predict_labels(outputs, judgement, table, rows, run.fold)
     head_outputs = torch.from_numpy(outputs)
     return Predictions(
         table.images[rows],
@@ -249,10 +254,11 @@ def predict_test(run: Run, workshop: Workshop) -> None:
     model = trained_model(run, workshop.study, workshop.material.new_model)
     rows = np.flatnonzero(workshop.material.splits.part == "test")
     outputs = _outputs(model, workshop, rows)
-    predictions = _predictions(run, workshop.material.table, rows, outputs, trained_counts(directory))
+    judgement = run.method.judgement(*trained_counts(directory))
+    predictions = _predictions(run, workshop.material.table, rows, outputs, judgement)
     if workshop.writes:
         temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
-        write_predictions(predictions, temporary)
+        _write(predictions, temporary)
         flush(temporary)
         os.replace(temporary, directory / TEST_PREDICTIONS)
 
@@ -268,7 +274,14 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _describe(run: Run, counts: list[int], workshop: Workshop) -> dict[str, Any]:
+def _write(predictions: Predictions | LabelPredictions, path: Path) -> None:
+    if isinstance(predictions, LabelPredictions):
+        write_label_predictions(predictions, path)
+    else:
+        write_predictions(predictions, path)
+
+
+def _describe(run: Run, counts: list[int], images: int, workshop: Workshop) -> dict[str, Any]:
     import timm
 
     accelerator = workshop.accelerator
@@ -276,10 +289,11 @@ def _describe(run: Run, counts: list[int], workshop: Workshop) -> dict[str, Any]
         "loss": run.method.text,
         "seed": run.seed,
         "fold": run.fold,
-        "link": run.method.judgement(counts).link,
+        "link": run.method.judgement(counts, images).link,
         "parameters": run.method.loss.params,
         "recipe": run.method.configure(workshop.recipe).model_dump(mode="json"),
         "class_counts": dict(zip(workshop.material.table.class_names, counts, strict=True)),
+        "images": images,
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -76,10 +76,11 @@ def is_finished(directory: Path) -> bool:
     return described.get("status") == "finished" and (directory / PREDICTIONS).is_file()
 
 
-def trained_counts(directory: Path) -> list[int]:
-    """Images per class that a finished run was trained on, in the order of the classes."""
+def trained_counts(directory: Path) -> tuple[list[int], int]:
+    """What a finished run was trained on: images per class, in the order of the classes, and images in all."""
     described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    return list(described["class_counts"].values())
+    counts = list(described["class_counts"].values())
+    return counts, described.get("images", sum(counts))
 
 
 def trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:

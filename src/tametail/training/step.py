@@ -6,6 +6,7 @@ Shape legend: B batch (of this process), C classes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -46,8 +47,9 @@ class Stepper:
     ) -> None:
         self.model = model
         self.loss = loss.to(accelerator.device)
-        self._loss_per_image: Any = copy.copy(self.loss)
-        self._loss_per_image.reduction = "none"
+        per_image: Any = copy.copy(self.loss)
+        per_image.reduction = "none"
+        self._loss_per_image: Callable[[Tensor, Tensor], Tensor] = per_image
         self.accelerator = accelerator
         self.gradient_clip = recipe.gradient_clip
         self.micro_batch = hardware.micro_batch
