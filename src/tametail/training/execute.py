@@ -24,6 +24,7 @@ from tametail.data.loaders import training_batches
 from tametail.data.mixing import BatchMixing
 from tametail.predictions import Predictions, exclusive, write_predictions
 from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
+from tametail.training.allocator import keep_freed_memory
 from tametail.training.checkpoint import flush, save_weights
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
@@ -83,6 +84,8 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
         Stopped: the keeper asked for it, and everything is saved.
     """
     started = time.monotonic()
+    if workshop.accelerator.device.type == "cpu":
+        keep_freed_memory()
     rows = training_rows(run, workshop.material)
     counts = workshop.material.class_counts(rows)
     described = _describe(run, counts, len(rows), workshop)
