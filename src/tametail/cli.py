@@ -13,7 +13,7 @@ try:
     import typer
 
     from tametail.cli_data import inspect, subsample
-    from tametail.cli_losses import gradients, losses
+    from tametail.cli_losses import gradients, losses, strategies
     from tametail.cli_options import (
         TRAINING,
         Compile,
@@ -72,7 +72,7 @@ def compare(
         typer.Option(
             help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; with strategies: ce+la, ldam+drw; your own: package.module:Class."
         ),
-    ] = ("alpa,asl,focal,ce,ldam"),
+    ] = "alpa,asl,focal,ce,ce+la,balanced_softmax,ldam",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
     ] = None,
@@ -276,6 +276,7 @@ app.command()(inspect)
 app.command()(subsample)
 app.command()(reproduce)
 app.command()(losses)
+app.command()(strategies)
 app.command()(gradients)
 app.add_typer(recipe_commands, name="recipe")
 

@@ -60,6 +60,19 @@ def losses(
     run(work, debug=debug)
 
 
+def strategies(debug: Debug = False) -> None:
+    """List the long-tail strategies that join any loss with a +: ce+la, ldam+drw, alpa+crt+la."""
+
+    def work(_: Console) -> None:
+        from tametail.training.strategies import list_strategies, strategy_summary
+
+        names = list_strategies()
+        for name in names:
+            typer.echo(f"{name:{max(map(len, names))}}  {strategy_summary(name)}")
+
+    run(work, debug=debug)
+
+
 def gradients(
     out: Annotated[
         Path | None,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from accelerate import Accelerator
 
-DEFAULT_LOSSES = ("alpa", "asl", "focal", "ce", "ldam")
+DEFAULT_LOSSES = ("alpa", "asl", "focal", "ce", "ce+la", "balanced_softmax", "ldam")
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def compare(
                 console=console,
             )
         described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
+        described |= {"assignments": list(assignments)}
         study_file.check_same(directory, described, completed=_completed)
         if accelerator.is_main_process:
             prepared.save(directory)

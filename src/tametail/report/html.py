@@ -10,6 +10,7 @@ from typing import Any
 from tametail.evaluation import Evaluation
 from tametail.report import figures, wording
 from tametail.report.study_results import LossResults, StudyResults
+from tametail.study_file import folds_to_run
 
 Facts = list[tuple[str, str]]
 
@@ -74,7 +75,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "counted": len(results.class_names) <= figures.MOST_COUNTED,
         "not_drawn": len(ranking) > figures.MOST_LOSSES,
         "tested": tested,
-        "folds": settings["splits"]["folds"],
+        "folds": wording.folds_in_words(settings),
         "seeds": len(settings["seeds"]),
         "grouped": _groups(results) != _images(results),
         **(_label_tables(results) if results.multi_label else _class_tables(results, ranking, tested)),
@@ -205,7 +206,7 @@ def _data_facts(results: StudyResults) -> Facts:
         ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
         (
             "Folds",
-            f"{splits['folds']}, stratified by {'label' if results.multi_label else 'class'}"
+            f"{wording.folds_in_words(results.settings)}, stratified by {'label' if results.multi_label else 'class'}"
             + ("" if ungrouped else ", groups kept together"),
         ),
         ("Seeds", ", ".join(str(seed) for seed in results.settings["seeds"])),
@@ -270,5 +271,9 @@ def _command(settings: Mapping[str, Any]) -> str:
     words += ["--image-size", settings["image_size"], "--epochs", recipe["epochs"]]
     words += ["--batch-size", recipe["batch_size"], "--lr", recipe["optimizer"]["lr"]]
     words += ["--folds", settings["splits"]["folds"], "--seeds", len(settings["seeds"])]
-    words += ["--seed", settings["splits"]["seed"], "-o", "STUDY"]
+    words += ["--seed", settings["splits"]["seed"]]
+    folds = folds_to_run(settings)
+    words += ["--only-folds", ",".join(map(str, folds))] if len(folds) < settings["splits"]["folds"] else []
+    words += [word for text in settings.get("assignments", ()) for word in ("--set", text)]
+    words += ["-o", "STUDY"]
     return " ".join(shlex.quote(str(word)) for word in words)

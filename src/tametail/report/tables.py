@@ -47,7 +47,7 @@ def _row(result: LossResults, results: StudyResults) -> Cells:
         ("loss", result.loss),
         ("data", results.settings["name"] + (" (synthetic)" if results.settings["synthetic"] else "")),
         ("status", result.status),
-        ("folds", str(results.settings["splits"]["folds"])),
+        ("folds", wording.count_of_folds(results.settings)),
         ("seeds", str(len(results.settings["seeds"]))),
     ]
     if results.multi_label:

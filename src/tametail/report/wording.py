@@ -11,6 +11,7 @@ from typing import Any
 
 from tametail.evaluation import Estimate
 from tametail.report.study_results import LossResults, StudyResults, headline
+from tametail.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
 ABSENT = "–"
@@ -168,6 +169,20 @@ def opening_in_words(opening: Mapping[str, Any]) -> str:
         f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
         f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {losses}."
     )
+
+
+def folds_in_words(settings: Mapping[str, Any]) -> str:
+    """``5 folds``, or which of them were held out: ``fold 0 of 5 alone`` (the first is fold 0)."""
+    folds, of = folds_to_run(settings), settings["splits"]["folds"]
+    if len(folds) == of:
+        return f"{of} folds"
+    return f"{'fold' if len(folds) == 1 else 'folds'} {listed([str(fold) for fold in folds])} of {of} alone"
+
+
+def count_of_folds(settings: Mapping[str, Any]) -> str:
+    """``5``, or ``1 of 5`` where not all were held out."""
+    folds, of = len(folds_to_run(settings)), settings["splits"]["folds"]
+    return str(of) if folds == of else f"{folds} of {of}"
 
 
 def not_ranked(results: StudyResults) -> list[str]:
