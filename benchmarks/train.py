@@ -91,7 +91,11 @@ def take_turns(plan: Plan, seed: int, out: Path) -> Epochs:
     """What each side says of each epoch of one training."""
     with ExitStack() as stack:
         sides = {name: stack.enter_context(Side(name, plan, seed, out)) for name in SIDES}
-        rounds = [{name: side.epoch() for name, side in sides.items()} for _ in range(plan.epochs)]
+        rounds = []
+        for number in range(plan.epochs):
+            rounds.append({name: side.epoch() for name, side in sides.items()})
+            seconds = ", ".join(f"{name} {turn['seconds']:.1f} s" for name, turn in rounds[-1].items())
+            print(f"seed {seed}, epoch {number + 1}: {seconds}", file=sys.stderr, flush=True)
     return {name: [turn[name] for turn in rounds] for name in SIDES}
 
 

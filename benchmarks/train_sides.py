@@ -54,7 +54,8 @@ class Turns:
     _began: float = field(default=0.0, init=False)
 
     def wait(self) -> None:
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            raise SystemExit  # nobody asks any more
         self.network, self._began = 0.0, time.perf_counter()
 
     def end(self, **said: Any) -> None:
