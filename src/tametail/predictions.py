@@ -6,7 +6,7 @@ Shape legend: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -50,7 +50,7 @@ class Predictions:
     posterior: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        check_rows(self, ("group", "target", "fold"), {"logits": self.logits, "posterior": self.posterior})
+        check_rows(self, ("group", "target", "fold"))
         if len(self) and not (self.target.min() >= 0 and self.target.max() < len(self.class_names)):
             raise ValueError(f"expected targets in 0..{len(self.class_names) - 1}, got others")
         if self.link not in get_args(Link):
@@ -100,21 +100,30 @@ class Rows(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """C names."""
 
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C)."""
+
+    @property
+    def posterior(self) -> NDArray[np.float32] | None:
+        """(N, C) probabilities, where they are known."""
+
 
 def check_rows(
-    table: Rows, vectors: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
+    table: Rows, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
 ) -> None:
     """What holds for any table of predictions: so many rows and classes everywhere, each image once, usable numbers.
 
     Args:
-        vectors: names of attributes (N,).
-        matrices: arrays (N, C) by name, or None; of ``logits`` and ``posterior`` the values are checked too.
+        vectors: names of the attributes (N,).
+        matrices: names of the attributes (N, C), or None.
 
     Raises:
         ValueError: what does not hold.
     """
     rows, names = len(table.image), table.class_names
-    for name, values in matrices.items():
+    for name in matrices:
+        values = getattr(table, name)
         if values is not None and values.shape != (rows, len(names)):
             raise ValueError(f"expected {name} {(rows, len(names))}, got {values.shape}")
     for name in vectors:
@@ -124,11 +133,10 @@ def check_rows(
         raise ValueError(f"expected different class names, got {names}")
     if len(np.unique(table.image)) != rows:
         raise ValueError("expected each image once in a table of predictions, got some twice")
-    if not np.isfinite(matrices["logits"]).all():
+    if not np.isfinite(table.logits).all():
         # argmax would quietly turn a row of nan into a vote for the first class.
         raise ValueError("expected finite logits, got nan or infinity")
-    p = matrices["posterior"]
-    if p is not None and not ((p >= 0) & (p <= 1)).all():
+    if table.posterior is not None and not ((table.posterior >= 0) & (table.posterior <= 1)).all():
         raise ValueError("expected posterior probabilities in [0, 1], got others")
 
 

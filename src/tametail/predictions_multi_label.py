@@ -45,8 +45,7 @@ class LabelPredictions:
     posterior: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        matrices = {"logits": self.logits, "posterior": self.posterior, "labels": self.labels}
-        check_rows(self, ("group", "fold"), matrices)
+        check_rows(self, ("group", "fold"), ("logits", "posterior", "labels"))
         if self.labels.dtype != np.bool_:
             raise ValueError(f"expected labels of dtype bool, got {self.labels.dtype}")
 
@@ -112,7 +111,7 @@ def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
         np.full(len(first), -1, dtype=np.int64),
         (positive - negative).astype(np.float32),
         first.class_names,
-        np.mean([table.posterior for table in ordered], axis=0, dtype=np.float64).astype(np.float32),
+        np.stack([table.posterior for table in ordered]).mean(axis=0, dtype=np.float64).astype(np.float32),
     )
 
 
