@@ -92,7 +92,7 @@ def test_a_test_part_that_comes_with_the_set_is_told(table: ImageTable) -> None:
 def test_what_the_paper_leaves_open_is_said(table: ImageTable) -> None:
     left_open = differences_from_paper(TABLE4, setting(table, seeds=2)).left_open
     assert any("2 trainings per loss and fold" in phrase for phrase in left_open)
-    assert any("groups (lesions, patients), none divided" in phrase for phrase in left_open)
+    assert any("groups (patients, lesions, copies), none divided" in phrase for phrase in left_open)
     assert any(
         "settings of ASL and focal loss: those of Figure 1's caption" in phrase for phrase in left_open
     )

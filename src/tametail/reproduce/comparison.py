@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -246,7 +247,7 @@ def _pair_as_dict(pair: Pair) -> dict[str, Any]:
         "printed": pair.printed,
         "printed_share": round(pair.share, 6),
         # nan, where a value is undefined, is no JSON
-        **{key: round(number, 6) if number == number else None for key, number in numbers.items()},
+        **{key: round(number, 6) if math.isfinite(number) else None for key, number in numbers.items()},
         "n": measured.n,
         "inside": pair.inside,
         "impossible": pair.impossible,
