@@ -166,7 +166,8 @@ def _left_open(experiment: Experiment, setting: Setting) -> Iterator[str]:
     recipe = setting.recipe
     yield f"length and start: {recipe.epochs} epochs, the last one counts; weights {recipe.weights} of {recipe.backbone}"
     groups = len(set(setting.table.groups))
-    kept = f"; {groups:,} groups (patients, lesions, copies), none divided" if groups < len(setting.table) else ""
+    grouped = groups < len(setting.table)
+    kept = f"; {groups:,} groups (patients, lesions, copies), none divided" if grouped else ""
     yield f"split and folds: stratified by class, drawn anew{kept}"
     yield f"repetitions: {setting.seeds} training{'s' if setting.seeds > 1 else ''} per loss and fold"
     if not setting.sealed:
