@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
     """Have the C library keep freed memory of this process instead of handing it back to the system.
 
     Every step of a training on a CPU takes and frees the same large tensors. glibc asks the system for each anew, which
-    clears page after page of it: half of a step's time for EfficientNet-Lite0 (benchmarks/train.py). Results are the same,
-    bit by bit. The process then keeps what it once used until it ends.
+    clears page after page of it; for networks of light layers that takes about as long as computing them. Results are the
+    same, bit by bit. The process then keeps what it once used until it ends.
 
     Returns:
         Whether it was done: only on Linux with glibc.
