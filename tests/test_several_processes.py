@@ -13,9 +13,7 @@ import pytest
 
 from tametail.predictions import read_predictions
 
-STUDY = (
-    "--losses ce,ce+la,alpa+drw --recipe quick --folds 2 --only-folds 1 --epochs 1 --batch-size 16 --backbone test_vit --weights none"
-)
+STUDY = "--losses ce,ce+la,alpa+drw --recipe quick --folds 2 --only-folds 1 --epochs 1 --batch-size 16 --backbone test_vit --weights none"
 STUDY += " --set ema_decay=0.5 --set precision=float32 --image-size 160"
 
 

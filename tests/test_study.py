@@ -69,7 +69,9 @@ def test_repeating_a_finished_study_trains_nothing(
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     before = (out / "results.csv").read_bytes()
-    monkeypatch.setattr("tametail.study_runs.execute", lambda *_, **__: pytest.fail("a finished run was repeated"))
+    monkeypatch.setattr(
+        "tametail.study_runs.execute", lambda *_, **__: pytest.fail("a finished run was repeated")
+    )
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before
 

@@ -68,11 +68,13 @@ _KEPT = "Everything so far is kept; repeat the command, or use tametail resume, 
 def compare(
     data: Data,
     losses: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; with strategies: ce+la, ldam+drw; your own: package.module:Class."
+            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; with strategies: ce+la, ldam+drw; your "
+            "own: package.module:Class. Default: alpa,asl,focal,ce,ce+la,balanced_softmax,ldam.",
+            show_default=False,
         ),
-    ] = "alpa,asl,focal,ce,ce+la,balanced_softmax,ldam",
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
     ] = None,

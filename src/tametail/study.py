@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 DEFAULT_LOSSES = ("alpa", "asl", "focal", "ce", "ce+la", "balanced_softmax", "ldam")
+DEFAULT_LABEL_LOSSES = ("alpa", "asl", "focal", "bce")  # where an image may have several labels
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Study:
 
 def compare(
     data: str | Path | ImageTable,
-    losses: Sequence[str] | str = DEFAULT_LOSSES,
+    losses: Sequence[str] | str | None = None,
     *,
     out: str | Path | None = None,
     recipe: str | Path = "head",
@@ -83,7 +84,8 @@ def compare(
 
     Args:
         data: what `read_images` takes, or a table.
-        losses: texts such as ``alpa``, ``alpa[variant=code]`` or ``ldam+drw``, or one text with commas.
+        losses: texts such as ``alpa``, ``alpa[variant=code]`` or ``ldam+drw``, or one text with commas; None for the
+            ``DEFAULT_LOSSES``, or ``DEFAULT_LABEL_LOSSES`` where an image may have several labels.
         out: the study's folder; ``runs/<name of the data>`` when None. A study that is there goes on.
         recipe: a name or a YAML file.
         folds: k of the cross-validation, at least 2.
@@ -104,7 +106,7 @@ def compare(
     """
     console = console or Console(quiet=True)
     hardware = hardware or Hardware()
-    methods = _parse(losses)
+    methods = _parse(DEFAULT_LOSSES if losses is None else losses)
     places = _check_counts(folds, only_folds, seeds)
     seconds_between()
     check_trackers(track)
@@ -118,8 +120,10 @@ def compare(
         if out is not None:
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
-    check_folds(data, folds)
+    if losses is None and data.multi_label:
+        methods = _parse(DEFAULT_LABEL_LOSSES)
     check_methods(methods, data, settings)
+    check_folds(data, folds)
     for method in methods:
         with choosing_losses():
             method.loss.try_out(len(data.class_names))

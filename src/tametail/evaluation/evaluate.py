@@ -108,11 +108,11 @@ def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: 
     class_n = counts.actual.sum(axis=0)
     present = np.asarray(class_n > 0)
 
-    recall = _shares(_defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n)
-    precision = _shares(_defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted)
+    recall = shares(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n)
+    precision = shares(defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted)
     union = counts.actual + predicted - hits
-    f1 = _f1_shares(_defined_mean(metrics.f1(confusions)), hits, union, class_n)
-    right = _shares(
+    f1 = f1_shares(defined_mean(metrics.f1(confusions)), hits, union, class_n)
+    right = shares(
         metrics.accuracy(confusions).mean(keepdims=True),
         hits.sum(axis=1, keepdims=True),
         counts.actual.sum(axis=1, keepdims=True),
@@ -154,7 +154,7 @@ class _Counts:
 
 
 @dataclass(frozen=True)
-class _Shares:
+class Shares:
     """K values with their limits (K,), images behind each (K,) and group residuals (G, K)."""
 
     value: FloatArray
@@ -173,17 +173,17 @@ class _Shares:
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 
-def _shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> _Shares:
+def shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Shares:
     """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
     low, high = intervals.wilson(value, intervals.effective_sample_size(hits, trials))
-    return _Shares(value, low, high, n, intervals.group_residuals(hits, trials))
+    return Shares(value, low, high, n, intervals.group_residuals(hits, trials))
 
 
-def _f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> _Shares:
+def f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Shares:
     """The same for F1, by way of the share F* = F1 / (2 - F1) of hits among TP + FP + FN."""
-    shares = _shares(value / (2 - value), hits, union, n)
-    low, high = (2 * limit / (1 + limit) for limit in (shares.low, shares.high))
-    return _Shares(value, np.minimum(low, value), np.maximum(high, value), n, shares.residuals)
+    of_union = shares(value / (2 - value), hits, union, n)
+    low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
+    return Shares(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
 
 
 def _bootstrap_macro_f1(counts: _Counts, resamples: int, seed: int) -> tuple[float, float]:
@@ -206,7 +206,7 @@ def _widened(estimate: Estimate, limits: tuple[float, float]) -> Estimate:
     return Estimate(estimate.value, low, high, estimate.n)
 
 
-def _defined_mean(values: FloatArray) -> FloatArray:
+def defined_mean(values: FloatArray) -> FloatArray:
     """Mean over the first axis of what is not nan; nan where nothing is."""
     return metrics.mean_over(values.T, ~np.isnan(values.T))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tametail.evaluation import metrics, ordering
-from tametail.evaluation.evaluate import Estimate, _defined_mean, _f1_shares, _Shares, _shares
+from tametail.evaluation.evaluate import Estimate, Shares, defined_mean, f1_shares, shares
 from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
 from tametail.predictions_multi_label import LabelPredictions, aligned
 
@@ -173,7 +173,7 @@ def macro_average_precision(table: LabelPredictions) -> float:
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 
 
-def _auroc(tables: list[LabelPredictions], group: IntArray) -> _Shares:
+def _auroc(tables: list[LabelPredictions], group: IntArray) -> Shares:
     labels = tables[0].labels
     value, residuals, groups = [], [], []
     for c, positive in enumerate(labels.T):
@@ -186,10 +186,10 @@ def _auroc(tables: list[LabelPredictions], group: IntArray) -> _Shares:
         groups.append([len(np.unique(group[own])) for own in (positive, ~positive)])
     auroc, of_groups = np.array(value), np.stack(residuals, axis=1)
     low, high = ordering.auroc_limits(auroc, of_groups, *np.array(groups).T)
-    return _Shares(auroc, low, high, np.full(len(auroc), len(labels)), of_groups)
+    return Shares(auroc, low, high, np.full(len(auroc), len(labels)), of_groups)
 
 
-def _average_precision(tables: list[LabelPredictions], group: IntArray) -> _Shares:
+def _average_precision(tables: list[LabelPredictions], group: IntArray) -> Shares:
     labels = tables[0].labels
     at_positives = np.zeros(labels.shape)  # 0 at negatives, which take no part
     for c, positive in enumerate(labels.T):
@@ -198,7 +198,7 @@ def _average_precision(tables: list[LabelPredictions], group: IntArray) -> _Shar
     positives = labels.sum(axis=0)
     both = (positives > 0) & (positives < len(labels))
     value = np.where(both, at_positives.sum(axis=0) / np.maximum(positives, 1), np.nan)
-    return _shares(value, _by_group(at_positives, group), _by_group(labels, group), positives)
+    return shares(value, _by_group(at_positives, group), _by_group(labels, group), positives)
 
 
 def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray) -> Decisions:
@@ -209,25 +209,25 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
     positives, rows = labels.sum(axis=0), len(labels)
     present = np.asarray(positives > 0)
 
-    def shares(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> FloatArray:
+    def mean_share(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> FloatArray:
         """(C,) mean over the replicates of the share of ``found`` (S, N, C) ``among`` (S, N, C) or (N, C)."""
         trials = np.broadcast_to(among, found.shape).sum(axis=1)
         ratio = (found & among).sum(axis=1) / np.maximum(trials, 1)
-        return _defined_mean(np.where(trials > 0, ratio, np.nan))
+        return defined_mean(np.where(trials > 0, ratio, np.nan))
 
-    recall = _shares(shares(given, labels), hits, actual, positives)
-    specificity = _shares(
-        shares(~given, ~labels),
+    recall = shares(mean_share(given, labels), hits, actual, positives)
+    specificity = shares(
+        mean_share(~given, ~labels),
         _by_group((~given & ~labels).mean(axis=0), group),
         _by_group(~labels, group),
         rows - positives,
     )
-    found = np.where(present, shares(np.broadcast_to(labels, given.shape), given), np.nan)
-    precision = _shares(found, hits, mean, given.any(axis=0).sum(axis=0))
+    found = np.where(present, mean_share(np.broadcast_to(labels, given.shape), given), np.nan)
+    precision = shares(found, hits, mean, given.any(axis=0).sum(axis=0))
     counts = [(given & labels).sum(axis=1), np.broadcast_to(positives, given.shape[::2]), given.sum(axis=1)]
     by_label = np.where(present, metrics.f1_from_counts(*counts).mean(axis=0), np.nan)
-    f1 = _f1_shares(by_label, hits, actual + mean - hits, positives)
-    micro = _defined_mean(metrics.f1_from_counts(*(count.sum(axis=1) for count in counts))[:, None])
+    f1 = f1_shares(by_label, hits, actual + mean - hits, positives)
+    micro = defined_mean(metrics.f1_from_counts(*(count.sum(axis=1) for count in counts))[:, None])
     union = (actual + mean - hits).sum(axis=1, keepdims=True)
     size = np.bincount(group)[:, None]
     subset, wrong = right.all(axis=2).mean(axis=0)[:, None], (~right).mean(axis=0).sum(axis=1)[:, None]
@@ -237,7 +237,7 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
             for c in range(labels.shape[1])
         ),
         macro_f1=_mean(f1, present, rows),
-        micro_f1=_f1_shares(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
+        micro_f1=f1_shares(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
         subset_accuracy=_pooled(_by_group(subset, group), size, rows),
         hamming_loss=_pooled(_by_group(wrong, group), size * labels.shape[1], rows),
     )
@@ -252,8 +252,8 @@ def _by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
 
 def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
     """Share of all hits (G, 1) among all trials (G, 1)."""
-    return _shares(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
+    return shares(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
 
 
-def _mean(shares: _Shares, present: NDArray[np.bool_], n: int) -> Estimate:
+def _mean(shares: Shares, present: NDArray[np.bool_], n: int) -> Estimate:
     return shares.mean(present, n) if present.any() else Estimate(np.nan, np.nan, np.nan, n)

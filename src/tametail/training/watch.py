@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.errors import DataError
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
+from tametail.evaluation.ordering import average_precision
 
 _TIMES = ("seconds", "images_per_second")
 
@@ -105,28 +106,11 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
     if truth.ndim == 1:
         per_class = recall(confusion_matrix(truth, values.argmax(axis=1), classes))
     else:
-        per_class = average_precision(values, truth)
+        pairs = zip(truth.T.astype(bool), values.T, strict=True)
+        per_class = np.array([average_precision(label, score) for label, score in pairs])
     present = ~np.isnan(per_class)
     tail = present & tail_classes(class_counts)
     return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, tail)))
-
-
-def average_precision(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
-    """(C,) mean, over the images that have a label, of the precision among all that score at least as high.
-
-    Args:
-        scores: (N, C).
-        labels: (N, C) of 0 and 1; nan for a label that no image has.
-    """
-    values, truth = np.asarray(scores), np.asarray(labels).astype(bool)
-    found = np.full(values.shape[1], np.nan)
-    for column, (score, label) in enumerate(zip(values.T, truth.T, strict=True)):
-        if label.any():
-            positive = np.sort(score[label])
-            at_least = len(score) - np.searchsorted(np.sort(score), positive, side="left")
-            hits = len(positive) - np.searchsorted(positive, positive, side="left")
-            found[column] = (hits / at_least).mean()
-    return found
 
 
 def history_csv(history: Sequence[EpochRecord]) -> str:
