@@ -83,9 +83,10 @@ def _do(
             names = track if workshop.writes and epochs[run] else ()
             settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
             trackers = open_trackers(names, workshop.study, run.title, settings, warn=console.warn)
-            display.begin(run.title, epochs[run], steps_per_epoch(run, workshop), measure=measure)
+            steps = steps_per_epoch(run, workshop)
+            display.begin(run.title, epochs[run], steps, measure=measure)
             try:
-                execute(run, workshop, keeper, _Watchers(display, trackers))
+                execute(run, workshop, keeper, _Watchers(display, trackers, steps))
             except RunFailed as error:
                 failed[run] = f"{run.title}: {error}"
                 console.warn(failed[run])
@@ -98,15 +99,14 @@ def _do(
 class _Watchers:
     """The display and the trackers of one run."""
 
-    def __init__(self, display: TrainingDisplay, trackers: Trackers) -> None:
+    def __init__(self, display: TrainingDisplay, trackers: Trackers, steps_per_epoch: int) -> None:
         self._display = display
         self._trackers = trackers
-        self._steps = 0
+        self._steps_per_epoch = steps_per_epoch
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         self._display.step(epoch, step, loss, lr, images)
-        self._steps += 1
-        self._trackers.log({"loss": loss, "lr": lr}, self._steps)
+        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps_per_epoch + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)

@@ -68,7 +68,7 @@ class Observer(Protocol):
     """Someone who watches; nothing of it comes back into the training."""
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
-        """After a step: ``epoch`` and ``step`` count from 0, ``images`` are those of the step."""
+        """After a step: ``epoch`` and ``step`` count from 0, ``images`` are those of the epoch so far."""
 
     def epoch(self, record: EpochRecord) -> None:
         """After an epoch."""
