@@ -114,15 +114,14 @@ def cached(paths: Sequence[Path], pixels: NDArray[np.uint8], rounds: int) -> Spe
     """Epochs over decoded pixels, and plain Pillow for the same without normalisation; one thread each."""
     still = Preprocess(SIDE, MEAN, STD)
     moved = Preprocess(SIDE, MEAN, STD, flip=True, scale=(0.6, 1.0), rotation=30)
-    loader, order = training_batches(
+    batches = training_batches(
         pixels, np.arange(len(pixels)), np.zeros(len(pixels), np.int64), batch_size=BATCH, seed=0
     )
     epochs = count()
 
     def epoch(transform: Preprocess | None, most: int) -> int:
-        order.set_epoch(next(epochs))
         done = 0
-        for batch in loader:
+        for batch in batches.epoch(next(epochs)):
             if transform:
                 transform(batch.inputs, batch.draws if transform is moved else None)
             done += len(batch.target)

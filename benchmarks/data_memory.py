@@ -47,12 +47,11 @@ def memory_of_epoch(images: int) -> dict[str, int]:
         file.truncate(images * SIDE * SIDE * 3)
         pixels = np.memmap(file.name, np.uint8, "r", shape=(images, SIDE, SIDE, 3))
         transform = Preprocess(SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-        loader, order = training_batches(
+        batches = training_batches(
             pixels, np.arange(images), np.zeros(images, np.int64), batch_size=BATCH, seed=0
         )
-        order.set_epoch(1)
         peak = 0
-        for batch in loader:
+        for batch in batches.epoch(1):
             inputs = transform(batch.inputs)
             assert len(inputs)
             peak = max(peak, private_memory())

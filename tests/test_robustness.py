@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -198,6 +199,26 @@ def test_where_another_process_is_at_work_it_leaves_and_touches_nothing(
         assert outcome(out) == before
         other.communicate()
     assert compare(image_folder, out)[0] == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_a_process_that_loads_data_and_is_killed_is_an_error_and_the_last_state_stays(
+    image_folder: Path,
+    tmp_path: Path,
+    undisturbed: Path,
+) -> None:
+    def happen(saved: int) -> None:
+        if saved == 3:
+            loading = multiprocessing.active_children()
+            assert len(loading) == 2
+            os.kill(loading[0].pid or 0, signal.SIGKILL)
+
+    with before_saving(happen):
+        code, said = compare(image_folder, tmp_path / "s", "--workers", "2")
+    assert code == 1
+    assert "reads batches ahead was ended from outside" in said
+    assert kept(tmp_path / "s")
+    assert_goes_on_to_the_same_end(image_folder, tmp_path / "s", undisturbed)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_leads_to_the_same_end(

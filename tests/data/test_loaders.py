@@ -13,9 +13,8 @@ from tametail.data.samplers import SamplerName
 
 def epoch_of(seed: int, epoch: int, batch_size: int = 4) -> list[tuple[list[int], torch.Tensor]]:
     array = np.arange(30, dtype=np.float32).reshape(10, 3)
-    loader, order = training_batches(array, np.arange(10), np.arange(10), batch_size=batch_size, seed=seed)
-    order.set_epoch(epoch)
-    return [(batch.target.tolist(), batch.draws) for batch in loader]
+    batches = training_batches(array, np.arange(10), np.arange(10), batch_size=batch_size, seed=seed)
+    return [(batch.target.tolist(), batch.draws) for batch in batches.epoch(epoch)]
 
 
 def test_order_and_draws_are_a_function_of_seed_and_epoch() -> None:
@@ -44,25 +43,30 @@ def test_an_images_draws_do_not_depend_on_the_batch_it_is_in() -> None:
 def test_every_row_comes_once_with_its_inputs_and_target() -> None:
     array = np.arange(30, dtype=np.float32).reshape(10, 3)
     rows = np.array([1, 4, 7])
-    loader, _ = training_batches(array, rows, np.array([10, 40, 70]), batch_size=3, seed=0)
-    seen = {int(t): x.tolist() for batch in loader for x, t in zip(batch.inputs, batch.target, strict=True)}
+    batches = training_batches(array, rows, np.array([10, 40, 70]), batch_size=3, seed=0)
+    seen = {
+        int(t): x.tolist()
+        for batch in batches.epoch(0)
+        for x, t in zip(batch.inputs, batch.target, strict=True)
+    }
     assert seen == {10: [3, 4, 5], 40: [12, 13, 14], 70: [21, 22, 23]}
 
 
 def test_no_batch_of_one_is_made_but_of_a_single_image() -> None:
     array = np.zeros((9, 2), np.float32)
     for n, sizes in ((9, [4, 4]), (8, [4, 4]), (6, [4, 2]), (1, [1])):
-        loader, _ = training_batches(array, np.arange(n), np.zeros(n, np.int64), batch_size=4, seed=0)
-        assert [len(batch.target) for batch in loader] == sizes
+        batches = training_batches(array, np.arange(n), np.zeros(n, np.int64), batch_size=4, seed=0)
+        assert [len(batch.target) for batch in batches.epoch(0)] == sizes
+        assert [batches.size(step) for step in range(batches.steps)] == sizes
 
 
 def batches_of(
-    sampler: SamplerName, *, workers: int = 0, batch_size: int = 7, epochs: int = 2
+    sampler: SamplerName, *, batch_size: int = 7, epochs: int = 2, **options: int
 ) -> list[list[Batch]]:
     """One list per epoch, of a tail of 40, 12 and 5 images."""
     target = np.repeat([0, 1, 2], [40, 12, 5])
     array = np.arange(len(target) * 3, dtype=np.float32).reshape(-1, 3)
-    loader, order = training_batches(
+    batches = training_batches(
         array,
         np.arange(len(target)),
         target,
@@ -70,13 +74,50 @@ def batches_of(
         seed=8,
         sampler=sampler,
         epochs=epochs,
-        workers=workers,
+        **options,
     )
-    found = []
-    for epoch in range(epochs):
-        order.set_epoch(epoch)
-        found.append(list(loader))
-    return found
+    return [list(batches.epoch(epoch)) for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 8])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_rest_of_an_epoch_is_what_the_whole_epoch_ends_with(first: int, workers: int) -> None:
+    array = np.arange(57 * 3, dtype=np.float32).reshape(-1, 3)
+    target = np.repeat([0, 1, 2], [40, 12, 5])
+    batches = training_batches(
+        array, np.arange(57), target, batch_size=7, seed=8, sampler="balanced", workers=workers
+    )
+    whole = list(batches.epoch(3))
+    assert len(whole) == batches.steps == 8
+    for ours, theirs in zip(batches.epoch(3, first), whole[first:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert len(list(batches.epoch(4))) == 8, "the next epoch is whole again"
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("sampler", ["shuffled", "balanced"])
+def test_processes_share_every_batch_out_among_them(sampler: SamplerName, world: int) -> None:
+    alone = batches_of(sampler, batch_size=5)
+    shares = [batches_of(sampler, batch_size=5, rank=rank, world=world) for rank in range(world)]
+    for epoch, whole in enumerate(alone):
+        for step, batch in enumerate(whole):
+            parts = [share[epoch][step] for share in shares]
+            joined = torch.cat([part.draws for part in parts])
+            expected = torch.cat([batch.draws[rank::world] for rank in range(world)])
+            assert torch.equal(joined, expected)
+
+
+def test_a_process_without_images_of_its_own_keeps_the_others_company() -> None:
+    options = {"batch_size": 8, "seed": 0, "world": 4}
+    shares = [
+        training_batches(np.zeros((10, 2)), np.arange(10), np.arange(10), rank=rank, **options)  # type: ignore[arg-type]
+        for rank in range(4)
+    ]
+    last = [list(share.epoch(0))[1] for share in shares]  # of two images
+    assert [len(batch.target) for batch in last] == [1, 1, 1, 1]
+    assert [share.share(1) for share in shares] == [0.5, 0.5, 0.0, 0.0]
+    assert all(share.share(0) == 0.25 for share in shares)
 
 
 # Newer Pythons warn of any fork in a process with threads, and torch has some.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,22 +131,10 @@ class TrainingBatches:
         self.steps = math.ceil(shares.images / shares.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), or of its rest from step ``first`` on.
-
-        Raises:
-            TametailError: a process that reads ahead was ended.
-        """
+        """The batches of an epoch (from 0), or of its rest from step ``first`` on."""
         self._shares.order.set_epoch(epoch)
         self._shares.first = first
-        try:
-            yield from self._loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise TametailError(
-                "a process that reads batches ahead was ended from outside, perhaps as memory was short; repeat the "
-                "command to go on, with fewer --workers"
-            ) from error
+        return iter(self._loader)
 
     def share(self, step: int) -> float:
         """Share of the images of a step that this process has; they sum to 1 over all processes."""
@@ -158,6 +148,26 @@ class TrainingBatches:
         """Positions among the rows of the images of a step, those of all processes."""
         start = step * self._shares.batch_size
         return self._shares.order.positions(epoch)[start : start + self.size(step)]
+
+
+@contextmanager
+def telling_of_lost_readers() -> Iterator[None]:
+    """A process that reads batches ahead and was ended from outside, told as an error that says what to do.
+
+    torch notices the end at once and raises wherever the training happens to be, not only where a batch is asked for.
+
+    Raises:
+        TametailError: such a process was ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TametailError(
+            "a process that reads batches ahead was ended from outside, perhaps as memory was short; repeat the "
+            "command to go on, with fewer --workers"
+        ) from error
 
 
 def training_batches(
@@ -199,9 +209,16 @@ def training_batches(
         collate_fn=_as_is,
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_interruptions_to_the_training if workers else None,
         pin_memory=pin_memory,
     )
     return TrainingBatches(loader, shares)
+
+
+def _leave_interruptions_to_the_training(_: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends Ctrl-C to all; the training needs batches to stop well
 
 
 def _as_is(batch: Any) -> Batch:

@@ -62,6 +62,10 @@ class RunKeeper:
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
         """What was kept last of this very run."""
         found = self._store.load()
+        if found is None and self._store.damaged:
+            self._warn(
+                f"no checkpoint in {self._store.directory} can be used ({'; '.join(self._store.damaged)}); the run begins anew"
+            )
         if found is None or found.state.get("identity") != self._identity:
             return None
         if found.note:

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tametail.data.loaders import Batch, TrainingBatches
+from tametail.data.loaders import Batch, TrainingBatches, telling_of_lost_readers
 from tametail.data.mixing import BatchMixing
 from tametail.errors import TametailError
 from tametail.training.hardware import Hardware
@@ -99,6 +99,7 @@ class _Place:
     history: list[EpochRecord] = field(default_factory=list)
 
 
+@telling_of_lost_readers()
 def train(
     model: nn.Module,
     loss: nn.Module,
@@ -132,6 +133,7 @@ def train(
 
     Raises:
         RunFailed: a loss was not finite, or one image at a time does not fit in memory.
+        TametailError: a process that reads batches ahead was ended from outside.
         Stopped: the keeper asked for it, and everything is saved.
     """
     stepper = Stepper(model, loss, recipe, accelerator, hardware or Hardware())
