@@ -98,8 +98,8 @@ def test_the_rest_of_an_epoch_is_what_the_whole_epoch_ends_with(first: int, work
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("sampler", ["shuffled", "balanced"])
 def test_processes_share_every_batch_out_among_them(sampler: SamplerName, world: int) -> None:
-    alone = batches_of(sampler, batch_size=5)
-    shares = [batches_of(sampler, batch_size=5, rank=rank, world=world) for rank in range(world)]
+    alone = batches_of(sampler, batch_size=9)
+    shares = [batches_of(sampler, batch_size=9, rank=rank, world=world) for rank in range(world)]
     for epoch, whole in enumerate(alone):
         for step, batch in enumerate(whole):
             parts = [share[epoch][step] for share in shares]
