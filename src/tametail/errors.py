@@ -31,12 +31,12 @@ class DataError(TametailError):
 
 
 @contextmanager
-def choosing_losses() -> Iterator[None]:
+def choosing_losses(listed: str = "tametail losses lists them") -> Iterator[None]:
     """What a loss or its text raises, as an error of use that says where the losses are listed."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{error}; tametail losses lists them") from error
+        raise UsageError(f"{error}; {listed}") from error
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def resume(
 
 
 def _parse(losses: Sequence[str] | str) -> list[Method]:
-    with choosing_losses():
+    with choosing_losses("tametail losses and tametail strategies list them"):
         texts = split_methods(losses) if isinstance(losses, str) else list(losses)
         parsed = [parse_method(text) for text in texts]
     if not parsed:

@@ -179,3 +179,10 @@ def test_a_normalised_head_is_for_losses_that_have_none() -> None:
     assert isinstance(parse_method("ce").build_head(4, 3, "normalised"), CosineLinear)
     assert isinstance(parse_method("ldam+normalised").build_head(4, 3), NormalisedLinear)
     assert parse_method("torch.nn:CrossEntropyLoss").trained_head() == "linear"
+
+
+@pytest.mark.parametrize("strategy", ["drw", "reweighted"])
+def test_a_module_that_gives_one_number_per_batch_cannot_weigh_its_images(strategy: str) -> None:
+    with pytest.raises(UsageError, match="a value for each image"):
+        parse_method(f"torch.nn:CrossEntropyLoss+{strategy}").configure(load_recipe("quick"))
+    parse_method("torch.nn:CrossEntropyLoss+drs").configure(load_recipe("quick"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tametail.errors import UsageError
 from tametail.losses import LossSpec
+from tametail.losses.custom import ModuleLoss
 from tametail.losses.validation import check_class_counts
 from tametail.models import Head, build_head, choose_head
 from tametail.training.recipe import Recipe
@@ -96,6 +97,11 @@ class Method:
             raise UsageError(f"{self.text} with recipe {recipe.name}: {reasons}") from error
         if self._new_head:
             self._new_head.build_head(self.trained_head(configured.head), 1, 1)
+        if configured.reweighting != "none" and isinstance(self.loss.create(_ANY_LOSS), ModuleLoss):
+            raise UsageError(
+                f"{self.text}: expected a loss that has a value for each image, as images are to weigh differently, but "
+                f"{self.loss.name} gives one for the batch; leave the re-weighting out, or make it a tametail.losses.Loss"
+            )
         return configured
 
     def trained_head(self, asked: Literal["auto", "normalised"] = "auto") -> Head:
