@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tametail.errors import UsageError
 from tametail.models import CosineLinear, NormalisedLinear
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.strategies import (
     Method,
     list_strategies,
