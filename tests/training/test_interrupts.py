@@ -110,23 +110,6 @@ def test_a_signal_that_was_ignored_from_the_start_is_ignored_still() -> None:
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
 
 
-def test_of_the_forked_processes_none_speaks_and_ctrl_c_ends_none_but_sigterm_does() -> None:
-    ended = script("""
-        with stopping(lambda: print("saving", flush=True)) as stop:
-            child = os.fork()
-            if child == 0:
-                os.kill(os.getpid(), signal.SIGINT)
-                os.kill(os.getpid(), signal.SIGINT)
-                print("alive", flush=True)
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(20)
-                os._exit(0)
-            _, status = os.waitpid(child, 0)
-            print(os.WTERMSIG(status) == signal.SIGTERM, stop.requested)
-    """)
-    assert ended.stdout.split() == ["alive", "True", "False"], ended.stderr
-
-
 def test_ctrl_c_in_a_terminal_reaches_a_loading_process_and_the_batches_still_come() -> None:
     ended = script("""
         from torch.utils.data import DataLoader

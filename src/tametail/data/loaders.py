@@ -10,6 +10,7 @@ import mmap
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,8 +95,8 @@ class _Mapped(NamedTuple):
 class BatchShares(Sampler[list[Pick]]):
     """The batches of an epoch, or one process's share of each: together the processes have every pick exactly once.
 
-    A process for which a batch holds nothing gets the batch's first pick all the same, since all processes must take
-    every step together; `TrainingBatches.share` says that it counts for nothing.
+    A process for which a batch holds nothing gets the batch's first picks all the same, since all processes must take
+    every step together; `TrainingBatches.share` says that they count for nothing.
     """
 
     def __init__(self, order: EpochOrder, batch_size: int, rank: int, world: int) -> None:
@@ -115,7 +116,13 @@ class BatchShares(Sampler[list[Pick]]):
         picks = list(self.order)[: self.images]
         for start in range(self.first * self.batch_size, self.images, self.batch_size):
             batch = picks[start : start + self.batch_size]
-            yield batch[self.rank :: self.world] or batch[:1]
+            own = self.own(len(batch))
+            yield [batch[at] for at in own] or batch[:2]
+
+    def own(self, size: int) -> range:
+        """Which images of a batch are this process's: at least two for each process that has any."""
+        sharing = max(min(self.world, size // 2), 1)
+        return range(self.rank, size if self.rank < sharing else 0, sharing)
 
 
 class TrainingBatches:
@@ -138,7 +145,7 @@ class TrainingBatches:
 
     def share(self, step: int) -> float:
         """Share of the images of a step that this process has; they sum to 1 over all processes."""
-        return len(range(self._shares.rank, self.size(step), self._shares.world)) / self.size(step)
+        return len(self._shares.own(self.size(step))) / self.size(step)
 
     def size(self, step: int) -> int:
         """Images of a step of an epoch, those of all processes."""
@@ -209,16 +216,20 @@ def training_batches(
         collate_fn=_as_is,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_interruptions_to_the_training if workers else None,
+        worker_init_fn=_outlive_the_first_request if workers else None,
         pin_memory=pin_memory,
     )
     return TrainingBatches(loader, shares)
 
 
-def _leave_interruptions_to_the_training(_: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal sends Ctrl-C to all; the training needs batches to stop well
+def _outlive_the_first_request(_: int) -> None:
+    """Whoever asks the training to stop often asks its readers too, and it needs their batches until it has saved."""
+
+    def ignore_once(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignore_once)
 
 
 def _as_is(batch: Any) -> Batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,21 +30,17 @@ class Stop:
 def stopping(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
     """Inside, SIGTERM and SIGINT (Ctrl-C) only ask; once more raises KeyboardInterrupt. Afterwards all is as before.
 
-    A signal that this process was started to ignore (``nohup``, a shell's background job) is ignored still. Processes forked
-    inside, such as those that load data, leave SIGINT to this one, as a terminal sends it to all, and end at SIGTERM. In a
-    thread other than the main one, where no signal arrives, the result never asks.
+    A signal that this process was started to ignore (``nohup``, a shell's background job) is ignored still. In a thread other
+    than the main one, where no signal arrives, the result never asks.
 
     Args:
         on_request: called at the first request, in the middle of whatever is being done: to say so. What it cannot print
             just then is lost.
     """
     stop = Stop()
-    owner = os.getpid()
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            _in_a_forked_process(number)
-        elif stop.requested:
+        if stop.requested:
             raise KeyboardInterrupt
         else:
             stop.requested = True
@@ -64,9 +59,3 @@ def stopping(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
-
-
-def _in_a_forked_process(number: int) -> None:
-    if number == signal.SIGTERM:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
