@@ -12,7 +12,11 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tametail.training.hardware import is_out_of_memory
+from tametail.training.memory import MemoryShort, give_back_unused
+
 Transform = Callable[[Tensor, Tensor | None], Tensor]
+_Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 @torch.no_grad()
@@ -30,23 +34,38 @@ def predict_logits(
     """Outputs (len(rows), C or D) float32 of the model in evaluation mode, in the order of ``rows``.
 
     Args:
+        batch_size: images at once; halved, and halved again, where memory is short.
         shared: with several processes each computes a part, and all get the whole; all of them must call. Without it this
             process computes everything itself.
+
+    Raises:
+        MemoryShort: one image at a time does not fit; where the work is shared, in all processes.
     """
     world = accelerator.num_processes if shared else 1
-    parts = np.array_split(rows, world)
-    outputs = []
+    part = np.array_split(rows, world)[accelerator.process_index if world > 1 else 0]
+
+    def compute(chunk: NDArray[np.int64]) -> NDArray[np.float32]:
+        inputs = torch.from_numpy(np.ascontiguousarray(array[chunk])).to(accelerator.device)
+        with accelerator.autocast():
+            output: Tensor = network(transform(inputs, None) if transform else inputs)
+        return output.float().cpu().numpy()
+
+    outputs: list[NDArray[np.float32]] | None = []
     with evaluating(model.to(accelerator.device)) as network:
-        for chunk in _chunks(parts[accelerator.process_index if world > 1 else 0], batch_size):
-            inputs = torch.from_numpy(np.ascontiguousarray(array[chunk])).to(accelerator.device)
-            with accelerator.autocast():
-                output = network(transform(inputs, None) if transform else inputs)
-            outputs.append(output.float().cpu().numpy())
+        for output in _in_batches(part, batch_size, compute, accelerator.device):
+            if output is None:
+                outputs = None
+                break
+            outputs.append(output)
             if advance:
-                advance(len(chunk))
-    if world > 1:
-        outputs = gather_object(outputs)
-    return np.concatenate(outputs) if outputs else np.empty((0, 0), np.float32)
+                advance(len(output))
+    every = gather_object([outputs]) if world > 1 else [outputs]
+    if any(of_one is None for of_one in every):
+        raise MemoryShort(
+            "memory is short even for one image at a time; choose a smaller --image-size or --backbone"
+        )
+    joined = [output for of_one in every for output in of_one]
+    return np.concatenate(joined) if joined else np.empty((0, 0), np.float32)
 
 
 @contextmanager
@@ -59,5 +78,24 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         model.train(before)
 
 
-def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def _in_batches(
+    rows: NDArray[np.int64], size: int, compute: _Compute, device: torch.device
+) -> Iterator[NDArray[np.float32] | None]:
+    """Outputs of batch after batch, of half the size from where one does not fit; None where one image does not."""
+    start = 0
+    while start < len(rows):
+        chunk = rows[start : start + size]
+        try:
+            output = compute(chunk)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            yield output
+            start += len(chunk)
+            continue
+        give_back_unused(device)
+        if len(chunk) == 1:
+            yield None
+            return
+        size = -(-len(chunk) // 2)
