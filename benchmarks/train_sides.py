@@ -26,12 +26,13 @@ from tametail import torchvision_ops
 from tametail.data import ImageTable, Splits, decoded_images, make_splits, read_images
 from tametail.models import BackboneSpec, build_backbone, build_head, describe_backbone
 from tametail.predictions import Predictions, write_predictions
-from tametail.training.execute import Workshop, execute
+from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.interrupts import Stop
 from tametail.training.keeping import RunKeeper
 from tametail.training.material import image_material
 from tametail.training.optimisation import learning_rate
+from tametail.training.predicting import Workshop
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import PREDICTIONS, Run
 from tametail.training.strategies import parse_method
@@ -135,6 +136,9 @@ def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
             backward(value)
 
     class Observer:
+        def begin(self, *_: object) -> None:
+            pass
+
         def step(self, *_: object) -> None:
             pass
 

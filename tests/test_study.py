@@ -14,6 +14,7 @@ from tametail.errors import DataError, TametailError, UsageError
 from tametail.predictions import concatenate, read_predictions
 from tametail.study import Study, compare, open_test_part
 from tametail.training import execute as execute_module
+from tametail.training.interrupts import Stopped
 from tiny_study import TINY
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
@@ -79,17 +80,17 @@ def test_repeating_a_finished_study_trains_nothing(
 def test_an_interrupted_study_goes_on_to_the_same_result(
     study_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = execute_module.write_predictions, []
+    real, calls = execute_module.write_table, []
 
     def interrupts(*arguments: object) -> None:
         calls.append(arguments)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise Stopped
         real(*arguments)  # type: ignore[arg-type]
 
     out = tmp_path / "study"
-    monkeypatch.setattr(execute_module, "write_predictions", interrupts)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(execute_module, "write_table", interrupts)
+    with pytest.raises(Stopped):
         again(image_folder, out)
     assert len(list(out.glob("runs/*/seed*"))) == 2
     assert (out / "report.html").is_file(), "what is finished stays usable"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tametail import study_file
 from tametail.console import Console, TrainingDisplay
+from tametail.errors import TametailError
 from tametail.preparation import Prepared
 from tametail.report import write_report
-from tametail.training.execute import Workshop, execute, steps_per_epoch
+from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, agreed
 from tametail.training.interrupts import Stop, Stopped, stopping
 from tametail.training.keeping import RunKeeper
+from tametail.training.predicting import Workshop
 from tametail.training.run import Run, all_runs, is_finished
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
@@ -48,17 +51,26 @@ def run_all(
         console.warn(
             "the test part of this study was opened before these runs: choices made since may lean on it"
         )
+    failed: list[str] = []
     try:
-        if not left:
-            return []
-        material = prepared.material(accelerator, console)
-        workshop = Workshop(material, prepared.recipe, accelerator, directory, hardware)
-        console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
-        with stopping(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
-            return _do(left, workshop, described, track, stop, console)
-    finally:
-        if accelerator.is_main_process and any(is_finished(run.directory(directory)) for run in runs):
-            write_report(directory)
+        if left:
+            material = prepared.material(accelerator, console)
+            workshop = Workshop(material, prepared.recipe, accelerator, directory, hardware)
+            console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
+            with stopping(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
+                failed = _do(left, workshop, described, track, stop, console)
+    except (Stopped, TametailError):
+        with suppress(TametailError):  # what ended the work is what the user should hear
+            _report(directory, runs, accelerator)
+        raise
+    _report(directory, runs, accelerator)
+    accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has failed
+    return failed
+
+
+def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> None:
+    if accelerator.is_main_process and any(is_finished(run.directory(directory)) for run in runs):
+        write_report(directory)
 
 
 def _do(
@@ -71,22 +83,21 @@ def _do(
 ) -> list[str]:
     failed: dict[Run, str] = {}
     epochs = {run: 0 if run.method.after else workshop.recipe.epochs for run in left}
-    measure = "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
     with console.training(len(left), sum(epochs.values())) as display:
         for run in left:
             if agreed(stop.requested, workshop.accelerator):
                 raise Stopped
-            if run.base in failed:
-                failed[run] = f"{run.title}: the run it starts from failed"
-                continue
             keeper = RunKeeper(run.directory(workshop.study), run.identity(described), stop, console.warn)
             names = track if workshop.writes and epochs[run] else ()
             settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
             trackers = open_trackers(names, workshop.study, run.title, settings, warn=console.warn)
-            steps = steps_per_epoch(run, workshop)
-            display.begin(run.title, epochs[run], steps, measure=measure)
+            watchers = _Watchers(display, trackers, run, workshop)
             try:
-                execute(run, workshop, keeper, _Watchers(display, trackers, steps))
+                if run.base in failed:
+                    error = RunFailed("the run that it starts from failed")
+                    mark_failed(run, workshop, error)
+                    raise error
+                execute(run, workshop, keeper, watchers)
             except RunFailed as error:
                 failed[run] = f"{run.title}: {error}"
                 console.warn(failed[run])
@@ -99,14 +110,23 @@ def _do(
 class _Watchers:
     """The display and the trackers of one run."""
 
-    def __init__(self, display: TrainingDisplay, trackers: Trackers, steps_per_epoch: int) -> None:
+    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, workshop: Workshop) -> None:
         self._display = display
         self._trackers = trackers
-        self._steps_per_epoch = steps_per_epoch
+        self._title = run.title
+        self._measure = (
+            "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
+        )
+        self._steps = 0
+        display.begin(run.title, 0, 0)
+
+    def begin(self, epochs: int, steps_per_epoch: int) -> None:
+        self._steps = steps_per_epoch
+        self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         self._display.step(epoch, step, loss, lr, images)
-        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps_per_epoch + step + 1)
+        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)

@@ -3,75 +3,40 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.data import ImageTable
 from tametail.data.loaders import training_batches
 from tametail.data.mixing import BatchMixing
-from tametail.predictions import Predictions, exclusive, write_predictions
-from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
+from tametail.errors import TametailError
 from tametail.training.allocator import keep_freed_memory
-from tametail.training.checkpoint import flush, save_weights
-from tametail.training.hardware import Hardware
+from tametail.training.checkpoint import save_weights
+from tametail.training.hardware import is_out_of_memory
 from tametail.training.inference import predict_logits
 from tametail.training.keeping import RunKeeper
-from tametail.training.material import Material
-from tametail.training.multi_label import predict_labels
-from tametail.training.recipe import Recipe
-from tametail.training.run import (
-    DESCRIPTION,
-    HEAD,
-    PREDICTIONS,
-    TEST_PREDICTIONS,
-    WEIGHTS,
-    Run,
-    appearing,
-    trained_counts,
-    trained_model,
+from tametail.training.material import Rows
+from tametail.training.memory import MemoryShort
+from tametail.training.predicting import (
+    Workshop,
+    held_out_rows,
+    outputs_of,
+    predictions_of,
+    training_rows,
+    write_table,
 )
-from tametail.training.strategies import Judgement
+from tametail.training.recipe import Recipe
+from tametail.training.run import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS, Run, appearing, trained_model
 from tametail.training.trainer import Observer, RunFailed, Trained, train
 from tametail.training.watch import Validation, history_csv, timing_csv, validate
-
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What all runs of a study are done with.
-
-    Attributes:
-        material: arrays, table, splits.
-        recipe: the study's own; the strategies of a run change it.
-        accelerator: with several processes all do every run together, and the main one writes.
-        study: the study's directory.
-        hardware: how the machine is used.
-    """
-
-    material: Material
-    recipe: Recipe
-    accelerator: Accelerator
-    study: Path
-    hardware: Hardware
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes."""
-        return bool(self.accelerator.is_main_process)
 
 
 def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer | None = None) -> None:
@@ -88,31 +53,27 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
         keep_freed_memory()
     rows = training_rows(run, workshop.material)
     counts = workshop.material.class_counts(rows)
-    described = _describe(run, counts, len(rows), workshop)
     try:
-        with threads(workshop.material.threads):
+        with threads(workshop.material.threads), _telling_of_short_memory(workshop):
             held_out = held_out_rows(run, workshop.material)
             if run.method.after:
                 trained, (model, outputs) = None, _fit_head(run, workshop, rows, held_out, counts)
             else:
                 trained = _train(run, workshop, rows, counts, keeper, observer)
                 model = trained.model
-                outputs = _outputs(model, workshop, held_out)
+                outputs = outputs_of(model, workshop, held_out)
             judgement = run.method.judgement(counts, len(rows))
-            predictions = _predictions(run, workshop.material.table, held_out, outputs, judgement)
+            predictions = predictions_of(run, workshop.material.table, held_out, outputs, judgement)
     except RunFailed as error:
-        failure = {"status": "failed", "message": str(error), "batch": error.images}
+        mark_failed(run, workshop, error)
         if workshop.writes:
-            with appearing(run.directory(workshop.study)) as folder:
-                _write_json(folder / DESCRIPTION, described | failure)
             keeper.remove()
-        workshop.accelerator.wait_for_everyone()
         raise
     if workshop.writes:
         seconds = round(time.monotonic() - started, 3)
-        described |= {"status": "finished", "message": "", "seconds": seconds}
+        described = _describe(run, workshop) | {"status": "finished", "message": "", "seconds": seconds}
         with appearing(run.directory(workshop.study)) as folder:
-            _write(predictions, folder / PREDICTIONS)
+            write_table(predictions, folder / PREDICTIONS)
             if trained:
                 (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
                 (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
@@ -125,20 +86,33 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
     workshop.accelerator.wait_for_everyone()
 
 
-def training_rows(run: Run, material: Material) -> Rows:
-    """Rows of the table that a run is trained on."""
-    splits = material.splits
-    return np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
+def mark_failed(run: Run, workshop: Workshop, error: RunFailed) -> None:
+    """Have a run's run.json say that it failed, and why; all processes call."""
+    if workshop.writes:
+        failure = {"status": "failed", "message": str(error), "batch": error.images}
+        with appearing(run.directory(workshop.study)) as folder:
+            _write_json(folder / DESCRIPTION, _describe(run, workshop) | failure)
+    workshop.accelerator.wait_for_everyone()
 
 
-def held_out_rows(run: Run, material: Material) -> Rows:
-    """Rows of the table that a run is judged by."""
-    return np.flatnonzero(material.splits.fold == run.fold)
+@contextmanager
+def _telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
+    """Memory that is short outside a step of the training, in words.
 
-
-def steps_per_epoch(run: Run, workshop: Workshop) -> int:
-    """Batches in an epoch of a run."""
-    return math.ceil(len(training_rows(run, workshop.material)) / workshop.recipe.batch_size)
+    Raises:
+        RunFailed: the run cannot be; others may.
+        TametailError: with several processes, as the others wait for this one.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, MemoryShort) as error:
+        if not isinstance(error, MemoryShort) and not is_out_of_memory(error):
+            raise
+        message = (
+            "memory is short; take fewer images at once (--micro-batch), a smaller --image-size or --backbone"
+        )
+        kind = RunFailed if workshop.accelerator.num_processes == 1 else TametailError
+        raise kind(f"{message}. Repeat the command to go on") from error
 
 
 def _train(
@@ -173,7 +147,7 @@ def _train(
     held_out = held_out_rows(run, material)
 
     def validation(model: nn.Module) -> Validation:
-        outputs = torch.from_numpy(_outputs(model, workshop, held_out))
+        outputs = torch.from_numpy(outputs_of(model, workshop, held_out))
         return validate(judgement.decision(outputs).numpy(), material.targets[held_out], counts)
 
     try:
@@ -205,40 +179,12 @@ def _fit_head(
     """The head that the strategies after training make of the base run's, and its outputs for the held-out rows."""
     material, accelerator = workshop.material, workshop.accelerator
     base = trained_model(run.base, workshop.study, material.new_model)
+    if not run.method.single_label:  # it decides otherwise, and leaves the head as it is
+        return base[1], outputs_of(base, workshop, held_out)
     features = material.features(base[0], accelerator)
     target = torch.from_numpy(material.targets[rows])
     head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
     return head, predict_logits(head, features, held_out, accelerator)
-
-
-def _outputs(model: nn.Module, workshop: Workshop, rows: Rows) -> NDArray[np.float32]:
-    material = workshop.material
-    return predict_logits(
-        model, material.array, rows, workshop.accelerator, transform=material.eval_transform
-    )
-
-
-def _predictions(
-    run: Run, table: ImageTable, rows: Rows, outputs: NDArray[np.float32], judgement: Judgement
-) -> Predictions | LabelPredictions:
-    """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
-    if not np.isfinite(outputs).all():
-        raise RunFailed(
-            "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
-        )
-    if table.multi_label:
-        return predict_labels(outputs, judgement, table, rows, run.fold)
-    head_outputs = torch.from_numpy(outputs)
-    return Predictions(
-        table.images[rows],
-        table.groups[rows],
-        table.targets[rows],
-        np.full(len(rows), run.fold, dtype=np.int64),
-        judgement.decision(head_outputs).numpy(),
-        table.class_names,
-        judgement.family,
-        exclusive(judgement.posterior(head_outputs).numpy()).astype(np.float32),
-    )
 
 
 def batch_mixing(recipe: Recipe, class_counts: list[int], seed: int) -> BatchMixing | None:
@@ -249,21 +195,6 @@ def batch_mixing(recipe: Recipe, class_counts: list[int], seed: int) -> BatchMix
     return BatchMixing(
         asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
     )
-
-
-def predict_test(run: Run, workshop: Workshop) -> None:
-    """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
-    directory = run.directory(workshop.study)
-    model = trained_model(run, workshop.study, workshop.material.new_model)
-    rows = np.flatnonzero(workshop.material.splits.part == "test")
-    outputs = _outputs(model, workshop, rows)
-    judgement = run.method.judgement(*trained_counts(directory))
-    predictions = _predictions(run, workshop.material.table, rows, outputs, judgement)
-    if workshop.writes:
-        temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
-        _write(predictions, temporary)
-        flush(temporary)
-        os.replace(temporary, directory / TEST_PREDICTIONS)
 
 
 @contextmanager
@@ -277,26 +208,21 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _write(predictions: Predictions | LabelPredictions, path: Path) -> None:
-    if isinstance(predictions, LabelPredictions):
-        write_label_predictions(predictions, path)
-    else:
-        write_predictions(predictions, path)
-
-
-def _describe(run: Run, counts: list[int], images: int, workshop: Workshop) -> dict[str, Any]:
+def _describe(run: Run, workshop: Workshop) -> dict[str, Any]:
     import timm
 
     accelerator = workshop.accelerator
+    rows = training_rows(run, workshop.material)
+    counts = workshop.material.class_counts(rows)
     return {
         "loss": run.method.text,
         "seed": run.seed,
         "fold": run.fold,
-        "link": run.method.judgement(counts, images).link,
+        "link": run.method.judgement(counts, len(rows)).link,
         "parameters": run.method.loss.params,
         "recipe": run.method.configure(workshop.recipe).model_dump(mode="json"),
         "class_counts": dict(zip(workshop.material.table.class_names, counts, strict=True)),
-        "images": images,
+        "images": len(rows),
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from tametail.errors import UsageError
 from tametail.training.recipe import Recipe
@@ -101,6 +101,11 @@ def agreed(value: T, accelerator: Accelerator) -> T:
     carried = [value]
     broadcast_object_list(carried)
     return carried[0]
+
+
+def gathered(value: T, accelerator: Accelerator) -> list[T]:
+    """The values of all processes."""
+    return [value] if accelerator.num_processes == 1 else list(gather_object([value]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -50,21 +50,23 @@ def predict_logits(
             output: Tensor = network(transform(inputs, None) if transform else inputs)
         return output.float().cpu().numpy()
 
-    outputs: list[NDArray[np.float32]] | None = []
+    done: list[NDArray[np.float32]] = []
+    fits = True
     with evaluating(model.to(accelerator.device)) as network:
         for output in _in_batches(part, batch_size, compute, accelerator.device):
             if output is None:
-                outputs = None
+                fits = False
                 break
-            outputs.append(output)
+            done.append(output)
             if advance:
                 advance(len(output))
-    every = gather_object([outputs]) if world > 1 else [outputs]
+    own = done if fits else None
+    every: list[list[NDArray[np.float32]] | None] = gather_object([own]) if world > 1 else [own]
     if any(of_one is None for of_one in every):
         raise MemoryShort(
             "memory is short even for one image at a time; choose a smaller --image-size or --backbone"
         )
-    joined = [output for of_one in every for output in of_one]
+    joined = [output for of_one in every for output in of_one or ()]
     return np.concatenate(joined) if joined else np.empty((0, 0), np.float32)
 
 

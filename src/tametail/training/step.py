@@ -14,23 +14,21 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from tametail.errors import TametailError
+from tametail.training.averaging import MovingAverage
 from tametail.training.hardware import Hardware, is_out_of_memory
+from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import build_optimizer, set_learning_rate
 from tametail.training.recipe import Recipe
-
-
-class MemoryShort(TametailError):
-    """Not even one image at a time fits in memory."""
 
 
 class Stepper:
     """A model in training: its network, optimiser and averaged weights, and one step of them.
 
     The gradient of a step is that of the mean over the whole batch's images, whatever number of processes and parts it is
-    computed in.
+    computed in. It is not so for a loss that looks at the whole batch (`Loss.batchwise`), and batch normalisation sees the
+    part, of at least two images.
 
     Args:
         model: maps inputs (B, ...) to logits (B, C).
@@ -57,7 +55,10 @@ class Stepper:
         optimizer = build_optimizer(model, recipe.optimizer)
         self.network = accelerator.prepare_model(torch.compile(model) if hardware.compile else model)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.average = _averaged(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
+        # Of one image batch normalisation has no variance.
+        normalises_batches = any(isinstance(module, _BatchNorm) for module in model.modules())
+        self._fewest = 2 if normalises_batches else 1
 
     @property
     def result(self) -> nn.Module:
@@ -97,12 +98,13 @@ class Stepper:
                 # Other processes may be in the middle of a sum of gradients: there is no going back for one alone.
                 if not is_out_of_memory(error) or self.accelerator.num_processes > 1:
                     raise
-                parts = self.micro_batch or len(inputs)
-                if parts == 1:
+                size = min(self.micro_batch or len(inputs), len(inputs))
+                if size <= self._fewest:
                     raise MemoryShort(
-                        "memory is short even for one image at a time; choose a smaller --image-size or --backbone"
+                        "memory is short even for one image at a time (two with batch normalisation); choose a smaller "
+                        "--image-size or --backbone"
                     ) from error
-            self.micro_batch = -(-parts // 2)
+            self.micro_batch = max(-(-size // 2), self._fewest)
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -110,15 +112,17 @@ class Stepper:
 
     def _in_parts(self, inputs: Tensor, target: Tensor, share: float) -> Tensor:
         total = inputs.new_zeros((), dtype=torch.float32)
-        size = self.micro_batch or len(inputs)
+        size = max(self.micro_batch or len(inputs), self._fewest)
+        # Of nearly equal size, so that none is left with a single image.
+        count = max(min(-(-len(inputs) // size), len(inputs) // self._fewest), 1)
+        parts = list(zip(inputs.tensor_split(count), target.tensor_split(count), strict=True))
         world = self.accelerator.num_processes
-        for start in range(0, len(inputs), size):
-            part = slice(start, start + size)
-            with self._apart(start + size < len(inputs)):
+        for at, (images, labels) in enumerate(parts):
+            with self._apart(at + 1 < count):
                 with self.accelerator.autocast():
-                    logits = self.network(inputs[part])
+                    logits = self.network(images)
                 weight = share * len(logits) / len(inputs)
-                value = self._mean_loss(logits.float(), target[part]) * weight
+                value = self._mean_loss(logits.float(), labels) * weight
                 self.accelerator.backward(
                     value * world if world > 1 else value
                 )  # gradients are averaged over processes
@@ -146,14 +150,3 @@ class Stepper:
         for module in filter(None, (self.model, self.average)):
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
-
-
-def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers that follows quickly at first: d = min(decay, (1+n)/(10+n))."""
-
-    def follow(average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        if not current.is_floating_point():
-            return current
-        return average.lerp(current, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
-
-    return AveragedModel(model, avg_fn=follow, use_buffers=True)

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from tametail.data.loaders import Batch, TrainingBatches, telling_of_lost_readers
 from tametail.data.mixing import BatchMixing
 from tametail.errors import TametailError
-from tametail.training.hardware import Hardware
+from tametail.training.hardware import Hardware, agreed, gathered
 from tametail.training.inference import Transform
 from tametail.training.interrupts import Stopped
+from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import class_weights, learning_rate, smoothed
 from tametail.training.recipe import Recipe
 from tametail.training.state import pack, unpack
-from tametail.training.step import MemoryShort, Stepper
+from tametail.training.step import Stepper
 from tametail.training.watch import EpochRecord, Validation
 
 _CHECK_EVERY = 16  # steps: to read a loss from a GPU makes it wait
@@ -66,6 +67,9 @@ class Keeper(Protocol):
 
 class Observer(Protocol):
     """Someone who watches; nothing of it comes back into the training."""
+
+    def begin(self, epochs: int, steps_per_epoch: int) -> None:
+        """Before the first step, also of a training that goes on."""
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         """After a step: ``epoch`` and ``step`` count from 0, ``images`` are those of the epoch so far."""
@@ -133,11 +137,14 @@ def train(
 
     Raises:
         RunFailed: a loss was not finite, or one image at a time does not fit in memory.
-        TametailError: a process that reads batches ahead was ended from outside.
+        TametailError: a process that reads batches ahead was ended from outside, or processes do not see the same
+            checkpoints.
         Stopped: the keeper asked for it, and everything is saved.
     """
     stepper = Stepper(model, loss, recipe, accelerator, hardware or Hardware())
     place = _resume(stepper, keeper)
+    if observer:
+        observer.begin(recipe.epochs, batches.steps)
     check_every = 1 if accelerator.device.type == "cpu" else _CHECK_EVERY
     # One sigmoid per class has no shared probability to spread.
     smoothing = recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
@@ -213,7 +220,7 @@ def _settle(
         if not math.isfinite(value):
             raise RunFailed(
                 f"the loss became {value} at step {at + 1} of epoch {epoch + 1}. "
-                f"Lower the learning rate (--lr), or change the loss's parameters.",
+                f"Lower the learning rate (--lr), or change the loss's parameters; the same again ends the same.",
                 epoch,
                 at,
             )
@@ -233,13 +240,21 @@ def _keep(stepper: Stepper, keeper: Keeper | None, place: _Place, stop: bool) ->
 
 def _resume(stepper: Stepper, keeper: Keeper | None) -> _Place:
     kept = keeper.load() if keeper else None
-    if kept is None:
-        return _Place()
-    tensors, state = kept
-    unpack(stepper, tensors, state)
-    stepper.micro_batch = state["micro_batch"]
-    history = [EpochRecord(**record) for record in state["history"]]
-    return _Place(state["epoch"], state["step"], state["total"], history)
+    place = _Place()
+    if kept is not None:
+        tensors, state = kept
+        unpack(stepper, tensors, state)
+        sizes = [size for size in (stepper.micro_batch, state["micro_batch"]) if size]
+        stepper.micro_batch = min(sizes, default=None)
+        history = [EpochRecord(**record) for record in state["history"]]
+        place = _Place(state["epoch"], state["step"], state["total"], history)
+    main = agreed((place.epoch, place.step), stepper.accelerator)
+    if any(gathered((place.epoch, place.step) != main, stepper.accelerator)):
+        raise TametailError(
+            "the processes of this training do not see the same checkpoints; put the study's folder (-o) on a file system "
+            "that all machines share"
+        )
+    return place
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:

@@ -1,0 +1,115 @@
+"""What a study's models say of images: the work of all runs that needs no training, and what it is done with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail.data import ImageTable
+from tametail.predictions import Predictions, exclusive, write_predictions
+from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
+from tametail.training.checkpoint import flush
+from tametail.training.hardware import Hardware
+from tametail.training.inference import predict_logits
+from tametail.training.material import Material, Rows
+from tametail.training.multi_label import predict_labels
+from tametail.training.recipe import Recipe
+from tametail.training.run import TEST_PREDICTIONS, Run, trained_counts, trained_model
+from tametail.training.strategies import Judgement
+from tametail.training.trainer import RunFailed
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all runs of a study are done with.
+
+    Attributes:
+        material: arrays, table, splits.
+        recipe: the study's own; the strategies of a run change it.
+        accelerator: with several processes all do every run together, and the main one writes.
+        study: the study's directory.
+        hardware: how the machine is used.
+    """
+
+    material: Material
+    recipe: Recipe
+    accelerator: Accelerator
+    study: Path
+    hardware: Hardware
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self.accelerator.is_main_process)
+
+
+def training_rows(run: Run, material: Material) -> Rows:
+    """Rows of the table that a run is trained on."""
+    splits = material.splits
+    return np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
+
+
+def held_out_rows(run: Run, material: Material) -> Rows:
+    """Rows of the table that a run is judged by."""
+    return np.flatnonzero(material.splits.fold == run.fold)
+
+
+def outputs_of(model: nn.Module, workshop: Workshop, rows: Rows) -> NDArray[np.float32]:
+    """(len(rows), C) what a model's head gives for some rows of the material."""
+    material = workshop.material
+    return predict_logits(
+        model, material.array, rows, workshop.accelerator, transform=material.eval_transform
+    )
+
+
+def predictions_of(
+    run: Run, table: ImageTable, rows: Rows, outputs: NDArray[np.float32], judgement: Judgement
+) -> Predictions | LabelPredictions:
+    """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
+    if not np.isfinite(outputs).all():
+        raise RunFailed(
+            "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
+        )
+    if table.multi_label:
+        return predict_labels(outputs, judgement, table, rows, run.fold)
+    head_outputs = torch.from_numpy(outputs)
+    return Predictions(
+        table.images[rows],
+        table.groups[rows],
+        table.targets[rows],
+        np.full(len(rows), run.fold, dtype=np.int64),
+        judgement.decision(head_outputs).numpy(),
+        table.class_names,
+        judgement.family,
+        exclusive(judgement.posterior(head_outputs).numpy()).astype(np.float32),
+    )
+
+
+def write_table(predictions: Predictions | LabelPredictions, path: Path) -> None:
+    """Write predictions of either kind."""
+    if isinstance(predictions, LabelPredictions):
+        write_label_predictions(predictions, path)
+    else:
+        write_predictions(predictions, path)
+
+
+def predict_test(run: Run, workshop: Workshop) -> None:
+    """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
+    directory = run.directory(workshop.study)
+    model = trained_model(run, workshop.study, workshop.material.new_model)
+    rows = np.flatnonzero(workshop.material.splits.part == "test")
+    outputs = outputs_of(model, workshop, rows)
+    judgement = run.method.judgement(*trained_counts(directory))
+    predictions = predictions_of(run, workshop.material.table, rows, outputs, judgement)
+    if workshop.writes:
+        temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
+        write_table(predictions, temporary)
+        flush(temporary)
+        os.replace(temporary, directory / TEST_PREDICTIONS)
