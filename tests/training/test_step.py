@@ -1,0 +1,313 @@
+"""One step: in parts, with memory that runs short, and for losses that look at whole batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tametail import losses
+from tametail.errors import UsageError
+from tametail.losses.custom import import_loss
+from tametail.training.hardware import Hardware, make_accelerator
+from tametail.training.memory import MemoryShort
+from tametail.training.recipe import Recipe
+from tametail.training.step import Stepper, check_whole_batches, needs_whole_batches, part_sizes
+
+
+def stepper(
+    model: nn.Module, loss: nn.Module | None = None, *, micro_batch: int | None = None, **changes: object
+) -> Stepper:
+    fields: dict[str, Any] = {
+        "name": "test",
+        "trains": "head",
+        "backbone": "none",
+        "epochs": 1,
+        "batch_size": 16,
+        "optimizer": {"kind": "sgd", "lr": 0.1},
+    }
+    recipe = Recipe.model_validate(fields | changes)
+    accelerator = make_accelerator(recipe, "cpu")
+    return Stepper(
+        model, loss or losses.CrossEntropyLoss(), recipe, accelerator, Hardware("cpu", micro_batch)
+    )
+
+
+def batch(images: int = 16, step: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(images, 4, generator=generator), torch.randint(3, (images,), generator=generator)
+
+
+class Cramped(nn.Module):
+    """A network with memory for so many images; it keeps how many it was given, and fails in forward or backward."""
+
+    def __init__(self, room: int, norm: type[nn.Module] = nn.LayerNorm, *, backward: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 8), norm(8), nn.Dropout(0.0), nn.Linear(8, 3))
+        self.room = room
+        self.backward = backward
+        self.given: list[int] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.given.append(len(inputs))
+        logits: Tensor = self.layers(inputs)
+        if len(inputs) > self.room:
+            if not self.backward:
+                raise torch.OutOfMemoryError("no room")
+            logits.register_hook(_no_room)
+        return logits
+
+
+def _no_room(gradient: Tensor) -> None:
+    raise torch.OutOfMemoryError("no room")
+
+
+def weights(training: Stepper) -> list[Tensor]:
+    return [parameter.detach() for parameter in training.model.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("images", "most", "fewest"), [(16, 5, 1), (10, 16, 1), (7, 1, 1), (16, 15, 2), (3, 2, 1)]
+)
+def test_parts_are_as_torch_splits_a_tensor_into_the_fewest(images: int, most: int, fewest: int) -> None:
+    expected = [len(part) for part in torch.arange(images).tensor_split(-(-images // most))]
+    assert part_sizes(images, most, fewest) == expected
+
+
+def test_no_part_has_one_image_where_two_are_the_fewest() -> None:
+    for images in range(2, 40):
+        for most in range(2, images + 1):
+            sizes = part_sizes(images, most, 2)
+            assert sum(sizes) == images
+            assert 2 <= min(sizes) <= max(sizes) <= max(most, 3)
+            assert max(sizes) - min(sizes) <= 1
+    assert part_sizes(5, 2, 2) == [3, 2]
+    assert part_sizes(1, 2, 2) == [1]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 5, 15])
+def test_a_step_in_parts_is_the_step_of_the_batch(micro_batch: int) -> None:
+    whole, parts = stepper(Cramped(16)), stepper(Cramped(16), micro_batch=micro_batch)
+    for step in range(3):
+        a, b = (training.update(*batch(16 - step, step), 1.0, 0.1) for training in (whole, parts))
+        assert float(a) == pytest.approx(float(b), rel=1e-5)
+    torch.testing.assert_close(weights(whole), weights(parts), rtol=1e-5, atol=1e-6)
+    assert max(parts.model.given) <= micro_batch
+
+
+def test_batch_normalisation_takes_no_part_of_one_image() -> None:
+    """16 in parts of 5 were 5, 5, 5 and 1."""
+    training = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=5)
+    training.update(*batch(), 1.0, 0.1)
+    assert training.model.given == [4, 4, 4, 4]
+    alone = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=1)
+    alone.update(*batch(5), 1.0, 0.1)
+    assert alone.model.given == [3, 2]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_parts_are_halved_until_they_fit_and_leave_nothing_behind(backward: bool) -> None:
+    cramped, roomy = stepper(Cramped(5, backward=backward)), stepper(Cramped(16))
+    for step in range(2):
+        for training in (cramped, roomy):
+            training.update(*batch(16, step), 1.0, 0.1)
+    assert cramped.micro_batch == 4
+    assert cramped.model.given == [16, 8, *[4] * 8]
+    torch.testing.assert_close(weights(cramped), weights(roomy), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_step_draws_is_drawn_again_for_smaller_parts() -> None:
+    drawn: list[float] = []
+
+    class Drawing(Cramped):
+        def forward(self, inputs: Tensor) -> Tensor:
+            drawn.append(float(torch.rand(())))
+            return super().forward(inputs)
+
+    stepper(Drawing(8)).update(*batch(), 1.0, 0.1)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_batch_normalisation_goes_down_to_two_images_and_no_further() -> None:
+    training = stepper(Cramped(2, nn.BatchNorm1d))
+    training.update(*batch(), 1.0, 0.1)
+    assert training.micro_batch == 2
+    for images, few in ((16, 2), (3, 3)):
+        with pytest.raises(
+            MemoryShort, match=f"even for {few} images at a time, and batch normalisation cannot"
+        ):
+            stepper(Cramped(few - 1, nn.BatchNorm1d)).update(*batch(images), 1.0, 0.1)
+    with pytest.raises(MemoryShort, match="even for one image at a time; choose"):
+        stepper(Cramped(0)).update(*batch(), 1.0, 0.1)
+
+
+def test_other_errors_are_not_taken_for_short_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        stepper(nn.Linear(5, 3)).update(*batch(), 1.0, 0.1)
+
+
+def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over() -> None:
+    training = stepper(Cramped(16))
+    calls = []
+
+    def step(*_: object) -> None:
+        calls.append(0)
+        raise torch.OutOfMemoryError("no room for the moments")
+
+    training.optimizer.optimizer.step = step  # type: ignore[method-assign]
+    with pytest.raises(
+        MemoryShort, match=r"while the weights were being changed.*cannot be done over.*--backbone"
+    ):
+        training.update(*batch(), 1.0, 0.1)
+    assert len(calls) == 1
+
+
+def test_a_loss_that_looks_at_whole_batches_gets_no_parts() -> None:
+    lade, custom = (
+        losses.create_loss("lade", class_counts=[5, 3, 2]),
+        import_loss("torch.nn:CrossEntropyLoss")(),
+    )
+    assert [needs_whole_batches(loss) for loss in (lade, custom, nn.CrossEntropyLoss())] == [
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(
+        UsageError, match=r"lade compares .* whole batch of 16, but would see 8 at once.*--micro-batch"
+    ):
+        stepper(Cramped(16), lade, micro_batch=8)
+    with pytest.raises(UsageError, match=r"lade compares .*2 processes would each see a share"):
+        check_whole_batches(lade, 16, None, 2)
+    check_whole_batches(custom, 16, 8, 2)
+    check_whole_batches(losses.CrossEntropyLoss(), 16, 8, 2)
+    stepper(Cramped(16), lade, micro_batch=16).update(*batch(), 1.0, 0.1)
+    with pytest.raises(MemoryShort, match=r"for a batch of 16 images, which lade needs whole.*--batch-size"):
+        stepper(Cramped(15), lade).update(*batch(), 1.0, 0.1)  # fmt: skip
+
+
+class OneNumber(nn.Module):
+    """A loss that gives a scalar whatever it is asked for."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, target)
+
+
+class Labels(nn.Module):
+    """A loss that gives a number for each label where it should give one for each image."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, nn.functional.one_hot(target, 3).float(), reduction="none"
+        )
+
+
+@pytest.mark.parametrize(("loss", "shape"), [(OneNumber(), r"\(\)"), (Labels(), r"\(16, 3\)")])
+def test_weights_of_classes_need_a_number_per_image(loss: nn.Module, shape: str) -> None:
+    training = stepper(Cramped(16), loss)
+    training.class_weights = torch.tensor([0.5, 1.0, 2.0])
+    with pytest.raises(
+        UsageError, match=rf"a number per image, \(16,\), .*got shape {shape}.*reweighting=none"
+    ):
+        training.update(*batch(), 1.0, 0.1)
+
+
+def test_weights_of_classes_weigh_in_parts_too() -> None:
+    weighted = torch.tensor([0.5, 1.0, 2.0])
+    trainings = [stepper(Cramped(16), micro_batch=most) for most in (None, 3)]
+    for training in trainings:
+        training.class_weights = weighted
+        training.update(*batch(), 1.0, 0.1)
+    torch.testing.assert_close(*map(weights, trainings), rtol=1e-5, atol=1e-6)
+    plain = stepper(Cramped(16))
+    plain.update(*batch(), 1.0, 0.1)
+    assert not torch.allclose(weights(plain)[0], weights(trainings[0])[0], atol=1e-4)
+
+
+STEPS = 5
+PROCESS = """
+import json, sys, torch
+sys.path.insert(0, {tests!r})
+from test_step import Cramped, STEPS, batch, stepper, weights
+from tametail.errors import TametailError
+import torch.distributed
+training = None
+for rooms in ([16, 3], [16, 0], [16, 16]):
+    model = Cramped(16)
+    training = stepper(model, ema_decay=0.5)
+    rank = training.accelerator.process_index
+    model.room = rooms[rank]
+    try:
+        for step in range(STEPS):
+            if rooms == [16, 16] and step == 3 and rank == 1:
+                model.room = 2
+            inputs, target = batch(16, step)
+            training.update(inputs[rank::2], target[rank::2], 0.5, 0.1)
+        said = ""
+    except TametailError as error:
+        said = type(error).__name__ + ": " + str(error)
+    except RuntimeError:
+        said = "left alone"
+    found = dict(micro=training.micro_batch, said=said, weights=[w.tolist() for w in weights(training)])
+    print(json.dumps(found), flush=True)
+import os; os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def pair() -> list[list[dict[str, Any]]]:
+    """What each of two processes came to, with memory that is short in the second: at first, for good, and later."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    script = PROCESS.format(tests=os.path.dirname(__file__))
+    started = []
+    for rank in "01":
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script],
+                env=os.environ | world | place,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    ended = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], ended
+    return [[json.loads(line) for line in out.splitlines() if line.startswith("{")] for out, _ in ended]
+
+
+def test_processes_agree_on_parts_and_come_to_the_weights_of_one(pair: list[list[dict[str, Any]]]) -> None:
+    alone = stepper(Cramped(16), ema_decay=0.5)
+    for step in range(STEPS):
+        alone.update(*batch(16, step), 1.0, 0.1)
+    for of_rank in pair:
+        assert (of_rank[0]["micro"], of_rank[0]["said"]) == (2, "")
+        for found, expected in zip(of_rank[0]["weights"], weights(alone), strict=True):
+            np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
+    assert pair[0][0]["weights"] == pair[1][0]["weights"]
+
+
+def test_memory_too_short_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
+    for of_rank in pair:
+        assert of_rank[1]["said"].startswith("MemoryShort: memory is short even for one image")
+
+
+def test_memory_that_ends_later_in_one_process_ends_the_work_in_words(
+    pair: list[list[dict[str, Any]]],
+) -> None:
+    assert pair[1][2]["said"].startswith(
+        "TametailError: memory ran out in a step that 2 processes take together"
+    )
+    assert "--micro-batch 4" in pair[1][2]["said"]
+    assert pair[0][2]["said"] in {"left alone", ""}
