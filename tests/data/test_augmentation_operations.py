@@ -223,3 +223,38 @@ def test_further_draws_are_uniform_and_apart_from_the_others() -> None:
     assert abs(np.corrcoef(both.T) - np.eye(both.shape[1])).max() < 0.03
     assert np.array_equal(extra_draws(3, 0, counters[7:9], EXTRA_DRAWS), further[7:9])
     assert not np.array_equal(extra_draws(3, 1, counters, EXTRA_DRAWS), further)
+
+
+EVERYTHING = {
+    "flip": True,
+    "scale": (0.6, 1.0),
+    "rotation": 20.0,
+    "colour": 0.1,
+    "operations": 3,
+    "magnitude": 0.7,
+    "sharpening": 0.5,
+    "erasing": 0.5,
+}
+
+
+def test_off_the_cpu_no_value_is_read() -> None:
+    """Tensors of the meta device have none: whatever asked for a value, as a choice of rows does, would fail."""
+    preprocess = Preprocess(SIDE, (0.5,) * 3, (0.25,) * 3, **EVERYTHING)  # type: ignore[arg-type]
+    for draws in (None, random_draws(24).to("meta")):
+        assert preprocess(PIXELS.to("meta"), draws).shape == (24, 3, SIDE, SIDE)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        PIXELS.to("meta")[random_draws(24).to("meta")[:, 0] < 0.5]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_cpus_images_and_is_not_waited_for() -> None:
+    preprocess = Preprocess(SIDE, (0.5,) * 3, (0.25,) * 3, **EVERYTHING)  # type: ignore[arg-type]
+    pixels, draws = PIXELS.cuda(), random_draws(24).cuda()
+    preprocess(pixels, draws)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        outcome = preprocess(pixels, draws)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = preprocess(PIXELS, random_draws(24))
+    assert float((outcome.cpu() - expected).abs().mean()) < 1e-3  # an edge of a rectangle may round otherwise

@@ -6,7 +6,7 @@ Shape legend: B batch, K canvas side, S image side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -76,7 +76,7 @@ class Preprocess:
         # Of a whole row of pixels, as they lie in memory: channels alone are too short a loop.
         self.mean = torch.tensor(mean).repeat(image_size)
         self.std = torch.tensor(std).repeat(image_size)
-        self.flips = (flip in {True, "horizontal"}, flip in {True, "vertical"})
+        self.flips = torch.tensor([flip in {True, "horizontal"}, flip in {True, "vertical"}])
         self.scale = scale
         self.rotation = rotation
         self.colour = colour
@@ -85,6 +85,7 @@ class Preprocess:
         self.sharpening = sharpening
         self.erasing = erasing
         self.extra_draws = EXTRA_DRAWS if operations or sharpening or erasing else 0
+        self._on_devices: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, pixels: Tensor, draws: Tensor | None = None) -> Tensor:
         side = self.image_size
@@ -100,7 +101,8 @@ class Preprocess:
                 moved = self._changed(moved, draws[part, DRAWS:])
                 inputs[part] = moved.permute(0, 2, 3, 1)
         rows = inputs.view(len(pixels), side, side * 3)
-        rows.div_(255).sub_(self.mean.to(rows.device)).div_(self.std.to(rows.device))
+        mean, std, _ = self._constants(rows.device)
+        rows.div_(255).sub_(mean).div_(std)
         return inputs.permute(0, 3, 1, 2)
 
     def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -108,7 +110,8 @@ class Preprocess:
         side = low + (high - low) * draws[:, 0]
         turn = math.radians(self.rotation) * (2 * draws[:, 1] - 1)
         free = 1 - side
-        mirror = torch.where((draws[:, 2:4] >= 0.5) & draws.new_tensor(self.flips).bool(), -1.0, 1.0)
+        flips = self._constants(draws.device)[2]
+        mirror = torch.where((draws[:, 2:4] >= 0.5) & flips, -1.0, 1.0)
         shift = free[:, None] * (2 * draws[:, 4:6] - 1)
         cos, sin = side * turn.cos(), side * turn.sin()
         theta = torch.stack(
@@ -130,22 +133,27 @@ class Preprocess:
         return ((images - mean) * contrast + mean * brightness).clamp(0, 255)
 
     def _changed(self, images: Tensor, extra: Tensor) -> Tensor:
-        """Images (B, 3, S, S), each changed in place as its (B, EXTRA_DRAWS) draws say, or left alone to the bit."""
+        """Images (B, 3, S, S), each changed as its (B, EXTRA_DRAWS) draws say, or left alone to the bit."""
         sharpness = torch.zeros(len(images), device=images.device)
         if self.operations:
             amounts = self._amounts(extra)
             some = (amounts.brightness != 0) | (amounts.contrast != 0)
-            images[some] = toned(images[some], amounts.brightness[some], amounts.contrast[some])
+            images = _where(some, images, toned, amounts.brightness, amounts.contrast)
             sharpness = amounts.sharpness
         if self.sharpening:
             sharpness = sharpness + (extra[:, _OPERATIONS] < self.sharpening)
         if self.operations or self.sharpening:
-            some = sharpness != 0
-            images[some] = sharpened(images[some], sharpness[some])
+            images = _where(sharpness != 0, images, sharpened, sharpness)
         if self.erasing:
             some = extra[:, _OPERATIONS + 1] < self.erasing
-            images[some] = erased(images[some], extra[some, _OPERATIONS + 2 :])
+            images = _where(some, images, erased, extra[:, _OPERATIONS + 2 :])
         return images
+
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """mean, std and flips where they are needed: a GPU is waited for with each copy to it."""
+        if device not in self._on_devices:
+            self._on_devices[device] = (self.mean.to(device), self.std.to(device), self.flips.to(device))
+        return self._on_devices[device]
 
     def _amounts(self, extra: Tensor) -> Amounts:
         return drawn_amounts(extra[:, : DRAWS_PER_OPERATION * self.operations], self.magnitude)
@@ -154,6 +162,17 @@ class Preprocess:
         expected = DRAWS + self.extra_draws
         if draws.shape[1] < expected:
             raise ValueError(f"expected draws of shape (B, {expected}), got {tuple(draws.shape)}")
+
+
+def _where(some: Tensor, images: Tensor, change: Callable[..., Tensor], *per_image: Tensor) -> Tensor:
+    """Images (B, 3, S, S) of which ``some`` (B,) are changed, each as its row of ``per_image`` says.
+
+    On a CPU only those are computed, in place; elsewhere all are, as to ask a GPU for their number is to wait for it.
+    """
+    if images.device.type == "cpu":
+        images[some] = change(images[some], *(values[some] for values in per_image))
+        return images
+    return torch.where(some.view(-1, 1, 1, 1), change(images, *per_image), images)
 
 
 def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
