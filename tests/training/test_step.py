@@ -234,37 +234,54 @@ def test_weights_of_classes_weigh_in_parts_too() -> None:
 
 STEPS = 5
 PROCESS = """
-import json, sys, torch
+import json, sys
 sys.path.insert(0, {tests!r})
+import numpy as np
+from torch import nn
 from test_step import Cramped, STEPS, batch, stepper, weights
 from tametail.errors import TametailError
-import torch.distributed
-training = None
-for rooms in ([16, 3], [16, 0], [16, 16]):
-    model = Cramped(16)
-    training = stepper(model, ema_decay=0.5)
+from tametail.training.inference import predict_logits
+
+rows = np.arange(9)
+for rooms, norm, micro_batch, ends in (
+    ([16, 16], nn.LayerNorm, None, 9),
+    ([16, 3], nn.LayerNorm, None, 9),
+    ([16, 0], nn.LayerNorm, None, 9),
+    ([16, 16], nn.BatchNorm1d, 3, 9),
+    ([16, 16], nn.LayerNorm, None, 3),
+):
+    model = Cramped(16, norm)
+    training = stepper(model, micro_batch=micro_batch, ema_decay=0.5)
     rank = training.accelerator.process_index
-    model.room = rooms[rank]
+    model.room, said = rooms[rank], ""
     try:
         for step in range(STEPS):
-            if rooms == [16, 16] and step == 3 and rank == 1:
-                model.room = 2
+            model.room = 2 if step == ends and rank == 1 else model.room
             inputs, target = batch(16, step)
             training.update(inputs[rank::2], target[rank::2], 0.5, 0.1)
-        said = ""
+        training.share_buffers()
     except TametailError as error:
         said = type(error).__name__ + ": " + str(error)
     except RuntimeError:
         said = "left alone"
     found = dict(micro=training.micro_batch, said=said, weights=[w.tolist() for w in weights(training)])
+    if not said:
+        array = batch(9)[0].numpy()
+        found["outputs"] = [
+            predict_logits(training.result, array, rows, training.accelerator, shared=shared).tolist()
+            for shared in (True, False)
+        ]
     print(json.dumps(found), flush=True)
-import os; os._exit(0)
 """
 
 
 @pytest.fixture(scope="module")
 def pair() -> list[list[dict[str, Any]]]:
-    """What each of two processes came to, with memory that is short in the second: at first, for good, and later."""
+    """What each of two processes came to.
+
+    With memory enough, short in the second at first, and short for good; with batch normalisation; with memory that
+    ends later.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -287,27 +304,42 @@ def pair() -> list[list[dict[str, Any]]]:
     return [[json.loads(line) for line in out.splitlines() if line.startswith("{")] for out, _ in ended]
 
 
-def test_processes_agree_on_parts_and_come_to_the_weights_of_one(pair: list[list[dict[str, Any]]]) -> None:
+WHOLE, SHORT, SHORT_FOR_GOOD, NORMALISED, ENDS_LATER = range(5)
+
+
+@pytest.mark.parametrize(("scene", "micro_batch"), [(WHOLE, None), (SHORT, 2)])
+def test_processes_agree_on_parts_and_come_to_the_weights_of_one(
+    pair: list[list[dict[str, Any]]], scene: int, micro_batch: int | None
+) -> None:
     alone = stepper(Cramped(16), ema_decay=0.5)
     for step in range(STEPS):
         alone.update(*batch(16, step), 1.0, 0.1)
     for of_rank in pair:
-        assert (of_rank[0]["micro"], of_rank[0]["said"]) == (2, "")
-        for found, expected in zip(of_rank[0]["weights"], weights(alone), strict=True):
+        assert (of_rank[scene]["micro"], of_rank[scene]["said"]) == (micro_batch, "")
+        for found, expected in zip(of_rank[scene]["weights"], weights(alone), strict=True):
             np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
-    assert pair[0][0]["weights"] == pair[1][0]["weights"]
+    assert pair[0][scene]["weights"] == pair[1][scene]["weights"]
+
+
+def test_processes_share_the_means_of_batch_normalisation_and_what_they_predict(
+    pair: list[list[dict[str, Any]]],
+) -> None:
+    first, second = (of_rank[NORMALISED] for of_rank in pair)
+    assert first["weights"] == second["weights"]
+    assert first["outputs"] == second["outputs"]
+    for outputs in (first["outputs"], second["outputs"]):
+        np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
 def test_memory_too_short_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
     for of_rank in pair:
-        assert of_rank[1]["said"].startswith("MemoryShort: memory is short even for one image")
+        assert of_rank[SHORT_FOR_GOOD]["said"].startswith("MemoryShort: memory is short even for one image")
 
 
 def test_memory_that_ends_later_in_one_process_ends_the_work_in_words(
     pair: list[list[dict[str, Any]]],
 ) -> None:
-    assert pair[1][2]["said"].startswith(
-        "TametailError: memory ran out in a step that 2 processes take together"
-    )
-    assert "--micro-batch 4" in pair[1][2]["said"]
-    assert pair[0][2]["said"] in {"left alone", ""}
+    said = pair[1][ENDS_LATER]["said"]
+    assert said.startswith("TametailError: memory ran out in a step that 2 processes take together")
+    assert "--micro-batch 4" in said
+    assert pair[0][ENDS_LATER]["said"] == "left alone"
