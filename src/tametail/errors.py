@@ -42,13 +42,27 @@ def choosing_losses(listed: str = "tametail losses lists them") -> Iterator[None
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Make the folder of a file that a user asked for; trouble with it or with the file is told with the way out."""
-    try:
+    with _telling(path, "; give another file with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Trouble with a file or folder of a study, such as a full disk, told with the way to go on."""
+    with _telling(
+        path,
+        ". Make room there, or make the folder writable, and repeat the command: what was saved before is kept.",
+    ):
+        yield
+
+
+@contextmanager
+def _telling(path: Path, way_out: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise TametailError(
-            f"{path} cannot be written ({error.strerror}); give another file with -o"
-        ) from error
+        raise TametailError(f"{path} cannot be written ({error.strerror or error}){way_out}") from error
 
 
 def nearest(name: str, known: Iterable[str], most: int = 5) -> str:

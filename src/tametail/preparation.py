@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,12 @@ from tametail.data import (
     make_splits,
     save_splits,
 )
-from tametail.errors import DataError
+from tametail.errors import DataError, saving
 from tametail.models import BackboneSpec, build_backbone, describe_backbone, state_digest
 from tametail.training.checkpoint import load_weights, save_weights
 from tametail.training.material import Material, cached_features, frozen_material, image_material
 from tametail.training.recipe import Recipe
+from tametail.whole_files import whole_file, write_atomically
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -91,13 +91,15 @@ class Prepared:
         }
 
     def save(self, directory: Path) -> None:
-        """Keep beside the study what is needed to judge it, to open it and to use its models."""
-        temporary = directory / f".{TABLE}.{os.getpid()}"
-        self.table.frame.to_parquet(temporary, index=False)
-        os.replace(temporary, directory / TABLE)
+        """Keep beside the study what is needed to judge it, to open it and to use its models.
+
+        Raises:
+            TametailError: a file cannot be written.
+        """
+        with saving(directory / TABLE), whole_file(directory / TABLE) as temporary:
+            self.table.frame.to_parquet(temporary, index=False)
         save_splits(self.splits, directory / SPLITS)
-        source = {"image_root": str(self.table.root.resolve())}
-        study_file.write_atomically(directory / SOURCE, json.dumps(source) + "\n")
+        remember_root(directory, self.table.root)
         if self.recipe.trains == "head":
             save_weights(self.backbone, directory / BACKBONE)
 
@@ -200,6 +202,16 @@ def restore(
     if prepared.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
     return prepared
+
+
+def remember_root(directory: Path, root: Path) -> None:
+    """Note in the study of a folder where its images lie.
+
+    Raises:
+        TametailError: it cannot be written; what was noted before is kept.
+    """
+    with saving(directory / SOURCE):
+        write_atomically(directory / SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n")
 
 
 def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:

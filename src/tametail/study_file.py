@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tametail.errors import DataError, TametailError, UsageError
+from tametail.errors import DataError, TametailError, UsageError, saving
+from tametail.whole_files import is_temporary, make_folder
+from tametail.whole_files import write_atomically as write_atomically
 
 FORMAT = 1
 NAME = "study.json"
@@ -58,13 +60,13 @@ def prepare_directory(directory: Path) -> None:
         UsageError: it holds something that is not a study.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         probe = directory / f".probe.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise TametailError(
-            f"the output folder {directory} cannot be written ({error.strerror}); give another one with -o"
+            f"the output folder {directory} cannot be written ({error.strerror or error}); give another one with -o"
         ) from error
     foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name))
     if foreign and not (directory / NAME).is_file():
@@ -78,8 +80,10 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_temporary(name: str) -> bool:
-    """What a killed process may leave: ``.study.json.1234``, ``splits.csv.tmp``."""
-    return name.lstrip(".").startswith(tuple(f"{begun}." for begun in (*_BEGUN, "probe")))
+    """What a killed process may leave: ``.study.json.1234abcd.tmp``, ``splits.csv.tmp``, ``.probe.1234``."""
+    return is_temporary(name) or name.lstrip(".").startswith(
+        tuple(f"{begun}." for begun in (*_BEGUN, "probe"))
+    )
 
 
 def folds_to_run(described: Mapping[str, Any]) -> list[int]:
@@ -105,17 +109,24 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the study for this process alone.
 
     Raises:
-        TametailError: another process holds it.
+        TametailError: another process holds it, or its folder cannot be written or is on a file system without locks.
     """
     from filelock import FileLock, Timeout
 
     lock = FileLock(directory / _LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with saving(directory / _LOCK):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise TametailError(
+                    f"another process is at work on {directory}; wait for it, or give another folder with -o"
+                ) from None
+    except NotImplementedError as error:
         raise TametailError(
-            f"another process is at work on {directory}; wait for it, or give another folder with -o"
-        ) from None
+            f"expected {directory} on a file system with locks, so that no two processes write there, but it has none; "
+            f"put the study on another disk"
+        ) from error
     try:
         yield
     finally:
@@ -144,14 +155,19 @@ def check_same(
 
 
 def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Write study.json; losses, seeds and folds of a study that is there are kept, and new ones added."""
+    """Write study.json; losses, seeds and folds of a study that is there are kept, and new ones added.
+
+    Raises:
+        TametailError: it cannot be written; what was there before is kept.
+    """
     if (directory / NAME).is_file():
         present = read_study_file(directory)
         present["run_folds"] = folds_to_run(present)
         for key in ("losses", "seeds", "run_folds"):
             new = (item for item in wanted[key] if item not in present[key])
             wanted = wanted | {key: [*present[key], *new]}
-    write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+    with saving(directory / NAME):
+        write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
     return wanted
 
 
@@ -163,34 +179,35 @@ def _difference(key: str, present: Any, wanted: Any) -> str:
     return f"its {key} is {present}, asked for is {wanted}"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that it is whole or as it was before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-
-
 def read_openings(directory: Path) -> list[dict[str, Any]]:
-    """Each time the test part was opened, oldest first."""
+    """Each time the test part was opened, oldest first.
+
+    Raises:
+        DataError: the record is there and cannot be read.
+    """
     try:
         lines = (directory / OPENINGS).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"expected the record of openings of the test part at {directory / OPENINGS}, one JSON object a line, but it "
+            f"cannot be read: {error}; mend the line, or put the file back from a copy"
+        ) from error
 
 
 def record_opening(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Add one line to the record of openings, on disk before any test image is predicted."""
-    entry = {
-        "opening": len(read_openings(directory)) + 1,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **facts,
-    }
-    with (directory / OPENINGS).open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    """Add one line to the record of openings, on disk before any test image is predicted.
+
+    Raises:
+        DataError: see `read_openings`.
+        TametailError: the record cannot be written; it is as it was before.
+    """
+    before = read_openings(directory)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"opening": len(before) + 1, "time": now, **facts}
+    lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in (*before, entry)]
+    with saving(directory / OPENINGS):
+        write_atomically(directory / OPENINGS, "".join(lines))
     return entry

@@ -21,11 +21,12 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.data.cache_folder import alone, cache_dir, explained, make_room, mark_used, whole_file
+from tametail.data.cache_folder import alone, cache_dir, explained, make_room, mark_used
 from tametail.data.decode import decode_image
 from tametail.data.digests import content_digests
 from tametail.data.table import ImageTable
 from tametail.errors import DataError, TametailError
+from tametail.whole_files import whole_file
 
 __all__ = ["DecodedImages", "cache_dir", "decoded_images"]
 
@@ -198,7 +199,7 @@ def _build(
     make_room(_HEADER + rows * image_bytes, keep={key})
     reasons: dict[int, str] = {}
     checksums: list[str] = []
-    with whole_file(pixels) as file:
+    with whole_file(pixels, alone=True) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
         for start, decoded in _decoded_chunks(pool, root, images, size, chunk):
             checksums.append(_checksum(_written(file, decoded, start, reasons)))
@@ -214,8 +215,8 @@ def _build(
         "chunk": chunk,
         "checksums": checksums,
     }
-    with whole_file(record) as file:  # it comes last: without it the pixels do not count
-        file.write(json.dumps(described).encode())
+    with whole_file(record, alone=True) as temporary:  # it comes last: without it the pixels do not count
+        temporary.write_text(json.dumps(described), encoding="utf-8")
 
 
 def _decoded_chunks(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from tametail.data.divisions import Ints, best_division, images_by_group
 from tametail.data.splits_multi_label import label_divisions, label_strata
 from tametail.data.table import ImageTable
-from tametail.errors import DataError, TametailError, UsageError
+from tametail.errors import DataError, UsageError, saving
+from tametail.whole_files import whole_file
 
 # Divisions are made from up to 5 seeds, of which the best balanced is taken; many groups balance at once.
 _ATTEMPTS, _MANY = 5, 20_000
@@ -85,14 +85,9 @@ def save_splits(splits: Splits, path: Path) -> None:
     Raises:
         TametailError: it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
+    with saving(path), whole_file(path) as temporary:
         temporary.write_bytes(_to_csv(splits.image, splits.part, splits.fold))
         temporary.chmod(0o444)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise TametailError(f"the splits cannot be written to {path} ({error.strerror or error})") from error
 
 
 def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: str) -> Splits:

@@ -8,7 +8,7 @@ from tametail.errors import TametailError
 from tametail.report.markdown import results_markdown
 from tametail.report.study_results import read_results
 from tametail.report.tables import RESULTS_CSV, results_csv
-from tametail.study_file import write_atomically
+from tametail.whole_files import write_atomically
 
 
 def write_report(directory: Path) -> Path:

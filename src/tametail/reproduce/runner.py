@@ -20,9 +20,10 @@ from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.reading import reading
 from tametail.study import Study, compare, open_test_part
-from tametail.study_file import read_study_file, write_atomically
+from tametail.study_file import read_study_file
 from tametail.training.hardware import Hardware
 from tametail.training.recipe import load_recipe
+from tametail.whole_files import write_atomically
 
 MARKDOWN, JSON = "reproduce.md", "reproduce.json"
 

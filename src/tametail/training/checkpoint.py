@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from tametail.errors import DataError, TametailError
+from tametail.errors import DataError, saving
+from tametail.whole_files import flush as flush
+from tametail.whole_files import make_folder, write_atomically
 
 _STATE = "state"  # the one key of the header's metadata: the order of several would change from file to file
 _NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
@@ -63,15 +64,15 @@ class CheckpointStore:
         """
         data = _serialised(tensors, json.dumps(dict(state)))
         if not self._begun:
-            with _telling(self.directory):
-                self.directory.mkdir(parents=True, exist_ok=True)
-                flush(self.directory.parent)
+            with saving(self.directory):
+                make_folder(self.directory)
             self._begun = True
         before = self._files()
         self._remove_all_but({*before})  # what a killed process left half-written takes room
         number = _number(before[0]) + 1 if before else 1
         path = self.directory / f"checkpoint-{number:08}-{_digest(data)}.safetensors"
-        write_whole(path, data)
+        with saving(path):
+            write_atomically(path, data)
         self._remove_all_but({path, self._good or (before or [path])[0]})
         self._good = path
 
@@ -137,7 +138,9 @@ def save_weights(module: nn.Module, path: Path) -> None:
     Raises:
         TametailError: the file cannot be written; what was there before is kept.
     """
-    write_whole(path, _serialised(module.state_dict()))
+    data = _serialised(module.state_dict())
+    with saving(path):
+        write_atomically(path, data)
 
 
 def load_weights(module: nn.Module, path: Path) -> nn.Module:
@@ -167,44 +170,3 @@ def _serialised(tensors: Mapping[str, Tensor], state: str | None = None) -> byte
         seen.add(place)
     serialised: bytes = save(own, None if state is None else {_STATE: state})
     return serialised
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole and on the disk, or as it was before.
-
-    Raises:
-        TametailError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _telling(path):
-        try:
-            with temporary.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except BaseException:  # an interruption, too, leaves nothing behind
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        flush(path.parent)
-
-
-@contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TametailError(
-            f"{path} cannot be written ({error.strerror or error}). Make room there, or make the folder writable, "
-            f"and repeat the command: what was saved before is kept."
-        ) from error
-
-
-def flush(path: Path) -> None:
-    """Have the system write a file or folder to the disk before anything later counts on it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

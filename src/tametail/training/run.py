@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from tametail.errors import saving
 from tametail.study_file import folds_to_run
-from tametail.training.checkpoint import flush, load_weights
+from tametail.training.checkpoint import load_weights
 from tametail.training.material import NewModel
 from tametail.training.strategies import Method, parse_method
+from tametail.whole_files import flush, make_folder, temporary_beside
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
@@ -99,17 +101,22 @@ def trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
 
 @contextmanager
 def appearing(directory: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name ``directory`` when it is full, and vanishes if that fails."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            flush(file)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(temporary, directory)
-        flush(directory.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """A folder to fill that takes the name ``directory`` when it is full, and vanishes if that fails.
+
+    Raises:
+        TametailError: it, or a file in it, cannot be written.
+    """
+    temporary = temporary_beside(directory)
+    with saving(directory):
+        try:
+            make_folder(directory.parent)
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                flush(file)
+            flush(temporary)
+            shutil.rmtree(directory, ignore_errors=True)
+            os.replace(temporary, directory)
+            flush(directory.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
