@@ -6,7 +6,8 @@ The study fine-tunes a small network with batch normalisation and averaged weigh
 an empty cache and output folder and is killed, begun again and killed, until it finishes (or has been killed six times and
 is left alone); two studies go on at a time, until all together were killed so often. Every other kill comes at a moment drawn
 uniformly over the time that an undisturbed run takes; those between wait for such a moment of its training and then until a
-checkpoint is half-written. Only kills that hit a running process count. Needs POSIX. Exits 1 on any difference.
+checkpoint is half-written. Only kills that hit a running process count. Needs POSIX. Exits 1 on any difference, and where
+a study holds a checkpoint or anything half-written at its end.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ COMPARE += ["--batch-size", "64", "--set", "ema_decay=0.9"]
 MOST_KILLS = 6  # of one study
 AT_A_TIME = 2
 COMPARED = ("results.csv", "runs/*/*/*.safetensors", "runs/*/*/history.csv")
+LEFT = "runs/**/.*"  # nothing hidden may be left: no checkpoint, nothing half-written
 CHECKPOINTS, HALF_WRITTEN = "runs/*/.*.checkpoint", "runs/*/.*.checkpoint/.checkpoint-*"
 
 
@@ -81,7 +83,7 @@ def outcome(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Tried:
-    """How often a study was killed, how often of those inside saving, and which files are not as they should be."""
+    """How often a study was killed, how often of those inside saving, and which files are not as they should be or should not be."""
 
     kills: int
     inside_saving: int
@@ -104,6 +106,7 @@ def try_study(
     finish(folder)
     found, expected = outcome(folder), outcome(undisturbed)
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    wrong += sorted(f"left: {path.relative_to(folder)}" for path in (folder / "study").glob(LEFT))
     print(f"{folder.name}: {f'DIFFERENT {wrong}' if wrong else 'identical'}", flush=True)
     return Tried(kills, inside_saving, wrong)
 

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tametail.errors import DataError, TametailError, UsageError, saving
+from tametail.run_files import is_finished
 from tametail.whole_files import is_temporary, make_folder
 from tametail.whole_files import write_atomically as write_atomically
 
@@ -28,7 +29,15 @@ _BEGUN = {
     "backbone.safetensors",
     _LOCK,
 }  # what a study that was killed at its start may leave
-_IDENTITY = ("table", "class_names", "splits", "recipe", "backbone", "weights_digest", "image_size")
+IDENTITY = (  # what of study.json fixes the results; in this order it is a part of what checkpoints are known by
+    "table",
+    "class_names",
+    "splits",
+    "recipe",
+    "backbone",
+    "weights_digest",
+    "image_size",
+)
 
 
 def read_study_file(directory: Path) -> dict[str, Any]:
@@ -92,16 +101,24 @@ def folds_to_run(described: Mapping[str, Any]) -> list[int]:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what a killed process left half-written, but for checkpoints. Only for whoever holds the study's lock."""
+    """Remove what a killed process left half-written, and checkpoints of finished runs; as far as that is possible.
+
+    Only for whoever holds the study's lock.
+    """
     stale = [entry for entry in directory.iterdir() if _is_temporary(entry.name)]
     stale += [*directory.glob("runs/*/.*"), *directory.glob("runs/*/*/.*")]
     for entry in stale:
-        if entry.name.endswith(CHECKPOINT):
+        if entry.name.endswith(CHECKPOINT) and not is_finished(_kept_run(entry)):
             continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):
+                entry.unlink(missing_ok=True)
+
+
+def _kept_run(checkpoints: Path) -> Path:
+    return checkpoints.with_name(checkpoints.name.removeprefix(".").removesuffix(CHECKPOINT))
 
 
 @contextmanager
@@ -148,7 +165,7 @@ def check_same(
         return
     present = read_study_file(directory)
     present["recipe"] = completed(present.get("recipe", {}))
-    for key in _IDENTITY:
+    for key in IDENTITY:
         if present.get(key) != wanted[key]:
             difference = _difference(key, present.get(key), wanted[key])
             raise UsageError(f"{directory} holds another study: {difference}; give another folder with -o")

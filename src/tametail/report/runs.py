@@ -16,10 +16,9 @@ from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.multi_label import macro_average_precision
 from tametail.predictions import Predictions, concatenate, read_predictions
 from tametail.predictions_multi_label import LabelPredictions, concatenate_labels, read_label_predictions
+from tametail.run_files import DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS
 from tametail.study_file import folds_to_run, read_study_file
 
-PREDICTIONS = "predictions.parquet"
-TEST_PREDICTIONS = "test_predictions.parquet"
 _Table = TypeVar("_Table")
 
 
@@ -123,7 +122,7 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
     """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
     wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in folds_to_run(settings))
     found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
-    for path in sorted(directory.glob("runs/*/*/run.json")):
+    for path in sorted(directory.glob(f"runs/*/*/{DESCRIPTION}")):
         if path.parent.name.startswith("."):
             continue  # still being written
         try:

@@ -12,13 +12,14 @@ from typing import Any, get_args
 from tametail.console import Console
 from tametail.errors import TametailError, UsageError
 from tametail.report import read_results
-from tametail.report.runs import TEST_PREDICTIONS, find_runs
+from tametail.report.runs import find_runs
 from tametail.reproduce.comparison import Comparison, as_dict, compare_with_print
 from tametail.reproduce.differences import NOTHING_TOLD, PAPER_FOLDS, Setting, differences_from_paper
 from tametail.reproduce.experiments import Rivals, Variant, find_experiment
 from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.reading import reading
+from tametail.run_files import TEST_PREDICTIONS
 from tametail.study import Study, compare, open_test_part
 from tametail.study_file import read_study_file
 from tametail.training.hardware import Hardware

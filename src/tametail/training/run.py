@@ -16,17 +16,26 @@ import numpy as np
 from torch import nn
 
 from tametail.errors import saving
-from tametail.study_file import folds_to_run
+from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, TEST_PREDICTIONS, WEIGHTS, is_finished
+from tametail.study_file import IDENTITY, folds_to_run
 from tametail.training.checkpoint import load_weights
 from tametail.training.material import NewModel
 from tametail.training.strategies import Method, parse_method
 from tametail.whole_files import flush, make_folder, temporary_beside
 
-PREDICTIONS = "predictions.parquet"
-TEST_PREDICTIONS = "test_predictions.parquet"
-WEIGHTS = "model.safetensors"
-HEAD = "head.safetensors"
-DESCRIPTION = "run.json"
+__all__ = [
+    "DESCRIPTION",
+    "HEAD",
+    "PREDICTIONS",
+    "TEST_PREDICTIONS",
+    "WEIGHTS",
+    "Run",
+    "all_runs",
+    "appearing",
+    "is_finished",
+    "trained_counts",
+    "trained_model",
+]
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,7 @@ class Run:
 
     def identity(self, described: Mapping[str, Any]) -> str:
         """A digest of what fixes the run's result."""
-        fixed = ("table", "class_names", "splits", "recipe", "backbone", "weights_digest", "image_size")
-        parts = [self.method.text, self.seed, self.fold, *(described.get(key) for key in fixed)]
+        parts = [self.method.text, self.seed, self.fold, *(described.get(key) for key in IDENTITY)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -67,15 +75,6 @@ def all_runs(described: Mapping[str, Any]) -> list[Run]:
     places = [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
     runs = [Run(method, *place) for place in places for method in methods]
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
-
-
-def is_finished(directory: Path) -> bool:
-    """Whether a run stands finished in this directory."""
-    try:
-        described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return described.get("status") == "finished" and (directory / PREDICTIONS).is_file()
 
 
 def trained_counts(directory: Path) -> tuple[list[int], int]:
