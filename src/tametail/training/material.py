@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,13 +21,12 @@ from torch import nn
 
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.augmentation import Preprocess
-from tametail.data.cache_folder import make_room, mark_used
-from tametail.errors import TametailError
+from tametail.data.cache_folder import explained, make_room, mark_used
 from tametail.models import BackboneSpec, Standardise, channels_last, state_digest
-from tametail.training.checkpoint import flush
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
+from tametail.whole_files import make_folder, whole_file
 
 Rows = NDArray[np.int64]
 NewModel = Callable[[Method, Rows | None], nn.Sequential]
@@ -139,9 +137,15 @@ def evaluation_transform(spec: BackboneSpec) -> Preprocess:
     return Preprocess(spec.image_size, spec.mean, spec.std)
 
 
-def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module) -> str:
-    """Name of the features of these images under this backbone: equal content, equal name."""
+def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
+    """Name of the features of these images under this backbone: equal content, equal name.
+
+    Args:
+        precision: the accelerator's ``mixed_precision``, ``"no"`` for float32: others give other numbers.
+    """
     described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
+    if precision != "no":
+        described.append(precision)
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
 
@@ -160,7 +164,8 @@ def cached_features(
     Raises:
         TametailError: the cache folder cannot be written, or the features do not fit.
     """
-    path = cache_dir() / "features" / f"{features_key(decoded.key, spec, backbone)}.npy"
+    key = features_key(decoded.key, spec, backbone, accelerator.mixed_precision)
+    path = cache_dir() / "features" / f"{key}.npy"
     rows = np.arange(len(decoded.pixels))
     with accelerator.main_process_first():
         found = _read(path, (len(rows), spec.features))
@@ -180,29 +185,17 @@ def cached_features(
             shared=False,
             advance=advance,
         )
-        _write(path, features)
+        with explained(path.parent):
+            make_folder(path.parent)
+            with whole_file(path) as temporary, temporary.open("wb") as handle:
+                np.save(handle, features)
         return features
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     try:
-        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        with path.open("rb") as handle:
+            features: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
     except (OSError, ValueError):
         return None
     return features if features.shape == shape and features.dtype == np.float32 else None
-
-
-def _write(path: Path, features: NDArray[np.float32]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            np.save(handle, features)
-        flush(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TametailError(
-            f"the features cannot be kept in {path.parent} ({error.strerror}). "
-            f"Make room there, or name another folder by the environment variable TAMETAIL_CACHE."
-        ) from error
