@@ -168,8 +168,9 @@ def telling_of_lost_readers() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # What torch raises may be lost in a callback; then the pipe to the process is what breaks.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TametailError(
             "a process that reads batches ahead was ended from outside, perhaps as memory was short; repeat the "
