@@ -26,6 +26,7 @@ from tametail import torchvision_ops
 from tametail.data import ImageTable, Splits, decoded_images, make_splits, read_images
 from tametail.models import BackboneSpec, build_backbone, build_head, describe_backbone
 from tametail.predictions import Predictions, write_predictions
+from tametail.run_files import PREDICTIONS
 from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.interrupts import Stop
@@ -34,7 +35,7 @@ from tametail.training.material import image_material
 from tametail.training.optimisation import learning_rate
 from tametail.training.predicting import Workshop
 from tametail.training.recipe import Recipe, load_recipe
-from tametail.training.run import PREDICTIONS, Run
+from tametail.training.run import Run
 from tametail.training.strategies import parse_method
 
 torchvision_ops.ensure_importable()

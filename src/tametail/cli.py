@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tametail import __version__
 from tametail.console import Console
-from tametail.errors import TametailError, writing
+from tametail.errors import writing
 
 try:
     import typer
 
+    from tametail.cli_compare import compare, resume, show_study
     from tametail.cli_data import inspect, subsample
     from tametail.cli_losses import gradients, losses, strategies
-    from tametail.cli_options import (
-        TRAINING,
-        Compile,
-        Data,
-        Device,
-        Download,
-        GroupCol,
-        GroupDuplicates,
-        ImageCol,
-        ImageRoot,
-        LabelCol,
-        LabelCols,
-        MicroBatch,
-        MultiLabel,
-        Root,
-        SplitCol,
-        Track,
-        Watch,
-        Workers,
-        listed,
-        numbers,
-        option,
-        reading,
-    )
+    from tametail.cli_options import Device, ImageRoot, StudyFolder
     from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
-
-if TYPE_CHECKING:
-    from tametail.study import Study
 
 app = typer.Typer(
     name="tametail",
@@ -58,140 +33,8 @@ app = typer.Typer(
     help="Compare losses on your unbalanced medical images, honestly, and get a model to use.",
 )
 
-StudyFolder = Annotated[
-    Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
-]
-_KEPT = "Everything so far is kept; repeat the command, or use tametail resume, to go on."
-
-
-@app.command()
-def compare(
-    data: Data,
-    losses: Annotated[
-        str | None,
-        typer.Option(
-            help="Losses, by commas; parameters in brackets: alpa\\[variant=code]; with strategies: ce+la, ldam+drw; your "
-            "own: package.module:Class. Default: alpa,asl,focal,ce,ce+la,balanced_softmax,ldam.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of the study; default runs/NAME OF DATA.")
-    ] = None,
-    recipe: Annotated[str, typer.Option(help="head, quick, modern, paper, or a YAML file.")] = "head",
-    folds: Annotated[int, typer.Option(help="k of the cross-validation.")] = 5,
-    only_folds: Annotated[
-        str | None, typer.Option(help="Hold out only these folds, from 0: 0,2.", show_default=False)
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
-    image_col: ImageCol = None,
-    label_col: LabelCol = None,
-    group_col: GroupCol = None,
-    split_col: SplitCol = None,
-    image_root: ImageRoot = None,
-    label_cols: LabelCols = None,
-    multi_label: MultiLabel = False,
-    root: Root = None,
-    download: Download = False,
-    group_duplicates: GroupDuplicates = False,
-    backbone: Annotated[str | None, option(TRAINING, "--backbone", text="Any timm model.")] = None,
-    weights: Annotated[
-        str | None, option(TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
-    ] = None,
-    image_size: Annotated[int | None, option(TRAINING, "--image-size", text="Pixels.")] = None,
-    epochs: Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training part.")] = None,
-    batch_size: Annotated[int | None, option(TRAINING, "--batch-size", text="Images per step.")] = None,
-    lr: Annotated[float | None, option(TRAINING, "--lr", text="Peak learning rate.")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1"),
-    ] = None,
-    device: Device = "auto",
-    micro_batch: MicroBatch = None,
-    workers: Workers = 0,
-    compile_: Compile = False,
-    watch: Watch = True,
-    track: Track = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Train every loss on every fold, and report out-of-fold results; the test part stays sealed.
-
-    Repeat the command to go on where it stopped.
-    """
-
-    def work(console: Console) -> None:
-        from tametail.study import compare as run
-        from tametail.training.hardware import Hardware
-
-        study = run(
-            data,
-            losses,
-            out=out,
-            recipe=recipe,
-            folds=folds,
-            only_folds=None if only_folds is None else numbers("--only-folds", only_folds),
-            seeds=seeds,
-            seed=seed,
-            hardware=Hardware(device, micro_batch, compile_, workers, watch),
-            track=listed(track),
-            columns=reading(
-                image_col,
-                label_col,
-                group_col,
-                split_col,
-                image_root,
-                label_cols,
-                multi_label,
-                root,
-                download,
-            ),
-            group_duplicates=group_duplicates,
-            fields={
-                "backbone": backbone,
-                "weights": weights,
-                "image_size": image_size,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "lr": lr,
-            },
-            assignments=assignments or (),
-            console=console,
-        )
-        _show(study)
-
-    _run(
-        work,
-        quiet=quiet,
-        debug=debug,
-        interrupted=_KEPT,
-    )
-
-
-@app.command()
-def resume(
-    study: StudyFolder,
-    image_root: ImageRoot = None,
-    device: Device = "auto",
-    micro_batch: MicroBatch = None,
-    workers: Workers = 0,
-    compile_: Compile = False,
-    watch: Watch = True,
-    track: Track = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Go on with a study that was interrupted, with the settings it was begun with."""
-
-    def work(console: Console) -> None:
-        from tametail.study import resume as run
-        from tametail.training.hardware import Hardware
-
-        hardware = Hardware(device, micro_batch, compile_, workers, watch)
-        _show(run(study, image_root=image_root, hardware=hardware, track=listed(track), console=console))
-
-    _run(work, quiet=quiet, debug=debug, interrupted=_KEPT)
+app.command()(compare)
+app.command()(resume)
 
 
 @app.command("open")
@@ -207,7 +50,7 @@ def open_(
     def work(console: Console) -> None:
         from tametail.study import open_test_part
 
-        _show(open_test_part(study, image_root=image_root, device=device, console=console))
+        show_study(open_test_part(study, image_root=image_root, device=device, console=console))
 
     _run(work, quiet=quiet, debug=debug, interrupted="The opening is recorded; repeat the command to go on.")
 
@@ -281,16 +124,6 @@ app.command()(losses)
 app.command()(strategies)
 app.command()(gradients)
 app.add_typer(recipe_commands, name="recipe")
-
-
-def _show(study: Study) -> None:
-    from tametail.report import results_table
-
-    if study.report.is_file():
-        typer.echo(results_table(study.directory))
-        typer.echo(f"Report: {study.report}")
-    if study.failed:
-        raise TametailError("these runs failed, and their losses have no result: " + "; ".join(study.failed))
 
 
 def _version(asked: bool) -> None:

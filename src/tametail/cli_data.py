@@ -115,7 +115,7 @@ def subsample(
     def work(console: Console) -> None:
         from tametail.data import read_images
         from tametail.data.subsample import subsample as draw
-        from tametail.study_file import write_atomically
+        from tametail.whole_files import write_atomically
 
         options = reading(
             image_col, label_col, group_col, split_col, image_root, label_cols, False, root, download
@@ -156,7 +156,7 @@ def _say_what_was_drawn(table: ImageTable, ratio: float, single_images: bool, co
 
 def _write_page(audit: Audit, out: Path) -> None:
     from tametail.report.audit_page import audit_html
-    from tametail.study_file import write_atomically
+    from tametail.whole_files import write_atomically
 
     page = audit_html(audit)
     with writing(out):

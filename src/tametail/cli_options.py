@@ -1,7 +1,8 @@
-"""Options that mean the same on every command that reads images."""
+"""Options that mean the same on every command that has them, and what becomes of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +40,24 @@ GroupDuplicates = Annotated[
     bool, option(DATA, "--group-duplicates", text="Put duplicates in one group, so that they cross no split.")
 ]
 
+StudyFolder = Annotated[
+    Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
+]
+
+Folds = Annotated[int, typer.Option(help="k of the cross-validation.")]
+Seeds = Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")]
+Backbone = Annotated[str | None, option(TRAINING, "--backbone", text="Any timm model.")]
+Weights = Annotated[
+    str | None, option(TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
+]
+ImageSize = Annotated[int | None, option(TRAINING, "--image-size", text="Pixels.")]
+Epochs = Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training part.")]
+BatchSize = Annotated[int | None, option(TRAINING, "--batch-size", text="Images per step.")]
+LearningRate = Annotated[float | None, option(TRAINING, "--lr", text="Peak learning rate.")]
+Assignments = Annotated[
+    list[str] | None, option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1")
+]
+
 Device = Annotated[str, option(MACHINE, "--device", text="auto, cpu, cuda or mps.")]
 MicroBatch = Annotated[
     int | None,
@@ -50,8 +69,21 @@ Watch = Annotated[
     bool, option(MACHINE, "--watch/--no-watch", text="Judge the model on the held-out fold after each epoch.")
 ]
 Track = Annotated[
-    str | None, option(MACHINE, "--track", text="tensorboard, mlflow, wandb: told of every step.")
+    str | None,
+    option(MACHINE, "--track", text="tensorboard, mlflow, wandb: told of loss, rate and validation."),
 ]
+
+
+def recipe_fields(
+    backbone: str | None,
+    weights: str | None,
+    image_size: int | None,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+) -> dict[str, Any]:
+    """The options above as `load_recipe` takes them."""
+    return dict(locals())
 
 
 def listed(text: str | None) -> list[str]:

@@ -7,10 +7,26 @@ from typing import Annotated
 
 import typer
 
-from tametail.cli_options import TRAINING, Compile, MicroBatch, Workers, option
+from tametail.cli_compare import refuse_failures
+from tametail.cli_options import (
+    Assignments,
+    Backbone,
+    BatchSize,
+    Compile,
+    Device,
+    Epochs,
+    Folds,
+    ImageSize,
+    LearningRate,
+    MicroBatch,
+    Seeds,
+    Weights,
+    Workers,
+    recipe_fields,
+)
 from tametail.cli_running import Debug, Quiet, run
 from tametail.console import Console
-from tametail.errors import TametailError, UsageError
+from tametail.errors import UsageError
 
 _FIGURE = "figure1"
 _OF_THE_FIGURE = {"experiment", "out", "quiet", "debug"}
@@ -42,20 +58,16 @@ def reproduce(
         str, typer.Option(help="Settings of ASL and focal loss: figure1 (the only ones that the paper tells) or defaults.")
     ] = "figure1",
     recipe: Annotated[str, typer.Option(help="paper, another recipe, or a YAML file.")] = "paper",
-    folds: Annotated[int, typer.Option(help="k of the cross-validation.")] = 5,
-    seeds: Annotated[int, typer.Option(help="Trainings per fold, each with its own seed.")] = 1,
-    backbone: Annotated[str | None, option(TRAINING, "--backbone", text="Any timm model.")] = None,
-    weights: Annotated[
-        str | None, option(TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
-    ] = None,
-    image_size: Annotated[int | None, option(TRAINING, "--image-size", text="Pixels.")] = None,
-    epochs: Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training part.")] = None,
-    batch_size: Annotated[int | None, option(TRAINING, "--batch-size", text="Images per step.")] = None,
-    lr: Annotated[float | None, option(TRAINING, "--lr", text="Peak learning rate.")] = None,
-    assignments: Annotated[
-        list[str] | None, option(TRAINING, "--set", text="Any field of the recipe: optimizer.weight_decay=0.1")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    folds: Folds = 5,
+    seeds: Seeds = 1,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
     micro_batch: MicroBatch = None,
     workers: Workers = 0,
     compile_: Compile = False,
@@ -86,30 +98,15 @@ def reproduce(
             folds=folds,
             seeds=seeds,
             hardware=Hardware(device, micro_batch, compile_, workers),
-            fields={
-                "backbone": backbone,
-                "weights": weights,
-                "image_size": image_size,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "lr": lr,
-            },
+            fields=recipe_fields(backbone, weights, image_size, epochs, batch_size, lr),
             assignments=assignments or (),
             console=console,
         )
         typer.echo(done.text)
         typer.echo(f"\nTable: {done.markdown}\nReport: {done.study.report}")
-        if done.study.failed:
-            raise TametailError(
-                "these runs failed, and their losses have no result: " + "; ".join(done.study.failed)
-            )
+        refuse_failures(done.study)
 
-    run(
-        work,
-        quiet=quiet,
-        debug=debug,
-        interrupted="Everything finished is kept; repeat the command to go on.",
-    )
+    run(work, quiet=quiet, debug=debug, interrupted="Everything so far is kept; repeat the command to go on.")
 
 
 def _draw(out: Path | None, context: typer.Context) -> None:

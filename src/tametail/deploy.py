@@ -27,11 +27,12 @@ from tametail.predictions_multi_label import read_label_predictions
 from tametail.preparation import restore_backbone
 from tametail.prevalence import read_prevalence, shares_of
 from tametail.report import best_loss
+from tametail.run_files import PREDICTIONS, is_finished
 from tametail.training.hardware import make_accelerator
 from tametail.training.inference import evaluating
 from tametail.training.material import Rows, evaluation_transform
 from tametail.training.recipe import Recipe
-from tametail.training.run import PREDICTIONS, all_runs, is_finished, trained_counts, trained_model
+from tametail.training.run import all_runs, trained_counts, trained_model
 from tametail.training.strategies import Method, parse_method
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from tametail.data import ImageTable, check_folds, read_images
 from tametail.errors import TametailError, UsageError, choosing_losses
 from tametail.models import check_weights, describe_backbone
 from tametail.report import best_loss, write_report
+from tametail.run_files import TEST_PREDICTIONS, is_finished
 from tametail.study_runs import run_all
 from tametail.training.hardware import Hardware, agreed, make_accelerator
 from tametail.training.keeping import seconds_between
 from tametail.training.multi_label import check_methods
 from tametail.training.predicting import Workshop, predict_test
 from tametail.training.recipe import Recipe, load_recipe
-from tametail.training.run import TEST_PREDICTIONS, all_runs, is_finished
+from tametail.training.run import all_runs
 from tametail.training.strategies import Method, parse_method, split_methods
 from tametail.training.trackers import check_trackers
 

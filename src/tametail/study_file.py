@@ -13,8 +13,7 @@ from typing import Any
 
 from tametail.errors import DataError, TametailError, UsageError, saving
 from tametail.run_files import is_finished
-from tametail.whole_files import is_temporary, make_folder
-from tametail.whole_files import write_atomically as write_atomically
+from tametail.whole_files import is_temporary, make_folder, write_atomically
 
 FORMAT = 1
 NAME = "study.json"

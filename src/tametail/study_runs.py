@@ -12,12 +12,13 @@ from tametail.console import Console, TrainingDisplay
 from tametail.errors import TametailError
 from tametail.preparation import Prepared
 from tametail.report import write_report
+from tametail.run_files import is_finished
 from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, agreed
 from tametail.training.interrupts import Stop, Stopped, stopping
 from tametail.training.keeping import RunKeeper
 from tametail.training.predicting import Workshop
-from tametail.training.run import Run, all_runs, is_finished
+from tametail.training.run import Run, all_runs
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 from tametail.training.watch import EpochRecord

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -75,7 +75,7 @@ def split_losses(text: str) -> list[str]:
     if not all(texts):
         raise ValueError(f"expected losses separated by commas, such as alpa,asl, got {text!r}")
     for part in texts:
-        _split_brackets(part)
+        split_brackets(part, "loss")
     return texts
 
 
@@ -90,34 +90,55 @@ def parse_loss(text: str) -> LossSpec:
         ValueError: an unknown loss or parameter (the message lists the known ones), a value of the wrong type
             or out of range, a parameter given twice, or text that is not of this form.
     """
-    name, assignments = _split_brackets(text)
+    name, assignments = split_brackets(text, "loss")
     types_by_name = parameter_types(loss_class(name))
-    params: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = (part.strip() for part in assignment.partition("="))
-        if not equals:
-            raise ValueError(
-                f"expected parameter=value between the brackets of {text!r}, got {assignment.strip()!r}"
-            )
-        if key not in types_by_name:
-            raise ValueError(
-                f"expected parameters of {name} among {', '.join(types_by_name) or 'none'}, "
-                f"got {key!r}{nearest(key, types_by_name)}"
-            )
-        if key in params:
-            raise ValueError(f"expected each parameter of {name} once, got {key} twice")
-        params[key] = _read(key, value, types_by_name[key])
+    written_values = assigned(text, name, assignments, types_by_name)
+    params = {key: _read(key, value, types_by_name[key]) for key, value in written_values.items()}
     create_loss(name, class_counts=_PLACEHOLDER_COUNTS, **params)
     written = ",".join(f"{key}={_write(value)}" for key, value in params.items())
     return LossSpec(f"{name}[{written}]" if written else name, name, params)
 
 
-def _split_brackets(text: str) -> tuple[str, list[str]]:
+def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
+    """``name[parameter=value,...]`` → the name, and what stands between the commas.
+
+    Args:
+        kind: what it is the text of, for the error.
+
+    Raises:
+        ValueError: text that is not of this form.
+    """
     match = re.fullmatch(r"\s*([^\[\],\s]+)\s*(?:\[([^\[\]]*)\])?\s*", text)
     if match is None:
-        raise ValueError(f"expected a loss as name or name[parameter=value,...], got {text!r}")
+        raise ValueError(f"expected a {kind} as name or name[parameter=value,...], got {text!r}")
     name, inside = match.groups()
     return name, inside.split(",") if inside and inside.strip() else []
+
+
+def assigned(text: str, name: str, assignments: Sequence[str], known: Collection[str]) -> dict[str, str]:
+    """``parameter=value`` texts as a mapping, each of the known parameters at most once.
+
+    Args:
+        text, name: where they stand and of what, for the errors.
+
+    Raises:
+        ValueError: an unknown parameter, one that comes twice, or text that is not of this form.
+    """
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise ValueError(
+                f"expected parameter=value between the brackets of {text.strip()!r}, got {key!r}"
+            )
+        if key not in known:
+            raise ValueError(
+                f"expected parameters of {name} among {', '.join(known) or 'none'}, got {key!r}{nearest(key, known)}"
+            )
+        if key in values:
+            raise ValueError(f"expected each parameter of {name} once, got {key} twice")
+        values[key] = value
+    return values
 
 
 def parameter_types(loss: type[Loss]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tametail.errors import DataError, saving
-from tametail.whole_files import flush as flush
 from tametail.whole_files import make_folder, write_atomically
 
 _STATE = "state"  # the one key of the header's metadata: the order of several would change from file to file

@@ -18,6 +18,7 @@ from torch import nn
 from tametail.data.loaders import training_batches
 from tametail.data.mixing import BatchMixing
 from tametail.errors import TametailError
+from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
 from tametail.training.allocator import keep_freed_memory
 from tametail.training.checkpoint import save_weights
 from tametail.training.hardware import is_out_of_memory
@@ -34,7 +35,7 @@ from tametail.training.predicting import (
     write_table,
 )
 from tametail.training.recipe import Recipe
-from tametail.training.run import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS, Run, appearing, trained_model
+from tametail.training.run import Run, appearing, trained_model
 from tametail.training.trainer import Observer, RunFailed, Trained, train
 from tametail.training.watch import Validation, history_csv, timing_csv, validate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +12,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.data import ImageTable
+from tametail.errors import saving
 from tametail.predictions import Predictions, exclusive, write_predictions
 from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
-from tametail.training.checkpoint import flush
+from tametail.run_files import TEST_PREDICTIONS
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
 from tametail.training.material import Material, Rows
 from tametail.training.multi_label import predict_labels
 from tametail.training.recipe import Recipe
-from tametail.training.run import TEST_PREDICTIONS, Run, trained_counts, trained_model
+from tametail.training.run import Run, trained_counts, trained_model
 from tametail.training.strategies import Judgement
 from tametail.training.trainer import RunFailed
+from tametail.whole_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,6 @@ def predict_test(run: Run, workshop: Workshop) -> None:
     judgement = run.method.judgement(*trained_counts(directory))
     predictions = predictions_of(run, workshop.material.table, rows, outputs, judgement)
     if workshop.writes:
-        temporary = directory / f".{TEST_PREDICTIONS}.{os.getpid()}"
-        write_table(predictions, temporary)
-        flush(temporary)
-        os.replace(temporary, directory / TEST_PREDICTIONS)
+        path = directory / TEST_PREDICTIONS
+        with saving(path), whole_file(path) as temporary:
+            write_table(predictions, temporary)

@@ -16,26 +16,12 @@ import numpy as np
 from torch import nn
 
 from tametail.errors import saving
-from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, TEST_PREDICTIONS, WEIGHTS, is_finished
+from tametail.run_files import DESCRIPTION, HEAD, WEIGHTS
 from tametail.study_file import IDENTITY, folds_to_run
 from tametail.training.checkpoint import load_weights
 from tametail.training.material import NewModel
 from tametail.training.strategies import Method, parse_method
 from tametail.whole_files import flush, make_folder, temporary_beside
-
-__all__ = [
-    "DESCRIPTION",
-    "HEAD",
-    "PREDICTIONS",
-    "TEST_PREDICTIONS",
-    "WEIGHTS",
-    "Run",
-    "all_runs",
-    "appearing",
-    "is_finished",
-    "trained_counts",
-    "trained_model",
-]
 
 
 @dataclass(frozen=True)

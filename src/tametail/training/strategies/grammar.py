@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from tametail.losses import parse_loss
-from tametail.losses.registry import nearest
+from tametail.losses.grammar import assigned, split_brackets
 from tametail.training.strategies.method import Method
 from tametail.training.strategies.recipe_changes import RecipeChange
 from tametail.training.strategies.registry import Strategy, find_strategy
@@ -50,36 +50,22 @@ def parse_strategy(text: str) -> Strategy:
     Raises:
         ValueError: an unknown name or parameter, a value that cannot be, or text that is not of this form.
     """
-    match = re.fullmatch(r"\s*([^\[\],\s]+)\s*(?:\[([^\[\]]*)\])?\s*", text)
-    if match is None:
-        raise ValueError(f"expected a strategy as name or name[parameter=value,...], got {text!r}")
-    name, inside = match.groups()
+    name, assignments = split_brackets(text, "strategy")
     strategy = find_strategy(name)
-    assignments = inside.split(",") if inside and inside.strip() else []
     if isinstance(strategy, RecipeChange):
         if assignments:
             paths = ", ".join(path for path, _ in strategy.assignments)
             raise ValueError(
-                f"expected {name} without parameters, got {inside!r}; for other values leave it out, and set "
+                f"expected {name} without parameters, got {','.join(assignments)!r}; for other values leave it out, and set "
                 f"the recipe's {paths} by --set"
             )
         return strategy
     defaults = {field.name: field.default for field in fields(strategy)}
-    params: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = (part.strip() for part in assignment.partition("="))
-        if not equals:
-            raise ValueError(
-                f"expected parameter=value between the brackets of {text.strip()!r}, got {key!r}"
-            )
-        if key not in defaults:
-            raise ValueError(
-                f"expected parameters of {name} among {', '.join(defaults) or 'none'}, "
-                f"got {key!r}{nearest(key, defaults)}"
-            )
-        if key in params:
-            raise ValueError(f"expected each parameter of {name} once, got {key} twice")
-        params[key] = _whole(key, value) if isinstance(defaults[key], int) else _number(key, value)
+    values = assigned(text, name, assignments, defaults)
+    params: dict[str, Any] = {
+        key: _whole(key, value) if isinstance(defaults[key], int) else _number(key, value)
+        for key, value in values.items()
+    }
     return strategy(**params)
 
 
