@@ -50,8 +50,9 @@ def _table(rows=6, names=("a", "b", "c"), link="softmax", seed=0, prefix="im", f
     )
 
 
-def _assert_same(found, expected):
-    for field in dataclasses.fields(Predictions):
+def assert_same(found: object, expected: object) -> None:
+    """Tables of predictions of one kind, field by field."""
+    for field in dataclasses.fields(expected):
         left, right = getattr(found, field.name), getattr(expected, field.name)
         if isinstance(right, np.ndarray):
             np.testing.assert_array_equal(left, right, err_msg=field.name)
@@ -112,7 +113,7 @@ def test_an_unknown_link_is_refused():
 def test_round_trip(tmp_path, link):
     table = _table(names=ODD_NAMES, link=link, rows=40)
     write_predictions(table, tmp_path / "predictions.parquet")
-    _assert_same(read_predictions(tmp_path / "predictions.parquet"), table)
+    assert_same(read_predictions(tmp_path / "predictions.parquet"), table)
 
 
 def test_equal_tables_are_equal_files(tmp_path):
@@ -123,14 +124,14 @@ def test_equal_tables_are_equal_files(tmp_path):
 
 def test_round_trip_of_no_rows(tmp_path):
     write_predictions(_table(rows=0), tmp_path / "none.parquet")
-    _assert_same(read_predictions(tmp_path / "none.parquet"), _table(rows=0))
+    assert_same(read_predictions(tmp_path / "none.parquet"), _table(rows=0))
 
 
 def test_round_trip_in_folders_that_look_like_partitions(tmp_path):
     folder = tmp_path / "fold=9" / "image=x"
     folder.mkdir(parents=True)
     write_predictions(_table(fold=3), folder / "predictions.parquet")
-    _assert_same(read_predictions(folder / "predictions.parquet"), _table(fold=3))
+    assert_same(read_predictions(folder / "predictions.parquet"), _table(fold=3))
 
 
 def test_the_file_reads_without_tametail(tmp_path):
@@ -202,7 +203,7 @@ def test_no_flipped_byte_changes_numbers_unnoticed(tmp_path):
     for position in range(4, body, 29):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
         try:
-            _assert_same(read_predictions(path), table)
+            assert_same(read_predictions(path), table)
         except DataError:
             noticed += 1
     assert noticed > 100
@@ -216,9 +217,9 @@ def test_concatenate_joins_folds_sorted_by_image():
         dataclasses.replace(whole, **{name: getattr(whole, name)[rows] for name in columns})
         for rows in np.split(order, [2, 5])
     ]
-    _assert_same(concatenate(parts), whole)
-    _assert_same(concatenate(parts[::-1]), whole)
-    _assert_same(concatenate([whole]), whole)
+    assert_same(concatenate(parts), whole)
+    assert_same(concatenate(parts[::-1]), whole)
+    assert_same(concatenate([whole]), whole)
 
 
 def test_concatenate_refuses_what_does_not_belong_together():
@@ -287,7 +288,7 @@ def test_a_posterior_is_kept_beside_the_logits(tmp_path):
     np.testing.assert_array_equal(both.scores, table.scores)
     np.testing.assert_array_equal(both.predicted, table.predicted)
     write_predictions(both, tmp_path / "predictions.parquet")
-    _assert_same(read_predictions(tmp_path / "predictions.parquet"), both)
+    assert_same(read_predictions(tmp_path / "predictions.parquet"), both)
     np.testing.assert_array_equal(both.sorted_by_image().posterior, posterior[np.argsort(both.image)])
     with pytest.raises(ValueError, match="posterior probabilities in all tables or in none"):
         concatenate([both, _table(prefix="other")])

@@ -18,6 +18,7 @@ from tametail.predictions_multi_label import (
     read_label_predictions,
     write_label_predictions,
 )
+from test_predictions import assert_same
 
 ODD_NAMES = ("naïve 细胞", "a,b;c", "image", "label_", "", 'q"\n\\')
 
@@ -36,16 +37,6 @@ def make_table(
         names,
         special.expit(logits).astype(np.float32),
     )
-
-
-def assert_same(found: LabelPredictions, expected: LabelPredictions) -> None:
-    for field in dataclasses.fields(LabelPredictions):
-        left, right = getattr(found, field.name), getattr(expected, field.name)
-        if isinstance(right, np.ndarray):
-            np.testing.assert_array_equal(left, right, err_msg=field.name)
-            assert left.dtype.kind == right.dtype.kind, field.name
-        else:
-            assert left == right, field.name
 
 
 @pytest.mark.parametrize(
