@@ -12,8 +12,9 @@ import torch
 from tametail import study_file
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.predictions import concatenate, read_predictions
-from tametail.study import Study, compare, open_test_part
+from tametail.study import Study, compare, open_test_part, resume
 from tametail.training import execute as execute_module
+from tametail.training.hardware import Hardware
 from tametail.training.interrupts import Stopped
 from tiny_study import TINY
 
@@ -229,6 +230,21 @@ def test_opening_needs_the_same_images(study_folder: Path, image_folder: Path, t
     open_test_part(out, image_root=moved)
     with pytest.raises(DataError, match="70 of 70 are missing"):
         open_test_part(out, image_root=tmp_path)
+    noted = json.loads((out / "source.json").read_text(encoding="utf-8"))["image_root"]
+    assert noted == str(moved), "the new place is remembered, the wrong one is not"
+
+
+def test_a_study_is_resumed_with_its_own_settings(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out, moved = tmp_path / "study", tmp_path / "moved"
+    shutil.copytree(study_folder, out)
+    shutil.copytree(image_folder, moved)
+    shutil.rmtree(out / "runs" / "ce" / "seed0-fold1")
+    (out / "results.csv").unlink()
+    assert resume(out, image_root=moved).failed == ()
+    assert (out / "results.csv").read_bytes() == (study_folder / "results.csv").read_bytes()
+    assert json.loads((out / "source.json").read_text(encoding="utf-8"))["image_root"] == str(moved)
 
 
 def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> None:
@@ -248,6 +264,8 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
         ({"losses": []}, UsageError, "at least one loss"),
         ({"folds": 1}, UsageError, "at least 2 folds, got 1"),
         ({"seeds": 0}, UsageError, "at least 1 seed"),
+        ({"losses": "lade", "hardware": Hardware(micro_batch=4)}, UsageError, "whole batch"),
+        ({"losses": "torch.nn:NLLLoss+mixup"}, UsageError, "NLLLoss"),
         ({"only_folds": [3]}, UsageError, "folds among 0 to 2"),
         ({"losses": "ce+lo"}, UsageError, "nearest: la"),
         ({"losses": "ce+cutmix"}, UsageError, "cutmix"),

@@ -28,7 +28,7 @@ from tametail.preparation import restore_backbone
 from tametail.prevalence import read_prevalence, shares_of
 from tametail.report import best_loss
 from tametail.run_files import PREDICTIONS, is_finished
-from tametail.training.hardware import make_accelerator
+from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.inference import evaluating
 from tametail.training.material import Rows, evaluation_transform
 from tametail.training.recipe import Recipe
@@ -215,6 +215,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     """
     study = Path(directory)
     described = study_file.read_study_file(study)
+    check_one_process("predict")
     chosen = _canonical(loss, described["losses"]) if loss else best_loss(study)
     wanted = [run for run in all_runs(described) if run.method.text == chosen]
     runs = [run for run in wanted if is_finished(run.directory(study))]
@@ -223,7 +224,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     spec = describe_backbone(described["backbone"], described["image_size"])
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
-    target = make_accelerator(recipe, device).device
+    target = make_accelerator(recipe, device, training=False).device
     frozen = recipe.trains == "head"
 
     def new_model(method: Method, _: Rows | None) -> nn.Sequential:

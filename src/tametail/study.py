@@ -16,12 +16,14 @@ from tametail.models import check_weights, describe_backbone
 from tametail.report import best_loss, write_report
 from tametail.run_files import TEST_PREDICTIONS, is_finished
 from tametail.study_runs import run_all
-from tametail.training.hardware import Hardware, agreed, make_accelerator
+from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
 from tametail.training.keeping import seconds_between
 from tametail.training.multi_label import check_methods
+from tametail.training.optimisation import smoothing_of
 from tametail.training.predicting import Workshop, predict_test
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import all_runs
+from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
 from tametail.training.trackers import check_trackers
 
@@ -125,9 +127,7 @@ def compare(
         methods = _parse(DEFAULT_LABEL_LOSSES)
     check_methods(methods, data, settings)
     check_folds(data, folds)
-    for method in methods:
-        with choosing_losses():
-            method.loss.try_out(len(data.class_names))
+    _try_out(methods, settings, len(data.class_names), hardware, accelerator)
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
     with _alone(directory, accelerator):
@@ -184,6 +184,8 @@ def resume(
             prepared = preparation.restore(
                 study.directory, described, image_root=image_root, training=True, console=console
             )
+        if accelerator.is_main_process and image_root is not None:
+            preparation.remember_root(study.directory, prepared.table.root)
         failed = run_all(study.directory, described, prepared, accelerator, hardware, track, console)
     return Study(study.directory, tuple(failed))
 
@@ -223,6 +225,19 @@ def _recipe(
     return settings
 
 
+def _try_out(
+    methods: Sequence[Method], recipe: Recipe, classes: int, hardware: Hardware, accelerator: Accelerator
+) -> None:
+    """Take every loss through a batch of the kind it is to be trained with, before any long work."""
+    for method in methods:
+        configured = method.configure(recipe)
+        loss = method.loss.create([1] * classes)
+        check_whole_batches(loss, configured.batch_size, hardware.micro_batch, accelerator.num_processes)
+        soft = configured.mixing.kind != "none" or smoothing_of(loss, configured) > 0
+        with choosing_losses():
+            method.loss.try_out(classes, soft=soft)
+
+
 def _completed(recipe: Any) -> dict[str, Any]:
     return Recipe.model_validate(recipe).model_dump(mode="json")
 
@@ -248,10 +263,12 @@ def open_test_part(
     Raises:
         DataError: no study is there, or its images are not the ones it was made with.
         TametailError: no run is finished.
+        UsageError: it is done by several processes.
     """
     console = console or Console(quiet=True)
     study = Study(Path(directory))
     described = study.settings
+    check_one_process("open the test part")
     with study_file.locked(study.directory):
         runs = [run for run in all_runs(described) if is_finished(run.directory(study.directory))]
         if not runs:
@@ -259,7 +276,9 @@ def open_test_part(
                 f"no run of {directory} is finished, so there is nothing to evaluate; run tametail compare"
             )
         prepared = preparation.restore(study.directory, described, image_root=image_root, console=console)
-        accelerator = make_accelerator(prepared.recipe, device)
+        if image_root is not None:
+            preparation.remember_root(study.directory, prepared.table.root)
+        accelerator = make_accelerator(prepared.recipe, device, training=False)
         material = prepared.material(accelerator, console)
         workshop = Workshop(material, prepared.recipe, accelerator, study.directory, Hardware(device))
         new = [run for run in runs if not (run.directory(study.directory) / TEST_PREDICTIONS).is_file()]

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from tametail.errors import UsageError
-from tametail.training.hardware import Hardware, agreed, is_out_of_memory, make_accelerator
+from tametail.training.hardware import (
+    Hardware,
+    agreed,
+    check_one_process,
+    is_out_of_memory,
+    make_accelerator,
+)
 from tametail.training.recipe import load_recipe
 
 
@@ -19,6 +25,8 @@ def test_an_absent_device_is_refused() -> None:
 def test_a_precision_that_the_device_has_not_is_refused() -> None:
     with pytest.raises(UsageError, match="without a CUDA GPU, got float16"):
         make_accelerator(load_recipe("quick", assignments=["precision=float16"]), "cpu")
+    half = load_recipe("quick", assignments=["precision=float16"])
+    assert make_accelerator(half, "cpu", training=False).mixed_precision == "no"
     assert make_accelerator(load_recipe("quick"), "cpu").mixed_precision == "no"
     asked = load_recipe("quick", assignments=["precision=bfloat16"])
     assert make_accelerator(asked, "cpu").mixed_precision == "bf16"
@@ -45,3 +53,10 @@ def test_short_memory_is_told_from_other_errors() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ..."))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_what_one_process_does_alone_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_one_process("predict")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process to predict, got several"):
+        check_one_process("predict")

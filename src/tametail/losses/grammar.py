@@ -56,13 +56,19 @@ class LossSpec:
         """Build the loss, with the training samples per class where it needs them."""
         return create_loss(self.name, class_counts=class_counts, **self.params)
 
-    def try_out(self, classes: int) -> None:
+    def try_out(self, classes: int, *, soft: bool = False) -> None:
         """Build the loss and take it through one batch of so many classes.
+
+        Args:
+            soft: with shares of classes (B, C) for targets, too, as mixed images and smoothed labels have them.
 
         Raises:
             ValueError, TypeError: it does not work; with a loss of the user's own nobody knew so far.
         """
-        self.create([1] * classes)(torch.zeros(2, classes), torch.tensor([0, classes - 1]))
+        loss, logits = self.create([1] * classes), torch.zeros(2, classes)
+        loss(logits, torch.tensor([0, classes - 1]))
+        if soft:
+            loss(logits, torch.full((2, classes), 1 / classes))
 
 
 def split_losses(text: str) -> list[str]:

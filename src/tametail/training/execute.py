@@ -104,15 +104,17 @@ def _telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
         RunFailed: the run cannot be; others may.
         TametailError: with several processes, as the others wait for this one.
     """
+    kind = RunFailed if workshop.accelerator.num_processes == 1 else TametailError
     try:
         yield
-    except (RuntimeError, MemoryError, MemoryShort) as error:
-        if not isinstance(error, MemoryShort) and not is_out_of_memory(error):
+    except MemoryShort as error:  # its message says what helps
+        raise kind(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         message = (
             "memory is short; take fewer images at once (--micro-batch), a smaller --image-size or --backbone"
         )
-        kind = RunFailed if workshop.accelerator.num_processes == 1 else TametailError
         raise kind(f"{message}. Repeat the command to go on") from error
 
 

@@ -6,6 +6,7 @@ What is trained does not depend on it; only rounding does, and what batch normal
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,16 +57,17 @@ class Hardware:
             raise UsageError(f"expected --workers of 0 to 256 processes, got {self.workers}")
 
 
-def make_accelerator(recipe: Recipe, device: str) -> Accelerator:
+def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> Accelerator:
     """The device, precision and processes to compute with; of torchrun and accelerate launch it knows by itself.
 
     Args:
         device: auto, cpu, cuda, mps ...
+        training: without it a precision that the device does not have gives way to float32.
 
     Raises:
         UsageError: a device that this machine does not have, or a precision that the device does not have.
     """
-    precision = _precision(recipe, device)
+    precision = _precision(recipe, device, training)
     # accelerate keeps the first choice of a process for good; a Python session may compare twice.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
@@ -85,13 +87,25 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
-def _precision(recipe: Recipe, device: str) -> str:
+def _precision(recipe: Recipe, device: str, training: bool) -> str:
     gpu = device != "cpu" and torch.cuda.is_available()
     if recipe.precision == "auto":
         return "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float32"
     if recipe.precision == "float16" and not gpu:
+        if not training:
+            return "float32"
         raise UsageError("expected precision float32 or bfloat16 without a CUDA GPU, got float16")
     return recipe.precision
+
+
+def check_one_process(what: str) -> None:
+    """Refuse what one process does alone to the several of a launcher.
+
+    Raises:
+        UsageError: this is one of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"expected one process to {what}, got several; start tametail without a launcher")
 
 
 def agreed(value: T, accelerator: Accelerator) -> T:

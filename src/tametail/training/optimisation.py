@@ -96,6 +96,11 @@ def class_weights(recipe: Recipe, epoch: int, class_counts: Sequence[int]) -> Te
     return (weights * (counts.sum() / (counts * weights).sum())).float()
 
 
+def smoothing_of(loss: nn.Module, recipe: Recipe) -> float:
+    """How much of the labels of this loss is spread: one sigmoid per class has no shared probability to spread."""
+    return recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
+
+
 def smoothed(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
     """Labels (B, C) float32 of which the share ``amount`` is spread over the classes in proportion to their counts.
 

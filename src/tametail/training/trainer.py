@@ -25,7 +25,7 @@ from tametail.training.hardware import Hardware, agreed, gathered
 from tametail.training.inference import Transform
 from tametail.training.interrupts import Stopped
 from tametail.training.memory import MemoryShort
-from tametail.training.optimisation import class_weights, learning_rate, smoothed
+from tametail.training.optimisation import class_weights, learning_rate, smoothed, smoothing_of
 from tametail.training.recipe import Recipe
 from tametail.training.state import pack, unpack
 from tametail.training.step import Stepper
@@ -146,8 +146,7 @@ def train(
     if observer:
         observer.begin(recipe.epochs, batches.steps)
     check_every = 1 if accelerator.device.type == "cpu" else _CHECK_EVERY
-    # One sigmoid per class has no shared probability to spread.
-    smoothing = recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
+    smoothing = smoothing_of(loss, recipe)
     try:
         for epoch in range(place.epoch, recipe.epochs):
             stepper.class_weights = class_weights(recipe, epoch, class_counts)
