@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train_sides import FOLDS
+
 import data
 from losses import machine
 from tametail.evaluation import Estimate, evaluate
-from tametail.predictions import read_predictions
+from tametail.predictions import concatenate, read_predictions
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
 SIDES = ("ours", "plain")
@@ -41,6 +43,7 @@ class Plan:
     data: str
     images: int | None
     epochs: int
+    folds: int
     seeds: int
     threads: int
 
@@ -58,9 +61,10 @@ class Others(data.Others):
 class Side:
     """The process of one side."""
 
-    def __init__(self, name: str, plan: Plan, seed: int, out: Path) -> None:
+    def __init__(self, name: str, plan: Plan, fold: int, seed: int, out: Path) -> None:
         command = [sys.executable, str(Path(__file__).with_name("train_sides.py")), name, plan.data, str(out)]
-        command += ["--epochs", str(plan.epochs), "--seed", str(seed), "--threads", str(plan.threads)]
+        command += ["--epochs", str(plan.epochs), "--threads", str(plan.threads)]
+        command += ["--fold", str(fold), "--seed", str(seed)]
         command += ["--images", str(plan.images)] if plan.images else []
         pinned = os.environ | {"OMP_NUM_THREADS": str(plan.threads)}
         pipe = subprocess.PIPE
@@ -87,21 +91,24 @@ class Side:
         self.process.communicate()
 
 
-def take_turns(plan: Plan, seed: int, out: Path) -> Epochs:
+def take_turns(plan: Plan, fold: int, seed: int, out: Path) -> Epochs:
     """What each side says of each epoch of one training."""
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(Side(name, plan, seed, out)) for name in SIDES}
+        sides = {name: stack.enter_context(Side(name, plan, fold, seed, out)) for name in SIDES}
         rounds = []
         for number in range(plan.epochs):
             rounds.append({name: side.epoch() for name, side in sides.items()})
             seconds = ", ".join(f"{name} {turn['seconds']:.1f} s" for name, turn in rounds[-1].items())
-            print(f"seed {seed}, epoch {number + 1}: {seconds}", file=sys.stderr, flush=True)
+            print(f"fold {fold}, seed {seed}, epoch {number + 1}: {seconds}", file=sys.stderr, flush=True)
     return {name: [turn[name] for turn in rounds] for name in SIDES}
 
 
 def judged(name: str, plan: Plan, out: Path) -> Estimate:
-    """Balanced accuracy on the held-out fold, mean over the seeds."""
-    tables = [read_predictions(out / f"{name}-{seed}.parquet") for seed in range(plan.seeds)]
+    """Balanced accuracy on the held-out folds, pooled, mean over the seeds."""
+    tables = [
+        concatenate([read_predictions(out / f"{name}-{fold}-{seed}.parquet") for fold in range(plan.folds)])
+        for seed in range(plan.seeds)
+    ]
     return evaluate(tables).balanced_accuracy
 
 
@@ -147,14 +154,14 @@ def report(plan: Plan, quick: bool) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         os.environ["TAMETAIL_CACHE"] = str(out / "cache")
-        runs = [take_turns(plan, seed, out) for seed in range(plan.seeds)]
+        runs = [take_turns(plan, fold, seed, out) for fold in range(plan.folds) for seed in range(plan.seeds)]
         estimates = {name: judged(name, plan, out) for name in SIDES}
     first = {name: statistics.median(run[name][0]["seconds"] for run in runs) for name in SIDES}
     later = {name: [turn for run in runs for turn in run[name][1:]] for name in SIDES}
     source = Path(plan.data).name if Path(plan.data).exists() else f"the built-in {plan.data} set"
     yield (
-        f"{source}: {later['ours'][0]['images']} images to train on, {estimates['ours'].n} held out, {plan.epochs} "
-        f"epochs, {plan.seeds} seed{'s' * (plan.seeds > 1)}.\n"
+        f"{source}: {later['ours'][0]['images']} images to train on, {estimates['ours'].n} held out in {plan.folds} of "
+        f"{FOLDS} folds, {plan.epochs} epochs, {plan.seeds} seed{'s' * (plan.seeds > 1)}.\n"
     )
     yield from table(later, estimates)
     yield f"\nFirst epoch, all decoding within: {first['ours']:.1f} s, the plain loop {first['plain']:.1f} s."
@@ -170,15 +177,16 @@ def main() -> None:
         "--data", help="a folder of images; the real ones beside the checkout, or the demo set"
     )
     parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--folds", type=int, default=3, help=f"how many of {FOLDS} are held out in turn")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, help="so many of them, spread over the table")
     parser.add_argument("-o", "--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     images = options.data or (str(REAL) if REAL.is_dir() else "demo")
     cores = len(os.sched_getaffinity(0))
-    plan = Plan(images, options.images, options.epochs, options.seeds, cores)
+    plan = Plan(images, options.images, options.epochs, options.folds, options.seeds, cores)
     if options.quick:
-        plan = Plan(images, 600, 2, 1, cores)
+        plan = Plan(images, 600, 2, 1, 1, cores)
     lines = []
     for line in report(plan, options.quick):
         print(line, flush=True)

@@ -24,14 +24,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from tametail import torchvision_ops
 from tametail.data import ImageTable, Splits, decoded_images, make_splits, read_images
-from tametail.models import BackboneSpec, build_backbone, build_head, describe_backbone
+from tametail.heads import build_head
+from tametail.models import BackboneSpec, build_backbone, describe_backbone
 from tametail.predictions import Predictions, write_predictions
 from tametail.run_files import PREDICTIONS
 from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.interrupts import Stop
 from tametail.training.keeping import RunKeeper
-from tametail.training.material import image_material
+from tametail.training.material import image_material, kept_for
 from tametail.training.optimisation import learning_rate
 from tametail.training.predicting import Workshop
 from tametail.training.recipe import Recipe, load_recipe
@@ -41,7 +42,7 @@ from tametail.training.strategies import parse_method
 torchvision_ops.ensure_importable()
 from torchvision import transforms  # noqa: E402 - its extension may be missing, see above
 
-FOLD = 0  # held out
+FOLDS = 5
 
 
 @dataclass
@@ -93,18 +94,19 @@ class Task:
     recipe: Recipe
     spec: BackboneSpec
     backbone: nn.Module
+    fold: int
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        return np.flatnonzero((self.splits.part == "train") & (self.splits.fold != FOLD))
+        return np.flatnonzero((self.splits.part == "train") & (self.splits.fold != self.fold))
 
     @property
     def held_out(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.splits.fold == FOLD)
+        return np.flatnonzero(self.splits.fold == self.fold)
 
 
-def make_task(data: str, images: int | None, epochs: int) -> Task:
-    """The first fold of a data set, or of some of its images, under the recipe ``quick``."""
+def make_task(data: str, images: int | None, epochs: int, fold: int) -> Task:
+    """One fold of a data set, or of some of its images, under the recipe ``quick``."""
     recipe = load_recipe(
         "quick", fields={"weights": "offline", "epochs": epochs}, assignments=["precision=float32"]
     )
@@ -113,10 +115,10 @@ def make_task(data: str, images: int | None, epochs: int) -> Task:
         some = np.zeros(len(table), bool)
         some[np.linspace(0, len(table) - 1, images).astype(int)] = True
         table = table.take(some)
-    spec = describe_backbone(recipe.backbone, recipe.image_size)
+    spec = kept_for(recipe, describe_backbone(recipe.backbone, recipe.image_size))
     torch.manual_seed(0)
-    splits = make_splits(table, folds=5, seed=0)
-    return Task(table, splits, recipe, spec, build_backbone(spec, recipe.weights))
+    splits = make_splits(table, folds=FOLDS, seed=0)
+    return Task(table, splits, recipe, spec, build_backbone(spec, recipe.weights), fold)
 
 
 def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
@@ -151,10 +153,10 @@ def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
     accelerator.backward = watched_backward
     material = replace(material, new_model=watched_model)
     workshop = Workshop(material, task.recipe, accelerator, out, Hardware(device="cpu"))
-    run = Run(parse_method("ce"), seed, FOLD)
-    keeper = RunKeeper(run.directory(out), f"benchmark {seed}", Stop(), warn=print)
+    run = Run(parse_method("ce"), seed, task.fold)
+    keeper = RunKeeper(run.directory(out), f"benchmark {task.fold} {seed}", Stop(), warn=print)
     execute(run, workshop, keeper, Observer())
-    (run.directory(out) / PREDICTIONS).rename(out / f"ours-{seed}.parquet")
+    (run.directory(out) / PREDICTIONS).rename(out / f"ours-{task.fold}-{seed}.parquet")
 
 
 class Files(Dataset[tuple[Tensor, int]]):
@@ -189,7 +191,7 @@ def plain(task: Task, seed: int, turns: Turns, out: Path) -> None:
             *normalise,
         ]
     )
-    centre = [transforms.Resize(spec.canvas), transforms.CenterCrop(spec.image_size)]
+    centre = [transforms.Resize(round(spec.image_size / spec.seen)), transforms.CenterCrop(spec.image_size)]
     paths, targets = task.table.paths, task.table.targets
 
     def loader(rows: NDArray[np.int64], transform: Any, shuffle: bool) -> DataLoader[tuple[Tensor, int]]:
@@ -226,11 +228,11 @@ def plain(task: Task, seed: int, turns: Turns, out: Path) -> None:
         if epoch + 1 < recipe.epochs:
             turns.wait()
     table, rows = task.table, task.held_out
-    folds = np.full(len(rows), FOLD)
+    folds = np.full(len(rows), task.fold)
     found = Predictions(
         table.images[rows], table.groups[rows], targets[rows], folds, logits, table.class_names, "softmax"
     )
-    write_predictions(found, out / f"plain-{seed}.parquet")
+    write_predictions(found, out / f"plain-{task.fold}-{seed}.parquet")
 
 
 SIDES: dict[str, Callable[[Task, int, Turns, Path], None]] = {"ours": ours, "plain": plain}
@@ -243,11 +245,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--images", type=int)
     parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--fold", type=int, required=True, help="the one that is held out")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = make_task(options.data, options.images, options.epochs)
+    task = make_task(options.data, options.images, options.epochs, options.fold)
     SIDES[options.side](task, options.seed, Turns(), options.out)
 
 

@@ -9,7 +9,9 @@ import tametail
 from tametail import deploy
 from tametail.errors import DataError, UsageError
 from tametail.predictions import ensemble, read_predictions
-from tametail.study import open_test_part
+from tametail.run_files import PREDICTIONS
+from tametail.study import compare, open_test_part
+from tiny_study import TINY
 
 
 def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
@@ -93,3 +95,21 @@ def test_prevalence_is_read_in_three_ways(tmp_path: Path) -> None:
     for bad in ("a", "a=much", "a=1,a=5", "=1", str(tmp_path / "absent.json")):
         with pytest.raises(UsageError, match="expected a prevalence as even"):
             deploy.read_prevalence(bad, ("a",))
+
+
+def test_a_fine_tuned_model_says_of_held_out_images_what_the_study_says(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    study = compare(
+        image_folder,
+        "ce",
+        out=tmp_path / "tuned",
+        recipe="quick",
+        folds=2,
+        only_folds=[0],
+        fields=TINY | {"epochs": 1},
+    )
+    assert study.settings["canvas"] == 46  # larger than the backbone's own, and so sampled
+    held_out = read_predictions(next(study.directory.glob(f"runs/*/*/{PREDICTIONS}")))
+    found = deploy.load(study.directory).predict_proba([image_folder / image for image in held_out.image])
+    np.testing.assert_allclose(found, held_out.probabilities, atol=1e-5)

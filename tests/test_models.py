@@ -91,14 +91,6 @@ def test_a_digest_tells_weights_apart() -> None:
     assert models.state_digest(layer) == models.state_digest(same)
 
 
-def test_the_normalised_head_gives_cosines() -> None:
-    head = models.build_head("normalised", 5, 3)
-    features = torch.randn(4, 5)
-    expected = torch.nn.functional.cosine_similarity(features[:, None], head.weight[None], dim=-1)
-    torch.testing.assert_close(head(features), expected)
-    torch.testing.assert_close(head(7 * features), expected)
-
-
 def test_torchvision_imports_where_its_extension_does_not_load() -> None:
     code = (
         "from tametail import torchvision_ops as t; t._extension_loads = lambda: False;"
@@ -111,12 +103,9 @@ def test_torchvision_imports_where_its_extension_does_not_load() -> None:
     ]
 
 
-def test_standardised_features_have_mean_zero_and_mean_square_one_and_keep_their_proportions() -> None:
-    features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7
-    standardise = models.Standardise(4)
-    standardise.fit(features)
-    found = standardise(features)
-    torch.testing.assert_close(found.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
-    assert float(found.square().mean()) == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(found.std(0) / found.std(0)[0], features.std(0) / features.std(0)[0])
-    assert not list(standardise.parameters())
+def test_a_larger_canvas_is_seen_in_the_same_share() -> None:
+    spec = models.describe_backbone("tf_efficientnet_lite0", 128)
+    assert (spec.canvas, spec.enlarged) == (146, False)
+    larger = spec.on_canvas(183)
+    assert (larger.canvas, larger.seen, larger.enlarged) == (183, 128 / 146, True)
+    assert spec.on_canvas(20) == spec

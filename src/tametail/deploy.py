@@ -22,9 +22,10 @@ from tametail.data.table import join_classes
 from tametail.errors import DataError, TametailError, UsageError
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.fold_models import Member, class_answers, label_answers
-from tametail.models import BackboneSpec, Standardise, channels_last, describe_backbone
+from tametail.heads import Standardise
+from tametail.models import BackboneSpec, channels_last
 from tametail.predictions_multi_label import read_label_predictions
-from tametail.preparation import restore_backbone
+from tametail.preparation import restore_backbone, studied_backbone
 from tametail.prevalence import read_prevalence, shares_of
 from tametail.report import best_loss
 from tametail.run_files import PREDICTIONS, is_finished
@@ -221,7 +222,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     runs = [run for run in wanted if is_finished(run.directory(study))]
     if not runs:
         raise TametailError(f"no run of {chosen} is finished in {study}; repeat tametail compare")
-    spec = describe_backbone(described["backbone"], described["image_size"])
+    spec = studied_backbone(described)
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
     target = make_accelerator(recipe, device, training=False).device

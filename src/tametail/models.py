@@ -1,6 +1,6 @@
-"""Name → backbone and head. The only file that builds timm models.
+"""Name → backbone. The only file that builds timm models.
 
-Shape legend: B batch, C classes, D features, S image side in pixels.
+Shape legend: D features, K canvas side and S image side in pixels.
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tametail import torchvision_ops
 from tametail.errors import TametailError, UsageError, nearest
@@ -29,8 +27,6 @@ from timm.data.config import resolve_data_config  # noqa: E402
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
-Head = Literal["linear", "normalised", "cosine"]
-COSINE_SCALE = 16.0  # of the cosine head at its start
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,8 @@ class BackboneSpec:
         name: timm's name of it.
         features: D, the length of its feature vector.
         image_size: S, the side of its input.
-        canvas: side of the square that images are kept at; the centre S of it is what evaluation sees.
+        canvas: K, side of the square that images are kept at.
+        seen: share of its side that evaluation sees, its centre. S pixels for the backbone's own canvas.
         mean, std: per channel, of inputs in [0, 1].
         fixed_size: the network is built for one image size (most vision transformers).
     """
@@ -50,9 +47,19 @@ class BackboneSpec:
     features: int
     image_size: int
     canvas: int
+    seen: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fixed_size: bool
+
+    @property
+    def enlarged(self) -> bool:
+        """Whether the canvas is larger than the backbone's own."""
+        return round(self.seen * self.canvas) > self.image_size
+
+    def on_canvas(self, side: int) -> BackboneSpec:
+        """The same with images kept at ``side`` pixels; never fewer than the backbone's own canvas has."""
+        return replace(self, canvas=max(self.canvas, side))
 
 
 def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
@@ -88,7 +95,8 @@ def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
     mean, std = tuple(data["mean"]), tuple(data["std"])
     if len(mean) != 3 or len(std) != 3:
         raise UsageError(f"backbone {name} does not take RGB images; choose another --backbone")
-    return BackboneSpec(name, features, size, round(size / data["crop_pct"]), mean, std, fixed)
+    canvas = round(size / data["crop_pct"])
+    return BackboneSpec(name, features, size, canvas, size / canvas, mean, std, fixed)
 
 
 def check_weights(weights: str, backbone: str) -> None:
@@ -135,91 +143,6 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
     elif weights != "none":
         _load_state(network, _file_state(Path(weights)), weights)
     return network
-
-
-def build_head(kind: Head, features: int, classes: int) -> nn.Module:
-    """A classifier from features (B, D) to outputs (B, C).
-
-    ``linear`` gives logits, ``normalised`` cosines (for losses that scale them), ``cosine`` cosines times a learned
-    scale (for losses that expect logits).
-    """
-    if kind == "linear":
-        return nn.Linear(features, classes)
-    return NormalisedLinear(features, classes) if kind == "normalised" else CosineLinear(features, classes)
-
-
-def choose_head(asked: Literal["auto", "normalised"], of_loss: Literal["linear", "normalised"]) -> Head:
-    """The kind of head for a loss: its own, unless a normalised one is asked for and its own is linear."""
-    return "cosine" if asked == "normalised" and of_loss == "linear" else of_loss
-
-
-class Standardise(nn.Module):
-    """Features (B, D) moved to mean zero and scaled, all alike, to mean square one.
-
-    Frozen features are all positive after most networks' last activation; cosines between them would all be
-    near one, and a linear head would learn slowly. One common scale keeps the features' own proportions.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(()))
-
-    def fit(self, features: Tensor) -> None:
-        """Take mean and scale from training features (N, D)."""
-        self.mean.copy_(features.mean(dim=0))
-        self.scale.copy_((features - self.mean).square().mean().sqrt().clamp(min=1e-6))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.scale
-
-
-class NormalisedLinear(nn.Module):
-    """Cosines between features and class weights: (B, D) → (B, C), values in [-1, 1].
-
-    The head of LDAM (Cao et al., 2019) and of cosine classifiers; the loss supplies the scale.
-    """
-
-    def __init__(self, features: int, classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, features))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return _cosines(features, self.weight)
-
-
-class CosineLinear(nn.Module):
-    """Cosines between features and class weights times a learned scale: (B, D) → (B, C), logits.
-
-    The cosine classifier of Gidaris and Komodakis (CVPR 2018, Eq. 5): no class gets larger logits for the length of its
-    weights. The scale's logarithm is learned, so that it stays positive and moves in proportion; it starts at 16.
-    """
-
-    def __init__(self, features: int, classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, features))
-        self.log_scale = nn.Parameter(torch.empty(()))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the weights anew, and put the scale back to its start."""
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        nn.init.constant_(self.log_scale, math.log(COSINE_SCALE))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.log_scale.exp() * _cosines(features, self.weight)
-
-
-def _cosines(features: Tensor, weight: Tensor) -> Tensor:
-    return F.linear(F.normalize(features, dim=-1), F.normalize(weight, dim=-1))
 
 
 def channels_last(module: AnyModule) -> AnyModule:

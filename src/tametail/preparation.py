@@ -85,6 +85,7 @@ class Prepared:
             "weights": self.recipe.weights,
             "weights_digest": state_digest(self.backbone),
             "image_size": self.spec.image_size,
+            "canvas": self.spec.canvas if self.spec.enlarged else None,
             "losses": losses,
             "seeds": seeds,
             "run_folds": run_folds,
@@ -177,7 +178,7 @@ def restore(
         DataError: images are missing, or they or the weights are not the ones the study was made with.
     """
     recipe = Recipe.model_validate(described["recipe"])
-    spec = describe_backbone(described["backbone"], described["image_size"])
+    spec = studied_backbone(described)
     table = _saved_table(directory, described, image_root)
     missing = [str(path) for path in table.paths if not path.is_file()]
     if missing:
@@ -214,9 +215,15 @@ def remember_root(directory: Path, root: Path) -> None:
         write_atomically(directory / SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n")
 
 
+def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
+    """What a study's backbone is, with the canvas that its images were kept at."""
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    return spec.on_canvas(described.get("canvas") or spec.canvas)
+
+
 def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
     """The frozen backbone that a ``head`` study keeps; for fine-tuning, one whose weights are still to be loaded."""
-    spec = describe_backbone(described["backbone"], described["image_size"])
+    spec = studied_backbone(described)
     backbone = build_backbone(spec, "none")
     if described["recipe"]["trains"] == "head":
         load_weights(backbone, directory / BACKBONE)

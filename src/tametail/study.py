@@ -18,10 +18,11 @@ from tametail.run_files import TEST_PREDICTIONS, is_finished
 from tametail.study_runs import run_all
 from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
 from tametail.training.keeping import seconds_between
+from tametail.training.material import kept_for
 from tametail.training.multi_label import check_methods
 from tametail.training.optimisation import smoothing_of
 from tametail.training.predicting import Workshop, predict_test
-from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.recipe import Recipe, completed, load_recipe
 from tametail.training.run import all_runs
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
@@ -116,7 +117,7 @@ def compare(
     settings = _recipe(data, recipe, fields, assignments)
     for method in methods:
         method.configure(settings)
-    spec = describe_backbone(settings.backbone, settings.image_size)
+    spec = kept_for(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
     console = console if accelerator.is_main_process else Console(quiet=True)
     if not isinstance(data, ImageTable):
@@ -143,7 +144,7 @@ def compare(
             )
         described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
-        study_file.check_same(directory, described, completed=_completed)
+        study_file.check_same(directory, described, completed=completed)
         if accelerator.is_main_process:
             prepared.save(directory)
             described = study_file.settle(directory, described)
@@ -236,10 +237,6 @@ def _try_out(
         soft = configured.mixing.kind != "none" or smoothing_of(loss, configured) > 0
         with choosing_losses():
             method.loss.try_out(classes, soft=soft)
-
-
-def _completed(recipe: Any) -> dict[str, Any]:
-    return Recipe.model_validate(recipe).model_dump(mode="json")
 
 
 def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:

@@ -36,6 +36,7 @@ IDENTITY = (  # what of study.json fixes the results; in this order it is a part
     "backbone",
     "weights_digest",
     "image_size",
+    "canvas",
 )
 
 

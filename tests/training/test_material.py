@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tametail.data import DecodedImages, ImageTable, decoded_images, read_images
 from tametail.models import build_backbone, describe_backbone
-from tametail.training.material import cached_features, features_key
+from tametail.training.material import cached_features, features_key, kept_for
+from tametail.training.recipe import load_recipe
 
 SPEC = describe_backbone("test_efficientnet", 32)
 
@@ -66,3 +67,12 @@ def test_the_key_tells_precisions_apart_and_keeps_the_names_of_float32() -> None
     keys = {features_key("x", SPEC, backbone, precision) for precision in ("no", "bf16", "fp16")}
     assert len(keys) == 3
     assert features_key("x", SPEC, backbone) in keys
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "side"),
+    [("head", 0.5, SPEC.canvas), ("quick", 0.7, 46), ("quick", 1.0, SPEC.canvas), ("quick", 0.1, 64)],
+)
+def test_images_have_the_pixels_that_the_smallest_part_shown_needs(name: str, low: float, side: int) -> None:
+    recipe = load_recipe(name, assignments=[f"augmentation.scale=[{low}, 1.0]"])
+    assert kept_for(recipe, SPEC).canvas == side

@@ -35,13 +35,14 @@ Flip = bool | Literal["horizontal", "vertical"]
 class Preprocess:
     """Decoded images (B, K, K, 3) uint8 → inputs (B, 3, S, S) float32, normalised, channels last.
 
-    Without draws the centre is taken. With draws each image is scaled, shifted, turned, mirrored and, if asked,
+    Without draws the centre is taken: as it is where it has S pixels to a side, else sampled. With draws each image is scaled, shifted, turned, mirrored and, if asked,
     changed in brightness and contrast as its row of draws (B, DRAWS) says; what falls outside the image is reflected.
     What is listed below ``colour`` needs EXTRA_DRAWS further columns. All geometry is one sampling of the image.
 
     Args:
         image_size: S.
         mean, std: of each channel, in [0, 1].
+        seen: share of the image's side that is the centre; None for its S middle pixels.
         flip: mirror left-right (``horizontal``), top-bottom (``vertical``) or both (True), each for half the images.
         scale: range of the share of the image's side that is seen.
         rotation: largest turn in degrees, either way.
@@ -63,6 +64,7 @@ class Preprocess:
         mean: Sequence[float],
         std: Sequence[float],
         *,
+        seen: float | None = None,
         flip: Flip = False,
         scale: tuple[float, float] = (1.0, 1.0),
         rotation: float = 0.0,
@@ -76,6 +78,7 @@ class Preprocess:
         # Of a whole row of pixels, as they lie in memory: channels alone are too short a loop.
         self.mean = torch.tensor(mean).repeat(image_size)
         self.std = torch.tensor(std).repeat(image_size)
+        self.seen = seen
         self.flips = torch.tensor([flip in {True, "horizontal"}, flip in {True, "vertical"}])
         self.scale = scale
         self.rotation = rotation
@@ -91,8 +94,7 @@ class Preprocess:
         side = self.image_size
         inputs = _room((len(pixels), side, side, 3), pixels.device)
         if draws is None:
-            at = (pixels.shape[1] - side) // 2
-            inputs.copy_(pixels[:, at : at + side, at : at + side])
+            self._take_centre(pixels, inputs)
         else:
             self._check(draws)
             for part in _parts(pixels):
@@ -104,6 +106,17 @@ class Preprocess:
         mean, std, _ = self._constants(rows.device)
         rows.div_(255).sub_(mean).div_(std)
         return inputs.permute(0, 3, 1, 2)
+
+    def _take_centre(self, pixels: Tensor, inputs: Tensor) -> None:
+        side, kept = self.image_size, pixels.shape[1]
+        if self.seen is None or round(self.seen * kept) == side:
+            at = (kept - side) // 2
+            inputs.copy_(pixels[:, at : at + side, at : at + side])
+            return
+        theta = torch.eye(2, 3, device=pixels.device) * self.seen
+        for part in _parts(pixels):
+            images = pixels[part].permute(0, 3, 1, 2).float()
+            inputs[part] = self._sampled(images, theta.expand(len(images), 2, 3)).permute(0, 2, 3, 1)
 
     def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
         low, high = self.scale
@@ -123,6 +136,10 @@ class Preprocess:
         )
         if self.operations:
             theta = theta @ geometry(self._amounts(draws[:, DRAWS:]))
+        return self._sampled(images, theta)
+
+    def _sampled(self, images: Tensor, theta: Tensor) -> Tensor:
+        """Images (B, 3, K, K) seen through their maps (B, 2, 3) from S × S to K × K, both from -1 to 1."""
         grid = F.affine_grid(theta, [len(images), 3, self.image_size, self.image_size], align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

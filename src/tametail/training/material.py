@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,8 @@ from torch import nn
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.augmentation import Preprocess
 from tametail.data.cache_folder import explained, make_room, mark_used
-from tametail.models import BackboneSpec, Standardise, channels_last, state_digest
+from tametail.heads import Standardise
+from tametail.models import BackboneSpec, channels_last, state_digest
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
@@ -132,9 +134,22 @@ def image_material(
     )
 
 
+def kept_for(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
+    """The backbone's description with the canvas that this recipe's images are kept at.
+
+    What is learned from must be as sharp as what is judged. So an augmentation that looks at parts of the image gets as
+    many pixels as its smallest part needs, up to twice the network's, and evaluation samples the same canvas in the same
+    way. On the backbone's own canvas parts would have to be enlarged, and be softer than the centre, which is not sampled.
+    """
+    if recipe.trains == "head":
+        return spec
+    least = math.ceil(spec.image_size / recipe.augmentation.scale[0])
+    return spec.on_canvas(min(least, 2 * spec.image_size))
+
+
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
     """How images reach the backbone when nothing is drawn at random."""
-    return Preprocess(spec.image_size, spec.mean, spec.std)
+    return Preprocess(spec.image_size, spec.mean, spec.std, seen=spec.seen)
 
 
 def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
@@ -144,6 +159,8 @@ def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, prec
         precision: the accelerator's ``mixed_precision``, ``"no"`` for float32: others give other numbers.
     """
     described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
+    if spec.enlarged:
+        described.append(spec.canvas)
     if precision != "no":
         described.append(precision)
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]

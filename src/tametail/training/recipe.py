@@ -272,3 +272,8 @@ def _in_words(error: ValidationError) -> str:
             found = f"{place}: {problem['msg']}, got {problem['input']!r}" if place else problem["msg"]
             words.append(found.removeprefix("Value error, "))
     return "; ".join(words)
+
+
+def completed(recipe: Any) -> dict[str, Any]:
+    """What is kept of a recipe, with the fields that the version which wrote it did not know."""
+    return Recipe.model_validate(recipe).model_dump(mode="json")

@@ -9,7 +9,7 @@ import torch
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
-from tametail.models import Standardise
+from tametail.heads import Standardise
 from tametail.training.strategies import parse_method
 from tametail.training.strategies.logit_adjustment import log_shares
 from tametail.training.strategies.nearest_class_mean import ClassMeans

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tametail.errors import UsageError
-from tametail.models import CosineLinear, NormalisedLinear
+from tametail.heads import CosineLinear, NormalisedLinear
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.strategies import (
     Method,

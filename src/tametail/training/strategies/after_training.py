@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tametail.errors import UsageError
+from tametail.heads import Head
 from tametail.losses import Loss
-from tametail.models import Head
 from tametail.training.strategies.judgement import FromEqualClasses, Judgement
 
 

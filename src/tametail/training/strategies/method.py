@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tametail.errors import UsageError
+from tametail.heads import Head, build_head, choose_head
 from tametail.losses import LossSpec
 from tametail.losses.custom import ModuleLoss
 from tametail.losses.validation import check_class_counts
-from tametail.models import Head, build_head, choose_head
 from tametail.training.recipe import Recipe
 from tametail.training.strategies.after_training import (
     AfterTraining,

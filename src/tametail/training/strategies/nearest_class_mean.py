@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tametail.heads import Head
 from tametail.losses import CrossEntropyLoss, Loss
-from tametail.models import Head
 from tametail.training.strategies.after_training import NewHead
 from tametail.training.strategies.judgement import ByLoss, FromEqualClasses, Judgement
 

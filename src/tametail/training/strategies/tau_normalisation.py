@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tametail.errors import UsageError
+from tametail.heads import Head
 from tametail.losses import Loss
 from tametail.losses.validation import check_number
-from tametail.models import Head
 from tametail.training.strategies.after_training import NewHead
 
 
