@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tametail.evaluation import intervals, metrics
+from tametail.evaluation.alignment import aligned
 from tametail.predictions import Predictions
 
 FloatArray = NDArray[np.float64]
@@ -100,7 +101,7 @@ def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: 
     Raises:
         ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
     """
-    tables = _aligned(replicates)
+    tables = aligned(replicates)
     counts = _count(tables)
     classes, n = len(tables[0].class_names), len(tables[0])
     confusions = np.stack([metrics.confusion_matrix(t.target, t.predicted, classes) for t in tables])
@@ -209,23 +210,6 @@ def _widened(estimate: Estimate, limits: tuple[float, float]) -> Estimate:
 def defined_mean(values: FloatArray) -> FloatArray:
     """Mean over the first axis of what is not nan; nan where nothing is."""
     return metrics.mean_over(values.T, ~np.isnan(values.T))
-
-
-def _aligned(replicates: Sequence[Predictions]) -> list[Predictions]:
-    """The tables in one order of images, checked to be about the same images."""
-    if not replicates or not len(replicates[0]):
-        raise ValueError("expected at least one table of predictions with at least one image, got none")
-    tables = [table.sorted_by_image() for table in replicates]
-    first = tables[0]
-    for index, table in enumerate(tables[1:], start=1):
-        if table.class_names != first.class_names:
-            raise ValueError(
-                f"expected classes {first.class_names}, got {table.class_names} in table {index}"
-            )
-        for name in ("image", "group", "target"):
-            if not np.array_equal(getattr(table, name), getattr(first, name)):
-                raise ValueError(f"expected the same {name} column in every table, table {index} differs")
-    return tables
 
 
 def _count(tables: list[Predictions]) -> _Counts:
