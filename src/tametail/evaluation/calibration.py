@@ -5,7 +5,7 @@ Shape legend: S replicates, N images, G groups, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,17 +96,17 @@ def calibrate(
     else:
         raise ValueError(f"expected {len(tables)} temperatures, one per table, got {len(temperatures)}")
     fitted = [each for each in found if each is not None]
-    before = _measure(tables, [table.probabilities for table in tables])
+    before = _measure(tables, (table.probabilities for table in tables))
     if len(fitted) < len(tables):
         return before
-    after = _measure(tables, [tempered(t, each) for t, each in zip(tables, fitted, strict=True)])
+    after = _measure(tables, (tempered(t, each) for t, each in zip(tables, fitted, strict=True)))
     mean = float(np.exp(np.mean([np.log(np.unique(each)).mean() for each in fitted])))
     return Calibration(
         before.brier, before.log_loss, before.ece, before.class_wise_ece, before.bins, mean, after
     )
 
 
-def _measure(tables: Sequence[Predictions], probabilities: Sequence[FloatArray]) -> Calibration:
+def _measure(tables: Sequence[Predictions], probabilities: Iterable[FloatArray]) -> Calibration:
     target, group = tables[0].target, group_codes(tables[0])
     rows = np.arange(len(target))
     brier, log_loss, by_class = np.zeros(len(target)), [], []
