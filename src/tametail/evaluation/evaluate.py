@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation import metrics
+from tametail.evaluation.alignment import aligned
 from tametail.evaluation.bands import Band, bands
 from tametail.evaluation.counts import Counts, count, group_codes
 from tametail.evaluation.overall import overall
@@ -124,7 +125,7 @@ def evaluate(
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, or training counts
             of another number of classes.
     """
-    tables = _aligned(replicates)
+    tables = aligned(replicates)
     first = tables[0]
     group = group_codes(first)
     counts = count(tables, group)
@@ -198,20 +199,3 @@ def _accuracy(counts: Counts, confusions: IntArray, n: int) -> Estimate:
     hits = counts.hits.mean(axis=0).sum(axis=1, keepdims=True)
     size = counts.actual.sum(axis=1, keepdims=True)
     return shares(metrics.accuracy(confusions).mean(keepdims=True), hits, size, np.array([n])).estimate(0)
-
-
-def _aligned(replicates: Sequence[Predictions]) -> list[Predictions]:
-    """The tables in one order of images, checked to be about the same images."""
-    if not replicates or not len(replicates[0]):
-        raise ValueError("expected at least one table of predictions with at least one image, got none")
-    tables = [table.sorted_by_image() for table in replicates]
-    first = tables[0]
-    for index, table in enumerate(tables[1:], start=1):
-        if table.class_names != first.class_names:
-            raise ValueError(
-                f"expected classes {first.class_names}, got {table.class_names} in table {index}"
-            )
-        for name in ("image", "group", "target"):
-            if not np.array_equal(getattr(table, name), getattr(first, name)):
-                raise ValueError(f"expected the same {name} column in every table, table {index} differs")
-    return tables
