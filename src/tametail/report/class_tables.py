@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.paired import Paired
 from tametail.report.study_results import LossResults, StudyResults
 
 
@@ -216,7 +216,7 @@ class LossRow:
 
     rank: int
     loss: str
-    paired: Any
+    paired: Paired | None
     order: int
     numbers: tuple[Number, ...]
 

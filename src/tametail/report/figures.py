@@ -71,7 +71,7 @@ def ranking(results: StudyResults) -> str:
             numbers = f"{wording.percent(estimate.value)} ({wording.percent_interval(estimate)})"
             label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axes.annotate(label, (0, place), (0, 9), va="center", **above)
+            axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
         best = losses[0].evidence
         assert best is not None
         axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)

@@ -113,7 +113,7 @@ def _tiles(results: StudyResults) -> list[Tile]:
         Tile(
             unit[1].capitalize(),
             f"{len(results.class_names)}",
-            f"the rarest {unit[0]} has {fewest:,} training {'image' if fewest == 1 else 'images'}",
+            f"rarest: {fewest:,} training {'image' if fewest == 1 else 'images'}",
         ),
         Tile(
             "Cross-validation",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.paired import PairedTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +59,7 @@ class LossResults:
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
     labels: LabelEvidence | None = None
-    calibration: Any = None
+    calibration: Calibration | None = None
 
     @property
     def evidence(self) -> Evaluation | LabelEvaluation | None:
@@ -119,7 +121,7 @@ class StudyResults:
     counts: PartCounts
     environments: tuple[Mapping[str, str], ...]
     seconds: float
-    pairs: Any = None
+    pairs: PairedTable | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -151,38 +153,6 @@ class StudyResults:
     def opened(self) -> bool:
         """Whether the test part has been looked at."""
         return bool(self.openings)
-
-
-def headline(self) -> str:
-        """What ranks the losses, in words."""
-        return "mean average precision" if self.multi_label else "balanced accuracy"
-
-    @property
-    def opened(self) -> bool:
-        """Whether the test part has been looked at."""
-        return bool(self.openings)
-
-
-def read_results(directory: Path) -> StudyResults:
-    """Read a study directory and evaluate its complete losses.
-
-    Raises:
-        DataError: the directory holds no study, or one of its files is damaged.
-    """
-    settings = read_study_file(directory)
-    runs = find_runs(directory, settings)
-    openings = tuple(read_openings(directory))
-    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in ranked(runs)]
-    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
-    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
-    return StudyResults(
-        settings=settings,
-        losses=tuple(results),
-        openings=openings,
-        counts=_count(directory, settings["class_names"], multi_label=settings.get("multi_label", False)),
-        environments=tuple(json.loads(text) for text in environments),
-        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-    )
 
 
 def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:

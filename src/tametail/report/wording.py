@@ -126,25 +126,20 @@ def _how_sure(results: StudyResults) -> str:
 
 def _by_tests(results: StudyResults) -> str:
     """What the paired tests of the best loss against each other say."""
-    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
-    for place, other in enumerate(results.ranking[1:], start=1):
-        verdicts[results.pairs.pair(0, place).verdict].append(other.loss)
-    said = [
-        f"{'is ' * (not first)}{word} {_some(names, len(results.ranking) - 1)}"
-        for first, (word, names) in enumerate(
-            (word, names)
-            for word, names in (
-                ("better than", verdicts["better"]),
-                ("not told apart from", verdicts["not told apart"]),
-                ("worse than", verdicts["worse"]),
-            )
-            if names
-        )
-    ]
-    return (
-        f"On the same images it {', and '.join(said)} (paired tests, corrected for all "
-        f"{len(results.ranking) * (len(results.ranking) - 1) // 2} comparisons)."
-    )
+    assert results.pairs is not None
+    others = results.ranking[1:]
+    verdicts = [results.pairs.pair(0, place).verdict for place in range(1, len(others) + 1)]
+    said = []
+    for verdict, words in (
+        ("better", "better than"),
+        ("not told apart", "not told apart from"),
+        ("worse", "worse than"),
+    ):
+        names = [other.loss for other, found in zip(others, verdicts, strict=True) if found == verdict]
+        said += [f"{words} {_some(names, len(others))}"] if names else []
+    pairs = len(results.ranking) * len(others) // 2
+    corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
+    return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."
 
 
 def _some(names: Sequence[str], of: int) -> str:

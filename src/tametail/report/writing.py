@@ -15,7 +15,9 @@ from tametail.study_file import remembered_root
 from tametail.whole_files import write_atomically
 
 SETTINGS = "report.json"
-LEFT_OUT = "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
+LEFT_OUT = (
+    "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
+)
 
 
 def write_report(
