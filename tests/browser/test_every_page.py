@@ -37,8 +37,12 @@ def test_nothing_is_asked_for_and_nothing_complained_of(any_page: Path, open_pag
     assert any_page.stat().st_size < 5_000_000
 
 
-def test_the_policy_stops_a_script_that_is_not_the_page_s_own(report: Path, open_page: Open, tmp_path: Path) -> None:
-    html = report.read_text(encoding="utf-8").replace("</main>", "<script>document.title = 'harm'</script></main>")
+def test_the_policy_stops_a_script_that_is_not_the_page_s_own(
+    report: Path, open_page: Open, tmp_path: Path
+) -> None:
+    html = report.read_text(encoding="utf-8").replace(
+        "</main>", "<script>document.title = 'harm'</script></main>"
+    )
     changed = tmp_path / "changed.html"
     changed.write_text(html, encoding="utf-8")
     opened = open_page(changed)

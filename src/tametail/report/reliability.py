@@ -72,9 +72,10 @@ def reliability(result: LossResults, number: int) -> str:
     assert found is not None
     with drawing(_WIDTH, _HEIGHT) as (figure, axes):
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
-        for one in found.bins:
-            x = 100 * one.confidence
-            axes.plot([x, x], [100 * one.low, 100 * one.high], color=SERIES[0], linewidth=1.5)
+        x, low, high = (
+            [100 * getattr(one, name) for one in found.bins] for name in ("confidence", "low", "high")
+        )
+        axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
         _points(axes, found.bins, "o", SERIES[0], markersize=5)
         if found.after is not None:
             _points(axes, found.after.bins, "D", SERIES[1], markersize=4.5, markerfacecolor="none")
