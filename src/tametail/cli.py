@@ -56,13 +56,24 @@ def open_(
 
 
 @app.command()
-def report(study: StudyFolder, quiet: Quiet = False, debug: Debug = False) -> None:
+def report(
+    study: StudyFolder,
+    images: Annotated[
+        bool | None,
+        typer.Option(
+            "--images/--no-images", help="Show images, small; remembered. Default: yes.", show_default=False
+        ),
+    ] = None,
+    image_root: ImageRoot = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Write report.html, results.csv and results.md again from what the study's folder holds."""
 
     def work(console: Console) -> None:
         from tametail.report import write_report
 
-        path = write_report(study)
+        path = write_report(study, images=images, image_root=image_root)
         console.say("Report:")
         typer.echo(path)
 

@@ -15,7 +15,19 @@ UNDEFINED = math.nan
 
 def loss(name: str, value: float, low: float, high: float) -> LossResults:
     estimate = Estimate(value, low, high, 1200)
-    evaluation = Evaluation((), estimate, estimate, estimate, np.zeros((2, 2)), 1200, 400, 1)
+    evaluation = Evaluation(
+        classes=(),
+        balanced_accuracy=estimate,
+        macro_f1=estimate,
+        accuracy=estimate,
+        mcc=estimate,
+        kappa=None,
+        bands=(),
+        confusion=np.zeros((2, 2)),
+        n=1200,
+        groups=400,
+        replicates=1,
+    )
     return LossResults(name, 5, 5, (), value, evaluation, None, None, ())
 
 

@@ -1,12 +1,10 @@
 """95 % intervals that stay honest for few images, for shares of 0 or 1, and for images that come in groups.
 
 Images of one group (a patient, a lesion) are alike, so n of them tell less than n independent ones.
-Shape legend: G groups, K shares (e.g. one per class), C classes, R resamples.
+Shape legend: G groups, K shares (e.g. one per class), C classes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +12,6 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 Limits = tuple[FloatArray, FloatArray]
-
-_BOOTSTRAP_ENTRIES = 4_000_000  # entries of one chunk of resampled weights: 32 MB
 
 
 def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limits:
@@ -119,60 +115,14 @@ def mover_mean(
     return np.clip(mean - sides[0], 0.0, 1.0), np.clip(mean + sides[1], 0.0, 1.0)
 
 
-def group_bootstrap(
-    tables: NDArray[np.int64],
-    strata: NDArray[np.int64],
-    statistic: Callable[[FloatArray], FloatArray],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of a statistic of summed counts, drawing whole groups with replacement.
-
-    Groups are drawn within strata, as many from each as it has. With the rarest class of a group as its
-    stratum the long tail keeps its size in every resample; plain resampling would often lose a class of
-    a handful of groups altogether, and so change what a mean over classes means. Groups with equal counts
-    are interchangeable, so their joint number is drawn at once from a multinomial distribution.
-
-    Args:
-        tables: (G, ...) the counts of each group, e.g. its confusion matrix.
-        strata: (G,) the stratum of each group.
-        statistic: maps a batch of summed counts (R, ...) to (R,) values.
-        resamples: R.
-        seed: of the random numbers; the same seed gives the same interval.
-        confidence: the nominal coverage.
-
-    Returns:
-        Low and high limits; nan where the statistic is nan in every resample.
-    """
-    rng = np.random.default_rng(seed)
-    labelled = np.concatenate([strata[:, None], tables.reshape(len(tables), -1)], axis=1)
-    patterns, counts = np.unique(labelled, axis=0, return_counts=True)
-    parts = [counts[patterns[:, 0] == stratum] for stratum in np.unique(patterns[:, 0])]
-    flat = patterns[:, 1:].astype(np.float64)
-    chunk = max(1, _BOOTSTRAP_ENTRIES // len(patterns))
-    values = []
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        weights = [rng.multinomial(part.sum(), part / part.sum(), size=rows) for part in parts]
-        sums = np.concatenate(weights, axis=1).astype(np.float64) @ flat
-        values.append(statistic(sums.reshape(rows, *tables.shape[1:])))
-    drawn = np.concatenate(values)
-    drawn = drawn[np.isfinite(drawn)]
-    if drawn.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(low), float(high)
-
-
 def _t_quantile(degrees: FloatArray, confidence: float) -> FloatArray:
     return np.asarray(stats.t.ppf(0.5 + confidence / 2, np.maximum(degrees, 1.0)), dtype=np.float64)
 
 
 def _correlation(residuals: FloatArray) -> FloatArray:
     """(K, K) uncentred correlations of the residuals; 0 between shares of which one does not vary."""
-    covariance = residuals.T @ residuals
+    # Not by BLAS, whose threads wait for each other far longer than so narrow a product takes.
+    covariance = np.einsum("gi,gj->ij", residuals, residuals)
     scale = np.sqrt(np.diagonal(covariance))
     product = np.outer(scale, scale)
     correlation = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)

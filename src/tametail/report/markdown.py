@@ -52,7 +52,7 @@ def _class_blocks(results: StudyResults) -> list[str]:
 
 
 def _test_part(results: StudyResults) -> list[str]:
-    blocks = [text(" ".join(wording.state_of_test_part(results)))]
+    blocks = [text(" ".join([*wording.state_of_test_part(results), *wording.best_on_test(results)]))]
     if results.opened:
         blocks.append("\n".join(f"- {text(wording.opening_in_words(entry))}" for entry in results.openings))
     return blocks

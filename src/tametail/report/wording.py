@@ -42,6 +42,18 @@ def score_interval(estimate: Estimate) -> str:
     return _interval(estimate, score)
 
 
+def three(value: float) -> str:
+    """0.7123 → ``0.712``; an undefined value is a dash."""
+    return f"{value:.3f}" if math.isfinite(value) else ABSENT
+
+
+def p_value(p: float) -> str:
+    """``0.034``, or ``< 0.001``."""
+    if not math.isfinite(p):
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def in_words(estimate: Estimate) -> str:
     """``71.2 % (95 % interval 68.0 to 74.3)``."""
     if not math.isfinite(estimate.low):
@@ -80,7 +92,7 @@ def answer(results: StudyResults) -> list[str]:
             f"Out of fold, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
             f"n = {images_and_groups(evidence.n, evidence.groups)}."
         )
-    return [first, _how_sure(results), *_on_test(best)]
+    return [first, _how_sure(results)]
 
 
 def _shared(others: Sequence[str]) -> str:
@@ -92,6 +104,8 @@ def _how_sure(results: StudyResults) -> str:
     if not others:
         alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
         return f"It is the only loss {alone}, so nothing is compared yet."
+    if results.pairs is not None:
+        return _by_tests(results)
     overlapping = [other.loss for other in others if _overlap(best, other)]
     if not overlapping:
         return (
@@ -110,6 +124,35 @@ def _how_sure(results: StudyResults) -> str:
     )
 
 
+def _by_tests(results: StudyResults) -> str:
+    """What the paired tests of the best loss against each other say."""
+    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    for place, other in enumerate(results.ranking[1:], start=1):
+        verdicts[results.pairs.pair(0, place).verdict].append(other.loss)
+    said = [
+        f"{'is ' * (not first)}{word} {_some(names, len(results.ranking) - 1)}"
+        for first, (word, names) in enumerate(
+            (word, names)
+            for word, names in (
+                ("better than", verdicts["better"]),
+                ("not told apart from", verdicts["not told apart"]),
+                ("worse than", verdicts["worse"]),
+            )
+            if names
+        )
+    ]
+    return (
+        f"On the same images it {', and '.join(said)} (paired tests, corrected for all "
+        f"{len(results.ranking) * (len(results.ranking) - 1) // 2} comparisons)."
+    )
+
+
+def _some(names: Sequence[str], of: int) -> str:
+    if len(names) > 4:
+        return f"{_how_many(len(names), of)} other losses"
+    return listed(names)
+
+
 def _how_many(some: int, all_: int) -> str:
     return f"all {all_}" if some == all_ else f"{some} of the {all_}"
 
@@ -122,13 +165,15 @@ def _overlap(one: LossResults, other: LossResults) -> bool:
     return not (a.low > b.high or b.low > a.high)
 
 
-def _on_test(best: LossResults) -> list[str]:
-    if best.on_test is None:
+def best_on_test(results: StudyResults) -> list[str]:
+    """What the best loss reaches on the test part, in a sentence; nothing while it is sealed for it."""
+    best = results.ranking[0] if results.ranking else None
+    if best is None or best.on_test is None:
         return []
     test, ensemble = best.on_test
     return [
-        f"On the test part (n = {images_and_groups(test.n, test.groups)}) its {test.replicates} fold models reach "
-        f"{in_words(headline(test))} on average and their ensemble {in_words(headline(ensemble))}."
+        f"On it, the {test.replicates} fold models of {best.loss} reach {in_words(headline(test))} {results.headline} on "
+        f"average and their ensemble {in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
     ]
 
 
