@@ -18,8 +18,8 @@ from tametail.data.messages import first, shown
 from tametail.data.table_file import PARQUET_SUFFIXES
 from tametail.errors import DataError, UsageError
 from tametail.evaluation.subgroups import in_ranges
-from tametail.predictions import Predictions
 from tametail.prediction_sheet import Sheet, read_sheet
+from tametail.predictions import Predictions
 
 MOST_VALUES = 30  # of a column that images are evaluated by
 
@@ -63,8 +63,7 @@ def read_elsewhere(
     groups = _agreed({sheet.path: sheet.groups for sheet in sheets}, sheets[0].images, "group")
     own = sheets[0].images if groups is None else groups
     models = {
-        name: sheet.predictions(names, own)
-        for name, sheet in zip(_model_names(paths), sheets, strict=True)
+        name: sheet.predictions(names, own) for name, sheet in zip(_model_names(paths), sheets, strict=True)
     }
     carried = {}
     for column in by:
@@ -75,7 +74,7 @@ def read_elsewhere(
                 f"expected a column {column!r} to evaluate by in {first(paths)}, found "
                 f"{first(list(known), most=20) or 'no further column'}; name one of them with --by"
             )
-        carried[column] = _to_evaluate_by(values, column)
+        carried[column] = to_evaluate_by(values, column)
     return Elsewhere(models, carried, groups is not None)
 
 
@@ -131,7 +130,12 @@ def _agreed(
     return agreed
 
 
-def _to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+    """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
+
+    Raises:
+        UsageError: there are too many.
+    """
     ranged = in_ranges(values)
     distinct = len(np.unique(ranged))
     if distinct > MOST_VALUES:

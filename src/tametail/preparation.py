@@ -210,7 +210,9 @@ def remember_root(directory: Path, root: Path) -> None:
         TametailError: it cannot be written; what was noted before is kept.
     """
     with saving(directory / study_file.SOURCE):
-        write_atomically(directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n")
+        write_atomically(
+            directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n"
+        )
 
 
 def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
@@ -237,7 +239,10 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
 
     try:
         frame = pd.read_parquet(directory / TABLE)
-        root = Path(image_root or json.loads((directory / study_file.SOURCE).read_text(encoding="utf-8"))["image_root"])
+        root = Path(
+            image_root
+            or json.loads((directory / study_file.SOURCE).read_text(encoding="utf-8"))["image_root"]
+        )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"expected {TABLE} and {study_file.SOURCE} in {directory}, but they cannot be read: {error}"

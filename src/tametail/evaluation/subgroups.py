@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation.alignment import aligned
-from tametail.evaluation.evaluate import Estimate, evaluate
+from tametail.evaluation.evaluate import evaluate
+from tametail.evaluation.shares import Estimate
 from tametail.predictions import Predictions
 
 FEWEST = 10  # images below which a subgroup is marked as small

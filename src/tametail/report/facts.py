@@ -150,7 +150,11 @@ def citation(results: StudyResults) -> str:
 def methods(results: StudyResults) -> str:
     """The protocol in the words of a methods section."""
     settings, counts = results.settings, results.counts
-    losses, seeds, unit = len(settings["losses"]), len(settings["seeds"]), "label" if results.multi_label else "class"
+    losses, seeds, unit = (
+        len(settings["losses"]),
+        len(settings["seeds"]),
+        "label" if results.multi_label else "class",
+    )
     judged = wording.images_and_groups(counts.train_images, counts.train_groups)
     together = "; images of one group were never split between parts or folds" if grouped(results) else ""
     said = [
@@ -169,6 +173,8 @@ def methods(results: StudyResults) -> str:
         )
     if counts.test_images:
         size = wording.images_and_groups(counts.test_images, counts.test_groups)
-        opened = f"opened {wording.openings_in_words(len(results.openings))}" if results.opened else "never opened"
+        opened = (
+            f"opened {wording.openings_in_words(len(results.openings))}" if results.opened else "never opened"
+        )
         said.append(f"A held-out test part ({size}) was {opened}.")
     return " ".join([*said, f"Computed with tametail {settings['tametail']}."])

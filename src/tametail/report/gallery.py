@@ -129,13 +129,9 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     }
 
     def pictures(rows: Sequence[int]) -> tuple[Picture, ...]:
-        return tuple(
-            _picture(predictions, row, numbers[row], sources[row]) for row in rows if row in sources
-        )
+        return tuple(_picture(predictions, row, numbers[row], sources[row]) for row in rows if row in sources)
 
-    rarest = tuple(
-        RareClass(predictions.class_names[index], pictures(rows)) for index, rows in chosen.rarest
-    )
+    rarest = tuple(RareClass(predictions.class_names[index], pictures(rows)) for index, rows in chosen.rarest)
     return Gallery(
         pictures(chosen.mistakes),
         tuple(one for one in rarest if one.pictures),

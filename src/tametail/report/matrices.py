@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.paired import Paired
 from tametail.report import wording
 from tametail.report.study_results import StudyResults
 
@@ -17,8 +17,10 @@ MOST_CLASSES = 40  # beyond this a matrix cannot be read on a page
 _MOST_ROOMY = 12  # classes; beyond this two matrices do not fit beside each other
 _MOST_NUMBERED = 9  # losses; beyond this a matrix of pairs shows signs alone
 _MOST_PAIRED = 40  # losses
-_LIGHT_ON_DARK = 0.55  # share from which letters change their colour
-_KINDS = {"better": "better", "worse": "worse"}
+_INVERTED = (
+    0.61  # share from which letters change their colour: on both sides of it their contrast is 4.5 or more
+)
+_KINDS = {"better": "better", "worse": "worse"}  # of verdicts; the other is "alike"
 _SIGNS = {"better": "▲", "worse": "▼", "alike": "="}
 
 
@@ -68,7 +70,7 @@ def confusion(loss: str, evaluation: Evaluation, order: Sequence[int]) -> Confus
 
 
 def _cell(rate: float, count: float, *, diagonal: bool) -> ConfusionCell:
-    kinds = [kind for kind, holds in (("on", rate > _LIGHT_ON_DARK), ("hit", diagonal)) if holds]
+    kinds = [kind for kind, holds in (("on", rate > _INVERTED), ("hit", diagonal)) if holds]
     percent = f"{100 * rate:.0f}"
     return ConfusionCell(
         f"{rate:.2f}",
@@ -133,7 +135,7 @@ def pairs(results: StudyResults) -> Pairs | None:
     )
 
 
-def _against(other: str, paired: Any) -> AgainstBest:
+def _against(other: str, paired: Paired) -> AgainstBest:
     return AgainstBest(
         other,
         paired.difference.value,
@@ -146,13 +148,15 @@ def _against(other: str, paired: Any) -> AgainstBest:
     )
 
 
-def _more(paired: Any) -> str:
+def _more(paired: Paired) -> str:
     if paired.verdict in _KINDS:
         return wording.ABSENT
-    return f"about {paired.more_images:,} more images" if paired.more_images else "more images than can be said"
+    return (
+        f"about {paired.more_images:,} more images" if paired.more_images else "more images than can be said"
+    )
 
 
-def _pair(paired: Any) -> PairCell:
+def _pair(paired: Paired) -> PairCell:
     kind = _KINDS.get(paired.verdict, "alike")
     return PairCell(
         kind, _SIGNS[kind], paired.verdict, points(paired.difference.value), wording.p_value(paired.p_holm)

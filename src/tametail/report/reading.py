@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from tametail.data.table import LABEL_SEPARATOR
 from tametail.errors import DataError
 from tametail.evaluation import evaluate
+from tametail.evaluation.calibration import calibrate
 from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions import ensemble
 from tametail.predictions_multi_label import ensemble_labels
@@ -26,19 +28,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def read_results(directory: Path) -> StudyResults:
+    """Read a study directory and evaluate its complete losses.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    settings = read_study_file(directory)
+    runs = find_runs(directory, settings)
+    openings = tuple(read_openings(directory))
+    in_order = ranked(runs)
+    counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
+    results = [
+        _evaluate(of_loss, tuple(counts.train.values()), opened=bool(openings)) for of_loss in in_order
+    ]
+    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
+    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
+    return StudyResults(
+        settings=settings,
+        losses=tuple(results),
+        openings=openings,
+        counts=counts,
+        environments=tuple(json.loads(text) for text in environments),
+        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
+        pairs=_pairs(in_order),
+    )
 
 
+def _pairs(runs: Sequence[LossRuns]) -> PairedTable | None:
+    """Paired tests of every two complete losses, in the order given; None where there are not two."""
+    complete = {
+        of_loss.loss: of_loss.replicates for of_loss in runs if of_loss.complete and not of_loss.multi_label
+    }
+    return paired_table(complete) if len(complete) > 1 else None
 
-def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
-    out_of_fold = test = test_ensemble = labels = None
+
+def _evaluate(runs: LossRuns, train_counts: Sequence[int], *, opened: bool) -> LossResults:
+    out_of_fold = test = test_ensemble = labels = calibration = None
     try:
         if runs.complete and runs.multi_label:
             labels = _label_evidence(runs, opened=opened)
         elif runs.complete:
-            out_of_fold = evaluate(runs.replicates)
+            out_of_fold = evaluate(runs.replicates, train_counts=train_counts)
+            calibration = calibrate(runs.replicates)
             on_test = runs.test_replicates() if opened else []
-            test = evaluate(on_test) if on_test else None
-            test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
+            test = evaluate(on_test, train_counts=train_counts) if on_test else None
+            test_ensemble = evaluate([ensemble(on_test)], train_counts=train_counts) if on_test else None
     except ValueError as error:
         raise disagreeing(runs.loss, error) from error
     return LossResults(
@@ -60,6 +95,7 @@ def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
             if (folder / "history.csv").is_file()  # a head that is fitted after training has none
         ),
         labels=labels,
+        calibration=calibration,
     )
 
 

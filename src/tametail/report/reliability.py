@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tametail.evaluation import Estimate
+from tametail.evaluation.calibration import Bin
 from tametail.report.study_results import LossResults, StudyResults
 from tametail.report.svg import MUTED, SERIES, drawing, inline
 
@@ -51,7 +52,7 @@ def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
     return rows
 
 
-def manner(bins: Sequence[Any]) -> str:
+def manner(bins: Sequence[Bin]) -> str:
     """Whether confidence lies above accuracy or below it, over all images."""
     n = np.array([one.n for one in bins], dtype=np.float64)
     gap = float(np.sum(n * [one.confidence - one.accuracy for one in bins]) / n.sum())
@@ -68,6 +69,7 @@ def reliability(result: LossResults, number: int) -> str:
         number: tells the figures of a page apart.
     """
     found = result.calibration
+    assert found is not None
     with drawing(_WIDTH, _HEIGHT) as (figure, axes):
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
         for one in found.bins:
@@ -81,10 +83,12 @@ def reliability(result: LossResults, number: int) -> str:
         axes.set_xlabel("confidence, %")
         axes.set_ylabel("right, %")
         axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
-        spoken = ", ".join(f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins)
-        return inline(figure, f"reliability{number}", f"Reliability of {result.loss}, out of fold: {spoken}")  # fmt: skip
+        spoken = ", ".join(
+            f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
+        )
+        return inline(figure, f"reliability{number}", f"Reliability of {result.loss}: {spoken}")  # fmt: skip
 
 
-def _points(axes: Any, bins: Sequence[Any], marker: str, colour: str, **style: Any) -> None:
+def _points(axes: Any, bins: Sequence[Bin], marker: str, colour: str, **style: Any) -> None:
     x, y = [100 * one.confidence for one in bins], [100 * one.accuracy for one in bins]
     axes.plot(x, y, marker=marker, color=colour, linewidth=1, linestyle="-", **style)

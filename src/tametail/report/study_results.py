@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.operating import OperatingPoint
+from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroups import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +49,8 @@ class LossResults:
         histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
         labels: what takes the place of the three evaluations where an image may have several labels.
         calibration: how far its probabilities out of fold can be taken at their word; None where that was not looked at.
+        operating: what required sensitivities of classes cost; empty where none were asked for.
+        subgroups: its evaluation for each value of the columns asked for; empty likewise.
     """
 
     loss: str
@@ -57,7 +63,9 @@ class LossResults:
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
     labels: LabelEvidence | None = None
-    calibration: Any = None
+    calibration: Calibration | None = None
+    operating: tuple[OperatingPoint, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def evidence(self) -> Evaluation | LabelEvaluation | None:
@@ -119,7 +127,7 @@ class StudyResults:
     counts: PartCounts
     environments: tuple[Mapping[str, str], ...]
     seconds: float
-    pairs: Any = None
+    pairs: PairedTable | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -143,6 +151,11 @@ class StudyResults:
         return bool(self.settings.get("multi_label", False))
 
     @property
+    def evaluated(self) -> bool:
+        """Whether these are finished predictions on given images: nothing was trained, held out or sealed here."""
+        return self.settings.get("kind") == "evaluation"
+
+    @property
     def headline(self) -> str:
         """What ranks the losses, in words."""
         return "mean average precision" if self.multi_label else "balanced accuracy"
@@ -151,38 +164,6 @@ class StudyResults:
     def opened(self) -> bool:
         """Whether the test part has been looked at."""
         return bool(self.openings)
-
-
-def headline(self) -> str:
-        """What ranks the losses, in words."""
-        return "mean average precision" if self.multi_label else "balanced accuracy"
-
-    @property
-    def opened(self) -> bool:
-        """Whether the test part has been looked at."""
-        return bool(self.openings)
-
-
-def read_results(directory: Path) -> StudyResults:
-    """Read a study directory and evaluate its complete losses.
-
-    Raises:
-        DataError: the directory holds no study, or one of its files is damaged.
-    """
-    settings = read_study_file(directory)
-    runs = find_runs(directory, settings)
-    openings = tuple(read_openings(directory))
-    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in ranked(runs)]
-    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
-    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
-    return StudyResults(
-        settings=settings,
-        losses=tuple(results),
-        openings=openings,
-        counts=_count(directory, settings["class_names"], multi_label=settings.get("multi_label", False)),
-        environments=tuple(json.loads(text) for text in environments),
-        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-    )
 
 
 def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:

@@ -20,16 +20,12 @@ if TYPE_CHECKING:
 INK = "#010101"
 MUTED = "#020202"
 GRID = "#030303"
-HEAT = "#040404"
-ON_HEAT = "#050505"
 SERIES = tuple(f"#0600{index:02x}" for index in range(8))
 
 _CSS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     GRID: "var(--grid)",
-    HEAT: "var(--heat)",
-    ON_HEAT: "var(--on-heat)",
 }
 _CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
 
