@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
+from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults
 
 

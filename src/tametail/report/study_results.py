@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroups import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +64,8 @@ class LossResults:
     histories: tuple[pd.DataFrame, ...]
     labels: LabelEvidence | None = None
     calibration: Calibration | None = None
+    operating: tuple[OperatingPoint, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def evidence(self) -> Evaluation | LabelEvaluation | None:
