@@ -14,6 +14,7 @@ try:
 
     from tametail.cli_compare import compare, resume, show_study
     from tametail.cli_data import inspect, subsample
+    from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
     from tametail.cli_options import Device, ImageRoot, StudyFolder
     from tametail.cli_recipe import recipe as recipe_commands
@@ -128,6 +129,7 @@ def predict(
     _run(work, quiet=quiet, debug=debug)
 
 
+app.command()(evaluate)
 app.command()(inspect)
 app.command()(subsample)
 app.command()(reproduce)

@@ -148,3 +148,37 @@ def test_mover_holds_the_mean_and_stays_in_range(pairs, seed):
 
 def test_mover_of_nothing_is_nan():
     assert np.isnan(intervals.mover_mean([], [], [])).all()
+
+
+def test_the_adjusted_mean_is_that_of_price_and_bonett():
+    share, n = np.array([0.5, 1.0, 0.9]), np.array([8, 4, 30])
+    adjusted = (share * n + 2 / 3) / (n + 4 / 3)
+    half = (
+        stats.norm.ppf(0.975)
+        / 3
+        * np.sqrt(sum(p * (1 - p) / (m + 4 / 3) for p, m in zip(adjusted, n, strict=True)))
+    )
+    found = intervals.adjusted_mean(share, n)
+    np.testing.assert_allclose(found, [adjusted.mean() - half, adjusted.mean() + half])
+    together = np.array([[1.0, 2.0, 1.0], [-1.0, -2.0, -1.0]])
+    wider = intervals.adjusted_mean(share, n, together)
+    assert wider[0] < found[0] < found[1] < wider[1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 300)), min_size=1, max_size=8))
+def test_the_mean_of_shares_is_as_wide_as_both(pairs):
+    share, n = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    limits = intervals.wilson(share, n)
+    low, high = intervals.mean_of_shares(share, *limits, n)
+    parts = [intervals.mover_mean(share, *limits)]
+    if len(share) > 1:
+        parts.append(intervals.adjusted_mean(share, n))
+    assert low == min(part[0] for part in parts)
+    assert high == max(part[1] for part in parts)
+    assert 0 <= low <= share.mean() <= high <= 1
+
+
+def test_means_of_nothing_are_nan():
+    assert np.isnan(intervals.adjusted_mean([], [])).all()
+    assert np.isnan(intervals.mean_of_shares([], [], [], [])).all()

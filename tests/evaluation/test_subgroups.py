@@ -8,7 +8,7 @@ from sklearn import metrics as sklearn
 
 from evaluation.made_up import made_up
 from tametail.evaluation import evaluate
-from tametail.evaluation.subgroups import subgroups
+from tametail.evaluation.subgroups import in_ranges, subgroups
 
 
 def test_each_value_is_evaluated_by_itself() -> None:
@@ -76,3 +76,40 @@ def test_values_come_in_the_order_of_their_numbers_and_the_unknown_last() -> Non
 def test_another_number_of_values_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 240 values of site"):
         subgroups([made_up()], np.array(["a"]), "site")
+
+
+def test_many_numbers_become_four_ranges_that_hold_them_all() -> None:
+    ages = np.random.default_rng(0).integers(1, 90, 400)
+    ranged = in_ranges(ages.astype(np.str_))
+    assert len(np.unique(ranged)) == 4
+    for age, text in zip(ages, ranged, strict=True):
+        low, high = (float(part) for part in text.split(" to "))
+        assert low <= age <= high
+    counts = [int((ranged == text).sum()) for text in np.unique(ranged)]
+    assert max(counts) < 1.2 * min(counts)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["f", "m", ""] * 20,
+        [str(number % 10) for number in range(60)],
+        [f"site{number}" for number in range(60)],
+        [str(number) for number in range(59)] + ["unknown"],
+        [str(number) for number in range(59)] + ["inf"],
+        [""] * 60,
+    ],
+)
+def test_texts_and_few_numbers_stay_as_they_are(values: list[str]) -> None:
+    np.testing.assert_array_equal(in_ranges(np.array(values)), values)
+
+
+def test_what_is_not_known_is_in_no_range() -> None:
+    values = np.array([str(number) if number % 4 else "" for number in range(100)])
+    assert (in_ranges(values) == "").tolist() == (values == "").tolist()
+
+
+def test_one_number_that_most_have_is_not_divided() -> None:
+    values = np.array(["50"] * 80 + [str(number) for number in range(20)])
+    ranged = in_ranges(values)
+    assert len(set(ranged[:80].tolist())) == 1

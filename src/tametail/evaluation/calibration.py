@@ -15,7 +15,7 @@ from scipy import special, stats
 
 from tametail.evaluation import intervals
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.evaluate import Estimate
+from tametail.evaluation.shares import Estimate
 from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
 from tametail.predictions import Predictions
 

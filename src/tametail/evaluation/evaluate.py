@@ -110,7 +110,7 @@ def evaluate(
     - AUROC and average precision, of each class against all others: see `rank.rank_shares`. Images are put in
       order by `Predictions.probabilities` of the class, that is by the loss's own link where it is known. Those sum
       to one over the classes, so that the order is another than that of the class's logit alone.
-    - balanced accuracy, and the means of a band: MOVER from the recalls, or F1s.
+    - balanced accuracy, and the mean recall of a band: see `intervals.mean_of_shares`; mean F1 of a band: MOVER.
     - macro F1, MCC, kappa: the group bootstrap, stratified by class, and on each side at least as wide as a closed
       form that keeps its width where nothing is wrong; see `overall.overall`.
 

@@ -104,15 +104,64 @@ def mover_mean(
     p = np.asarray(share, dtype=np.float64)
     if p.size == 0:
         return np.array(np.nan), np.array(np.nan)
-    correlation = (
-        np.eye(p.size) if residuals is None else _correlation(np.asarray(residuals, dtype=np.float64))
+    below, above = (
+        _together(distance, residuals) for distance in (p - np.asarray(low), np.asarray(high) - p)
     )
-    mean = p.mean()
-    sides = []
-    for distance in (p - np.asarray(low), np.asarray(high) - p):
-        squared = np.maximum((distance**2).sum(), distance @ correlation @ distance)
-        sides.append(np.sqrt(squared) / p.size)
-    return np.clip(mean - sides[0], 0.0, 1.0), np.clip(mean + sides[1], 0.0, 1.0)
+    return np.clip(p.mean() - below, 0.0, 1.0), np.clip(p.mean() + above, 0.0, 1.0)
+
+
+def adjusted_mean(
+    share: ArrayLike, trials: ArrayLike, residuals: ArrayLike | None = None, *, confidence: float = 0.95
+) -> Limits:
+    """Interval in 0..1 of the plain mean of K shares by one variance for both sides (Price & Bonett 2004).
+
+    2 / K successes and as many failures are added to each share, which leaves a variance to shares of 0 and 1.
+
+    Args:
+        share: (K,) the estimates.
+        trials: (K,) trials of each, or effective sample sizes.
+        residuals: (G, K) as for `mover_mean`.
+        confidence: the nominal coverage.
+
+    Returns:
+        Low and high limits, which need not hold the mean of the shares; nan where a share is nan or there is none.
+    """
+    p, n = np.asarray(share, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    if p.size == 0:
+        return np.array(np.nan), np.array(np.nan)
+    more = n + 4 / p.size
+    centre = (p * n + 2 / p.size) / more
+    half = stats.norm.ppf(0.5 + confidence / 2) * _together(np.sqrt(centre * (1 - centre) / more), residuals)
+    return np.clip(centre.mean() - half, 0.0, 1.0), np.clip(centre.mean() + half, 0.0, 1.0)
+
+
+def mean_of_shares(
+    share: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    trials: ArrayLike,
+    residuals: ArrayLike | None = None,
+) -> Limits:
+    """On each side the wider of `mover_mean` and, for two shares or more, `adjusted_mean`.
+
+    MOVER alone is too sure of its upper limit where rare classes are nearly all right: a class with nothing wrong adds
+    nothing to it, and the skew of each class, which evens out in their mean, is added up (a coverage of 0.85 was seen).
+    The other alone is too sure where classes of a few images are only half right. See docs/results/coverage.md.
+    """
+    limits = mover_mean(share, low, high, residuals)
+    if np.size(share) < 2:
+        return limits
+    adjusted = adjusted_mean(share, trials, residuals)
+    return np.minimum(limits[0], adjusted[0]), np.maximum(limits[1], adjusted[1])
+
+
+def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:
+    """How far a mean of K shares goes with each by ``distance`` (K,), but never less than if they were independent."""
+    squared = (distance**2).sum()
+    if residuals is not None:
+        correlation = _correlation(np.asarray(residuals, dtype=np.float64))
+        squared = np.maximum(squared, distance @ correlation @ distance)
+    return np.asarray(np.sqrt(squared) / distance.size)
 
 
 def _t_quantile(degrees: FloatArray, confidence: float) -> FloatArray:

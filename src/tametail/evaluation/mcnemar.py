@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation.evaluate import Estimate
 from tametail.evaluation.outcomes import Outcomes, outcomes
 from tametail.evaluation.paired_interval import difference_limits
+from tametail.evaluation.shares import Estimate
 from tametail.evaluation.sign_flips import sign_flip_p
 from tametail.evaluation.verdicts import Verdict, holm, verdict
 from tametail.predictions import Predictions

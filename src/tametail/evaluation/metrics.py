@@ -102,7 +102,7 @@ def mcc_from_counts(hits: ArrayLike, actual: ArrayLike, predicted: ArrayLike) ->
     right, truth, given = (np.asarray(counts, dtype=np.float64) for counts in (hits, actual, predicted))
     n = truth.sum(axis=-1)
     varies, also = (n**2 - (counts**2).sum(axis=-1) for counts in (truth, given))
-    scale = np.sqrt(varies) * np.sqrt(also)
+    scale = np.sqrt(varies * also)
     ratio = _ratio(n * right.sum(axis=-1) - (truth * given).sum(axis=-1), scale)
     one_is_constant = (scale == 0) & (varies + also > 0)
     return np.asarray(np.where(one_is_constant, 0.0, np.clip(ratio, -1.0, 1.0)))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.evaluate import Estimate, defined_mean, shares
+from tametail.evaluation.shares import Estimate, defined_mean, shares
 from tametail.predictions import Predictions
 
 FloatArray = NDArray[np.float64]

@@ -6,6 +6,7 @@ Shape legend: S replicates, N images, G groups, K classes or labels.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,9 @@ def rank_shares(
     precision /= replicates
     mean = np.where(both, precision.sum(axis=1) / np.maximum(positives, 1), np.nan)
     own_groups = sums_by_group(positive, group)
-    average_precision = shares(
-        mean, sums_by_group(precision.T, group), own_groups, np.where(both, positives, 0)
-    )
-    return _auroc(positive, placed, group, both), average_precision
+    of_positives = shares(mean, sums_by_group(precision.T, group), own_groups, np.where(both, positives, 0))
+    # The precision at a positive is no yes or no, so that the mean over classes is left to MOVER.
+    return _auroc(positive, placed, group, both), replace(of_positives, trials=None)
 
 
 def _auroc(

@@ -31,13 +31,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Shares:
-    """K values with their limits (K,), images behind each (K,) and group residuals (G, K)."""
+    """K values with their limits (K,), images behind each (K,) and group residuals (G, K).
+
+    ``trials`` (K,) are the effective sample sizes of values that are plain shares; None for other values.
+    """
 
     value: FloatArray
     low: FloatArray
     high: FloatArray
     n: IntArray
     residuals: FloatArray
+    trials: FloatArray | None = None
 
     def estimate(self, index: int) -> Estimate:
         """One of the shares."""
@@ -45,18 +49,26 @@ class Shares:
         return Estimate(value, low, high, int(self.n[index]))
 
     def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
-        """Plain mean of the shares that ``present`` (K,) marks, with MOVER's limits; nan where it marks none."""
+        """Plain mean of the shares that ``present`` (K,) marks, with the limits of `intervals.mean_of_shares`.
+
+        Those of MOVER alone for other values than plain shares; nan where none is marked.
+        """
         if not present.any():
             return Estimate(np.nan, np.nan, np.nan, 0)
         value, residuals = self.value[present], self.residuals[:, present]
-        low, high = intervals.mover_mean(value, self.low[present], self.high[present], residuals)
+        of_each = value, self.low[present], self.high[present]
+        if self.trials is None:
+            low, high = intervals.mover_mean(*of_each, residuals)
+        else:
+            low, high = intervals.mean_of_shares(*of_each, self.trials[present], residuals)
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 
 def shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Shares:
     """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
-    low, high = intervals.wilson(value, intervals.effective_sample_size(hits, trials))
-    return Shares(value, low, high, n, intervals.group_residuals(hits, trials))
+    effective = intervals.effective_sample_size(hits, trials)
+    low, high = intervals.wilson(value, effective)
+    return Shares(value, low, high, n, intervals.group_residuals(hits, trials), effective)
 
 
 def f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Shares:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation.alignment import aligned
-from tametail.evaluation.evaluate import Estimate, evaluate
+from tametail.evaluation.evaluate import evaluate
+from tametail.evaluation.shares import Estimate
 from tametail.predictions import Predictions
 
 FEWEST = 10  # images below which a subgroup is marked as small
+_MOST_AS_THEY_ARE = 10  # distinct numbers
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,24 @@ def _take(table: Predictions, rows: NDArray[np.bool_]) -> Predictions:
         logits=table.logits[rows],
         posterior=None if table.posterior is None else table.posterior[rows],
     )
+
+
+def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Values (N,) to evaluate by: numbers of many kinds, such as ages, as four ranges of about as many images each.
+
+    Ten or fewer distinct values stay as they are, and so do texts. What is empty stays empty.
+    """
+    known = values != ""
+    try:
+        numbers = values[known].astype(np.float64)
+    except ValueError:
+        return values
+    if len(np.unique(numbers)) <= _MOST_AS_THEY_ARE or not np.isfinite(numbers).all():
+        return values
+    ordered = np.sort(numbers)
+    upper = np.unique(ordered[[len(ordered) * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]])
+    code = np.searchsorted(upper, numbers, side="left")
+    names = [f"{numbers[code == c].min():g} to {numbers[code == c].max():g}" for c in range(len(upper))]
+    found = np.full(len(values), "", dtype=object)
+    found[known] = np.array(names, dtype=object)[code]
+    return found.astype(np.str_)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
+from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults
 
 
@@ -259,7 +260,14 @@ def loss_table(results: StudyResults) -> LossTable:
     tested = results.pairs is not None
     against = [Column("Against the best", text=True)] if tested else []
     return LossTable(
-        (Column("Rank", text=True), Column("Loss", text=True), *against, *columns), tuple(rows), tested
+        (
+            Column("Rank", text=True),
+            Column(wording.sentence(wording.words(results).loss), text=True),
+            *against,
+            *columns,
+        ),
+        tuple(rows),
+        tested,
     )
 
 

@@ -28,9 +28,9 @@ _NAME_LENGTH = 22
 def tail(results: StudyResults) -> str:
     """Training images per class, the most frequent first."""
     names = [results.class_names[index] for index in results.class_order]
-    return count_bars(
-        names, [results.counts.train[name] for name in names], "Training images per class", "training images"
-    )
+    images = wording.words(results).images
+    counts = [results.counts.train[name] for name in names]
+    return count_bars(names, counts, f"{wording.sentence(images)} per class", images)
 
 
 def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
@@ -82,7 +82,11 @@ def ranking(results: StudyResults) -> str:
         axes.margins(x=0.08)
         _grid(axes, "x")
         spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
-        return inline(figure, "ranking", f"{results.headline.capitalize()} out of fold: " + _spoken(spoken))
+        return inline(
+            figure,
+            "ranking",
+            f"{results.headline.capitalize()} {wording.words(results).where}: " + _spoken(spoken),
+        )
 
 
 def recall_by_class(results: StudyResults) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tametail.report import facts, figures, matrices, wording
 from tametail.report.class_tables import class_table, details, loss_table
+from tametail.report.evaluation_page import evaluation_context, operating_tables, subgroup_tables
 from tametail.report.gallery import Gallery
 from tametail.report.reliability import calibration_rows, reliability
 from tametail.report.rendering import render
@@ -37,8 +38,10 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
     context = {
         "pictures": shown,
         "no_pictures": "" if shown else pictures,
+        "evaluated": results.evaluated,
+        "words": wording.words(results),
         "figures": _figures(results, Markup),
-        **_study(results),
+        **(_evaluation(results) if results.evaluated else _study(results)),
         **_evidence(results),
         **(_labels(results) if results.multi_label else _classes(results)),
     }
@@ -51,13 +54,15 @@ def _contents(context: dict[str, Any], results: StudyResults) -> list[tuple[str,
     ranked, single = bool(results.ranking), not results.multi_label
     there = [
         ("test", "Test part", bool(context["tested"])),
-        ("losses", "Losses", ranked),
+        ("losses", wording.sentence(wording.words(results).losses), ranked),
         ("pairs", "Differences", ranked and context.get("pairs") is not None),
         ("classes", "Classes" if single else "Labels", ranked),
         ("thresholds", "Thresholds", ranked and not single),
         ("confusions", "Confusions", ranked and single),
         ("calibration", "Calibration", bool(context.get("calibrations"))),
-        ("images", "Images", ranked and single),
+        ("operating", "Operating points", bool(context.get("operating"))),
+        ("subgroups", "Subgroups", bool(context.get("subgroups"))),
+        ("images", "Images", ranked and single and not results.evaluated),
         ("curves", "Training", bool(context["figures"]["curves"])),
         ("data", "Data", True),
         ("repeat", "Repeat, cite", True),
@@ -96,6 +101,12 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "citation": facts.citation(results),
         "methods": facts.methods(results),
     }
+
+
+def _evaluation(results: StudyResults) -> dict[str, Any]:
+    """What is evaluated, in the place of `_study`."""
+    context = evaluation_context(results)
+    return context | {"tiles": [Tile(*fact) for fact in context.pop("facts_in_short")]}
 
 
 def _tiles(results: StudyResults) -> list[Tile]:
@@ -160,6 +171,9 @@ def _classes(results: StudyResults) -> dict[str, Any]:
             if fit and result.out_of_fold is not None
         ],
         "calibrations": calibration_rows(results),
+        "operating": operating_tables(results),
+        "thresholds_elsewhere": bool(results.settings.get("thresholds_elsewhere")),
+        "subgroups": subgroup_tables(results),
     }
 
 

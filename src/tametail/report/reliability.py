@@ -87,7 +87,7 @@ def reliability(result: LossResults, number: int) -> str:
         spoken = ", ".join(
             f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
         )
-        return inline(figure, f"reliability{number}", f"Reliability of {result.loss}, out of fold: {spoken}")  # fmt: skip
+        return inline(figure, f"reliability{number}", f"Reliability of {result.loss}: {spoken}")  # fmt: skip
 
 
 def _points(axes: Any, bins: Sequence[Bin], marker: str, colour: str, **style: Any) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroups import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +49,8 @@ class LossResults:
         histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
         labels: what takes the place of the three evaluations where an image may have several labels.
         calibration: how far its probabilities out of fold can be taken at their word; None where that was not looked at.
+        operating: what required sensitivities of classes cost; empty where none were asked for.
+        subgroups: its evaluation for each value of the columns asked for; empty likewise.
     """
 
     loss: str
@@ -60,6 +64,8 @@ class LossResults:
     histories: tuple[pd.DataFrame, ...]
     labels: LabelEvidence | None = None
     calibration: Calibration | None = None
+    operating: tuple[OperatingPoint, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def evidence(self) -> Evaluation | LabelEvaluation | None:
@@ -143,6 +149,11 @@ class StudyResults:
     def multi_label(self) -> bool:
         """Whether an image may have several labels or none."""
         return bool(self.settings.get("multi_label", False))
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether these are finished predictions on given images: nothing was trained, held out or sealed here."""
+        return self.settings.get("kind") == "evaluation"
 
     @property
     def headline(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tametail.evaluation import Estimate
@@ -15,6 +16,28 @@ from tametail.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
 ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
+
+    where: str
+    loss: str
+    losses: str
+    images: str
+
+
+def words(results: StudyResults) -> Words:
+    """The words that fit what is reported."""
+    if results.evaluated:
+        return Words("on these images", "model", "models", "images")
+    return Words("out of fold", "loss", "losses", "training images")
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(value: float) -> str:
@@ -84,12 +107,12 @@ def answer(results: StudyResults) -> list[str]:
     assert evidence is not None
     shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"Out of fold, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{sentence(words(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
         f"{in_words(headline(evidence))}, n = {images_and_groups(evidence.n, evidence.groups)}."
     )
     if len(results.losses) == 1:
         first = (
-            f"Out of fold, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
+            f"{sentence(words(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
             f"n = {images_and_groups(evidence.n, evidence.groups)}."
         )
     return [first, _how_sure(results)]
@@ -101,6 +124,8 @@ def _shared(others: Sequence[str]) -> str:
 
 def _how_sure(results: StudyResults) -> str:
     best, *others = results.ranking
+    if not others and results.evaluated:
+        return "It is the only model, so nothing is compared."
     if not others:
         alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
         return f"It is the only loss {alone}, so nothing is compared yet."
@@ -144,7 +169,7 @@ def _by_tests(results: StudyResults) -> str:
 
 def _some(names: Sequence[str], of: int) -> str:
     if len(names) > 4:
-        return f"{_how_many(len(names), of)} other losses"
+        return f"{_how_many(len(names), of)} others"
     return listed(names)
 
 
@@ -184,6 +209,8 @@ def openings_in_words(count: int) -> str:
 def state_of_test_part(results: StudyResults) -> list[str]:
     """Whether the test part is sealed or was opened, how often, and what that means."""
     images = results.counts.test_images
+    if results.evaluated:
+        return ["These are finished predictions: nothing was trained, held out or chosen here."]
     if not images:
         return ["This study has no test part."]
     size = images_and_groups(images, results.counts.test_groups)

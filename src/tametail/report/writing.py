@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from tametail.errors import DataError, TametailError
+from tametail.evaluation_file import is_evaluation
+from tametail.report.evaluation_results import read_evaluation
 from tametail.report.gallery import Gallery, gallery
 from tametail.report.markdown import results_markdown
 from tametail.report.reading import read_results
@@ -41,10 +43,10 @@ def write_report(
     """
     from tametail.report.html import results_html
 
-    results = read_results(directory)
+    results = read_evaluation(directory) if is_evaluation(directory) else read_results(directory)
     try:
         shown = _images(directory, images)
-        pictures = _gallery(directory, results, image_root) if shown else LEFT_OUT
+        pictures = _gallery(directory, results, image_root) if shown and not results.evaluated else LEFT_OUT
         files = {
             RESULTS_CSV: results_csv(results),
             "results.md": results_markdown(results),
