@@ -1,12 +1,13 @@
 # make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
 # make test   sets up .venv and runs all tests
+# make test-browser  opens the reports in a headless Chromium that is installed already; downloads no browser
 # make check  lint, formatting, types, import layers
 # make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
 # make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 BIN := .venv/bin
 
-.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses bench-train clean
+.PHONY: setup demo test test-browser check format wheel prove-kill bench-data bench-losses bench-train clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -16,6 +17,10 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -q
+
+test-browser: setup
+	@sh scripts/setup_browser.sh
+	@$(BIN)/python -m pytest -q -m browser tests/browser
 
 check: setup
 	@$(BIN)/ruff check .

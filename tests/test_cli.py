@@ -92,7 +92,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 def test_a_surprise_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, study_folder: Path) -> None:
-    monkeypatch.setattr("tametail.report.write_report", lambda _: 1 / 0)
+    monkeypatch.setattr("tametail.report.write_report", lambda *_, **__: 1 / 0)
     code, _, errors = run("report", study_folder)
     assert code == 1
     assert "unexpected ZeroDivisionError" in errors

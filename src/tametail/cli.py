@@ -14,6 +14,7 @@ try:
 
     from tametail.cli_compare import compare, resume, show_study
     from tametail.cli_data import inspect, subsample
+    from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
     from tametail.cli_options import Device, ImageRoot, StudyFolder
     from tametail.cli_recipe import recipe as recipe_commands
@@ -56,13 +57,24 @@ def open_(
 
 
 @app.command()
-def report(study: StudyFolder, quiet: Quiet = False, debug: Debug = False) -> None:
+def report(
+    study: StudyFolder,
+    images: Annotated[
+        bool | None,
+        typer.Option(
+            "--images/--no-images", help="Show images, small; remembered. Default: yes.", show_default=False
+        ),
+    ] = None,
+    image_root: ImageRoot = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Write report.html, results.csv and results.md again from what the study's folder holds."""
 
     def work(console: Console) -> None:
         from tametail.report import write_report
 
-        path = write_report(study)
+        path = write_report(study, images=images, image_root=image_root)
         console.say("Report:")
         typer.echo(path)
 
@@ -117,6 +129,7 @@ def predict(
     _run(work, quiet=quiet, debug=debug)
 
 
+app.command()(evaluate)
 app.command()(inspect)
 app.command()(subsample)
 app.command()(reproduce)

@@ -62,6 +62,18 @@ def reading(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         ) from error
 
 
+def described_as(path: Path) -> dict[str, Any] | None:
+    """What a parquet file says of itself; None where it is not of this project, or no parquet at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        described = json.loads((pq.read_schema(path).metadata or {})[b"tametail"])
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return None
+    return described if isinstance(described, dict) else None
+
+
 def by_class(
     class_names: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
 ) -> dict[str, object]:

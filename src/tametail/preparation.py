@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 TABLE = "table.parquet"
 SPLITS = "splits.csv"
-SOURCE = "source.json"
 BACKBONE = "backbone.safetensors"
 
 
@@ -211,8 +210,10 @@ def remember_root(directory: Path, root: Path) -> None:
     Raises:
         TametailError: it cannot be written; what was noted before is kept.
     """
-    with saving(directory / SOURCE):
-        write_atomically(directory / SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n")
+    with saving(directory / study_file.SOURCE):
+        write_atomically(
+            directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n"
+        )
 
 
 def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
@@ -245,10 +246,13 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
 
     try:
         frame = pd.read_parquet(directory / TABLE)
-        root = Path(image_root or json.loads((directory / SOURCE).read_text(encoding="utf-8"))["image_root"])
+        root = Path(
+            image_root
+            or json.loads((directory / study_file.SOURCE).read_text(encoding="utf-8"))["image_root"]
+        )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"expected {TABLE} and {SOURCE} in {directory}, but they cannot be read: {error}"
+            f"expected {TABLE} and {study_file.SOURCE} in {directory}, but they cannot be read: {error}"
         ) from error
     return ImageTable(
         frame,

@@ -18,13 +18,14 @@ from tametail.whole_files import is_temporary, make_folder, write_atomically
 FORMAT = 1
 NAME = "study.json"
 OPENINGS = "openings.jsonl"
+SOURCE = "source.json"  # where the images lie
 CHECKPOINT = ".checkpoint"  # how the folder ends in which an unfinished run is kept
 _LOCK = ".lock"
 _BEGUN = {
     NAME,
     "table.parquet",
     "splits.csv",
-    "source.json",
+    SOURCE,
     "backbone.safetensors",
     _LOCK,
 }  # what a study that was killed at its start may leave
@@ -93,6 +94,14 @@ def _is_temporary(name: str) -> bool:
     return is_temporary(name) or name.lstrip(".").startswith(
         tuple(f"{begun}." for begun in (*_BEGUN, "probe"))
     )
+
+
+def remembered_root(directory: Path) -> Path | None:
+    """The folder of the study's images as last noted; None where that is not known."""
+    try:
+        return Path(json.loads((directory / SOURCE).read_text(encoding="utf-8"))["image_root"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def folds_to_run(described: Mapping[str, Any]) -> list[int]:

@@ -31,6 +31,17 @@ def test_wilson_and_mover_on_a_long_tail():
     assert 0.92 < _covers(means, RECALL.mean()) < 0.985
 
 
+@pytest.mark.parametrize("recall", [0.9, 0.95, 0.97])
+def test_the_mean_of_easy_rare_classes_needs_more_than_mover(recall):
+    rng, n = np.random.default_rng(4), np.full(17, 20)
+    share = rng.binomial(n, recall, (SIMULATIONS, len(n))) / n
+    rows = list(zip(share, *intervals.wilson(share, n), strict=True))
+    alone = np.array([intervals.mover_mean(*row) for row in rows]).T
+    widened = np.array([intervals.mean_of_shares(*row, n) for row in rows]).T
+    assert _covers(alone, recall) < 0.93
+    assert 0.93 < _covers(widened, recall) <= 1
+
+
 @pytest.mark.parametrize(("groups", "images"), [(40, 5), (12, 6)])
 def test_clustered_images_need_the_effective_sample_size(groups, images):
     rng = np.random.default_rng(1)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from tametail.evaluation import evaluate, intervals
+from tametail.evaluation import bootstrap, evaluate, intervals
 from tametail.predictions import Predictions
 
 NAMES = ("akiec", "bcc", "mel")
@@ -225,7 +225,9 @@ def test_every_resample_keeps_the_rarest_class_of_each_group(monkeypatch):
     # Two patients hold all of class 2, next to class 0; a resample without them would be of other classes.
     drawn = {}
     monkeypatch.setattr(
-        intervals, "group_bootstrap", lambda tables, strata, *_, **__: drawn.update(s=strata) or (0, 1)
+        bootstrap,
+        "group_bootstrap",
+        lambda tables, strata, *_, **__: drawn.update(s=strata) or (np.zeros(2), np.ones(2)),
     )
     target = [0, 0, 0, 1, 1, 0, 0, 2, 0, 2]
     evaluate([_table(target, target, list("aabbccddee"))])

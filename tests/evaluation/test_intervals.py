@@ -150,61 +150,35 @@ def test_mover_of_nothing_is_nan():
     assert np.isnan(intervals.mover_mean([], [], [])).all()
 
 
-def _share_right(summed):
-    return summed[:, 0] / summed.sum(axis=1)
-
-
-def test_bootstrap_of_a_share_follows_the_binomial_distribution():
-    tables = np.repeat([[1, 0], [0, 1]], [30, 10], axis=0)
-    low, high = intervals.group_bootstrap(
-        tables, np.zeros(40, dtype=np.int64), _share_right, resamples=20_000
+def test_the_adjusted_mean_is_that_of_price_and_bonett():
+    share, n = np.array([0.5, 1.0, 0.9]), np.array([8, 4, 30])
+    adjusted = (share * n + 2 / 3) / (n + 4 / 3)
+    half = (
+        stats.norm.ppf(0.975)
+        / 3
+        * np.sqrt(sum(p * (1 - p) / (m + 4 / 3) for p, m in zip(adjusted, n, strict=True)))
     )
-    expected = stats.binom.ppf([0.025, 0.975], 40, 0.75) / 40
-    np.testing.assert_allclose([low, high], expected, atol=1 / 40 + 1e-12)
+    found = intervals.adjusted_mean(share, n)
+    np.testing.assert_allclose(found, [adjusted.mean() - half, adjusted.mean() + half])
+    together = np.array([[1.0, 2.0, 1.0], [-1.0, -2.0, -1.0]])
+    wider = intervals.adjusted_mean(share, n, together)
+    assert wider[0] < found[0] < found[1] < wider[1]
 
 
-def _reference_bootstrap(tables, strata, statistic, resamples, seed):
-    """One resample after the other, one stratum after the other, group by group."""
-    rng, values = np.random.default_rng(seed), []
-    for _ in range(resamples):
-        drawn = []
-        for stratum in np.unique(strata):
-            members = np.flatnonzero(strata == stratum)
-            drawn.extend(rng.choice(members, len(members)))
-        values.append(statistic(sum(tables[group] for group in drawn)[None])[0])
-    return np.quantile(values, [0.025, 0.975])
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 300)), min_size=1, max_size=8))
+def test_the_mean_of_shares_is_as_wide_as_both(pairs):
+    share, n = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    limits = intervals.wilson(share, n)
+    low, high = intervals.mean_of_shares(share, *limits, n)
+    parts = [intervals.mover_mean(share, *limits)]
+    if len(share) > 1:
+        parts.append(intervals.adjusted_mean(share, n))
+    assert low == min(part[0] for part in parts)
+    assert high == max(part[1] for part in parts)
+    assert 0 <= low <= share.mean() <= high <= 1
 
 
-def test_bootstrap_agrees_with_loops():
-    rng = np.random.default_rng(2)
-    tables, strata = rng.integers([0, 1], [3, 4], (60, 2)), rng.integers(0, 3, 60)
-    found = intervals.group_bootstrap(tables, strata, _share_right, resamples=4000)
-    expected = _reference_bootstrap(tables, strata, _share_right, 4000, 1)
-    np.testing.assert_allclose(found, expected, atol=0.01)
-
-
-def test_bootstrap_keeps_the_size_of_every_stratum(monkeypatch):
-    # The first entry of a table marks stratum 5, the second stratum 9: their sums must never change.
-    monkeypatch.setattr(intervals, "_BOOTSTRAP_ENTRIES", 100)
-    tables = np.concatenate([np.eye(2, dtype=np.int64)[[0] * 3 + [1] * 7], np.arange(10)[:, None]], axis=1)
-    seen = []
-
-    def record(summed):
-        seen.append(summed)
-        return summed[:, 2]
-
-    intervals.group_bootstrap(tables, np.array([5] * 3 + [9] * 7), record, resamples=95)
-    sums = np.concatenate(seen)
-    assert len(seen) == 10
-    assert len(sums) == 95
-    assert (sums[:, :2] == [3, 7]).all()
-    assert np.unique(sums[:, 2]).size > 10
-
-
-def test_bootstrap_is_seeded_and_nan_where_all_is_undefined():
-    tables, strata = np.random.default_rng(3).integers(0, 5, (20, 2)), np.zeros(20, dtype=np.int64)
-    first = intervals.group_bootstrap(tables, strata, _share_right, seed=1)
-    assert first == intervals.group_bootstrap(tables, strata, _share_right, seed=1)
-    assert first != intervals.group_bootstrap(tables, strata, _share_right, seed=2)
-    nothing = intervals.group_bootstrap(tables, strata, lambda summed: np.full(len(summed), np.nan))
-    assert np.isnan(nothing).all()
+def test_means_of_nothing_are_nan():
+    assert np.isnan(intervals.adjusted_mean([], [])).all()
+    assert np.isnan(intervals.mean_of_shares([], [], [], [])).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,8 @@ from sklearn import metrics as sk
 from tametail.evaluation import metrics
 
 CLASSES = 4
+SHARES = ("recall", "precision", "specificity", "f1", "balanced_accuracy", "macro_f1", "accuracy")
+EVERY = (*SHARES, "mcc", "quadratic_kappa")
 labels = st.lists(
     st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=60
 ).map(lambda pairs: tuple(np.array(column) for column in zip(*pairs, strict=True)))
@@ -21,7 +25,16 @@ def _reference_sklearn(target, predicted):
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         target, predicted, labels=range(CLASSES), zero_division=np.nan
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a division by zero, and of a single label
+        kappa = sk.cohen_kappa_score(target, predicted, labels=range(CLASSES), weights="quadratic")
+        mcc = sk.matthews_corrcoef(target, predicted)
+    both_constant = len(present) == len(np.unique(predicted)) == 1
     return {
+        "specificity": [_reference_specificity(target == c, predicted == c) for c in range(CLASSES)],
+        # scikit-learn says 0 of what cannot be known, also where all is right.
+        "mcc": np.nan if both_constant else mcc,
+        "quadratic_kappa": np.nan if both_constant and target[0] == predicted[0] else kappa,
         "recall": recall,
         "precision": precision,
         "f1": f1,
@@ -31,6 +44,11 @@ def _reference_sklearn(target, predicted):
     }
 
 
+def _reference_specificity(target, predicted):
+    """The recall of the negatives."""
+    return sk.recall_score(target, predicted, pos_label=False, zero_division=np.nan)
+
+
 @settings(deadline=None)
 @given(labels)
 def test_agrees_with_scikit_learn(pairs):
@@ -38,7 +56,9 @@ def test_agrees_with_scikit_learn(pairs):
     matrix = metrics.confusion_matrix(target, predicted, CLASSES)
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(target, predicted, labels=range(CLASSES)))
     for name, expected in _reference_sklearn(target, predicted).items():
-        np.testing.assert_allclose(getattr(metrics, name)(matrix), expected, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(metrics, name)(matrix), expected, rtol=1e-12, atol=1e-12, err_msg=name
+        )
 
 
 def test_balanced_accuracy_is_that_of_scikit_learn():
@@ -60,7 +80,7 @@ def test_hand_worked_table():
     assert metrics.accuracy(matrix) == pytest.approx(5 / 8)
 
 
-@pytest.mark.parametrize("name", ["recall", "precision", "f1", "balanced_accuracy", "macro_f1", "accuracy"])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_batch_is_its_members_one_by_one(name):
     batch = np.random.default_rng(0).integers(0, 3, (5, 2, 3, 3)) * np.array([1, 1, 0])
     function = getattr(metrics, name)
@@ -68,14 +88,14 @@ def test_a_batch_is_its_members_one_by_one(name):
     np.testing.assert_array_equal(function(batch), members)
 
 
-@pytest.mark.parametrize("name", ["recall", "precision", "f1", "balanced_accuracy", "macro_f1", "accuracy"])
+@pytest.mark.parametrize("name", EVERY)
 def test_no_images_is_nan_not_zero(name):
     assert np.isnan(getattr(metrics, name)(np.zeros((3, 3)))).all()
 
 
 @pytest.mark.parametrize(("weight", "value"), [(np.eye(3), 1.0), (1 - np.eye(3), 0.0)])
 def test_all_right_is_one_and_all_wrong_is_zero(weight, value):
-    for name in ("recall", "precision", "f1", "balanced_accuracy", "macro_f1", "accuracy"):
+    for name in set(SHARES) - {"specificity"}:
         assert np.all(getattr(metrics, name)(weight) == value), name
 
 
@@ -101,3 +121,26 @@ def test_bad_indices_are_named(target, predicted, message):
 def test_a_matrix_that_is_not_square_is_refused():
     with pytest.raises(ValueError, match=r"got shape \(2, 3\)"):
         metrics.recall(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["mcc", "quadratic_kappa"])
+def test_all_right_is_one_and_a_constant_tells_nothing(name):
+    function = getattr(metrics, name)
+    assert function(np.diag([5, 3, 2])) == pytest.approx(1)
+    constant = np.zeros((3, 3))
+    constant[:, 1] = [5, 3, 2]
+    assert function(constant) == function(constant.T) == 0
+    assert np.isnan(function(np.diag([0, 4, 0])))
+
+
+def test_kappa_is_minus_one_where_ends_are_exchanged_and_mcc_of_two_classes_is_their_correlation():
+    assert metrics.quadratic_kappa(np.fliplr(np.diag([4, 0, 4]))) == -1
+    target, predicted = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
+    matrix = metrics.confusion_matrix(target, predicted, 2)
+    assert metrics.mcc(matrix) == pytest.approx(np.corrcoef(target, predicted)[0, 1])
+
+
+def test_the_sums_of_a_large_table_do_not_overflow():
+    matrix = np.array([[9e6, 1e6], [1e6, 9e6]])
+    assert metrics.mcc(matrix) == pytest.approx(0.8)
+    assert metrics.quadratic_kappa(matrix) == pytest.approx(0.8)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
@@ -10,6 +12,7 @@ from tametail.evaluation.ordering import (
     auroc_residuals,
     average_precision,
     placements,
+    placements_and_precision,
     precision_at_positives,
 )
 
@@ -108,3 +111,31 @@ def test_one_kind_alone_is_undefined(kind: bool) -> None:
     positive = np.full(10, kind)
     assert np.isnan(placements(positive, np.arange(10.0))).all()
     assert np.isnan(average_precision(positive, np.arange(10.0)))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Up to 40 images with scores of a few values, so that many tie, or of many values, infinitely small ones too."""
+    values = draw(st.sampled_from([st.integers(0, 3), st.floats(-1e6, 1e6), st.just(0.5)]))
+    pairs = draw(st.lists(st.tuples(st.booleans(), values), min_size=1, max_size=40))
+    positive, score = zip(*pairs, strict=True)
+    return np.array(positive), np.array(score, dtype=draw(st.sampled_from([np.float32, np.float64])))
+
+
+@settings(deadline=None)
+@given(tables())
+def test_every_table_has_the_values_of_scikit_learn_and_the_placements_of_scipy(
+    table: tuple[np.ndarray, np.ndarray],
+) -> None:
+    positive, score = table
+    placed, precision = placements_and_precision(positive, score)
+    if positive.all() or not positive.any():
+        assert np.isnan(placed).all()
+        assert np.isnan(average_precision(positive, score))
+        return
+    assert placed[positive].mean() == pytest.approx(sklearn.roc_auc_score(positive, score))
+    assert precision.mean() == pytest.approx(sklearn.average_precision_score(positive, score))
+    u = stats.mannwhitneyu(score[positive], score[~positive]).statistic
+    assert placed[~positive].mean() == pytest.approx(u / positive.sum() / (~positive).sum())
+    ranks, own = stats.rankdata(score), stats.rankdata(score[positive])
+    np.testing.assert_allclose(placed[positive], (ranks[positive] - own) / (~positive).sum())

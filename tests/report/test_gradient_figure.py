@@ -44,7 +44,7 @@ def test_the_svg_has_colours_of_its_own_and_no_date() -> None:
 
 def test_colours_are_those_of_the_page_in_light() -> None:
     colours = page_colours()
-    assert len(set(colours.values())) == len(colours) == 13
+    assert len(set(colours.values())) == len(colours) == 11
     assert colours[SERIES[0]] == "#0b6a9f"
     assert colours[INK] == "#16202b"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.paired import Paired, PairedTable
 from tametail.report import LossResults, PartCounts, StudyResults, wording
 
 UNDEFINED = math.nan
@@ -15,7 +16,19 @@ UNDEFINED = math.nan
 
 def loss(name: str, value: float, low: float, high: float) -> LossResults:
     estimate = Estimate(value, low, high, 1200)
-    evaluation = Evaluation((), estimate, estimate, estimate, np.zeros((2, 2)), 1200, 400, 1)
+    evaluation = Evaluation(
+        classes=(),
+        balanced_accuracy=estimate,
+        macro_f1=estimate,
+        accuracy=estimate,
+        mcc=estimate,
+        kappa=None,
+        bands=(),
+        confusion=np.zeros((2, 2)),
+        n=1200,
+        groups=400,
+        replicates=1,
+    )
     return LossResults(name, 5, 5, (), value, evaluation, None, None, ())
 
 
@@ -62,6 +75,43 @@ def test_many_overlaps_are_counted_and_undefined_ones_exclude_nothing() -> None:
 def test_a_shared_first_place_is_said() -> None:
     said = wording.answer(study([loss("a", 0.71, 0.68, 0.74), loss("b", 0.71, 0.67, 0.75)]))[0]
     assert "a has the highest balanced accuracy, shared with b:" in said
+
+
+def verdicts(*of_pairs: str) -> PairedTable:
+    """The first loss against each other one; what the others are to each other does not matter."""
+    count = len(of_pairs) + 1
+    all_pairs = [*of_pairs, *["not told apart"] * (count * (count - 1) // 2 - len(of_pairs))]
+    estimate = Estimate(0.02, 0.01, 0.03, 1200)
+    made = tuple(Paired(estimate, 0.01, 0.03, each, 0, 400, 20) for each in all_pairs)  # type: ignore[arg-type]
+    return PairedTable(tuple("abcdefgh"[:count]), made)
+
+
+@pytest.mark.parametrize(
+    ("of_pairs", "said"),
+    [
+        (("better", "not told apart"), "it is better than b; not told apart from c."),
+        (("better", "better"), "it is better than b and c."),
+        (("better",) * 5, "it is better than all 5 other losses."),
+        (
+            ("not told apart",) * 5 + ("better",),
+            "it is better than g; not told apart from 5 of the 6 other losses.",
+        ),
+    ],
+)
+def test_paired_tests_take_the_place_of_intervals(of_pairs: tuple[str, ...], said: str) -> None:
+    losses = [loss(name, 0.7, 0.6, 0.8) for name in "abcdefgh"[: len(of_pairs) + 1]]
+    sentences = wording.answer(replace(study(losses), pairs=verdicts(*of_pairs)))
+    assert len(sentences) == 2
+    assert sentences[1].startswith("In paired tests on the same images, corrected for all ")
+    assert sentences[1].endswith(said)
+    two = wording.answer(replace(study(losses[:2]), pairs=verdicts("better")))
+    assert two[1] == "In paired tests on the same images, it is better than b."
+
+
+def test_p_values() -> None:
+    assert [wording.p_value(p) for p in (0.00004, 0.0342, 0.0999, 0.31, 1.0, UNDEFINED)] == [
+        "< 0.001", "0.034", "0.100", "0.31", "1.00", "–",
+    ]  # fmt: skip
 
 
 def test_a_loss_that_is_not_tested_is_named() -> None:

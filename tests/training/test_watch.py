@@ -13,7 +13,6 @@ from tametail.training.watch import (
     Validation,
     history_csv,
     read_history,
-    tail_classes,
     timing_csv,
     validate,
 )
@@ -22,20 +21,6 @@ RECORDS = [
     EpochRecord(1, 5, 0.1 + 0.2, 1e-3, 2.5, 31.25, 2 / 3, None),
     EpochRecord(2, 10, 1 / 7, 3.3e-10, 2.25, 33.0),
 ]
-
-
-def test_the_tail_is_the_rarest_third_and_those_as_rare() -> None:
-    assert tail_classes([100, 5, 50, 7, 20, 30, 9]).tolist() == [
-        False,
-        True,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
-    assert tail_classes([100, 5]).tolist() == [False, True]  # at least one
-    assert tail_classes([9, 5, 5, 5]).tolist() == [False, True, True, True]
 
 
 def test_validation_agrees_with_scikit_learn() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.evaluate import ClassResult, Estimate, Evaluation, evaluate
+from tametail.evaluation.bands import Band
+from tametail.evaluation.evaluate import ClassResult, Evaluation, evaluate
+from tametail.evaluation.shares import Estimate
 
-__all__ = ["ClassResult", "Estimate", "Evaluation", "evaluate"]
+__all__ = ["Band", "ClassResult", "Estimate", "Evaluation", "evaluate"]

@@ -9,9 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tametail.evaluation import intervals, metrics
+from tametail.evaluation import metrics
+from tametail.evaluation.alignment import aligned
+from tametail.evaluation.bands import Band, bands
+from tametail.evaluation.counts import Counts, count, group_codes
+from tametail.evaluation.overall import overall
+from tametail.evaluation.rank import rank_shares
+from tametail.evaluation.shares import Estimate, Shares, defined_mean, f1_shares, shares
 from tametail.predictions import Predictions
 
 FloatArray = NDArray[np.float64]
@@ -19,18 +25,11 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value in 0..1 with its 95 % interval and the number of images behind it; nan where undefined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
 class ClassResult:
     """How well one class is told from the others.
+
+    Of a class that no image has, only the specificity is known, and, where it is predicted, that its precision and F1
+    are 0; the rest is nan with n = 0.
 
     Attributes:
         name: the class.
@@ -39,6 +38,10 @@ class ClassResult:
         recall: per-class accuracy; its n is that of the class.
         precision: its n counts the images that at least one replicate predicts as the class.
         f1: its n is that of the class; 0 with n = 0 for an absent class that is predicted.
+        specificity: share of the images of other classes that are not predicted as the class; its n counts them.
+        auroc: chance that an image of the class is given a higher probability of it than one of another; its n counts
+            all images.
+        average_precision: area under the precision-recall curve of that probability; its n is that of the class.
     """
 
     name: str
@@ -47,6 +50,9 @@ class ClassResult:
     recall: Estimate
     precision: Estimate
     f1: Estimate
+    specificity: Estimate
+    auroc: Estimate
+    average_precision: Estimate
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ class Evaluation:
         balanced_accuracy: mean recall of the classes present.
         macro_f1: mean F1 of the classes present.
         accuracy: share of images predicted right.
+        mcc: Matthews correlation over all classes, in -1..1; see `metrics.mcc_from_counts` for what is degenerate.
+        kappa: quadratic weighted, in -1..1; None where the classes have no order.
+        bands: head, medium and tail by training images; empty where those are not given.
         confusion: (C, C) images by true class (rows) and predicted class, mean over replicates.
         n: images.
         groups: distinct groups.
@@ -68,13 +77,23 @@ class Evaluation:
     balanced_accuracy: Estimate
     macro_f1: Estimate
     accuracy: Estimate
+    mcc: Estimate
+    kappa: Estimate | None
+    bands: tuple[Band, ...]
     confusion: FloatArray
     n: int
     groups: int
     replicates: int
 
 
-def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: int = 0) -> Evaluation:
+def evaluate(
+    replicates: Sequence[Predictions],
+    *,
+    train_counts: Sequence[int] | None = None,
+    ordered: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
     """Evaluate predictions that were made for the same images once or several times.
 
     Values are means over the replicates (those where the value is defined). The intervals speak of the
@@ -82,41 +101,45 @@ def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: 
     drawn and not others. So the correctness of an image is averaged over replicates first, n stays the
     number of images however many replicates there are, and images of one group count as alike.
 
-    - recall, precision, accuracy: Wilson intervals with the effective sample size of clustered data. For
-      precision these beat the bootstrap, which has no width where the few images predicted as a rare
+    - recall, specificity, precision, accuracy: Wilson intervals with the effective sample size of clustered
+      data. For precision these beat the bootstrap, which has no width where the few images predicted as a rare
       class are all right, or all wrong.
     - F1: for the same reason Wilson too, on F* = F1 / (2 - F1) = TP / (TP + FP + FN), which is a
       proportion (Hand, Christen & Kirielle 2021), carried back to F1 (the indirect method of Lam, Gopal &
       Qian 2023).
-    - balanced accuracy: MOVER from the recalls.
-    - macro F1: on each side the wider of MOVER from the F1s and the stratified group bootstrap. The first
-      linearises; the second follows any skew, but is too narrow where rare classes are near 0 or 1.
+    - AUROC and average precision, of each class against all others: see `rank.rank_shares`. Images are put in
+      order by `Predictions.probabilities` of the class, that is by the loss's own link where it is known. Those sum
+      to one over the classes, so that the order is another than that of the class's logit alone.
+    - balanced accuracy, and the mean recall of a band: see `intervals.mean_of_shares`; mean F1 of a band: MOVER.
+    - macro F1, MCC, kappa: the group bootstrap, stratified by class, and on each side at least as wide as a closed
+      form that keeps its width where nothing is wrong; see `overall.overall`.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
+        train_counts: C training images per class, for the bands.
+        ordered: whether the order of the classes means something, as that of grades does.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same interval.
 
     Raises:
-        ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
+        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or training counts
+            of another number of classes.
     """
-    tables = _aligned(replicates)
-    counts = _count(tables)
-    classes, n = len(tables[0].class_names), len(tables[0])
-    confusions = np.stack([metrics.confusion_matrix(t.target, t.predicted, classes) for t in tables])
-    hits, predicted = counts.hits.mean(axis=0), counts.predicted.mean(axis=0)
-    class_n = counts.actual.sum(axis=0)
+    tables = aligned(replicates)
+    first = tables[0]
+    group = group_codes(first)
+    counts = count(tables, group)
+    confusions = np.stack(
+        [metrics.confusion_matrix(t.target, t.predicted, len(t.class_names)) for t in tables]
+    )
+    n, class_n = len(first), counts.actual.sum(axis=0, dtype=np.int64)
     present = np.asarray(class_n > 0)
-
-    recall = shares(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n)
-    precision = shares(defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted)
-    union = counts.actual + predicted - hits
-    f1 = f1_shares(defined_mean(metrics.f1(confusions)), hits, union, class_n)
-    right = shares(
-        metrics.accuracy(confusions).mean(keepdims=True),
-        hits.sum(axis=1, keepdims=True),
-        counts.actual.sum(axis=1, keepdims=True),
-        np.array([n]),
+    decided = _decided(counts, confusions, class_n)
+    positive = first.target[:, None] == np.arange(len(class_n))
+    auroc, average_precision = rank_shares(positive, (table.probabilities for table in tables), group)
+    accuracy = _accuracy(counts, confusions, n)
+    together = overall(
+        counts, decided.f1.mean(present, n), accuracy, ordered=ordered, resamples=resamples, seed=seed
     )
     return Evaluation(
         classes=tuple(
@@ -124,15 +147,21 @@ def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: 
                 name=name,
                 n=int(class_n[index]),
                 groups=int(np.count_nonzero(counts.actual[:, index])),
-                recall=recall.estimate(index),
-                precision=precision.estimate(index),
-                f1=f1.estimate(index),
+                recall=decided.recall.estimate(index),
+                precision=decided.precision.estimate(index),
+                f1=decided.f1.estimate(index),
+                specificity=decided.specificity.estimate(index),
+                auroc=auroc.estimate(index),
+                average_precision=average_precision.estimate(index),
             )
-            for index, name in enumerate(tables[0].class_names)
+            for index, name in enumerate(first.class_names)
         ),
-        balanced_accuracy=recall.mean(present, n),
-        macro_f1=_widened(f1.mean(present, n), _bootstrap_macro_f1(counts, resamples, seed)),
-        accuracy=right.estimate(0),
+        balanced_accuracy=decided.recall.mean(present, n),
+        macro_f1=together.macro_f1,
+        accuracy=accuracy,
+        mcc=together.mcc,
+        kappa=together.kappa,
+        bands=() if train_counts is None else bands(train_counts, decided.recall, decided.f1, class_n),
         confusion=confusions.mean(axis=0),
         n=n,
         groups=len(counts.actual),
@@ -141,108 +170,32 @@ def evaluate(replicates: Sequence[Predictions], *, resamples: int = 2000, seed: 
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """Images per group and class: ``actual`` (G, C); ``predicted`` and ``hits`` (S, G, C).
+class _Decided:
+    """Shares of each class that come of the decisions."""
 
-    ``ever_predicted`` (C,) counts the images that at least one replicate predicts as the class.
-    """
-
-    actual: IntArray
-    predicted: IntArray
-    hits: IntArray
-    ever_predicted: IntArray
+    recall: Shares
+    precision: Shares
+    f1: Shares
+    specificity: Shares
 
 
-@dataclass(frozen=True)
-class Shares:
-    """K values with their limits (K,), images behind each (K,) and group residuals (G, K)."""
-
-    value: FloatArray
-    low: FloatArray
-    high: FloatArray
-    n: IntArray
-    residuals: FloatArray
-
-    def estimate(self, index: int) -> Estimate:
-        value, low, high = float(self.value[index]), float(self.low[index]), float(self.high[index])
-        return Estimate(value, low, high, int(self.n[index]))
-
-    def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
-        value, residuals = self.value[present], self.residuals[:, present]
-        low, high = intervals.mover_mean(value, self.low[present], self.high[present], residuals)
-        return Estimate(float(value.mean()), float(low), float(high), n)
-
-
-def shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Shares:
-    """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
-    low, high = intervals.wilson(value, intervals.effective_sample_size(hits, trials))
-    return Shares(value, low, high, n, intervals.group_residuals(hits, trials))
-
-
-def f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Shares:
-    """The same for F1, by way of the share F* = F1 / (2 - F1) of hits among TP + FP + FN."""
-    of_union = shares(value / (2 - value), hits, union, n)
-    low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
-    return Shares(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
-
-
-def _bootstrap_macro_f1(counts: _Counts, resamples: int, seed: int) -> tuple[float, float]:
-    # A group of several classes goes with its rarest, so that the tail is what keeps its size.
-    size = np.where(counts.actual > 0, counts.actual.sum(axis=0), np.iinfo(np.int64).max)
-    per_group = np.concatenate([counts.actual[None], counts.predicted, counts.hits]).swapaxes(0, 1)
-
-    def macro_f1(summed: FloatArray) -> FloatArray:
-        actual = summed[:, :1]
-        predicted, hits = np.split(summed[:, 1:], 2, axis=1)
-        f1 = metrics.f1_from_counts(hits, actual, predicted)
-        return np.asarray(metrics.mean_over(f1, np.broadcast_to(actual > 0, f1.shape)).mean(axis=1))
-
-    strata = size.argmin(axis=1)
-    return intervals.group_bootstrap(per_group, strata, macro_f1, resamples=resamples, seed=seed)
-
-
-def _widened(estimate: Estimate, limits: tuple[float, float]) -> Estimate:
-    low, high = min(estimate.low, limits[0]), max(estimate.high, limits[1])
-    return Estimate(estimate.value, low, high, estimate.n)
-
-
-def defined_mean(values: FloatArray) -> FloatArray:
-    """Mean over the first axis of what is not nan; nan where nothing is."""
-    return metrics.mean_over(values.T, ~np.isnan(values.T))
-
-
-def _aligned(replicates: Sequence[Predictions]) -> list[Predictions]:
-    """The tables in one order of images, checked to be about the same images."""
-    if not replicates or not len(replicates[0]):
-        raise ValueError("expected at least one table of predictions with at least one image, got none")
-    tables = [table.sorted_by_image() for table in replicates]
-    first = tables[0]
-    for index, table in enumerate(tables[1:], start=1):
-        if table.class_names != first.class_names:
-            raise ValueError(
-                f"expected classes {first.class_names}, got {table.class_names} in table {index}"
-            )
-        for name in ("image", "group", "target"):
-            if not np.array_equal(getattr(table, name), getattr(first, name)):
-                raise ValueError(f"expected the same {name} column in every table, table {index} differs")
-    return tables
-
-
-def _count(tables: list[Predictions]) -> _Counts:
-    target, classes = tables[0].target, len(tables[0].class_names)
-    names, codes = np.unique(tables[0].group, return_inverse=True)
-    shape = (len(names), classes)
-
-    def by_group(category: IntArray, chosen: NDArray[np.bool_] | slice = slice(None)) -> IntArray:
-        cells = (codes * classes + category)[chosen]
-        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-
-    ever = np.zeros((len(target), classes), dtype=np.bool_)
-    for table in tables:
-        ever[np.arange(len(target)), table.predicted] = True
-    return _Counts(
-        actual=by_group(target),
-        predicted=np.stack([by_group(table.predicted) for table in tables]),
-        hits=np.stack([by_group(target, table.predicted == target) for table in tables]),
-        ever_predicted=ever.sum(axis=0),
+def _decided(counts: Counts, confusions: IntArray, class_n: IntArray) -> _Decided:
+    hits, predicted = counts.hits.mean(axis=0), counts.predicted.mean(axis=0)
+    others = counts.actual.sum(axis=1, keepdims=True) - counts.actual
+    return _Decided(
+        recall=shares(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n),
+        precision=shares(defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted),
+        f1=f1_shares(defined_mean(metrics.f1(confusions)), hits, counts.actual + predicted - hits, class_n),
+        specificity=shares(
+            defined_mean(metrics.specificity(confusions)),
+            others - (predicted - hits),
+            others,
+            class_n.sum() - class_n,
+        ),
     )
+
+
+def _accuracy(counts: Counts, confusions: IntArray, n: int) -> Estimate:
+    hits = counts.hits.mean(axis=0).sum(axis=1, keepdims=True)
+    size = counts.actual.sum(axis=1, keepdims=True)
+    return shares(metrics.accuracy(confusions).mean(keepdims=True), hits, size, np.array([n])).estimate(0)

@@ -49,6 +49,17 @@ def precision(confusion: ArrayLike) -> FloatArray:
     return _ratio(_hits(matrix), matrix.sum(axis=-2))
 
 
+def specificity(confusion: ArrayLike) -> FloatArray:
+    """TN / (TN + FP), shape (..., C): share of the images of other classes that are not predicted as the class.
+
+    nan where all images are of the class.
+    """
+    matrix = _matrices(confusion)
+    actual, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    others = actual.sum(axis=-1, keepdims=True) - actual
+    return _ratio(others - predicted + _hits(matrix), others)
+
+
 def f1(confusion: ArrayLike) -> FloatArray:
     """2TP / (2TP + FP + FN), shape (..., C); nan where the class is absent and never predicted."""
     matrix = _matrices(confusion)
@@ -76,6 +87,60 @@ def accuracy(confusion: ArrayLike) -> FloatArray:
     return _ratio(_hits(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
 
 
+def mcc(confusion: ArrayLike) -> FloatArray:
+    """Matthews correlation of target and prediction over all classes, shape (...), in -1..1; see `mcc_from_counts`."""
+    matrix = _matrices(confusion)
+    return mcc_from_counts(_hits(matrix), matrix.sum(axis=-1), matrix.sum(axis=-2))
+
+
+def mcc_from_counts(hits: ArrayLike, actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """The R_K statistic (Gorodkin 2004) from TP, TP + FN and TP + FP, each (..., C); shape (...).
+
+    0 where either the target or the prediction is always the same class: 0 / 0, whose limit it is (Chicco & Jurman
+    2020), and what kappa gives as well. nan where both are, or there are no images.
+    """
+    right, truth, given = (np.asarray(counts, dtype=np.float64) for counts in (hits, actual, predicted))
+    n = truth.sum(axis=-1)
+    varies, also = (n**2 - (counts**2).sum(axis=-1) for counts in (truth, given))
+    scale = np.sqrt(varies * also)
+    ratio = _ratio(n * right.sum(axis=-1) - (truth * given).sum(axis=-1), scale)
+    one_is_constant = (scale == 0) & (varies + also > 0)
+    return np.asarray(np.where(one_is_constant, 0.0, np.clip(ratio, -1.0, 1.0)))
+
+
+def quadratic_kappa(confusion: ArrayLike) -> FloatArray:
+    """Cohen's kappa of ordered classes with quadratic weights, shape (...), in -1..1; see `kappa_from_counts`."""
+    matrix = _matrices(confusion)
+    place = np.arange(matrix.shape[-1])
+    distance = (matrix * (place[:, None] - place) ** 2).sum(axis=(-2, -1))
+    return kappa_from_counts(distance, matrix.sum(axis=-1), matrix.sum(axis=-2))
+
+
+def kappa_from_counts(distance: ArrayLike, actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """1 - disagreement / disagreement by chance (Cohen 1968), shape (...).
+
+    Args:
+        distance: (...) sum over the images of the squared distance from the true class to the predicted one.
+        actual: (..., C) TP + FN.
+        predicted: (..., C) TP + FP.
+
+    Returns:
+        nan where all images are of one class and predicted as it, or there are none.
+    """
+    return 1 - _ratio(distance, chance_distance(actual, predicted))
+
+
+def chance_distance(actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """Sum of squared distances (...) that is expected of predictions (..., C) drawn without a look at the images."""
+    truth, given = (np.asarray(counts, dtype=np.float64) for counts in (actual, predicted))
+    place = np.arange(truth.shape[-1], dtype=np.float64)
+    # sum_ij t_i p_j (i - j)² / n, with both sums of counts equal to n.
+    crossed = (truth * place).sum(axis=-1) * (given * place).sum(axis=-1)
+    squares = ((truth + given) * place**2).sum(axis=-1)
+    n = truth.sum(axis=-1)
+    return np.asarray(squares - 2 * _ratio(crossed, n))
+
+
 def mean_over(values: FloatArray, present: NDArray[np.bool_]) -> FloatArray:
     """Mean over the last axis of the entries that ``present`` marks; nan where it marks none."""
     return _ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
@@ -93,5 +158,5 @@ def _hits(matrix: FloatArray) -> FloatArray:
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> FloatArray:
-    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    part, whole = np.broadcast_arrays(np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64))
     return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))

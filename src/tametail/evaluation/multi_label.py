@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tametail.evaluation import metrics, ordering
-from tametail.evaluation.evaluate import Estimate, Shares, defined_mean, f1_shares, shares
+from tametail.evaluation.rank import rank_shares
+from tametail.evaluation.shares import Estimate, defined_mean, f1_shares, shares, sums_by_group
 from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
 from tametail.predictions_multi_label import LabelPredictions, aligned
 
@@ -115,9 +116,7 @@ def evaluate_labels(
     Values are means over the replicates, and intervals speak of the images, as those of `evaluate` do. Logits order
     the images, so that ties of probabilities at their end do not count; thresholds are on probabilities.
 
-    - AUROC: DeLong's variance for images that come in groups, see `ordering.auroc_limits`.
-    - average precision: the mean over the positives of the precision at each; Wilson with the effective sample size
-      of the positives, after the binomial interval of Boyd, Eng & Page (2013).
+    - AUROC, average precision: see `rank.rank_shares`.
     - recall, specificity, precision, subset accuracy, Hamming loss: Wilson for clustered data; F1 on F1 / (2 - F1).
     - means over labels: MOVER, from the intervals of the labels.
 
@@ -137,7 +136,7 @@ def evaluate_labels(
     group = np.unique(first.group, return_inverse=True)[1].astype(np.int64)
     positives = first.labels.sum(axis=0)
     both = (positives > 0) & (positives < len(first))
-    auroc, precision = _auroc(tables, group), _average_precision(tables, group)
+    auroc, precision = rank_shares(first.labels, (table.logits for table in tables), group)
     return LabelEvaluation(
         labels=tuple(
             LabelResult(
@@ -150,8 +149,8 @@ def evaluate_labels(
             )
             for c, name in enumerate(first.class_names)
         ),
-        average_precision=_mean(precision, both, len(first)),
-        auroc=_mean(auroc, both, len(first)),
+        average_precision=precision.mean(both, len(first)),
+        auroc=auroc.mean(both, len(first)),
         chosen=_decisions(
             first.labels,
             [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables],
@@ -173,39 +172,11 @@ def macro_average_precision(table: LabelPredictions) -> float:
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 
 
-def _auroc(tables: list[LabelPredictions], group: IntArray) -> Shares:
-    labels = tables[0].labels
-    value, residuals, groups = [], [], []
-    for c, positive in enumerate(labels.T):
-        placed = np.mean([ordering.placements(positive, table.logits[:, c]) for table in tables], axis=0)
-        known = not np.isnan(placed).any()
-        value.append(placed[positive].mean() if known else np.nan)
-        residuals.append(
-            ordering.auroc_residuals(positive, placed, group) if known else np.zeros(group.max() + 1)
-        )
-        groups.append([len(np.unique(group[own])) for own in (positive, ~positive)])
-    auroc, of_groups = np.array(value), np.stack(residuals, axis=1)
-    low, high = ordering.auroc_limits(auroc, of_groups, *np.array(groups).T)
-    return Shares(auroc, low, high, np.full(len(auroc), len(labels)), of_groups)
-
-
-def _average_precision(tables: list[LabelPredictions], group: IntArray) -> Shares:
-    labels = tables[0].labels
-    at_positives = np.zeros(labels.shape)  # 0 at negatives, which take no part
-    for c, positive in enumerate(labels.T):
-        each = [ordering.precision_at_positives(positive, table.logits[:, c]) for table in tables]
-        at_positives[positive, c] = np.mean(each, axis=0)
-    positives = labels.sum(axis=0)
-    both = (positives > 0) & (positives < len(labels))
-    value = np.where(both, at_positives.sum(axis=0) / np.maximum(positives, 1), np.nan)
-    return shares(value, _by_group(at_positives, group), _by_group(labels, group), positives)
-
-
 def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray) -> Decisions:
     given = np.stack(decided)  # (S, N, C)
     right = given == labels
-    actual, mean = _by_group(labels, group), _by_group(given.mean(axis=0), group)
-    hits = _by_group((given & labels).mean(axis=0), group)
+    actual, mean = sums_by_group(labels, group), sums_by_group(given.mean(axis=0), group)
+    hits = sums_by_group((given & labels).mean(axis=0), group)
     positives, rows = labels.sum(axis=0), len(labels)
     present = np.asarray(positives > 0)
 
@@ -218,8 +189,8 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
     recall = shares(mean_share(given, labels), hits, actual, positives)
     specificity = shares(
         mean_share(~given, ~labels),
-        _by_group((~given & ~labels).mean(axis=0), group),
-        _by_group(~labels, group),
+        sums_by_group((~given & ~labels).mean(axis=0), group),
+        sums_by_group(~labels, group),
         rows - positives,
     )
     found = np.where(present, mean_share(np.broadcast_to(labels, given.shape), given), np.nan)
@@ -236,24 +207,13 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
             LabelDecision(*(part.estimate(c) for part in (recall, specificity, precision, f1)))
             for c in range(labels.shape[1])
         ),
-        macro_f1=_mean(f1, present, rows),
+        macro_f1=f1.mean(present, rows),
         micro_f1=f1_shares(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
-        subset_accuracy=_pooled(_by_group(subset, group), size, rows),
-        hamming_loss=_pooled(_by_group(wrong, group), size * labels.shape[1], rows),
+        subset_accuracy=_pooled(sums_by_group(subset, group), size, rows),
+        hamming_loss=_pooled(sums_by_group(wrong, group), size * labels.shape[1], rows),
     )
-
-
-def _by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
-    """(G, C) sums of values (N, C)."""
-    sums = np.zeros((group.max() + 1, values.shape[1]))
-    np.add.at(sums, group, values.astype(np.float64))
-    return sums
 
 
 def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
     """Share of all hits (G, 1) among all trials (G, 1)."""
     return shares(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
-
-
-def _mean(shares: Shares, present: NDArray[np.bool_], n: int) -> Estimate:
-    return shares.mean(present, n) if present.any() else Estimate(np.nan, np.nan, np.nan, n)

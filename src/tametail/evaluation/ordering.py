@@ -15,6 +15,30 @@ FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+def placements_and_precision(positive: Mask, score: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+    """`placements` (N,) and `precision_at_positives` (P,), from one sorting of the scores."""
+    order = np.argsort(score)
+    first, end = _ties(score[order])
+    is_positive, count, positives = positive[order], len(score), np.count_nonzero(positive)
+    before = np.concatenate([[0], np.cumsum(is_positive)])  # positives among the k lowest
+    # Images of one score come together: half of them count as lower.
+    lower_positives = (before[first] + before[end]) / 2
+    lower_negatives = (first + end) / 2 - lower_positives
+    placed, precision = np.full(count, np.nan), np.empty(count)
+    if 0 < positives < count:
+        below, above = lower_negatives / (count - positives), 1 - lower_positives / positives
+        placed[order] = np.where(is_positive, below, above)
+    precision[order] = (positives - before[first]) / (count - first)
+    return placed, precision[positive]
+
+
+def _ties(ordered: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(N,) where the run of equal scores that each ordered score is in begins, and where it ends."""
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    ends = np.append(starts[1:], len(ordered))
+    return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
+
+
 def placements(positive: Mask, score: NDArray[np.floating]) -> FloatArray:
     """(N,) of each positive the share of negatives below it, of each negative the share of positives above it.
 
@@ -24,13 +48,7 @@ def placements(positive: Mask, score: NDArray[np.floating]) -> FloatArray:
     Returns:
         nan for all where there are positives alone, or none.
     """
-    if positive.all() or not positive.any():
-        return np.full(len(positive), np.nan)
-    overall, found = stats.rankdata(score), np.empty(len(positive))
-    for own, above in ((positive, False), (~positive, True)):
-        share = (overall[own] - stats.rankdata(score[own])) / np.count_nonzero(~own)
-        found[own] = 1 - share if above else share
-    return found
+    return placements_and_precision(positive, score)[0]
 
 
 def auroc_residuals(positive: Mask, placed: FloatArray, group: NDArray[np.int64]) -> FloatArray:
@@ -84,14 +102,7 @@ def precision_at_positives(positive: Mask, score: NDArray[np.floating]) -> Float
 
     Their mean is the average precision, the step-wise area under the precision-recall curve.
     """
-    order = np.argsort(-score, kind="stable")
-    ordered, hits = score[order], np.cumsum(positive[order])
-    # Images of one score come together: each sees all of them.
-    last = np.searchsorted(-ordered, -ordered, side="right") - 1
-    precision = hits[last] / (last + 1.0)
-    found = np.empty(len(score))
-    found[order] = precision
-    return found[positive]
+    return placements_and_precision(positive, score)[1]
 
 
 def average_precision(positive: Mask, score: NDArray[np.floating]) -> float:

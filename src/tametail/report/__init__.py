@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tametail.report.reading import read_results
 from tametail.report.runs import best_loss
-from tametail.report.study_results import LossResults, PartCounts, StudyResults, read_results
+from tametail.report.study_results import LossResults, PartCounts, StudyResults
 from tametail.report.tables import results_table
 from tametail.report.writing import write_report
 

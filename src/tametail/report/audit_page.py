@@ -13,7 +13,7 @@ from tametail.audit import Audit, Finding
 from tametail.data import decode_image
 from tametail.errors import DataError
 from tametail.report.figures import count_bars
-from tametail.report.html import render
+from tametail.report.rendering import render
 
 _SIDE = 112  # pixels of a sample
 _SAMPLES = 6  # per class; half of that where there are many classes

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation import Estimate
 from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults, headline
-from tametail.report.svg import GRID, HEAT, INK, MUTED, ON_HEAT, SERIES, drawing, inline
+from tametail.report.svg import GRID, MUTED, SERIES, drawing, inline
 
 WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
 LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
 MOST_LOSSES = len(SERIES)  # in one figure
 MOST_CLASSES = 40  # beyond this a figure with a place for each class cannot be read
 MOST_BARS_ACROSS = 14
-MOST_NUMBERED = 15  # classes; beyond this the cells have shades alone
-MOST_COUNTED = 8  # classes; up to this the cells show counts too
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
 
@@ -30,9 +28,9 @@ _NAME_LENGTH = 22
 def tail(results: StudyResults) -> str:
     """Training images per class, the most frequent first."""
     names = [results.class_names[index] for index in results.class_order]
-    return count_bars(
-        names, [results.counts.train[name] for name in names], "Training images per class", "training images"
-    )
+    images = wording.words(results).images
+    counts = [results.counts.train[name] for name in names]
+    return count_bars(names, counts, f"{wording.sentence(images)} per class", images)
 
 
 def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
@@ -73,7 +71,7 @@ def ranking(results: StudyResults) -> str:
             numbers = f"{wording.percent(estimate.value)} ({wording.percent_interval(estimate)})"
             label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axes.annotate(label, (0, place), (0, 9), va="center", **above)
+            axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
         best = losses[0].evidence
         assert best is not None
         axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
@@ -84,7 +82,11 @@ def ranking(results: StudyResults) -> str:
         axes.margins(x=0.08)
         _grid(axes, "x")
         spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
-        return inline(figure, "ranking", f"{results.headline.capitalize()} out of fold: " + _spoken(spoken))
+        return inline(
+            figure,
+            "ranking",
+            f"{results.headline.capitalize()} {wording.words(results).where}: " + _spoken(spoken),
+        )
 
 
 def recall_by_class(results: StudyResults) -> str:
@@ -95,6 +97,16 @@ def recall_by_class(results: StudyResults) -> str:
         return [of_class.recall for of_class in result.out_of_fold.classes]
 
     return _by_class(results, recalls, "recall", "class")
+
+
+def precision_by_class(results: StudyResults) -> str:
+    """The same with the precision of each class."""
+
+    def precisions(result: LossResults) -> list[Estimate]:
+        assert result.out_of_fold is not None
+        return [of_class.precision for of_class in result.out_of_fold.classes]
+
+    return _by_class(results, precisions, "precision", "class")
 
 
 def precision_by_label(results: StudyResults) -> str:
@@ -143,48 +155,12 @@ def _by_class(
         )
 
 
-def confusion(loss: str, evaluation: Evaluation, order: Sequence[int], number: int) -> str:
-    """Where the images of each class (rows) went (columns): shares of the row in %, and counts if there is room.
-
-    Args:
-        loss: whose matrix it is.
-        evaluation: its numbers.
-        order: class indices from the first row down.
-        number: tells the figures of a page apart.
-    """
-    names = [evaluation.classes[index].name for index in order]
-    classes, numbered = len(names), len(names) <= MOST_NUMBERED
-    counts = evaluation.confusion[np.ix_(order, order)]
-    totals = counts.sum(axis=1, keepdims=True)
-    rates = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    side = WIDTH + max(0, classes - 10) * (30 if numbered else 14)
-    with drawing(side, side) as (figure, axes):
-        axes.add_collection(_cells(rates))
-        for row, column in np.argwhere(rates > 0) if numbered else ():
-            _cell_text(axes, row, column, float(rates[row, column]), float(counts[row, column]), classes)
-        labels = [_short(name, 16) for name in names]
-        size = 9.5 if numbered else 8.5
-        axes.set_xticks(
-            range(classes), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=size, color=INK
-        )
-        axes.set_yticks(range(classes), labels, fontsize=size)
-        axes.set_xlim(-0.5, classes - 0.5)
-        axes.set_ylim(classes - 0.5, -0.5)
-        axes.set_aspect("equal")
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        axes.grid(visible=False)
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-        return inline(figure, f"confusion{number}", f"Confusion matrix of {loss}, out of fold")
-
-
 def training_curve(result: LossResults, number: int) -> str:
     """Training loss per epoch: thin lines are runs, the thick one their mean."""
     curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
     longest = max(curves, key=len).index
     whole = [curve.to_numpy() for curve in curves if len(curve) == len(longest)]
-    with drawing(WIDTH, 190) as (figure, axes):
+    with drawing(300, 190) as (figure, axes):
         for curve in curves:
             axes.plot(curve.index, curve.to_numpy(), color=SERIES[0], linewidth=0.8, alpha=0.5)
         axes.plot(longest, np.mean(whole, axis=0), color=SERIES[0], linewidth=2)
@@ -221,32 +197,6 @@ def _whisker(
     if np.isfinite(estimate.low):
         axes.plot([100 * estimate.low, 100 * estimate.high], [place, place], color=colour, linewidth=1.6)
     axes.plot([100 * estimate.value], [place], marker, color=colour, markersize=size, label=label)
-
-
-def _cells(rates: NDArray[np.float64]) -> Any:
-    """One square for each rate above 0, the more opaque the higher."""
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
-
-    rows, columns = np.nonzero(rates)
-    squares = [Rectangle((x - 0.5, y - 0.5), 1, 1) for x, y in zip(columns, rows, strict=True)]
-    shades = [(HEAT, round(float(rate), 3)) for rate in rates[rows, columns]]
-    return PatchCollection(squares, facecolors=shades, linewidths=0)
-
-
-def _cell_text(axes: Any, row: int, column: int, rate: float, count: float, classes: int) -> None:
-    colour = ON_HEAT if rate > 0.62 else INK
-    room = classes <= MOST_COUNTED
-    axes.text(
-        column, row - (0.14 if room else 0), f"{100 * rate:.0f}", color=colour, ha="center", va="center",
-        fontsize=10 if room else 8.5,
-    )  # fmt: skip
-    if room:
-        axes.text(column, row + 0.22, _count(count), color=colour, ha="center", va="center", fontsize=7.5)
-
-
-def _count(count: float) -> str:
-    return f"({count:.0f})" if count == round(count) else f"({count:.1f})"
 
 
 def _classes_down(axes: Any, names: Sequence[str]) -> None:

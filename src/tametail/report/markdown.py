@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tametail.evaluation import Evaluation
 from tametail.report import wording
+from tametail.report.evaluation_page import further_blocks
 from tametail.report.markdown_labels import label_blocks
 from tametail.report.markdown_table import NUMBER, percent, score, table, text
 from tametail.report.study_results import LossResults, StudyResults
@@ -13,7 +14,7 @@ from tametail.report.study_results import LossResults, StudyResults
 
 def results_markdown(results: StudyResults) -> str:
     """The results as Markdown. Losses are in the order of their rank."""
-    blocks = [f"# {text(results.settings['name'])}: losses compared"]
+    blocks = [f"# {text(results.settings['name'])}: {wording.words(results).losses} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{wording.SYNTHETIC}**")
     blocks.append(text(" ".join(wording.answer(results))))
@@ -24,22 +25,27 @@ def results_markdown(results: StudyResults) -> str:
         blocks += ["## Not finished", "\n".join(f"- {text(line)}" for line in waiting)]
     if results.ranking and not results.multi_label:
         blocks.append(
-            "Acc is recall in %; 95 % intervals in brackets; n counts images that were held out, each predicted by "
-            "a model that did not train on it."
+            "Acc is recall in %; 95 % intervals in brackets; n counts images"
+            + (
+                "."
+                if results.evaluated
+                else " that were held out, each predicted by a model that did not train on it."
+            )
         )
     return "\n\n".join(blocks) + "\n"
 
 
 def _class_blocks(results: StudyResults) -> list[str]:
     blocks: list[str] = []
-    ranked = results.ranking
+    ranked, where = results.ranking, wording.words(results).where
     if ranked:
         blocks += [
-            "## Ranking, out of fold",
-            _ranking(ranked),
-            "## Classes, out of fold",
+            f"## Ranking, {where}",
+            _ranking(results),
+            f"## Classes, {where}",
             _classes(results, ranked, lambda result: result.out_of_fold),
         ]
+    blocks += further_blocks(results)
     tested = [result for result in ranked if result.test is not None]
     if tested:
         blocks += [
@@ -52,15 +58,15 @@ def _class_blocks(results: StudyResults) -> list[str]:
 
 
 def _test_part(results: StudyResults) -> list[str]:
-    blocks = [text(" ".join(wording.state_of_test_part(results)))]
+    blocks = [text(" ".join([*wording.state_of_test_part(results), *wording.best_on_test(results)]))]
     if results.opened:
         blocks.append("\n".join(f"- {text(wording.opening_in_words(entry))}" for entry in results.openings))
     return blocks
 
 
-def _ranking(ranked: Sequence[LossResults]) -> str:
+def _ranking(results: StudyResults) -> str:
     rows = []
-    for rank, result in enumerate(ranked, start=1):
+    for rank, result in enumerate(results.ranking, start=1):
         evidence = result.out_of_fold
         assert evidence is not None
         rows.append(
@@ -73,7 +79,14 @@ def _ranking(ranked: Sequence[LossResults]) -> str:
                 str(evidence.n),
             ]
         )
-    header = ["Rank", "Loss", "Balanced accuracy, %", "Macro-F1", "Accuracy, %", "n"]
+    header = [
+        "Rank",
+        wording.sentence(wording.words(results).loss),
+        "Balanced accuracy, %",
+        "Macro-F1",
+        "Accuracy, %",
+        "n",
+    ]
     return table(header, [NUMBER, "---", *[NUMBER] * 4], rows)
 
 
@@ -83,7 +96,7 @@ def _classes(
     choose: Callable[[LossResults], Evaluation | None],
 ) -> str:
     evaluations = [evaluation for result in losses if (evaluation := choose(result)) is not None]
-    header = ["Class", "Training images", "n"]
+    header = ["Class", wording.sentence(wording.words(results).images), "n"]
     for result in losses:
         header += [f"{text(result.loss)} Acc", f"{text(result.loss)} F1"]
     rows = []

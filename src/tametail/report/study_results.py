@@ -1,26 +1,17 @@
-"""From a study directory to its results: what is finished, how it ranks, and every number with its interval.
-
-Read-only, and nothing but the directory is read: results can be computed again at any time, without torch.
-"""
+"""What a study says: its losses with every number and interval, its images, and how often its test part was opened."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tametail.data.table import LABEL_SEPARATOR
-from tametail.errors import DataError
-from tametail.evaluation import Estimate, Evaluation, evaluate
-from tametail.evaluation.multi_label import LabelEvaluation, evaluate_labels
-from tametail.evaluation.thresholds import deployable_thresholds
-from tametail.predictions import ensemble
-from tametail.predictions_multi_label import ensemble_labels
-from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
-from tametail.study_file import read_openings, read_study_file
+from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.operating import OperatingPoint
+from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroups import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +48,9 @@ class LossResults:
         test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
         histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
         labels: what takes the place of the three evaluations where an image may have several labels.
+        calibration: how far its probabilities out of fold can be taken at their word; None where that was not looked at.
+        operating: what required sensitivities of classes cost; empty where none were asked for.
+        subgroups: its evaluation for each value of the columns asked for; empty likewise.
     """
 
     loss: str
@@ -69,6 +63,9 @@ class LossResults:
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
     labels: LabelEvidence | None = None
+    calibration: Calibration | None = None
+    operating: tuple[OperatingPoint, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
 
     @property
     def evidence(self) -> Evaluation | LabelEvaluation | None:
@@ -121,6 +118,7 @@ class StudyResults:
         counts: images per class and part.
         environments: the distinct environments of the finished runs.
         seconds: time all finished runs took, added up.
+        pairs: paired tests of the complete losses, in the order of their rank; None where there is but one, or none were made.
     """
 
     settings: Mapping[str, Any]
@@ -129,6 +127,7 @@ class StudyResults:
     counts: PartCounts
     environments: tuple[Mapping[str, str], ...]
     seconds: float
+    pairs: PairedTable | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -152,6 +151,11 @@ class StudyResults:
         return bool(self.settings.get("multi_label", False))
 
     @property
+    def evaluated(self) -> bool:
+        """Whether these are finished predictions on given images: nothing was trained, held out or sealed here."""
+        return self.settings.get("kind") == "evaluation"
+
+    @property
     def headline(self) -> str:
         """What ranks the losses, in words."""
         return "mean average precision" if self.multi_label else "balanced accuracy"
@@ -160,28 +164,6 @@ class StudyResults:
     def opened(self) -> bool:
         """Whether the test part has been looked at."""
         return bool(self.openings)
-
-
-def read_results(directory: Path) -> StudyResults:
-    """Read a study directory and evaluate its complete losses.
-
-    Raises:
-        DataError: the directory holds no study, or one of its files is damaged.
-    """
-    settings = read_study_file(directory)
-    runs = find_runs(directory, settings)
-    openings = tuple(read_openings(directory))
-    results = [_evaluate(of_loss, opened=bool(openings)) for of_loss in ranked(runs)]
-    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
-    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
-    return StudyResults(
-        settings=settings,
-        losses=tuple(results),
-        openings=openings,
-        counts=_count(directory, settings["class_names"], multi_label=settings.get("multi_label", False)),
-        environments=tuple(json.loads(text) for text in environments),
-        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-    )
 
 
 def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:
@@ -193,91 +175,3 @@ def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:
     if isinstance(evaluation, LabelEvaluation):
         return evaluation.average_precision
     return evaluation.balanced_accuracy
-
-
-def _evaluate(runs: LossRuns, *, opened: bool) -> LossResults:
-    out_of_fold = test = test_ensemble = labels = None
-    try:
-        if runs.complete and runs.multi_label:
-            labels = _label_evidence(runs, opened=opened)
-        elif runs.complete:
-            out_of_fold = evaluate(runs.replicates)
-            on_test = runs.test_replicates() if opened else []
-            test = evaluate(on_test) if on_test else None
-            test_ensemble = evaluate([ensemble(on_test)]) if on_test else None
-    except ValueError as error:
-        raise disagreeing(runs.loss, error) from error
-    return LossResults(
-        loss=runs.loss,
-        finished=len(runs.finished),
-        expected=len(runs.wanted),
-        failures=tuple(
-            f"seed {run['seed']}, fold {run['fold']}: {run.get('message') or 'no message'}"
-            for run in runs.described
-            if run.get("status") == "failed"
-        ),
-        score=runs.score,
-        out_of_fold=out_of_fold,
-        test=test,
-        test_ensemble=test_ensemble,
-        histories=tuple(
-            _history(folder / "history.csv")
-            for folder in runs.finished.values()
-            if (folder / "history.csv").is_file()  # a head that is fitted after training has none
-        ),
-        labels=labels,
-    )
-
-
-def _label_evidence(runs: LossRuns, *, opened: bool) -> LabelEvidence:
-    thresholds = deployable_thresholds(runs.label_replicates)
-    on_test = runs.label_test_replicates() if opened else []
-    return LabelEvidence(
-        evaluate_labels(runs.label_replicates),
-        tuple(thresholds.tolist()),
-        evaluate_labels(on_test, thresholds) if on_test else None,
-        evaluate_labels([ensemble_labels(on_test)], thresholds) if on_test else None,
-    )
-
-
-def _history(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
-
-
-def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> PartCounts:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(directory / "table.parquet", columns=["image", "label", "group"])
-        splits = pd.read_csv(
-            directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
-    joined = table.merge(splits, on="image", validate="one_to_one")
-    if len(joined) != len(table):
-        raise DataError(
-            f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
-        )
-    parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
-    per_class = {}
-    for part, rows in parts.items():
-        found = Counter(
-            name
-            for label in rows["label"]
-            for name in (label.split(LABEL_SEPARATOR) if multi_label else [label])
-        )
-        per_class[part] = {name: found[name] for name in class_names}
-    return PartCounts(
-        per_class["train"],
-        per_class["test"],
-        int(parts["train"]["group"].nunique()),
-        int(parts["test"]["group"].nunique()),
-        len(parts["train"]),
-        len(parts["test"]),
-    )

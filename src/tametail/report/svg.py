@@ -10,8 +10,9 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from tametail.report.rendering import read_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,16 +20,12 @@ if TYPE_CHECKING:
 INK = "#010101"
 MUTED = "#020202"
 GRID = "#030303"
-HEAT = "#040404"
-ON_HEAT = "#050505"
 SERIES = tuple(f"#0600{index:02x}" for index in range(8))
 
 _CSS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     GRID: "var(--grid)",
-    HEAT: "var(--heat)",
-    ON_HEAT: "var(--on-heat)",
 }
 _CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
 
@@ -89,9 +86,8 @@ def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dic
 
 
 def page_colours() -> dict[str, str]:
-    """The page's colours in light, by the stand-ins that figures are drawn in: what style.css says first."""
-    style = resources.files("tametail.report").joinpath("style.css").read_text(encoding="utf-8")
-    light = dict(reversed(re.findall(r"--([\w-]+): (#\w+)", style)))  # the first of each name wins
+    """The page's colours in light, by the stand-ins that figures are drawn in: those of colours.css."""
+    light = dict(re.findall(r"--([\w-]+): (#\w+)", read_part("colours.css")))
     named = {stand_in: css.removeprefix("var(--").removesuffix(")") for stand_in, css in _CSS.items()}
     return {stand_in: light["ink" if name == "currentColor" else name] for stand_in, name in named.items()}
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from tametail.errors import DataError
 from tametail.evaluation import Evaluation
+from tametail.evaluation_file import is_evaluation
 from tametail.report import wording
 from tametail.report.cells import Cells, estimate
+from tametail.report.evaluation_page import further_cells
 from tametail.report.label_cells import label_cells
 from tametail.report.study_results import LossResults, StudyResults
 from tametail.study_file import read_openings, read_study_file
@@ -47,6 +49,11 @@ def _row(result: LossResults, results: StudyResults) -> Cells:
         ("loss", result.loss),
         ("data", results.settings["name"] + (" (synthetic)" if results.settings["synthetic"] else "")),
         ("status", result.status),
+    ]
+    if results.evaluated:
+        cells += [("tables", str(result.finished)), *_evaluation("", result.out_of_fold, names)]
+        return cells + further_cells(result)
+    cells += [
         ("folds", wording.count_of_folds(results.settings)),
         ("seeds", str(len(results.settings["seeds"]))),
     ]
@@ -85,7 +92,9 @@ def results_table(directory: Path) -> str:
     Raises:
         DataError: the directory holds no study, or no results yet.
     """
-    settings, openings = read_study_file(directory), read_openings(directory)
+    evaluated = is_evaluation(directory)
+    settings = {} if evaluated else read_study_file(directory)
+    openings = read_openings(directory)
     try:
         with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
             rows = list(csv.DictReader(handle))
@@ -93,7 +102,7 @@ def results_table(directory: Path) -> str:
         raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
     headline, title, second, score = _MULTI_LABEL if settings.get("multi_label") else _SINGLE_LABEL
     ranked = [_line(place, row, headline, second) for place, row in enumerate(rows, start=1)]
-    lines = [["Rank", "Loss", title, score, "n"], *ranked]
+    lines = [["Rank", "Model" if evaluated else "Loss", title, score, "n"], *ranked]
     if openings:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
@@ -102,11 +111,13 @@ def results_table(directory: Path) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     times = wording.openings_in_words(len(openings))
     text = [f"Out of fold, with 95 % intervals. Test part: {f'opened {times}' if openings else 'sealed'}."]
+    if evaluated:
+        text = ["On these images, with 95 % intervals."]
     text += [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join(text + ([wording.SYNTHETIC] if settings["synthetic"] else []))
+    return "\n".join(text + ([wording.SYNTHETIC] if settings.get("synthetic") else []))
 
 
 def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tametail.evaluation import Estimate
@@ -15,6 +16,28 @@ from tametail.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
 ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
+
+    where: str
+    loss: str
+    losses: str
+    images: str
+
+
+def words(results: StudyResults) -> Words:
+    """The words that fit what is reported."""
+    if results.evaluated:
+        return Words("on these images", "model", "models", "images")
+    return Words("out of fold", "loss", "losses", "training images")
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
 
 
 def percent(value: float) -> str:
@@ -40,6 +63,18 @@ def percent_interval(estimate: Estimate) -> str:
 def score_interval(estimate: Estimate) -> str:
     """``0.68–0.74``, or nothing where it is undefined."""
     return _interval(estimate, score)
+
+
+def three(value: float) -> str:
+    """0.7123 → ``0.712``; an undefined value is a dash."""
+    return f"{value:.3f}" if math.isfinite(value) else ABSENT
+
+
+def p_value(p: float) -> str:
+    """``0.034``, or ``< 0.001``."""
+    if not math.isfinite(p):
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def in_words(estimate: Estimate) -> str:
@@ -72,15 +107,15 @@ def answer(results: StudyResults) -> list[str]:
     assert evidence is not None
     shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"Out of fold, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{sentence(words(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
         f"{in_words(headline(evidence))}, n = {images_and_groups(evidence.n, evidence.groups)}."
     )
     if len(results.losses) == 1:
         first = (
-            f"Out of fold, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
+            f"{sentence(words(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
             f"n = {images_and_groups(evidence.n, evidence.groups)}."
         )
-    return [first, _how_sure(results), *_on_test(best)]
+    return [first, _how_sure(results)]
 
 
 def _shared(others: Sequence[str]) -> str:
@@ -89,9 +124,13 @@ def _shared(others: Sequence[str]) -> str:
 
 def _how_sure(results: StudyResults) -> str:
     best, *others = results.ranking
+    if not others and results.evaluated:
+        return "It is the only model, so nothing is compared."
     if not others:
         alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
         return f"It is the only loss {alone}, so nothing is compared yet."
+    if results.pairs is not None:
+        return _by_tests(results)
     overlapping = [other.loss for other in others if _overlap(best, other)]
     if not overlapping:
         return (
@@ -110,6 +149,30 @@ def _how_sure(results: StudyResults) -> str:
     )
 
 
+def _by_tests(results: StudyResults) -> str:
+    """What the paired tests of the best loss against each other say."""
+    assert results.pairs is not None
+    others = results.ranking[1:]
+    verdicts = [results.pairs.pair(0, place).verdict for place in range(1, len(others) + 1)]
+    said = []
+    for verdict, words in (
+        ("better", "better than"),
+        ("not told apart", "not told apart from"),
+        ("worse", "worse than"),
+    ):
+        names = [other.loss for other, found in zip(others, verdicts, strict=True) if found == verdict]
+        said += [f"{words} {_some(names, len(others))}"] if names else []
+    pairs = len(results.ranking) * len(others) // 2
+    corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
+    return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."
+
+
+def _some(names: Sequence[str], of: int) -> str:
+    if len(names) > 4:
+        return f"{_how_many(len(names), of)} others"
+    return listed(names)
+
+
 def _how_many(some: int, all_: int) -> str:
     return f"all {all_}" if some == all_ else f"{some} of the {all_}"
 
@@ -122,13 +185,15 @@ def _overlap(one: LossResults, other: LossResults) -> bool:
     return not (a.low > b.high or b.low > a.high)
 
 
-def _on_test(best: LossResults) -> list[str]:
-    if best.on_test is None:
+def best_on_test(results: StudyResults) -> list[str]:
+    """What the best loss reaches on the test part, in a sentence; nothing while it is sealed for it."""
+    best = results.ranking[0] if results.ranking else None
+    if best is None or best.on_test is None:
         return []
     test, ensemble = best.on_test
     return [
-        f"On the test part (n = {images_and_groups(test.n, test.groups)}) its {test.replicates} fold models reach "
-        f"{in_words(headline(test))} on average and their ensemble {in_words(headline(ensemble))}."
+        f"On it, the {test.replicates} fold models of {best.loss} reach {in_words(headline(test))} {results.headline} on "
+        f"average and their ensemble {in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
     ]
 
 
@@ -144,6 +209,8 @@ def openings_in_words(count: int) -> str:
 def state_of_test_part(results: StudyResults) -> list[str]:
     """Whether the test part is sealed or was opened, how often, and what that means."""
     images = results.counts.test_images
+    if results.evaluated:
+        return ["These are finished predictions: nothing was trained, held out or chosen here."]
     if not images:
         return ["This study has no test part."]
     size = images_and_groups(images, results.counts.test_groups)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tametail.errors import DataError
+from tametail.evaluation.bands import tail_classes
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
 from tametail.evaluation.ordering import average_precision
 
@@ -73,17 +74,6 @@ class EpochRecord:
         seen = (validation.balanced_accuracy, validation.tail_recall) if validation else ()
         found = [None if math.isnan(value) else value for value in seen] or [None, None]
         return cls(epoch, step, loss, lr, seconds, images_per_second, *found)
-
-
-def tail_classes(class_counts: Sequence[int]) -> NDArray[np.bool_]:
-    """(C,) which classes are the tail: the rarest third by training images, at least one, and those as rare as its last.
-
-    A share of the classes and not a fixed number of images (the audit calls a class below 20 images tail, after Liu et
-    al., CVPR 2019): most medical sets have no class so small, and their rarest classes are watched all the same.
-    """
-    counts = np.asarray(class_counts)
-    most = np.sort(counts)[max(len(counts) // 3, 1) - 1]
-    return np.asarray(counts <= most)
 
 
 def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) -> Validation:

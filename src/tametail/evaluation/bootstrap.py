@@ -1,0 +1,132 @@
+"""The bootstrap over groups, for what no closed form serves: seeded, by matrix products, in bounded memory.
+
+Shape legend: G groups, R resamples, T entries of a group's counts, U units that are drawn, K statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_ENTRIES = 4_000_000  # entries of one chunk of resampled weights: 32 MB
+_FEW_PATTERNS = 64  # so many different groups in a stratum are drawn by their number
+_MOST_UNITS = 1000  # of a stratum; more groups than this are dealt into as many bundles
+_EXACT = 2**24  # whole numbers below this are exact in float32
+
+
+def group_bootstrap(
+    tables: NDArray[np.integer] | FloatArray,
+    strata: IntArray,
+    statistic: Callable[[FloatArray], FloatArray],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile intervals of statistics of summed counts, drawing whole groups with replacement.
+
+    Groups are drawn within strata, as many from each as it has. With the rarest class of a group as its
+    stratum the long tail keeps its size in every resample; plain resampling would often lose a class of
+    a handful of groups altogether, and so change what a mean over classes means. Groups with equal counts
+    are interchangeable: where a stratum has few different ones, their joint number is drawn at once from a
+    multinomial distribution. A stratum of more than a thousand groups that are not so alike is dealt at random
+    into about a thousand bundles of equal size, which are drawn instead (the random groups of Wolter 2007): the
+    variance is the same on average, and is itself known to 2 sqrt(1 / 1000), 4 %, that is the width to 2 %.
+
+    Args:
+        tables: (G, ...) the counts of each group, e.g. its confusion matrix.
+        strata: (G,) the stratum of each group.
+        statistic: maps a batch of summed counts (R, ...) to (R,) or (R, K) values.
+        resamples: R.
+        seed: of the random numbers; the same seed gives the same interval, however the groups are ordered.
+        confidence: the nominal coverage.
+
+    Returns:
+        Low and high limits, () or (K,), over the resamples where a statistic is defined; nan where it never is.
+    """
+    rng = np.random.default_rng(seed)
+    flat = tables.reshape(len(tables), -1)
+    parts = [_units(flat[strata == stratum], rng) for stratum in np.unique(strata)]
+    fixed = np.sum([part.fixed for part in parts], axis=0)
+    rows = np.concatenate([part.rows for part in parts])
+    most = sum(int(part.counts.sum()) for part in parts) * np.abs(rows).max(initial=0)
+    exact = np.issubdtype(tables.dtype, np.integer) and most < _EXACT
+    rows = rows.astype(np.float32 if exact else np.float64)
+    values = []
+    for size in _chunks(resamples, max(1, _ENTRIES // len(rows))):
+        weights = np.concatenate([part.draw(size, rng) for part in parts], axis=1).astype(rows.dtype)
+        sums = (weights @ rows).astype(np.float64) + fixed
+        values.append(statistic(sums.reshape(size, *tables.shape[1:])))
+    drawn = np.concatenate(values)
+    low, high = _quantiles(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return low, high
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What is drawn of one stratum.
+
+    Attributes:
+        rows: (U, T) counts of each unit.
+        counts: (U,) how often each is there.
+        fixed: (T,) counts that are in every resample: of the few groups that are left over from the bundles.
+    """
+
+    rows: NDArray[np.generic]
+    counts: IntArray
+    fixed: NDArray[np.generic]
+
+    def draw(self, size: int, rng: np.random.Generator) -> IntArray:
+        """(size, U) how often each unit is drawn; each row adds up to the sum of the counts."""
+        units, total = len(self.counts), int(self.counts.sum())
+        if total > units:
+            return np.asarray(rng.multinomial(total, self.counts / total, size=size), dtype=np.int64)
+        drawn = rng.integers(0, units, (size, total), dtype=np.uint32) + np.arange(size)[:, None] * units
+        return np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
+
+
+def _units(rows: NDArray[np.generic], rng: np.random.Generator) -> _Units:
+    marks = _marks(rows)
+    order = np.argsort(marks, kind="stable")
+    rows, marks = rows[order], marks[order]
+    starts = np.flatnonzero(np.append(True, marks[1:] != marks[:-1]))
+    groups, nothing = len(rows), np.zeros_like(rows[0])
+    if len(starts) <= _FEW_PATTERNS:
+        return _Units(rows[starts], np.diff(np.append(starts, groups)), nothing)
+    if groups <= _MOST_UNITS:
+        return _Units(rows, np.ones(groups, dtype=np.int64), nothing)
+    each = -(-groups // _MOST_UNITS)
+    bundles = groups // each
+    rows = rows[rng.permutation(groups)]
+    bundled = rows[: bundles * each].reshape(bundles, each, -1).sum(axis=1)
+    return _Units(bundled, np.ones(bundles, dtype=np.int64), rows[bundles * each :].sum(axis=0))
+
+
+def _marks(rows: NDArray[np.generic]) -> FloatArray:
+    """(G,) a number that is the same for equal rows and, but for one pair in 10^14, differs for others."""
+    found = np.zeros(len(rows))
+    factors = np.random.default_rng(0).normal(size=(rows.shape[1],))
+    for entry, factor in enumerate(factors):
+        found += (
+            rows[:, entry] * factor
+        )  # added up in one order for every row, as a matrix product would not be
+    return found
+
+
+def _chunks(total: int, most: int) -> Iterator[int]:
+    for start in range(0, total, most):
+        yield min(most, total - start)
+
+
+def _quantiles(drawn: FloatArray, at: list[float]) -> FloatArray:
+    """(2, ...) over the first axis, of what is finite."""
+    if drawn.ndim == 1:
+        defined = drawn[np.isfinite(drawn)]
+        return np.quantile(defined, at) if defined.size else np.full(2, np.nan)
+    return np.stack([_quantiles(column, at) for column in drawn.T], axis=1)

@@ -1,0 +1,194 @@
+"""Whether probabilities can be taken at their word, and what one temperature would mend.
+
+Shape legend: S replicates, N images, G groups, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from tametail.evaluation import intervals
+from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.shares import Estimate
+from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
+from tametail.predictions import Predictions
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MOST_BINS = 15
+_FEWEST = 20  # images of a bin, so that its accuracy says something
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of about one confidence.
+
+    Attributes:
+        confidence: mean probability of the class decided for.
+        accuracy: share of them that are right.
+        low, high: its 95 % limits (Wilson, images of one group counted as alike).
+        n: images, mean over the replicates.
+    """
+
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities are from what comes true.
+
+    Attributes:
+        brier: mean over the images of the squared distance between probabilities and truth, in 0..2.
+        log_loss: mean of -log of the true class's probability.
+        ece: expected calibration error of the class decided for, in 0..1: mean distance of confidence and accuracy.
+        class_wise_ece: the same of each class's probability, mean over the classes present.
+        bins: the reliability curve, from low to high confidence.
+        temperature: what ``after`` divides by: the geometric mean over folds and replicates; nan where none was fitted,
+            as there are no other folds.
+        after: the same with each fold at the temperature fitted on the other folds; None likewise.
+    """
+
+    brier: Estimate
+    log_loss: float
+    ece: float
+    class_wise_ece: float
+    bins: tuple[Bin, ...]
+    temperature: float = float("nan")
+    after: Calibration | None = None
+
+
+def calibrate(
+    replicates: Sequence[Predictions], *, temperatures: Sequence[float] | None = None
+) -> Calibration:
+    """Calibration of predictions that were made for the same images once or several times.
+
+    Values are means over the replicates; intervals and limits speak of the images, images of one group as alike.
+
+    The bins are adaptive: they hold about as many images each (Nguyen & O'Connor 2015; Nixon et al. 2019), at most 15
+    and none of fewer than 20; images of one probability are never divided. The confidence is the probability of the
+    class decided for, which a loss with a prior inside need not take for the most probable one.
+
+    Args:
+        replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
+        temperatures: S of them, fitted on other images (for a test part on the validation folds); None to fit that of
+            each fold on the other folds, where there are any.
+
+    Raises:
+        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or another number of
+            temperatures.
+    """
+    tables = aligned(replicates)
+    if temperatures is None:
+        found = [out_of_fold_temperatures(table) for table in tables]
+    elif len(temperatures) == len(tables):
+        found = [np.full(len(tables[0]), float(t)) for t in temperatures]
+    else:
+        raise ValueError(f"expected {len(tables)} temperatures, one per table, got {len(temperatures)}")
+    fitted = [each for each in found if each is not None]
+    before = _measure(tables, (table.probabilities for table in tables))
+    if len(fitted) < len(tables):
+        return before
+    after = _measure(tables, (tempered(t, each) for t, each in zip(tables, fitted, strict=True)))
+    mean = float(np.exp(np.mean([np.log(np.unique(each)).mean() for each in fitted])))
+    return Calibration(
+        before.brier, before.log_loss, before.ece, before.class_wise_ece, before.bins, mean, after
+    )
+
+
+def _measure(tables: Sequence[Predictions], probabilities: Iterable[FloatArray]) -> Calibration:
+    target, group = tables[0].target, group_codes(tables[0])
+    rows = np.arange(len(target))
+    brier, log_loss, by_class = np.zeros(len(target)), [], []
+    confidence, right = [], []
+    for table, p in zip(tables, probabilities, strict=True):
+        brier += brier_scores(target, p) / len(tables)
+        log_loss.append(float(-np.log(np.maximum(p[rows, target], np.finfo(np.float32).tiny)).mean()))
+        confidence.append(p[rows, table.predicted])
+        right.append(table.predicted == target)
+        by_class.append([adaptive_ece(p[:, c], target == c) for c in np.unique(target)])
+    top = [adaptive_ece(*pair) for pair in zip(confidence, right, strict=True)]
+    return Calibration(
+        _brier(brier, group),
+        float(np.mean(log_loss)),
+        float(np.mean(top)),
+        float(np.mean(by_class)),
+        _bins(np.stack(confidence), np.stack(right), group),
+    )
+
+
+def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:
+    """(N,) squared distances in 0..2 of probabilities (N, C) from the truth (Brier 1950)."""
+    own = p[np.arange(len(target)), target]
+    return np.asarray(np.maximum((p**2).sum(axis=1) + 1 - 2 * own, 0.0))
+
+
+def adaptive_ece(p: FloatArray, happened: NDArray[np.bool_]) -> float:
+    """Mean over the images of the distance between probability and frequency in their bin, in 0..1.
+
+    Args:
+        p: (N,) probabilities.
+        happened: (N,) whether what they are of is so.
+    """
+    code = _codes(p, len(p))
+    gap = np.bincount(code, p) - np.bincount(code, happened)
+    return float(np.abs(gap).sum() / len(p))
+
+
+def _codes(p: FloatArray, images: int) -> IntArray:
+    """The bin (N,) of each probability: about equally many in each, equal ones together, none empty."""
+    bins = max(1, min(MOST_BINS, images // _FEWEST))
+    last = np.arange(1, bins) * len(p) // bins - 1
+    edges = np.unique(np.partition(p, last)[last]) if bins > 1 else np.empty(0)
+    code = np.searchsorted(edges, p, side="left")
+    return np.asarray(np.unique(code, return_inverse=True)[1], dtype=np.int64)
+
+
+def _bins(confidence: FloatArray, right: NDArray[np.bool_], group: IntArray) -> tuple[Bin, ...]:
+    """Of confidences (S, N) and whether the decision was right (S, N)."""
+    replicates, images = confidence.shape
+    code = _codes(confidence.ravel(), images)
+    bins, groups = int(code.max()) + 1, int(group.max()) + 1
+    cell = np.tile(group, replicates) * bins + code
+
+    def by_group(weights: FloatArray) -> FloatArray:
+        summed = np.bincount(cell, weights / replicates, minlength=groups * bins)
+        return np.asarray(summed.reshape(groups, bins))
+
+    trials, hits = by_group(np.ones(cell.shape)), by_group(right.ravel().astype(np.float64))
+    n = trials.sum(axis=0)
+    accuracy = np.minimum(hits.sum(axis=0) / n, 1.0)
+    low, high = intervals.wilson(accuracy, intervals.effective_sample_size(hits, trials))
+    mean = np.bincount(code, confidence.ravel() / replicates) / n
+    return tuple(
+        Bin(float(mean[b]), float(accuracy[b]), float(low[b]), float(high[b]), round(float(n[b])))
+        for b in range(bins)
+    )
+
+
+def _brier(scores: FloatArray, group: IntArray) -> Estimate:
+    """Mean of scores (N,) in 0..2 with limits from the variance between groups, on the scale of log-odds of its half.
+
+    Where nothing varies, or there is a single group, Wilson's for as many trials as groups: the variance of a mean m
+    of values in 0..1 is at most m (1 - m) over their number.
+    """
+    mean = float(scores.mean() / 2)
+    groups, size = int(group.max()) + 1, np.bincount(group)
+    residuals = np.bincount(group, scores / 2) - size * mean
+    spread = float(np.sqrt((residuals**2).sum() * groups / max(groups - 1, 1)) / len(scores))
+    if groups > 1 and 0 < mean < 1 and spread > 1e-12:
+        half: Any = stats.t.ppf(0.975, groups - 1) * spread / (mean * (1 - mean))
+        low, high = special.expit(special.logit(mean) + np.array([-half, half]))
+    else:
+        low, high = (float(limit) for limit in intervals.wilson(mean, groups))
+    return Estimate(2 * mean, 2 * float(low), 2 * float(high), len(scores))

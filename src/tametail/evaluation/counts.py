@@ -1,0 +1,67 @@
+"""Images per group, class and replicate: all that the metrics of a decision, and their intervals, need to know.
+
+Shape legend: S replicates, N images, G groups, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.predictions import Predictions
+
+IntArray = NDArray[np.int64]
+SmallInts = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each group.
+
+    Attributes:
+        actual: (G, C) of each class.
+        predicted: (S, G, C) predicted as each class.
+        hits: (S, G, C) of each class and predicted as it.
+        distance: (S, G) sum of the squared distances from the true class to the predicted one, in classes.
+        ever_predicted: (C,) images that at least one replicate predicts as the class.
+    """
+
+    actual: SmallInts
+    predicted: SmallInts
+    hits: SmallInts
+    distance: SmallInts
+    ever_predicted: IntArray
+
+
+def group_codes(table: Predictions) -> IntArray:
+    """(N,) the groups as codes 0..G-1."""
+    return np.unique(table.group, return_inverse=True)[1].astype(np.int64)
+
+
+def count(tables: Sequence[Predictions], group: IntArray) -> Counts:
+    """Count what tables over the same images, in the same order, predict.
+
+    Args:
+        tables: S of them.
+        group: (N,) codes 0..G-1.
+    """
+    target, classes = tables[0].target, len(tables[0].class_names)
+    groups, everyone = int(group.max()) + 1, np.arange(len(target))
+
+    def by_group(category: IntArray, chosen: NDArray[np.bool_] | slice = slice(None)) -> SmallInts:
+        cells = (group * classes + category)[chosen]
+        return np.bincount(cells, minlength=groups * classes).reshape(groups, classes).astype(np.int32)
+
+    ever = np.zeros((len(target), classes), dtype=np.bool_)
+    predicted = np.empty((len(tables), groups, classes), dtype=np.int32)
+    hits, distance = np.empty_like(predicted), np.empty(predicted.shape[:2], dtype=np.int32)
+    for replicate, table in enumerate(tables):
+        given = table.predicted
+        ever[everyone, given] = True
+        predicted[replicate] = by_group(given)
+        hits[replicate] = by_group(target, given == target)
+        distance[replicate] = np.bincount(group, weights=(given - target) ** 2, minlength=groups)
+    return Counts(by_group(target), predicted, hits, distance, ever.sum(axis=0))

@@ -1,0 +1,154 @@
+"""Models compared on the same images: difference in balanced accuracy, sign-flip test, verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.evaluation.outcomes import Outcomes, outcomes
+from tametail.evaluation.paired_interval import difference_limits
+from tametail.evaluation.shares import Estimate
+from tametail.evaluation.sign_flips import sign_flip_p
+from tametail.evaluation.verdicts import LEVEL, Verdict, holm, more_images, verdict
+from tametail.predictions import Predictions
+
+FloatArray = NDArray[np.float64]
+
+QUESTION = (
+    "Would these trained models, as they are, differ in balanced accuracy on other images of this kind? The images were "
+    "drawn by chance and the models are taken as given, so the answer is about these models, not about the losses that "
+    "trained them: another seed or another training set is another model."
+)
+_REVERSED: dict[Verdict, Verdict] = {
+    "better": "worse",
+    "worse": "better",
+    "not told apart": "not told apart",
+}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Model a beside model b on the same images.
+
+    Attributes:
+        difference: balanced accuracy of a less that of b, in -1..1, with its 95 % interval; n counts images.
+        p: of the sign-flip test with groups as units, of this pair alone.
+        p_holm: p after Holm's correction over all pairs of the table.
+        verdict: on a, at the 5 % level of ``p_holm``.
+        more_images: about how many more test images would tell them apart in this table four times in five, see
+            `verdicts.more_images`; 0 where they are told apart, None where the difference is 0.
+        groups: distinct groups, the units of the test.
+        discordant: groups to which the two are not equal; what the test sees.
+    """
+
+    difference: Estimate
+    p: float
+    p_holm: float
+    verdict: Verdict
+    more_images: int | None
+    groups: int
+    discordant: int
+
+    def reversed(self) -> Paired:
+        """Model b beside model a."""
+        d = self.difference
+        turned = Estimate(0.0 - d.value, 0.0 - d.high, 0.0 - d.low, d.n)
+        return replace(self, difference=turned, verdict=_REVERSED[self.verdict])
+
+
+@dataclass(frozen=True)
+class PairedTable:
+    """All pairs of the models ``names``; ``pairs`` has those with i < j, in the order of `itertools.combinations`."""
+
+    names: tuple[str, ...]
+    pairs: tuple[Paired, ...]
+
+    def pair(self, i: int, j: int) -> Paired:
+        """Model i beside model j.
+
+        Raises:
+            ValueError: no such pair of two different models.
+        """
+        count = len(self.names)
+        if i == j or not (0 <= i < count and 0 <= j < count):
+            raise ValueError(f"expected two different models in 0..{count - 1}, got {i} and {j}")
+        low, high = min(i, j), max(i, j)
+        found = self.pairs[low * count - low * (low + 1) // 2 + high - low - 1]
+        return found if i < j else found.reversed()
+
+
+def paired_table(
+    replicates_by_name: Mapping[str, Sequence[Predictions]], *, resamples: int = 10_000, seed: int = 0
+) -> PairedTable:
+    """Compare every two models in balanced accuracy on the same images.
+
+    Under no difference the two models are exchangeable on a group (a patient, a lesion): its contribution
+    ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is as likely to have the other sign. Hits are means over the replicates,
+    C counts the classes present. A paired bootstrap raises more false alarms where classes are rare
+    (``make false-alarms``). The p of a pair does not depend on the other models of the table; its ``p_holm`` does.
+
+    Args:
+        replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
+        resamples: of the test, where its signs cannot be listed; with K pairs no ``p_holm`` is below about
+            K / resamples.
+        seed: of the test; the same seed gives the same p.
+
+    Raises:
+        ValueError: no model, a model without tables, or tables that differ in images, groups, targets or classes.
+    """
+    counted = outcomes(replicates_by_name)
+    indices = list(combinations(range(len(counted.names)), 2))
+    differences = [counted.differences(i, j) for i, j in indices]
+    flipped = [counted.contributions(of_pair) for of_pair in differences]
+    p = np.array([sign_flip_p(d, resamples=resamples, seed=seed) for d in flipped])
+    pairs = []
+    for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
+        difference = _difference(counted, of_pair)
+        found = verdict(difference.value, float(corrected))
+        # The first step of Holm's correction, which a single difference in the table would have to pass.
+        more = more_images(d, difference.n, level=LEVEL / len(indices))
+        told = found != "not told apart"
+        pairs.append(
+            Paired(
+                difference=difference,
+                p=float(own),
+                p_holm=float(corrected),
+                verdict=found,
+                more_images=0 if told else more,
+                groups=counted.groups,
+                discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
+            )
+        )
+    return PairedTable(counted.names, tuple(pairs))
+
+
+def describe(paired: Paired, a: str, b: str) -> str:
+    """One sentence on model ``a`` beside ``b``, for people."""
+    d = paired.difference
+    verb = {"better": "is better than", "worse": "is worse than", "not told apart": "is not told apart from"}
+    points = f"{100 * d.value:+.1f} points of balanced accuracy ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
+    p = "p < 0.001" if paired.p_holm < 0.001 else f"p = {paired.p_holm:.2g}"
+    text = f"{a} {verb[paired.verdict]} {b}: {points}, {p}"
+    if paired.verdict != "not told apart":
+        return f"{text}."
+    if paired.more_images is None:
+        return f"{text}; there is no difference that more test images could tell."
+    return f"{text}; about {_about(paired.more_images)} more test images like these would tell a difference of this size."
+
+
+def _about(count: int) -> str:
+    """A number to two significant digits, upwards: 160,000."""
+    step = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // step) * step:,}"
+
+
+def _difference(counted: Outcomes, differences: FloatArray) -> Estimate:
+    n = np.bincount(counted.of_class, weights=counted.images)
+    value = float((np.bincount(counted.of_class, weights=differences) / n).mean())
+    value = 0.0 if abs(value) < 1e-12 else value
+    low, high = difference_limits(differences, counted.images, counted.group, counted.of_class)
+    return Estimate(value, min(low, value), max(high, value), len(counted.target))

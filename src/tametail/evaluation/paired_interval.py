@@ -1,0 +1,61 @@
+"""A 95 % interval for the difference of two models' recalls, or of their mean, honest where classes are rare.
+
+Shape legend: K cells (the images of one group and one class), G groups, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Images of no model's favour that are imagined into each interval, shared out among its classes.
+_IMAGINED = 4.0
+_QUANTILE = float(stats.norm.ppf(0.975))
+
+
+def difference_limits(
+    differences: FloatArray, images: FloatArray, group: IntArray, of_class: IntArray
+) -> tuple[float, float]:
+    """Limits in -1..1 of the mean over C classes of the difference in recall.
+
+    The adjusted Wald interval for a linear function of proportions (Price & Bonett 2004), for pairs (Bonett & Price
+    2012) and groups: to each class 2 / C images are added that only the one model gets right, and 2 / C that only the
+    other does; then the variance is the cluster-robust one. So a class whose four images both models get right still
+    has a width, which it has not in a bootstrap, and which is not that of a class about which nothing is known.
+
+    Chosen by simulation (``make false-alarms``): Newcombe's square-and-add of Wilson limits, put together by MOVER,
+    covers as well, but where models agree on most images it is about twice as wide and takes in 0 in a third to a half
+    of the cases where the sign-flip test, rightly, sees a difference.
+
+    With few groups the variance is itself uncertain: it takes G / (G - 1) and, as Korn & Graubard (1998) do, the ratio
+    of the t quantiles with G - 1 and n - 1 degrees of freedom, by class. Classes err together where groups hold several;
+    the interval is never made narrower than under independence.
+
+    The interval and the p of the sign-flip test are made differently, and near 5 % one may speak where the other does
+    not; verdicts go by p.
+
+    Args:
+        differences: (K,) hits of the one model less those of the other in each cell (means over replicates).
+        images: (K,) of each cell, at least 1.
+        group: (K,) codes 0..G-1.
+        of_class: (K,) codes 0..C-1, each with at least one cell.
+    """
+    n = np.bincount(of_class, weights=images)
+    groups = np.bincount(of_class).astype(np.float64)
+    added = _IMAGINED / len(n)
+    value = np.bincount(of_class, weights=differences) / n
+    shrunk = value * groups / (groups + added)
+    few = stats.t.ppf(0.975, np.maximum(groups - 1, 1)) / stats.t.ppf(0.975, np.maximum(n - 1, 1))
+    factor = np.maximum(few, 1.0) * np.sqrt(groups / np.maximum(groups - 1, 1))
+    # An imagined image is as heavy as a group of the class is on average.
+    scale = factor * groups / (n * (groups + added) * len(n))
+    residuals = (differences - images * value[of_class]) * scale[of_class]
+    together = np.bincount(group, weights=residuals)
+    variance = max(float(together @ together), float(residuals @ residuals))
+    variance += float((added / (groups + added) ** 2).sum()) / len(n) ** 2
+    half, centre, mean = _QUANTILE * variance**0.5, float(shrunk.mean()), float(value.mean())
+    return max(min(centre - half, mean), -1.0), min(max(centre + half, mean), 1.0)

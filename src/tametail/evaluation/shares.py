@@ -1,0 +1,91 @@
+"""Shares with their 95 % intervals: what every table of results is made of.
+
+Shape legend: N images, G groups, K shares (e.g. one per class).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tametail.evaluation import intervals, metrics
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval and the number of images behind it; nan where undefined.
+
+    Shares lie in 0..1, correlations and kappas in -1..1.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Shares:
+    """K values with their limits (K,), images behind each (K,) and group residuals (G, K).
+
+    ``trials`` (K,) are the effective sample sizes of values that are plain shares; None for other values.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    n: IntArray
+    residuals: FloatArray
+    trials: FloatArray | None = None
+
+    def estimate(self, index: int) -> Estimate:
+        """One of the shares."""
+        value, low, high = float(self.value[index]), float(self.low[index]), float(self.high[index])
+        return Estimate(value, low, high, int(self.n[index]))
+
+    def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
+        """Plain mean of the shares that ``present`` (K,) marks, with the limits of `intervals.mean_of_shares`.
+
+        Those of MOVER alone for other values than plain shares; nan where none is marked.
+        """
+        if not present.any():
+            return Estimate(np.nan, np.nan, np.nan, 0)
+        value, residuals = self.value[present], self.residuals[:, present]
+        of_each = value, self.low[present], self.high[present]
+        if self.trials is None:
+            low, high = intervals.mover_mean(*of_each, residuals)
+        else:
+            low, high = intervals.mean_of_shares(*of_each, self.trials[present], residuals)
+        return Estimate(float(value.mean()), float(low), float(high), n)
+
+
+def shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Shares:
+    """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
+    effective = intervals.effective_sample_size(hits, trials)
+    low, high = intervals.wilson(value, effective)
+    return Shares(value, low, high, n, intervals.group_residuals(hits, trials), effective)
+
+
+def f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Shares:
+    """The same for F1, by way of the share F* = F1 / (2 - F1) of hits among TP + FP + FN."""
+    of_union = shares(value / (2 - value), hits, union, n)
+    low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
+    return Shares(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
+
+
+def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
+    """(G, K) sums of values (N, K) over the images of each group, given as codes (N,) in 0..G-1."""
+    columns = values.T.astype(np.float64)
+    return np.stack(
+        [np.bincount(group, weights=column, minlength=group.max() + 1) for column in columns], axis=1
+    )
+
+
+def defined_mean(values: FloatArray) -> FloatArray:
+    """Mean over the first axis of what is not nan; nan where nothing is."""
+    return metrics.mean_over(values.T, ~np.isnan(values.T))

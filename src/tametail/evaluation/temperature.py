@@ -1,0 +1,102 @@
+"""Temperature scaling (Guo et al. 2017) through the link by which a loss's logits become probabilities.
+
+Shape legend: N images, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+from tametail.predictions import Link, Predictions
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LIMITS = (0.05, 20.0)  # where every image is right, no temperature is low enough
+_ENOUGH = 10_000  # images that one number is fitted on; more tell nothing new
+_FLOOR = float(np.finfo(np.float32).tiny)
+
+
+def tempered(table: Predictions, temperature: float | FloatArray) -> FloatArray:
+    """Probabilities (N, C) at a temperature; at 1 they are ``table.probabilities``.
+
+    They are made from the posterior, which is what the loss's own link gives, and not from the logits, which may be
+    shifted to favour rare classes. Under the softmax link: softmax(log p / T), which is softmax(z / T) of the logits z
+    that p comes from. Under one sigmoid per class: each class's log-odds by T, and the classes then made exclusive.
+
+    Args:
+        temperature: above 0; a number or one per image (N,).
+    """
+    divisor = np.asarray(temperature, dtype=np.float64)
+    return np.exp(_log_probabilities(_before_link(table), table.link, divisor.reshape(-1, 1)))
+
+
+def fit_temperature(table: Predictions) -> float:
+    """The temperature in 0.05..20 of the lowest log-loss on these images.
+
+    Of more than 10,000 images so many are drawn, always the same ones.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    return _fit(_before_link(table), table.link, table.target)
+
+
+def out_of_fold_temperatures(table: Predictions) -> FloatArray | None:
+    """(N,) for the images of each fold the temperature fitted on those of the other folds; None if there is one fold.
+
+    No label of a fold takes part in the choice of its own temperature, as with `out_of_fold_thresholds`.
+    """
+    folds = np.unique(table.fold)
+    if len(folds) < 2:
+        return None
+    base, found = _before_link(table), np.empty(len(table))
+    for fold in folds:
+        own = table.fold == fold
+        found[own] = _fit(base[~own], table.link, table.target[~own])
+    return found
+
+
+def _before_link(table: Predictions) -> FloatArray:
+    """(N, C) what the temperature divides: log-probabilities, or log-odds under sigmoids."""
+    if table.posterior is None:
+        return table.logits.astype(np.float64)
+    p = np.maximum(table.probabilities, _FLOOR)
+    if table.link == "softmax":
+        return np.asarray(np.log(p))
+    return np.asarray(np.log(p) - np.log(np.maximum(_others(p), _FLOOR)))
+
+
+def _others(p: FloatArray) -> FloatArray:
+    """(N, C) 1 - p, of the largest of a row as the sum of the others: it has digits left where p is nearly 1."""
+    rows, top = np.arange(len(p)), p.argmax(axis=1)
+    without = p.copy()
+    without[rows, top] = 0.0
+    rest = 1 - p
+    rest[rows, top] = without.sum(axis=1)
+    return rest
+
+
+def _log_probabilities(base: FloatArray, link: Link, temperature: float | FloatArray) -> FloatArray:
+    z = base / temperature
+    log_p = -np.logaddexp(0.0, -z) if link == "sigmoid" else z
+    return np.asarray(log_p - special.logsumexp(log_p, axis=1, keepdims=True))
+
+
+def _fit(base: FloatArray, link: Link, target: IntArray) -> float:
+    if not len(target):
+        raise ValueError("expected at least one image to fit a temperature on, got none")
+    if len(target) > _ENOUGH:
+        drawn = np.sort(np.random.default_rng(0).choice(len(target), _ENOUGH, replace=False))
+        base, target = base[drawn], target[drawn]
+    rows = np.arange(len(target))
+
+    def log_loss(log_temperature: float) -> float:
+        log_p = _log_probabilities(base, link, np.exp(log_temperature))
+        return float(-log_p[rows, target].mean())
+
+    low, high = np.log(LIMITS)
+    found = optimize.minimize_scalar(log_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

@@ -1,0 +1,153 @@
+"""Reads a study directory and evaluates what is finished in it.
+
+Read-only, and nothing but the directory is read: results can be computed again at any time, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tametail.data.table import LABEL_SEPARATOR
+from tametail.errors import DataError
+from tametail.evaluation import evaluate
+from tametail.evaluation.calibration import calibrate
+from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation.paired import PairedTable, paired_table
+from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.predictions import ensemble
+from tametail.predictions_multi_label import ensemble_labels
+from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
+from tametail.report.study_results import LabelEvidence, LossResults, PartCounts, StudyResults
+from tametail.study_file import read_openings, read_study_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_results(directory: Path) -> StudyResults:
+    """Read a study directory and evaluate its complete losses.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    settings = read_study_file(directory)
+    runs = find_runs(directory, settings)
+    openings = tuple(read_openings(directory))
+    in_order = ranked(runs)
+    counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
+    results = [
+        _evaluate(of_loss, tuple(counts.train.values()), opened=bool(openings)) for of_loss in in_order
+    ]
+    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
+    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
+    return StudyResults(
+        settings=settings,
+        losses=tuple(results),
+        openings=openings,
+        counts=counts,
+        environments=tuple(json.loads(text) for text in environments),
+        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
+        pairs=_pairs(in_order),
+    )
+
+
+def _pairs(runs: Sequence[LossRuns]) -> PairedTable | None:
+    """Paired tests of every two complete losses, in the order given; None where there are not two."""
+    complete = {
+        of_loss.loss: of_loss.replicates for of_loss in runs if of_loss.complete and not of_loss.multi_label
+    }
+    return paired_table(complete) if len(complete) > 1 else None
+
+
+def _evaluate(runs: LossRuns, train_counts: Sequence[int], *, opened: bool) -> LossResults:
+    out_of_fold = test = test_ensemble = labels = calibration = None
+    try:
+        if runs.complete and runs.multi_label:
+            labels = _label_evidence(runs, opened=opened)
+        elif runs.complete:
+            out_of_fold = evaluate(runs.replicates, train_counts=train_counts)
+            calibration = calibrate(runs.replicates)
+            on_test = runs.test_replicates() if opened else []
+            test = evaluate(on_test, train_counts=train_counts) if on_test else None
+            test_ensemble = evaluate([ensemble(on_test)], train_counts=train_counts) if on_test else None
+    except ValueError as error:
+        raise disagreeing(runs.loss, error) from error
+    return LossResults(
+        loss=runs.loss,
+        finished=len(runs.finished),
+        expected=len(runs.wanted),
+        failures=tuple(
+            f"seed {run['seed']}, fold {run['fold']}: {run.get('message') or 'no message'}"
+            for run in runs.described
+            if run.get("status") == "failed"
+        ),
+        score=runs.score,
+        out_of_fold=out_of_fold,
+        test=test,
+        test_ensemble=test_ensemble,
+        histories=tuple(
+            _history(folder / "history.csv")
+            for folder in runs.finished.values()
+            if (folder / "history.csv").is_file()  # a head that is fitted after training has none
+        ),
+        labels=labels,
+        calibration=calibration,
+    )
+
+
+def _label_evidence(runs: LossRuns, *, opened: bool) -> LabelEvidence:
+    thresholds = deployable_thresholds(runs.label_replicates)
+    on_test = runs.label_test_replicates() if opened else []
+    return LabelEvidence(
+        evaluate_labels(runs.label_replicates),
+        tuple(thresholds.tolist()),
+        evaluate_labels(on_test, thresholds) if on_test else None,
+        evaluate_labels([ensemble_labels(on_test)], thresholds) if on_test else None,
+    )
+
+
+def _history(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
+
+
+def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> PartCounts:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(directory / "table.parquet", columns=["image", "label", "group"])
+        splits = pd.read_csv(
+            directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
+    joined = table.merge(splits, on="image", validate="one_to_one")
+    if len(joined) != len(table):
+        raise DataError(
+            f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
+        )
+    parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
+    per_class = {}
+    for part, rows in parts.items():
+        found = Counter(
+            name
+            for label in rows["label"]
+            for name in (label.split(LABEL_SEPARATOR) if multi_label else [label])
+        )
+        per_class[part] = {name: found[name] for name in class_names}
+    return PartCounts(
+        per_class["train"],
+        per_class["test"],
+        int(parts["train"]["group"].nunique()),
+        int(parts["test"]["group"].nunique()),
+        len(parts["train"]),
+        len(parts["test"]),
+    )

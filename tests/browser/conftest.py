@@ -1,0 +1,131 @@
+"""Pages in a headless Chromium, with what they ask for and complain of written down.
+
+The browser is one that is installed already: TAMETAIL_CHROMIUM, or the first found. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from class_study import write_study
+from label_study import write_label_study
+from opened_page import HOSTILE, Open, Opened
+from tametail.report import write_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = (
+    "--no-sandbox",  # tests run as root in many a container
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running browser."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs Playwright")
+    found = os.environ.get("TAMETAIL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("no Chromium is installed; TAMETAIL_CHROMIUM names one that is elsewhere")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Open]:
+    """Opens a file: its path, and options of a browser context."""
+    contexts = []
+
+    def opened(path: Path, *, width: int = 1280, height: int = 900, **options: Any) -> Opened:
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        found = Opened(context.new_page())
+        found.page.on("request", lambda request: found.requests.append(request.url))
+        found.page.on("console", lambda message: found.complaints.append(message.text))
+        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        found.page.on("dialog", lambda dialog: (found.complaints.append(dialog.message), dialog.dismiss()))
+        found.page.goto(path.as_uri())
+        return found
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with every section but that of a test part, and with images."""
+    folder = tmp_path_factory.mktemp("browser")
+    study = write_study(
+        folder / "study",
+        losses=("alpa", "asl", "ce", "focal"),
+        image_root=folder / "images",
+        synthetic=True,
+        unreadable=[("a<b>.png", "an empty file")],
+        findings=[
+            {"code": "x", "severity": "unsafe", "what": "two <b>groups</b> cross the split", "advice": "join them", "concerned": 2},
+            {"code": "y", "severity": "warning", "what": "3 images are twice there", "advice": "", "concerned": 3},
+        ],
+    )  # fmt: skip
+    return write_report(study)
+
+
+@pytest.fixture(scope="session")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of an opened study of two seeds, whose classes have names that would do harm."""
+    folder = tmp_path_factory.mktemp("hostile")
+    study = write_study(
+        folder / "study",
+        losses=("ce", "alpa[variant=code]"),
+        class_names=HOSTILE,
+        counts=(60, 40, 30, 25),
+        seeds=(0, 3),
+        opened=2,
+        image_root=folder / "images",
+    )
+    return write_report(study)
+
+
+@pytest.fixture(scope="session")
+def label_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of images that have several labels, or none."""
+    return write_report(write_label_study(tmp_path_factory.mktemp("labels") / "study", opened=1))
+
+
+@pytest.fixture(scope="session")
+def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path:
+    """The page of tametail inspect."""
+    from tametail.audit import audit_table
+    from tametail.data import read_images
+    from tametail.report.audit_page import audit_html
+
+    path = tmp_path_factory.mktemp("inspected") / "inspect.html"
+    path.write_text(audit_html(audit_table(read_images(image_folder))), encoding="utf-8")
+    return path
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected")
+
+
+@pytest.fixture(params=PAGES)
+def any_page(request: pytest.FixtureRequest) -> Path:
+    """Each kind of page in turn."""
+    return Path(request.getfixturevalue(request.param))
