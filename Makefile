@@ -1,13 +1,15 @@
 # make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
 # make test   sets up .venv and runs all tests
 # make test-browser  opens the reports in a headless Chromium that is installed already; downloads no browser
+# make coverage  how often the intervals hold the truth, by simulation
 # make check  lint, formatting, types, import layers
 # make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
 # make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
+# make bench-evaluation  time and memory of all statistics of a large study, beside loops over resamples
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 BIN := .venv/bin
 
-.PHONY: setup demo test test-browser check format wheel prove-kill bench-data bench-losses bench-train clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-losses bench-train clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -38,8 +40,14 @@ wheel: setup
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
 
+coverage: setup
+	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
+
 bench-data: setup
 	@$(BIN)/python benchmarks/data.py
+
+bench-evaluation: setup
+	@$(BIN)/python benchmarks/evaluation.py
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sk
 
 from tametail.evaluation import Estimate, Evaluation, evaluate, intervals
@@ -195,5 +196,6 @@ def test_all_right_leaves_as_much_doubt_about_mcc_as_about_the_accuracy() -> Non
     assert found.mcc.value == found.mcc.high == 1
     assert 1 - found.mcc.low == pytest.approx((1 - found.accuracy.low) * 4 / 3)
     assert found.kappa is not None
-    # Squared distances by chance: 2.5 on average. One step costs 1.
-    assert 1 - found.kappa.low == pytest.approx((1 - found.accuracy.low) / 2.5)
+    # Squared distances by chance: 2.5 on average. Where no mistake is seen, the rate of those of one step may be what
+    # 0 events of a Poisson distribution allow: 3.69.
+    assert 1 - found.kappa.low == pytest.approx(stats.chi2.ppf(0.975, 2) / 2 / 20 / 2.5)

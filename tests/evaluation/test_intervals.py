@@ -182,3 +182,30 @@ def test_the_mean_of_shares_is_as_wide_as_both(pairs):
 def test_means_of_nothing_are_nan():
     assert np.isnan(intervals.adjusted_mean([], [])).all()
     assert np.isnan(intervals.mean_of_shares([], [], [], [])).all()
+
+
+@pytest.mark.parametrize("events", [0, 1, 5, 20])
+def test_the_rate_of_rare_events_has_the_exact_poisson_interval(events):
+    weight = np.zeros(100_000)
+    weight[:events] = 1
+    low, high = intervals.weighted_rate(weight, np.ones_like(weight), 1)
+    expected = [
+        stats.chi2.ppf(0.025, 2 * events) / 2 if events else 0,
+        stats.chi2.ppf(0.975, 2 * events + 2) / 2,
+    ]
+    np.testing.assert_allclose([low * 1e5, high * 1e5], expected, rtol=1e-3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 16), st.integers(1, 5)), min_size=1, max_size=12))
+def test_a_weighted_rate_lies_in_an_interval_with_a_width(pairs):
+    weight, trials = (np.array(column) for column in zip(*pairs, strict=True))
+    low, high = intervals.weighted_rate(weight, trials, 4)
+    assert 0 <= low <= weight.sum() / trials.sum() <= high
+    assert low < high
+
+
+def test_a_weighted_rate_scales_with_its_weights():
+    weight, trials = np.array([0, 0, 1, 4, 0, 9]), np.ones(6)
+    single, fourfold = (intervals.weighted_rate(k * weight, trials, 16 * k) for k in (1, 4))
+    np.testing.assert_allclose(fourfold, 4 * np.array(single))

@@ -26,6 +26,7 @@ class Counts:
         predicted: (S, G, C) predicted as each class.
         hits: (S, G, C) of each class and predicted as it.
         distance: (S, G) sum of the squared distances from the true class to the predicted one, in classes.
+        furthest: the largest distance of all, in classes.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
     """
 
@@ -33,6 +34,7 @@ class Counts:
     predicted: SmallInts
     hits: SmallInts
     distance: SmallInts
+    furthest: int
     ever_predicted: IntArray
 
 
@@ -58,10 +60,13 @@ def count(tables: Sequence[Predictions], group: IntArray) -> Counts:
     ever = np.zeros((len(target), classes), dtype=np.bool_)
     predicted = np.empty((len(tables), groups, classes), dtype=np.int32)
     hits, distance = np.empty_like(predicted), np.empty(predicted.shape[:2], dtype=np.int32)
+    furthest = 0
     for replicate, table in enumerate(tables):
         given = table.predicted
         ever[everyone, given] = True
         predicted[replicate] = by_group(given)
         hits[replicate] = by_group(target, given == target)
-        distance[replicate] = np.bincount(group, weights=(given - target) ** 2, minlength=groups)
-    return Counts(by_group(target), predicted, hits, distance, ever.sum(axis=0))
+        apart = np.abs(given - target)
+        furthest = max(furthest, int(apart.max()))
+        distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
+    return Counts(by_group(target), predicted, hits, distance, furthest, ever.sum(axis=0))

@@ -155,6 +155,36 @@ def mean_of_shares(
     return np.minimum(limits[0], adjusted[0]), np.maximum(limits[1], adjusted[1])
 
 
+def weighted_rate(weight: ArrayLike, trials: ArrayLike, more: float, *, confidence: float = 0.95) -> Limits:
+    """Interval of sum weight / sum trials where few groups carry any weight (the gamma interval of Fay & Feuer 1997).
+
+    Made for weighted sums of rare events, such as mistakes by their squared distance: a gamma distribution of the
+    same mean and variance; for the upper limit as if one more had come, of weight ``more``.
+
+    Args:
+        weight: (G,) of each group, 0 or more.
+        trials: (G,) of each group.
+        more: above 0, as heavy as an event may well be that was not seen.
+        confidence: the nominal coverage.
+
+    Returns:
+        Low and high limits, 0 or more; the rate lies between them.
+    """
+    w, m = np.asarray(weight, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    n, total = m.sum(), w.sum()
+    variance = ((w - m * (total / n)) ** 2).sum()
+    if variance <= 0:
+        variance = (w**2).sum()  # that of a Poisson distribution, where all groups are alike
+    tail = (1 - confidence) / 2
+    low = _gamma_quantile(tail, total, variance) if total > 0 else 0.0
+    high = _gamma_quantile(1 - tail, total + more, variance + more**2)
+    return np.asarray(min(low, total) / n), np.asarray(max(high, total) / n)
+
+
+def _gamma_quantile(at: float, mean: float, variance: float) -> float:
+    return float(stats.gamma.ppf(at, mean**2 / variance, scale=variance / mean))
+
+
 def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:
     """How far a mean of K shares goes with each by ``distance`` (K,), but never less than if they were independent."""
     squared = (distance**2).sum()

@@ -64,7 +64,7 @@ def auroc_residuals(positive: Mask, placed: FloatArray, group: NDArray[np.int64]
     total = np.zeros(group.max() + 1)
     for own in (positive, ~positive):
         deviation = placed[own] - placed[own].mean()
-        groups = len(np.unique(group[own]))
+        groups = int(np.count_nonzero(np.bincount(group[own])))
         # The usual G / (G - 1), for each kind by itself.
         scale = np.sqrt(groups / max(groups - 1, 1)) / np.count_nonzero(own)
         total += np.bincount(group[own], weights=deviation * scale, minlength=len(total))

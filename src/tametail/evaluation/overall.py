@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tametail.evaluation import bootstrap, metrics
+from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.counts import Counts
 from tametail.evaluation.shares import Estimate
 
@@ -31,10 +31,10 @@ def overall(
 ) -> Overall:
     """Intervals by the stratified group bootstrap, widened on each side where that is too sure of itself.
 
-    The bootstrap follows any skew, but has no width where nothing is wrong. So the macro F1 takes at least its
-    MOVER limits, and MCC and kappa what the Wilson limits of the accuracy come to: with the counts of true and
-    predicted classes held fixed MCC is linear in the accuracy, and so is kappa with the mean squared distance of a
-    mistake held fixed (one step where there is no mistake).
+    The bootstrap follows any skew, but has no width where nothing is wrong, and little where little is. So the macro F1
+    takes at least its MOVER limits; MCC what the Wilson limits of the accuracy come to, as with the counts of true and
+    predicted classes held fixed it is linear in the accuracy; and kappa what the limits of the mean squared distance
+    come to, see `intervals.weighted_rate`: a mistake one step further than the furthest seen may be yet to come.
 
     Args:
         macro_f1: with MOVER limits.
@@ -56,7 +56,7 @@ def overall(
         resamples=resamples,
         seed=seed,
     )
-    mcc, kappa = _mcc(counts, accuracy), _kappa(counts, accuracy) if ordered else None
+    mcc, kappa = _mcc(counts, accuracy), _kappa(counts) if ordered else None
     return Overall(
         _widened(macro_f1, low[0], high[0]),
         _widened(mcc, low[1], high[1]),
@@ -91,30 +91,28 @@ def _mcc(counts: Counts, accuracy: Estimate) -> Estimate:
     # Where one of them does not vary MCC is 0 / 0; the other gives the scale.
     scale = np.where(also > 0, np.sqrt(varies * also), varies) if varies > 0 else also
     slope = np.divide(n**2, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
-    return _from_accuracy(metrics.mcc_from_counts(hits, actual, predicted), slope, accuracy)
+    return _linear(metrics.mcc_from_counts(hits, actual, predicted), slope, accuracy)
 
 
-def _kappa(counts: Counts, accuracy: Estimate) -> Estimate:
-    actual, predicted, distance = (
-        counts.actual.sum(axis=0),
-        counts.predicted.sum(axis=1),
-        counts.distance.sum(axis=1),
-    )
-    n = float(actual.sum())
-    wrong = n - counts.hits.sum(axis=(1, 2))
-    of_a_mistake = np.where(wrong > 0, distance / np.maximum(wrong, 1), 1.0)
-    chance = metrics.chance_distance(actual, predicted)
-    slope = np.divide(n * of_a_mistake, chance, out=np.full(chance.shape, np.nan), where=chance > 0)
-    return _from_accuracy(metrics.kappa_from_counts(distance, actual, predicted), slope, accuracy)
+def _kappa(counts: Counts) -> Estimate:
+    actual, predicted = counts.actual.sum(axis=0), counts.predicted.sum(axis=1)
+    n = int(actual.sum())
+    values = metrics.kappa_from_counts(counts.distance.sum(axis=1), actual, predicted)
+    chance = metrics.chance_distance(actual, predicted) / n
+    slopes = np.divide(1.0, chance, out=np.full(chance.shape, np.nan), where=chance > 0)
+    of_groups, size = counts.distance.mean(axis=0), counts.actual.sum(axis=1)
+    unseen = min(counts.furthest + 1, max(actual.size - 1, 1)) ** 2
+    low, high = intervals.weighted_rate(of_groups, size, unseen)
+    distance = of_groups.sum() / n
+    return _linear(values, -slopes, Estimate(float(distance), float(low), float(high), n))
 
 
-def _from_accuracy(values: FloatArray, slopes: FloatArray, accuracy: Estimate) -> Estimate:
-    """The mean of values (S,) that move with the accuracy by slopes (S,); nan with n = 0 where none is defined."""
+def _linear(values: FloatArray, slopes: FloatArray, source: Estimate) -> Estimate:
+    """The mean of values (S,) that move with another by slopes (S,) of one sign; nan with n = 0 where none is defined."""
     value, slope = (float(metrics.mean_over(each, ~np.isnan(values))) for each in (values, slopes))
-    low = value - slope * (accuracy.value - accuracy.low)
-    high = value + slope * (accuracy.high - accuracy.value)
-    limits = np.clip([low, high], -1.0, 1.0)
-    return Estimate(value, float(limits[0]), float(limits[1]), 0 if np.isnan(value) else accuracy.n)
+    ends = [value + slope * (limit - source.value) for limit in (source.low, source.high)]
+    limits = np.clip([min(ends), max(ends)], -1.0, 1.0)
+    return Estimate(value, float(limits[0]), float(limits[1]), 0 if np.isnan(value) else source.n)
 
 
 def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
