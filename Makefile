@@ -4,9 +4,10 @@
 # make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
 # make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
+# make false-alarms  how often paired comparisons see a difference where there is none; do their intervals hold
 BIN := .venv/bin
 
-.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses bench-train clean
+.PHONY: setup demo test check format wheel prove-kill bench-data bench-losses bench-train false-alarms clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -41,6 +42,9 @@ bench-losses: setup
 
 bench-train: setup
 	@$(BIN)/python benchmarks/train.py
+
+false-alarms: setup
+	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

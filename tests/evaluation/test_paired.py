@@ -201,11 +201,11 @@ def test_the_interval_holds_the_difference(seed, images, groups, classes):
 
 
 def test_one_class_of_single_images_is_bonett_and_prices_interval():
-    # 12 and 5 discordant of 40, with two imagined images to each side; n / (n - 1) is ours.
+    # 12 and 5 discordant of 40, with one imagined image to each side; n / (n - 1) is ours.
     differences = np.array([1.0] * 12 + [-1.0] * 5 + [0.0] * 23)
     found = difference_limits(differences, np.ones(40), np.arange(40), np.zeros(40, dtype=int))
-    centre = 7 / 44
-    variance = ((17 - 40 * (7 / 40) ** 2) * 40 / 39 + 4) / 44**2
+    centre = 7 / 42
+    variance = ((17 - 40 * (7 / 40) ** 2) * 40 / 39 + 2) / 42**2
     np.testing.assert_allclose(
         found, [centre - 1.959964 * variance**0.5, centre + 1.959964 * variance**0.5], rtol=1e-6
     )
