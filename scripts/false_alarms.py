@@ -73,9 +73,7 @@ def single_images(
     return draw
 
 
-def patients(
-    count: int, each: int, classes: int, tilt: float, shift: float = 0.0
-) -> Callable[[np.random.Generator], Drawn]:
+def patients(count: int, each: int, classes: int, tilt: float) -> Callable[[np.random.Generator], Drawn]:
     """Patients with ``each`` images of one main class or any; each suits the one model or the other by chance."""
 
     def draw(rng: np.random.Generator) -> Drawn:
