@@ -7,6 +7,7 @@
 # make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
 # make bench-evaluation  time and memory of all statistics of a large study, beside loops over resamples
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
+# make false-alarms  how often paired comparisons see a difference where there is none; do their intervals hold
 BIN := .venv/bin
 
 .PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-losses bench-train clean
@@ -54,6 +55,9 @@ bench-losses: setup
 
 bench-train: setup
 	@$(BIN)/python benchmarks/train.py
+
+false-alarms: setup
+	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -39,7 +39,7 @@ class ClassTest:
         difference: recall of a less that of b, with its 95 % interval; nan where the class is absent.
         p: exact, of this class alone; nan where the class is absent.
         p_holm: p after Holm's correction over the classes present.
-        verdict: on a, at the 5 % level of ``p_holm``; "absent" where no image is of the class.
+        verdict: on a; told apart where ``p_holm`` is at most 5 % and the interval is beside 0; "absent" where no image is of the class.
     """
 
     name: str
@@ -114,4 +114,4 @@ def _test(
 def _judged(test: ClassTest, p_holm: float) -> ClassTest:
     if test.verdict == "absent":
         return test
-    return replace(test, p_holm=p_holm, verdict=verdict(test.difference.value, p_holm))
+    return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))

@@ -38,7 +38,7 @@ class Paired:
         difference: balanced accuracy of a less that of b, in -1..1, with its 95 % interval; n counts images.
         p: of the sign-flip test with groups as units, of this pair alone.
         p_holm: p after Holm's correction over all pairs of the table.
-        verdict: on a, at the 5 % level of ``p_holm``.
+        verdict: on a; told apart where ``p_holm`` is at most 5 % and the interval is beside 0, see `verdicts.verdict`.
         more_images: about how many more test images would tell them apart in this table four times in five, see
             `verdicts.more_images`; 0 where they are told apart, None where the difference is 0.
         groups: distinct groups, the units of the test.
@@ -89,7 +89,8 @@ def paired_table(
     Under no difference the two models are exchangeable on a group (a patient, a lesion): its contribution
     ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is as likely to have the other sign. Hits are means over the replicates,
     C counts the classes present. A paired bootstrap raises more false alarms where classes are rare
-    (``make false-alarms``). The p of a pair does not depend on the other models of the table; its ``p_holm`` does.
+    (``make false-alarms``). It is a test of models that differ in nothing: if they differ in every class and only the
+    balanced accuracies are equal it is approximate, which is why a verdict asks the interval too. The p of a pair does not depend on the other models of the table; its ``p_holm`` does.
 
     Args:
         replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
@@ -108,9 +109,9 @@ def paired_table(
     pairs = []
     for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
         difference = _difference(counted, of_pair)
-        found = verdict(difference.value, float(corrected))
+        found = verdict(difference, float(corrected))
         # The first step of Holm's correction, which a single difference in the table would have to pass.
-        more = more_images(d, difference.n, level=LEVEL / len(indices))
+        more = more_images(d, difference, level=LEVEL / len(indices))
         told = found != "not told apart"
         pairs.append(
             Paired(

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from tametail.evaluation.evaluate import Estimate
+
 FloatArray = NDArray[np.float64]
 Verdict = Literal["better", "worse", "not told apart"]
 
@@ -35,18 +37,27 @@ def holm(p: ArrayLike) -> FloatArray:
     return found
 
 
-def verdict(difference: float, p_holm: float) -> Verdict:
-    """What a difference a - b says of a, at the 5 % level of a corrected p."""
-    if not p_holm <= LEVEL or difference == 0:
+def verdict(difference: Estimate, p_holm: float) -> Verdict:
+    """What a difference a - b says of a: told apart where the corrected p is at most 5 % and the interval is beside 0.
+
+    Both, as they guard against different errors. The test holds its level where the models are exchangeable. But where a
+    model gains in a common class what it loses in a rare one of four images, the four often show nothing, and the test
+    sees the gain alone; the interval knows how little four images say. And no one then has to read of a model that is
+    better by an interval that holds 0.
+    """
+    beside = difference.low > 0 or difference.high < 0
+    if not (p_holm <= LEVEL and beside):
         return "not told apart"
-    return "better" if difference > 0 else "worse"
+    return "better" if difference.value > 0 else "worse"
 
 
-def more_images(differences: ArrayLike, images: int, *, level: float = LEVEL) -> int | None:
-    """About how many more test images would let a sign-flip test tell two models apart four times in five.
+def more_images(differences: ArrayLike, difference: Estimate, *, level: float = LEVEL) -> int | None:
+    """About how many more test images would let models be told apart four times in five, by test and interval.
 
-    The normal approximation of the test's power: with k times the images the sum of the differences keeps its value
-    and its variance becomes ``sum d² / k``; power of 80 % needs ``k = (z(1 - level/2) + z(0.8))² sum d² / (sum d)²``.
+    The normal approximation of power: with k times the images the difference keeps its value and its variance becomes
+    1 / k of what it is. For the sign-flip test, with variance ``sum d²``, power of 80 % needs
+    ``k = (z(1 - level/2) + z(0.8))² sum d² / (sum d)²``; for the interval likewise, with the distance from the difference
+    to its limit nearer 0 in place of z(1 - level/2) standard deviations. The larger k counts.
 
     It assumes that the true difference is the one observed, that the new images come in groups and classes as these
     do (rare classes stay as rare), and that the models stay as alike on them. The observed difference is itself
@@ -54,16 +65,17 @@ def more_images(differences: ArrayLike, images: int, *, level: float = LEVEL) ->
 
     Args:
         differences: (G,) the contributions d of the groups to the difference.
-        images: that were tested.
+        difference: with its 95 % interval; its n counts the images that were tested.
         level: of the test, two-sided.
 
     Returns:
         Images beyond those tested, 0 if there are enough; None where the difference is 0, which no number would tell.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    total, squares = float(d.sum()), float((d**2).sum())
-    if abs(total) <= 1e-12 * max(float(np.abs(d).sum()), 1e-300):
+    d, value = np.asarray(differences, dtype=np.float64), difference.value
+    if value == 0:
         return None
-    quantiles = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(POWER)
-    times = float(quantiles**2) * squares / total**2
-    return max(0, math.ceil((times - 1) * images))
+    power, edge = float(stats.norm.ppf(POWER)), float(stats.norm.ppf(1 - LEVEL / 2))
+    by_test = (float(stats.norm.ppf(1 - level / 2)) + power) ** 2 * float((d**2).sum())
+    half = value - difference.low if value > 0 else difference.high - value
+    by_interval = (half * (1 + power / edge)) ** 2
+    return max(0, math.ceil((max(by_test, by_interval) / value**2 - 1) * difference.n))

@@ -1,0 +1,237 @@
+"""Paired comparisons against brute force; what must not matter; extremes; intervals that hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
+from statsmodels.stats.multitest import multipletests
+
+from evaluation.models import random_models, table
+from tametail.evaluation import evaluate
+from tametail.evaluation.paired import Paired, describe, paired_table
+from tametail.evaluation.paired_interval import difference_limits
+
+
+def _reference_balanced_accuracy(tables, swapped=(), others=()):
+    """Mean over replicates, after the groups ``swapped`` took their predictions from ``others``."""
+    scores = []
+    for own, other in zip(tables, others or tables, strict=True):
+        taken = np.where(np.isin(own.group, list(swapped)), other.predicted, own.predicted)
+        present = np.unique(own.target)
+        scores.append(np.mean([(taken == own.target)[own.target == c].mean() for c in present]))
+    return np.mean(scores)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 3), st.integers(1, 5))
+def test_p_is_that_of_models_exchanged_group_by_group(seed, groups, replicates, classes):
+    models = random_models(seed, 25, groups, classes, (replicates, replicates))
+    a, b = models.values()
+    names = np.unique(a[0].group)
+
+    def difference(swapped):
+        return _reference_balanced_accuracy(a, swapped, b) - _reference_balanced_accuracy(b, swapped, a)
+
+    observed = difference(())
+    chosen = [names[list(bits)] for bits in product((False, True), repeat=len(names))]
+    expected = np.mean([abs(difference(swapped)) >= abs(observed) - 1e-9 for swapped in chosen])
+    found = paired_table(models).pair(0, 1)
+    assert found.p == pytest.approx(expected)
+    assert found.difference.value == pytest.approx(observed, abs=1e-12)
+    assert (found.groups, found.difference.n) == (len(names), 25)
+
+
+def test_the_difference_is_scikit_learns_and_that_of_evaluate():
+    models = random_models(3, 200, 50, 4, (3, 2))
+    means = [
+        np.mean([balanced_accuracy_score(t.target, t.predicted) for t in tables])
+        for tables in models.values()
+    ]
+    found = paired_table(models).pair(0, 1).difference
+    assert found.value == pytest.approx(means[0] - means[1])
+    of_evaluate = [evaluate(tables, resamples=2).balanced_accuracy.value for tables in models.values()]
+    assert found.value == pytest.approx(of_evaluate[0] - of_evaluate[1])
+
+
+def test_holm_over_all_pairs_and_every_pair_both_ways():
+    models = random_models(4, 300, 120, 4, (1, 2, 1, 3), (0.9, 0.6, 0.58, 0.75))
+    found = paired_table(models, resamples=2000)
+    assert found.names == ("m0", "m1", "m2", "m3")
+    pairs = [found.pair(i, j) for i in range(4) for j in range(i + 1, 4)]
+    assert pairs == list(found.pairs)
+    expected = multipletests([pair.p for pair in pairs], method="holm")[1]
+    np.testing.assert_allclose([pair.p_holm for pair in pairs], expected)
+    assert {pair.verdict for pair in pairs} == {"better", "not told apart", "worse"}
+    for i, j in product(range(4), repeat=2):
+        if i == j:
+            with pytest.raises(ValueError, match="different models"):
+                found.pair(i, j)
+            continue
+        one, other = found.pair(i, j), found.pair(j, i)
+        assert one == other.reversed()
+        assert (one.p, one.p_holm, one.more_images) == (other.p, other.p_holm, other.more_images)
+        assert one.difference.low == -other.difference.high
+        assert (one.verdict == "better") == (other.verdict == "worse")
+        assert (one.more_images == 0) == (one.verdict != "not told apart")
+    with pytest.raises(ValueError, match=r"0\.\.3"):
+        found.pair(0, 4)
+
+
+def _same(one, other):
+    """Equal but for the last digits, which depend on the order of summation."""
+    for limit in ("value", "low", "high"):
+        assert getattr(one.difference, limit) == pytest.approx(getattr(other.difference, limit), abs=1e-12)
+    assert dataclasses.replace(one, difference=other.difference) == other
+
+
+def test_order_of_images_names_of_groups_and_other_models_do_not_matter():
+    models = random_models(5, 300, 100, 4, (2, 1, 1), (0.7, 0.65, 0.6))
+    order = np.random.default_rng(0).permutation(300)
+
+    def changed(t):
+        columns = {name: getattr(t, name)[order] for name in ("image", "group", "target", "fold", "logits")}
+        columns["group"] = np.array([f"patient {(7 * int(name)) % 101} {name}" for name in columns["group"]])
+        return dataclasses.replace(t, **columns)
+
+    expected = paired_table(models)
+    found = paired_table({name: [changed(t) for t in tables] for name, tables in models.items()})
+    for one, other in zip(found.pairs, expected.pairs, strict=True):
+        _same(one, other)
+    backwards = paired_table(dict(reversed(models.items())))
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        _same(backwards.pair(2 - i, 2 - j), expected.pair(i, j))
+    alone = paired_table({name: models[name] for name in ("m0", "m2")}).pair(0, 1)
+    assert (alone.p, alone.difference) == (expected.pair(0, 2).p, expected.pair(0, 2).difference)
+    assert paired_table(models, seed=1).pair(0, 1).p != expected.pair(0, 1).p
+
+
+def test_copies_of_a_replicate_and_of_images_in_their_group_change_no_p():
+    rng = np.random.default_rng(6)
+    target, group = rng.integers(0, 3, 80), np.arange(80)
+    right = {name: rng.random(80) < skill for name, skill in (("a", 0.8), ("b", 0.65))}
+    once = {name: [table(target, r, group)] for name, r in right.items()}
+    thrice = {name: tables * 3 for name, tables in once.items()}
+    copied = {
+        name: [table(np.repeat(target, 4), np.repeat(r, 4), np.repeat(group, 4))] for name, r in right.items()
+    }
+    one, same, four = (paired_table(models).pair(0, 1) for models in (once, thrice, copied))
+    assert same == one
+    assert four.p == one.p
+    assert four.difference.value == pytest.approx(one.difference.value)
+    assert four.difference.high - four.difference.low > 0.99 * (one.difference.high - one.difference.low)
+
+
+def test_identical_models_are_not_told_apart_and_keep_a_width():
+    models = random_models(7, 50, 20)
+    found = paired_table({"a": models["m0"], "b": models["m0"]}).pair(0, 1)
+    assert (found.difference.value, found.p, found.verdict, found.more_images) == (
+        0,
+        1,
+        "not told apart",
+        None,
+    )
+    assert found.discordant == 0
+    assert found.difference.low == -found.difference.high < 0
+
+
+def test_all_right_against_all_wrong():
+    target = np.arange(60) % 3
+    found = paired_table({"a": [table(target, np.ones(60))], "b": [table(target, np.zeros(60))]}).pair(0, 1)
+    assert (found.difference.value, found.difference.high, found.verdict, found.more_images) == (
+        1,
+        1,
+        "better",
+        0,
+    )
+    assert 0.85 < found.difference.low < 1
+    assert found.discordant == 60
+    few = paired_table({"a": [table([0] * 5, [1] * 5)], "b": [table([0] * 5, [0] * 5)]}).pair(0, 1)
+    assert (few.p, few.verdict) == (
+        pytest.approx(2 / 32),
+        "not told apart",
+    )  # five images cannot tell, whatever they say
+
+
+def test_one_group_tells_nothing():
+    target = np.arange(60) % 3
+    group = np.zeros(60)
+    found = paired_table({n: [table(target, np.full(60, r), group)] for n, r in (("a", 1), ("b", 0))}).pair(
+        0, 1
+    )
+    assert (found.p, found.verdict, found.groups) == (1, "not told apart", 1)
+    assert found.difference.low < 0.5
+
+
+def test_an_absent_class_takes_no_part():
+    rng = np.random.default_rng(8)
+    target = rng.choice([0, 2], 60)
+    right = {name: rng.random(60) < 0.7 for name in "ab"}
+    with_absent = {name: [table(target, r, classes=4)] for name, r in right.items()}
+    without = {name: [table(target // 2, r, classes=2)] for name, r in right.items()}
+    assert paired_table(with_absent) == paired_table(without)
+
+
+def test_a_single_model_has_no_pairs():
+    assert paired_table({"a": random_models(9)["m0"]}).pairs == ()
+
+
+def test_what_cannot_be_compared_is_refused():
+    models = random_models(10)
+    with pytest.raises(ValueError, match="'b', got none"):
+        paired_table({"a": models["m0"], "b": []})
+    with pytest.raises(ValueError, match="at least one"):
+        paired_table({})
+    renamed = dataclasses.replace(table([0, 1], [1, 1]), image=np.array(["x", "y"]))
+    with pytest.raises(ValueError, match="same image"):
+        paired_table({"a": [table([0, 1], [1, 1])], "b": [renamed]})
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 12), st.integers(1, 5))
+def test_the_interval_holds_the_difference(seed, images, groups, classes):
+    d = paired_table(random_models(seed, images, groups, classes, (2, 1)), resamples=20).pair(0, 1).difference
+    assert -1 <= d.low <= d.value <= d.high <= 1
+    assert d.low < d.high
+
+
+def test_one_class_of_single_images_is_bonett_and_prices_interval():
+    # 12 and 5 discordant of 40, with one imagined image to each side; n / (n - 1) is ours.
+    differences = np.array([1.0] * 12 + [-1.0] * 5 + [0.0] * 23)
+    found = difference_limits(differences, np.ones(40), np.arange(40), np.zeros(40, dtype=int))
+    centre = 7 / 42
+    variance = ((17 - 40 * (7 / 40) ** 2) * 40 / 39 + 2) / 42**2
+    np.testing.assert_allclose(
+        found, [centre - 1.959964 * variance**0.5, centre + 1.959964 * variance**0.5], rtol=1e-6
+    )
+
+
+def test_patients_who_cost_every_class_widen_the_interval():
+    rng = np.random.default_rng(11)
+    target = np.tile(np.arange(3), 40)
+    patient = np.repeat(np.arange(40), 3)
+    worse = np.repeat(rng.random(40) < 0.3, 3)
+    models = {"a": [table(target, np.ones(120), patient)], "b": [table(target, ~worse, patient)]}
+    alone = {name: [dataclasses.replace(t, group=t.image) for t in tables] for name, tables in models.items()}
+    grouped, single = (paired_table(m).pair(0, 1).difference for m in (models, alone))
+    assert grouped.value == single.value
+    assert grouped.high - grouped.low > 1.4 * (single.high - single.low)
+
+
+def test_sentences():
+    models = random_models(12, 400, 400, 4, (1, 1, 1), (0.9, 0.6, 0.6))
+    found = paired_table(models)
+    assert describe(found.pair(0, 1), "alpa", "ce").startswith("alpa is better than ce: +")
+    assert describe(found.pair(1, 0), "ce", "alpa").startswith("ce is worse than alpa: -")
+    assert describe(found.pair(0, 1), "alpa", "ce").endswith("p < 0.001.")
+    assert "more test images like these would tell" in describe(found.pair(1, 2), "b", "c")
+    same = paired_table({"a": models["m0"], "b": models["m0"]}).pair(0, 1)
+    assert describe(same, "a", "b").endswith("there is no difference that more test images could tell.")
+    asked = dataclasses.replace(found.pair(1, 2), more_images=12_301)
+    assert isinstance(asked, Paired)
+    assert "about 13,000 more" in describe(asked, "b", "c")
