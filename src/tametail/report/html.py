@@ -148,6 +148,7 @@ def _evidence(results: StudyResults) -> dict[str, Any]:
         "evidence_size": wording.images_and_groups(best.n, best.groups) if best else "",
         "not_drawn": len(ranking) > figures.MOST_LOSSES,
         "most_losses": figures.MOST_LOSSES,
+        "lower_figure": figures.lower_of_two(len(ranking), len(results.class_names)),
         "tested": [result for result in ranking if result.on_test is not None],
     }
 
