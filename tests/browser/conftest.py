@@ -16,6 +16,7 @@ import pytest
 from class_study import write_study
 from label_study import write_label_study
 from opened_page import HOSTILE, Open, Opened
+from predictions_csv import frame_of, write
 from tametail.report import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -122,7 +123,21 @@ def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> P
     return path
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected")
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of two models that were trained elsewhere, with operating points and subgroups."""
+    from typer.testing import CliRunner
+
+    from tametail.cli import app
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    files = [str(write(frame_of(0), folder / "a.csv")), str(write(frame_of(1, skill=0.5), folder / "b.csv"))]
+    options = ("-o", str(folder / "out"), "--by", "sex", "--by", "age", "--operating", "mel=0.9", "--quiet")
+    assert CliRunner().invoke(app, ["evaluate", *files, *options]).exit_code == 0
+    return folder / "out" / "report.html"
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated")
 
 
 @pytest.fixture(params=PAGES)
