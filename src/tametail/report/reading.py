@@ -16,10 +16,11 @@ from tametail.errors import DataError
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibrate
 from tametail.evaluation.multi_label import evaluate_labels
-from tametail.evaluation.paired import PairedTable, paired_table
+from tametail.evaluation.paired import paired_table
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions import ensemble
 from tametail.predictions_multi_label import ensemble_labels
+from tametail.report.beside import by_class, over_runs
 from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
 from tametail.report.study_results import LabelEvidence, LossResults, PartCounts, StudyResults
 from tametail.study_file import read_openings, read_study_file
@@ -42,6 +43,12 @@ def read_results(directory: Path) -> StudyResults:
     results = [
         _evaluate(of_loss, tuple(counts.train.values()), opened=bool(openings)) for of_loss in in_order
     ]
+    tables = {
+        of_loss.loss: of_loss.replicates
+        for of_loss in in_order
+        if of_loss.complete and not of_loss.multi_label
+    }
+    several = len(tables) > 1
     described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -51,16 +58,10 @@ def read_results(directory: Path) -> StudyResults:
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-        pairs=_pairs(in_order),
+        pairs=paired_table(tables) if several else None,
+        by_class=by_class(tables) if several else {},
+        over_runs=over_runs(tables, counts.train_images) if several else {},
     )
-
-
-def _pairs(runs: Sequence[LossRuns]) -> PairedTable | None:
-    """Paired tests of every two complete losses, in the order given; None where there are not two."""
-    complete = {
-        of_loss.loss: of_loss.replicates for of_loss in runs if of_loss.complete and not of_loss.multi_label
-    }
-    return paired_table(complete) if len(complete) > 1 else None
 
 
 def _evaluate(runs: LossRuns, train_counts: Sequence[int], *, opened: bool) -> LossResults:
