@@ -16,7 +16,7 @@ try:
     from tametail.cli_data import inspect, subsample
     from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
-    from tametail.cli_options import Device, ImageRoot, StudyFolder
+    from tametail.cli_options import By, Device, ImageRoot, Operating, StudyFolder
     from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
@@ -65,16 +65,37 @@ def report(
             "--images/--no-images", help="Show images, small; remembered. Default: yes.", show_default=False
         ),
     ] = None,
+    by: By = None,
+    operating: Operating = None,
+    ordered: Annotated[
+        bool | None,
+        typer.Option(
+            "--ordered/--unordered",
+            help="The classes are grades, in the order of their names.",
+            show_default=False,
+        ),
+    ] = None,
     image_root: ImageRoot = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write report.html, results.csv and results.md again from what the study's folder holds."""
+    """Write the report again from what the study's folder holds.
+
+    --by, --operating and --ordered are remembered, as --images is; an empty text takes back what was asked for.
+    """
 
     def work(console: Console) -> None:
+        from tametail.evaluating import read_operating
         from tametail.report import write_report
 
-        path = write_report(study, images=images, image_root=image_root)
+        path = write_report(
+            study,
+            images=images,
+            by=None if not by else [column for column in by if column],
+            operating=None if not operating else read_operating([text for text in operating if text]),
+            ordered=ordered,
+            image_root=image_root,
+        )
         console.say("Report:")
         typer.echo(path)
 
