@@ -55,7 +55,7 @@ def test_nothing_to_show_is_an_empty_table(opened_study: Path) -> None:
 def test_details_follow_the_rows_of_the_table(sealed_study: Path) -> None:
     results = read_results(sealed_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
-    found = details(results, table)
+    found = details(results.ranking, table)
     assert [detail.loss for detail in found] == [result.loss for result in results.ranking]
     for detail, result in zip(found, results.ranking, strict=True):
         assert result.out_of_fold is not None

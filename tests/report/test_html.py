@@ -213,6 +213,20 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
     assert page.words.count("class 44") == 2, "in the table of classes, and in that of the one loss"
 
 
+def test_of_many_losses_and_classes_the_best_are_shown(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(losses=("alpa", "asl", "ce", "focal"), opened=1)
+    whole = Page(results_html(read_results(study)))
+    assert "are shown here" not in whole.text
+    monkeypatch.setattr("tametail.report.html.MOST_CELLS", 43)  # of 7 classes: 3 tables of 2, 1 of 6, a matrix more than it has
+    cut = Page(results_html(read_results(study)))
+    assert cut.text.count("Only the best 3 of 4 are shown here; results.csv has all.") == 2
+    assert cut.text.count("Only the best 1 of 4 are shown here; results.csv has all.") == 1
+    assert cut.text.count("Only the best 2 of 4 are shown here; results.csv has all.") == 1
+    assert cut.tags["td"] < whole.tags["td"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,4 +46,4 @@ def test_the_figure_is_drawn_without_a_temperature_too(sealed_study: Path) -> No
     assert result.calibration is not None
     without = replace(result, calibration=replace(result.calibration, after=None, temperature=math.nan))
     assert len(reliability(without, 0)) < len(reliability(result, 0))
-    assert 'aria-label="Reliability of alpa, out of fold: ' in reliability(result, 0)
+    assert 'aria-label="Reliability of alpa: ' in reliability(result, 0)

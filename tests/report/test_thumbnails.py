@@ -34,8 +34,8 @@ def test_a_copy_that_would_be_large_is_made_smaller(tmp_path: Path) -> None:
     copy = small_copy(write(tmp_path / "noise.png", noise))
     assert copy is not None
     assert sides(copy) == (SIDE // 2, SIDE // 2, 3)
-    assert len(copy) < 40_000
-    assert 48 * len(copy) * 4 / 3 < 2_700_000, "the most that a page can have"
+    assert len(copy) < 30_000
+    assert 48 * len(copy) * 4 / 3 < 2_000_000, "the most that a page can have"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image"])

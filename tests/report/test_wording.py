@@ -91,10 +91,11 @@ def verdicts(*of_pairs: str) -> PairedTable:
     [
         (("better", "not told apart"), "it is better than b; not told apart from c."),
         (("better", "better"), "it is better than b and c."),
-        (("better",) * 5, "it is better than all 5 other losses."),
+        (("better",) * 5, "it is better than all 5 others."),
+        (("not told apart",) * 5, "it is not told apart from any of the 5 others."),
         (
             ("not told apart",) * 5 + ("better",),
-            "it is better than g; not told apart from 5 of the 6 other losses.",
+            "it is better than g; not told apart from 5 of the 6 others.",
         ),
     ],
 )

@@ -177,14 +177,15 @@ class Detail:
     rows: tuple[DetailRow, ...]
 
 
-def details(results: StudyResults, table: ClassTable) -> list[Detail]:
-    """Every number out of fold of each ranked loss.
+def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
+    """Every number out of fold of each loss.
 
     Args:
-        table: that of the same losses out of fold, whose rows these follow.
+        losses: finished ones.
+        table: classes and losses out of fold, whose rows these follow.
     """
     found = []
-    for result in results.ranking:
+    for result in losses:
         assert result.out_of_fold is not None
         classes = {one.name: one for one in result.out_of_fold.classes}
         rows = tuple(

@@ -21,8 +21,23 @@ LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
 MOST_LOSSES = len(SERIES)  # in one figure
 MOST_CLASSES = 40  # beyond this a figure with a place for each class cannot be read
 MOST_BARS_ACROSS = 14
+ROOM = 80  # points: a few lines of text
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
+
+
+def lower_of_two(losses: int, classes: int) -> str:
+    """Which of the first two figures is so much lower that there is room below it: ``ranking``, ``tail`` or neither."""
+    room = _ranking_height(losses) - _count_bars_height(classes)
+    return "" if abs(room) < ROOM else "tail" if room > 0 else "ranking"
+
+
+def _ranking_height(losses: int) -> int:
+    return 48 + 36 * losses
+
+
+def _count_bars_height(classes: int) -> int:
+    return 46 + 20 * classes if classes <= MOST_BARS_ACROSS else 250
 
 
 def tail(results: StudyResults) -> str:
@@ -37,7 +52,7 @@ def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: st
     """Counts per class in the order given: bars across with their counts, or upright if many."""
     values = np.array(counts)
     across = len(names) <= MOST_BARS_ACROSS
-    with drawing(WIDTH, 46 + 20 * len(names) if across else 250) as (figure, axes):
+    with drawing(WIDTH, _count_bars_height(len(names))) as (figure, axes):
         places = np.arange(len(names))
         if across:
             bars = axes.barh(places, values, height=0.68, color=SERIES[0])
@@ -63,7 +78,7 @@ def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: st
 def ranking(results: StudyResults) -> str:
     """What ranks the losses, out of fold with its 95 % interval, one line per loss, the best on top."""
     losses = results.ranking
-    with drawing(WIDTH, 48 + 36 * len(losses)) as (figure, axes):
+    with drawing(WIDTH, _ranking_height(len(losses))) as (figure, axes):
         for place, result in enumerate(losses):
             assert result.evidence is not None
             estimate = headline(result.evidence)

@@ -15,6 +15,9 @@ from tametail.report.rendering import render
 from tametail.report.study_results import StudyResults
 
 
+MOST_CELLS = 6_000  # in one kind of table: beyond it only the best losses are shown, so that a page stays below 5 MB
+
+
 @dataclass(frozen=True)
 class Tile:
     """A number of the first screen; ``kind`` is how its border is drawn."""
@@ -148,26 +151,33 @@ def _evidence(results: StudyResults) -> dict[str, Any]:
         "evidence_size": wording.images_and_groups(best.n, best.groups) if best else "",
         "not_drawn": len(ranking) > figures.MOST_LOSSES,
         "most_losses": figures.MOST_LOSSES,
+        "lower_figure": figures.lower_of_two(len(ranking), len(results.class_names)),
         "tested": [result for result in ranking if result.on_test is not None],
     }
 
 
 def _classes(results: StudyResults) -> dict[str, Any]:
-    ranking = results.ranking
-    tested = [result for result in ranking if result.test is not None]
-    table = class_table(results, ranking, lambda result: result.out_of_fold, show_n=False)
-    fit = len(results.class_names) <= matrices.MOST_CLASSES
+    classes, ranking = len(results.class_names), results.ranking
+    shown = ranking[: _how_many(2 * classes)]
+    tested = [result for result in ranking if result.test is not None][: len(shown)]
+    table = class_table(results, shown, lambda result: result.out_of_fold, show_n=False)
+    fit = classes <= matrices.MOST_CLASSES
     return {
+        "shown": {
+            "classes": len(shown),
+            "details": _how_many(6 * classes),
+            "confusions": 2 * _how_many(classes**2),
+        },
         "loss_table": loss_table(results) if ranking else None,
         "pairs": matrices.pairs(results),
         "out_of_fold_classes": table,
         "test_classes": class_table(results, tested, lambda result: result.test, show_n=True),
         "ensemble_classes": class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
         "bands": len(table.bands) > 1,
-        "details": details(results, table),
+        "details": details(ranking[: _how_many(6 * classes)], table),
         "confusions": [
             matrices.confusion(result.loss, result.out_of_fold, results.class_order)
-            for result in ranking
+            for result in ranking[: 2 * _how_many(classes**2)]  # most cells are 0, which is short
             if fit and result.out_of_fold is not None
         ],
         "calibrations": calibration_rows(results),
@@ -177,10 +187,16 @@ def _classes(results: StudyResults) -> dict[str, Any]:
     }
 
 
+def _how_many(cells: int) -> int:
+    """Losses that are shown where each has so many cells."""
+    return max(1, MOST_CELLS // cells)
+
+
 def _labels(results: StudyResults) -> dict[str, Any]:
     """What labels.html.j2 shows: the labels in order, each with its name and training images."""
     names = results.class_names
     return {
+        "shown": {"classes": _how_many(2 * len(names)), "details": _how_many(8 * len(names))},
         "order": [(index, names[index], results.counts.train[names[index]]) for index in results.class_order],
         "train_images": results.counts.train_images,
     }

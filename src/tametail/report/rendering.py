@@ -47,9 +47,13 @@ def render(template: str, **context: Any) -> str:
         script=Markup(read_part(_SCRIPT)),
         script_hash=script_hash(read_part(_SCRIPT)),
     )
-    environment.filters["breakable"] = lambda text: Markup(re.sub(r"([,_+])", r"\1<wbr>", str(escape(text))))
+    environment.filters["breakable"] = lambda text: Markup(
+        re.sub(r"([,_+=\[])", r"\1<wbr>", str(escape(text)))
+    )
     # A line does not end between "n =" and its number, or between a number and its %.
-    environment.filters["tied"] = lambda text: re.sub(r"(?<=n =) (?=\d)|(?<=\d) (?=%)", "\u00a0", text)
+    environment.filters["tied"] = lambda text: re.sub(
+        r"(?<=n) (?==)|(?<=n =) (?=\d)|(?<=\d) (?=%)", "\u00a0", text
+    )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return environment.get_template(template).render(**context) + "\n"

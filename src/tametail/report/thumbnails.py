@@ -16,7 +16,7 @@ from tametail.whole_files import make_folder, write_atomically
 FOLDER = "thumbnails"
 SIDE = 320  # pixels: twice what the page shows, for what a click enlarges
 _QUALITY = 72
-_MOST_BYTES = 40_000  # a page has up to 48 of them and stays under 5 MB
+_MOST_BYTES = 30_000  # a page has up to 48 of them and stays under 5 MB
 _JPEG = b"\xff\xd8\xff"
 
 

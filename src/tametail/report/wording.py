@@ -161,15 +161,17 @@ def _by_tests(results: StudyResults) -> str:
         ("worse", "worse than"),
     ):
         names = [other.loss for other, found in zip(others, verdicts, strict=True) if found == verdict]
-        said += [f"{words} {_some(names, len(others))}"] if names else []
+        said += [f"{words} {_some(names, len(others), any_=verdict == 'not told apart')}"] if names else []
     pairs = len(results.ranking) * len(others) // 2
     corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
     return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."
 
 
-def _some(names: Sequence[str], of: int) -> str:
+def _some(names: Sequence[str], of: int, *, any_: bool) -> str:
     if len(names) > 4:
-        return f"{_how_many(len(names), of)} others"
+        return (
+            f"any of the {of} others" if any_ and len(names) == of else f"{_how_many(len(names), of)} others"
+        )
     return listed(names)
 
 
