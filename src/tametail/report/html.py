@@ -14,8 +14,9 @@ from tametail.report.reliability import calibration_rows, reliability
 from tametail.report.rendering import render
 from tametail.report.study_results import StudyResults
 
-
-MOST_CELLS = 6_000  # in one kind of table: beyond it only the best losses are shown, so that a page stays below 5 MB
+MOST_CELLS = (
+    6_000  # in one kind of table: beyond it only the best losses are shown, so that a page stays below 5 MB
+)
 
 
 @dataclass(frozen=True)
