@@ -66,15 +66,29 @@ def report(
         ),
     ] = None,
     image_root: ImageRoot = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(help="Figures for print, into STUDY/figures: pdf,svg,png.", show_default=False),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Judge unfinished losses by their finished runs, in partial.md and partial.csv."
+        ),
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write report.html, results.csv and results.md again from what the study's folder holds."""
+    """Write the report again from what the study's folder holds: a page, tables as CSV, Markdown and LaTeX, metrics.json."""
 
     def work(console: Console) -> None:
-        from tametail.report import write_report
+        from tametail.report import unfinished, write_report
+        from tametail.report.figure_files import formats_of
 
-        path = write_report(study, images=images, image_root=image_root)
+        formats = () if figures is None else formats_of(figures)
+        path = write_report(study, images=images, image_root=image_root, figures=formats, partial=partial)
+        for line in unfinished(study):
+            console.warn(f"{line}; {'partial.md has its mean' if partial else '--partial shows its mean'}")
         console.say("Report:")
         typer.echo(path)
 

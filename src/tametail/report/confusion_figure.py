@@ -17,7 +17,7 @@ MOST_CLASSES = 40  # beyond this no name can be read
 _MOST_NUMBERED = 14  # classes; beyond this there is no room for numbers in the cells
 _CELL, _SMALL_CELL = 30, 13  # points
 _NAMES = 130  # points for the names on a side
-_LIGHT_FROM = 0.5  # share from which letters are white
+_LIGHT_FROM = 0.8  # share from which white letters have more contrast than dark ones
 _LONGEST = 24
 
 

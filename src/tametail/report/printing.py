@@ -37,6 +37,8 @@ def printed(drawn: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
         drawn.draw(figure, axes)
         if drawn.title:
             axes.set_title(drawn.title, loc="left", fontsize=10.5, color=colours[INK])
+        if axes.get_legend_handles_labels()[0] and not figure.legends:
+            axes.legend()
         settle(figure)
         return {suffix: saved(figure, suffix, DOTS_PER_INCH) for suffix in formats}
 

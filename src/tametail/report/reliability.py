@@ -85,9 +85,17 @@ def reliability_drawing(result: LossResults, name: str) -> Drawing:
             [100 * getattr(one, name) for one in found.bins] for name in ("confidence", "low", "high")
         )
         axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
-        _points(axes, found.bins, "o", SERIES[0], markersize=5)
+        _points(axes, found.bins, "o", SERIES[0], markersize=5, label="as predicted")
         if found.after is not None:
-            _points(axes, found.after.bins, "D", SERIES[1], markersize=4.5, markerfacecolor="none")
+            _points(
+                axes,
+                found.after.bins,
+                "D",
+                SERIES[1],
+                markersize=4.5,
+                markerfacecolor="none",
+                label="after temperature",
+            )
         axes.set_xlim(0, 102)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("confidence, %")
