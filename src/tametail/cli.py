@@ -17,6 +17,7 @@ try:
     from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
     from tametail.cli_options import Device, ImageRoot, StudyFolder
+    from tametail.cli_rank import rank
     from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
@@ -144,6 +145,7 @@ def predict(
 
 
 app.command()(evaluate)
+app.command()(rank)
 app.command()(inspect)
 app.command()(subsample)
 app.command()(reproduce)

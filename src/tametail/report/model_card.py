@@ -24,13 +24,14 @@ _OUT_OF_SCOPE = (
     "has been tried on them (tametail evaluate STUDY --data OTHER does that). Prevalences other than those of training "
     "without tametail predict --prevalence."
 )
+_COPY = "Made by tametail from the study. Fill in a copy of it: the next report writes this file anew."
 _FILL_IN = "_Not known from the study; fill in._"
 
 
 def model_card(results: StudyResults) -> str:
     """The card of the model that ``tametail predict`` uses: the fold models of the best loss, their mean."""
     name = results.settings["name"]
-    blocks = [f"# Model card: {text(name)}"]
+    blocks = [f"# Model card: {text(name)}", _COPY]
     if results.settings["synthetic"]:
         blocks.append(f"**{wording.SYNTHETIC}**")
     if not results.ranking:
