@@ -45,14 +45,14 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
             y = float(_TOP + _BAR * (place + 1))
             ends = [x(ranks.mean_ranks[bar[0]]) - 0.006, x(ranks.mean_ranks[bar[-1]]) + 0.006]
             axes.plot(ends, [y, y], color=SERIES[0], linewidth=4, solid_capstyle="round")
-        for place, (method, rank) in enumerate(zip(ranks.methods, ranks.mean_ranks, strict=True)):
+        for place, (method, mean) in enumerate(zip(ranks.methods, ranks.mean_ranks, strict=True)):
             left = place < half
             line = place if left else methods - 1 - place
             y = _TOP + below + _LINE * (line + 0.5)
             end = _MARGIN - 0.02 if left else 1 - _MARGIN + 0.02
-            axes.plot([x(rank), x(rank), end], [_TOP, y, y], color=GRID, linewidth=1.1, zorder=1)
-            axes.plot([x(rank)], [_TOP], "o", color=SERIES[0], markersize=5, zorder=4)
-            label = f"{_short(method)}  {rank:.2f}" if left else f"{rank:.2f}  {_short(method)}"
+            axes.plot([x(mean), x(mean), end], [_TOP, y, y], color=GRID, linewidth=1.1, zorder=1)
+            axes.plot([x(mean)], [_TOP], "o", color=SERIES[0], markersize=5, zorder=4)
+            label = f"{_short(method)}  {mean:.2f}" if left else f"{mean:.2f}  {_short(method)}"
             side = "right" if left else "left"
             axes.text(end + (-0.008 if left else 0.008), y, label, ha=side, va="center", color=INK)
 
