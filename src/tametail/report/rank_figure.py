@@ -10,8 +10,8 @@ from tametail.report.svg import GRID, INK, MUTED, SERIES, Drawing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH, _LINE, _TOP, _BAR = 620, 21, 62, 11  # points
-_MARGIN = 0.36  # of the width, for names on each side
+_AXIS, _LINE, _TOP, _BAR = 330, 21, 62, 11  # points
+_LETTER, _BESIDE = 5.9, 52  # points: a letter of a name, and what stands beside it
 _LONGEST = 30
 
 
@@ -24,12 +24,15 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
         title: of a file of its own.
     """
     methods, half = len(ranks.methods), (len(ranks.methods) + 1) // 2
+    longest = max(len(_short(method)) for method in ranks.methods)
+    width = _AXIS + 2 * (_LETTER * longest + _BESIDE)
+    margin = (1 - _AXIS / width) / 2
     below = float(_BAR * (len(bars) + 1))
     height = _TOP + below + _LINE * half + 6
 
     def draw(_: Figure, axes: Any) -> None:
         def x(rank: float) -> float:
-            return _MARGIN + (1 - 2 * _MARGIN) * (rank - 1) / (methods - 1)
+            return margin + (1 - 2 * margin) * (rank - 1) / (methods - 1)
 
         axes.set_xlim(0, 1)
         axes.set_ylim(height, 0)
@@ -49,7 +52,7 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
             left = place < half
             line = place if left else methods - 1 - place
             y = _TOP + below + _LINE * (line + 0.5)
-            end = _MARGIN - 0.02 if left else 1 - _MARGIN + 0.02
+            end = margin - 0.02 if left else 1 - margin + 0.02
             axes.plot([x(mean), x(mean), end], [_TOP, y, y], color=GRID, linewidth=1.1, zorder=1)
             axes.plot([x(mean)], [_TOP], "o", color=SERIES[0], markersize=5, zorder=4)
             label = f"{_short(method)}  {mean:.2f}" if left else f"{mean:.2f}  {_short(method)}"
@@ -59,7 +62,7 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
     placed = ", ".join(f"{m} {r:.2f}" for m, r in zip(ranks.methods, ranks.mean_ranks, strict=True))
     alike = "; ".join(" and ".join(ranks.methods[index] for index in bar) for bar in bars) or "none"
     said = f"Mean ranks, 1 is best: {placed}. Not told apart: {alike}."
-    return Drawing("critical-difference", said, _WIDTH, height, draw, title=title)
+    return Drawing("critical-difference", said, width, height, draw, title=title)
 
 
 def _ruler(axes: Any, start: float, length: float, difference: float) -> None:
