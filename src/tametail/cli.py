@@ -17,6 +17,7 @@ try:
     from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
     from tametail.cli_options import By, Device, ImageRoot, Operating, StudyFolder
+    from tametail.cli_rank import rank
     from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
@@ -76,17 +77,28 @@ def report(
         ),
     ] = None,
     image_root: ImageRoot = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(help="Figures for print, into STUDY/figures: pdf,svg,png.", show_default=False),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Judge unfinished losses by their finished runs, in partial.md and partial.csv."
+        ),
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report again from what the study's folder holds.
+    """Write the report again from what the study's folder holds: a page, tables as CSV, Markdown and LaTeX, metrics.json.
 
     --by, --operating and --ordered are remembered, as --images is; an empty text takes back what was asked for.
     """
 
     def work(console: Console) -> None:
         from tametail.evaluating import read_operating
-        from tametail.report import write_report
+        from tametail.report import unfinished, write_report
+        from tametail.report.figure_files import formats_of
 
         path = write_report(
             study,
@@ -95,7 +107,11 @@ def report(
             operating=None if not operating else read_operating([text for text in operating if text]),
             ordered=ordered,
             image_root=image_root,
+            figures=() if figures is None else formats_of(figures),
+            partial=partial,
         )
+        for line in unfinished(study):
+            console.warn(f"{line}; {'partial.md has its mean' if partial else '--partial shows its mean'}")
         console.say("Report:")
         typer.echo(path)
 
@@ -151,6 +167,7 @@ def predict(
 
 
 app.command()(evaluate)
+app.command()(rank)
 app.command()(inspect)
 app.command()(subsample)
 app.command()(reproduce)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tametail.report.partial import unfinished
 from tametail.report.reading import read_results
 from tametail.report.runs import best_loss
 from tametail.report.study_results import LossResults, PartCounts, StudyResults
@@ -15,5 +16,6 @@ __all__ = [
     "best_loss",
     "read_results",
     "results_table",
+    "unfinished",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Cells of results.csv: a column's name and its text."""
+"""Cells of CSV files: a column's name and its text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import math
 from tametail.evaluation import Estimate
 
 Cells = list[tuple[str, str]]  # names of odd classes may repeat, so not a dict
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def guarded(cell: str) -> str:
+    """A spreadsheet runs a cell that starts like a formula; an apostrophe makes it text."""
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def estimate(column: str, estimate: Estimate | None) -> Cells:

@@ -12,6 +12,7 @@ from tametail.report.study_results import StudyResults
 from tametail.study_file import folds_to_run
 
 Facts = list[tuple[str, str]]
+TRAINING_TIME = "Training time"
 
 
 def imbalance_ratio(results: StudyResults) -> str:
@@ -103,7 +104,7 @@ def environment_facts(results: StudyResults) -> Facts:
     return [
         *facts,
         ("Runs", f"{finished} of {expected} finished"),
-        ("Training time", f"{_duration(results.seconds)}, all runs added up"),
+        (TRAINING_TIME, f"{_duration(results.seconds)}, all runs added up"),
     ]
 
 

@@ -6,7 +6,7 @@ Colours are those of Okabe & Ito (2008), which the colour-blind can tell apart; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from tametail.evaluation import Estimate
 from tametail.report import wording
 from tametail.report.study_results import LossResults, StudyResults, headline
-from tametail.report.svg import GRID, MUTED, SERIES, drawing, inline
+from tametail.report.svg import GRID, MUTED, SERIES, Drawing, drawing, inline, inlined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
 LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
@@ -42,17 +45,27 @@ def _count_bars_height(classes: int) -> int:
 
 def tail(results: StudyResults) -> str:
     """Training images per class, the most frequent first."""
+    return inlined(tail_drawing(results))
+
+
+def tail_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
     names = [results.class_names[index] for index in results.class_order]
     images = wording.words(results).images
     counts = [results.counts.train[name] for name in names]
-    return count_bars(names, counts, f"{wording.sentence(images)} per class", images)
+    return _count_bars(names, counts, f"{wording.sentence(images)} per class", images)
 
 
 def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
     """Counts per class in the order given: bars across with their counts, or upright if many."""
+    return inlined(_count_bars(names, counts, title, unit))
+
+
+def _count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str) -> Drawing:
     values = np.array(counts)
     across = len(names) <= MOST_BARS_ACROSS
-    with drawing(WIDTH, _count_bars_height(len(names))) as (figure, axes):
+
+    def draw(_: Figure, axes: Any) -> None:
         places = np.arange(len(names))
         if across:
             bars = axes.barh(places, values, height=0.68, color=SERIES[0])
@@ -71,14 +84,21 @@ def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: st
             axes.set_xlim(-0.6, len(names) - 0.4)
             axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
         _count_axis(axes, "x" if across else "y", values, unit)
-        spoken = list(zip(names, values, strict=True))
-        return inline(figure, "tail", f"{title}: {_spoken(spoken)}")
+
+    spoken = f"{title}: {_spoken(list(zip(names, values, strict=True)))}"
+    return Drawing("tail", spoken, WIDTH, _count_bars_height(len(names)), draw)
 
 
 def ranking(results: StudyResults) -> str:
     """What ranks the losses, out of fold with its 95 % interval, one line per loss, the best on top."""
+    return inlined(ranking_drawing(results))
+
+
+def ranking_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
     losses = results.ranking
-    with drawing(WIDTH, _ranking_height(len(losses))) as (figure, axes):
+
+    def draw(_: Figure, axes: Any) -> None:
         for place, result in enumerate(losses):
             assert result.evidence is not None
             estimate = headline(result.evidence)
@@ -96,16 +116,19 @@ def ranking(results: StudyResults) -> str:
         axes.set_xlabel(f"{results.headline}, % (95 % interval)")
         axes.margins(x=0.08)
         _grid(axes, "x")
-        spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
-        return inline(
-            figure,
-            "ranking",
-            f"{results.headline.capitalize()} {wording.words(results).where}: " + _spoken(spoken),
-        )
+
+    spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
+    said = f"{results.headline.capitalize()} {wording.words(results).where}: {_spoken(spoken)}"
+    return Drawing("ranking", said, WIDTH, _ranking_height(len(losses)), draw)
 
 
 def recall_by_class(results: StudyResults) -> str:
     """Recall of each class under each loss with its 95 % interval, the most frequent class on top."""
+    return inlined(recall_drawing(results))
+
+
+def recall_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
 
     def recalls(result: LossResults) -> list[Estimate]:
         assert result.out_of_fold is not None
@@ -121,11 +144,16 @@ def precision_by_class(results: StudyResults) -> str:
         assert result.out_of_fold is not None
         return [of_class.precision for of_class in result.out_of_fold.classes]
 
-    return _by_class(results, precisions, "precision", "class")
+    return inlined(_by_class(results, precisions, "precision", "class"))
 
 
 def precision_by_label(results: StudyResults) -> str:
     """The same with the average precision of each label of a multi-label study."""
+    return inlined(precision_by_label_drawing(results))
+
+
+def precision_by_label_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
 
     def precisions(result: LossResults) -> list[Estimate]:
         assert result.labels is not None
@@ -136,13 +164,13 @@ def precision_by_label(results: StudyResults) -> str:
 
 def _by_class(
     results: StudyResults, choose: Callable[[LossResults], Sequence[Estimate]], metric: str, unit: str
-) -> str:
+) -> Drawing:
     """A row for each class (or label), in it a whisker for each loss."""
     losses = results.ranking[:MOST_LOSSES]
     order = results.class_order
     names = [results.class_names[index] for index in order]
-    row = 9 * len(losses) + 12
-    with drawing(WIDTH, 70 + row * len(order) * 0.9) as (figure, axes):
+
+    def draw(figure: Figure, axes: Any) -> None:
         for index, result in enumerate(losses):
             estimates = choose(result)
             shift = (index - (len(losses) - 1) / 2) * 0.74 / len(losses)
@@ -163,11 +191,13 @@ def _by_class(
             handletextpad=0.3,
             columnspacing=1.4,
         )
-        return inline(
-            figure,
-            metric.replace(" ", "-"),
-            f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of {unit}{'e' * (unit == 'class')}s",
-        )
+
+    said = (
+        f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of "
+        f"{unit}{'e' * (unit == 'class')}s"
+    )
+    row = 9 * len(losses) + 12
+    return Drawing(metric.replace(" ", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
 
 
 def training_curve(result: LossResults, number: int) -> str:

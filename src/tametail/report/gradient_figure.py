@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.report.printing import saved, settle
 from tametail.report.svg import GRID, INK, MUTED, SERIES, drawing_in_colour
 
 Over = Literal["p", "z"]
@@ -96,10 +97,8 @@ def draw_gradients(
         for part, group in zip(parts, groups, strict=True):
             _draw_group(part, group, z, over, colours)
             _draw_legend(part, _legend_columns(group), rows)
-        _settle(figure)
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, dpi=_DOTS_PER_INCH, metadata=_undated(suffix))
-    return content.getvalue()
+        settle(figure)
+        return saved(figure, suffix, _DOTS_PER_INCH)
 
 
 def gradient_table(groups: Sequence[Group], z: NDArray[np.float64]) -> str:
@@ -154,14 +153,6 @@ def _draw_legend(part: Any, columns: int, rows: int) -> None:
     )
 
 
-def _settle(figure: Any) -> None:
-    """Lay the figure out, once, and round: the last digits of the layout's solver differ from call to call."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes in figure.get_axes():
-        axes.set_position([round(number, 6) for number in axes.get_position(original=True).bounds])
-
-
 def _draw_panel(axes: Any, panel: Panel, z: NDArray[np.float64], axis: Over, colours: dict[str, str]) -> None:
     x = _sigmoid(z) if axis == "p" else z
     axes.axhline(0, color=colours[MUTED], linewidth=0.8, zorder=1)
@@ -183,13 +174,3 @@ def _draw_panel(axes: Any, panel: Panel, z: NDArray[np.float64], axis: Over, col
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * z)))
-
-
-def _undated(suffix: str) -> dict[str, None]:
-    """Metadata without what changes from day to day or from one version to the next."""
-    fields = {
-        "svg": ("Date", "Creator"),
-        "png": ("Software",),
-        "pdf": ("CreationDate", "Creator", "Producer"),
-    }
-    return dict.fromkeys(fields[suffix])

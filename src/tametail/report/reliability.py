@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import Bin
 from tametail.report.study_results import LossResults, StudyResults
-from tametail.report.svg import MUTED, SERIES, drawing, inline
+from tametail.report.svg import MUTED, SERIES, Drawing, inlined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 300, 268  # points
 _CLEAR = 0.02  # points of confidence less accuracy from which a model is called too sure, or not sure enough
@@ -68,26 +71,42 @@ def reliability(result: LossResults, number: int) -> str:
         result: a loss with its calibration.
         number: tells the figures of a page apart.
     """
+    return inlined(reliability_drawing(result, f"reliability{number}"))
+
+
+def reliability_drawing(result: LossResults, name: str) -> Drawing:
+    """The same, yet to be drawn under this name."""
     found = result.calibration
     assert found is not None
-    with drawing(_WIDTH, _HEIGHT) as (figure, axes):
+
+    def draw(_: Figure, axes: Any) -> None:
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
         x, low, high = (
             [100 * getattr(one, name) for one in found.bins] for name in ("confidence", "low", "high")
         )
         axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
-        _points(axes, found.bins, "o", SERIES[0], markersize=5)
+        _points(axes, found.bins, "o", SERIES[0], markersize=5, label="as predicted")
         if found.after is not None:
-            _points(axes, found.after.bins, "D", SERIES[1], markersize=4.5, markerfacecolor="none")
+            _points(
+                axes,
+                found.after.bins,
+                "D",
+                SERIES[1],
+                markersize=4.5,
+                markerfacecolor="none",
+                label="after temperature",
+            )
         axes.set_xlim(0, 102)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("confidence, %")
         axes.set_ylabel("right, %")
         axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
-        spoken = ", ".join(
-            f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
-        )
-        return inline(figure, f"reliability{number}", f"Reliability of {result.loss}: {spoken}")  # fmt: skip
+
+    spoken = ", ".join(
+        f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
+    )
+    said = f"Reliability of {result.loss}: {spoken}"
+    return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.loss)
 
 
 def _points(axes: Any, bins: Sequence[Bin], marker: str, colour: str, **style: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,16 @@ class LossRuns:
     def complete(self) -> bool:
         """Whether every run is finished."""
         return len(self.finished) == len(self.wanted)
+
+    @property
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """(seed, fold) of the runs that are not finished."""
+        return tuple(run for run in self.wanted if run not in self.finished)
+
+    def only(self, runs: Sequence[tuple[int, int]]) -> LossRuns:
+        """The same loss as if the study were of these runs alone, as far as they are finished."""
+        finished = {run: self.finished[run] for run in runs if run in self.finished}
+        return replace(self, wanted=tuple(runs), finished=finished)
 
     @cached_property
     def replicates(self) -> list[Predictions]:

@@ -1,6 +1,8 @@
 """Matplotlib figures as inline SVG whose colours and font are those of the page, in light and in dark.
 
-Figures are drawn in stand-in colours, which become CSS variables in the SVG. Text stays text.
+Figures are drawn in colours by their place in matplotlib's cycle, so that where a figure is drawn says what they are:
+for the page stand-ins that become CSS variables in the SVG, for a file of its own those of the page in light. On the page
+text stays text.
 """
 
 from __future__ import annotations
@@ -8,8 +10,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tametail.report.rendering import read_part
@@ -17,10 +20,9 @@ from tametail.report.rendering import read_part
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#010101"
-MUTED = "#020202"
-GRID = "#030303"
-SERIES = tuple(f"#0600{index:02x}" for index in range(8))
+SERIES = tuple(f"C{index}" for index in range(8))
+INK, MUTED, GRID = "C8", "C9", "C10"
+_STAND_INS = {colour: f"#0600{index:02x}" for index, colour in enumerate((*SERIES, INK, MUTED, GRID))}
 
 _CSS = {
     INK: "currentColor",
@@ -58,12 +60,39 @@ _STYLE: Any = {
 }
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure yet to be drawn, on the page or for a file of its own.
+
+    Attributes:
+        name: keeps its ids apart from those of other figures; for a file its name.
+        description: what it shows, for those who do not see it.
+        width, height: points.
+        draw: draws it on a figure and its axes.
+        title: stands above it in a file, where no heading of the page says what it is of.
+    """
+
+    name: str
+    description: str
+    width: float
+    height: float
+    draw: Callable[[Figure, Any], None]
+    title: str = ""
+
+
+def inlined(drawn: Drawing) -> str:
+    """A drawing as an ``<svg>`` element of the page."""
+    with drawing(drawn.width, drawn.height) as (figure, axes):
+        drawn.draw(figure, axes)
+        return inline(figure, drawn.name, drawn.description)
+
+
 @contextmanager
 def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
     """A figure of the given size in points, and its axes, in the style of the report."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context(_STYLE | _cycle(_STAND_INS)), warnings.catch_warnings():
         # The browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = _empty(width, height)
@@ -72,7 +101,7 @@ def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figu
 
 @contextmanager
 def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dict[str, str]]]:
-    """An empty figure for a file of its own, and the colours in which it is drawn, by their stand-ins.
+    """An empty figure for a file of its own, and the colours in which it is drawn, by their places.
 
     They are those of the page in light, on white; text is drawn as outlines, the same wherever it is looked at.
     """
@@ -81,15 +110,23 @@ def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dic
     colours = page_colours()
     style = {key: colours.get(value, value) for key, value in _STYLE.items()}
     paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white")
-    with mpl.rc_context(style | paper | {"svg.fonttype": "path", "svg.hashsalt": "tametail"}):
+    kept = {"svg.fonttype": "path", "svg.hashsalt": "tametail", "pdf.fonttype": 42}
+    with mpl.rc_context(style | paper | kept | _cycle(colours)):
         yield _empty(width, height), colours
 
 
+def _cycle(colours: Mapping[str, str]) -> dict[str, Any]:
+    """What has matplotlib take the places of its cycle for these colours."""
+    from matplotlib.rcsetup import cycler
+
+    return {"axes.prop_cycle": cycler(color=[colours[place] for place in _STAND_INS])}
+
+
 def page_colours() -> dict[str, str]:
-    """The page's colours in light, by the stand-ins that figures are drawn in: those of colours.css."""
+    """The page's colours in light, by their places in the cycle: those of colours.css."""
     light = dict(re.findall(r"--([\w-]+): (#\w+)", read_part("colours.css")))
-    named = {stand_in: css.removeprefix("var(--").removesuffix(")") for stand_in, css in _CSS.items()}
-    return {stand_in: light["ink" if name == "currentColor" else name] for stand_in, name in named.items()}
+    named = {place: css.removeprefix("var(--").removesuffix(")") for place, css in _CSS.items()}
+    return {place: light["ink" if name == "currentColor" else name] for place, name in named.items()}
 
 
 def _empty(width: float, height: float) -> Figure:
@@ -120,8 +157,8 @@ def inline(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    for stand_in, css in _CSS.items():
-        svg = svg.replace(stand_in, css)
+    for place, css in _CSS.items():
+        svg = svg.replace(_STAND_INS[place], css)
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     natural = float(width.group(1)) if width else 374.0
     svg = re.sub(

@@ -15,7 +15,7 @@ from tametail.errors import DataError
 from tametail.evaluation import Evaluation
 from tametail.evaluation_file import is_evaluation
 from tametail.report import wording
-from tametail.report.cells import Cells, estimate
+from tametail.report.cells import Cells, estimate, guarded
 from tametail.report.evaluation_page import further_cells
 from tametail.report.label_cells import label_cells
 from tametail.report.study_results import LossResults, StudyResults
@@ -25,7 +25,6 @@ RESULTS_CSV = "results.csv"
 # Columns and titles of what ranks and of what stands beside it in the terminal.
 _SINGLE_LABEL = ("balanced_accuracy", "Balanced accuracy, %", "macro_f1", "Macro-F1")
 _MULTI_LABEL = ("average_precision", "Mean average precision, %", "auroc", "Macro AUROC")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def results_csv(results: StudyResults) -> str:
@@ -38,9 +37,9 @@ def results_csv(results: StudyResults) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if rows:
-        writer.writerow([_guarded(column) for column, _ in rows[0]])
+        writer.writerow([guarded(column) for column, _ in rows[0]])
     # Losses that are not finished have nothing of what was asked for beyond the usual.
-    writer.writerows([_guarded(cell) for _, cell in row] + [""] * (len(rows[0]) - len(row)) for row in rows)
+    writer.writerows([guarded(cell) for _, cell in row] + [""] * (len(rows[0]) - len(row)) for row in rows)
     return text.getvalue()
 
 
@@ -80,11 +79,6 @@ def _evaluation(prefix: str, evaluation: Evaluation | None, class_names: Sequenc
         cells.append((f"{prefix}n_{name}", str(of_class.n) if of_class else ""))
         cells += estimate(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
     return cells
-
-
-def _guarded(cell: str) -> str:
-    """A spreadsheet runs a cell that starts like a formula; an apostrophe makes it text."""
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def results_table(directory: Path) -> str:

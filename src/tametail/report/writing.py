@@ -1,4 +1,9 @@
-"""Writes the three files of a report at the top of the study's folder."""
+"""Writes the files of a report at the top of the study's folder: all of them, or, if one cannot be made, none.
+
+Always: report.html, results.csv, results.md, results.tex, metrics.json and, of a study, model_card.md. On request:
+figures/ and partial.md with partial.csv; once they are there they are made again with the rest, so that no file of a
+study speaks of other runs than its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,18 @@ from tametail.errors import TametailError
 from tametail.evaluation_file import is_evaluation
 from tametail.report.asked import remember, remembered
 from tametail.report.evaluation_results import read_evaluation
+from tametail.report.figure_files import FIGURES, NAMES, figure_files, formats_there
 from tametail.report.gallery import Gallery, gallery
+from tametail.report.latex import RESULTS_TEX, results_tex
 from tametail.report.markdown import results_markdown
+from tametail.report.metrics_file import METRICS, metrics_json
+from tametail.report.model_card import MODEL_CARD, model_card
+from tametail.report.partial import PARTIAL_CSV, PARTIAL_MD, partial_csv, partial_losses, partial_markdown
 from tametail.report.reading import read_results
 from tametail.report.study_results import StudyResults
 from tametail.report.tables import RESULTS_CSV, results_csv
 from tametail.study_file import remembered_root
-from tametail.whole_files import write_atomically
+from tametail.whole_files import make_folder, write_atomically
 
 LEFT_OUT = (
     "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
@@ -31,10 +41,12 @@ def write_report(
     operating: Sequence[tuple[str, float]] | None = None,
     ordered: bool | None = None,
     image_root: str | Path | None = None,
+    figures: Sequence[str] = (),
+    partial: bool = False,
 ) -> Path:
-    """Write report.html, results.csv and results.md from what the study's folder holds.
+    """Write the report from what the study's folder holds.
 
-    Each file is replaced in one step, and only once all three could be made.
+    Each file is replaced in one step, and only once all of them could be made.
 
     Args:
         directory: the study.
@@ -44,6 +56,8 @@ def write_report(
         operating: classes, each with the sensitivity in (0, 1] that is required for it.
         ordered: the classes are grades, in the order of their names: they get a kappa.
         image_root: where the images lie now, if they have moved since.
+        figures: formats of `printing.FORMATS` to have figures/ in, besides those that are there.
+        partial: whether losses that are not finished are judged by the runs that are, in files of their own.
 
     Returns:
         The path of report.html.
@@ -60,20 +74,56 @@ def write_report(
         asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
         results = read_evaluation(directory) if finished else read_results(directory, asked)
         pictures = _gallery(directory, results, image_root) if asked.images and not finished else LEFT_OUT
-        files = {
+        formats = dict.fromkeys((*figures, *formats_there(directory)))
+        files: dict[str, str | bytes | None] = {
             RESULTS_CSV: results_csv(results),
             "results.md": results_markdown(results),
+            RESULTS_TEX: results_tex(results),
+            METRICS: metrics_json(results),
+            **({} if results.evaluated else {MODEL_CARD: model_card(results)}),
+            **_partial(directory, results, asked=partial),
+            **_figures(directory, results, tuple(formats)),
             "report.html": results_html(results, pictures),
         }
         if asked != before:
             remember(directory, asked)
-        for name, text in files.items():
-            write_atomically(directory / name, text)
+        for name, content in files.items():
+            _place(directory / name, content)
     except OSError as error:
         raise TametailError(
             f"the report cannot be written to {directory} ({error.strerror or error})"
         ) from error
     return directory / "report.html"
+
+
+def _place(path: Path, content: str | bytes | None) -> None:
+    """Write a file, or, where there is nothing to say any more, remove the one that says it."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        make_folder(path.parent)
+        write_atomically(path, content)
+
+
+def _partial(directory: Path, results: StudyResults, *, asked: bool) -> dict[str, str | None]:
+    there = (directory / PARTIAL_MD).is_file()
+    if results.evaluated or not (asked or there):
+        return {}
+    losses = partial_losses(directory)
+    if not losses:
+        return {PARTIAL_MD: None, PARTIAL_CSV: None}
+    return {
+        PARTIAL_MD: partial_markdown(results.settings["name"], results.headline, losses),
+        PARTIAL_CSV: partial_csv(results.headline, losses),
+    }
+
+
+def _figures(directory: Path, results: StudyResults, formats: Sequence[str]) -> dict[str, bytes | None]:
+    """The figures, and None for those of an earlier report that there are no more."""
+    made = figure_files(results, formats) if formats else {}
+    places = [f"{FIGURES}/{name}.{suffix}" for name in NAMES for suffix in formats]
+    gone = (place for place in places if place not in made and (directory / place).is_file())
+    return {**made, **dict.fromkeys(gone)}
 
 
 def _gallery(directory: Path, results: StudyResults, image_root: str | Path | None) -> Gallery | str:
