@@ -16,6 +16,7 @@ import pytest
 from class_study import write_study
 from label_study import write_label_study
 from opened_page import HOSTILE, Open, Opened
+from several_studies import write_sets
 from tametail.report import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -122,7 +123,16 @@ def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> P
     return path
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected")
+@pytest.fixture(scope="session")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail rank, of sets whose names would do harm."""
+    from tametail.report.rank_page import write_ranks
+
+    folder = tmp_path_factory.mktemp("ranking")
+    return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected", "ranking")
 
 
 @pytest.fixture(params=PAGES)
