@@ -101,10 +101,10 @@ def test_files_are_the_same_bytes_again(studies: list[Path], tmp_path: Path) -> 
     first, second = ({} for _ in range(2))
     for files, out in ((first, tmp_path / "a"), (second, tmp_path / "b")):
         for _ in range(2):
-            write_ranks(studies, out)
+            write_ranks(studies, out, figures=("pdf",))
         files |= {path.name: path.read_bytes() for path in out.iterdir()}
     assert first == second
-    assert set(first) == {"ranks.html", "ranks.csv", "ranks.md"}
+    assert set(first) == {"ranks.html", "ranks.csv", "ranks.md", "critical-difference.pdf"}
 
 
 def test_only_methods_that_all_sets_have_are_ranked(tmp_path: Path) -> None:
