@@ -23,19 +23,24 @@ def rank(
     bars: Annotated[
         str, typer.Option(help="What the bars of the plot are by: nemenyi or wilcoxon (with Holm).")
     ] = "nemenyi",
+    figures: Annotated[
+        str | None, typer.Option(help="The plot for print as well: pdf,svg,png.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Rank the methods of several studies over their data sets: mean ranks, Friedman, critical-difference plot."""
 
     def work(console: Console) -> None:
+        from tametail.report.figure_files import formats_of
         from tametail.report.rank_page import BARS, write_ranks
         from tametail.report.rank_words import answer, left_out
 
         chosen = next((known for known in BARS if known == bars), None)
         if chosen is None:
             raise UsageError(f"expected --bars as one of {', '.join(BARS)}, got {bars}")
-        compared, page = write_ranks(studies, out, bars=chosen)
+        formats = () if figures is None else formats_of(figures)
+        compared, page = write_ranks(studies, out, bars=chosen, figures=formats)
         for warning in (*compared.warnings, *(f"left out, {line}" for line in left_out(compared))):
             console.warn(warning)
         for method, mean in zip(compared.ranks.methods, compared.ranks.mean_ranks, strict=True):

@@ -17,6 +17,7 @@ from class_study import write_study
 from label_study import write_label_study
 from opened_page import HOSTILE, Open, Opened
 from predictions_csv import frame_of, write
+from several_studies import write_sets
 from tametail.report import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -137,7 +138,16 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "report.html"
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated")
+@pytest.fixture(scope="session")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail rank, of sets whose names would do harm."""
+    from tametail.report.rank_page import write_ranks
+
+    folder = tmp_path_factory.mktemp("ranking")
+    return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking")
 
 
 @pytest.fixture(params=PAGES)

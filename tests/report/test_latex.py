@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from label_study import write_label_study
@@ -73,6 +73,7 @@ def test_ties_as_printed_are_all_bold_and_the_undefined_never() -> None:
     assert row_of_best(estimates(-0.1, -0.2), wording.score) == [r"\textbf{$-$0.10}", "$-$0.20"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_bold_is_what_no_other_is_printed_above(values: list[float]) -> None:
     found = row_of_best(estimates(*values), wording.percent)
@@ -85,6 +86,7 @@ def test_limits_have_true_signs_and_nothing_where_there_are_none() -> None:
     assert interval(Estimate(np.nan, np.nan, np.nan, 0), wording.score) == ""
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_name_is_one_cell(name: str) -> None:
     table = "\\begin{table}\\caption{}\\label{x}\\begin{tabular}{lr}\n" + tex(name) + " & 1 \\\\\n"

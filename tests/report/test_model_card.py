@@ -17,8 +17,9 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(sealed_study: Path) 
     best = read_results(sealed_study).ranking[0]
     assert best.out_of_fold is not None
     assert f"- Loss: {best.loss}\n" in card
+    table = card.split(f"### {best.loss}, out of fold")[1]
     for one in best.out_of_fold.classes:
-        row = next(line for line in card.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
+        row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
         for estimate in (one.recall, one.precision, one.specificity):
             assert f" {percent(estimate)} |" in row
     assert "| basophil | 11 | 3 |" in card

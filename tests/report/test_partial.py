@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
@@ -127,6 +127,7 @@ def test_labels_too(tmp_path: Path) -> None:
     assert [name for name, _ in asl.beside] == ["focal", "bce"]
 
 
+@settings(deadline=None)
 @given(RUNS)
 def test_the_block_is_a_rectangle_of_finished_runs(finished: set[tuple[int, int]]) -> None:
     block = largest_block(sorted(finished))

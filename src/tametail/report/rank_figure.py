@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation.several_sets import Ranks
-from tametail.report.svg import GRID, INK, MUTED, SERIES, Drawing
+from tametail.report.svg import INK, MUTED, SERIES, Drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
             line = place if left else methods - 1 - place
             y = _TOP + below + _LINE * (line + 0.5)
             end = margin - 0.02 if left else 1 - margin + 0.02
-            axes.plot([x(mean), x(mean), end], [_TOP, y, y], color=GRID, linewidth=1.1, zorder=1)
+            axes.plot([x(mean), x(mean), end], [_TOP, y, y], color=MUTED, linewidth=0.7, zorder=1)
             axes.plot([x(mean)], [_TOP], "o", color=SERIES[0], markersize=5, zorder=4)
             label = f"{_short(method)}  {mean:.2f}" if left else f"{mean:.2f}  {_short(method)}"
             side = "right" if left else "left"

@@ -9,12 +9,13 @@ from typing import Literal
 from tametail.errors import TametailError, UsageError
 from tametail.evaluation.verdicts import LEVEL
 from tametail.report import wording
+from tametail.report.printing import FORMATS, printed
 from tametail.report.rank_figure import critical_difference_drawing
 from tametail.report.rank_tables import rank_in_words, ranks_csv, ranks_markdown, rows
 from tametail.report.rank_words import READING, answer, left_out
 from tametail.report.rendering import render
 from tametail.report.sets import SeveralSets, compare_sets, read_sets
-from tametail.report.svg import inlined
+from tametail.report.svg import Drawing, inlined
 from tametail.whole_files import make_folder, write_atomically
 
 Bars = Literal["nemenyi", "wilcoxon"]
@@ -27,16 +28,17 @@ _TITLES = {
 
 
 def write_ranks(
-    directories: Sequence[Path], out: Path, *, bars: Bars = "nemenyi"
+    directories: Sequence[Path], out: Path, *, bars: Bars = "nemenyi", figures: Sequence[str] = ()
 ) -> tuple[SeveralSets, Path]:
     """Rank the methods of several studies or evaluations, and write ranks.html, ranks.csv and ranks.md.
 
-    Each file is replaced in one step, and only once all three could be made.
+    Each file is replaced in one step, and only once all of them could be made.
 
     Args:
         directories: two or more.
         out: folder, empty or of an earlier ranking.
         bars: which test the bars of the critical-difference plot are by.
+        figures: formats of `printing.FORMATS` to have the plot in as well.
 
     Returns:
         What was compared, and the path of ranks.html.
@@ -46,17 +48,20 @@ def write_ranks(
         TametailError: the folder cannot be written.
     """
     compared = compare_sets(read_sets(directories))
-    files = {
+    files: dict[str, str | bytes] = {
         RANKS_CSV: ranks_csv(compared),
         RANKS_MD: ranks_markdown(compared),
         RANKS_HTML: ranks_html(compared, bars),
     }
+    drawn = _drawing(compared, bars)
+    files |= {f"{drawn.name}.{suffix}": content for suffix, content in printed(drawn, figures).items()}
+    known = {RANKS_HTML, RANKS_CSV, RANKS_MD, *(f"{drawn.name}.{suffix}" for suffix in FORMATS)}
     try:
         make_folder(out)
         foreign = sorted(
             entry.name
             for entry in out.iterdir()
-            if entry.name not in files and not entry.name.startswith(".")
+            if entry.name not in known and not entry.name.startswith(".")
         )
         if foreign:
             raise UsageError(
@@ -77,9 +82,7 @@ def ranks_html(compared: SeveralSets, bars: Bars = "nemenyi") -> str:
     from markupsafe import Markup
 
     ranks = compared.ranks
-    used: Bars = bars if ranks.friedman is not None else "wilcoxon"
-    cliques = ranks.cliques if used == "nemenyi" else ranks.wilcoxon_cliques
-    drawn = critical_difference_drawing(ranks, cliques, _TITLES[used])
+    drawn = _drawing(compared, bars)
     found = ranks.friedman
     tests = []
     if found is not None and ranks.critical_difference is not None:
@@ -110,12 +113,21 @@ def ranks_html(compared: SeveralSets, bars: Bars = "nemenyi") -> str:
         rows=rows(compared),
         rank_in_words=rank_in_words,
         figure=Markup(inlined(drawn)),
-        bars=_TITLES[used] + ("" if cliques else "; there are none"),
+        bars=drawn.title,
         tests=tests,
         matrix=matrix,
         left_out=left_out(compared),
         reading=READING,
     )
+
+
+def _drawing(compared: SeveralSets, bars: Bars) -> Drawing:
+    """The plot; of two methods only Wilcoxon speaks."""
+    ranks = compared.ranks
+    used: Bars = bars if ranks.friedman is not None else "wilcoxon"
+    cliques = ranks.cliques if used == "nemenyi" else ranks.wilcoxon_cliques
+    title = _TITLES[used] + ("" if cliques else "; there are none")
+    return critical_difference_drawing(ranks, cliques, title)
 
 
 def _p(p: float) -> str:
