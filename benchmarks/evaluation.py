@@ -3,8 +3,8 @@
     python benchmarks/evaluation.py [--resamples 10000] [--groups 0] [--quick] [-o docs/results/evaluation.md]
 
 Beside it what is usually written: one resample after the other, every statistic anew, with plain NumPy and with
-scikit-learn. Those are timed on one run and 20 resamples, and extrapolated to all runs and resamples; they give no test and
-no report. Without --groups every image is a group of its own, the hardest case: nothing can be added up beforehand.
+scikit-learn. Those are timed on one run and 20 resamples, and extrapolated to all runs and resamples; they give no test,
+no calibration and no report. Without --groups every image is a group of its own, the hardest case: nothing can be added up beforehand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -27,8 +27,16 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from tametail.evaluation import evaluate
+from tametail.evaluation import Evaluation, evaluate
+from tametail.evaluation.calibration import Calibration, calibrate
+from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.predictions import Predictions, scores
+from tametail.report.beside import by_class, over_runs
+from tametail.report.evaluation_results import KIND
+from tametail.report.html import results_html
+from tametail.report.markdown import results_markdown
+from tametail.report.study_results import LossResults, PartCounts, StudyResults
+from tametail.report.tables import results_csv
 
 # Training images of the 17 cell classes of the Munich bone marrow smears, as Table 5 of the ALPA paper counts them.
 TRAIN = (348, 9569, 21883, 4719, 41, 339, 38, 54, 20911, 2479, 3230, 5238, 7967, 23628, 2196, 6137, 9546)
@@ -37,16 +45,17 @@ SECONDS, GIGABYTES = 60.0, 2.0  # what all stages may take
 BESIDE = 20  # resamples of the loops
 
 Tables = dict[str, list[Predictions]]  # the runs of each loss, one per seed
+Found = dict[str, Any]  # what the stages before found, by their names
 
 
 class Stage(NamedTuple):
     """One part of the work on all tables."""
 
     name: str
-    work: Callable[[Tables, int], object]
+    work: Callable[[Tables, int, Found], object]
 
 
-def evaluations(tables: Tables, resamples: int) -> object:
+def evaluations(tables: Tables, resamples: int, _: Found) -> dict[str, Evaluation]:
     """Every metric of every loss with its interval."""
     return {
         loss: evaluate(replicates, train_counts=TRAIN, ordered=True, resamples=resamples)
@@ -54,8 +63,62 @@ def evaluations(tables: Tables, resamples: int) -> object:
     }
 
 
+def calibrations(tables: Tables, _: int, __: Found) -> dict[str, Calibration]:
+    """Reliability, Brier score and temperature of every loss."""
+    return {loss: calibrate(replicates) for loss, replicates in tables.items()}
+
+
+def comparisons(tables: Tables, resamples: int, _: Found) -> PairedTable:
+    """Every two losses on the same images."""
+    return paired_table(tables, resamples=resamples)
+
+
+def class_comparisons(tables: Tables, _: int, __: Found) -> object:
+    """The best beside each other one, class by class (10,000 resamples where they cannot be listed)."""
+    return by_class(tables)
+
+
+def run_comparisons(tables: Tables, _: int, __: Found) -> object:
+    """The best beside each other one, over seeds and folds."""
+    return over_runs(tables, len(next(iter(tables.values()))[0]))
+
+
+def report(tables: Tables, _: int, found: Found) -> str:
+    """The page and the tables of results, of what the other stages found."""
+    table = next(iter(tables.values()))[0]
+    images = dict(zip(table.class_names, np.bincount(table.target).tolist(), strict=True))
+    settings = {
+        "kind": KIND, "tametail": "", "name": "benchmark", "synthetic": True, "multi_label": False, "ordered": True,
+        "class_names": list(table.class_names), "losses": list(tables), "facts": [], "command": "", "grouped": False,
+        "thresholds_elsewhere": False,
+    }  # fmt: skip
+    losses = [
+        LossResults(loss, len(own), len(own), (), evaluation.balanced_accuracy.value, evaluation, None, None, (),
+                    calibration=found[CALIBRATIONS][loss])
+        for (loss, own), evaluation in zip(tables.items(), found[EVALUATIONS].values(), strict=True)
+    ]  # fmt: skip
+    results = StudyResults(
+        settings, tuple(losses), (), PartCounts(images, dict.fromkeys(images, 0), len(table), 0, len(table), 0), (), 0.0,
+        found[COMPARISONS], found[BY_CLASS], found[BY_RUN],
+    )  # fmt: skip
+    return results_html(results) + results_csv(results) + results_markdown(results)
+
+
+EVALUATIONS, CALIBRATIONS, COMPARISONS = (
+    "metrics with intervals, by loss",
+    "calibration, by loss",
+    "paired tests of all pairs",
+)
+BY_CLASS, BY_RUN = "best beside each other, by class", "best beside each other, by run"
 # All that is timed and counted; what is added here is.
-STAGES = (Stage("metrics with intervals, by loss", evaluations),)
+STAGES = (
+    Stage(EVALUATIONS, evaluations),
+    Stage(CALIBRATIONS, calibrations),
+    Stage(COMPARISONS, comparisons),
+    Stage(BY_CLASS, class_comparisons),
+    Stage(BY_RUN, run_comparisons),
+    Stage("the report", report),
+)
 
 
 def made(images: int, groups: int, seeds: int) -> Tables:
@@ -164,9 +227,10 @@ class Measured(NamedTuple):
 
 def measure(tables: Tables, resamples: int) -> Measured:
     held, seconds = peak_gigabytes(), {}
+    found: Found = {}
     for stage in STAGES:
         started = time.perf_counter()
-        stage.work(tables, resamples)
+        found[stage.name] = stage.work(tables, resamples, found)
         seconds[stage.name] = time.perf_counter() - started
         gc.collect()
     return Measured(seconds, peak_gigabytes(), held)

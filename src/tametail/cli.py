@@ -16,7 +16,7 @@ try:
     from tametail.cli_data import inspect, subsample
     from tametail.cli_evaluate import evaluate
     from tametail.cli_losses import gradients, losses, strategies
-    from tametail.cli_options import Device, ImageRoot, StudyFolder
+    from tametail.cli_options import By, Device, ImageRoot, Operating, StudyFolder
     from tametail.cli_rank import rank
     from tametail.cli_recipe import recipe as recipe_commands
     from tametail.cli_reproduce import reproduce
@@ -66,6 +66,16 @@ def report(
             "--images/--no-images", help="Show images, small; remembered. Default: yes.", show_default=False
         ),
     ] = None,
+    by: By = None,
+    operating: Operating = None,
+    ordered: Annotated[
+        bool | None,
+        typer.Option(
+            "--ordered/--unordered",
+            help="The classes are grades, in the order of their names.",
+            show_default=False,
+        ),
+    ] = None,
     image_root: ImageRoot = None,
     figures: Annotated[
         str | None,
@@ -80,14 +90,26 @@ def report(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report again from what the study's folder holds: a page, tables as CSV, Markdown and LaTeX, metrics.json."""
+    """Write the report again from what the study's folder holds: a page, tables as CSV, Markdown and LaTeX, metrics.json.
+
+    --by, --operating and --ordered are remembered, as --images is; an empty text takes back what was asked for.
+    """
 
     def work(console: Console) -> None:
+        from tametail.evaluating import read_operating
         from tametail.report import unfinished, write_report
         from tametail.report.figure_files import formats_of
 
-        formats = () if figures is None else formats_of(figures)
-        path = write_report(study, images=images, image_root=image_root, figures=formats, partial=partial)
+        path = write_report(
+            study,
+            images=images,
+            by=None if not by else [column for column in by if column],
+            operating=None if not operating else read_operating([text for text in operating if text]),
+            ordered=ordered,
+            image_root=image_root,
+            figures=() if figures is None else formats_of(figures),
+            partial=partial,
+        )
         for line in unfinished(study):
             console.warn(f"{line}; {'partial.md has its mean' if partial else '--partial shows its mean'}")
         console.say("Report:")

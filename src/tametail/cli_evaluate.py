@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tametail.cli_options import (
+    By,
     Device,
     Download,
     GroupCol,
@@ -15,6 +16,7 @@ from tametail.cli_options import (
     ImageRoot,
     LabelCol,
     LabelCols,
+    Operating,
     Root,
     SplitCol,
     listed,
@@ -41,15 +43,8 @@ def evaluate(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the evaluation.")] = Path("evaluation"),
-    by: Annotated[
-        list[str] | None, typer.Option("--by", help="Column to evaluate by, such as sex.", show_default=False)
-    ] = None,
-    operating: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--operating", help="Required sensitivity of a class: melanoma=0.95.", show_default=False
-        ),
-    ] = None,
+    by: By = None,
+    operating: Operating = None,
     ordered: Annotated[
         bool,
         typer.Option(

@@ -40,6 +40,13 @@ GroupDuplicates = Annotated[
     bool, option(DATA, "--group-duplicates", text="Put duplicates in one group, so that they cross no split.")
 ]
 
+By = Annotated[
+    list[str] | None, typer.Option("--by", help="Column to evaluate by, such as sex.", show_default=False)
+]
+Operating = Annotated[
+    list[str] | None,
+    typer.Option("--operating", help="Required sensitivity of a class: melanoma=0.95.", show_default=False),
+]
 StudyFolder = Annotated[
     Path, typer.Argument(help="A study: the output folder of compare.", show_default=False)
 ]

@@ -16,6 +16,7 @@ import pytest
 from class_study import write_study
 from label_study import write_label_study
 from opened_page import HOSTILE, Open, Opened
+from predictions_csv import frame_of, write
 from several_studies import write_sets
 from tametail.report import write_report
 
@@ -132,7 +133,21 @@ def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected", "ranking")
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of two models that were trained elsewhere, with operating points and subgroups."""
+    from typer.testing import CliRunner
+
+    from tametail.cli import app
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    files = [str(write(frame_of(0), folder / "a.csv")), str(write(frame_of(1, skill=0.5), folder / "b.csv"))]
+    options = ("-o", str(folder / "out"), "--by", "sex", "--by", "age", "--operating", "mel=0.9", "--quiet")
+    assert CliRunner().invoke(app, ["evaluate", *files, *options]).exit_code == 0
+    return folder / "out" / "report.html"
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking")
 
 
 @pytest.fixture(params=PAGES)

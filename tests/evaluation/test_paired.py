@@ -16,6 +16,7 @@ from evaluation.models import random_models, table
 from tametail.evaluation import evaluate
 from tametail.evaluation.paired import Paired, describe, paired_table
 from tametail.evaluation.paired_interval import difference_limits
+from tametail.evaluation.sign_flips import sign_flip_p
 
 
 def _reference_balanced_accuracy(tables, swapped=(), others=()):
@@ -221,6 +222,48 @@ def test_patients_who_cost_every_class_widen_the_interval():
     grouped, single = (paired_table(m).pair(0, 1).difference for m in (models, alone))
     assert grouped.value == single.value
     assert grouped.high - grouped.low > 1.4 * (single.high - single.low)
+
+
+def _simulated(rng, counts, a, b, agreement):
+    """p and limits of models with these recalls that have the same luck for a share of the images."""
+    target = np.repeat(np.arange(len(counts)), counts)
+    luck = np.where(
+        rng.random(len(target)) < agreement, rng.random(len(target)), rng.random((2, len(target)))
+    )
+    differences = (luck[0] < np.asarray(a)[target]) * 1.0 - (luck[1] < np.asarray(b)[target])
+    low, high = difference_limits(differences, np.ones(len(target)), np.arange(len(target)), target)
+    return sign_flip_p(differences / np.asarray(counts)[target], resamples=500), low, high
+
+
+@pytest.mark.parametrize(
+    ("counts", "a", "b"),
+    [
+        ([60, 30, 10, 4, 4], [0.95, 0.9, 0.8, 0.9, 0.95], [0.95, 0.85, 0.7, 0.6, 0.6]),
+        ([4] * 8, [0.8] * 8, [0.6] * 8),
+        ([300, 200, 11, 6, 4], [0.9, 0.8, 0.4, 0.8, 0.9], [0.9, 0.85, 0.3, 0.6, 0.6]),
+        ([100, 4], [0.9, 0.6], [0.8, 0.7]),
+    ],
+)
+@pytest.mark.parametrize("agreement", [0.0, 0.8])
+def test_the_interval_holds_the_truth_where_classes_are_rare(counts, a, b, agreement):
+    rng = np.random.default_rng(13)
+    limits = np.array([_simulated(rng, counts, a, b, agreement)[1:] for _ in range(300)])
+    truth = np.mean(np.subtract(a, b))
+    # The standard error of 0.95 is 0.013.
+    assert np.mean((limits[:, 0] <= truth) & (truth <= limits[:, 1])) > 0.92
+
+
+def test_false_alarms_of_the_test_and_why_a_verdict_asks_the_interval_too():
+    rng = np.random.default_rng(14)
+    alike = [
+        _simulated(rng, [60, 30, 10, 4, 4], recall, recall, 0.3)
+        for recall in [[0.9, 0.8, 0.7, 0.8, 0.6]] * 600
+    ]
+    assert np.mean([p <= 0.05 for p, _, _ in alike]) < 0.065
+    # Equal balanced accuracies; what is lost on 100 images is won on four.
+    cancel = [_simulated(rng, [100, 4], [0.9, 0.6], [0.8, 0.7], 0.5) for _ in range(300)]
+    assert np.mean([p <= 0.05 for p, _, _ in cancel]) > 0.15
+    assert np.mean([p <= 0.05 and not low <= 0 <= high for p, low, high in cancel]) < 0.02
 
 
 def test_sentences():

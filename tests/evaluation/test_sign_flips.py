@@ -68,6 +68,21 @@ def test_drawn_signs_agree_with_a_plain_loop_over_groups():
     assert sign_flip_p(differences, resamples=40_000) == pytest.approx(expected, abs=0.012)
 
 
+def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
+    rng = np.random.default_rng(6)
+    differences = rng.exponential(size=3000) ** 2 * rng.choice([-1, 1], 3000, p=[0.5, 0.5])
+    flips = np.concatenate([rng.choice([-1.0, 1.0], (1000, 3000)) @ differences for _ in range(20)])
+    expected = np.mean(np.abs(flips) >= abs(differences.sum()))
+    assert 0.02 < expected < 0.98
+    one_by_one = sign_flip_p(differences, resamples=20_000)
+    monkeypatch.setattr(sign_flips, "_DRAWN", 100)
+    monkeypatch.setattr(sign_flips, "_DISTINCT", 100)
+    together = sign_flip_p(differences, resamples=20_000)
+    assert one_by_one == pytest.approx(expected, abs=0.015)
+    assert together == pytest.approx(expected, abs=0.015)
+    assert together != one_by_one
+
+
 def test_a_drawn_p_is_never_zero_and_counts_the_observed_signs():
     differences = np.linspace(1, 2, 60)
     assert sign_flip_p(differences, resamples=99) == 0.01

@@ -38,11 +38,6 @@ class Counts:
     ever_predicted: IntArray
 
 
-def group_codes(table: Predictions) -> IntArray:
-    """(N,) the groups as codes 0..G-1."""
-    return np.unique(table.group, return_inverse=True)[1].astype(np.int64)
-
-
 def count(tables: Sequence[Predictions], group: IntArray) -> Counts:
     """Count what tables over the same images, in the same order, predict.
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation import metrics
-from tametail.evaluation.alignment import aligned
+from tametail.evaluation.alignment import aligned, group_codes
 from tametail.evaluation.bands import Band, bands
-from tametail.evaluation.counts import Counts, count, group_codes
+from tametail.evaluation.counts import Counts, count
 from tametail.evaluation.overall import overall
 from tametail.evaluation.rank import rank_shares
 from tametail.evaluation.shares import Estimate, Shares, defined_mean, f1_shares, shares

@@ -13,7 +13,9 @@ FloatArray = NDArray[np.float64]
 
 # Sums that are listed rather than drawn: all signs of 20 differences, or more where many are of one size.
 _LISTED = 2**20
-_ENTRIES = 4_000_000  # signed sums of one chunk of draws: 32 MB
+_ENTRIES = 500_000  # signs of one chunk of draws: 4 MB, which a processor's cache holds
+_DRAWN, _DISTINCT = 4096, 512  # differences, and sizes, that are drawn one by one however many there are
+_FEW = 32  # a binomial number takes about as long as so many random bits
 # Differences that are equal in exact arithmetic may differ in their last digits, by the order of summation.
 _DIGITS = 10
 
@@ -76,17 +78,25 @@ def _listed(sizes: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, F
 
 
 def _drawn(sizes: FloatArray, counts: NDArray[np.int64], resamples: int, seed: int) -> FloatArray:
-    """(R,) drawn signed sums."""
+    """(R,) drawn signed sums: a binomial number for each size that many have, a random bit for each other difference.
+
+    All but the largest sizes, where there are more than `_DISTINCT` of them and `_DRAWN` differences are larger, come in
+    as one normal number of their variance. Their share of the sum's kurtosis is at most 2 / (4 `_DRAWN`), which by the
+    first term of Edgeworth's series moves p by less than 0.00001; drawing 10,000 times moves it by 0.002.
+    """
     rng = np.random.default_rng(seed)
-    alone, many = counts == 1, counts > 1
-    sums = np.zeros(resamples)
+    sizes, counts = sizes[::-1], counts[::-1]  # from the largest
+    drawn = max(int(np.searchsorted(counts.cumsum(), _DRAWN)) + 1, _DISTINCT)
+    small = float((counts[drawn:] * sizes[drawn:] ** 2).sum()) ** 0.5
+    sums = small * rng.standard_normal(resamples) if small > 0 else np.zeros(resamples)
+    sizes, counts = sizes[:drawn], counts[:drawn]
+    many = counts > _FEW
     for size, count in zip(sizes[many], counts[many], strict=True):
         sums += size * (2.0 * rng.binomial(count, 0.5, size=resamples) - count)
-    single = sizes[alone]
+    single = np.repeat(sizes[~many], counts[~many])
     rows = max(1, _ENTRIES // max(single.size, 1))
     for start in range(0, resamples if single.size else 0, rows):
         chunk = min(rows, resamples - start)
-        # One random bit for each sign.
         bits = np.frombuffer(rng.bytes(chunk * ((single.size + 7) // 8)), dtype=np.uint8)
         signs = np.unpackbits(bits.reshape(chunk, -1), axis=1, count=single.size)
         sums[start : start + chunk] += 2.0 * (signs @ single) - single.sum()

@@ -21,6 +21,7 @@ from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import subgroups
 from tametail.evaluation_file import Evaluated, Model, read_columns, read_evaluation_file, read_tables
 from tametail.predictions import Predictions
+from tametail.report.beside import by_class
 from tametail.report.study_results import LossResults, PartCounts, StudyResults
 
 KIND = "evaluation"
@@ -41,6 +42,7 @@ def read_evaluation(directory: Path) -> StudyResults:
         results.sort(key=lambda result: (-(result.score or 0.0), result.loss))
         ranked = {result.loss: tables[result.loss] for result in results}
         pairs = paired_table(ranked) if len(ranked) > 1 else None
+        classes = by_class(ranked) if len(ranked) > 1 else {}
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"expected predictions of the same images and of the classes {', '.join(about.class_names)} in {directory}, but "
@@ -54,6 +56,7 @@ def read_evaluation(directory: Path) -> StudyResults:
         environments=(),
         seconds=0.0,
         pairs=pairs,
+        by_class=classes,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tametail.report import facts, figures, matrices, wording
+from tametail.report.best_beside import beside
 from tametail.report.class_tables import class_table, details, loss_table
 from tametail.report.evaluation_page import evaluation_context, operating_tables, subgroup_tables
 from tametail.report.gallery import Gallery
@@ -14,9 +15,8 @@ from tametail.report.reliability import calibration_rows, reliability
 from tametail.report.rendering import render
 from tametail.report.study_results import StudyResults
 
-MOST_CELLS = (
-    6_000  # in one kind of table: beyond it only the best losses are shown, so that a page stays below 5 MB
-)
+# In one kind of table; beyond it only the best losses are shown, so that a page stays below 5 MB.
+MOST_CELLS = 6_000
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,7 @@ def _classes(results: StudyResults) -> dict[str, Any]:
         },
         "loss_table": loss_table(results) if ranking else None,
         "pairs": matrices.pairs(results),
+        "beside": beside(results),
         "out_of_fold_classes": table,
         "test_classes": class_table(results, tested, lambda result: result.test, show_n=True),
         "ensemble_classes": class_table(results, tested, lambda result: result.test_ensemble, show_n=True),

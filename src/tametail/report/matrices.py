@@ -140,7 +140,7 @@ def _against(other: str, paired: Paired) -> AgainstBest:
         other,
         paired.difference.value,
         points(paired.difference.value),
-        _interval(paired.difference),
+        interval(paired.difference),
         paired.p,
         paired.p_holm,
         paired.verdict,
@@ -171,7 +171,8 @@ def points(difference: float) -> str:
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
-def _interval(difference: Estimate) -> str:
+def interval(difference: Estimate) -> str:
+    """``+1.2 to +5.0``, or nothing where it is undefined."""
     if not math.isfinite(difference.low):
         return ""
     return f"{points(difference.low)} to {points(difference.high)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,15 @@ from tametail.errors import DataError
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibrate
 from tametail.evaluation.multi_label import evaluate_labels
-from tametail.evaluation.paired import PairedTable, paired_table
+from tametail.evaluation.operating import OperatingPoint
+from tametail.evaluation.paired import paired_table
+from tametail.evaluation.subgroups import Subgroup
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions import ensemble
 from tametail.predictions_multi_label import ensemble_labels
+from tametail.report.asked import Asked
+from tametail.report.beside import by_class, over_runs
+from tametail.report.further import Further, find_further
 from tametail.report.runs import LossRuns, disagreeing, find_runs, ranked
 from tametail.report.study_results import LabelEvidence, LossResults, PartCounts, StudyResults
 from tametail.study_file import read_openings, read_study_file
@@ -28,20 +34,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_results(directory: Path) -> StudyResults:
+def read_results(directory: Path, asked: Asked | None = None) -> StudyResults:
     """Read a study directory and evaluate its complete losses.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
+        UsageError: a class or column is asked for that the study has not.
     """
     settings = read_study_file(directory)
     runs = find_runs(directory, settings)
     openings = tuple(read_openings(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
+    further = find_further(directory, asked or Asked(), settings)
     results = [
-        _evaluate(of_loss, tuple(counts.train.values()), opened=bool(openings)) for of_loss in in_order
+        _evaluate(of_loss, tuple(counts.train.values()), further, opened=bool(openings))
+        for of_loss in in_order
     ]
+    tables = {
+        of_loss.loss: of_loss.replicates
+        for of_loss in in_order
+        if of_loss.complete and not of_loss.multi_label
+    }
+    several = len(tables) > 1
     described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -51,29 +66,27 @@ def read_results(directory: Path) -> StudyResults:
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-        pairs=_pairs(in_order),
+        pairs=paired_table(tables) if several else None,
+        by_class=by_class(tables) if several else {},
+        over_runs=over_runs(tables, counts.train_images) if several else {},
     )
 
 
-def _pairs(runs: Sequence[LossRuns]) -> PairedTable | None:
-    """Paired tests of every two complete losses, in the order given; None where there are not two."""
-    complete = {
-        of_loss.loss: of_loss.replicates for of_loss in runs if of_loss.complete and not of_loss.multi_label
-    }
-    return paired_table(complete) if len(complete) > 1 else None
-
-
-def _evaluate(runs: LossRuns, train_counts: Sequence[int], *, opened: bool) -> LossResults:
+def _evaluate(runs: LossRuns, train_counts: Sequence[int], further: Further, *, opened: bool) -> LossResults:
     out_of_fold = test = test_ensemble = labels = calibration = None
+    operating: tuple[OperatingPoint, ...] = ()
+    groups: tuple[Subgroup, ...] = ()
     try:
         if runs.complete and runs.multi_label:
             labels = _label_evidence(runs, opened=opened)
         elif runs.complete:
-            out_of_fold = evaluate(runs.replicates, train_counts=train_counts)
+            judged = partial(evaluate, train_counts=train_counts, ordered=further.ordered)
+            out_of_fold = judged(runs.replicates)
             calibration = calibrate(runs.replicates)
             on_test = runs.test_replicates() if opened else []
-            test = evaluate(on_test, train_counts=train_counts) if on_test else None
-            test_ensemble = evaluate([ensemble(on_test)], train_counts=train_counts) if on_test else None
+            test = judged(on_test) if on_test else None
+            test_ensemble = judged([ensemble(on_test)]) if on_test else None
+            operating, groups = further.points(runs.replicates), further.groups(runs.replicates)
     except ValueError as error:
         raise disagreeing(runs.loss, error) from error
     return LossResults(
@@ -96,6 +109,8 @@ def _evaluate(runs: LossRuns, train_counts: Sequence[int], *, opened: bool) -> L
         ),
         labels=labels,
         calibration=calibration,
+        operating=operating,
+        subgroups=groups,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.resampled_t import ResampledT
 from tametail.evaluation.subgroups import Subgroup
 
 if TYPE_CHECKING:
@@ -119,6 +121,9 @@ class StudyResults:
         environments: the distinct environments of the finished runs.
         seconds: time all finished runs took, added up.
         pairs: paired tests of the complete losses, in the order of their rank; None where there is but one, or none were made.
+        by_class: of each loss but the best, the recalls of the best beside its own, class by class.
+        over_runs: of each loss but the best, the scores of the best beside its own over seeds and folds; empty where
+            there is a single run, or none that is known by its seed and fold.
     """
 
     settings: Mapping[str, Any]
@@ -128,6 +133,8 @@ class StudyResults:
     environments: tuple[Mapping[str, str], ...]
     seconds: float
     pairs: PairedTable | None = None
+    by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
+    over_runs: Mapping[str, ResampledT] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:

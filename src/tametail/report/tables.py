@@ -38,7 +38,8 @@ def results_csv(results: StudyResults) -> str:
     writer = csv.writer(text, lineterminator="\n")
     if rows:
         writer.writerow([guarded(column) for column, _ in rows[0]])
-    writer.writerows([guarded(cell) for _, cell in row] for row in rows)
+    # Losses that are not finished have nothing of what was asked for beyond the usual.
+    writer.writerows([guarded(cell) for _, cell in row] + [""] * (len(rows[0]) - len(row)) for row in rows)
     return text.getvalue()
 
 
@@ -62,7 +63,7 @@ def _row(result: LossResults, results: StudyResults) -> Cells:
     if results.opened:
         cells += _evaluation("test_", result.test, names)
         cells += _evaluation("test_ensemble_", result.test_ensemble, names)
-    return cells
+    return cells + further_cells(result)
 
 
 def _evaluation(prefix: str, evaluation: Evaluation | None, class_names: Sequence[str]) -> Cells:

@@ -7,12 +7,13 @@ study speaks of other runs than its neighbours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tametail.errors import DataError, TametailError
+from tametail.errors import TametailError
 from tametail.evaluation_file import is_evaluation
+from tametail.report.asked import remember, remembered
 from tametail.report.evaluation_results import read_evaluation
 from tametail.report.figure_files import FIGURES, NAMES, figure_files, formats_there
 from tametail.report.gallery import Gallery, gallery
@@ -27,7 +28,6 @@ from tametail.report.tables import RESULTS_CSV, results_csv
 from tametail.study_file import remembered_root
 from tametail.whole_files import make_folder, write_atomically
 
-SETTINGS = "report.json"
 LEFT_OUT = (
     "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
 )
@@ -37,6 +37,9 @@ def write_report(
     directory: Path,
     *,
     images: bool | None = None,
+    by: Sequence[str] | None = None,
+    operating: Sequence[tuple[str, float]] | None = None,
+    ordered: bool | None = None,
     image_root: str | Path | None = None,
     figures: Sequence[str] = (),
     partial: bool = False,
@@ -47,7 +50,11 @@ def write_report(
 
     Args:
         directory: the study.
-        images: whether the page shows images; remembered for later reports. None for what is remembered, at first yes.
+        images: whether the page shows images. This and the next three are remembered for later reports; None for what
+            is remembered, at first with images and nothing more.
+        by: columns carried along with the images, to evaluate by.
+        operating: classes, each with the sensitivity in (0, 1] that is required for it.
+        ordered: the classes are grades, in the order of their names: they get a kappa.
         image_root: where the images lie now, if they have moved since.
         figures: formats of `printing.FORMATS` to have figures/ in, besides those that are there.
         partial: whether losses that are not finished are judged by the runs that are, in files of their own.
@@ -61,10 +68,12 @@ def write_report(
     """
     from tametail.report.html import results_html
 
-    results = read_evaluation(directory) if is_evaluation(directory) else read_results(directory)
     try:
-        shown = _images(directory, images)
-        pictures = _gallery(directory, results, image_root) if shown and not results.evaluated else LEFT_OUT
+        finished = is_evaluation(directory)
+        before = remembered(directory)
+        asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
+        results = read_evaluation(directory) if finished else read_results(directory, asked)
+        pictures = _gallery(directory, results, image_root) if asked.images and not finished else LEFT_OUT
         formats = dict.fromkeys((*figures, *formats_there(directory)))
         files: dict[str, str | bytes | None] = {
             RESULTS_CSV: results_csv(results),
@@ -76,6 +85,8 @@ def write_report(
             **_figures(directory, results, tuple(formats)),
             "report.html": results_html(results, pictures),
         }
+        if asked != before:
+            remember(directory, asked)
         for name, content in files.items():
             _place(directory / name, content)
     except OSError as error:
@@ -120,18 +131,5 @@ def _gallery(directory: Path, results: StudyResults, image_root: str | Path | No
     return gallery(directory, results, root)
 
 
-def _images(directory: Path, asked: bool | None) -> bool:
-    """Whether images are shown: what is asked now, which is then remembered, or what was asked before."""
-    path = directory / SETTINGS
-    if asked is not None:
-        write_atomically(path, json.dumps({"images": asked}) + "\n")
-        return asked
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["images"])
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f'expected {path} to say {{"images": true}} or false, but it cannot be read: {error}; remove it, or repeat '
-            "with --images or --no-images"
-        ) from error
+def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
