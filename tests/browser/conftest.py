@@ -125,6 +125,15 @@ def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> P
 
 
 @pytest.fixture(scope="session")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail rank, of sets whose names would do harm."""
+    from tametail.report.rank_page import write_ranks
+
+    folder = tmp_path_factory.mktemp("ranking")
+    return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
+
+
+@pytest.fixture(scope="session")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two models that were trained elsewhere, with operating points and subgroups."""
     from typer.testing import CliRunner
@@ -136,15 +145,6 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ("-o", str(folder / "out"), "--by", "sex", "--by", "age", "--operating", "mel=0.9", "--quiet")
     assert CliRunner().invoke(app, ["evaluate", *files, *options]).exit_code == 0
     return folder / "out" / "report.html"
-
-
-@pytest.fixture(scope="session")
-def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of tametail rank, of sets whose names would do harm."""
-    from tametail.report.rank_page import write_ranks
-
-    folder = tmp_path_factory.mktemp("ranking")
-    return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
 
 
 PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking")
