@@ -18,6 +18,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 COLOURS = 256  # of a palette: a third of the size
 
 
@@ -25,7 +26,7 @@ def main(study: Path, folder: Path) -> None:
     """Write report.png (1280 pixels wide), report-dark.png, report-images.png and report-390.png."""
     if not json.loads((study / "study.json").read_text(encoding="utf-8"))["synthetic"]:
         raise SystemExit(f"{study} holds real images; give the demo study")
-    chromium = os.environ.get("TAMETAIL_CHROMIUM") or shutil.which("chromium")
+    chromium = os.environ.get("TAMETAIL_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
 

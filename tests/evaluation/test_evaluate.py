@@ -172,7 +172,7 @@ def test_one_class_present():
     assert result.macro_f1.value == present.f1.value == pytest.approx(16 / 18)
     assert np.isnan(absent_but_predicted.recall.value)
     assert (absent_but_predicted.precision.value, absent_but_predicted.precision.n) == (0, 2)
-    assert (absent_but_predicted.f1.value, absent_but_predicted.f1.n) == (0, 0)
+    assert np.isnan(absent_but_predicted.f1.value)
     assert np.isnan([nowhere.recall.value, nowhere.precision.value, nowhere.f1.value]).all()
     # With one class there is nothing to average: the interval is that of its recall.
     assert dataclasses.astuple(result.balanced_accuracy) == pytest.approx(dataclasses.astuple(present.recall))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
+from statsmodels.stats.multitest import multipletests
 
 from tametail.evaluation.resampled_t import resampled_t
-from tametail.report.beside import run_scores
+from tametail.predictions import Predictions
+from tametail.report.beside import OverRuns, over_runs, run_scores
 from tametail.report.best_beside import beside
 from tametail.report.reading import read_results
 from tametail.report.runs import find_runs
@@ -35,7 +37,43 @@ def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened
     scores = [run_scores(runs[result.loss].replicates) for result in (best, other)]
     folds = scores[0].shape[1]
     n = results.counts.train_images
-    assert results.over_runs == {other.loss: resampled_t(*scores, n * (folds - 1) / folds, n / folds)}
+    found = resampled_t(*scores, n * (folds - 1) / folds, n / folds)
+    assert results.over_runs == {other.loss: OverRuns(found, found.p)}
+
+
+def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
+    """Holm over all pairs: the best was chosen by the numbers it is judged by."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(40):
+        tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
+        ordered = dict(sorted(tables.items(), key=lambda item: -run_scores(item[1]).mean()))
+        compared = over_runs(ordered, 300).values()
+        wrong += any(one.p_holm <= 0.05 for one in compared)
+        assert all(one.p_holm >= one.found.p for one in compared)
+    assert wrong <= 6
+
+
+def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
+    rng = np.random.default_rng(0)
+    tables = {name: [_guesses(rng, folds=1) for _ in range(3)] for name in ("a", "b")}
+    assert over_runs(tables, 300) == {}
+
+
+def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
+    results = read_results(opened_study)
+    tests = [test for of_loss in results.by_class.values() for test in of_loss]
+    expected = multipletests([test.p for test in tests], method="holm")[1]
+    np.testing.assert_allclose([test.p_holm for test in tests], expected)
+
+
+def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
+    n = 300
+    target = np.repeat([0, 1, 2], n // 3)
+    logits = rng.normal(size=(n, 3)) + 1.2 * np.eye(3)[target]
+    names = np.array([f"{index:03}" for index in range(n)])
+    return Predictions(
+        names, names, target, np.arange(n) % folds, logits.astype(np.float32), ("a", "b", "c"), "softmax"
+    )
 
 
 def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -> None:

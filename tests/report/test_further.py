@@ -88,3 +88,15 @@ def test_what_is_not_there_is_an_error_and_not_remembered(
 def test_images_of_several_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="may have several labels"):
         write_report(write_label_study(tmp_path / "labels"), ordered=True)
+
+
+def test_an_evaluation_is_not_asked_again(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="given to tametail evaluate"):
+        write_report(_evaluation(tmp_path), by=["sex"])
+
+
+def _evaluation(folder: Path) -> Path:
+    from predictions_csv import frame_of, write
+    from tametail.evaluating import evaluate_files
+
+    return evaluate_files([write(frame_of(0), folder / "a.csv")], folder / "out").parent

@@ -154,6 +154,8 @@ def test_images_are_left_out_where_asked_and_so_it_stays(study: Path) -> None:
     assert write_report(study).read_text(encoding="utf-8") == html
     assert "data:image" in write_report(study, images=True).read_text(encoding="utf-8")
     assert "data:image" in write_report(study).read_text(encoding="utf-8")
+    write_report(study, images=False)
+    assert not (study / FOLDER).exists()
 
 
 def test_another_folder_of_the_images_can_be_named(study: Path, tmp_path: Path) -> None:

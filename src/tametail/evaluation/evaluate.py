@@ -37,7 +37,7 @@ class ClassResult:
         groups: distinct groups with an image of the class.
         recall: per-class accuracy; its n is that of the class.
         precision: its n counts the images that at least one replicate predicts as the class.
-        f1: its n is that of the class; 0 with n = 0 for an absent class that is predicted.
+        f1: its n is that of the class; undefined for an absent class, also where some image is predicted as it.
         specificity: share of the images of other classes that are not predicted as the class; its n counts them.
         auroc: chance that an image of the class is given a higher probability of it than one of another; its n counts
             all images.
@@ -185,7 +185,12 @@ def _decided(counts: Counts, confusions: IntArray, class_n: IntArray) -> _Decide
     return _Decided(
         recall=shares(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n),
         precision=shares(defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted),
-        f1=f1_shares(defined_mean(metrics.f1(confusions)), hits, counts.actual + predicted - hits, class_n),
+        f1=f1_shares(
+            np.where(class_n > 0, defined_mean(metrics.f1(confusions)), np.nan),
+            hits,
+            counts.actual + predicted - hits,
+            class_n,
+        ),
         specificity=shares(
             defined_mean(metrics.specificity(confusions)),
             others - (predicted - hits),

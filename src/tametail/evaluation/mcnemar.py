@@ -20,8 +20,8 @@ from tametail.evaluation.verdicts import Verdict, holm, verdict
 from tametail.predictions import Predictions
 
 QUESTION = (
-    "In which classes would these trained models, as they are, differ in recall on other images of this kind? With Holm's "
-    "correction over the classes, as among many classes some differ by chance. A class in which the models differ on fewer "
+    "In which classes would these trained models, as they are, differ in recall on other images of this kind? Corrected "
+    "(Holm), as among many classes some differ by chance. A class in which the models differ on fewer "
     "than six patients (or lesions, or images that belong to nobody else) can never show it at the 5 % level."
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -23,6 +24,8 @@ QUESTION = (
     "drawn by chance and the models are taken as given, so the answer is about these models, not about the losses that "
     "trained them: another seed or another training set is another model."
 )
+_DRAWS_PER_PAIR = 4.0  # over the level: the lowest p that is drawn is then a quarter of Holm's first step
+_LOW = 10.0  # times Holm's first step: a p below it is worth more draws
 _REVERSED: dict[Verdict, Verdict] = {
     "better": "worse",
     "worse": "better",
@@ -90,12 +93,13 @@ def paired_table(
     ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is as likely to have the other sign. Hits are means over the replicates,
     C counts the classes present. A paired bootstrap raises more false alarms where classes are rare
     (``make false-alarms``). It is a test of models that differ in nothing: if they differ in every class and only the
-    balanced accuracies are equal it is approximate, which is why a verdict asks the interval too. The p of a pair does not depend on the other models of the table; its ``p_holm`` does.
+    balanced accuracies are equal it is approximate, which is why a verdict asks the interval too. The p of a pair does not depend on the other models of the
+    table, but for the number of draws; its ``p_holm`` does.
 
     Args:
         replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
-        resamples: of the test, where its signs cannot be listed; with K pairs no ``p_holm`` is below about
-            K / resamples.
+        resamples: of the test, where its signs cannot be listed. Pairs whose p is as low as so many draws can say get more
+            of them, 4 / 0.05 for each pair of the table, so that no number of pairs alone leaves a difference untold.
         seed: of the test; the same seed gives the same p.
 
     Raises:
@@ -105,7 +109,7 @@ def paired_table(
     indices = list(combinations(range(len(counted.names)), 2))
     differences = [counted.differences(i, j) for i, j in indices]
     flipped = [counted.contributions(of_pair) for of_pair in differences]
-    p = np.array([sign_flip_p(d, resamples=resamples, seed=seed) for d in flipped])
+    p = np.array([_p(d, resamples, len(indices), seed) for d in flipped])
     pairs = []
     for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
         difference = _difference(counted, of_pair)
@@ -127,6 +131,14 @@ def paired_table(
     return PairedTable(counted.names, tuple(pairs))
 
 
+def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> float:
+    p = sign_flip_p(contributions, resamples=resamples, seed=seed)
+    enough = math.ceil(_DRAWS_PER_PAIR / LEVEL * pairs)
+    if p > _LOW * LEVEL / pairs or enough <= resamples:
+        return p
+    return sign_flip_p(contributions, resamples=enough, seed=seed)
+
+
 def describe(paired: Paired, a: str, b: str) -> str:
     """One sentence on model ``a`` beside ``b``, for people."""
     d = paired.difference
@@ -136,6 +148,8 @@ def describe(paired: Paired, a: str, b: str) -> str:
     text = f"{a} {verb[paired.verdict]} {b}: {points}, {p}"
     if paired.verdict != "not told apart":
         return f"{text}."
+    if paired.more_images == 0:
+        return f"{text}; not among so many comparisons."
     if paired.more_images is None:
         return f"{text}; there is no difference that more test images could tell."
     return f"{text}; about {_about(paired.more_images)} more test images like these would tell a difference of this size."

@@ -1,11 +1,14 @@
 """The best loss beside each other one: class by class on the same images, and over seeds and folds.
 
+The best is chosen by the same numbers, so each kind of comparison is corrected for all that it could have shown.
 Shape legend: S seeds, F folds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from tametail.evaluation.mcnemar import ClassTest, mcnemar_by_class
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.resampled_t import ResampledT, resampled_t
+from tametail.evaluation.verdicts import holm, verdict
 from tametail.predictions import Predictions
 
 Tables = Mapping[
@@ -20,29 +24,52 @@ Tables = Mapping[
 ]  # of each loss, the best first, one table per seed with the folds joined
 
 
+@dataclass(frozen=True)
+class OverRuns:
+    """The best loss beside another over seeds and folds; ``p_holm`` is corrected over all pairs of losses."""
+
+    found: ResampledT
+    p_holm: float
+
+
 def by_class(tables: Tables) -> dict[str, tuple[ClassTest, ...]]:
-    """McNemar's test of every class, for the best loss beside each other one."""
+    """McNemar's test of every class, for the best loss beside each other one; Holm over all of these tests."""
     best, *others = tables
-    return {other: mcnemar_by_class(tables[best], tables[other]) for other in others}
+    found = {other: mcnemar_by_class(tables[best], tables[other]) for other in others}
+    corrected = iter(holm([test.p for tests in found.values() for test in tests]).tolist())
+    return {
+        other: tuple(_corrected(test, next(corrected)) for test in tests) for other, tests in found.items()
+    }
 
 
-def over_runs(tables: Tables, train_images: int) -> dict[str, ResampledT]:
+def _corrected(test: ClassTest, p_holm: float) -> ClassTest:
+    if test.verdict == "absent":
+        return test
+    return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))
+
+
+def over_runs(tables: Tables, train_images: int) -> dict[str, OverRuns]:
     """The corrected resampled t test over seeds and folds, for the best loss beside each other one.
 
     Args:
         train_images: of all folds together, those that were held out in no run included.
 
     Returns:
-        Nothing where there is one run to a loss: no spread to judge by.
+        Nothing where a single fold was held out: seeds alone do not show what another training set would change.
     """
-    best, *others = tables
+    names = tuple(tables)
     scores = {name: run_scores(of_loss) for name, of_loss in tables.items()}
-    if scores[best].size < 2:
+    folds = scores[names[0]].shape[1]
+    if folds < 2:
         return {}
-    held_out = len(tables[best][0]) / scores[best].shape[1]
-    return {
-        other: resampled_t(scores[best], scores[other], train_images - held_out, held_out) for other in others
+    held_out = len(tables[names[0]][0]) / folds
+    pairs = {
+        (a, b): resampled_t(scores[a], scores[b], train_images - held_out, held_out)
+        for a, b in combinations(names, 2)
     }
+    corrected = dict(zip(pairs, holm([found.p for found in pairs.values()]).tolist(), strict=True))
+    best = names[0]
+    return {other: OverRuns(pairs[best, other], corrected[best, other]) for other in names[1:]}
 
 
 def run_scores(replicates: Sequence[Predictions]) -> NDArray[np.float64]:

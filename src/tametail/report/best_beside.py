@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, mcnemar, resampled_t
 from tametail.evaluation.verdicts import LEVEL
 from tametail.report import wording
+from tametail.report.beside import OverRuns
 from tametail.report.matrices import interval, points
 from tametail.report.study_results import StudyResults
 
@@ -37,6 +39,7 @@ class RunsRow:
     points: str
     interval: str
     p: float
+    p_holm: float
     verdict: str
 
 
@@ -58,8 +61,8 @@ def beside(results: StudyResults) -> Beside:
     rows = tuple(
         (other, tuple(_class_row(tests[index]) for index in results.class_order)) for other, tests in shown
     )
-    runs = tuple(_runs_row(other, found) for other, found in results.over_runs.items())
-    counts = {found.runs for found in results.over_runs.values()}
+    runs = tuple(_runs_row(other, compared) for other, compared in results.over_runs.items())
+    counts = {compared.found.runs for compared in results.over_runs.values()}
     return Beside(
         rows,
         mcnemar.QUESTION,
@@ -88,15 +91,17 @@ def _images(count: float) -> str:
     return f"{count:,.0f}" if count == round(count) else f"{count:,.1f}"
 
 
-def _runs_row(other: str, found: resampled_t.ResampledT) -> RunsRow:
-    told = found.p <= LEVEL
+def _runs_row(other: str, compared: OverRuns) -> RunsRow:
+    found = compared.found
+    told = compared.p_holm <= LEVEL
     ahead = "better" if found.difference > 0 else "worse"
-    undefined = found.p != found.p
+    undefined = math.isnan(found.p)
     return RunsRow(
         other,
         found.difference,
         points(found.difference),
         interval(Estimate(found.difference, found.low, found.high, found.runs)),
         found.p,
+        compared.p_holm,
         wording.ABSENT if undefined else ahead if told else "not told apart",
     )

@@ -164,6 +164,7 @@ class DetailRow:
     band: str
     next: bool
     train: int
+    n: int
     groups: int
     estimates: tuple[Estimate, ...]
 
@@ -194,6 +195,7 @@ def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
                 row.band,
                 row.next,
                 row.train,
+                row.n,
                 row.groups,
                 tuple(getattr(classes[row.name], metric.name) for metric in _METRICS),
             )

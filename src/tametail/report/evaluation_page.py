@@ -131,7 +131,7 @@ def further_blocks(results: StudyResults) -> list[str]:
             for loss, point in operating.points
         ]
         header = [
-            "Model",
+            wording.sentence(wording.words(results).loss),
             "Threshold",
             "Sensitivity, %",
             "Specificity, %",

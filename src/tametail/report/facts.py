@@ -156,7 +156,10 @@ def methods(results: StudyResults) -> str:
         len(settings["seeds"]),
         "label" if results.multi_label else "class",
     )
-    judged = wording.images_and_groups(counts.train_images, counts.train_groups)
+    best = results.ranking[0].evidence if results.ranking else None
+    judged = wording.images_and_groups(
+        *((best.n, best.groups) if best else (counts.train_images, counts.train_groups))
+    )
     together = "; images of one group were never split between parts or folds" if grouped(results) else ""
     said = [
         f"{losses} training {'loss was' if losses == 1 else 'losses were'} compared on {judged} by cross-validation "

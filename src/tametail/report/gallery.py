@@ -119,6 +119,8 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     chosen = choose(predictions, results.class_order)
     numbers = _numbers(directory, predictions, chosen.rows)
     names = {number: str(predictions.image[row]) for row, number in numbers.items()}
+    if not names:
+        return "No image was mistaken, and none is of a rare class."
     copies = thumbnails(directory, names, root)
     if not copies:
         return NOT_THERE

@@ -93,6 +93,7 @@ def _study(results: StudyResults) -> dict[str, Any]:
         ],
         "openings_in_words": wording.openings_in_words(len(results.openings)),
         "folds": wording.folds_in_words(settings),
+        "held_out": wording.held_out(results),
         "seeds": len(settings["seeds"]),
         "grouped": facts.grouped(results),
         "data_facts": facts.data_facts(results),
@@ -161,7 +162,9 @@ def _classes(results: StudyResults) -> dict[str, Any]:
     classes, ranking = len(results.class_names), results.ranking
     shown = ranking[: _how_many(2 * classes)]
     tested = [result for result in ranking if result.test is not None][: len(shown)]
-    table = class_table(results, shown, lambda result: result.out_of_fold, show_n=False)
+    table = class_table(
+        results, shown, lambda result: result.out_of_fold, show_n=not wording.all_held_out(results)
+    )
     fit = classes <= matrices.MOST_CLASSES
     return {
         "shown": {
@@ -183,6 +186,7 @@ def _classes(results: StudyResults) -> dict[str, Any]:
             if fit and result.out_of_fold is not None
         ],
         "calibrations": calibration_rows(results),
+        "tempered": any(result.calibration and result.calibration.after for result in ranking),
         "operating": operating_tables(results),
         "thresholds_elsewhere": bool(results.settings.get("thresholds_elsewhere")),
         "subgroups": subgroup_tables(results),

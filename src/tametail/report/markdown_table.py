@@ -32,4 +32,4 @@ def table(header: Sequence[str], alignment: Sequence[str], rows: Sequence[Sequen
 def text(text: str) -> str:
     """Text that Markdown and the HTML in it leave as it is, on one line."""
     text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)

@@ -151,9 +151,9 @@ def _against(other: str, paired: Paired) -> AgainstBest:
 def _more(paired: Paired) -> str:
     if paired.verdict in _KINDS:
         return wording.ABSENT
-    return (
-        f"about {paired.more_images:,} more images" if paired.more_images else "more images than can be said"
-    )
+    if paired.more_images is None:
+        return "more images than can be said"
+    return f"about {paired.more_images:,} more images" if paired.more_images else "fewer comparisons"
 
 
 def _pair(paired: Paired) -> PairCell:

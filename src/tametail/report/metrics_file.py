@@ -14,10 +14,12 @@ from typing import Any
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.multi_label import Decisions, LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
+from tametail.report.beside import OverRuns
 from tametail.report.study_results import LossResults, StudyResults
 from tametail.study_file import folds_to_run
 
@@ -58,6 +60,10 @@ def metrics_json(results: StudyResults) -> str:
         "test_part_openings": len(results.openings),
         "losses": [_loss(result, ranks.get(result.loss)) for result in results.losses],
         "pairs": None if results.pairs is None else _pairs(results.pairs),
+        "by_class": [
+            _class_test(results, other, test) for other, tests in results.by_class.items() for test in tests
+        ],
+        "over_runs": [_over_runs(results, other, found) for other, found in results.over_runs.items()],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -222,9 +228,37 @@ def _pairs(table: PairedTable) -> list[Json]:
                 "verdict": paired.verdict,
                 "more_images": paired.more_images,
                 "groups": paired.groups,
+                "discordant": paired.discordant,
             }
         )
     return found
+
+
+def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
+    return {
+        "a": results.ranking[0].loss,
+        "b": other,
+        "class": test.name,
+        "n": test.n,
+        "groups": test.groups,
+        "only_a": _number(test.only_a),
+        "only_b": _number(test.only_b),
+        "difference": _estimate(test.difference),
+        "p": _number(test.p),
+        "p_holm": _number(test.p_holm),
+        "verdict": test.verdict,
+    }
+
+
+def _over_runs(results: StudyResults, other: str, compared: OverRuns) -> Json:
+    limits = {name: _number(getattr(compared.found, name)) for name in ("difference", "low", "high", "p")}
+    return {
+        "a": results.ranking[0].loss,
+        "b": other,
+        **limits,
+        "p_holm": _number(compared.p_holm),
+        "runs": compared.found.runs,
+    }
 
 
 def _estimates(of: object, names: Iterable[str]) -> Json:

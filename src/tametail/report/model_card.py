@@ -168,10 +168,15 @@ def _limits(results: StudyResults, best: LossResults) -> list[str]:
     if len(results.openings) > 1:
         said.append(f"The test part was opened {wording.openings_in_words(len(results.openings))}.")
     said += [f"Found in the data: {finding}" for finding in _findings(results)]
-    said.append(
-        f"Not looked at: how it fares by age, sex, skin or device, and images of no {unit}. tametail evaluate --by does "
-        "the first."
-    )
+    looked_at = dict.fromkeys(group.column for group in best.subgroups)
+    if looked_at:
+        said.append(f"Looked at by {wording.listed(list(looked_at))}: see the report's subgroups.")
+        said.append(f"Not looked at: images of no {unit}.")
+    else:
+        said.append(
+            f"Not looked at: how it fares by age, sex, skin or device, and images of no {unit}. tametail report STUDY "
+            "--by COLUMN does the first, where that was carried along."
+        )
     return said
 
 

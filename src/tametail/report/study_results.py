@@ -12,8 +12,8 @@ from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
-from tametail.evaluation.resampled_t import ResampledT
 from tametail.evaluation.subgroups import Subgroup
+from tametail.report.beside import OverRuns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +123,7 @@ class StudyResults:
         pairs: paired tests of the complete losses, in the order of their rank; None where there is but one, or none were made.
         by_class: of each loss but the best, the recalls of the best beside its own, class by class.
         over_runs: of each loss but the best, the scores of the best beside its own over seeds and folds; empty where
-            there is a single run, or none that is known by its seed and fold.
+            a single fold was held out, or none is known.
     """
 
     settings: Mapping[str, Any]
@@ -134,7 +134,7 @@ class StudyResults:
     seconds: float
     pairs: PairedTable | None = None
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
-    over_runs: Mapping[str, ResampledT] = field(default_factory=dict)
+    over_runs: Mapping[str, OverRuns] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:

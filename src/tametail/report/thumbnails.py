@@ -50,6 +50,13 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
     return found
 
 
+def forget(directory: Path) -> None:
+    """Remove the copies a study keeps, so that a folder that shows no images holds none either."""
+    _remove_others(directory / FOLDER, {})
+    with suppress(OSError):
+        (directory / FOLDER).rmdir()
+
+
 def small_copy(path: Path) -> bytes | None:
     """The centre square of an image as a JPEG of at most ``_MOST_BYTES`` or so; None where it cannot be read."""
     import cv2

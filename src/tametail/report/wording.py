@@ -248,6 +248,17 @@ def folds_in_words(settings: Mapping[str, Any]) -> str:
     return f"{'fold' if len(folds) == 1 else 'folds'} {listed([str(fold) for fold in folds])} of {of} alone"
 
 
+def all_held_out(results: StudyResults) -> bool:
+    """Whether every image of the training part was held out once, so that n is its number of images."""
+    settings = results.settings
+    return results.evaluated or len(folds_to_run(settings)) == settings["splits"]["folds"]
+
+
+def held_out(results: StudyResults) -> str:
+    """Which images out-of-fold numbers are about."""
+    return "image of the training part" if all_held_out(results) else "image of the folds that were held out"
+
+
 def count_of_folds(settings: Mapping[str, Any]) -> str:
     """``5``, or ``1 of 5`` where not all were held out."""
     folds, of = len(folds_to_run(settings)), settings["splits"]["folds"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tametail.errors import TametailError
+from tametail.errors import TametailError, UsageError
 from tametail.evaluation_file import is_evaluation
 from tametail.report.asked import remember, remembered
 from tametail.report.evaluation_results import read_evaluation
@@ -25,6 +25,7 @@ from tametail.report.partial import PARTIAL_CSV, PARTIAL_MD, partial_csv, partia
 from tametail.report.reading import read_results
 from tametail.report.study_results import StudyResults
 from tametail.report.tables import RESULTS_CSV, results_csv
+from tametail.report.thumbnails import forget
 from tametail.study_file import remembered_root
 from tametail.whole_files import make_folder, write_atomically
 
@@ -65,11 +66,17 @@ def write_report(
     Raises:
         DataError: the folder holds no study, or one of its files is damaged.
         TametailError: the folder cannot be written.
+        UsageError: something is asked for that this study has not, or of an evaluation.
     """
     from tametail.report.html import results_html
 
+    finished = is_evaluation(directory)
+    if finished and (partial or any(value is not None for value in (images, by, operating, ordered))):
+        raise UsageError(
+            f"{directory} holds an evaluation: what it is evaluated by is given to tametail evaluate, and it has no images "
+            "and no unfinished runs; leave the options out, or make it again"
+        )
     try:
-        finished = is_evaluation(directory)
         before = remembered(directory)
         asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
         results = read_evaluation(directory) if finished else read_results(directory, asked)
@@ -87,6 +94,8 @@ def write_report(
         }
         if asked != before:
             remember(directory, asked)
+        if not asked.images:
+            forget(directory)
         for name, content in files.items():
             _place(directory / name, content)
     except OSError as error:
