@@ -177,7 +177,7 @@ def main() -> None:
         "--data", help="a folder of images; the real ones beside the checkout, or the demo set"
     )
     parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--folds", type=int, default=3, help=f"how many of {FOLDS} are held out in turn")
+    parser.add_argument("--folds", type=int, default=2, help=f"how many of {FOLDS} are held out in turn")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, help="so many of them, spread over the table")
     parser.add_argument("-o", "--out", type=Path, help="also write the table to this file")
