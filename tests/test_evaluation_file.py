@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from tametail.evaluation_file import (
     write_evaluation,
 )
 from tametail.report import write_report
+from tametail.report.evaluation_results import read_evaluation
 
 
 def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
@@ -101,3 +104,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TametailError, match="cannot be written"):
         prepare_folder(tmp_path / "file" / "out")
+
+
+def test_no_threshold_is_chosen_on_these_images_where_none_came_with_the_model(tmp_path: Path) -> None:
+    """`written` has images of the class, so that one could be chosen, and says that none was chosen elsewhere."""
+    folder = written(tmp_path / "e")
+    write_report(folder)
+    (model,) = read_evaluation(folder).losses
+    (point,) = model.operating
+    assert math.isnan(point.threshold)
+    assert point.sensitivity.n == point.flagged.n == 0
+    for name in ("evaluation.json", "metrics.json"):
+        content = (folder / name).read_text(encoding="utf-8")
+        json.loads(content, parse_constant=pytest.fail)
+    (row,) = csv.DictReader((folder / "results.csv").read_text(encoding="utf-8").splitlines())
+    assert row["operating_mel_0.9_threshold"] == row["operating_mel_0.9_sensitivity"] == ""
