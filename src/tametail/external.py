@@ -58,7 +58,7 @@ def evaluate_study(
     Args:
         study: the study's folder.
         data: what `read_images` takes, or a table.
-        out: folder of the evaluation.
+        out: folder of the evaluation; neither the study nor the data may lie in it.
         losses: with commas between them; None for all whose runs are finished.
         mapping: their label → our class.
         drop_unknown: leave out images whose labels are of no class.
@@ -85,7 +85,8 @@ def evaluate_study(
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
     runs = _runs(study, described, losses, console)
-    prepare_folder(out)
+    named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
+    prepare_folder(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
