@@ -68,7 +68,7 @@ def _evaluate(
         raise ValueError(f"the tables of {model.name} have other classes")
     evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
     # Where none could be chosen elsewhere, none is chosen here either: these images are only to judge by.
-    elsewhere = [math.nan if cut is None else cut for cut in model.thresholds]
+    elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
     return LossResults(
         loss=model.name,
