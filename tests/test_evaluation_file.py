@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import csv
 import json
+import math
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from predictions_csv import CLASSES, expected_of, frame_of
-from tametail.errors import DataError, TametailError
+from predictions_csv import CLASSES, expected_of, frame_of, write
+from tametail import evaluation_file
+from tametail.errors import DataError, TametailError, UsageError
+from tametail.evaluating import evaluate_files
 from tametail.evaluation_file import (
     Answers,
     Evaluated,
@@ -19,6 +24,8 @@ from tametail.evaluation_file import (
     write_evaluation,
 )
 from tametail.report import write_report
+from tametail.report.evaluation_results import read_evaluation
+from tametail.whole_files import whole_file
 
 
 def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
@@ -101,3 +108,90 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TametailError, match="cannot be written"):
         prepare_folder(tmp_path / "file" / "out")
+
+
+def test_no_threshold_is_chosen_on_these_images_where_none_came_with_the_model(tmp_path: Path) -> None:
+    """`written` has images of the class, so that one could be chosen, and says that none was chosen elsewhere."""
+    folder = written(tmp_path / "e")
+    write_report(folder)
+    (model,) = read_evaluation(folder).losses
+    (point,) = model.operating
+    assert math.isnan(point.threshold)
+    assert point.sensitivity.n == point.flagged.n == 0
+    for name in ("evaluation.json", "metrics.json"):
+        content = (folder / name).read_text(encoding="utf-8")
+        json.loads(content, parse_constant=pytest.fail)
+    (row,) = csv.DictReader((folder / "results.csv").read_text(encoding="utf-8").splitlines())
+    assert row["operating_mel_0.9_threshold"] == row["operating_mel_0.9_sensitivity"] == ""
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("failing", range(4))
+def test_an_interrupted_writing_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, earlier: bool
+) -> None:
+    """The disk is full at the marker, at the first table, at the columns, or at evaluation.json."""
+    folder, calls = tmp_path / "e", iter(range(9))
+    if earlier:
+        written(folder, ("old", "a"))
+
+    def full(path: Path) -> AbstractContextManager[Path]:
+        if next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        return whole_file(path)
+
+    def full_atomically(path: Path, content: str) -> None:
+        with full(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation_file, "whole_file", full)
+        patch.setattr(evaluation_file, "write_atomically", full_atomically)
+        with pytest.raises(TametailError, match="cannot be written"):
+            written(folder)
+    if failing:
+        with pytest.raises(DataError, match="not written to the end"):
+            read_evaluation_file(folder)
+    prepare_folder(folder)
+    written(folder)
+    assert [model.name for model in read_evaluation_file(folder).models] == ["a"]
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["a.parquet"]
+
+
+def test_only_what_an_evaluation_wrote_is_taken_away(tmp_path: Path) -> None:
+    folder = written(tmp_path / "e", ("old", "a"))
+    mine = [folder / "predictions" / "mine.csv", folder / "figures" / "mine.svg", tmp_path / "mine.parquet"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine", encoding="utf-8")
+    path = folder / "evaluation.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["models"][1]["tables"] += [
+        "../mine.parquet",
+        "predictions/../../mine.parquet",
+        "predictions/mine.csv",
+    ]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    written(folder)
+    assert all(path.read_text(encoding="utf-8") == "mine" for path in mine)
+    assert sorted(path.name for path in (folder / "predictions").iterdir()) == ["a.parquet", "mine.csv"]
+    (folder / "predictions" / "b.parquet").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="did not write"):
+        written(folder, ("b",))
+    assert (folder / "predictions" / "b.parquet").read_text(encoding="utf-8") == "mine"
+    assert [model.name for model in read_evaluation_file(folder).models] == ["a"]
+
+
+def test_inputs_do_not_lie_in_the_folder_that_is_replaced(tmp_path: Path) -> None:
+    folder = written(tmp_path / "e")
+    path, before = folder / "predictions" / "a.parquet", (folder / "evaluation.json").read_bytes()
+    content = path.read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder, tmp_path / "link", folder / "predictions" / ".."):
+        with pytest.raises(UsageError, match="holds none of what it is made from"):
+            prepare_folder(out, [tmp_path / "other.csv", path])
+    own = write(frame_of(), folder / "own.csv")
+    with pytest.raises(UsageError, match="holds none of what it is made from"):
+        evaluate_files([own], folder)
+    assert (path.read_bytes(), (folder / "evaluation.json").read_bytes()) == (content, before)
+    prepare_folder(folder, [tmp_path / "other.csv"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -34,7 +35,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def validated(study_folder: Path, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both losses of the study on the other images; tests only read it."""
     out = tmp_path_factory.mktemp("validated") / "out"
-    options = ("--map", "gold=amber", "--drop-unknown", "--by", "site", "--operating", "blue=0.8")
+    options = ("--map", "gold=amber", "--drop-unknown", *("--by", "site") * 2, "--operating", "blue=0.8")
     code, output, errors = run("evaluate", study_folder, "--data", elsewhere, "-o", out, *options)
     assert code == 0, errors
     assert "gold is taken as amber: 40 images" in errors
@@ -50,6 +51,7 @@ def test_fold_models_are_replicates_and_their_ensemble_stands_beside(
 ) -> None:
     about = read_evaluation_file(validated)
     assert about.class_names == ("amber", "blue", "crimson")
+    assert about.by == ("site",)  # although named twice
     assert [model.name for model in about.models] == [
         "alpa",
         "alpa, ensemble of 3",
@@ -134,15 +136,44 @@ def test_mistakes_about_other_images(
     assert not (tmp_path / "out" / "evaluation.json").exists()
 
 
-def test_the_studys_own_images_are_no_validation(
+def own_images(study: Path, source: Path, folder: Path, *, part: str) -> Path:
+    """A copy of the study's images under other names, listed without those of the other part."""
+    rows = csv.DictReader((study / "splits.csv").read_text(encoding="utf-8").splitlines())
+    part_of = {row["image"]: row["part"] for row in rows}
+    header, *lines = (source / "labels.csv").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if part_of[line.split(",")[0]] == part]
+    shutil.copytree(source / "images", folder / "renamed")
+    text = "\n".join([header, *(line.replace("images/", "renamed/") for line in kept)]) + "\n"
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_studys_training_images_are_no_validation(
     study_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
+    folder = own_images(study_folder, image_folder, tmp_path / "own", part="train")
+    count = len((folder / "labels.csv").read_text(encoding="utf-8").splitlines()) - 1
     code, output, errors = run(
-        "evaluate", study_folder, "--data", image_folder, "-o", tmp_path / "out", "--losses", "ce"
+        "evaluate", study_folder, "--data", folder, "-o", tmp_path / "out", "--losses", "ce"
     )
     assert code == 0, errors
-    assert "70 of 70 images are byte for byte images of the study" in errors
+    assert f"{count} of {count} images are byte for byte images of the study" in errors
     assert "alpa" not in output
+
+
+def test_the_sealed_test_part_is_not_opened_this_way(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    only = own_images(study_folder, image_folder, tmp_path / "own", part="test")
+    count = len((only / "labels.csv").read_text(encoding="utf-8").splitlines()) - 1
+    for folder, total in ((only, count), (image_folder, 70)):
+        out = tmp_path / f"out{total}"
+        code, output, errors = run("evaluate", study_folder, "--data", folder, "-o", out, "--losses", "ce")
+        assert code == 3, errors
+        assert f"{count} of {total} are byte for byte images of the study's sealed test part" in errors
+        assert "tametail open" in errors
+        assert output == ""
+        assert not list(out.iterdir())
 
 
 def test_unfinished_losses_are_left_out_or_named(study_folder: Path, elsewhere: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def evaluate_files(
 
     Args:
         paths: files as `read_elsewhere` reads them.
-        out: folder of the evaluation; an earlier one there is replaced.
+        out: folder of the evaluation; an earlier one there is replaced. None of the files may lie in it.
         by: columns to evaluate by.
         classes: names of all classes in their order; empty for what the files say.
         ordered: the order of the classes means something.
@@ -109,6 +109,7 @@ def evaluate_files(
             "narrow."
         )
     answers = {name: Answers([table]) for name, table in read.models.items()}
+    prepare_folder(out, paths)
     return report_on(out, answers, read.carried, about, console)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ _REPORT = {
     "results.md",
     "results.tex",
     "metrics.json",
-    "figures",
 }
+_BEGUN = "begun"
+_TABLE = re.compile(rf"{PREDICTIONS}/[A-Za-z0-9_-][A-Za-z0-9._-]*\.parquet")
 _LONGEST = 80
 
 
@@ -97,11 +97,14 @@ def is_evaluation(directory: Path) -> bool:
     return (directory / NAME).is_file()
 
 
-def prepare_folder(directory: Path) -> None:
-    """Make the folder of an evaluation; what an earlier one left there is taken away when the new one is written.
+def prepare_folder(directory: Path, inputs: Iterable[Path] = ()) -> None:
+    """Make the folder of an evaluation; what an earlier one wrote there is taken away when the new one is written.
+
+    Args:
+        inputs: files and folders that the evaluation is made from.
 
     Raises:
-        UsageError: something else is there.
+        UsageError: something else is there, or an input.
         TametailError: it cannot be made.
     """
     with saving(directory):
@@ -112,6 +115,12 @@ def prepare_folder(directory: Path) -> None:
             f"expected an empty folder or an earlier evaluation at {directory}, found {', '.join(sorted(found)[:3])}; give "
             f"another one with -o"
         )
+    for path in inputs:
+        if path.resolve().is_relative_to(directory.resolve()):
+            raise UsageError(
+                f"expected a folder for the evaluation that holds none of what it is made from, but {path} lies in "
+                f"{directory}; give another one with -o"
+            )
 
 
 def write_evaluation(
@@ -122,30 +131,44 @@ def write_evaluation(
 ) -> None:
     """Write the predictions, the columns to evaluate by, and, last, evaluation.json.
 
+    Until then an evaluation.json stands there that says which files there are or may be: an interruption leaves a folder
+    that is no evaluation to be read, but one that can be written again, and whose files are known from any others.
+
     Args:
         answers: by the name of the model.
         carried: columns (N,) in the order of the images of the first table.
         about: all but the models.
 
     Raises:
+        UsageError: a file of predictions is in the way that no evaluation wrote.
         TametailError: a file cannot be written.
     """
+    models = []
+    for name, slug in zip(answers, _slugs(list(answers)), strict=True):
+        said = answers[name]
+        files = [slug] if len(said.tables) == 1 else [f"{slug}-{k}" for k in range(len(said.tables))]
+        paths = tuple(f"{PREDICTIONS}/{file}.parquet" for file in files)
+        models.append(
+            Model(name, paths, tuple(said.temperatures), tuple(said.thresholds), tuple(said.train_counts))
+        )
+    written = [path for model in models for path in model.tables]
     with saving(directory):
-        (directory / NAME).unlink(missing_ok=True)
-        for old in (PREDICTIONS, *_REPORT, CARRIED):
-            _remove(directory / old)
-        make_folder(directory / PREDICTIONS)
-        models = []
-        for name, slug in zip(answers, _slugs(list(answers)), strict=True):
-            said = answers[name]
-            files = [slug] if len(said.tables) == 1 else [f"{slug}-{k}" for k in range(len(said.tables))]
-            paths = tuple(f"{PREDICTIONS}/{file}.parquet" for file in files)
-            for table, path in zip(said.tables, paths, strict=True):
-                with whole_file(directory / path) as temporary:
-                    write_predictions(table, temporary)
-            models.append(
-                Model(name, paths, tuple(said.temperatures), tuple(said.thresholds), tuple(said.train_counts))
+        earlier = _tables_named(directory)
+        strange = [path for path in written if path not in earlier and (directory / path).exists()]
+        if strange:
+            raise UsageError(
+                f"expected no file at {directory / strange[0]} that the evaluation there did not write; move it, or give "
+                f"another folder with -o"
             )
+        begun = {"format": FORMAT, _BEGUN: sorted({*earlier, *written})}
+        write_atomically(directory / NAME, json.dumps(begun, indent=1, ensure_ascii=False) + "\n")
+        for old in (*earlier, *_REPORT, CARRIED):
+            (directory / old).unlink(missing_ok=True)
+        make_folder(directory / PREDICTIONS)
+        tables = (table for said in answers.values() for table in said.tables)
+        for table, path in zip(tables, written, strict=True):
+            with whole_file(directory / path) as temporary:
+                write_predictions(table, temporary)
         if carried:
             _write_columns(directory / CARRIED, next(iter(answers.values())).tables[0].image, carried)
         content = {"format": FORMAT, "tametail": __version__, **asdict(about)}
@@ -153,11 +176,14 @@ def write_evaluation(
         write_atomically(directory / NAME, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _tables_named(directory: Path) -> list[str]:
+    """The files in predictions/ that the evaluation there, whole or begun, says are its own; none where it is damaged."""
+    try:
+        content = json.loads((directory / NAME).read_text(encoding="utf-8"))
+        named = content.get(_BEGUN) or [path for model in content["models"] for path in model["tables"]]
+        return [path for path in named if _TABLE.fullmatch(path) and not (directory / path).is_dir()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _slugs(names: Sequence[str]) -> list[str]:
@@ -191,6 +217,8 @@ def read_evaluation_file(directory: Path) -> Evaluated:
         content = json.loads((directory / NAME).read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError(f"it is not of format {FORMAT}")
+        if _BEGUN in content:
+            raise ValueError("it was not written to the end")
         content.pop("tametail")
         models = [
             Model(**{key: _frozen(value) for key, value in one.items()}) for one in content.pop("models")

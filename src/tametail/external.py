@@ -17,15 +17,16 @@ from tametail.console import Console
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
 from tametail.data.digests import UNREADABLE, content_digests
 from tametail.data.messages import first
-from tametail.errors import TametailError, UsageError, choosing_losses
+from tametail.data.splits import load_splits
+from tametail.errors import DataError, TametailError, UsageError, choosing_losses
 from tametail.evaluating import Operating, check_operating, report_on
 from tametail.evaluation.operating import threshold_for
+from tametail.evaluation.subgroups import to_evaluate_by
 from tametail.evaluation.temperature import fit_temperature
 from tametail.evaluation_file import Answers, Evaluated, prepare_folder
 from tametail.models import describe_backbone
 from tametail.predictions import Predictions, ensemble, read_predictions
-from tametail.predictions_elsewhere import to_evaluate_by
-from tametail.preparation import TABLE, Prepared, restore_backbone
+from tametail.preparation import SPLITS, Prepared, restore_backbone
 from tametail.run_files import PREDICTIONS, is_finished
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.predicting import Workshop, outputs_of, predictions_of
@@ -57,7 +58,7 @@ def evaluate_study(
     Args:
         study: the study's folder.
         data: what `read_images` takes, or a table.
-        out: folder of the evaluation.
+        out: folder of the evaluation; neither the study nor the data may lie in it.
         losses: with commas between them; None for all whose runs are finished.
         mapping: their label → our class.
         drop_unknown: leave out images whose labels are of no class.
@@ -73,6 +74,7 @@ def evaluate_study(
         UsageError, DataError, TametailError: see their messages.
     """
     console = console or Console(quiet=True)
+    by = tuple(dict.fromkeys(by))
     described = study_file.read_study_file(study)
     check_one_process("evaluate")
     if described.get("multi_label"):
@@ -83,7 +85,8 @@ def evaluate_study(
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
     runs = _runs(study, described, losses, console)
-    prepare_folder(out)
+    named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
+    prepare_folder(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
@@ -94,7 +97,7 @@ def evaluate_study(
     mapped = in_classes_of(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _say(mapped, console)
     workshop, decoded = _workshop(study, described, mapped.table, device, console)
-    _warn_of_known(study, decoded, console)
+    _check_known(study, described, decoded, console)
     table = workshop.material.table
     answers = _answers(runs, workshop, operating, console)
     words = ["tametail", "evaluate", "STUDY", "--data", given.name]
@@ -110,7 +113,7 @@ def evaluate_study(
         models=(),
         ordered=ordered,
         grouped=len(set(table.groups)) < len(table),
-        by=tuple(by),
+        by=by,
         operating=operating,
         facts=_facts(described, given, mapped, decoded),
         command=shlex.join([*words, "-o", "EVALUATION"]),
@@ -181,24 +184,41 @@ def _workshop(
     return Workshop(material, recipe, accelerator, study, Hardware(device)), decoded
 
 
-def _warn_of_known(study: Path, decoded: DecodedImages, console: Console) -> None:
-    """Say so where images are byte for byte some that the study was made of; as far as those can be found."""
-    import pandas as pd
+def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
+    """Look for images that are byte for byte some that the study was made of; as far as those can be found.
 
-    root, own = study_file.remembered_root(study), set[str]()
+    Those of the training part are warned of. Those of the test part are refused: scored here, it would be open, and no
+    record would say so.
+
+    Raises:
+        DataError: there are images of the test part, or the splits are not those that the study was begun with.
+    """
+    root, sealed, trained = study_file.remembered_root(study), set[str](), set[str]()
     if root is not None:
-        images = pd.read_parquet(study / TABLE, columns=["image"])["image"].tolist()
+        split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
+        splits = load_splits(study / SPLITS, **split)
         with ThreadPoolExecutor() as pool:
-            own = set(content_digests(root, images, pool, cache_dir() / "digests.sqlite")) - {UNREADABLE}
-    if not own:
+            own = content_digests(root, splits.image.tolist(), pool, cache_dir() / "digests.sqlite")
+        for digest, part in zip(own, splits.part.tolist(), strict=True):
+            if digest != UNREADABLE:
+                (sealed if part == "test" else trained).add(digest)
+    if not sealed | trained:
         console.say(
             "The study's own images are not at hand, so it was not checked whether any of these are among them."
         )
-    known = sum(digest in own for digest in decoded.digests)
+    count = len(decoded.digests)
+    opened = sum(digest in sealed for digest in decoded.digests)
+    if opened:
+        raise DataError(
+            f"expected images from elsewhere, but {opened} of {count} are byte for byte images of the study's sealed test "
+            f"part, which opens once and is recorded: use tametail open {shlex.quote(str(study))} for it, and leave them out "
+            f"here"
+        )
+    known = sum(digest in trained for digest in decoded.digests)
     if known:
         console.warn(
-            f"{known} of {len(decoded.digests)} images are byte for byte images of the study, which models have trained on: "
-            f"their numbers flatter, and this is no external validation"
+            f"{known} of {count} images are byte for byte images of the study, which models have trained on: their numbers "
+            f"flatter, and this is no external validation"
         )
 
 

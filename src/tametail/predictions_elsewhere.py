@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from tametail.data.messages import first, shown
 from tametail.data.table_file import PARQUET_SUFFIXES
 from tametail.errors import DataError, UsageError
-from tametail.evaluation.subgroups import in_ranges
+from tametail.evaluation.subgroups import to_evaluate_by
 from tametail.prediction_sheet import Sheet, read_sheet
 from tametail.predictions import Predictions
-
-MOST_VALUES = 30  # of a column that images are evaluated by
 
 
 @dataclass(frozen=True)
@@ -128,22 +126,6 @@ def _agreed(
                 f"{other} ({first(images[differing].tolist())}); mend them, or leave the column in one file only"
             )
     return agreed
-
-
-def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
-    """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
-
-    Raises:
-        UsageError: there are too many.
-    """
-    ranged = in_ranges(values)
-    distinct = len(np.unique(ranged))
-    if distinct > MOST_VALUES:
-        raise UsageError(
-            f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
-            f"({first(sorted(set(ranged.tolist())))}); put them together, or name another column with --by"
-        )
-    return ranged
 
 
 def _model_names(paths: Sequence[Path]) -> list[str]:

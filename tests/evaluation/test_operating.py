@@ -161,3 +161,11 @@ def test_an_impossible_sensitivity_is_refused(sensitivity: float) -> None:
         operating_point([made_up()], 1, sensitivity)
     with pytest.raises(ValueError, match=r"0\.\.2"):
         operating_point([made_up()], 3, 0.9)
+
+
+def test_a_threshold_that_could_not_be_chosen_elsewhere_is_not_chosen_here() -> None:
+    found = operating_point([made_up()], 1, 0.9, threshold=float("nan"))
+    assert np.isnan(found.threshold)
+    for estimate in (found.sensitivity, found.specificity, found.ppv, found.flagged):
+        assert estimate.n == 0
+        assert np.isnan([estimate.value, estimate.low, estimate.high]).all()

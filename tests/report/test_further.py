@@ -15,6 +15,7 @@ from tametail.errors import UsageError
 from tametail.evaluation import evaluate
 from tametail.report import write_report
 from tametail.report.asked import Asked, remembered
+from tametail.report.further import find_further
 from tametail.report.reading import read_results
 from tametail.report.runs import find_runs
 
@@ -82,6 +83,21 @@ def test_what_is_not_there_is_an_error_and_not_remembered(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         write_report(study, **asked)  # type: ignore[arg-type]
+    assert remembered(study) == Asked()
+
+
+def test_a_column_of_too_many_values_is_refused_before_any_work(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.read_parquet(study / "table.parquet")
+    table["patient"] = [f"p{number}" for number in range(len(table))]
+    table["ward"] = [f"w{number % 30}" for number in range(len(table))]
+    table.to_parquet(study / "table.parquet", index=False)
+    settings = read_results(study).settings
+    assert len(set(find_further(study, Asked(by=("ward",)), settings).columns["ward"].values())) == 30
+    monkeypatch.setattr("tametail.evaluation.subgroups.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    with pytest.raises(UsageError, match=rf"at most 30 values .* found {len(table)} in 'patient'"):
+        write_report(study, by=["patient"])
     assert remembered(study) == Asked()
 
 

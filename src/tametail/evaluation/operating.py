@@ -72,7 +72,8 @@ def operating_point(
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
         class_index: into the class names.
         sensitivity: required, above 0 and at most 1.
-        threshold: one chosen on other images, in place of all that.
+        threshold: one chosen on other images, in place of all that; nan where there was nothing to choose by, and then
+            nothing is judged.
 
     Raises:
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, no such class, or a

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.data.messages import first
+from tametail.errors import UsageError
 from tametail.evaluation.alignment import aligned
 from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.shares import Estimate
 from tametail.predictions import Predictions
 
 FEWEST = 10  # images below which a subgroup is marked as small
+MOST_VALUES = 30  # of a column that images are evaluated by
 _MOST_AS_THEY_ARE = 10  # distinct numbers
 
 
@@ -127,3 +130,19 @@ def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
     found = np.full(len(values), "", dtype=object)
     found[known] = np.array(names, dtype=object)[code]
     return found.astype(np.str_)
+
+
+def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+    """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
+
+    Raises:
+        UsageError: there are too many.
+    """
+    ranged = in_ranges(values)
+    distinct = len(np.unique(ranged))
+    if distinct > MOST_VALUES:
+        raise UsageError(
+            f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
+            f"({first(sorted(set(ranged.tolist())))}); put them together, or name another column with --by"
+        )
+    return ranged

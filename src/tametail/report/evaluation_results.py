@@ -5,6 +5,7 @@ What of a study they do not have, such as a recipe or a test part, is not made u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def _evaluate(
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other classes")
     evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
-    cuts = model.thresholds or [None] * len(about.operating)
+    # Where none could be chosen elsewhere, none is chosen here either: these images are only to judge by.
+    elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
+    cuts = elsewhere or [None] * len(about.operating)
     return LossResults(
         loss=model.name,
         finished=len(tables),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.data.table import COLUMNS
 from tametail.errors import DataError, UsageError
 from tametail.evaluation.operating import OperatingPoint, operating_point
-from tametail.evaluation.subgroups import Subgroup, in_ranges, subgroups
+from tametail.evaluation.subgroups import Subgroup, in_ranges, subgroups, to_evaluate_by
 from tametail.predictions import Predictions
 from tametail.report.asked import Asked
 
@@ -49,7 +49,8 @@ def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> 
     """Look up in a study what is asked for.
 
     Raises:
-        UsageError: a class or a column that the study has not, or a study of several labels per image.
+        UsageError: a class or a column that the study has not, a column of too many values, or a study of several
+            labels per image.
         DataError: the study's table cannot be read.
     """
     import pandas as pd
@@ -79,6 +80,8 @@ def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> 
                 f"expected with --by a column that was carried along with the images ({there}), got {name!r}"
             )
     columns = {name: dict(zip(frame.index, _texts(frame[name].tolist()), strict=True)) for name in asked.by}
+    for name, of_image in columns.items():
+        to_evaluate_by(np.array(list(of_image.values()), dtype=np.str_), name)
     return Further(
         tuple((names.index(name), sensitivity) for name, sensitivity in asked.operating),
         columns,
