@@ -46,7 +46,8 @@ class AugmentationSettings(BaseModel):
     Attributes:
         flip: mirror left-right and top-bottom, each with probability one half; or ``horizontal`` or ``vertical``
             alone, where the other would show what cannot be (a heart on the right).
-        scale: range of the share of the image's side that is seen, drawn uniformly.
+        scale: range of the share of the image's side that is seen, drawn uniformly. Images are kept with the pixels that
+            the smallest share needs, up to twice the network's side.
         rotation: largest turn, in degrees, either way.
         colour: largest relative change of brightness and of contrast. Leave it 0 where colour or density carries
             the diagnosis (stains, skin lesions, X-ray densities).
