@@ -223,9 +223,9 @@ def test_of_many_losses_and_classes_the_best_are_shown(
         "tametail.report.html.MOST_CELLS", 43
     )  # of 7 classes: 3 tables of 2, 1 of 6, a matrix more than it has
     cut = Page(results_html(read_results(study)))
-    assert cut.text.count("Only the best 3 of 4 are shown here; results.csv has all.") == 2
-    assert cut.text.count("Only the best 1 of 4 are shown here; results.csv has all.") == 1
-    assert cut.text.count("Only the best 2 of 4 are shown here; results.csv has all.") == 1
+    assert cut.text.count("Only the best 3 of 4 are shown here; metrics.json has all.") == 2
+    assert cut.text.count("Only the best 1 of 4 are shown here; metrics.json has all.") == 1
+    assert cut.text.count("Only the best 2 of 4 are shown here; metrics.json has all.") == 1
     assert cut.tags["td"] < whole.tags["td"]
 
 
