@@ -21,7 +21,7 @@ from tametail.data.splits import load_splits
 from tametail.errors import DataError, TametailError, UsageError, choosing_losses
 from tametail.evaluating import Operating, check_operating, report_on
 from tametail.evaluation.operating import threshold_for
-from tametail.evaluation.subgroups import to_evaluate_by
+from tametail.evaluation.subgroups import as_texts, to_evaluate_by
 from tametail.evaluation.temperature import fit_temperature
 from tametail.evaluation_file import Answers, Evaluated, prepare_folder
 from tametail.models import describe_backbone
@@ -99,6 +99,7 @@ def evaluate_study(
     workshop, decoded = _workshop(study, described, mapped.table, device, console)
     _check_known(study, described, decoded, console)
     table = workshop.material.table
+    carried = {column: _text(table, column) for column in by}
     answers = _answers(runs, workshop, operating, console)
     words = ["tametail", "evaluate", "STUDY", "--data", given.name]
     words += ["--losses", ",".join(runs)] if losses else []
@@ -119,7 +120,7 @@ def evaluate_study(
         command=shlex.join([*words, "-o", "EVALUATION"]),
         synthetic=given.synthetic,
     )
-    return report_on(out, answers, {column: _text(table, column) for column in by}, about, console)
+    return report_on(out, answers, carried, about, console)
 
 
 def _runs(
@@ -268,9 +269,7 @@ def _thresholds(held_out: Sequence[Predictions], operating: Operating) -> list[f
 
 
 def _text(table: ImageTable, column: str) -> NDArray[np.str_]:
-    cells = table.frame[column].tolist()
-    texts = np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
-    return to_evaluate_by(texts, column)
+    return to_evaluate_by(as_texts(table.frame[column].tolist()), column)
 
 
 def _facts(

@@ -132,6 +132,11 @@ def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
     return found.astype(np.str_)
 
 
+def as_texts(cells: Sequence[object]) -> NDArray[np.str_]:
+    """Cells of a column (N,) as texts; empty where nothing is known."""
+    return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
+
+
 def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
     """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
 

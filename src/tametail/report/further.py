@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.data.table import COLUMNS
 from tametail.errors import DataError, UsageError
 from tametail.evaluation.operating import OperatingPoint, operating_point
-from tametail.evaluation.subgroups import Subgroup, in_ranges, subgroups, to_evaluate_by
+from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroups, to_evaluate_by
 from tametail.predictions import Predictions
 from tametail.report.asked import Asked
 
@@ -79,18 +79,15 @@ def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> 
             raise UsageError(
                 f"expected with --by a column that was carried along with the images ({there}), got {name!r}"
             )
-    columns = {name: dict(zip(frame.index, _texts(frame[name].tolist()), strict=True)) for name in asked.by}
-    for name, of_image in columns.items():
-        to_evaluate_by(np.array(list(of_image.values()), dtype=np.str_), name)
+    texts = {name: as_texts(frame[name].tolist()) for name in asked.by}
+    for name, values in texts.items():
+        to_evaluate_by(values, name)  # of too many values, it says so before any work
+    columns = {name: dict(zip(frame.index, values.tolist(), strict=True)) for name, values in texts.items()}
     return Further(
         tuple((names.index(name), sensitivity) for name, sensitivity in asked.operating),
         columns,
         asked.ordered,
     )
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    return ["" if value is None or value != value else str(value) for value in values]
 
 
 def _values(of_image: Mapping[str, str], images: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -70,8 +70,8 @@ def write_report(
     """
     from tametail.report.html import results_html
 
-    finished = is_evaluation(directory)
-    if finished and (partial or any(value is not None for value in (images, by, operating, ordered))):
+    evaluation = is_evaluation(directory)
+    if evaluation and (partial or any(value is not None for value in (images, by, operating, ordered))):
         raise UsageError(
             f"{directory} holds an evaluation: what it is evaluated by is given to tametail evaluate, and it has no images "
             "and no unfinished runs; leave the options out, or make it again"
@@ -79,8 +79,8 @@ def write_report(
     try:
         before = remembered(directory)
         asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
-        results = read_evaluation(directory) if finished else read_results(directory, asked)
-        pictures = _gallery(directory, results, image_root) if asked.images and not finished else LEFT_OUT
+        results = read_evaluation(directory) if evaluation else read_results(directory, asked)
+        pictures = _gallery(directory, results, image_root) if asked.images and not evaluation else LEFT_OUT
         formats = dict.fromkeys((*figures, *formats_there(directory)))
         files: dict[str, str | bytes | None] = {
             RESULTS_CSV: results_csv(results),
