@@ -154,7 +154,11 @@ class TrainingBatches:
     def positions(self, epoch: int, step: int) -> NDArray[np.int64]:
         """Positions among the rows of the images of a step, those of all processes."""
         start = step * self._shares.batch_size
-        return self._shares.order.positions(epoch)[start : start + self.size(step)]
+        return self.order(epoch)[start : start + self.size(step)]
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions among the rows of all images of an epoch, in the order in which they are shown."""
+        return self._shares.order.positions(epoch)[: self._shares.images]
 
 
 @contextmanager

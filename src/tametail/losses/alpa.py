@@ -106,6 +106,14 @@ class ALPALoss(OnePassLoss):
     """
 
     name: ClassVar[str] = "alpa"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "alpha",
+        "beta",
+        "gamma_pos",
+        "gamma_neg",
+        "lam",
+        "tau",
+    )
     formula: str = _FORMULAS["paper"]
     family: Family = "sigmoid"
 
@@ -129,7 +137,7 @@ class ALPALoss(OnePassLoss):
     ) -> None:
         super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
         hyper = _resolve(variant, preset, alpha, beta, gamma_pos, gamma_neg, lam, clip, order, double_focus)
-        self._hyper = hyper
+        self._resolved = hyper
         self.formula = _FORMULAS[variant]
         self.variant, self.preset, self.order = variant, preset, order
         self.alpha, self.beta, self.gamma_pos, self.gamma_neg = (
@@ -139,6 +147,12 @@ class ALPALoss(OnePassLoss):
             hyper.gamma_neg,
         )
         self.lam, self.clip, self.double_focus = hyper.lam, clip, double_focus
+
+    @property
+    def _hyper(self) -> _Hyper:
+        return self._resolved._replace(
+            alpha=self.alpha, beta=self.beta, gamma_pos=self.gamma_pos, gamma_neg=self.gamma_neg, lam=self.lam
+        )
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         hyper = self._hyper

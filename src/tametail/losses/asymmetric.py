@@ -44,6 +44,12 @@ class AsymmetricLoss(OnePassLoss):
     """
 
     name: ClassVar[str] = "asl"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma_pos",
+        "gamma_neg",
+        "clip",
+        "tau",
+    )
     formula: str = "Σ_c -y (1-p)^γ+ log p - (1-y) (1-q)^γ- log q, q = min(1-p+clip, 1)"
     family: Family = "sigmoid"
 

@@ -41,6 +41,14 @@ class AsymmetricPolynomialLoss(Loss):
     """
 
     name: ClassVar[str] = "apl"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma_pos",
+        "gamma_neg",
+        "clip",
+        "epsilon_1",
+        "epsilon_2",
+        "tau",
+    )
     formula: str = (
         "Σ_c -y (1-p)^γ+ (log p + e1 (1-p) + e2/2 (1-p)^2) - (1-y) (1-q)^γ- log q, q = min(1-p+clip, 1)"
     )
@@ -103,6 +111,15 @@ class RobustAsymmetricLoss(AsymmetricPolynomialLoss):
     """
 
     name: ClassVar[str] = "ral"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma_pos",
+        "gamma_neg",
+        "clip",
+        "epsilon_1",
+        "epsilon_2",
+        "lam",
+        "tau",
+    )
     formula: str = "Σ_c -y (1-p)^γ+ (log p + e1 (1-p) + e2/2 (1-p)^2) - (1-y) (1-q)^γ- log q (λ-p) p^2 (λ-q), q = min(1-p+clip, 1)"
 
     def __init__(

@@ -37,6 +37,12 @@ class AsymmetricSingleLabelLoss(Loss):
     """
 
     name: ClassVar[str] = "asl_single_label"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma_pos",
+        "gamma_neg",
+        "label_smoothing",
+        "tau",
+    )
     formula: str = "-Σ_c y'_c w_c log s_c, w = (1-s)^γ+ where y = 1, s^γ- where y = 0, y' smoothed"
     family: Family = "softmax"
 

@@ -37,6 +37,8 @@ class Loss(nn.Module):
         uses_class_counts: whether its formula needs ``class_counts``. Every loss takes them, and every loss uses
             them when ``tau`` is not 0; else they are checked and left aside.
         exact_link: whether ``link`` gives the posteriors where the loss is at its minimum.
+        stackable: hyper-parameters that may also be tensors (H, 1, 1) for :meth:`terms` of z (H, C, B) and y (C, B),
+            see :mod:`tametail.losses.stack`; None where ``terms`` takes no such stack.
 
     All losses share these arguments:
 
@@ -61,6 +63,7 @@ class Loss(nn.Module):
     batchwise: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False
     exact_link: ClassVar[bool] = True
+    stackable: ClassVar[tuple[str, ...] | None] = None
     logit_scale: float = 1.0
     class_counts: Tensor | None
 

@@ -30,6 +30,10 @@ class CrossEntropyLoss(Loss):
     """
 
     name: ClassVar[str] = "ce"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "label_smoothing",
+        "tau",
+    )
     formula: str = "-Σ_c y_c log s_c"
     family: Family = "softmax"
 
@@ -77,6 +81,10 @@ class BinaryCrossEntropyLoss(Loss):
     """
 
     name: ClassVar[str] = "bce"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "label_smoothing",
+        "tau",
+    )
     formula: str = "Σ_c -y_c log p_c - (1-y_c) log(1-p_c)"
     family: Family = "sigmoid"
 

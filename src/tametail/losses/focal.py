@@ -38,6 +38,11 @@ class FocalLoss(Loss):
     """
 
     name: ClassVar[str] = "focal"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "alpha",
+        "gamma",
+        "tau",
+    )
     formula: str = "Σ_c -y α (1-p)^γ log p - (1-y) (1-α) p^γ log(1-p)"
     family: Family = "sigmoid"
 
@@ -88,6 +93,10 @@ class FocalSoftmaxLoss(Loss):
     """
 
     name: ClassVar[str] = "focal_softmax"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma",
+        "tau",
+    )
     formula: str = "-Σ_c y_c (1-s_c)^γ log s_c"
     family: Family = "softmax"
 

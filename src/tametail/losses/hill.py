@@ -39,6 +39,12 @@ class HillLoss(Loss):
     """
 
     name: ClassVar[str] = "hill"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "lam",
+        "margin",
+        "gamma",
+        "tau",
+    )
     formula: str = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
     family: Family = "sigmoid"
 

@@ -36,6 +36,7 @@ class LogitAdjustedLoss(Loss):
     """
 
     name: ClassVar[str] = "logit_adjusted"
+    stackable: ClassVar[tuple[str, ...] | None] = ("tau",)
     formula: str = "-Σ_c y_c log softmax(z + τ log prior)_c"
     family: Family = "softmax"
     uses_class_counts: ClassVar[bool] = True
@@ -77,6 +78,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
     """
 
     name: ClassVar[str] = "balanced_softmax"
+    stackable: ClassVar[tuple[str, ...] | None] = ("tau",)
 
 
 balanced_softmax_loss = functional("balanced_softmax_loss", BalancedSoftmaxLoss)

@@ -12,24 +12,31 @@ from torch.nn import functional as F
 ZERO = torch.zeros(())
 
 
-def log_clipped_complement(logits: Tensor, clip: float) -> Tensor:
+def log_clipped_complement(logits: Tensor, clip: float | Tensor) -> Tensor:
     """log q with q = min(1 - p + clip, 1) and p = sigmoid(logits): the shifted probability of a negative.
 
     In log space, so that neither q = 0 (clip 0, saturated logit) nor a tiny clip divides by zero.
     """
     log_complement = F.logsigmoid(-logits)
-    if clip == 0:
+    if isinstance(clip, Tensor):
+        shift = clip.log()
+    elif clip == 0:
         return log_complement
-    shift = log_complement.new_full((), math.log(clip))
+    else:
+        shift = log_complement.new_full((), math.log(clip))
     return torch.logaddexp(log_complement, shift).clamp(max=0.0)
 
 
-def power(base: Tensor, exponent: float) -> Tensor:
+def power(base: Tensor, exponent: float | Tensor) -> Tensor:
     """base ** exponent for base >= 0 and exponent >= 0, with gradient 0 (never infinite or NaN) where base is 0."""
-    if exponent == 0:
-        return torch.ones_like(base)
     positive = base > torch.finfo(base.dtype).tiny
-    return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)
+    if isinstance(exponent, Tensor):
+        of_zero = torch.where(exponent == 0, 1.0, 0.0)
+    elif exponent == 0:
+        return torch.ones_like(base)
+    else:
+        of_zero = base.new_zeros(())
+    return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, of_zero)
 
 
 def plain_power(base: Tensor, exponent: float) -> Tensor:
@@ -60,7 +67,7 @@ def log_complement_softmax(log_s: Tensor) -> Tensor:
     of the probability gives a finite value and a gradient of 0.
     """
     scaled = torch.exp(log_s - log_s.detach().amax(dim=1, keepdim=True))
-    largest = torch.arange(log_s.shape[1], device=log_s.device) == log_s.argmax(dim=1, keepdim=True)
+    largest = torch.zeros_like(log_s, dtype=torch.bool).scatter(1, log_s.argmax(dim=1, keepdim=True), True)
     total = scaled.sum(dim=1, keepdim=True)
     others = torch.where(largest, 0.0, scaled).sum(dim=1, keepdim=True)
     complement = torch.where(largest, others, total - scaled).clamp(min=torch.finfo(log_s.dtype).tiny)

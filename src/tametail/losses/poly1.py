@@ -39,6 +39,11 @@ class Poly1Loss(Loss):
     """
 
     name: ClassVar[str] = "poly1"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "epsilon",
+        "gamma",
+        "tau",
+    )
     formula: str = "Σ_c y_c (-(1-s_c)^γ log s_c + ε (1-s_c)^(γ+1)), γ = 0 for base ce"
     family: Family = "softmax"
 

@@ -36,6 +36,10 @@ class VectorScalingLoss(Loss):
     """
 
     name: ClassVar[str] = "vs"
+    stackable: ClassVar[tuple[str, ...] | None] = (
+        "gamma",
+        "tau",
+    )
     formula: str = "-Σ_c y_c log softmax(z / Δ + τ log prior)_c, Δ = (n_max / n)^γ"
     family: Family = "softmax"
     uses_class_counts: ClassVar[bool] = True

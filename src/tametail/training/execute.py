@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.data.loaders import training_batches
-from tametail.data.mixing import BatchMixing
 from tametail.errors import TametailError
 from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
 from tametail.training.allocator import keep_freed_memory
@@ -26,6 +25,7 @@ from tametail.training.inference import predict_logits
 from tametail.training.keeping import RunKeeper
 from tametail.training.material import Rows
 from tametail.training.memory import MemoryShort
+from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
     Workshop,
     held_out_rows,
@@ -34,7 +34,6 @@ from tametail.training.predicting import (
     training_rows,
     write_table,
 )
-from tametail.training.recipe import Recipe
 from tametail.training.run import Run, appearing, trained_model
 from tametail.training.trainer import Observer, RunFailed, Trained, train
 from tametail.training.watch import Validation, history_csv, timing_csv, validate
@@ -188,16 +187,6 @@ def _fit_head(
     target = torch.from_numpy(material.targets[rows])
     head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
     return head, predict_logits(head, features, held_out, accelerator)
-
-
-def batch_mixing(recipe: Recipe, class_counts: list[int], seed: int) -> BatchMixing | None:
-    """The mixing that a recipe asks for."""
-    asked = recipe.mixing
-    if asked.kind == "none":
-        return None
-    return BatchMixing(
-        asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
-    )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tametail.data.mixing import BatchMixing
 from tametail.errors import UsageError
 from tametail.losses.class_balanced import class_balanced_weights
 from tametail.losses.prior import log_prior
@@ -53,10 +54,21 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     ordered = sorted(
         groups.values(), key=lambda group: (group["lr_scale"], group["weight_decay"]), reverse=True
     )
+    return make_optimizer(ordered, settings)
+
+
+def make_optimizer(
+    groups: list[dict[str, Any]], settings: OptimizerSettings, *, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser of the kind that is asked for, over groups that have a weight decay each.
+
+    Args:
+        fused: as torch's optimisers take it.
+    """
     if settings.kind == "sgd":
-        return torch.optim.SGD(ordered, lr=settings.lr, momentum=settings.momentum)
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
-    return kind(ordered, lr=settings.lr, betas=(settings.momentum, 0.999))
+    return kind(groups, lr=settings.lr, betas=(settings.momentum, 0.999), fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -94,6 +106,16 @@ def class_weights(recipe: Recipe, epoch: int, class_counts: Sequence[int]) -> Te
     counts = torch.as_tensor(class_counts, dtype=torch.float64)
     weights = class_balanced_weights(class_counts, BETA)
     return (weights * (counts.sum() / (counts * weights).sum())).float()
+
+
+def batch_mixing(recipe: Recipe, class_counts: Sequence[int], seed: int) -> BatchMixing | None:
+    """The mixing that a recipe asks for."""
+    asked = recipe.mixing
+    if asked.kind == "none":
+        return None
+    return BatchMixing(
+        asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
+    )
 
 
 def smoothing_of(loss: nn.Module, recipe: Recipe) -> float:

@@ -6,7 +6,7 @@ Shape legend: B batch (of this process), C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -58,9 +58,6 @@ class Stepper:
         check_whole_batches(loss, recipe.batch_size, hardware.micro_batch, accelerator.num_processes)
         self.model = model
         self.loss = loss.to(accelerator.device)
-        per_image: Any = copy.copy(self.loss)
-        per_image.reduction = "none"
-        self._loss_per_image: Callable[[Tensor, Tensor], Tensor] = per_image
         self.accelerator = accelerator
         self.gradient_clip = recipe.gradient_clip
         self.micro_batch = hardware.micro_batch
@@ -207,7 +204,8 @@ class Stepper:
             with nullcontext() if alone or at == last else self._apart():
                 with self.accelerator.autocast():
                     logits = network(some)
-                value = self._mean_loss(logits.float(), wanted) * (share * len(some) / len(inputs))
+                mean = mean_loss(self.loss, logits.float(), wanted, self.class_weights)
+                value = mean * (share * len(some) / len(inputs))
                 self.accelerator.backward(value * scale)
             total += value.detach()
         return total
@@ -220,19 +218,32 @@ class Stepper:
         most = max(self.micro_batch or len(inputs), self._fewest)
         return part_sizes(len(inputs), most, self._fewest)
 
-    def _mean_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.class_weights is None:
-            value: Tensor = self.loss(logits, target)
-            return value
-        weights = self.class_weights.to(logits.device)
-        per_image = weights[target] if target.ndim == 1 else target @ weights
-        losses = self._loss_per_image(logits, target)
-        if losses.ndim != 1:
-            raise UsageError(
-                f"expected {_name(self.loss)} to give a number per image, ({len(logits)},), as classes are weighted, got "
-                f"shape {tuple(losses.shape)}; choose another loss, or leave classes unweighted (--set reweighting=none)"
-            )
-        return (per_image * losses).mean()
+
+def mean_loss(loss: nn.Module, logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+    """A loss's mean over images (B,), each weighted as its class; a scalar.
+
+    Args:
+        logits: (B, C) float32.
+        target: (B,) classes or (B, C) labels or shares of classes.
+        class_weights: (C,), or None for one each.
+
+    Raises:
+        UsageError: classes are weighted, and the loss gives no number per image.
+    """
+    if class_weights is None:
+        value: Tensor = loss(logits, target)
+        return value
+    weights = class_weights.to(logits.device)
+    per_image = weights[target] if target.ndim == 1 else target @ weights
+    by_image: Any = copy.copy(loss)
+    by_image.reduction = "none"
+    losses: Tensor = by_image(logits, target)
+    if losses.ndim != 1:
+        raise UsageError(
+            f"expected {_name(loss)} to give a number per image, ({len(logits)},), as classes are weighted, got "
+            f"shape {tuple(losses.shape)}; choose another loss, or leave classes unweighted (--set reweighting=none)"
+        )
+    return (per_image * losses).mean()
 
 
 def needs_whole_batches(loss: nn.Module) -> bool:

@@ -154,7 +154,7 @@ def train(
             pending: list[Tensor] = []
             for step, batch in enumerate(batches.epoch(epoch, place.step), place.step):
                 so_far = epoch * batches.steps + step
-                torch.manual_seed(_step_seed(seed, so_far, accelerator.process_index))
+                torch.manual_seed(step_seed(seed, so_far, accelerator.process_index))
                 lr = learning_rate(so_far / batches.steps, recipe)
                 inputs, target = _on_device(batch, transform, accelerator)
                 if mixing:
@@ -217,13 +217,18 @@ def _settle(
     *losses, stops = values.tolist()
     for at, value in enumerate(losses, step + 1 - len(losses)):
         if not math.isfinite(value):
-            raise RunFailed(
-                f"the loss became {value} at step {at + 1} of epoch {epoch + 1}. "
-                f"Lower the learning rate (--lr), or change the loss's parameters; the same again ends the same.",
-                epoch,
-                at,
-            )
+            raise not_finite(value, epoch, at)
     return losses, stops > 0
+
+
+def not_finite(value: float, epoch: int, step: int) -> RunFailed:
+    """The failure of a training whose loss became no number in a step, both counted from 0."""
+    return RunFailed(
+        f"the loss became {value} at step {step + 1} of epoch {epoch + 1}. "
+        f"Lower the learning rate (--lr), or change the loss's parameters; the same again ends the same.",
+        epoch,
+        step,
+    )
 
 
 def _keep(stepper: Stepper, keeper: Keeper | None, place: _Place, stop: bool) -> None:
@@ -256,5 +261,6 @@ def _resume(stepper: Stepper, keeper: Keeper | None) -> _Place:
     return place
 
 
-def _step_seed(seed: int, step: int, process: int) -> int:
+def step_seed(seed: int, step: int, process: int) -> int:
+    """The seed of what is drawn in a step, counted over all epochs, in one of the processes."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> np.uint64(1))
