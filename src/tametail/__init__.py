@@ -13,28 +13,33 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "ImageTable",
+    "Search",
     "Study",
     "__version__",
     "compare",
     "load",
     "open_test_part",
     "read_images",
+    "search",
 ]
 
 _HOMES = {
     "Classifier": "tametail.deploy",
     "ImageTable": "tametail.data",
+    "Search": "tametail.tuning.search",
     "Study": "tametail.study",
     "compare": "tametail.study",
     "load": "tametail.deploy",
     "open_test_part": "tametail.study",
     "read_images": "tametail.data",
+    "search": "tametail.tuning.search",
 }
 
 if TYPE_CHECKING:
     from tametail.data import ImageTable, read_images
     from tametail.deploy import Classifier, load
     from tametail.study import Study, compare, open_test_part
+    from tametail.tuning.search import Search, search
 
 
 def __getattr__(name: str) -> object:

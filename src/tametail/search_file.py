@@ -10,13 +10,21 @@ from typing import Any
 
 from tametail.errors import DataError, TametailError, UsageError, saving
 from tametail.study_file import IDENTITY
-from tametail.whole_files import is_temporary, make_folder, write_atomically
+from tametail.whole_files import make_folder, write_atomically
 
 FORMAT = 1
 NAME, TRIALS, PAGE = "search.json", "trials.csv", "search.html"
 JOURNAL, TRAININGS = "trials.journal", "trainings"
 _OURS = {NAME, TRIALS, PAGE, JOURNAL, TRAININGS}
-ASKED = ("method", "space", "sampler", "halving", "metric", "seeds", "seed")  # what of the search fixes its result
+ASKED = (
+    "method",
+    "space",
+    "sampler",
+    "halving",
+    "metric",
+    "seeds",
+    "seed",
+)  # what of the search fixes its result
 
 
 def read_search(directory: Path) -> dict[str, Any]:
@@ -32,7 +40,9 @@ def read_search(directory: Path) -> dict[str, Any]:
             f"expected a search at {directory} (a folder with {NAME}); make one with tametail search"
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"expected a search at {directory}, but its {NAME} cannot be read: {error}") from error
+        raise DataError(
+            f"expected a search at {directory}, but its {NAME} cannot be read: {error}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or "search" not in content:
         raise DataError(
             f"expected a search of format {FORMAT} at {directory}, made by this version of tametail"

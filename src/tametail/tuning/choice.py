@@ -58,7 +58,10 @@ def best_of(trials: Sequence[Tried], outer: int | None) -> Tried:
     """
     own = [trial for trial in trials if trial.outer == outer and trial.state == "complete"]
     if not own:
-        why = next((trial.message for trial in trials if trial.outer == outer and trial.message), "no reason is known")
+        why = next(
+            (trial.message for trial in trials if trial.outer == outer and trial.message),
+            "no reason is known",
+        )
         raise TametailError(
             f"no trial could be trained to its end, so there is nothing to choose from: {why}. Change --space, the learning rate "
             "(--lr) or the method"
@@ -110,7 +113,9 @@ def estimate_of(evaluation: Evaluation, metric: str) -> Estimate:
     return found
 
 
-def alike(trials: Sequence[Tried], best: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]) -> list[Tried]:
+def alike(
+    trials: Sequence[Tried], best: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[Tried]:
     """The trials of the search over all folds that are not told apart from its best one, it among them.
 
     By the paired test of balanced accuracy on the same images, each by itself at 5 %; at most 200 of the best are tested.
@@ -130,9 +135,7 @@ def alike(trials: Sequence[Tried], best: Tried, table: ImageTable, splits: Split
     return found
 
 
-def _as_tables(
-    trial: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]
-) -> list[Predictions]:
+def _as_tables(trial: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]) -> list[Predictions]:
     """A trial's decisions out of fold, as tables in which the class that was decided for has logit 1."""
     classes, found = len(table.class_names), []
     for seed in seeds:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +51,13 @@ class Folds:
         """
         trained = ~np.isin(self.fold, out)
         held_out = np.concatenate([np.flatnonzero(self.fold == fold) for fold in read])
-        return TrialData(self.inputs[trained], self.targets[trained], self.inputs[held_out], self.classes)
+        inputs, targets = cast(NDArray[np.float32], self.inputs), self.targets[trained]
+        return TrialData(inputs[trained], targets, inputs[held_out], self.classes)
 
     def of_fold(self, fold: int) -> NDArray[np.int64]:
         """(m,) the targets of a fold, in the order of the table."""
-        return self.targets[self.fold == fold]
+        of_fold: NDArray[np.int64] = self.targets[self.fold == fold]
+        return of_fold
 
 
 def training_folds(

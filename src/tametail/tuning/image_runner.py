@@ -74,9 +74,7 @@ class ImageRunner:
     stop: Stop
     warn: Callable[[str], None]
 
-    def __call__(
-        self, trials: Sequence[Trial], data: TrialData, training: Training
-    ) -> list[TrialResult]:
+    def __call__(self, trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
         """Train each, or find what was kept of it.
 
         Raises:
@@ -87,13 +85,21 @@ class ImageRunner:
     def _one(self, trial: Trial, data: TrialData, training: Training) -> TrialResult:
         counts = np.bincount(data.targets, minlength=data.classes).tolist()
         judgement = trial.method.judgement(counts, len(data.targets))
-        parts = [self.identity, trial.method.text, trial.recipe.model_dump(mode="json"), training.name, training.read]
+        parts = [
+            self.identity,
+            trial.method.text,
+            trial.recipe.model_dump(mode="json"),
+            training.name,
+            training.read,
+        ]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
         path = self.directory / TRAININGS / f"{key}.npy"
         outputs = _read(path, (len(data.held_out), data.classes))
         if outputs is None:
             try:
-                outputs = self._train(trial, data, training, counts, RunKeeper(path, key, self.stop, self.warn))
+                outputs = self._train(
+                    trial, data, training, counts, RunKeeper(path, key, self.stop, self.warn)
+                )
             except RunFailed as error:
                 return TrialResult(None, judgement, str(error))
             with saving(path):

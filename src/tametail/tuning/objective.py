@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """What trains trials, and is shown nothing but the data it is given."""
 
-    def __call__(
-        self, trials: Sequence[Trial], data: TrialData, training: Training
-    ) -> list[TrialResult]: ...
+    def __call__(self, trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]: ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.plan.outer is not None and self.plan.outer in self.folds.names:
-            raise ValueError(f"expected folds without the outer fold {self.plan.outer}, got {self.folds.names}")
+            raise ValueError(
+                f"expected folds without the outer fold {self.plan.outer}, got {self.folds.names}"
+            )
 
     def __call__(self, queue: Queue, batch: Sequence[Claimed]) -> None:
         """Do a batch.

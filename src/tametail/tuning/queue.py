@@ -74,7 +74,10 @@ class Queue:
             numbers = self._left_behind(trials)
             if not numbers:
                 numbers = [None] * min(self.batch, max(self.total - len(trials), 0))
-            return [self._take(len(trials) + place if number is None else number) for place, number in enumerate(numbers)]
+            return [
+                self._take(len(trials) + place if number is None else number)
+                for place, number in enumerate(numbers)
+            ]
 
     def finished(self) -> bool:
         """Whether all trials are done, by whomever."""

@@ -67,13 +67,14 @@ def result_of(
                 "inner_n": trial.n,
                 "score": found.by_fold[fold][0],
                 "default_score": found.by_fold[fold][1],
-                "n": int((found.tuned.n - trial.n)),
+                "n": int(found.tuned.n - trial.n),
             }
             for fold, trial in sorted(chosen.items())
         ],
         "values": {
             dimension.name: {
                 "best": best.values[dimension.name],
+                "default": _default(dimension.name, space),
                 "folds": [chosen[fold].values[dimension.name] for fold in sorted(chosen)],
                 "alike": _spread([trial.values[dimension.name] for trial in alike]),
             }
@@ -81,7 +82,8 @@ def result_of(
         },
         "alike": len(alike),
         "trials": {
-            state: sum(trial.state == state for trial in final) for state in ("complete", "given up", "failed")
+            state: sum(trial.state == state for trial in final)
+            for state in ("complete", "given up", "failed")
         },
         "failures": failures(trials)[:5],
         "importance": importance if isinstance(importance, Mapping) else None,
@@ -147,6 +149,16 @@ def _method(trial: Tried, space: Space) -> str:
         return space.trial(trial.values).method.text
     except (ValueError, TypeError):
         return ""
+
+
+def _default(name: str, space: Space) -> str:
+    """The value that a dimension has where nothing is drawn."""
+    if name in OF_RECIPE:
+        return f"{getattr(space.recipe.optimizer, name):g}"
+    value = getattr(space.method.loss.create([1, 1]), name, None)
+    if isinstance(value, tuple):
+        return "/".join(map(str, value))
+    return "none" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _spread(values: Sequence[str]) -> list[str]:

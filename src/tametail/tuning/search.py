@@ -6,12 +6,11 @@ Nested: what an outer fold's choice is judged by took no part in it. The sealed 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from tametail import preparation, search_file, study_file
 from tametail.console import Console
@@ -19,6 +18,7 @@ from tametail.data import ImageTable, check_folds, read_images
 from tametail.errors import UsageError
 from tametail.models import describe_backbone
 from tametail.preparation import Prepared
+from tametail.report.search_page import write_search_page
 from tametail.study_settings import asked_recipe, check_counts, parse_methods, try_out
 from tametail.training.execute import threads
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
@@ -119,6 +119,10 @@ def search(
     """
     console = console or Console(quiet=True)
     hardware = hardware or Hardware()
+    if find_spec("optuna") is None:
+        raise UsageError(
+            "expected Optuna, which draws the trials, to be installed: pip install 'tametail[search]'"
+        )
     check_one_process("search (start the command several times to share the work)")
     seconds_between()
     methods = parse_methods(loss)
@@ -135,7 +139,9 @@ def search(
         search_file.prepare_directory(directory)
         data = read_images(data, **(columns or {}))
     if data.multi_label:
-        raise UsageError("expected images of one class each to search on, got several labels per image; compare takes those")
+        raise UsageError(
+            "expected images of one class each to search on, got several labels per image; compare takes those"
+        )
     check_methods([method], data, settings)
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
@@ -150,25 +156,23 @@ def search(
         described = search_file.settle(directory, _described(prepared, found, asked), completed)
     if "result" in described:
         console.say(f"{directory} holds this search, finished with {described['search']['trials']} trials")
+        write_search_page(directory)
         return Search(directory)
     with (
-        stopping(lambda: console.say("Stopping after the training at hand ... (once more to quit at once)")) as stop,
+        stopping(
+            lambda: console.say("Stopping after the training at hand ... (once more to quit at once)")
+        ) as stop,
         working(directory) as worker,
         threads(1 if settings.trains == "head" else None),
     ):
         with alone(directory):
             storage = open_journal(directory)
         inputs, runner = _runner(directory, described, prepared, accelerator, hardware, stop, console)
-        own = training_folds(inputs, data_targets(prepared), prepared.splits, len(prepared.table.class_names))
+        own = training_folds(inputs, prepared.table.targets, prepared.splits, len(prepared.table.class_names))
         run_searches(directory, storage, found, own, asked, runner, worker, stop, console)
         with alone(directory):
             _finish(directory, described, storage, prepared, found, own, asked, runner, console)
     return Search(directory)
-
-
-def data_targets(prepared: Prepared) -> Any:
-    """(N,) class indices of the readable images."""
-    return prepared.table.targets
 
 
 def _check(folds: int, seeds: int, trials: int, sampler: str, metric: str) -> None:
@@ -239,8 +243,6 @@ def _finish(
     console: Console,
 ) -> None:
     """Judge what was chosen and write it down, unless another process has."""
-    from tametail.report.search_page import write_search_page
-
     if "result" in search_file.read_search(directory):
         return
     console.say("Judging what each outer fold chose, on that fold ...")
@@ -248,9 +250,7 @@ def _finish(
     trials = tried(storage, folds.names, settings)
     best = best_of(trials, None)
     chosen = {fold: best_of(trials, fold) for fold in folds.names}
-    found = nested(
-        chosen, space, folds, prepared.table, prepared.splits, seeds, settings.metric, runner
-    )
+    found = nested(chosen, space, folds, prepared.table, prepared.splits, seeds, settings.metric, runner)
     beside = alike(trials, best, prepared.table, prepared.splits, seeds)
     importance = importances(search_study(storage, None, settings), space)
     result = result_of(trials, best, chosen, found, beside, space, settings.metric, importance)

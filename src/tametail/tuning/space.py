@@ -210,7 +210,9 @@ def _read(text: str, method: Method | None, types: Mapping[str, object]) -> Dime
     if ":" not in inside:
         options = tuple(dict.fromkeys(part.strip() for part in inside.split("|")))
         if not all(options) or len(options) > _MOST_CHOICES:
-            raise UsageError(f"expected 1 to {_MOST_CHOICES} values between | for --space {name}, got {inside!r}")
+            raise UsageError(
+                f"expected 1 to {_MOST_CHOICES} values between | for --space {name}, got {inside!r}"
+            )
         return Choice(name, options)
     low, high, *scale = inside.split(":")
     if scale not in ([], ["log"]):
@@ -222,7 +224,9 @@ def _range(name: str, low: str, high: str, *, log: bool, whole: bool) -> Numbers
     try:
         ends = float(low), float(high)
     except ValueError:
-        raise UsageError(f"expected two numbers for --space {name}, such as {name}=0:5, got {low}:{high}") from None
+        raise UsageError(
+            f"expected two numbers for --space {name}, such as {name}=0:5, got {low}:{high}"
+        ) from None
     if not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
         raise UsageError(f"expected --space {name} from a number to a larger one, got {low}:{high}")
     if log and ends[0] <= 0:

@@ -25,6 +25,10 @@ DEFAULT_SPACES: dict[str, tuple[str, ...]] = {
     "vs": ("gamma=0:0.5", "tau=0:2"),
     "lade": ("weight=0.01:1:log", "remine_lambda=0.01:1:log", "tau=0:2"),
     "seql": ("gamma=0.5:1", "threshold=0.01:0.5:log"),
-    "label_aware_smoothing": ("smoothing_head=0.1:0.5", "smoothing_tail=0:0.1", "shape=concave|linear|convex"),
+    "label_aware_smoothing": (
+        "smoothing_head=0.1:0.5",
+        "smoothing_tail=0:0.1",
+        "shape=concave|linear|convex",
+    ),
     "ldam": ("max_margin=0.1:1", "scale=5:50:log"),
 }

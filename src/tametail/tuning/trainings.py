@@ -130,7 +130,14 @@ def predicted_classes(of_one: Kept) -> NDArray[np.int64]:
 
 def why_failed(found: Kept) -> str:
     """The first reason, or nothing."""
-    return next((str(of_one[FAILED]) for of_one in found.values() if isinstance(of_one, Mapping) and FAILED in of_one), "")
+    return next(
+        (
+            str(of_one[FAILED])
+            for of_one in found.values()
+            if isinstance(of_one, Mapping) and FAILED in of_one
+        ),
+        "",
+    )
 
 
 def _packed(predicted: NDArray[np.int64]) -> str:
