@@ -44,7 +44,9 @@ def random_folds(features: NDArray[np.float32], seed: int) -> Folds:
 
     target = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(CLASSES)), CLASSES))
     fold = np.zeros(len(target), dtype=np.int64)
-    for place, (_, held) in enumerate(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(target, target)):
+    for place, (_, held) in enumerate(
+        StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(target, target)
+    ):
         fold[held] = place
     return Folds(features, target, fold, len(CLASSES))
 
@@ -86,7 +88,9 @@ def with_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--permutations", type=int, default=20)
     parser.add_argument("--size", type=int, default=1280, help="numbers of a feature, without --features")
@@ -99,7 +103,9 @@ def main() -> int:
     if asked.features:
         every = np.load(asked.features, allow_pickle=False)
         if every.ndim != 2 or len(every) < images:
-            parser.error(f"expected at least {images} rows of features in {asked.features}, got shape {every.shape}")
+            parser.error(
+                f"expected at least {images} rows of features in {asked.features}, got shape {every.shape}"
+            )
         features = every[rng.choice(len(every), images, replace=False)].astype(np.float32)
         source = f"drawn from a file of {len(every):,} real ones"
     else:
@@ -109,7 +115,12 @@ def main() -> int:
     with threads(1):
         for seed in range(asked.permutations):
             rows.append(one_search(random_folds(features, seed), asked.trials, seed))
-            print(seed + 1, *(f"{100 * value:.2f}" for value in rows[-1]), f"{time.monotonic() - began:.0f} s", flush=True)
+            print(
+                seed + 1,
+                *(f"{100 * value:.2f}" for value in rows[-1]),
+                f"{time.monotonic() - began:.0f} s",
+                flush=True,
+            )
     nested, choice, mean = np.array(rows).T
     text = report(asked, features.shape[1], source, nested, choice, mean, time.monotonic() - began)
     print(text)

@@ -7,6 +7,7 @@ a half-written line off first: what it said is done again.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -92,14 +93,24 @@ def open_journal(directory: Path) -> BaseStorage:
         lock = JournalLock(path)
         lock.acquire()
         try:
+            _check_lines(path)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise DataError(
                 f"expected the trials of a search at {path}, but it cannot be read ({error}); put it back from a copy, or begin "
                 "anew in another folder with -o"
             ) from error
         finally:
             lock.release()
+
+
+def _check_lines(journal: Path) -> None:
+    """Have every line read: Optuna takes a last line that it cannot read for one that is still being written."""
+    if journal.is_file():
+        with journal.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                if "op_code" not in json.loads(line):
+                    raise ValueError(f"line {number} is no record")
 
 
 def open_study(storage: BaseStorage, name: str, pruner: BasePruner) -> Study:

@@ -26,7 +26,7 @@ DEFAULT_SPACES: dict[str, tuple[str, ...]] = {
     "lade": ("weight=0.01:1:log", "remine_lambda=0.01:1:log", "tau=0:2"),
     "seql": ("gamma=0.5:1", "threshold=0.01:0.5:log"),
     "label_aware_smoothing": (
-        "smoothing_head=0.1:0.5",
+        "smoothing_head=0.1:0.45",
         "smoothing_tail=0:0.1",
         "shape=concave|linear|convex",
     ),
