@@ -14,6 +14,7 @@ from tametail.data import ImageTable, check_folds, read_images
 from tametail.errors import TametailError
 from tametail.models import describe_backbone
 from tametail.report import best_loss, write_report
+from tametail.report.tuned_words import tuned_in_words
 from tametail.run_files import TEST_PREDICTIONS, is_finished
 from tametail.study_runs import run_all
 from tametail.study_settings import asked_recipe, check_counts, parse_methods, try_out
@@ -24,7 +25,9 @@ from tametail.training.multi_label import check_methods
 from tametail.training.predicting import Workshop, predict_test
 from tametail.training.recipe import Recipe, completed
 from tametail.training.run import all_runs
+from tametail.training.strategies import Method
 from tametail.training.trackers import check_trackers
+from tametail.tuned import read_tuned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +83,7 @@ def compare(
     group_duplicates: bool = False,
     fields: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    tuned: Sequence[str | Path] | str | Path | None = None,
     console: Console | None = None,
 ) -> Study:
     """Train every loss on every fold, keep the hold-out sealed, and write the report.
@@ -99,6 +103,7 @@ def compare(
         columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
         group_duplicates: put duplicate images in one group, so that they cannot cross a split.
         fields, assignments: changes to the recipe, see `load_recipe`.
+        tuned: folders of finished searches on the same data, splits and recipe, whose best methods are compared as well.
         console: where progress is shown; None for silence.
 
     Raises:
@@ -108,7 +113,9 @@ def compare(
     """
     console = console or Console(quiet=True)
     hardware = hardware or Hardware()
-    methods = parse_methods(DEFAULT_LOSSES if losses is None else losses)
+    searches = read_tuned(tuned)
+    of_searches = parse_methods([search.method for search in searches]) if searches else []
+    methods = _joined(parse_methods(DEFAULT_LOSSES if losses is None else losses), of_searches)
     places = check_counts(folds, only_folds, seeds)
     seconds_between()
     check_trackers(track)
@@ -123,7 +130,7 @@ def compare(
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
     if losses is None and data.multi_label:
-        methods = parse_methods(DEFAULT_LABEL_LOSSES)
+        methods = _joined(parse_methods(DEFAULT_LABEL_LOSSES), of_searches)
     check_methods(methods, data, settings)
     check_folds(data, folds)
     try_out(methods, settings, len(data.class_names), hardware, accelerator)
@@ -142,13 +149,23 @@ def compare(
             )
         described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
+        for search in searches:
+            search.check(described, completed)
+        if searches:
+            described |= {"tuned": {search.method: search.note for search in searches}}
         study_file.check_same(directory, described, completed=completed)
         if accelerator.is_main_process:
             prepared.save(directory)
             described = study_file.settle(directory, described)
         described = agreed(described, accelerator)
         failed = run_all(directory, described, prepared, accelerator, hardware, track, console)
+    for line in tuned_in_words(described):
+        console.warn(line)
     return Study(directory, tuple(failed))
+
+
+def _joined(methods: Sequence[Method], more: Sequence[Method]) -> list[Method]:
+    return list({method.text: method for method in (*methods, *more)}.values())
 
 
 def resume(
