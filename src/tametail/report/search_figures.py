@@ -149,7 +149,7 @@ def _slice(results: SearchResults, scale: Scale) -> Drawing:
         axes.set_ylabel(f"{results.metric}{', %' if results.in_percent else ''}")
 
     return Drawing(
-        f"slice-{_plain(scale.name)}", f"Score of {len(trials)} trials over {scale.name}", 300, 215, draw
+        f"slice-{_plain(scale.name)}", f"{scale.name}", 300, 215, draw
     )
 
 
@@ -177,7 +177,7 @@ def _contour(results: SearchResults, across: Scale, up: Scale) -> Drawing:
         levels = _levels(z)
         if len(levels) > 2 and _spread_out(x, y):
             shades = [
-                (SERIES[0], 0.06 + 0.8 * (step / (len(levels) - 1)) ** 1.5) for step in range(len(levels) - 1)
+                (SERIES[0], 0.05 + 0.9 * (step / (len(levels) - 1)) ** 1.5) for step in range(len(levels) - 1)
             ]
             drawn = axes.tricontourf(x, y, np.clip(z, levels[0], levels[-1]), levels=levels, colors=shades)
             bar = axes.figure.colorbar(drawn, ax=axes, format="%.3g", aspect=30)
@@ -190,7 +190,7 @@ def _contour(results: SearchResults, across: Scale, up: Scale) -> Drawing:
         _ticks(axes, "y", up)
 
     name = f"contour-{_plain(across.name)}-{_plain(up.name)}"
-    said = f"Score over {across.name} and {up.name}, {len(results.trials)} trials; the best is marked"
+    said = f"{across.name} and {up.name}"
     return Drawing(name, said, 330, 262, draw)
 
 

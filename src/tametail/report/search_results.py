@@ -136,6 +136,8 @@ def read_search_results(directory: Path) -> SearchResults:
 
 def _touch(results: SearchResults) -> None:
     """Have what is missing be missed here."""
+    if not results.trials:
+        raise ValueError("there is no trial with a score")
     _ = results.nested("tuned"), results.nested("default"), results.difference, results.metric, results.space
     for key in (
         "best",
