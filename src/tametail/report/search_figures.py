@@ -148,9 +148,7 @@ def _slice(results: SearchResults, scale: Scale) -> Drawing:
         axes.yaxis.set_tick_params(labelcolor=MUTED)
         axes.set_ylabel(f"{results.metric}{', %' if results.in_percent else ''}")
 
-    return Drawing(
-        f"slice-{_plain(scale.name)}", f"{scale.name}", 300, 215, draw
-    )
+    return Drawing(f"slice-{_plain(scale.name)}", f"{scale.name}", 300, 215, draw)
 
 
 def contour_drawings(results: SearchResults) -> list[Drawing]:

@@ -128,7 +128,8 @@ def alike(
     found = []
     for trial in own:
         if trial.number != best.number:
-            pair = paired_table({"best": first, "other": _as_tables(trial, table, splits, seeds)}).pair(0, 1)
+            both = {"best": first, "other": _as_tables(trial, table, splits, seeds)}
+            pair = paired_table(both, resamples=_RESAMPLES).pair(0, 1)
             if pair.verdict != "not told apart":
                 continue
         found.append(trial)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tametail.errors import DataError, saving
+from tametail.search_file import JOURNAL
 from tametail.whole_files import make_folder
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-JOURNAL = "trials.journal"
 LOCK = ".lock"
 WORKERS = ".workers"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +154,7 @@ def search(
     )
     with alone(directory):
         described = search_file.settle(directory, _described(prepared, found, asked), completed)
+    asked = replace(asked, trials=described["search"]["trials"])  # another process may have asked for more
     if "result" in described:
         console.say(f"{directory} holds this search, finished with {described['search']['trials']} trials")
         write_search_page(directory)
@@ -243,7 +244,8 @@ def _finish(
     console: Console,
 ) -> None:
     """Judge what was chosen and write it down, unless another process has."""
-    if "result" in search_file.read_search(directory):
+    present = search_file.read_search(directory)
+    if "result" in present and present["search"]["trials"] >= settings.trials:
         return
     console.say("Judging what each outer fold chose, on that fold ...")
     seeds = range(settings.seeds)
