@@ -166,16 +166,15 @@ def test_one_process_at_a_time(study_folder: Path, image_folder: Path, tmp_path:
 def test_a_failed_run_is_named_and_its_loss_has_no_result(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tametail.training import trainer
+    from tametail.training import head_training
 
-    real = trainer._settle
+    real = head_training._noted
 
-    def fails(pending: list[torch.Tensor], epoch: int, *rest: Any) -> Any:
-        broken = [value * float("nan") for value in pending] if epoch == 1 and failing else pending
-        return real(broken, epoch, *rest)
+    def fails(place: Any, losses: torch.Tensor, epoch: int, step: int) -> Any:
+        return real(place, losses * float("nan") if epoch == 1 and failing else losses, epoch, step)
 
     failing = True
-    monkeypatch.setattr(trainer, "_settle", fails)
+    monkeypatch.setattr(head_training, "_noted", fails)
     out = tmp_path / "study"
     study = again(image_folder, out, "ce")
     assert len(study.failed) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from tametail.preparation import Prepared
 from tametail.report import write_report
 from tametail.run_files import is_finished
 from tametail.training.execute import execute, mark_failed
+from tametail.training.execute_heads import execute_heads
 from tametail.training.hardware import Hardware, agreed
+from tametail.training.head_portions import Portion, compose, together
 from tametail.training.interrupts import Stop, Stopped, stopping
 from tametail.training.keeping import RunKeeper
 from tametail.training.predicting import Workshop
@@ -74,6 +77,30 @@ def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> N
         write_report(directory)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What doing the runs of a study needs."""
+
+    workshop: Workshop
+    described: Mapping[str, Any]
+    track: Sequence[str]
+    stop: Stop
+    console: Console
+    display: TrainingDisplay
+
+    def keeper(self, place: Path, identity: str) -> RunKeeper:
+        """Where a training is kept; none begins once someone has asked to stop."""
+        if agreed(self.stop.requested, self.workshop.accelerator):
+            raise Stopped
+        return RunKeeper(place, identity, self.stop, self.console.warn)
+
+    def fail(self, run: Run, error: RunFailed) -> str:
+        """Tell of a run that failed."""
+        message = f"{run.title}: {error}"
+        self.console.warn(message)
+        return message
+
+
 def _do(
     left: Sequence[Run],
     workshop: Workshop,
@@ -82,55 +109,95 @@ def _do(
     stop: Stop,
     console: Console,
 ) -> list[str]:
+    epochs = sum(0 if run.method.after else workshop.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
-    epochs = {run: 0 if run.method.after else workshop.recipe.epochs for run in left}
-    with console.training(len(left), sum(epochs.values())) as display:
+    with console.training(len(left), epochs) as display:
+        work = _Work(workshop, described, track, stop, console, display)
+        portions = compose(left, workshop) if together(workshop, tracked=bool(track)) else []
+        for portion in portions:
+            failed |= _do_together(portion, work)
+        done = {run for portion in portions for run in portion.runs}
         for run in left:
-            if agreed(stop.requested, workshop.accelerator):
-                raise Stopped
-            keeper = RunKeeper(run.directory(workshop.study), run.identity(described), stop, console.warn)
-            names = track if workshop.writes and epochs[run] else ()
-            settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
-            trackers = open_trackers(names, workshop.study, run.title, settings, warn=console.warn)
-            watchers = _Watchers(display, trackers, run, workshop)
-            try:
-                if run.base in failed:
-                    error = RunFailed("the run that it starts from failed")
-                    mark_failed(run, workshop, error)
-                    raise error
-                execute(run, workshop, keeper, watchers)
-            except RunFailed as error:
-                failed[run] = f"{run.title}: {error}"
-                console.warn(failed[run])
-            finally:
-                trackers.close()
-                display.done()
+            if run not in done:
+                failed |= _do_alone(run, work, base_failed=run.base in failed)
     return list(failed.values())
 
 
-class _Watchers:
-    """The display and the trackers of one run."""
+def _do_together(portion: Portion, work: _Work) -> dict[Run, str]:
+    """Messages of the runs that failed."""
+    study, described = work.workshop.study, work.described
+    missing = [run for run in portion.runs if not is_finished(run.directory(study))]
+    keeper = work.keeper(portion.place(study, described), portion.identity(described))
+    try:
+        watchers = _Watchers(work.display, None, portion.title, work.workshop, runs=len(missing))
+        failures = execute_heads(portion, work.workshop, keeper, watchers)
+    except RunFailed as error:
+        failures = dict.fromkeys(missing, error)
+        for run in missing:
+            mark_failed(run, work.workshop, error)
+    finally:
+        work.display.done()
+    keeper.remove()
+    return {run: work.fail(run, error) for run, error in failures.items()}
 
-    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, workshop: Workshop) -> None:
+
+def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
+    """The message of the run if it failed."""
+    workshop, described = work.workshop, work.described
+    keeper = work.keeper(run.directory(workshop.study), run.identity(described))
+    names = work.track if workshop.writes and not run.method.after else ()
+    settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
+    trackers = open_trackers(names, workshop.study, run.title, settings, warn=work.console.warn)
+    watchers = _Watchers(work.display, trackers, run.title, workshop)
+    try:
+        if base_failed:
+            error = RunFailed("the run that it starts from failed")
+            mark_failed(run, workshop, error)
+            raise error
+        execute(run, workshop, keeper, watchers)
+    except RunFailed as error:
+        return {run: work.fail(run, error)}
+    finally:
+        trackers.close()
+        work.display.done()
+    return {}
+
+
+class _Watchers:
+    """The display and the trackers of one run, or the display of several that are trained together."""
+
+    def __init__(
+        self,
+        display: TrainingDisplay,
+        trackers: Trackers | None,
+        title: str,
+        workshop: Workshop,
+        *,
+        runs: int = 1,
+    ) -> None:
         self._display = display
         self._trackers = trackers
-        self._title = run.title
+        self._title = title
+        self._runs = runs
         self._measure = (
             "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
         )
         self._steps = 0
-        display.begin(run.title, 0, 0)
+        display.begin(title, 0, 0, runs=runs)
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
         self._steps = steps_per_epoch
-        self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
+        self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         self._display.step(epoch, step, loss, lr, images)
-        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
+        if self._trackers:
+            self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)
+        if not self._trackers:
+            return
         seen = {
             "images_per_second": record.images_per_second,
             "val_balanced_accuracy": record.val_balanced_accuracy,

@@ -22,7 +22,7 @@ from tametail.training.interrupts import Stopped
 from tametail.training.optimisation import learning_rate
 from tametail.training.state import pack, unpack
 from tametail.training.trainer import Keeper, Observer, RunFailed, not_finite, step_seed
-from tametail.training.watch import EpochRecord, Validation
+from tametail.training.watch import EpochRecord, Validation, mean_record
 
 # Bytes of a portion of heads: what a step touches should stay in a processor's cache.
 PORTION = 32 * 2**20
@@ -55,15 +55,14 @@ class TrainedHeads:
         return outputs.float().cpu().transpose(1, 2)
 
 
-def portions(tasks: Sequence[HeadTask], most_bytes: int = PORTION) -> Iterator[list[int]]:
-    """Positions of tasks that are to be trained at once: as many as fit in so many bytes, one at the least."""
+def portions(heads: Sequence[nn.Module], batch_size: int, most_bytes: int = PORTION) -> Iterator[list[int]]:
+    """Positions of heads that are to be trained at once: as many as fit in so many bytes, one at the least."""
     portion: list[int] = []
     total = 0
-    for at, task in enumerate(tasks):
-        parameters = list(task.head.parameters())
+    for at, head in enumerate(heads):
+        parameters = list(head.parameters())
         weights = sum(parameter.numel() for parameter in parameters)
-        logits = len(parameters[0]) * task.recipe.batch_size
-        size = 4 * (_PER_WEIGHT * weights + _PER_LOGIT * logits)
+        size = 4 * (_PER_WEIGHT * weights + _PER_LOGIT * len(parameters[0]) * batch_size)
         if portion and total + size > most_bytes:
             yield portion
             portion, total = [], 0
@@ -109,7 +108,7 @@ def train_heads(
         class_counts: C training images per class.
         mixing: mixes the batches.
         keeper: where the training is kept, and from where it goes on.
-        observer: is told of each step and epoch; the loss is the heads' mean, the record the first head's.
+        observer: is told of each step and epoch; losses and records are the heads' means.
         validate: how good each head is after an epoch; written down, and used for nothing.
 
     Raises:
@@ -162,7 +161,7 @@ def train_heads(
         histories = [[*before, record] for before, record in zip(place.histories, records, strict=True)]
         place = _Place(epoch + 1, 0, [0.0] * len(tasks), histories, place.failed)
         if observer:
-            observer.epoch(records[0])
+            observer.epoch(mean_record(records))
         if epoch + 1 < recipe.epochs:
             _keep(stepper, keeper, place, stop)
     return _trained(stepper, place)

@@ -89,7 +89,7 @@ def run_trials(
         tasks = [_task(method, recipe, data, counts, seed) for method, recipe in bases]
         batches = _batches(tasks[0].recipe, data, seed)
         mixing = batch_mixing(tasks[0].recipe, counts, seed)
-        for portion in portions(tasks):
+        for portion in portions([task.head for task in tasks], tasks[0].recipe.batch_size):
             trained = train_heads(
                 features,
                 torch.from_numpy(data.targets),
