@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tametail import study_file
@@ -22,6 +24,7 @@ from tametail.training.interrupts import Stop, Stopped, stopping
 from tametail.training.keeping import RunKeeper
 from tametail.training.predicting import Workshop
 from tametail.training.run import Run, all_runs
+from tametail.training.side_by_side import side_by_side
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 from tametail.training.watch import EpochRecord
@@ -114,8 +117,8 @@ def _do(
     with console.training(len(left), epochs) as display:
         work = _Work(workshop, described, track, stop, console, display)
         portions = compose(left, workshop) if together(workshop, tracked=bool(track)) else []
-        for portion in portions:
-            failed |= _do_together(portion, work)
+        if portions:
+            failed |= _do_together(portions, work)
         done = {run for portion in portions for run in portion.runs}
         for run in left:
             if run not in done:
@@ -123,22 +126,27 @@ def _do(
     return list(failed.values())
 
 
-def _do_together(portion: Portion, work: _Work) -> dict[Run, str]:
-    """Messages of the runs that failed."""
-    study, described = work.workshop.study, work.described
-    missing = [run for run in portion.runs if not is_finished(run.directory(study))]
-    keeper = work.keeper(portion.place(study, described), portion.identity(described))
+def _do_together(portions: Sequence[Portion], work: _Work) -> dict[Run, str]:
+    """Messages of the runs that failed, of portions that are trained side by side."""
+    workshop, described = work.workshop, work.described
+    watcher = _HeadsWatcher(work.display, portions, workshop)
+
+    def do(portion: Portion) -> dict[Run, RunFailed]:
+        keeper = work.keeper(portion.place(workshop.study, described), portion.identity(described))
+        try:
+            failures = execute_heads(portion, workshop, keeper, watcher)
+        except RunFailed as error:
+            failures = {run: error for run in portion.runs if not is_finished(run.directory(workshop.study))}
+            for run in failures:
+                mark_failed(run, workshop, error)
+        keeper.remove()
+        return failures
+
     try:
-        watchers = _Watchers(work.display, None, portion.title, work.workshop, runs=len(missing))
-        failures = execute_heads(portion, work.workshop, keeper, watchers)
-    except RunFailed as error:
-        failures = dict.fromkeys(missing, error)
-        for run in missing:
-            mark_failed(run, work.workshop, error)
+        found = side_by_side([partial(do, portion) for portion in portions], workshop.accelerator.device)
     finally:
         work.display.done()
-    keeper.remove()
-    return {run: work.fail(run, error) for run, error in failures.items()}
+    return {run: work.fail(run, error) for failures in found for run, error in failures.items()}
 
 
 def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
@@ -148,7 +156,7 @@ def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
     names = work.track if workshop.writes and not run.method.after else ()
     settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
     trackers = open_trackers(names, workshop.study, run.title, settings, warn=work.console.warn)
-    watchers = _Watchers(work.display, trackers, run.title, workshop)
+    watchers = _Watchers(work.display, trackers, run, workshop)
     try:
         if base_failed:
             error = RunFailed("the run that it starts from failed")
@@ -164,43 +172,76 @@ def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
 
 
 class _Watchers:
-    """The display and the trackers of one run, or the display of several that are trained together."""
+    """The display and the trackers of one run."""
 
-    def __init__(
-        self,
-        display: TrainingDisplay,
-        trackers: Trackers | None,
-        title: str,
-        workshop: Workshop,
-        *,
-        runs: int = 1,
-    ) -> None:
+    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, workshop: Workshop) -> None:
         self._display = display
         self._trackers = trackers
-        self._title = title
-        self._runs = runs
-        self._measure = (
-            "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
-        )
+        self._title = run.title
+        self._measure = _measure(workshop)
         self._steps = 0
-        display.begin(title, 0, 0, runs=runs)
+        display.begin(run.title, 0, 0)
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
         self._steps = steps_per_epoch
-        self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs)
+        self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         self._display.step(epoch, step, loss, lr, images)
-        if self._trackers:
-            self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
+        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)
-        if not self._trackers:
-            return
         seen = {
             "images_per_second": record.images_per_second,
             "val_balanced_accuracy": record.val_balanced_accuracy,
             "val_tail_recall": record.val_tail_recall,
         }
         self._trackers.log({name: value for name, value in seen.items() if value is not None}, record.step)
+
+
+class _HeadsWatcher:
+    """The display of all heads that are trained side by side, as of one training: of the portions' steps it shows the mean."""
+
+    def __init__(self, display: TrainingDisplay, portions: Sequence[Portion], workshop: Workshop) -> None:
+        self._display = display
+        self._portions = len(portions)
+        self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
+        self._lock = Lock()
+        missing = [
+            run
+            for portion in portions
+            for run in portion.runs
+            if not is_finished(run.directory(workshop.study))
+        ]
+        self._runs = len(missing)
+        folds = len({run.fold for run in missing})
+        self._title = f"{len(missing)} heads, {folds} {'fold' if folds == 1 else 'folds'}"
+        self._measure = _measure(workshop)
+        display.begin(self._title, 0, 0, runs=self._runs)
+
+    def begin(self, epochs: int, steps_per_epoch: int) -> None:
+        with self._lock:
+            if not self._begun:
+                self._begun, self._steps = True, steps_per_epoch
+                self._display.begin(
+                    self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs
+                )
+
+    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
+        with self._lock:
+            self._done += 1
+            so_far = self._done // self._portions
+            self._display.step(so_far // self._steps, so_far % self._steps, loss, lr, images)
+
+    def epoch(self, record: EpochRecord) -> None:
+        with self._lock:
+            mean = self._done // self._portions // self._steps
+            if mean > self._epoch:
+                self._epoch = mean
+                self._display.epoch(replace(record, epoch=mean, images_per_second=0.0))
+
+
+def _measure(workshop: Workshop) -> str:
+    """What models are judged by after an epoch."""
+    return "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"

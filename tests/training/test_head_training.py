@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tametail.data.loaders import TrainingBatches, training_batches
 from tametail.losses import list_losses
+from tametail.training.execute import threads
 from tametail.training.hardware import make_accelerator
 from tametail.training.head_step import HeadTask
 from tametail.training.head_training import TrainedHeads, portions, train_heads
@@ -40,6 +41,13 @@ METHODS = [
     "ce+normalised",
     "torch.nn:CrossEntropyLoss",
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Operations this small are not worth sharing out."""
+    with threads(1):
+        yield
 
 
 def recipe(*assignments: str) -> Recipe:
@@ -143,9 +151,12 @@ def test_portions_bound_the_memory_and_change_nothing() -> None:
     texts = ["alpa[gamma_neg=1]", "ce", "alpa[gamma_neg=2]", "bce", "alpa"]
     settings = [recipe()] * 5
     heads = [fresh(parse_method(text), settings[0]) for text in texts]
-    found = list(portions(heads, 64, most_bytes=2 * 4 * (4 * (D + 1) * C + 16 * C * 64)))
+    found = portions(heads, 64, most_bytes=2 * 4 * (4 * (D + 1) * C + 16 * C * 64))
     assert found == [[0, 1], [2, 3], [4]]
-    assert list(portions(heads, 64, most_bytes=1)) == [[0], [1], [2], [3], [4]]
+    assert portions(heads, 64, most_bytes=1) == [[0], [1], [2], [3], [4]]
+    assert portions([], 64) == []
+    assert portions(heads, 64, least=4) == [[0, 1, 2, 3, 4]], "few heads are not worth dividing"
+    assert [len(part) for part in portions(heads * 8, 64, least=4)] == [10, 10, 10, 10]
     whole = together(texts, settings).outputs(torch.from_numpy(FEATURES))
     for places in found:
         part = together([texts[at] for at in places], [settings[at] for at in places])

@@ -17,7 +17,7 @@ from tametail.training.execute import (
     write_run,
 )
 from tametail.training.head_portions import COMPANY, Portion
-from tametail.training.head_step import HeadTask
+from tametail.training.head_step import HeadTask, drawing
 from tametail.training.head_training import TrainedHeads, train_heads
 from tametail.training.keeping import RunKeeper
 from tametail.training.optimisation import batch_mixing
@@ -48,8 +48,8 @@ def execute_heads(
     judgements = [run.method.judgement(counts, len(rows)) for run in runs]
     models = []
     for run in runs:
-        torch.manual_seed(seed)  # as a run of its own begins
-        models.append(material.new_model(run.method, rows))
+        with drawing(seed):  # as a run of its own begins
+            models.append(material.new_model(run.method, rows))
     scaled = _scaled(models[0][0], torch.from_numpy(material.array))
     tasks = [
         HeadTask(run.method.loss.create(class_counts=counts), recipe, model[1])

@@ -19,6 +19,7 @@ from tametail.training.head_step import common
 from tametail.training.head_training import portions
 from tametail.training.predicting import Workshop
 from tametail.training.run import Run
+from tametail.training.side_by_side import cores
 from tametail.training.strategies import parse_method
 
 COMPANY = (
@@ -31,11 +32,6 @@ class Portion:
     """Runs of one seed and fold whose heads are trained together; some of them may stand finished."""
 
     runs: tuple[Run, ...]
-
-    @property
-    def title(self) -> str:
-        first = self.runs[0]
-        return f"{len(self.runs)} heads seed {first.seed} fold {first.fold}"
 
     @property
     def company(self) -> list[str]:
@@ -77,10 +73,12 @@ def _new(waiting: Sequence[Run], workshop: Workshop) -> list[Portion]:
         agreed = common(run.method.configure(workshop.recipe)).model_dump_json()
         groups.setdefault((run.seed, run.fold, agreed), []).append(run)
     classes, width = len(workshop.material.table.class_names), workshop.material.array.shape[1]
+    # Portions are trained side by side, and there should be one for each core.
+    least = -(-cores(workshop.accelerator.device) // max(len(groups), 1))
     found = []
     for runs in groups.values():
         heads = [run.method.build_head(width, classes, workshop.recipe.head) for run in runs]
-        for places in portions(heads, workshop.recipe.batch_size):
+        for places in portions(heads, workshop.recipe.batch_size, least=least):
             found.append(Portion(tuple(runs[at] for at in places)))
     return found
 
