@@ -41,6 +41,7 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+	@$(BIN)/python scripts/prove_kill.py --recipe head --kills 30
 
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md

@@ -74,9 +74,10 @@ def test_repeating_a_finished_study_trains_nothing(
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     before = (out / "results.csv").read_bytes()
-    monkeypatch.setattr(
-        "tametail.study_runs.execute", lambda *_, **__: pytest.fail("a finished run was repeated")
-    )
+    for name in ("execute", "execute_heads"):
+        monkeypatch.setattr(
+            f"tametail.study_runs.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
+        )
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before
 
@@ -96,7 +97,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
     monkeypatch.setattr(execute_module, "write_table", interrupts)
     with pytest.raises(Stopped):
         again(image_folder, out)
-    assert len(list(out.glob("runs/*/seed*"))) == 2
+    assert 2 <= len(list(out.glob("runs/*/seed*"))) < 6, "what trains beside it is let finish"
     assert (out / "report.html").is_file(), "what is finished stays usable"
     (out / "runs" / "ce" / ".seed0-fold2.77").mkdir(parents=True)  # what a kill leaves behind
     (out / ".backbone.safetensors.77").touch()

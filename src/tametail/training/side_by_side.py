@@ -28,9 +28,10 @@ def side_by_side(work: Sequence[Callable[[], T]], device: torch.device) -> list[
     Raises:
         What the first of them, in their order, raises; those that had begun by then are let finish, the others are not begun.
     """
-    at_a_time = min(cores(device), len(work))
-    if at_a_time <= 1:
+    if device.type != "cpu":
         return [each() for each in work]
+    # One thread also for a single piece: how an operation is shared out changes its last bits.
+    at_a_time = max(min(cores(device), len(work)), 1)
     with threads(1), ThreadPoolExecutor(at_a_time) as pool:
         waiting = [pool.submit(each) for each in work]
         try:
