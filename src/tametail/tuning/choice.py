@@ -25,6 +25,7 @@ from tametail.tuning.space import Space
 from tametail.tuning.trainings import METRICS, Training, predicted_classes, trainings_without_one
 
 _MOST_BESIDE = 200  # trials that are tested against the best one
+_RESAMPLES = 2000  # of each of these tests: enough for 5 %
 _ESTIMATES = {
     "balanced_accuracy": lambda found: found.balanced_accuracy,
     "macro_f1": lambda found: found.macro_f1,

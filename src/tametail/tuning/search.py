@@ -20,7 +20,6 @@ from tametail.models import describe_backbone
 from tametail.preparation import Prepared
 from tametail.report.search_page import write_search_page
 from tametail.study_settings import asked_recipe, check_counts, parse_methods, try_out
-from tametail.training.execute import threads
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.head_trials import Trial, TrialData, TrialResult, run_trials
 from tametail.training.interrupts import Stop, stopping
@@ -164,7 +163,6 @@ def search(
             lambda: console.say("Stopping after the training at hand ... (once more to quit at once)")
         ) as stop,
         working(directory) as worker,
-        threads(1 if settings.trains == "head" else None),
     ):
         with alone(directory):
             storage = open_journal(directory)
