@@ -64,7 +64,9 @@ def test_scores_are_those_of_brute_force(sampler: str, halving: bool, tmp_path: 
     assert sum(exact) >= 5
 
 
-@pytest.mark.parametrize(("sampler", "halving", "outer"), [("random", False, 0), ("random", True, 2), ("tpe", False, 3)])
+@pytest.mark.parametrize(
+    ("sampler", "halving", "outer"), [("random", False, 0), ("random", True, 2), ("tpe", False, 3)]
+)
 def test_nothing_of_an_outer_fold_reaches_its_search(
     sampler: str, halving: bool, outer: int, tmp_path: Path
 ) -> None:

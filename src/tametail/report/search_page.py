@@ -15,7 +15,7 @@ from tametail.report.search_figures import (
     slice_drawings,
 )
 from tametail.report.search_results import SearchResults, read_search_results
-from tametail.report.search_words import READING, answer, facts, gap, shown
+from tametail.report.search_words import READING, answer, facts, flatters, gap, shown
 from tametail.report.svg import inlined
 from tametail.search_file import PAGE
 from tametail.whole_files import write_atomically
@@ -59,6 +59,7 @@ def search_html(results: SearchResults) -> str:
         alike={name: _range(of_one["alike"]) for name, of_one in result["values"].items()},
         shown=lambda value: shown(results, value),
         gap=lambda value: gap(results, value),
+        flatters=flatters(results),
         facts=facts(results),
         reading=READING,
         command=_command(results),

@@ -44,7 +44,7 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
         worth_it(results),
     ]
     score, optimism = results.result["best"]["score"], results.result["optimism"]
-    if optimism > 0:
+    if flatters(results):
         said.append(
             f"The score that the recommended values were chosen by is {shown(results, score)}: that is optimistic by "
             f"{gap(results, optimism)}, and not to be reported."
@@ -55,6 +55,11 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
             "not to be reported either."
         )
     return said
+
+
+def flatters(results: SearchResults) -> bool:
+    """Whether the score of the choice is above the nested estimate, by as much as is shown."""
+    return float(results.result["optimism"]) >= (0.0005 if results.in_percent else 0.005)
 
 
 def worth_it(results: SearchResults) -> str:
