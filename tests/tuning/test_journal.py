@@ -94,8 +94,8 @@ def test_tpe_goes_on_to_the_same_result_too(
 
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
-    folder, asked = tmp_path / "shared", settings(16, batch=2)
-    process = _start(folder, 16, 2, slow=0.02)
+    folder, asked = tmp_path / "shared", settings(10, batch=2)
+    process = _start(folder, 10, 2, slow=0.02)
     while process.poll() is None and not (folder / JOURNAL).is_file():
         time.sleep(0.02)
     trials = search_in(folder, small_folds(), asked)

@@ -50,7 +50,7 @@ def _brute_force(folds: Folds, values: dict[str, str], outer: int | None, seeds:
 @pytest.mark.parametrize(("sampler", "halving"), WAYS)
 def test_scores_are_those_of_brute_force(sampler: str, halving: bool, tmp_path: Path) -> None:
     folds, seeds = small_folds(), 2 if (sampler, halving) == ("random", False) else 1
-    trials = search_in(tmp_path, folds, settings(4, sampler, halving, seeds))
+    trials = search_in(tmp_path, folds, settings(3, sampler, halving, seeds))
     complete = [trial for trial in trials if trial.state == "complete"]
     assert {trial.outer for trial in complete} == {None, *range(FOLDS)}
     for trial in complete[::2]:

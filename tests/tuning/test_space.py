@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
@@ -56,6 +56,7 @@ def test_what_is_asked_for_replaces_and_extends() -> None:
     assert space("focal", "gamma=1:2", "tau=0:2").texts == ["alpha=0.1:0.9", "gamma=1:2", "tau=0:2"]
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.floats(0.5, 2), st.floats(1e-4, 1e-2))
 def test_a_value_is_short_within_the_range_and_gives_the_same_method_again(alpha: float, lr: float) -> None:
     found = space("alpa", "lr=1e-4:1e-2:log")
