@@ -1,0 +1,175 @@
+"""Is there a loss of ALPA's shape that beats balanced softmax and adjusted cross-entropy? Protocol: docs/results/new-loss.md.
+
+    python scripts/new_loss.py try --ham STUDY --aptos STUDY -o FOLDER      train all configurations of all families
+    python scripts/new_loss.py table --ham STUDY --aptos STUDY -o FOLDER    choose in nested folds, and print the tables
+    python scripts/new_loss.py confirm --ham STUDY --aptos STUDY -o FOLDER --candidate FAMILY    once: the test parts
+
+STUDY is a folder that ``tametail compare DATA --recipe head --weights offline --folds 5`` has begun. What is done is not
+done again. ``try`` takes one of the two studies alone as well, so that both can be at work at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from new_loss_choice import (
+    SEEDS,
+    Compared,
+    Family,
+    balanced_accuracy,
+    compare,
+    configuration,
+    default_of,
+    described,
+    percent,
+    points,
+    trial_file,
+)
+from new_loss_families import BESIDE, FAMILIES, REFERENCES, RIVALS, Configuration, configurations
+from new_loss_trials import Ints, Part, cross_validated, load, trained
+
+from tametail.errors import UsageError
+from tametail.training.recipe import load_recipe
+from tametail.training.strategies import parse_method
+
+CONFIRMING_SEEDS = (0, 1, 2, 3, 4)
+AS_THEY_COME = ("ce+la", "balanced_softmax", "alpa")
+Predicted = dict[str, dict[str, Ints]]
+
+
+def try_all(parts: dict[str, Part], out: Path, families: list[str]) -> None:
+    """Train what is not there yet: one file for each set, family and seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in SEEDS:
+        for family in families:
+            for name, part in parts.items():
+                path = trial_file(out, name, family, seed)
+                if path.exists():
+                    continue
+                start = time.monotonic()
+                references = family == "references"
+                configured = _plain(REFERENCES) if references else configurations(family)
+                found = cross_validated(configured, part, seed, usual=references)
+                np.savez_compressed(path, **found)
+                print(f"{path.stem}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _plain(methods: tuple[str, ...]) -> list[Configuration]:
+    """Methods at their defaults and the recipe's."""
+    return [Configuration(parse_method(text), load_recipe("head")) for text in methods]
+
+
+def report(parts: dict[str, Part], out: Path) -> str:
+    """Nested estimates and choices of all families, and their differences to the tuned rivals."""
+    families = [Family.read(out, name, parts) for name in FAMILIES]
+    nested = {family.name: family.nested(parts)[0] for family in families}
+    n = {name: len(part.target) for name, part in parts.items()}
+    lines = [
+        f"| family | defaults: HAM10000 | APTOS | nested: HAM10000 (n = {n['ham']:,}) | APTOS (n = {n['aptos']:,}) | mean |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    means = {}
+    for family in families:
+        usual = [balanced_accuracy(part, default_of(family, name)) for name, part in parts.items()]
+        found = [balanced_accuracy(part, nested[family.name][name]) for name, part in parts.items()]
+        means[family.name] = 100 * np.mean([each.value for each in found])
+        cells = [f"{100 * each.value:.1f}" for each in usual] + [percent(each) for each in found]
+        lines.append(f"| {family.name} | {' | '.join(cells)} | {means[family.name]:.1f} |")
+    references = Family.read(out, "references", parts)
+    for at, text in enumerate(REFERENCES):
+        found = [
+            balanced_accuracy(part, references.predicted[name][:, at, 0]) for name, part in parts.items()
+        ]
+        lines.append(f"| {text} (defaults) | {' | '.join(percent(each) for each in found)} | | | |")
+    lines += ["", "| family | chosen over all five folds, for both sets |", "|---|---|"]
+    lines += [f"| {each.name} | {described(each.name, each.chosen(parts))} |" for each in families]
+    variants = [name for name in FAMILIES if name not in (*RIVALS, *BESIDE)]
+    lines += ["", *_differences(compare(parts, nested, [*BESIDE, *variants]))]
+    return "\n".join(lines) + "\n"
+
+
+def _differences(found: list[Compared]) -> list[str]:
+    lines = [
+        "| | beside | on | difference, points (95 %; p alone, p corrected) | verdict |",
+        "|---|---|---|---:|---|",
+    ]
+    return lines + [f"| {c.a} | {c.b} | {c.of_set} | {points(c)} | {c.verdict} |" for c in found]
+
+
+def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidates: list[str]) -> str:
+    """Train on the whole development parts what the folds have chosen, and decide the test parts."""
+    tuned = [*candidates, *RIVALS, *BESIDE]
+    configured = [
+        (name, *(choice := Family.read(out, name, parts).chosen(parts)), configuration(name, choice))
+        for name in tuned
+    ]
+    predicted: Predicted = {
+        name: {} for name in [*tuned, *(f"{text} (as it comes)" for text in AS_THEY_COME)]
+    }
+    for of_set, part in parts.items():
+        rows, features = np.arange(len(part.target)), tests[of_set].features
+        for name, _, reading, each in configured:
+            found = [trained([each], part, rows, features, (s, part.folds)) for s in CONFIRMING_SEEDS]
+            predicted[name][of_set] = np.stack([of_seed[0, reading] for of_seed in found])
+        for text, each in zip(AS_THEY_COME, _plain(AS_THEY_COME), strict=True):
+            found = [trained([each], part, rows, features, (s, part.folds), True) for s in CONFIRMING_SEEDS]
+            predicted[f"{text} (as it comes)"][of_set] = np.stack([of_seed[0, 0] for of_seed in found])
+    np.savez_compressed(
+        out / "confirmed.npz",
+        **{f"{name}@{s}": p for name, sets in predicted.items() for s, p in sets.items()},
+    )
+    n = {name: len(part.target) for name, part in tests.items()}
+    lines = [
+        f"| method | HAM10000, test (n = {n['ham']}) | APTOS, test (n = {n['aptos']}) |",
+        "|---|---:|---:|",
+    ]
+    for name, of_sets in predicted.items():
+        cells = [percent(balanced_accuracy(tests[of_set], found)) for of_set, found in of_sets.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Primary, corrected for these alone:",
+        "",
+        *_differences(compare(tests, predicted, candidates)),
+    ]
+    others = (*BESIDE, *(f"{text} (as it comes)" for text in AS_THEY_COME))
+    lines += ["", "Beside:", "", *_differences(compare(tests, predicted, candidates, others))]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Read the command line and do one of the three."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("try", "table", "confirm"))
+    parser.add_argument("--ham", type=Path)
+    parser.add_argument("--aptos", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--families", nargs="*", default=[*FAMILIES, "references"])
+    parser.add_argument("--candidate", nargs="*", default=[])
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)  # heads are too small to be worth sharing out
+    studies = {name: path for name in ("ham", "aptos") if (path := getattr(chosen, name))}
+    parts = {name: load(path) for name, path in studies.items()}
+    if chosen.what == "try":
+        try_all(parts, chosen.out, chosen.families)
+        return
+    page = chosen.out / ("tables.md" if chosen.what == "table" else "confirmed.md")
+    if chosen.what == "table":
+        text = report(parts, chosen.out)
+    else:
+        if page.exists():
+            raise UsageError(f"{page} is there: the test parts are opened once")
+        tests = {name: load(path, "test") for name, path in studies.items()}
+        text = confirm(parts, tests, chosen.out, chosen.candidate)
+    page.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
