@@ -29,7 +29,15 @@ from new_loss_choice import (
     points,
     trial_file,
 )
-from new_loss_families import BESIDE, FAMILIES, REFERENCES, RIVALS, Configuration, configurations
+from new_loss_families import (
+    BESIDE,
+    CONFIGURATIONS,
+    FAMILIES,
+    REFERENCES,
+    RIVALS,
+    Configuration,
+    configurations,
+)
 from new_loss_trials import Ints, Part, cross_validated, load, trained
 
 from tametail.errors import UsageError
@@ -41,21 +49,28 @@ AS_THEY_COME = ("ce+la", "balanced_softmax", "alpa")
 Predicted = dict[str, dict[str, Ints]]
 
 
-def try_all(parts: dict[str, Part], out: Path, families: list[str]) -> None:
-    """Train what is not there yet: one file for each set, family and seed."""
+def try_all(parts: dict[str, Part], out: Path, families: list[str], seeds: list[int]) -> None:
+    """Train what is not there yet, all families of a set and seed at once: one file for each set, family and seed."""
     out.mkdir(parents=True, exist_ok=True)
-    for seed in SEEDS:
-        for family in families:
-            for name, part in parts.items():
-                path = trial_file(out, name, family, seed)
-                if path.exists():
-                    continue
-                start = time.monotonic()
-                references = family == "references"
-                configured = _plain(REFERENCES) if references else configurations(family)
-                found = cross_validated(configured, part, seed, usual=references)
-                np.savez_compressed(path, **found)
-                print(f"{path.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    for seed in seeds:
+        for name, part in parts.items():
+            start = time.monotonic()
+            missing = [each for each in families if not trial_file(out, name, each, seed).exists()]
+            if "references" in missing:
+                missing.remove("references")
+                found = cross_validated(_plain(REFERENCES), part, seed, nested=False, usual=True)
+                np.savez_compressed(trial_file(out, name, "references", seed), **found)
+            configured = [each for family in missing for each in configurations(family)]
+            if not configured:
+                continue
+            found = cross_validated(configured, part, seed, nested=seed == SEEDS[0])
+            for at, family in enumerate(missing):
+                own = slice(at * CONFIGURATIONS, (at + 1) * CONFIGURATIONS)
+                of_family = {"predicted": found["predicted"][own]}
+                if "inner" in found:
+                    of_family["inner"] = found["inner"][:, :, own]
+                np.savez_compressed(trial_file(out, name, family, seed), **of_family)
+            print(f"{name}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def _plain(methods: tuple[str, ...]) -> list[Configuration]:
@@ -151,13 +166,14 @@ def main() -> None:
     parser.add_argument("--aptos", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--families", nargs="*", default=[*FAMILIES, "references"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--candidate", nargs="*", default=[])
     chosen = parser.parse_args()
     torch.set_num_threads(1)  # heads are too small to be worth sharing out
     studies = {name: path for name in ("ham", "aptos") if (path := getattr(chosen, name))}
     parts = {name: load(path) for name, path in studies.items()}
     if chosen.what == "try":
-        try_all(parts, chosen.out, chosen.families)
+        try_all(parts, chosen.out, chosen.families, chosen.seeds)
         return
     page = chosen.out / ("tables.md" if chosen.what == "table" else "confirmed.md")
     if chosen.what == "table":

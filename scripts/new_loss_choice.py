@@ -33,7 +33,7 @@ def trial_file(out: Path, name: str, family: str, seed: int) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """What was measured of a family: for each set ``predicted`` (S, N, R, n) and ``inner`` (S, F, F, N, R, C)."""
+    """What was measured of a family: for each set ``predicted`` (S, N, R, n) and, of the first seed, ``inner`` (F, F, N, R, C)."""
 
     name: str
     predicted: dict[str, Ints]
@@ -46,7 +46,7 @@ class Family:
             kept = [dict(np.load(trial_file(out, of_set, name, seed))) for seed in SEEDS]
             predicted[of_set] = np.stack([each["predicted"] for each in kept])
             if "inner" in kept[0]:
-                inner[of_set] = np.stack([each["inner"] for each in kept])
+                inner[of_set] = kept[0]["inner"]
         return cls(name, predicted, inner)
 
     def nested(self, parts: Mapping[str, Part]) -> tuple[dict[str, Ints], list[tuple[int, int]]]:
@@ -73,12 +73,12 @@ class Family:
         return _largest(np.mean(scores, axis=0))
 
     def _inner_score(self, parts: Mapping[str, Part], k: int) -> FloatArray:
-        """(N, R) mean over sets and seeds of the balanced accuracy over all folds but k, by heads that saw none of k."""
+        """(N, R) mean over sets of the balanced accuracy over all folds but k, by heads that saw none of k."""
         scores = []
         for name, part in parts.items():
-            hits = self.inner[name][:, k].sum(axis=1)  # fold k itself is 0 there
+            hits = self.inner[name][k].sum(axis=0)  # fold k itself is 0 there
             images = part.class_counts.sum(axis=0) - part.class_counts[k]
-            scores.append((hits / images).mean(axis=(0, -1)))
+            scores.append((hits / images).mean(axis=-1))
         return np.asarray(np.mean(scores, axis=0))
 
 

@@ -109,12 +109,12 @@ def trained(
 
 
 def cross_validated(
-    configured: Sequence[Configuration], part: Part, seed: int, usual: bool = False
+    configured: Sequence[Configuration], part: Part, seed: int, *, nested: bool, usual: bool = False
 ) -> dict[str, Ints]:
     """All that nested choice needs.
 
     Returns:
-        ``predicted`` (N, R, n), each image by heads trained without its fold; and, but for ``usual``, ``inner``
+        ``predicted`` (N, R, n), each image by heads trained without its fold; and, if ``nested``, ``inner``
         (F, F, N, R, C): right in fold j, by heads trained without j and k, at [k, j].
     """
     folds, everything = part.folds, np.arange(len(part.target))
@@ -126,7 +126,7 @@ def cross_validated(
         if k == 0:
             found["predicted"] = np.zeros((*own.shape[:2], len(everything)), dtype=np.int64)
         found["predicted"][:, :, held] = own
-    if usual:
+    if not nested:
         return found
     found["inner"] = np.zeros((folds, folds, *own.shape[:2], len(part.class_names)), dtype=np.int64)
     for j, k in combinations(range(folds), 2):
