@@ -16,7 +16,7 @@ from tametail.training.strategies import Method, parse_method
 
 CONFIGURATIONS = 16
 RIVALS = ("ce+la", "balanced_softmax")
-BESIDE = ("bce, prior", "ce+taunorm")
+BESIDE = ("bce, prior", "ce+taunorm", "balanced_softmax, cosine", "bce, prior, cosine")
 REFERENCES = ("lade", "ce+crt", "alpa", "alpa[tau=1]+crt")
 _ORDERS = ("1/1", "2/2", "4/4", "8/8")
 
@@ -102,6 +102,10 @@ FAMILIES: dict[str, Text] = {
     "softmax pade, both sides": _softmax(both=True),
     "pade, prior, cosine": _counted(),
     "pade, prior + taunorm": _taunorm,
+    # The second round.
+    "pade, focus by count, cosine": _counted("kappa:0.25:-0.25:0.5"),
+    "balanced_softmax, cosine": lambda uniform, power, order: f"balanced_softmax[tau={uniform(0.5, 1.5) or 1}]",
+    "bce, prior, cosine": lambda uniform, power, order: f"bce[tau={uniform(0.5, 1.5) or 1}]",
 }
 
 
