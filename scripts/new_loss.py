@@ -20,6 +20,7 @@ from new_loss_choice import (
     SEEDS,
     Compared,
     Family,
+    all_configurations,
     balanced_accuracy,
     compare,
     configuration,
@@ -27,6 +28,7 @@ from new_loss_choice import (
     described,
     percent,
     points,
+    rivals_of,
     trial_file,
 )
 from new_loss_families import (
@@ -103,36 +105,44 @@ def report(parts: dict[str, Part], out: Path) -> str:
     lines += ["", "| family | chosen over all five folds, for both sets |", "|---|---|"]
     lines += [f"| {each.name} | {described(each.name, each.chosen(parts))} |" for each in families]
     variants = [name for name in FAMILIES if name not in (*RIVALS, *BESIDE)]
-    lines += ["", *_differences(compare(parts, nested, [*BESIDE, *variants]))]
+    lines += ["", *_differences(compare(parts, nested, _pairs([*BESIDE, *variants])))]
+    (out / "configurations.csv").write_text(all_configurations(families, parts), encoding="utf-8")
     return "\n".join(lines) + "\n"
+
+
+def _pairs(families: list[str]) -> list[tuple[str, str]]:
+    """Each family with the rivals that it has to beat."""
+    return [(family, rival) for family in families for rival in rivals_of(family) if rival != family]
 
 
 def _differences(found: list[Compared]) -> list[str]:
     lines = [
-        "| | beside | on | difference, points (95 %; p alone, p corrected) | verdict |",
-        "|---|---|---|---:|---|",
+        "| | beside | on | difference, points | p | p, Holm | verdict |",
+        "|---|---|---|---:|---:|---:|---|",
     ]
-    return lines + [f"| {c.a} | {c.b} | {c.of_set} | {points(c)} | {c.verdict} |" for c in found]
+    return lines + [
+        f"| {c.a} | {c.b} | {c.of_set} | {points(c)} | {c.paired.p:.2g} | {c.p_holm:.2g} | {c.verdict} |"
+        for c in found
+    ]
 
 
 def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidates: list[str]) -> str:
     """Train on the whole development parts what the folds have chosen, and decide the test parts."""
-    tuned = [*candidates, *RIVALS, *BESIDE]
-    configured = [
-        (name, *(choice := Family.read(out, name, parts).chosen(parts)), configuration(name, choice))
-        for name in tuned
-    ]
-    predicted: Predicted = {
-        name: {} for name in [*tuned, *(f"{text} (as it comes)" for text in AS_THEY_COME)]
-    }
+    tuned = list(dict.fromkeys([*candidates, *RIVALS, *BESIDE]))
+    choices = [Family.read(out, name, parts).chosen(parts) for name in tuned]
+    configured = [configuration(name, choice) for name, choice in zip(tuned, choices, strict=True)]
+    usual = [f"{text} (as it comes)" for text in AS_THEY_COME]
+    predicted: Predicted = {name: {} for name in (*tuned, *usual)}
     for of_set, part in parts.items():
         rows, features = np.arange(len(part.target)), tests[of_set].features
-        for name, _, reading, each in configured:
-            found = [trained([each], part, rows, features, (s, part.folds)) for s in CONFIRMING_SEEDS]
-            predicted[name][of_set] = np.stack([of_seed[0, reading] for of_seed in found])
-        for text, each in zip(AS_THEY_COME, _plain(AS_THEY_COME), strict=True):
-            found = [trained([each], part, rows, features, (s, part.folds), True) for s in CONFIRMING_SEEDS]
-            predicted[f"{text} (as it comes)"][of_set] = np.stack([of_seed[0, 0] for of_seed in found])
+        found = []
+        for seed in CONFIRMING_SEEDS:
+            own = trained(configured, part, rows, features, (seed, part.folds))
+            plain = trained(_plain(AS_THEY_COME), part, rows, features, (seed, part.folds), usual=True)
+            chosen = [own[at, reading] for at, (_, reading) in enumerate(choices)]
+            found.append([*chosen, *plain[:, 0]])
+        for name, of_seeds in zip(predicted, zip(*found, strict=True), strict=True):
+            predicted[name][of_set] = np.stack(of_seeds)
     np.savez_compressed(
         out / "confirmed.npz",
         **{f"{name}@{s}": p for name, sets in predicted.items() for s, p in sets.items()},

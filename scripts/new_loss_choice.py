@@ -63,14 +63,15 @@ class Family:
 
     def chosen(self, parts: Mapping[str, Part]) -> tuple[int, int]:
         """The choice (n, r) over all folds."""
-        scores = []
-        for name, part in parts.items():
-            recalls = [
-                (self.predicted[name][..., part.target == c] == c).mean(axis=-1)
-                for c in range(len(part.class_names))
-            ]
-            scores.append(np.mean(recalls, axis=0).mean(axis=0))
-        return _largest(np.mean(scores, axis=0))
+        return _largest(np.mean([self.scores(parts, name) for name in parts], axis=0))
+
+    def scores(self, parts: Mapping[str, Part], of_set: str) -> FloatArray:
+        """(N, R) out-of-fold balanced accuracy on a set, mean of the seeds."""
+        target, predicted = parts[of_set].target, self.predicted[of_set]
+        recalls = [
+            (predicted[..., target == c] == c).mean(axis=-1) for c in range(len(parts[of_set].class_names))
+        ]
+        return np.asarray(np.mean(recalls, axis=0).mean(axis=0))
 
     def _inner_score(self, parts: Mapping[str, Part], k: int) -> FloatArray:
         """(N, R) mean over sets of the balanced accuracy over all folds but k, by heads that saw none of k."""
@@ -127,23 +128,24 @@ class Compared:
         return verdict(self.paired.difference, self.p_holm)
 
 
+def rivals_of(family: str) -> tuple[str, ...]:
+    """Whom a family has to beat: on another head, the rival on that head as well."""
+    return (*RIVALS, "balanced_softmax, cosine") if family.endswith("cosine") else RIVALS
+
+
 def compare(
-    parts: Mapping[str, Part],
-    predicted: Mapping[str, Mapping[str, Ints]],
-    candidates: list[str],
-    rivals: tuple[str, ...] = RIVALS,
+    parts: Mapping[str, Part], predicted: Mapping[str, Mapping[str, Ints]], pairs: list[tuple[str, str]]
 ) -> list[Compared]:
-    """Each candidate with each rival on each set, corrected for all of them.
+    """Methods two by two on each set, corrected for all of these comparisons.
 
     Args:
         predicted: by method and set, (S, n).
     """
     found = []
-    for a in candidates:
-        for b in rivals:
-            for of_set, part in parts.items():
-                both = {name: tables(part, predicted[name][of_set]) for name in (a, b)}
-                found.append((of_set, a, b, paired_table(both).pair(0, 1)))
+    for a, b in pairs:
+        for of_set, part in parts.items():
+            both = {name: tables(part, predicted[name][of_set]) for name in (a, b)}
+            found.append((of_set, a, b, paired_table(both).pair(0, 1)))
     corrected = holm([paired.p for *_, paired in found])
     return [Compared(*each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
 
@@ -153,15 +155,23 @@ def percent(estimate: Estimate) -> str:
 
 
 def points(compared: Compared) -> str:
-    """A difference in points with its interval and p, alone and corrected."""
+    """A difference in points with its interval."""
     d = compared.paired.difference
-    limits = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}".replace("-", "−")
-    return f"{100 * d.value:+.1f} ({limits}; p {compared.paired.p:.2g}, {compared.p_holm:.2g})".replace(
-        "+-", "−"
-    ).replace(" -", " −")
+    return f"{100 * d.value:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})".replace("-", "−")
 
 
 def default_of(family: Family, of_set: str) -> Ints:
     """(S, n) by a family's defaults at the recipe's rate and decay, read as usual."""
     readings = family.predicted[of_set].shape[2]
     return np.asarray(family.predicted[of_set][:, 0, USUAL if readings > 1 else 0])
+
+
+def all_configurations(families: list[Family], parts: Mapping[str, Part]) -> str:
+    """Every configuration with every reading, as CSV: out-of-fold balanced accuracy in %, mean of the seeds."""
+    columns = [f"{of_set}: {reading}" for of_set in parts for reading in READINGS]
+    lines = [";".join(["family", "configuration", *columns])]
+    for family in families:
+        scores = np.concatenate([family.scores(parts, of_set) for of_set in parts], axis=1)
+        for each, row in zip(configurations(family.name), scores, strict=True):
+            lines.append(";".join([family.name, each.text, *(f"{100 * value:.1f}" for value in row)]))
+    return "\n".join(lines) + "\n"

@@ -104,7 +104,9 @@ FAMILIES: dict[str, Text] = {
     "pade, prior + taunorm": _taunorm,
     # The second round.
     "pade, focus by count, cosine": _counted("kappa:0.25:-0.25:0.5"),
-    "balanced_softmax, cosine": lambda uniform, power, order: f"balanced_softmax[tau={uniform(0.5, 1.5) or 1}]",
+    "balanced_softmax, cosine": lambda uniform, power, order: (
+        f"balanced_softmax[tau={uniform(0.5, 1.5) or 1}]"
+    ),
     "bce, prior, cosine": lambda uniform, power, order: f"bce[tau={uniform(0.5, 1.5) or 1}]",
 }
 
