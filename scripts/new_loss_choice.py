@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from new_loss_families import RIVALS, Configuration, configurations
-from new_loss_trials import READINGS, USUAL, Part
+from new_loss_trials import USUAL, Part
 from numpy.typing import NDArray
 
 from tametail.evaluation.evaluate import evaluate
@@ -90,7 +90,12 @@ def _largest(scores: FloatArray) -> tuple[int, int]:
 
 def described(family: str, choice: tuple[int, int]) -> str:
     """A choice in words."""
-    return f"{configuration(family, choice).text}; {READINGS[choice[1]]}"
+    return f"{configuration(family, choice).text}; {_readings(family)[choice[1]]}"
+
+
+def _readings(family: str) -> list[str]:
+    strengths = configurations(family)[0].strengths
+    return [f"{by}, t = {t:g}" for by in ("odds", "shares") for t in strengths]
 
 
 def configuration(family: str, choice: tuple[int, int]) -> Configuration:
@@ -168,7 +173,7 @@ def default_of(family: Family, of_set: str) -> Ints:
 
 def all_configurations(families: list[Family], parts: Mapping[str, Part]) -> str:
     """Every configuration with every reading, as CSV: out-of-fold balanced accuracy in %, mean of the seeds."""
-    columns = [f"{of_set}: {reading}" for of_set in parts for reading in READINGS]
+    columns = [f"{of_set}: {reading}" for of_set in parts for reading in _readings("ce+la")]
     lines = [";".join(["family", "configuration", *columns])]
     for family in families:
         scores = np.concatenate([family.scores(parts, of_set) for of_set in parts], axis=1)

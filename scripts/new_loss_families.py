@@ -15,7 +15,11 @@ from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.strategies import Method, parse_method
 
 CONFIGURATIONS = 16
-RIVALS = ("ce+la", "balanced_softmax")
+STRENGTHS, WEAKER = (
+    (0.75, 1.0, 1.25, 1.5),
+    (0.25, 0.375, 0.5, 0.625),
+)  # powers of the prior that are taken out
+RIVALS = ("ce+la", "balanced_softmax", "ce+la, weaker")
 BESIDE = ("bce, prior", "ce+taunorm", "balanced_softmax, cosine", "bce, prior, cosine")
 REFERENCES = ("lade", "ce+crt", "alpa", "alpa[tau=1]+crt")
 _ORDERS = ("1/1", "2/2", "4/4", "8/8")
@@ -26,10 +30,11 @@ Text = Callable[[Draw, Draw, str], str]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A method with its rate and decay."""
+    """A method with its rate and decay, and the strengths of its readings."""
 
     method: Method
     recipe: Recipe
+    strengths: tuple[float, ...] = STRENGTHS
 
     @property
     def text(self) -> str:
@@ -102,7 +107,8 @@ FAMILIES: dict[str, Text] = {
     "softmax pade, both sides": _softmax(both=True),
     "pade, prior, cosine": _counted(),
     "pade, prior + taunorm": _taunorm,
-    # The second round.
+    # The second round, and one for the rival's sake.
+    "ce+la, weaker": lambda uniform, power, order: "ce+la",
     "pade, focus by count, cosine": _counted("kappa:0.25:-0.25:0.5"),
     "balanced_softmax, cosine": lambda uniform, power, order: (
         f"balanced_softmax[tau={uniform(0.5, 1.5) or 1}]"
@@ -133,5 +139,6 @@ def configurations(family: str, count: int = CONFIGURATIONS) -> list[Configurati
         order = str(own.choice(_ORDERS)) if drawn else "4/4"
         method = parse_method(FAMILIES[family](uniform, power, order))
         settings = recipe.optimizer.model_copy(update={"lr": rate, "weight_decay": decay} if drawn else {})
-        found.append(Configuration(method, recipe.model_copy(update={"optimizer": settings})))
+        strengths = WEAKER if family.endswith("weaker") else STRENGTHS
+        found.append(Configuration(method, recipe.model_copy(update={"optimizer": settings}), strengths))
     return found

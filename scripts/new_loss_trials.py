@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from new_loss_families import Configuration
+from new_loss_families import STRENGTHS, Configuration
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
@@ -24,11 +24,6 @@ from tametail.training.head_trials import Trial, TrialData, TrialResult, run_tri
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies.logit_adjustment import log_shares
 
-STRENGTHS = (0.75, 1.0, 1.25, 1.5)
-READINGS = (
-    *(f"odds, t = {t}" for t in STRENGTHS),
-    *(f"shares, t = {t}" for t in STRENGTHS),
-)
 USUAL = STRENGTHS.index(1.0)
 Ints = NDArray[np.int64]
 
@@ -72,7 +67,7 @@ def load(study: Path, part: str = "train") -> Part:
     )
 
 
-def decided(result: TrialResult, counts: Sequence[int]) -> Ints:
+def decided(result: TrialResult, counts: Sequence[int], strengths: Sequence[float]) -> Ints:
     """(R, m) classes by every reading; of a softmax the last half says again what the first does."""
     assert result.outputs is not None, result.message
     judgement = result.judgement
@@ -80,7 +75,7 @@ def decided(result: TrialResult, counts: Sequence[int]) -> Ints:
     prior = log_shares(tensor, sum(counts), judgement.family)
     share = log_shares(tensor, sum(counts), "softmax")
     log_posterior = evidence if judgement.family == "softmax" else F.logsigmoid(evidence)
-    found = [evidence - t * prior for t in STRENGTHS] + [log_posterior - t * share for t in STRENGTHS]
+    found = [evidence - t * prior for t in strengths] + [log_posterior - t * share for t in strengths]
     return torch.stack([logits.argmax(dim=1) for logits in found]).numpy()
 
 
@@ -105,7 +100,9 @@ def trained(
     results = run_trials(trials, data, accelerator, seed=number)
     if usual:
         return np.stack([each.decision().argmax(axis=1)[None] for each in results])
-    return np.stack([decided(each, counts) for each in results])
+    return np.stack(
+        [decided(each, counts, own.strengths) for each, own in zip(results, configured, strict=True)]
+    )
 
 
 def cross_validated(
