@@ -157,15 +157,11 @@ def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidate
     for name, of_sets in predicted.items():
         cells = [percent(balanced_accuracy(tests[of_set], found)) for of_set, found in of_sets.items()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Primary, corrected for these alone:",
-        "",
-        *_differences(compare(tests, predicted, candidates)),
-    ]
-    others = (*BESIDE, *(f"{text} (as it comes)" for text in AS_THEY_COME))
-    lines += ["", "Beside:", "", *_differences(compare(tests, predicted, candidates, others))]
-    return "\n".join(lines) + "\n"
+    primary = _pairs(candidates)
+    beside = [(a, b) for a in candidates for b in predicted if a != b and (a, b) not in primary]
+    lines += ["", "Primary, corrected for these alone:", ""]
+    lines += [*_differences(compare(tests, predicted, primary)), "", "Beside:", ""]
+    return "\n".join([*lines, *_differences(compare(tests, predicted, beside))]) + "\n"
 
 
 def main() -> None:
