@@ -47,6 +47,7 @@ from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 
 CONFIRMING_SEEDS = (0, 1, 2, 3, 4)
+ORIENTATION = ("pade, prior, cosine",)
 AS_THEY_COME = ("ce+la", "balanced_softmax", "alpa")
 Predicted = dict[str, dict[str, Ints]]
 
@@ -130,7 +131,7 @@ def _differences(found: list[Compared]) -> list[str]:
 
 def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidates: list[str]) -> str:
     """Train on the whole development parts what the folds have chosen, and decide the test parts."""
-    tuned = list(dict.fromkeys([*candidates, *RIVALS, *BESIDE]))
+    tuned = list(dict.fromkeys([*candidates, *RIVALS, *BESIDE, *ORIENTATION]))
     choices = [Family.read(out, name, parts).chosen(parts) for name in tuned]
     configured = [configuration(name, choice) for name, choice in zip(tuned, choices, strict=True)]
     usual = [f"{text} (as it comes)" for text in AS_THEY_COME]
