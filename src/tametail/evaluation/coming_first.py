@@ -42,10 +42,12 @@ def shares_of_first_places(
 
     def by_group(weights: FloatArray) -> FloatArray:
         found = np.bincount(cell, weights, counted.groups * classes)
-        return found.reshape(counted.groups, classes).astype(np.float64)
+        return np.asarray(found.reshape(counted.groups, classes), dtype=np.float64)
 
     images = by_group(counted.images)
-    hits = [by_group(np.bincount(counted.cell, right, len(cell))) for right in counted.right]
+    hits = [
+        by_group(np.bincount(counted.cell, right, len(cell)).astype(np.float64)) for right in counted.right
+    ]
     size = np.where(images > 0, images.sum(axis=0), np.inf)
     firsts = np.zeros(models)
 
@@ -55,7 +57,7 @@ def shares_of_first_places(
         score = (recall.sum(axis=2) / (actual > 0).sum(axis=2)).round(_DIGITS)
         best = score == score.max(axis=1, keepdims=True)
         firsts[:] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
-        return score
+        return np.asarray(score, dtype=np.float64)
 
     group_bootstrap(
         np.stack([images, *hits], axis=1),

@@ -17,7 +17,7 @@ from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
 from tametail.recommending.candidates import PLAIN
 from tametail.recommending.choice import RULE
-from tametail.recommending.findings import Findings, Tried
+from tametail.recommending.findings import Findings, Followed, Tried
 from tametail.recommending.page import page
 from tametail.recommending.words import READING, Circumstances, answer, losses_to_compare, next_command
 from tametail.report import wording
@@ -62,7 +62,7 @@ def read_recommendation(directory: Path) -> dict[str, Any]:
 
 def as_json(findings: Findings, circumstances: Circumstances) -> dict[str, Any]:
     """All numbers; shares in 0..1, null where undefined."""
-    choice, followed = findings.choice, findings.followed
+    choice = findings.choice
     plain = findings.tried[PLAIN].result
     return {
         "format": 1,
@@ -87,14 +87,19 @@ def as_json(findings: Findings, circumstances: Circumstances) -> dict[str, Any]:
         "backbone": circumstances.backbone,
         "recipe": dict(circumstances.recipe),
         "adjusting_first": findings.first_adjusting,
-        "nested": {
-            "balanced_accuracy": _estimate(followed.result.balanced_accuracy),
-            "accuracy": _estimate(followed.result.accuracy),
-            "against_plain": _pair(followed.gain),
-            "used_by_fold": list(followed.used),
-        },
+        "nested": _followed(findings.followed),
+        "nested_highest": _followed(findings.highest),
         "candidates": [_tried(findings, tried) for tried in findings.tried.values()],
         "failed": dict(findings.failed),
+    }
+
+
+def _followed(followed: Followed) -> dict[str, Any]:
+    return {
+        "balanced_accuracy": _estimate(followed.result.balanced_accuracy),
+        "accuracy": _estimate(followed.result.accuracy),
+        "against_plain": _pair(followed.gain),
+        "used_by_fold": list(followed.used),
     }
 
 

@@ -20,7 +20,7 @@ from tametail.recommending.candidates import PLAIN, Candidate
 from tametail.recommending.choice import Choice, choose
 from tametail.recommending.nested import Pick, Readings, final_pick, inner_of, out_of_fold, outer_picks
 
-_FOLLOWED = "following the recommendation"
+_FOLLOWED = "what the other folds say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """What comes of following the recommendation: made on the other folds, judged on the fold left out, for each fold.
+    """What comes of a choice that is made on the other folds and judged on the fold left out, for each fold.
 
     Attributes:
         result: of all folds together.
-        used: for each fold the candidate that the other folds recommend.
+        used: for each fold the candidate that the other folds say.
         gain: beside plain cross-entropy on the same images; one comparison, not corrected.
     """
 
@@ -71,7 +71,7 @@ class Followed:
 
     @property
     def counted(self) -> list[tuple[str, int]]:
-        """The candidates recommended and in how many folds, the most frequent first."""
+        """The candidates and in how many folds each was chosen, the most frequent first."""
         return Counter(self.used).most_common()
 
 
@@ -82,13 +82,15 @@ class Findings:
     Attributes:
         choice: what to use, and the tests.
         tried: by name, in the order of the ranking.
-        followed: the nested estimate.
+        followed: the nested estimate of the recommendation.
+        highest: the nested estimate of taking, instead, the candidate of the highest balanced accuracy.
         failed: by the candidate's name, why it has no result.
     """
 
     choice: Choice
     tried: Mapping[str, Tried]
     followed: Followed
+    highest: Followed
     failed: Mapping[str, str]
 
     @property
@@ -124,31 +126,41 @@ def find(
         )
         for name in choice.ranking
     }
-    return Findings(choice, tried, _follow(candidates, readings, images, logits, tables), failed)
+    nested = [_choice_without(candidates, readings, images, outer) for outer in range(readings.folds)]
+    followed, highest = (
+        _follow(readings, images, logits, tables[PLAIN], used)
+        for used in ([one.use for one in nested], [one.best for one in nested])
+    )
+    return Findings(choice, tried, followed, highest, failed)
+
+
+def _choice_without(
+    candidates: Sequence[Candidate], readings: Readings, images: Images, outer: int
+) -> Choice:
+    """What would be recommended without fold ``outer``, by trainings that have not seen it."""
+    rows = np.flatnonzero(readings.fold != outer)
+    inner = {
+        candidate.name: _tables(readings, images, rows, inner_of(candidate, readings, outer))
+        for candidate in candidates
+    }
+    return choose(candidates, inner)
 
 
 def _follow(
-    candidates: Sequence[Candidate],
     readings: Readings,
     images: Images,
     logits: Mapping[str, NDArray[np.float64]],
-    tables: Mapping[str, Sequence[Predictions]],
+    plain: Sequence[Predictions],
+    used: Sequence[str],
 ) -> Followed:
-    found, used = np.empty_like(logits[PLAIN]), []
-    for outer in range(readings.folds):
-        rows = np.flatnonzero(readings.fold != outer)
-        inner = {
-            candidate.name: _tables(readings, images, rows, inner_of(candidate, readings, outer))
-            for candidate in candidates
-        }
-        used.append(choose(candidates, inner).use)
-        held_out = readings.fold == outer
-        found[:, held_out] = logits[used[-1]][:, held_out]
-    everyone = np.arange(len(readings.target))
-    followed = _tables(readings, images, everyone, found)
-    counts = np.bincount(readings.target, minlength=readings.classes).tolist()
-    gain = against_one({_FOLLOWED: followed, PLAIN: tables[PLAIN]}, _FOLLOWED)[PLAIN]
-    return Followed(evaluate(followed, train_counts=counts), tuple(used), gain)
+    """Judge each fold by the candidate ``used`` for it."""
+    found = np.empty_like(logits[PLAIN])
+    for fold, name in enumerate(used):
+        held_out = readings.fold == fold
+        found[:, held_out] = logits[name][:, held_out]
+    tables = _tables(readings, images, np.arange(len(readings.target)), found)
+    gain = against_one({_FOLLOWED: tables, PLAIN: plain}, _FOLLOWED)[PLAIN]
+    return Followed(evaluate(tables), tuple(used), gain)
 
 
 def _tables(

@@ -52,10 +52,7 @@ def page(findings: Findings, circumstances: Circumstances) -> str:
         bands=[band.name for band in findings.tried[PLAIN].result.bands],
         difference=_difference,
         best=choice.best,
-        followed=findings.followed,
-        used=[
-            f"{name} in {count} of {circumstances.folds} folds" for name, count in findings.followed.counted
-        ],
+        nested=[("The recommendation", findings.followed), ("The highest estimate", findings.highest)],
         facts=_facts(findings, circumstances),
         failed=findings.failed,
         reading=READING,
