@@ -124,7 +124,7 @@ def kept(
     """
     path = directory / READINGS / f"{training.name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

@@ -172,11 +172,6 @@ def _check_table(table: ImageTable, folds: int) -> None:
             f"and most of the losses tried here take one for granted. Compare what works there with: tametail compare DATA "
             f"--losses alpa,asl,focal,bce,bce+la"
         )
-    if len(table.class_names) < 2:
-        raise DataError(
-            f"expected images of at least 2 classes, got {', '.join(table.class_names) or 'none'}; a recommendation is "
-            f"about which class to decide for"
-        )
     check_folds(table, folds)
 
 

@@ -169,12 +169,15 @@ def _price(findings: Findings, use: Tried) -> str:
 
 
 def _how_sure(findings: Findings) -> list[str]:
-    use = findings.tried[findings.choice.use]
+    use, gain = findings.tried[findings.choice.use], findings.followed.gain.difference
+    adjusting = sum(tried.candidate.adjusts for tried in findings.tried.values())
+    provisional = "So on images that it was not made by, the gain of such a recommendation is not shown: take it as one to be confirmed."
     return [
-        f"In {_share(findings.first_adjusting)} of bootstrap resamples a candidate that adjusts for the unequal classes comes "
-        f"first, {findings.choice.use} in {_share(use.first)}.",
+        f"In {_share(findings.first_adjusting)} of bootstrap resamples one of the {adjusting} candidates that adjust for unequal "
+        f"classes comes first, {findings.choice.use} in {_share(use.first)}.",
         f"The best of {len(findings.tried)} flatters itself. Made on the other folds and judged on the fold left out, such a "
         f"recommendation {_nested(findings.followed)}.",
+        *([provisional] * (use.candidate.name != PLAIN and gain.low <= 0)),
         f"Taking the highest estimate instead {_nested(findings.highest)}.",
     ]
 
