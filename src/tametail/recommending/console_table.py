@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tametail.console import printable
+from tametail.report import wording
 
 _WIDTH = 100
 
@@ -30,6 +31,7 @@ def shown(content: Mapping[str, Any]) -> str:
             "part: sealed.",
             *table,
             "",
+            *([wording.SYNTHETIC] if content["synthetic"] else []),
             *(line for sentence in content["answer"] for line in textwrap.wrap(printable(sentence), _WIDTH)),
             "",
             "Next:",

@@ -6,7 +6,7 @@ Shape legend: S seeds, n images of the training part, C classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,18 @@ class Findings:
 
 
 def find(
-    candidates: Sequence[Candidate], readings: Readings, images: Images, failed: Mapping[str, str]
+    candidates: Sequence[Candidate],
+    readings: Readings,
+    images: Images,
+    failed: Mapping[str, str],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Findings:
     """Judge every candidate out of fold, choose, and estimate what following such a choice comes to.
 
     Args:
         candidates: whose methods have readings in every training; plain cross-entropy is among them.
         failed: those left out, with the reason.
+        advance: is told of each fold for which the choice was made without it.
     """
     picks = {candidate.name: outer_picks(candidate, readings) for candidate in candidates}
     logits = {name: out_of_fold(readings, chosen) for name, chosen in picks.items()}
@@ -126,7 +131,10 @@ def find(
         )
         for name in choice.ranking
     }
-    nested = [_choice_without(candidates, readings, images, outer) for outer in range(readings.folds)]
+    nested = []
+    for outer in range(readings.folds):
+        nested.append(_choice_without(candidates, readings, images, outer))
+        advance(1)
     followed, highest = (
         _follow(readings, images, logits, tables[PLAIN], used)
         for used in ([one.use for one in nested], [one.best for one in nested])

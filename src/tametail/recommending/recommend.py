@@ -127,13 +127,9 @@ def recommend(
         for name, why in failed.items():
             console.warn(f"{name} is left out, as its training failed: {why}")
         decisions = {training: reading.logits for training, reading in readings.items()}
-        console.say("Tests, resamples and the nested estimate ...")
-        findings = find(
-            usable,
-            Readings(part.target, part.fold, part.classes, seeds, part.folds, decisions),
-            images,
-            failed,
-        )
+        known = Readings(part.target, part.fold, part.classes, seeds, part.folds, decisions)
+        with console.track("Nested estimate", folds) as advance:
+            findings = find(usable, known, images, failed, advance)
         write_files(directory, findings, _circumstances(prepared, seeds, options))
     return Recommendation(directory)
 

@@ -144,6 +144,8 @@ def _beside_best(findings: Findings, use: Tried) -> str:
         if not others:
             return "By paired tests it is better than every other candidate."
         apart = f"It has the highest estimate, and is not told apart from {wording.listed(others)}"
+        if name not in choice.beats_plain:
+            return f"{apart}. Of all candidates beside plain cross-entropy none is better by test; it is told apart as the best."
         return f"{apart}; of those that are better than plain cross-entropy it is the simplest."
     best = findings.tried[choice.best].result.balanced_accuracy
     also = f", nor from {wording.listed(others)}" if others else ""
