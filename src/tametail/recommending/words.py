@@ -180,7 +180,7 @@ def _how_sure(findings: Findings) -> list[str]:
         f"The best of {len(findings.tried)} flatters itself. Made on the other folds and judged on the fold left out, such a "
         f"recommendation {_nested(findings.followed)}.",
         *([provisional] * (use.candidate.name != PLAIN and gain.low <= 0)),
-        f"Taking the highest estimate instead {_nested(findings.highest)}.",
+        f"Where balanced accuracy alone counts: taking the highest estimate instead {_nested(findings.highest)}.",
     ]
 
 
