@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tametail.console import Console
 from tametail.recommending.kept import Reading, keep, kept
 from tametail.recommending.nested import Training, all_trainings
-from tametail.training.execute import threads
 from tametail.training.head_trials import Trial, TrialData, run_trials
 from tametail.training.interrupts import Stopped, stopping
 from tametail.training.recipe import Recipe
@@ -99,8 +98,7 @@ def train(
     out = np.isin(part.fold, training.without)
     data = TrialData(part.features[~out], part.target[~out], part.features[out], part.classes)
     trials = [Trial(parse_method(text), recipe) for text in methods]
-    with threads(1):  # a head's products are too small to be worth sharing out
-        results = run_trials(trials, data, accelerator, seed=random_seed(training), advance=advance)
+    results = run_trials(trials, data, accelerator, seed=random_seed(training), advance=advance)
     logits, failures = {}, {}
     for text, result in zip(methods, results, strict=True):
         decision = None if result.outputs is None else result.decision()
