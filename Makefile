@@ -6,11 +6,12 @@
 # make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
 # make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
 # make bench-evaluation  time and memory of all statistics of a large study, beside loops over resamples
+# make bench-heads  a thousand heads trained together beside one at a time; fails where that is not worth it
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 # make false-alarms  how often paired comparisons see a difference where there is none; do their intervals hold
 BIN := .venv/bin
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-losses bench-train clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -40,6 +41,7 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+	@$(BIN)/python scripts/prove_kill.py --recipe head --kills 30
 
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
@@ -49,6 +51,9 @@ bench-data: setup
 
 bench-evaluation: setup
 	@$(BIN)/python benchmarks/evaluation.py
+
+bench-heads: setup
+	@$(BIN)/python benchmarks/heads.py
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py

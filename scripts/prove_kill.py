@@ -1,8 +1,8 @@
 """Kill ``tametail compare`` at random moments (SIGKILL), repeat it, and demand the same weights and results, byte for byte.
 
-    python scripts/prove_kill.py [--kills 50] [--seed 0]
+    python scripts/prove_kill.py [--recipe quick] [--kills 50] [--seed 0]
 
-The study fine-tunes a small network with batch normalisation and averaged weights, and saves at every step. It begins with
+The study trains heads together on frozen features (``--recipe head``), or fine-tunes a small network with batch normalisation and averaged weights, and saves at every step. It begins with
 an empty cache and output folder and is killed, begun again and killed, until it finishes (or has been killed six times and
 is left alone); two studies go on at a time, until all together were killed so often. Every other kill comes at a moment drawn
 uniformly over the time that an undisturbed run takes; those between wait for such a moment of its training and then until a
@@ -24,9 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-COMPARE = ["compare", "demo", "--recipe", "quick", "--backbone", "test_efficientnet", "--weights", "none"]
-COMPARE += ["--image-size", "32", "--losses", "ce,alpa,ce+la", "--folds", "2", "--epochs", "2"]
-COMPARE += ["--batch-size", "64", "--set", "ema_decay=0.9"]
+COMPARE = ["compare", "demo", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32"]
+COMPARE += ["--folds", "2", "--batch-size", "64", "--set", "ema_decay=0.9"]
+OWN = {
+    "quick": ["--recipe", "quick", "--losses", "ce,alpa,ce+la", "--epochs", "2"],
+    "head": ["--recipe", "head", "--losses", "ce,alpa,asl,seql,ldam+drw,ce+la", "--epochs", "60"],
+}
 MOST_KILLS = 6  # of one study
 AT_A_TIME = 2
 COMPARED = ("results.csv", "runs/*/*/*.safetensors", "runs/*/*/history.csv")
@@ -34,13 +37,14 @@ LEFT = "runs/**/.*"  # nothing hidden may be left: no checkpoint, nothing half-w
 CHECKPOINTS, HALF_WRITTEN = "runs/*/.*.checkpoint", "runs/*/.*.checkpoint/.checkpoint-*"
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, recipe: str) -> subprocess.Popen[bytes]:
     """Begin the study of a folder, in a process group of its own."""
     environment = {"TAMETAIL_CACHE": str(folder / "cache"), "TAMETAIL_CHECKPOINT_SECONDS": "0"}
-    environment["OMP_NUM_THREADS"] = "1"  # layers this small are not worth sharing out
+    # Layers this small are not worth sharing out; heads are trained side by side, one portion on each.
+    environment["OMP_NUM_THREADS"] = "2" if recipe == "head" else "1"
     entry = [sys.executable, "-c", "from tametail.cli import main; main()"]
     return subprocess.Popen(
-        [*entry, *COMPARE, "-o", str(folder / "study")],
+        [*entry, *COMPARE, *OWN[recipe], "-o", str(folder / "study")],
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -48,10 +52,10 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(folder: Path) -> tuple[float, float]:
+def finish(folder: Path, recipe: str) -> tuple[float, float]:
     """Run the study to its end; seconds until the first checkpoint, and in all."""
     began, training = time.monotonic(), None
-    process = start(folder)
+    process = start(folder, recipe)
     while process.poll() is None:
         if training is None and any((folder / "study").glob(CHECKPOINTS)):
             training = time.monotonic()
@@ -62,9 +66,9 @@ def finish(folder: Path) -> tuple[float, float]:
     return (training or began) - began, time.monotonic() - began
 
 
-def killed(folder: Path, seconds: float, saving: bool) -> bool:
+def killed(folder: Path, recipe: str, seconds: float, saving: bool) -> bool:
     """Run the study and kill it after some seconds, or while it saves after them; False if it finished before."""
-    process = start(folder)
+    process = start(folder, recipe)
     kill_at = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() >= kill_at and not (saving and not any((folder / "study").glob(HALF_WRITTEN))):
@@ -91,19 +95,21 @@ class Tried:
 
 
 def try_study(
-    folder: Path, moments: random.Random, undisturbed: Path, training: float, duration: float
+    folder: Path, recipe: str, moments: random.Random, undisturbed: Path, training: float, duration: float
 ) -> Tried:
     """Kill a study again and again, let it finish, and compare it with the undisturbed one."""
     kills, inside_saving = 0, 0
     saving = moments.random() < 0.5
-    while kills < MOST_KILLS and killed(folder, moments.uniform(training if saving else 0, duration), saving):
+    while kills < MOST_KILLS and killed(
+        folder, recipe, moments.uniform(training if saving else 0, duration), saving
+    ):
         kills += 1
         half = any((folder / "study").glob(HALF_WRITTEN))
         inside_saving += half
         done = len(list((folder / "study").glob("runs/*/seed*/run.json")))
-        print(f"{folder.name}: killed{' inside saving' if half else ''}, {done} of 6 runs done", flush=True)
+        print(f"{folder.name}: killed{' inside saving' if half else ''}, {done} runs done", flush=True)
         saving = not saving
-    finish(folder)
+    finish(folder, recipe)
     found, expected = outcome(folder), outcome(undisturbed)
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     wrong += sorted(f"left: {path.relative_to(folder)}" for path in (folder / "study").glob(LEFT))
@@ -113,13 +119,14 @@ def try_study(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", choices=list(OWN), default="quick")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tried: list[Tried] = []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(AT_A_TIME) as pool:
         undisturbed = Path(temporary) / "undisturbed"
-        training, duration = finish(undisturbed)
+        training, duration = finish(undisturbed, options.recipe)
         print(f"undisturbed: {duration:.1f} s, {len(outcome(undisturbed))} files to compare", flush=True)
         while sum(one.kills for one in tried) < options.kills:
             numbers = range(len(tried), len(tried) + AT_A_TIME)
@@ -127,6 +134,7 @@ def main() -> None:
                 pool.submit(
                     try_study,
                     Path(temporary) / f"study {number}",
+                    options.recipe,
                     random.Random(f"{options.seed} {number}"),
                     undisturbed,
                     training,

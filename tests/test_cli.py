@@ -114,11 +114,11 @@ def test_ctrl_c_says_how_to_go_on(
 def test_failed_runs_end_in_an_error_that_names_them(
     monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path
 ) -> None:
-    from tametail.training import trainer
+    from tametail.training import head_training
 
-    real = trainer._settle
+    real = head_training._noted
     monkeypatch.setattr(
-        trainer, "_settle", lambda pending, *rest: real([v * float("nan") for v in pending], *rest)
+        head_training, "_noted", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
     )
     code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
     assert code == 1

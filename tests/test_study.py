@@ -74,9 +74,10 @@ def test_repeating_a_finished_study_trains_nothing(
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     before = (out / "results.csv").read_bytes()
-    monkeypatch.setattr(
-        "tametail.study_runs.execute", lambda *_, **__: pytest.fail("a finished run was repeated")
-    )
+    for name in ("execute", "execute_heads"):
+        monkeypatch.setattr(
+            f"tametail.study_runs.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
+        )
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before
 
@@ -96,7 +97,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
     monkeypatch.setattr(execute_module, "write_table", interrupts)
     with pytest.raises(Stopped):
         again(image_folder, out)
-    assert len(list(out.glob("runs/*/seed*"))) == 2
+    assert 2 <= len(list(out.glob("runs/*/seed*"))) < 6, "what trains beside it is let finish"
     assert (out / "report.html").is_file(), "what is finished stays usable"
     (out / "runs" / "ce" / ".seed0-fold2.77").mkdir(parents=True)  # what a kill leaves behind
     (out / ".backbone.safetensors.77").touch()
@@ -166,16 +167,15 @@ def test_one_process_at_a_time(study_folder: Path, image_folder: Path, tmp_path:
 def test_a_failed_run_is_named_and_its_loss_has_no_result(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tametail.training import trainer
+    from tametail.training import head_training
 
-    real = trainer._settle
+    real = head_training._noted
 
-    def fails(pending: list[torch.Tensor], epoch: int, *rest: Any) -> Any:
-        broken = [value * float("nan") for value in pending] if epoch == 1 and failing else pending
-        return real(broken, epoch, *rest)
+    def fails(place: Any, losses: torch.Tensor, epoch: int, step: int) -> Any:
+        return real(place, losses * float("nan") if epoch == 1 and failing else losses, epoch, step)
 
     failing = True
-    monkeypatch.setattr(trainer, "_settle", fails)
+    monkeypatch.setattr(head_training, "_noted", fails)
     out = tmp_path / "study"
     study = again(image_folder, out, "ce")
     assert len(study.failed) == 3

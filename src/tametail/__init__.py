@@ -19,6 +19,7 @@ __all__ = [
     "load",
     "open_test_part",
     "read_images",
+    "recommend",
 ]
 
 _HOMES = {
@@ -29,11 +30,13 @@ _HOMES = {
     "load": "tametail.deploy",
     "open_test_part": "tametail.study",
     "read_images": "tametail.data",
+    "recommend": "tametail.recommending.recommend",
 }
 
 if TYPE_CHECKING:
     from tametail.data import ImageTable, read_images
     from tametail.deploy import Classifier, load
+    from tametail.recommending.recommend import recommend
     from tametail.study import Study, compare, open_test_part
 
 

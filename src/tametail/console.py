@@ -80,12 +80,13 @@ class Console:
 
 @dataclass
 class _Shown:
-    """The run at hand: steps count from its beginning, ``seen`` images from the beginning of the epoch."""
+    """The run at hand, or those that are trained together: steps count from its beginning, ``seen`` images from the beginning of the epoch."""
 
     title: str
     epochs: int
     steps_per_epoch: int
     measure: str
+    runs: int
     since: float
     epoch: int = 1
     step: int = 0
@@ -137,14 +138,21 @@ class TrainingDisplay:
         return self
 
     def begin(
-        self, title: str, epochs: int, steps_per_epoch: int, *, measure: str = "balanced accuracy"
+        self,
+        title: str,
+        epochs: int,
+        steps_per_epoch: int,
+        *,
+        measure: str = "balanced accuracy",
+        runs: int = 1,
     ) -> None:
         """A run begins or goes on; one that takes no steps has 0 epochs.
 
         Args:
             measure: what its records' ``val_balanced_accuracy`` is called.
+            runs: how many are trained together.
         """
-        self._run = _Shown(printable(title), epochs, steps_per_epoch, measure, self._clock())
+        self._run = _Shown(printable(title), epochs, steps_per_epoch, measure, runs, self._clock())
         self._draw(now=True)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
@@ -183,8 +191,8 @@ class TrainingDisplay:
         run = self._run
         if run is None:
             return
-        self._runs_done += 1
-        self._epochs_done += run.epochs
+        self._runs_done += run.runs
+        self._epochs_done += run.epochs * run.runs
         if self._live is None and not run.epochs:
             self._write("done")
         self._run = None
@@ -193,7 +201,7 @@ class TrainingDisplay:
     def _write(self, *parts: str) -> None:
         assert self._run
         self._last = self._clock()
-        at = min(self._runs_done + 1, self._runs)
+        at = min(self._runs_done + self._run.runs, self._runs)
         self._console.say(" · ".join([self._run.title, *parts, f"run {at}/{self._runs}", *self._time_left()]))
 
     def _draw(self, now: bool = False) -> None:
@@ -227,7 +235,7 @@ class TrainingDisplay:
         return Group(rows, Text(" · ".join([step, *_figures(run.loss, run.lr, speed), *run.judged])))
 
     def _all_epochs_done(self) -> float:
-        return self._epochs_done + (self._run.epochs_done if self._run else 0.0)
+        return self._epochs_done + (self._run.epochs_done * self._run.runs if self._run else 0.0)
 
     def _time_left(self) -> list[str]:
         done = self._all_epochs_done()

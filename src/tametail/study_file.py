@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -127,7 +128,9 @@ def sweep(directory: Path) -> None:
 
 
 def _kept_run(checkpoints: Path) -> Path:
-    return checkpoints.with_name(checkpoints.name.removeprefix(".").removesuffix(CHECKPOINT))
+    """The run, or the first of those that are trained together, see `tametail.training.head_portions`."""
+    name = checkpoints.name.removeprefix(".").removesuffix(CHECKPOINT)
+    return checkpoints.with_name(re.sub(r"-[0-9a-f]{16}$", "", name))
 
 
 @contextmanager

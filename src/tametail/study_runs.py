@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tametail import study_file
@@ -14,11 +17,14 @@ from tametail.preparation import Prepared
 from tametail.report import write_report
 from tametail.run_files import is_finished
 from tametail.training.execute import execute, mark_failed
+from tametail.training.execute_heads import execute_heads
 from tametail.training.hardware import Hardware, agreed
+from tametail.training.head_portions import Portion, compose, together
 from tametail.training.interrupts import Stop, Stopped, stopping
 from tametail.training.keeping import RunKeeper
 from tametail.training.predicting import Workshop
 from tametail.training.run import Run, all_runs
+from tametail.training.side_by_side import side_by_side
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 from tametail.training.watch import EpochRecord
@@ -74,6 +80,30 @@ def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> N
         write_report(directory)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What doing the runs of a study needs."""
+
+    workshop: Workshop
+    described: Mapping[str, Any]
+    track: Sequence[str]
+    stop: Stop
+    console: Console
+    display: TrainingDisplay
+
+    def keeper(self, place: Path, identity: str) -> RunKeeper:
+        """Where a training is kept; none begins once someone has asked to stop."""
+        if agreed(self.stop.requested, self.workshop.accelerator):
+            raise Stopped
+        return RunKeeper(place, identity, self.stop, self.console.warn)
+
+    def fail(self, run: Run, error: RunFailed) -> str:
+        """Tell of a run that failed."""
+        message = f"{run.title}: {error}"
+        self.console.warn(message)
+        return message
+
+
 def _do(
     left: Sequence[Run],
     workshop: Workshop,
@@ -82,30 +112,63 @@ def _do(
     stop: Stop,
     console: Console,
 ) -> list[str]:
+    epochs = sum(0 if run.method.after else workshop.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
-    epochs = {run: 0 if run.method.after else workshop.recipe.epochs for run in left}
-    with console.training(len(left), sum(epochs.values())) as display:
+    with console.training(len(left), epochs) as display:
+        work = _Work(workshop, described, track, stop, console, display)
+        portions = compose(left, workshop) if together(workshop, tracked=bool(track)) else []
+        if portions:
+            failed |= _do_together(portions, work)
+        done = {run for portion in portions for run in portion.runs}
         for run in left:
-            if agreed(stop.requested, workshop.accelerator):
-                raise Stopped
-            keeper = RunKeeper(run.directory(workshop.study), run.identity(described), stop, console.warn)
-            names = track if workshop.writes and epochs[run] else ()
-            settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
-            trackers = open_trackers(names, workshop.study, run.title, settings, warn=console.warn)
-            watchers = _Watchers(display, trackers, run, workshop)
-            try:
-                if run.base in failed:
-                    error = RunFailed("the run that it starts from failed")
-                    mark_failed(run, workshop, error)
-                    raise error
-                execute(run, workshop, keeper, watchers)
-            except RunFailed as error:
-                failed[run] = f"{run.title}: {error}"
-                console.warn(failed[run])
-            finally:
-                trackers.close()
-                display.done()
+            if run not in done:
+                failed |= _do_alone(run, work, base_failed=run.base in failed)
     return list(failed.values())
+
+
+def _do_together(portions: Sequence[Portion], work: _Work) -> dict[Run, str]:
+    """Messages of the runs that failed, of portions that are trained side by side."""
+    workshop, described = work.workshop, work.described
+    watcher = _HeadsWatcher(work.display, portions, workshop)
+
+    def do(portion: Portion) -> dict[Run, RunFailed]:
+        keeper = work.keeper(portion.place(workshop.study, described), portion.identity(described))
+        try:
+            failures = execute_heads(portion, workshop, keeper, watcher)
+        except RunFailed as error:
+            failures = {run: error for run in portion.runs if not is_finished(run.directory(workshop.study))}
+            for run in failures:
+                mark_failed(run, workshop, error)
+        keeper.remove()
+        return failures
+
+    try:
+        found = side_by_side([partial(do, portion) for portion in portions], workshop.accelerator.device)
+    finally:
+        work.display.done()
+    return {run: work.fail(run, error) for failures in found for run, error in failures.items()}
+
+
+def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
+    """The message of the run if it failed."""
+    workshop, described = work.workshop, work.described
+    keeper = work.keeper(run.directory(workshop.study), run.identity(described))
+    names = work.track if workshop.writes and not run.method.after else ()
+    settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
+    trackers = open_trackers(names, workshop.study, run.title, settings, warn=work.console.warn)
+    watchers = _Watchers(work.display, trackers, run, workshop)
+    try:
+        if base_failed:
+            error = RunFailed("the run that it starts from failed")
+            mark_failed(run, workshop, error)
+            raise error
+        execute(run, workshop, keeper, watchers)
+    except RunFailed as error:
+        return {run: work.fail(run, error)}
+    finally:
+        trackers.close()
+        work.display.done()
+    return {}
 
 
 class _Watchers:
@@ -115,9 +178,7 @@ class _Watchers:
         self._display = display
         self._trackers = trackers
         self._title = run.title
-        self._measure = (
-            "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
-        )
+        self._measure = _measure(workshop)
         self._steps = 0
         display.begin(run.title, 0, 0)
 
@@ -137,3 +198,50 @@ class _Watchers:
             "val_tail_recall": record.val_tail_recall,
         }
         self._trackers.log({name: value for name, value in seen.items() if value is not None}, record.step)
+
+
+class _HeadsWatcher:
+    """The display of all heads that are trained side by side, as of one training: of the portions' steps it shows the mean."""
+
+    def __init__(self, display: TrainingDisplay, portions: Sequence[Portion], workshop: Workshop) -> None:
+        self._display = display
+        self._portions = len(portions)
+        self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
+        self._lock = Lock()
+        missing = [
+            run
+            for portion in portions
+            for run in portion.runs
+            if not is_finished(run.directory(workshop.study))
+        ]
+        self._runs = len(missing)
+        folds = len({run.fold for run in missing})
+        self._title = f"{len(missing)} heads, {folds} {'fold' if folds == 1 else 'folds'}"
+        self._measure = _measure(workshop)
+        display.begin(self._title, 0, 0, runs=self._runs)
+
+    def begin(self, epochs: int, steps_per_epoch: int) -> None:
+        with self._lock:
+            if not self._begun:
+                self._begun, self._steps = True, steps_per_epoch
+                self._display.begin(
+                    self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs
+                )
+
+    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
+        with self._lock:
+            self._done += 1
+            so_far = self._done // self._portions
+            self._display.step(so_far // self._steps, so_far % self._steps, loss, lr, images)
+
+    def epoch(self, record: EpochRecord) -> None:
+        with self._lock:
+            mean = self._done // self._portions // self._steps
+            if mean > self._epoch:
+                self._epoch = mean
+                self._display.epoch(replace(record, epoch=mean, images_per_second=0.0))
+
+
+def _measure(workshop: Workshop) -> str:
+    """What models are judged by after an epoch."""
+    return "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.data.loaders import training_batches
+from tametail.data.loaders import TrainingBatches, training_batches
 from tametail.errors import TametailError
+from tametail.predictions import Predictions
+from tametail.predictions_multi_label import LabelPredictions
 from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
 from tametail.training.allocator import keep_freed_memory
 from tametail.training.checkpoint import save_weights
 from tametail.training.hardware import is_out_of_memory
 from tametail.training.inference import predict_logits
 from tametail.training.keeping import RunKeeper
-from tametail.training.material import Rows
+from tametail.training.material import Material, Rows
 from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
@@ -34,6 +36,7 @@ from tametail.training.predicting import (
     training_rows,
     write_table,
 )
+from tametail.training.recipe import Recipe
 from tametail.training.run import Run, appearing, trained_model
 from tametail.training.trainer import Observer, RunFailed, Trained, train
 from tametail.training.watch import Validation, history_csv, timing_csv, validate
@@ -54,7 +57,7 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
     rows = training_rows(run, workshop.material)
     counts = workshop.material.class_counts(rows)
     try:
-        with threads(workshop.material.threads), _telling_of_short_memory(workshop):
+        with threads(workshop.material.threads), telling_of_short_memory(workshop):
             held_out = held_out_rows(run, workshop.material)
             if run.method.after:
                 trained, (model, outputs) = None, _fit_head(run, workshop, rows, held_out, counts)
@@ -70,20 +73,43 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
             keeper.remove()
         raise
     if workshop.writes:
-        seconds = round(time.monotonic() - started, 3)
-        described = _describe(run, workshop) | {"status": "finished", "message": "", "seconds": seconds}
-        with appearing(run.directory(workshop.study)) as folder:
-            write_table(predictions, folder / PREDICTIONS)
-            if trained:
-                (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
-                (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
-                save_weights(model, folder / WEIGHTS)
-                described |= {"micro_batch": trained.micro_batch}
-            else:
-                save_weights(model, folder / HEAD)
-            _write_json(folder / DESCRIPTION, described)
+        write_run(run, workshop, predictions, model, trained, time.monotonic() - started)
         keeper.remove()
     workshop.accelerator.wait_for_everyone()
+
+
+def write_run(
+    run: Run,
+    workshop: Workshop,
+    predictions: Predictions | LabelPredictions,
+    model: nn.Module,
+    trained: Trained | None,
+    seconds: float,
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Put a finished run's directory in place, whole.
+
+    Args:
+        model: what was trained, or the head that was fitted where nothing was.
+        trained: the training, if there was one.
+        seconds: that it took.
+        more: what else its description says.
+
+    Raises:
+        TametailError: it cannot be written.
+    """
+    finished = {"status": "finished", "message": "", "seconds": round(seconds, 3)}
+    described = _describe(run, workshop) | finished | dict(more or {})
+    with appearing(run.directory(workshop.study)) as folder:
+        write_table(predictions, folder / PREDICTIONS)
+        if trained:
+            (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
+            (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
+            save_weights(model, folder / WEIGHTS)
+            described |= {"micro_batch": trained.micro_batch}
+        else:
+            save_weights(model, folder / HEAD)
+        _write_json(folder / DESCRIPTION, described)
 
 
 def mark_failed(run: Run, workshop: Workshop, error: RunFailed) -> None:
@@ -96,7 +122,7 @@ def mark_failed(run: Run, workshop: Workshop, error: RunFailed) -> None:
 
 
 @contextmanager
-def _telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
+def telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
     """Memory that is short outside a step of the training, in words.
 
     Raises:
@@ -130,21 +156,7 @@ def _train(
     seed = run.random_seed()
     torch.manual_seed(seed)
     loss = run.method.loss.create(class_counts=counts)
-    batches = training_batches(
-        material.array,
-        rows,
-        material.targets[rows],
-        batch_size=recipe.batch_size,
-        seed=seed,
-        sampler=recipe.sampler,
-        deferred_from=recipe.deferred_from,
-        epochs=recipe.epochs,
-        extra=material.extra_draws,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=workshop.hardware.workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    batches = batches_of(run, recipe, rows, workshop)
     judgement = run.method.judgement(counts, len(rows))
     held_out = held_out_rows(run, material)
 
@@ -169,10 +181,39 @@ def _train(
             validate=validation if workshop.hardware.watch else None,
         )
     except RunFailed as error:
-        if error.epoch is not None and error.step is not None:
-            positions = batches.positions(error.epoch, error.step)
-            error.images = material.table.images[rows[positions]].tolist()
+        name_images(error, batches, rows, material)
         raise
+
+
+def batches_of(run: Run, recipe: Recipe, rows: Rows, workshop: Workshop) -> TrainingBatches:
+    """The batches that a run is trained on.
+
+    Args:
+        recipe: the run's own.
+    """
+    material, accelerator = workshop.material, workshop.accelerator
+    return training_batches(
+        material.array,
+        rows,
+        material.targets[rows],
+        batch_size=recipe.batch_size,
+        seed=run.random_seed(),
+        sampler=recipe.sampler,
+        deferred_from=recipe.deferred_from,
+        epochs=recipe.epochs,
+        extra=material.extra_draws,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=workshop.hardware.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def name_images(error: RunFailed, batches: TrainingBatches, rows: Rows, material: Material) -> None:
+    """Have a failure in a step name the images of that step."""
+    if error.epoch is not None and error.step is not None:
+        positions = batches.positions(error.epoch, error.step)
+        error.images = material.table.images[rows[positions]].tolist()
 
 
 def _fit_head(

@@ -5,9 +5,11 @@ Shape legend: H heads, C classes, D features, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 from tametail.head_stack import HeadStack
 from tametail.losses import Loss
+from tametail.losses.custom import ModuleLoss
 from tametail.losses.stack import LossStack, stack_key
 from tametail.training.averaging import MovingAverage
 from tametail.training.optimisation import (
@@ -27,6 +30,16 @@ from tametail.training.optimisation import (
 )
 from tametail.training.recipe import Recipe
 from tametail.training.step import mean_loss
+
+_DRAWING = Lock()  # torch's generator is one for all threads
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Inside, torch draws what it does after this seed, whatever goes on in other threads."""
+    with _DRAWING:
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +229,7 @@ class _Group:
         if stack_key(first.loss) is not None:
             self._stack = LossStack([task.loss for task in tasks], like, len(class_counts))
         self._loss = first.loss.to(like.device)
+        self._may_draw = self._loss.stochastic or isinstance(self._loss, ModuleLoss)
 
     def begin_epoch(self, epoch: int) -> None:
         self._weights = class_weights(self._recipe, epoch, self._counts)
@@ -225,9 +239,9 @@ class _Group:
         if self._smoothing:
             target = smoothed(target, self._counts, self._smoothing)
         if self._stack is None:
-            if self._loss.stochastic:
-                torch.manual_seed(seed)  # it draws what it would alone
-            return mean_loss(self._loss, outputs[0].T.contiguous(), target, self._weights).unsqueeze(0)
+            logits = outputs[0].T.contiguous()
+            with drawing(seed) if self._may_draw else nullcontext():
+                return mean_loss(self._loss, logits, target, self._weights).unsqueeze(0)
         labels = target if target.ndim == 2 else F.one_hot(target, outputs.shape[1])
         per_image = self._stack(outputs, labels.T.to(outputs.dtype))
         if self._weights is not None:

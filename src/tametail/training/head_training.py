@@ -8,9 +8,10 @@ Shape legend: n training images, m others, D features, H heads, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,10 +23,11 @@ from tametail.training.interrupts import Stopped
 from tametail.training.optimisation import learning_rate
 from tametail.training.state import pack, unpack
 from tametail.training.trainer import Keeper, Observer, RunFailed, not_finite, step_seed
-from tametail.training.watch import EpochRecord, Validation
+from tametail.training.watch import EpochRecord, Validation, mean_record
 
 # Bytes of a portion of heads: what a step touches should stay in a processor's cache.
 PORTION = 32 * 2**20
+_FEW = 8  # heads in a portion are not worth dividing
 # Numbers per weight (itself, its gradient, the optimiser's two moments), and per logit (what formulas keep for gradients).
 _PER_WEIGHT, _PER_LOGIT = 4, 16
 
@@ -55,22 +57,26 @@ class TrainedHeads:
         return outputs.float().cpu().transpose(1, 2)
 
 
-def portions(tasks: Sequence[HeadTask], most_bytes: int = PORTION) -> Iterator[list[int]]:
-    """Positions of tasks that are to be trained at once: as many as fit in so many bytes, one at the least."""
-    portion: list[int] = []
-    total = 0
-    for at, task in enumerate(tasks):
-        parameters = list(task.head.parameters())
-        weights = sum(parameter.numel() for parameter in parameters)
-        logits = len(parameters[0]) * task.recipe.batch_size
-        size = 4 * (_PER_WEIGHT * weights + _PER_LOGIT * logits)
-        if portion and total + size > most_bytes:
-            yield portion
-            portion, total = [], 0
-        portion.append(at)
-        total += size
-    if portion:
-        yield portion
+def portions(
+    heads: Sequence[nn.Module], batch_size: int, *, least: int = 1, most_bytes: int = PORTION
+) -> list[list[int]]:
+    """Positions of heads that are to be trained at once, nearly equally many in each portion.
+
+    Args:
+        heads: untrained.
+        batch_size: B.
+        least: how many portions there should be, as long as each has some heads.
+        most_bytes: what a portion may take; a single head may take more.
+    """
+    if not heads:
+        return []
+    parameters = [list(head.parameters()) for head in heads]
+    largest = max(
+        4 * (_PER_WEIGHT * sum(each.numel() for each in own) + _PER_LOGIT * len(own[0]) * batch_size)
+        for own in parameters
+    )
+    count = max(-(-len(heads) * largest // most_bytes), min(least, len(heads) // _FEW))
+    return [part.tolist() for part in np.array_split(np.arange(len(heads)), min(max(count, 1), len(heads)))]
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def train_heads(
         class_counts: C training images per class.
         mixing: mixes the batches.
         keeper: where the training is kept, and from where it goes on.
-        observer: is told of each step and epoch; the loss is the heads' mean, the record the first head's.
+        observer: is told of each step and epoch; losses and records are the heads' means.
         validate: how good each head is after an epoch; written down, and used for nothing.
 
     Raises:
@@ -162,7 +168,7 @@ def train_heads(
         histories = [[*before, record] for before, record in zip(place.histories, records, strict=True)]
         place = _Place(epoch + 1, 0, [0.0] * len(tasks), histories, place.failed)
         if observer:
-            observer.epoch(records[0])
+            observer.epoch(mean_record(records))
         if epoch + 1 < recipe.epochs:
             _keep(stepper, keeper, place, stop)
     return _trained(stepper, place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from tametail.data.loaders import TrainingBatches, training_batches
 from tametail.heads import Standardise
-from tametail.training.head_step import HeadTask, common
-from tametail.training.head_training import portions, train_heads
+from tametail.training.execute import threads
+from tametail.training.head_step import HeadTask, common, drawing
+from tametail.training.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
+from tametail.training.side_by_side import cores, side_by_side
 from tametail.training.strategies import Judgement, Method
 
 
@@ -82,58 +85,79 @@ def run_trials(
     standardise.fit(torch.from_numpy(data.features))
     features = standardise(torch.from_numpy(data.features))
     held_out = standardise(torch.from_numpy(data.held_out))
+    target = torch.from_numpy(data.targets)
     counts = np.bincount(data.targets, minlength=data.classes).tolist()
+    bases = _bases(trials)
+    tasks = [_task(trials[places[0]], data, counts, seed) for places in bases]
+
+    def train(portion: Sequence[int]) -> TrainedHeads:
+        recipe = tasks[portion[0]].recipe
+        trained = train_heads(
+            features,
+            target,
+            [tasks[at] for at in portion],
+            _batches(recipe, data, seed),
+            accelerator,
+            seed=seed,
+            class_counts=counts,
+            mixing=batch_mixing(recipe, counts, seed),
+        )
+        if advance:
+            advance(sum(len(bases[at]) for at in portion))
+        return trained
+
+    def read(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
+        method = trials[place].method
+        judgement = method.judgement(counts, len(target))
+        failure = trained.failures[at]
+        if failure is not None:
+            return TrialResult(None, judgement, str(failure))
+        if not method.after:
+            return TrialResult(outputs[at], judgement)
+        return TrialResult(
+            _read(method.fit_head(trained.head(at), features, target, counts, seed), held_out), judgement
+        )
+
+    together = [
+        [group[at] for at in portion]
+        for group in _agreeing(tasks)
+        for portion in portions(
+            [tasks[at].head for at in group],
+            tasks[group[0]].recipe.batch_size,
+            least=cores(accelerator.device),
+        )
+    ]
+    found = side_by_side([partial(train, portion) for portion in together], accelerator.device)
     results: dict[int, TrialResult] = {}
-    for places in _trained_together(trials):
-        bases = list(dict.fromkeys((trials[at].method.base, trials[at].recipe) for at in places))
-        tasks = [_task(method, recipe, data, counts, seed) for method, recipe in bases]
-        batches = _batches(tasks[0].recipe, data, seed)
-        mixing = batch_mixing(tasks[0].recipe, counts, seed)
-        for portion in portions(tasks):
-            trained = train_heads(
-                features,
-                torch.from_numpy(data.targets),
-                [tasks[at] for at in portion],
-                batches,
-                accelerator,
-                seed=seed,
-                class_counts=counts,
-                mixing=mixing,
-            )
+    with threads(1):  # what follows a training is as small as a step of it, and draws
+        for portion, trained in zip(together, found, strict=True):
             outputs = trained.outputs(held_out)
-            for place, base in enumerate(portion):
-                of_base = [at for at in places if (trials[at].method.base, trials[at].recipe) == bases[base]]
-                for at in of_base:
-                    judgement = trials[at].method.judgement(counts, len(data.targets))
-                    failure = trained.failures[place]
-                    if failure is not None:
-                        results[at] = TrialResult(None, judgement, str(failure))
-                        continue
-                    read = outputs[place]
-                    if trials[at].method.after:
-                        head = trials[at].method.fit_head(
-                            trained.head(place), features, torch.from_numpy(data.targets), counts, seed
-                        )
-                        read = _read(head, held_out)
-                    results[at] = TrialResult(read, judgement)
-                if advance:
-                    advance(len(of_base))
-    return [results[at] for at in range(len(trials))]
+            for at, base in enumerate(portion):
+                results |= {place: read(place, trained, outputs, at) for place in bases[base]}
+    return [results[place] for place in range(len(trials))]
 
 
-def _trained_together(trials: Sequence[Trial]) -> list[list[int]]:
-    """Places of trials whose recipes agree in what heads that are trained together must have in common."""
+def _bases(trials: Sequence[Trial]) -> list[list[int]]:
+    """Places of the trials that share a training."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, trial in enumerate(trials):
+        found.setdefault((trial.method.base.text, trial.recipe.model_dump_json()), []).append(place)
+    return list(found.values())
+
+
+def _agreeing(tasks: Sequence[HeadTask]) -> list[list[int]]:
+    """Places of tasks whose recipes agree in what heads that are trained together must have in common."""
     groups: dict[str, list[int]] = {}
-    for at, trial in enumerate(trials):
-        key = common(trial.method.configure(trial.recipe)).model_dump_json()
-        groups.setdefault(key, []).append(at)
+    for at, task in enumerate(tasks):
+        groups.setdefault(common(task.recipe).model_dump_json(), []).append(at)
     return list(groups.values())
 
 
-def _task(method: Method, recipe: Recipe, data: TrialData, counts: list[int], seed: int) -> HeadTask:
-    torch.manual_seed(seed)
-    head = method.build_head(data.features.shape[1], data.classes, recipe.head)
-    return HeadTask(method.loss.create(counts), method.configure(recipe), head)
+def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTask:
+    method = trial.method.base
+    with drawing(seed):
+        head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
+    return HeadTask(method.loss.create(counts), method.configure(trial.recipe), head)
 
 
 def _batches(recipe: Recipe, data: TrialData, seed: int) -> TrainingBatches:

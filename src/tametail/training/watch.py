@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,20 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
     present = ~np.isnan(per_class)
     tail = present & tail_classes(class_counts)
     return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, tail)))
+
+
+def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
+    """The means over models that are trained together of what a display shows; of those that have a number."""
+
+    def mean(name: str) -> float | None:
+        values = [getattr(record, name) for record in records]
+        known = [value for value in values if value is not None and not math.isnan(value)]
+        return sum(known) / len(known) if known else None
+
+    names = ("lr", "val_balanced_accuracy", "val_tail_recall")
+    loss = mean("loss")
+    means: dict[str, Any] = {name: mean(name) for name in names}
+    return replace(records[0], loss=math.nan if loss is None else loss, **means)
 
 
 def history_csv(history: Sequence[EpochRecord]) -> str:

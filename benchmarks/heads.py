@@ -1,0 +1,332 @@
+"""A thousand heads trained together beside one at a time: time, share of the machine's matrix-product limit, equality.
+
+python benchmarks/heads.py [--data FOLDER] [--quick] [-o docs/results/heads.md]
+
+50 ALPA trials drawn from the paper's ranges × 5 folds × 4 seeds on the frozen features of a folder of images, 30 epochs.
+Seed and fold by seed and fold, all three sides take turns: the heads of both together, then one of them by the trainer
+that `compare` used for each, and by the shortest loop there can be. So each ratio is within a turn, and a busy machine
+slows all sides of it. Exits 1 where a thousand heads take two minutes or more, less than eight times faster than one at a
+time by the trainer, or differ by more than 1e-4 of the logits' scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from data import Others
+from losses import machine
+from tametail.console import Console
+from tametail.data import read_images
+from tametail.data.loaders import TrainingBatches, training_batches
+from tametail.heads import Standardise, build_head
+from tametail.losses import ALPALoss
+from tametail.models import describe_backbone
+from tametail.preparation import prepare
+from tametail.training.execute import threads
+from tametail.training.hardware import make_accelerator
+from tametail.training.head_step import HeadTask
+from tametail.training.head_training import TrainedHeads, portions, train_heads
+from tametail.training.optimisation import learning_rate
+from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.trainer import train
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
+FOLDS, SEEDS, TRIALS = 5, 4, 50
+MOST_SECONDS, LEAST_RATIO, MOST_DIFFERENCE = 120.0, 8.0, 1e-4
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the heads of one seed and fold share: features (n, D) standardised, targets (n,), counts, order, seed."""
+
+    features: Tensor
+    target: Tensor
+    counts: list[int]
+    recipe: Recipe
+    seed: int
+
+    def batches(self) -> TrainingBatches:
+        rows = np.arange(len(self.target))
+        return training_batches(
+            self.features.numpy(),
+            rows,
+            self.target.numpy(),
+            batch_size=self.recipe.batch_size,
+            seed=self.seed,
+        )
+
+    def head(self) -> nn.Module:
+        torch.manual_seed(self.seed)
+        return build_head("linear", self.features.shape[1], len(self.counts))
+
+
+def drawn_losses(count: int) -> list[ALPALoss]:
+    """Trials from the ranges of the paper's Section 6.1."""
+    random = np.random.default_rng(0)
+    weights, gammas = random.uniform(0.5, 2, (count, 2)), random.uniform(0, 5, (count, 2))
+    return [
+        ALPALoss(alpha=alpha, beta=beta, gamma_pos=positive, gamma_neg=negative)
+        for (alpha, beta), (positive, negative) in zip(weights.tolist(), gammas.tolist(), strict=True)
+    ]
+
+
+def features_of(
+    folder: Path, recipe: Recipe
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Features (N, D), targets (N,) and folds (N,) of a folder's images; -1 is the sealed test part."""
+    console = Console(quiet=True)
+    spec = describe_backbone(recipe.backbone, recipe.image_size)
+    prepared = prepare(
+        read_images(folder), recipe, spec, folds=FOLDS, seed=0, group_duplicates=False, console=console
+    )
+    material = prepared.material(make_accelerator(recipe, "cpu"), console)
+    return np.asarray(material.array, np.float32), prepared.table.targets, prepared.splits.fold
+
+
+def made_up() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the size of the HAM10000 subset, where it is not at hand."""
+    random = np.random.default_rng(0)
+    target = random.choice(7, 4061, p=[0.03, 0.05, 0.1, 0.02, 0.1, 0.68, 0.02])
+    fold = np.where(random.random(4061) < 0.2, -1, random.integers(0, FOLDS, 4061))
+    features = random.normal(size=(4061, 1280)) + np.eye(7, 1280)[target]
+    return features.astype(np.float32), target.astype(np.int64), fold.astype(np.int64)
+
+
+def streams(
+    features: NDArray[np.float32],
+    target: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    recipe: Recipe,
+    seeds: int,
+) -> Iterator[Stream]:
+    """One for each seed and fold."""
+    for seed in range(seeds):
+        for held_out in range(FOLDS):
+            rows = np.flatnonzero((fold >= 0) & (fold != held_out))
+            own = torch.from_numpy(features[rows])
+            standardise = Standardise(features.shape[1])
+            standardise.fit(own)
+            counts = np.bincount(target[rows], minlength=int(target.max()) + 1).tolist()
+            yield Stream(
+                standardise(own), torch.from_numpy(target[rows]), counts, recipe, 100 * seed + held_out
+            )
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    began = time.perf_counter()
+    value = call()
+    return time.perf_counter() - began, value
+
+
+def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], TrainedHeads]]:
+    """All heads of a stream, portion by portion."""
+    tasks = [HeadTask(loss, stream.recipe, stream.head()) for loss in losses]
+    accelerator = make_accelerator(stream.recipe, "cpu")
+    found = []
+    for portion in portions([task.head for task in tasks], stream.recipe.batch_size):
+        trained = train_heads(
+            stream.features,
+            stream.target,
+            [tasks[at] for at in portion],
+            stream.batches(),
+            accelerator,
+            seed=stream.seed,
+            class_counts=stream.counts,
+        )
+        found.append((portion, trained))
+    return found
+
+
+def alone(stream: Stream, loss: ALPALoss) -> nn.Module:
+    """One head by the trainer of all other runs, with the one thread that is quickest for it."""
+    accelerator = make_accelerator(stream.recipe, "cpu")
+    with threads(1):
+        return train(
+            stream.head(), loss, stream.batches(), stream.recipe, accelerator, seed=stream.seed
+        ).model
+
+
+def shortest(stream: Stream, loss: ALPALoss) -> nn.Module:
+    """One head by as little Python as will do: no reading of losses, no checks, nothing kept."""
+    recipe, batches, head = stream.recipe, stream.batches(), stream.head()
+    weight, bias = head.parameters()
+    decay = recipe.optimizer.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": [weight], "weight_decay": decay},
+        {"params": [bias], "weight_decay": 0},
+    ]
+    with threads(1):
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        for epoch in range(recipe.epochs):
+            order = torch.from_numpy(batches.order(epoch))
+            for step, chosen in enumerate(order.split(recipe.batch_size)):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(epoch + step / batches.steps, recipe)
+                loss(head(stream.features[chosen]), stream.target[chosen]).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+    return head
+
+
+def product_seconds(heads: int, stream: Stream) -> float:
+    """Seconds that the matrix products alone of one stream take, by the best of several tries at each of the two."""
+    width, batch = stream.features.shape[1], stream.recipe.batch_size
+    rows = heads * len(stream.counts)
+    weights, inputs, slopes = torch.randn(rows, width), torch.randn(batch, width), torch.randn(rows, batch)
+    forward = min(timed(lambda: weights @ inputs.T)[0] for _ in range(30))
+    backward = min(timed(lambda: slopes @ inputs)[0] for _ in range(30))
+    return (forward + backward) * stream.recipe.epochs * len(stream.target) / batch
+
+
+def peak_rate() -> float:
+    """GFLOP/s of a product of large square matrices, the best of several."""
+    square = torch.randn(2048, 2048)
+    return 2 * 2048**3 / min(timed(lambda: square @ square)[0] for _ in range(10)) / 1e9
+
+
+@torch.no_grad()
+def difference(
+    trained: list[tuple[list[int], TrainedHeads]], at: int, head: nn.Module, features: Tensor
+) -> float:
+    """Largest difference between a head's logits and those of the same trained alone, in units of their scale."""
+    expected = head(features)
+    for portion, heads in trained:
+        if at in portion:
+            own = heads.head(portion.index(at))(features)
+            return float((own - expected).abs().max() / expected.abs().max())
+    raise IndexError(at)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one stream: of all heads together, of one by the trainer, of one by the shortest loop, of the products."""
+
+    together: float
+    alone: float
+    shortest: float
+    product: float
+    difference: float
+
+
+def measure(stream: Stream, losses: list[ALPALoss], at: int) -> Measured:
+    """One turn of all sides; ``at`` is the head that is trained alone."""
+    product = product_seconds(len(losses), stream)
+    seconds, trained = timed(lambda: together(stream, losses))
+    seconds_alone, one = timed(lambda: alone(stream, losses[at]))
+    seconds_shortest, _ = timed(lambda: shortest(stream, losses[at]))
+    return Measured(
+        seconds, seconds_alone, seconds_shortest, product, difference(trained, at, one, stream.features)
+    )
+
+
+def spread(values: list[float]) -> str:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.3g} ({low:.3g}–{high:.3g})"
+
+
+def page(found: list[Measured], heads: int, source: str, shape: str, peak: float, others: str) -> str:
+    """The results as Markdown."""
+    count = heads * len(found)
+    total, products = sum(each.together for each in found), sum(each.product for each in found)
+    rows = [
+        ("together", [each.together / heads for each in found], [1.0] * len(found)),
+        (
+            "one at a time, trainer",
+            [each.alone for each in found],
+            [heads * e.alone / e.together for e in found],
+        ),
+        (
+            "one at a time, shortest loop",
+            [each.shortest for each in found],
+            [heads * e.shortest / e.together for e in found],
+        ),
+    ]
+    lines = [
+        f"| {name} | {spread(ratio)} | {1e3 * statistics.median(s):.1f} | {statistics.mean(s) * count:.0f} |"
+        for name, s, ratio in rows
+    ]
+    return "\n".join(
+        [
+            "# A thousand heads at once",
+            "",
+            "    python benchmarks/heads.py    (make bench-heads)",
+            "",
+            f"Machine: {machine('cpu')}.",
+            "",
+            f"{source}: {shape}. {heads} ALPA trials (α, β from 0.5 to 2, γ+, γ- from 0 to 5) × {len(found)} seeds and folds = {count} heads, "
+            f"recipe `head`. All three sides take turns, seed and fold by seed and fold; ratios are within a turn, with quartiles. "
+            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were.",
+            "",
+            "| | × together | ms per head | s for all |",
+            "|---|---:|---:|---:|",
+            *lines,
+            "",
+            f"The matrix products alone, each at its best, would take {products:.1f} s: together reaches {products / total:.0%} of that limit. "
+            f"Large square matrices reach {peak:.0f} GFLOP/s here, the products of these shapes {_rate(found, heads, shape):.0f}. "
+            f"Largest difference between a head trained together and the same alone: {max(each.difference for each in found):.1g} of the "
+            f"logits' scale (n = {len(found)} heads). Largest memory of the process: "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB.",
+            others,
+            "",
+        ]
+    )
+
+
+def _rate(found: list[Measured], heads: int, shape: str) -> float:
+    """GFLOP/s of the products of all streams."""
+    images, width, classes, epochs = (int(part.split()[0]) for part in shape.split(", "))
+    return (
+        4 * images * width * classes * epochs * heads * len(found) / sum(each.product for each in found) / 1e9
+    )
+
+
+def main() -> int:
+    """Measure, print, and say whether it is good enough."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=REAL, help="folder of images, as compare takes it")
+    parser.add_argument("--quick", action="store_true", help="one seed")
+    parser.add_argument("-o", "--out", type=Path, default=Path("docs/results/heads.md"))
+    asked = parser.parse_args()
+    recipe = load_recipe("head", fields={"weights": "offline"})
+    real = asked.data.is_dir()
+    source = asked.data.name if real else "made-up features of the size of the HAM10000 subset"
+    features, target, fold = features_of(asked.data, recipe) if real else made_up()
+    losses = drawn_losses(TRIALS)
+    all_streams = list(streams(features, target, fold, recipe, 1 if asked.quick else SEEDS))
+    images = round(statistics.mean(len(stream.target) for stream in all_streams))
+    shape = f"{images} images, {features.shape[1]} features, {int(target.max()) + 1} classes, {recipe.epochs} epochs"
+    measure(all_streams[0], losses[:2], 0)  # what is imported and compiled at first use
+    peak, others = peak_rate(), Others()
+    found = [measure(stream, losses, at * 7 % TRIALS) for at, stream in enumerate(all_streams)]
+    text = page(found, TRIALS, source, shape, peak, str(others))
+    print(text)
+    if not asked.quick:
+        asked.out.write_text(text, encoding="utf-8")
+    heads = TRIALS * len(found)
+    thousand = sum(each.together for each in found) * 1000 / heads
+    ratio = TRIALS * sum(each.alone for each in found) / sum(each.together for each in found)
+    worst = max(each.difference for each in found)
+    good = thousand < MOST_SECONDS and ratio >= LEAST_RATIO and worst <= MOST_DIFFERENCE
+    print(
+        f"1,000 heads: {thousand:.1f} s; {ratio:.1f} times faster than one at a time; difference {worst:.1g}."
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
