@@ -9,9 +9,10 @@
 # make bench-heads  a thousand heads trained together beside one at a time; fails where that is not worth it
 # make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
 # make false-alarms  how often paired comparisons see a difference where there is none; do their intervals hold
+# make leak-proof  a search on random labels: the nested estimate is at chance, the score of the choice above it
 BIN := .venv/bin
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train leak-proof clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -63,6 +64,9 @@ bench-train: setup
 
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
+
+leak-proof: setup
+	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

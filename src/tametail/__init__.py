@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "ImageTable",
+    "Search",
     "Study",
     "__version__",
     "compare",
@@ -20,17 +21,20 @@ __all__ = [
     "open_test_part",
     "read_images",
     "recommend",
+    "search",
 ]
 
 _HOMES = {
     "Classifier": "tametail.deploy",
     "ImageTable": "tametail.data",
+    "Search": "tametail.tuning.search",
     "Study": "tametail.study",
     "compare": "tametail.study",
     "load": "tametail.deploy",
     "open_test_part": "tametail.study",
     "read_images": "tametail.data",
     "recommend": "tametail.recommending.recommend",
+    "search": "tametail.tuning.search",
 }
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from tametail.deploy import Classifier, load
     from tametail.recommending.recommend import recommend
     from tametail.study import Study, compare, open_test_part
+    from tametail.tuning.search import Search, search
 
 
 def __getattr__(name: str) -> object:

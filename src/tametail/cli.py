@@ -23,6 +23,7 @@ try:
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
+    from tametail.cli_search import search
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(resume)
 app.command()(recommend)
+app.command()(search)
 
 
 @app.command("open")

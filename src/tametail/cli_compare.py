@@ -71,6 +71,13 @@ def compare(
     ] = None,
     seeds: Seeds = 1,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    tuned: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a finished search on the same data: its best method is compared as well.",
+            show_default=False,
+        ),
+    ] = None,
     image_col: ImageCol = None,
     label_col: LabelCol = None,
     group_col: GroupCol = None,
@@ -131,6 +138,7 @@ def compare(
             group_duplicates=group_duplicates,
             fields=recipe_fields(backbone, weights, image_size, epochs, batch_size, lr),
             assignments=assignments or (),
+            tuned=tuned,
             console=console,
         )
         show_study(study)

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 from tametail import preparation, study_file
 from tametail.console import Console
 from tametail.data import ImageTable, check_folds, read_images
-from tametail.errors import TametailError, UsageError, choosing_losses
-from tametail.models import check_weights, describe_backbone
+from tametail.errors import TametailError
+from tametail.models import describe_backbone
 from tametail.report import best_loss, write_report
+from tametail.report.tuned_words import tuned_in_words
 from tametail.run_files import TEST_PREDICTIONS, is_finished
 from tametail.study_runs import run_all
+from tametail.study_settings import asked_recipe, check_counts, parse_methods, try_out
 from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
 from tametail.training.keeping import seconds_between
 from tametail.training.material import kept_for
 from tametail.training.multi_label import check_methods
-from tametail.training.optimisation import smoothing_of
 from tametail.training.predicting import Workshop, predict_test
-from tametail.training.recipe import Recipe, completed, load_recipe
+from tametail.training.recipe import Recipe, completed
 from tametail.training.run import all_runs
-from tametail.training.step import check_whole_batches
-from tametail.training.strategies import Method, parse_method, split_methods
+from tametail.training.strategies import Method
 from tametail.training.trackers import check_trackers
+from tametail.tuned import read_tuned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,7 @@ def compare(
     group_duplicates: bool = False,
     fields: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    tuned: Sequence[str | Path] | str | Path | None = None,
     console: Console | None = None,
 ) -> Study:
     """Train every loss on every fold, keep the hold-out sealed, and write the report.
@@ -101,6 +103,7 @@ def compare(
         columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
         group_duplicates: put duplicate images in one group, so that they cannot cross a split.
         fields, assignments: changes to the recipe, see `load_recipe`.
+        tuned: folders of finished searches on the same data, splits and recipe, whose best methods are compared as well.
         console: where progress is shown; None for silence.
 
     Raises:
@@ -110,11 +113,13 @@ def compare(
     """
     console = console or Console(quiet=True)
     hardware = hardware or Hardware()
-    methods = _parse(DEFAULT_LOSSES if losses is None else losses)
-    places = _check_counts(folds, only_folds, seeds)
+    searches = read_tuned(tuned)
+    of_searches = parse_methods([search.method for search in searches]) if searches else []
+    methods = _joined(parse_methods(DEFAULT_LOSSES if losses is None else losses), of_searches)
+    places = check_counts(folds, only_folds, seeds)
     seconds_between()
     check_trackers(track)
-    settings = _recipe(data, recipe, fields, assignments)
+    settings = asked_recipe(data, recipe, fields, assignments)
     for method in methods:
         method.configure(settings)
     spec = kept_for(settings, describe_backbone(settings.backbone, settings.image_size))
@@ -125,10 +130,10 @@ def compare(
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
     if losses is None and data.multi_label:
-        methods = _parse(DEFAULT_LABEL_LOSSES)
+        methods = _joined(parse_methods(DEFAULT_LABEL_LOSSES), of_searches)
     check_methods(methods, data, settings)
     check_folds(data, folds)
-    _try_out(methods, settings, len(data.class_names), hardware, accelerator)
+    try_out(methods, settings, len(data.class_names), hardware, accelerator)
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
     with _alone(directory, accelerator):
@@ -144,13 +149,23 @@ def compare(
             )
         described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
+        for search in searches:
+            search.check(described, completed)
+        if searches:
+            described |= {"tuned": {search.method: search.note for search in searches}}
         study_file.check_same(directory, described, completed=completed)
         if accelerator.is_main_process:
             prepared.save(directory)
             described = study_file.settle(directory, described)
         described = agreed(described, accelerator)
         failed = run_all(directory, described, prepared, accelerator, hardware, track, console)
+    for line in tuned_in_words(described):
+        console.warn(line)
     return Study(directory, tuple(failed))
+
+
+def _joined(methods: Sequence[Method], more: Sequence[Method]) -> list[Method]:
+    return list({method.text: method for method in (*methods, *more)}.values())
 
 
 def resume(
@@ -189,54 +204,6 @@ def resume(
             preparation.remember_root(study.directory, prepared.table.root)
         failed = run_all(study.directory, described, prepared, accelerator, hardware, track, console)
     return Study(study.directory, tuple(failed))
-
-
-def _parse(losses: Sequence[str] | str) -> list[Method]:
-    with choosing_losses("tametail losses and tametail strategies list them"):
-        texts = split_methods(losses) if isinstance(losses, str) else list(losses)
-        parsed = [parse_method(text) for text in texts]
-    if not parsed:
-        raise UsageError("expected at least one loss, got none; tametail losses lists them")
-    return list({method.text: method for method in parsed}.values())
-
-
-def _check_counts(folds: int, only_folds: Sequence[int] | None, seeds: int) -> list[int]:
-    """The folds to run."""
-    if folds < 2:
-        raise UsageError(f"expected at least 2 folds, got {folds}")
-    if seeds < 1:
-        raise UsageError(f"expected at least 1 seed, got {seeds}")
-    places = sorted(set(range(folds) if only_folds is None else only_folds))
-    if not places or places[0] < 0 or places[-1] >= folds:
-        raise UsageError(f"expected folds among 0 to {folds - 1}, got {list(only_folds or ())}")
-    return places
-
-
-def _recipe(
-    data: str | Path | ImageTable,
-    recipe: str | Path,
-    fields: Mapping[str, Any] | None,
-    assignments: Sequence[str],
-) -> Recipe:
-    fields = {name: value for name, value in (fields or {}).items() if value is not None}
-    if data == "demo" and "backbone" not in fields:
-        fields = {"weights": "offline"} | fields  # the demo needs no network
-    settings = load_recipe(recipe, fields=fields, assignments=assignments)
-    check_weights(settings.weights, settings.backbone)
-    return settings
-
-
-def _try_out(
-    methods: Sequence[Method], recipe: Recipe, classes: int, hardware: Hardware, accelerator: Accelerator
-) -> None:
-    """Take every loss through a batch of the kind it is to be trained with, before any long work."""
-    for method in methods:
-        configured = method.configure(recipe)
-        loss = method.loss.create([1] * classes)
-        check_whole_batches(loss, configured.batch_size, hardware.micro_batch, accelerator.num_processes)
-        soft = configured.mixing.kind != "none" or smoothing_of(loss, configured) > 0
-        with choosing_losses():
-            method.loss.try_out(classes, soft=soft)
 
 
 def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:

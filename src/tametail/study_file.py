@@ -195,6 +195,8 @@ def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         for key in ("losses", "seeds", "run_folds"):
             new = (item for item in wanted[key] if item not in present[key])
             wanted = wanted | {key: [*present[key], *new]}
+        if "tuned" in present:
+            wanted = wanted | {"tuned": present["tuned"] | wanted.get("tuned", {})}
     with saving(directory / NAME):
         write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
     return wanted

@@ -14,6 +14,7 @@ from tametail.report.gallery import Gallery
 from tametail.report.reliability import calibration_rows, reliability
 from tametail.report.rendering import render
 from tametail.report.study_results import StudyResults
+from tametail.report.tuned_words import tuned_in_words
 
 # In one kind of table; beyond it only the best losses are shown, so that a page stays below 5 MB.
 MOST_CELLS = 6_000
@@ -82,6 +83,7 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "name": settings["name"],
         "unit": "label" if results.multi_label else "class",
         "synthetic": wording.SYNTHETIC if settings["synthetic"] else "",
+        "tuned": tuned_in_words(settings),
         "classes": len(results.class_names),
         "imbalance_ratio": facts.imbalance_ratio(results),
         "tiles": _tiles(results),

@@ -10,6 +10,7 @@ from tametail.report.evaluation_page import further_blocks
 from tametail.report.markdown_labels import label_blocks
 from tametail.report.markdown_table import NUMBER, percent, score, table, text
 from tametail.report.study_results import LossResults, StudyResults
+from tametail.report.tuned_words import tuned_in_words
 
 
 def results_markdown(results: StudyResults) -> str:
@@ -17,6 +18,7 @@ def results_markdown(results: StudyResults) -> str:
     blocks = [f"# {text(results.settings['name'])}: {wording.words(results).losses} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{wording.SYNTHETIC}**")
+    blocks += [f"**{text(line)}**" for line in tuned_in_words(results.settings)]
     blocks.append(text(" ".join(wording.answer(results))))
     blocks += _test_part(results)
     blocks += label_blocks(results) if results.multi_label else _class_blocks(results)

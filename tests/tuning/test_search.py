@@ -1,0 +1,167 @@
+"""The whole of a search on a tiny set of images, with a frozen backbone and by fine-tuning."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tametail
+from tametail.console import Console
+from tametail.errors import DataError, UsageError
+from tametail.report.search_page import write_search_page
+from tametail.search_file import read_search
+from tametail.study import compare
+from tametail.tuning.search import search
+from tiny_study import TINY
+
+FIELDS = TINY | {"epochs": 4, "lr": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def search_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("search") / "alpa"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"])
+    return out
+
+
+def test_the_files_say_the_same(search_folder: Path) -> None:
+    content = read_search(search_folder)
+    result = content["result"]
+    with (search_folder / "trials.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 12 * 4
+    final = [row for row in rows if row["search"] == "all folds"]
+    best = max(final, key=lambda row: float(row["score"]))
+    assert float(best["score"]) == pytest.approx(result["best"]["score"], abs=1e-6)
+    assert result["best"]["method"] in [row["method"] for row in final if row["score"] == best["score"]]
+    assert {int(row["n"]) for row in final} == {result["nested"]["n"]} == {result["best"]["n"]}
+    assert sum(fold["n"] for fold in result["folds"]) == result["nested"]["n"]
+    assert all(fold["inner_n"] + fold["n"] == result["nested"]["n"] for fold in result["folds"])
+    nested = result["nested"]["tuned"]
+    assert nested["low"] <= nested["value"] <= nested["high"]
+    assert result["optimism"] == pytest.approx(result["best"]["score"] - nested["value"])
+    assert result["trainings"] == 12 * 6  # 3 that leave out one fold, 3 that leave out two
+    assert set(result["importance"]) == set(result["values"]) == {"alpha", "beta", "gamma_pos", "gamma_neg"}
+    assert sum(result["importance"].values()) == pytest.approx(1)
+    assert all(0 <= float(row["gamma_pos"]) <= 3 for row in rows)
+
+
+def test_the_default_is_what_a_study_measures(
+    search_folder: Path, study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    study = compare(image_folder, "alpa", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder)
+    content = read_search(search_folder)
+    measured = study.results.set_index("loss")["balanced_accuracy"]
+    assert measured["alpa"] == pytest.approx(content["result"]["nested"]["default"]["value"], abs=1e-6)
+    best = content["result"]["best"]
+    assert measured[best["method"]] == pytest.approx(best["score"], abs=1e-6)
+
+
+def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
+    search_folder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = compare(
+        image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder, console=Console()
+    )
+    method = read_search(search_folder)["result"]["best"]["method"]
+    assert study.settings["losses"] == ["ce", method]
+    assert set(study.settings["tuned"]) == {method}
+    said = f"The values of {method} were chosen on these very folds, as the best of 12 trials"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert said in study.report.read_text(encoding="utf-8")
+    again = compare(image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS)
+    assert set(again.settings["tuned"]) == {method}  # remembered
+    assert str(search_folder) not in (tmp_path / "s" / "study.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"folds": 4}, r"splits.folds is 3, asked for is 4"),
+        ({"seed": 1}, r"splits.seed is 0, asked for is 1"),
+        ({"fields": FIELDS | {"lr": 2e-2}}, r"recipe.optimizer.lr is 0.01, asked for is 0.02"),
+    ],
+)
+def test_a_search_of_another_study_is_refused(
+    changed: dict[str, object], message: str, search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    asked = {"folds": 3, "fields": FIELDS} | changed
+    with pytest.raises(UsageError, match=message):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=search_folder, **asked)  # type: ignore[arg-type]
+
+
+def test_what_is_no_search_or_unfinished_is_refused(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="expected a search"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "absent", fields=FIELDS)
+    shutil.copytree(search_folder, tmp_path / "b")
+    content = read_search(tmp_path / "b")
+    del content["result"]["nested"]
+    (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="nested"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+    del content["result"]
+    (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match="finished search"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+
+
+def test_a_finished_search_is_not_done_again_and_another_is_refused(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(search_folder, out)
+    (out / "search.html").unlink()
+    before = (out / "search.json").read_bytes()
+    again = tametail.search(
+        image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"]
+    )
+    assert again.best == read_search(search_folder)["result"]["best"]["method"]
+    assert (out / "search.json").read_bytes() == before
+    assert again.report.read_bytes() == (search_folder / "search.html").read_bytes()
+    with pytest.raises(UsageError, match=r"its space is .*gamma_pos=0:3.*gamma_pos=0:4"):
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+    with pytest.raises(UsageError, match="its method is alpa, asked for is focal"):
+        search(image_folder, "focal", out=out, folds=3, fields=FIELDS)
+
+
+def test_the_page_needs_no_network_and_is_escaped(search_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(search_folder, tmp_path / "s")
+    content = read_search(tmp_path / "s")
+    content["name"] = "<script>alert(1)</script>"
+    (tmp_path / "s" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    page = write_search_page(tmp_path / "s").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert page.count("<svg") >= 6
+    (tmp_path / "s" / "trials.csv").write_text("nothing", encoding="utf-8")
+    with pytest.raises(DataError, match=r"trials\.csv"):
+        write_search_page(tmp_path / "s")
+
+
+def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:
+    fields = TINY | {"epochs": 1}
+    asked = {"trials": 2, "folds": 3, "recipe": "quick", "fields": fields, "out": tmp_path / "s"}
+    found = search(image_folder, "focal", **asked)  # type: ignore[arg-type]
+    result = found.settings["result"]
+    assert result["trainings"] == 2 * 6
+    kept = list((tmp_path / "s" / "trainings").glob("*.npy"))
+    assert len(kept) == 2 * 6 + 3  # the default's, too
+    assert not list((tmp_path / "s" / "trainings").glob(".*"))
+    # Without its trials, what was trained is found again.
+    for name in ("search.json", "trials.journal"):
+        (tmp_path / "s" / name).unlink()
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    again = search(image_folder, "focal", **asked).settings["result"]  # type: ignore[arg-type]
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    assert again["nested"] == result["nested"]
+    assert again["best"] == result["best"]
