@@ -131,7 +131,8 @@ def page(found: list[Measured], heads: int, source: str, shape: str, peak: float
             "",
             f"{source}: {shape}. {heads} ALPA trials (α, β from 0.5 to 2, γ+, γ- from 0 to 5) × {len(found)} seeds and folds = {count} heads, "
             f"recipe `head`. All three sides take turns, seed and fold by seed and fold; ratios are within a turn, with quartiles. "
-            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were.",
+            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were. "
+            f"Those sides use one core, as threads slow them down; two processes of them at once would take half the time.",
             "",
             "| | × together | ms per head | s for all |",
             "|---|---:|---:|---:|",
