@@ -15,171 +15,32 @@ import argparse
 import resource
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from heads_sides import (
+    Stream,
+    alone,
+    drawn_losses,
+    features_of,
+    made_up,
+    shortest,
+    streams,
+    timed,
+    together,
+)
 from torch import Tensor, nn
 
 from data import Others
 from losses import machine
-from tametail.console import Console
-from tametail.data import read_images
-from tametail.data.loaders import TrainingBatches, training_batches
-from tametail.heads import Standardise, build_head
 from tametail.losses import ALPALoss
-from tametail.models import describe_backbone
-from tametail.preparation import prepare
-from tametail.training.execute import threads
-from tametail.training.hardware import make_accelerator
-from tametail.training.head_step import HeadTask
-from tametail.training.head_training import TrainedHeads, portions, train_heads
-from tametail.training.optimisation import learning_rate
-from tametail.training.recipe import Recipe, load_recipe
-from tametail.training.trainer import train
+from tametail.training.head_training import TrainedHeads
+from tametail.training.recipe import load_recipe
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
-FOLDS, SEEDS, TRIALS = 5, 4, 50
+SEEDS, TRIALS = 4, 50
 MOST_SECONDS, LEAST_RATIO, MOST_DIFFERENCE = 120.0, 8.0, 1e-4
-
-
-@dataclass(frozen=True)
-class Stream:
-    """What the heads of one seed and fold share: features (n, D) standardised, targets (n,), counts, order, seed."""
-
-    features: Tensor
-    target: Tensor
-    counts: list[int]
-    recipe: Recipe
-    seed: int
-
-    def batches(self) -> TrainingBatches:
-        rows = np.arange(len(self.target))
-        return training_batches(
-            self.features.numpy(),
-            rows,
-            self.target.numpy(),
-            batch_size=self.recipe.batch_size,
-            seed=self.seed,
-        )
-
-    def head(self) -> nn.Module:
-        torch.manual_seed(self.seed)
-        return build_head("linear", self.features.shape[1], len(self.counts))
-
-
-def drawn_losses(count: int) -> list[ALPALoss]:
-    """Trials from the ranges of the paper's Section 6.1."""
-    random = np.random.default_rng(0)
-    weights, gammas = random.uniform(0.5, 2, (count, 2)), random.uniform(0, 5, (count, 2))
-    return [
-        ALPALoss(alpha=alpha, beta=beta, gamma_pos=positive, gamma_neg=negative)
-        for (alpha, beta), (positive, negative) in zip(weights.tolist(), gammas.tolist(), strict=True)
-    ]
-
-
-def features_of(
-    folder: Path, recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Features (N, D), targets (N,) and folds (N,) of a folder's images; -1 is the sealed test part."""
-    console = Console(quiet=True)
-    spec = describe_backbone(recipe.backbone, recipe.image_size)
-    prepared = prepare(
-        read_images(folder), recipe, spec, folds=FOLDS, seed=0, group_duplicates=False, console=console
-    )
-    material = prepared.material(make_accelerator(recipe, "cpu"), console)
-    return np.asarray(material.array, np.float32), prepared.table.targets, prepared.splits.fold
-
-
-def made_up() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the size of the HAM10000 subset, where it is not at hand."""
-    random = np.random.default_rng(0)
-    target = random.choice(7, 4061, p=[0.03, 0.05, 0.1, 0.02, 0.1, 0.68, 0.02])
-    fold = np.where(random.random(4061) < 0.2, -1, random.integers(0, FOLDS, 4061))
-    features = random.normal(size=(4061, 1280)) + np.eye(7, 1280)[target]
-    return features.astype(np.float32), target.astype(np.int64), fold.astype(np.int64)
-
-
-def streams(
-    features: NDArray[np.float32],
-    target: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    recipe: Recipe,
-    seeds: int,
-) -> Iterator[Stream]:
-    """One for each seed and fold."""
-    for seed in range(seeds):
-        for held_out in range(FOLDS):
-            rows = np.flatnonzero((fold >= 0) & (fold != held_out))
-            own = torch.from_numpy(features[rows])
-            standardise = Standardise(features.shape[1])
-            standardise.fit(own)
-            counts = np.bincount(target[rows], minlength=int(target.max()) + 1).tolist()
-            yield Stream(
-                standardise(own), torch.from_numpy(target[rows]), counts, recipe, 100 * seed + held_out
-            )
-
-
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
-    began = time.perf_counter()
-    value = call()
-    return time.perf_counter() - began, value
-
-
-def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], TrainedHeads]]:
-    """All heads of a stream, portion by portion."""
-    tasks = [HeadTask(loss, stream.recipe, stream.head()) for loss in losses]
-    accelerator = make_accelerator(stream.recipe, "cpu")
-    found = []
-    for portion in portions([task.head for task in tasks], stream.recipe.batch_size):
-        trained = train_heads(
-            stream.features,
-            stream.target,
-            [tasks[at] for at in portion],
-            stream.batches(),
-            accelerator,
-            seed=stream.seed,
-            class_counts=stream.counts,
-        )
-        found.append((portion, trained))
-    return found
-
-
-def alone(stream: Stream, loss: ALPALoss) -> nn.Module:
-    """One head by the trainer of all other runs, with the one thread that is quickest for it."""
-    accelerator = make_accelerator(stream.recipe, "cpu")
-    with threads(1):
-        return train(
-            stream.head(), loss, stream.batches(), stream.recipe, accelerator, seed=stream.seed
-        ).model
-
-
-def shortest(stream: Stream, loss: ALPALoss) -> nn.Module:
-    """One head by as little Python as will do: no reading of losses, no checks, nothing kept."""
-    recipe, batches, head = stream.recipe, stream.batches(), stream.head()
-    weight, bias = head.parameters()
-    decay = recipe.optimizer.weight_decay
-    groups: list[dict[str, Any]] = [
-        {"params": [weight], "weight_decay": decay},
-        {"params": [bias], "weight_decay": 0},
-    ]
-    with threads(1):
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
-        for epoch in range(recipe.epochs):
-            order = torch.from_numpy(batches.order(epoch))
-            for step, chosen in enumerate(order.split(recipe.batch_size)):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(epoch + step / batches.steps, recipe)
-                loss(head(stream.features[chosen]), stream.target[chosen]).backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-    return head
 
 
 def product_seconds(heads: int, stream: Stream) -> float:
@@ -270,7 +131,8 @@ def page(found: list[Measured], heads: int, source: str, shape: str, peak: float
             "",
             f"{source}: {shape}. {heads} ALPA trials (α, β from 0.5 to 2, γ+, γ- from 0 to 5) × {len(found)} seeds and folds = {count} heads, "
             f"recipe `head`. All three sides take turns, seed and fold by seed and fold; ratios are within a turn, with quartiles. "
-            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were.",
+            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were. "
+            f"Those sides use one core, as threads slow them down; two processes of them at once would take half the time.",
             "",
             "| | × together | ms per head | s for all |",
             "|---|---:|---:|---:|",

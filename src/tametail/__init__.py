@@ -20,6 +20,7 @@ __all__ = [
     "load",
     "open_test_part",
     "read_images",
+    "recommend",
     "search",
 ]
 
@@ -32,12 +33,14 @@ _HOMES = {
     "load": "tametail.deploy",
     "open_test_part": "tametail.study",
     "read_images": "tametail.data",
+    "recommend": "tametail.recommending.recommend",
     "search": "tametail.tuning.search",
 }
 
 if TYPE_CHECKING:
     from tametail.data import ImageTable, read_images
     from tametail.deploy import Classifier, load
+    from tametail.recommending.recommend import recommend
     from tametail.study import Study, compare, open_test_part
     from tametail.tuning.search import Search, search
 

@@ -19,6 +19,7 @@ try:
     from tametail.cli_options import By, Device, ImageRoot, Operating, StudyFolder
     from tametail.cli_rank import rank
     from tametail.cli_recipe import recipe as recipe_commands
+    from tametail.cli_recommend import recommend
     from tametail.cli_reproduce import reproduce
     from tametail.cli_running import Debug, Quiet
     from tametail.cli_running import run as _run
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 app.command()(compare)
 app.command()(resume)
+app.command()(recommend)
 app.command()(search)
 
 

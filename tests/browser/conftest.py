@@ -147,7 +147,33 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "report.html"
 
 
-PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking")
+@pytest.fixture(scope="session")
+def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of tametail recommend, with a name, a warning and a class that would do harm."""
+    from planted_clouds import found_on
+    from tametail.recommending.page import page
+    from tametail.recommending.words import Circumstances
+
+    folder = tmp_path_factory.mktemp("recommended")
+    circumstances = Circumstances(
+        name=HOSTILE[0],
+        synthetic=True,
+        class_counts=dict(zip(HOSTILE, (480, 60, 40), strict=False)),
+        test_images=10,
+        folds=3,
+        seeds=1,
+        backbone="none",
+        recipe={},
+        splits="0123456789abcdef",
+        unsafe=(HOSTILE[2],),
+        options=(HOSTILE[0],),
+    )
+    path = folder / "recommend.html"
+    path.write_text(page(found_on((480, 60, 40), 1.5, folder), circumstances), encoding="utf-8")
+    return path
+
+
+PAGES = ("report", "hostile_report", "label_report", "inspected", "evaluated", "ranking", "recommended")
 
 
 @pytest.fixture(params=PAGES)

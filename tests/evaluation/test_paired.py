@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from evaluation.models import random_models, table
 from tametail.evaluation import evaluate
-from tametail.evaluation.paired import Paired, describe, paired_table
+from tametail.evaluation.paired import Paired, against_one, describe, paired_table
 from tametail.evaluation.paired_interval import difference_limits
 from tametail.evaluation.sign_flips import sign_flip_p
 
@@ -285,3 +285,18 @@ def test_sentences():
     asked = dataclasses.replace(found.pair(1, 2), more_images=12_301)
     assert isinstance(asked, Paired)
     assert "about 13,000 more" in describe(asked, "b", "c")
+
+
+def test_one_model_against_each_other_is_corrected_for_these_comparisons_alone():
+    models = random_models(7, 200, 80, 3, (1, 2, 1, 1), (0.7, 0.5, 0.6, 0.65))
+    found, table_of_all = against_one(models, "m2"), paired_table(models)
+    assert list(found) == ["m0", "m1", "m3"]
+    for name, pair in found.items():
+        expected = table_of_all.pair(2, int(name[1]))
+        assert pair.difference == expected.difference
+        assert pair.p == pytest.approx(expected.p)
+    corrected = multipletests([pair.p for pair in found.values()], method="holm")[1]
+    assert [pair.p_holm for pair in found.values()] == pytest.approx(corrected)
+    assert against_one({"m0": models["m0"]}, "m0") == {}
+    with pytest.raises(ValueError, match="expected one of m0, m1, m2, m3, got 'ce'"):
+        against_one(models, "ce")

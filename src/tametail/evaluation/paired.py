@@ -107,6 +107,45 @@ def paired_table(
     """
     counted = outcomes(replicates_by_name)
     indices = list(combinations(range(len(counted.names)), 2))
+    return PairedTable(counted.names, _compare(counted, indices, resamples, seed))
+
+
+def against_one(
+    replicates_by_name: Mapping[str, Sequence[Predictions]],
+    one: str,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, Paired]:
+    """Compare one model with each of the others in balanced accuracy, as `paired_table` does with every two.
+
+    Holm's correction is over these comparisons alone, one for each other model: fewer than all pairs, so that smaller
+    differences are told.
+
+    Args:
+        replicates_by_name: as for `paired_table`.
+        one: the model a of each pair.
+        resamples, seed: as for `paired_table`.
+
+    Returns:
+        By the other model's name, in the order given; nothing where there is no other.
+
+    Raises:
+        ValueError: as `paired_table`, or an unknown name.
+    """
+    counted = outcomes(replicates_by_name)
+    if one not in counted.names:
+        raise ValueError(f"expected one of {', '.join(counted.names)}, got {one!r}")
+    place = counted.names.index(one)
+    others = [at for at in range(len(counted.names)) if at != place]
+    compared = _compare(counted, [(place, other) for other in others], resamples, seed)
+    return {counted.names[other]: pair for other, pair in zip(others, compared, strict=True)}
+
+
+def _compare(
+    counted: Outcomes, indices: Sequence[tuple[int, int]], resamples: int, seed: int
+) -> tuple[Paired, ...]:
+    """Model i beside model j for each of the pairs (i, j), corrected for all of them."""
     differences = [counted.differences(i, j) for i, j in indices]
     flipped = [counted.contributions(of_pair) for of_pair in differences]
     p = np.array([_p(d, resamples, len(indices), seed) for d in flipped])
@@ -128,7 +167,7 @@ def paired_table(
                 discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
             )
         )
-    return PairedTable(counted.names, tuple(pairs))
+    return tuple(pairs)
 
 
 def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> float:

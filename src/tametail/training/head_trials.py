@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tametail.data.loaders import TrainingBatches, training_batches
 from tametail.heads import Standardise
+from tametail.training.execute import threads
 from tametail.training.head_step import HeadTask, common, drawing
 from tametail.training.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import batch_mixing
@@ -128,10 +129,11 @@ def run_trials(
     ]
     found = side_by_side([partial(train, portion) for portion in together], accelerator.device)
     results: dict[int, TrialResult] = {}
-    for portion, trained in zip(together, found, strict=True):
-        outputs = trained.outputs(held_out)
-        for at, base in enumerate(portion):
-            results |= {place: read(place, trained, outputs, at) for place in bases[base]}
+    with threads(1):  # what follows a training is as small as a step of it, and draws
+        for portion, trained in zip(together, found, strict=True):
+            outputs = trained.outputs(held_out)
+            for at, base in enumerate(portion):
+                results |= {place: read(place, trained, outputs, at) for place in bases[base]}
     return [results[place] for place in range(len(trials))]
 
 

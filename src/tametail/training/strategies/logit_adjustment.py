@@ -21,8 +21,9 @@ from tametail.training.strategies.judgement import Adjusted, Judgement
 class LogitAdjustment(AfterTraining):
     """Decide by log η - τ log π (softmax losses) or logit η - τ logit π (sigmoid losses). Nothing is trained.
 
-    η is the posterior by the loss's own link, π the share of the class in training. With τ = 1 the largest is the best
-    decision for balanced accuracy, as far as η is right. What a loss does for rare classes in its own decision is
+    η is the posterior by the loss's own link, π the share of the class in training. With τ = 1 the largest log η - log π
+    is the best decision for balanced accuracy, as far as η is right; odds over odds, which keep the classes apart as a
+    sigmoid loss does, may decide otherwise where a class is likely, with three classes or more. What a loss does for rare classes in its own decision is
     replaced, not added to: after balanced_softmax, τ = 1 decides as it did already, and τ = 0 for the trained
     population. The posterior stays that of the trained population.
 

@@ -1,0 +1,134 @@
+"""The folder of a recommendation: what it is of, written once, and one file of readings for each training that is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.errors import DataError, TametailError, UsageError, saving
+from tametail.recommending.nested import Training
+from tametail.study_file import IDENTITY
+from tametail.whole_files import is_temporary, make_folder, whole_file, write_atomically
+
+FORMAT = 1
+SETTINGS, LOCK, READINGS = "settings.json", ".lock", "readings"
+_BEGUN = {SETTINGS, LOCK, READINGS, "splits.csv"}  # what one that was killed at its start may leave
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the heads of one training say of the m images it left out, of C classes.
+
+    Attributes:
+        logits: by the method's text (m, C), the largest decides; of those that did not fail.
+        failures: by the method's text, why it failed.
+    """
+
+    logits: Mapping[str, NDArray[np.float32]]
+    failures: Mapping[str, str]
+
+
+def prepare_folder(directory: Path) -> None:
+    """Make the folder, and check that it can be written and is no one else's.
+
+    Raises:
+        TametailError: it cannot be written.
+        UsageError: it holds something else.
+    """
+    try:
+        make_folder(directory)
+        probe = directory / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TametailError(
+            f"the output folder {directory} cannot be written ({error.strerror or error}); give another one with -o"
+        ) from error
+    foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name))
+    if foreign and not (directory / SETTINGS).is_file():
+        raise UsageError(
+            f"expected an empty folder or an earlier recommendation at {directory}, found {', '.join(foreign[:3])}; give "
+            f"another one with -o"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name in _BEGUN or is_temporary(name) or name.startswith((".probe.", "splits.csv."))
+
+
+def settle(directory: Path, described: Mapping[str, Any]) -> None:
+    """Write what the recommendation is of, or check that it is what the folder was begun with.
+
+    Raises:
+        UsageError: the folder is of other data, splits, settings or weights; the message names which.
+        DataError: what is there cannot be read.
+        TametailError: it cannot be written.
+    """
+    wanted = {"format": FORMAT} | {key: described[key] for key in IDENTITY}
+    wanted = json.loads(json.dumps(wanted))  # as it will be read again
+    path = directory / SETTINGS
+    if path.is_file():
+        try:
+            present = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key in wanted if present.get(key) != wanted[key]]
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"expected the settings of a recommendation at {path}, but they cannot be read: {error}; give another "
+                f"folder with -o"
+            ) from error
+        if differing:
+            raise UsageError(
+                f"{directory} holds a recommendation made with another {', '.join(differing)}; give another folder with -o"
+            )
+        return
+    with saving(path):
+        write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+
+
+def keep(directory: Path, training: Training, reading: Reading) -> None:
+    """Write what a training says, wholly or not at all.
+
+    Raises:
+        TametailError: it cannot be written.
+    """
+    path = directory / READINGS / f"{training.name}.npz"
+    names = list(reading.logits)
+    failed = list(reading.failures.items())
+    with saving(path):
+        make_folder(path.parent)
+        with whole_file(path) as temporary, temporary.open("wb") as handle:
+            np.savez(
+                handle,
+                names=np.array(names, dtype=np.str_),
+                logits=np.stack(list(reading.logits.values())),
+                failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
+            )
+
+
+def kept(
+    directory: Path, training: Training, methods: Sequence[str], shape: tuple[int, int]
+) -> Reading | None:
+    """What a training said; None where it is yet to be done, its file is damaged, or is not of all these methods.
+
+    Args:
+        methods: texts.
+        shape: (m, C) of each one's logits.
+    """
+    path = directory / READINGS / f"{training.name}.npz"
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    reading = Reading(dict(zip(names, logits, strict=False)), dict(failures))
+    whole = logits.shape == (len(names), *shape) and logits.dtype == np.float32
+    known = set(reading.logits) | set(reading.failures)
+    return reading if whole and set(methods) <= known else None
