@@ -68,7 +68,7 @@ def difference_standard_error(
     together = np.bincount(group, weights=residuals)
     variance = max(float(together @ together), float(residuals @ residuals))
     variance += float((added / (groups + added) ** 2).sum()) / len(n) ** 2
-    return variance**0.5
+    return float(variance**0.5)
 
 
 def _by_class(

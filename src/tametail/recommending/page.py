@@ -79,14 +79,9 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
             f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
         ),
         (
-            "Within one standard error of the best",
-            str(len(findings.choice.near)),
-            f"of {len(findings.tried)} candidates",
-        ),
-        (
-            "Not told apart from the best",
-            str(len(findings.choice.alike)),
-            f"of {len(findings.tried)} candidates",
+            "Near the best",
+            f"{len(findings.choice.near)} of {len(findings.tried)}",
+            f"within one standard error; {len(findings.choice.alike)} not told apart",
         ),
     ]
 
