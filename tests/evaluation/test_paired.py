@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from evaluation.models import random_models, table
 from tametail.evaluation import evaluate
 from tametail.evaluation.paired import Paired, against_one, describe, paired_table
-from tametail.evaluation.paired_interval import difference_limits
+from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
 from tametail.evaluation.sign_flips import sign_flip_p
 
 
@@ -210,6 +210,32 @@ def test_one_class_of_single_images_is_bonett_and_prices_interval():
     np.testing.assert_allclose(
         found, [centre - 1.959964 * variance**0.5, centre + 1.959964 * variance**0.5], rtol=1e-6
     )
+
+
+def test_the_standard_error_is_the_scatter_of_the_difference():
+    rng = np.random.default_rng(5)
+    target = np.repeat(np.arange(3), [200, 100, 50])
+    a, b = np.array([0.9, 0.7, 0.6])[target], np.array([0.8, 0.7, 0.5])[target]
+    values, errors = [], []
+    for _ in range(400):
+        differences = (rng.random(len(target)) < a) * 1.0 - (rng.random(len(target)) < b)
+        values.append(np.mean([differences[target == code].mean() for code in range(3)]))
+        errors.append(
+            difference_standard_error(differences, np.ones(len(target)), np.arange(len(target)), target)
+        )
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.1)  # the scatter is known to 4 %
+
+
+def test_either_way_round_the_standard_error_is_the_same():
+    pairs = paired_table(random_models(3, 30, 12, 3, (2, 1)), resamples=20)
+    assert pairs.pair(1, 0).standard_error == pairs.pair(0, 1).standard_error > 0
+
+
+def test_the_interval_is_made_of_the_standard_error():
+    differences = np.array([1.0] * 12 + [-1.0] * 5 + [0.0] * 23)
+    of_cells = differences, np.ones(40), np.arange(40), np.arange(40) % 2
+    low, high = difference_limits(*of_cells)
+    assert high - low == pytest.approx(2 * 1.959964 * difference_standard_error(*of_cells))
 
 
 def test_patients_who_cost_every_class_widen_the_interval():

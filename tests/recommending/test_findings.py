@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,19 +65,25 @@ def test_where_the_prior_matters_an_adjusted_method_is_recommended_and_surely(un
     assert "balanced accuracy is bought with it" in " ".join(said)
 
 
-def test_of_equal_classes_plain_cross_entropy_is_recommended(equal: Findings) -> None:
-    assert equal.choice.use == "ce"
-    assert set(equal.followed.used) == {"ce"}
-    assert equal.followed.gain.difference.value == 0
-    assert answer(equal)[0].startswith("Use ce, plain cross-entropy as it is")
+@pytest.mark.parametrize("which", ["equal", "random"])
+def test_where_nothing_helps_no_gain_is_claimed(which: str, request: pytest.FixtureRequest) -> None:
+    findings = request.getfixturevalue(which)
+    assert not findings.choice.beats_plain
+    assert set(findings.choice.alike) == set(findings.tried)
+    said = " ".join(answer(findings))
+    first = answer(findings)[0]
+    if findings.choice.use == "ce":
+        assert first.startswith("Use ce, plain cross-entropy as it is")
+    else:
+        assert "not told apart from plain cross-entropy: " in first
+        assert "of such a recommendation over plain cross-entropy is not shown" in said
+    assert "above plain cross-entropy" not in said
+    assert "is bought with it" not in said
+    gain = findings.followed.gain.difference
+    assert gain.low <= 0 <= gain.high
 
 
-def test_of_random_labels_nothing_is_told_apart_and_the_nested_estimate_is_at_chance(
-    random: Findings,
-) -> None:
-    assert random.choice.use == "ce"
-    assert set(random.choice.alike) == set(random.tried)
-    assert not random.choice.beats_plain
+def test_of_random_labels_the_nested_estimate_is_at_chance(random: Findings) -> None:
     for followed in (random.followed, random.highest):
         nested = followed.result.balanced_accuracy
         assert nested.low <= 1 / 3 <= nested.high
@@ -84,6 +91,23 @@ def test_of_random_labels_nothing_is_told_apart_and_the_nested_estimate_is_at_ch
     assert (
         best.value > random.highest.result.balanced_accuracy.value
     )  # chosen by the numbers it is shown with
+
+
+def test_another_than_plain_is_said_to_be_not_told_apart_from_it(random: Findings) -> None:
+    choice = replace(random.choice, use=random.choice.best)
+    assert choice.use != "ce"
+    said = answer(replace(random, choice=choice))
+    assert re.search(r"not told apart from plain cross-entropy: \+\d+\.\d points \(-\S+ to \+", said[0])
+    assert "take it as one to be confirmed" in " ".join(said)
+    assert "is bought with it" not in " ".join(said)
+
+
+def test_plain_before_another_is_said_with_the_standard_error(equal: Findings) -> None:
+    best = equal.choice.best
+    said = answer(replace(equal, choice=replace(equal.choice, use="ce")))
+    assert best != "ce"
+    assert said[1].startswith(f"{best} has the highest estimate, ")
+    assert re.search(r"puts ce before it, .* points below, at a standard error of \d\.\d\.$", said[1])
 
 
 def test_shares_of_first_places_sum_to_1(unequal: Findings) -> None:
@@ -109,6 +133,8 @@ def test_all_numbers_are_in_the_json(unequal: Findings) -> None:
     content = json.loads(json.dumps(as_json(unequal, OF), allow_nan=False))
     assert content["use"] == unequal.choice.use
     assert len(content["candidates"]) == len(unequal.tried)
+    near = [one["name"] for one in content["candidates"] if one["standard_errors_below_best"] <= 1]
+    assert near == content["within_one_standard_error"] == list(unequal.choice.near)
     thresholds = next(one for one in content["candidates"] if one["name"] == "ce+thresholds")
     assert [len(numbers) for numbers in thresholds["chosen"]["by_fold"]] == [3, 3, 3]
     tuned = next(one for one in content["candidates"] if one["name"] == "ce+la[tau=chosen]")

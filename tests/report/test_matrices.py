@@ -57,7 +57,7 @@ def test_shares_too_small_to_round_and_absent_classes(sealed_study: Path) -> Non
 
 def paired(difference: float, p: float, verdict: str, more: int | None) -> Paired:
     estimate = Estimate(difference, difference - 0.02, difference + 0.02, 900)
-    return Paired(estimate, p, min(3 * p, 1.0), verdict, more, 300, 40)  # type: ignore[arg-type]
+    return Paired(estimate, p, min(3 * p, 1.0), verdict, more, 300, 40, 0.01)  # type: ignore[arg-type]
 
 
 def three_losses() -> PairedTable:

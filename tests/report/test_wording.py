@@ -82,7 +82,7 @@ def verdicts(*of_pairs: str) -> PairedTable:
     count = len(of_pairs) + 1
     all_pairs = [*of_pairs, *["not told apart"] * (count * (count - 1) // 2 - len(of_pairs))]
     estimate = Estimate(0.02, 0.01, 0.03, 1200)
-    made = tuple(Paired(estimate, 0.01, 0.03, each, 0, 400, 20) for each in all_pairs)  # type: ignore[arg-type]
+    made = tuple(Paired(estimate, 0.01, 0.03, each, 0, 400, 20, 0.005) for each in all_pairs)  # type: ignore[arg-type]
     return PairedTable(tuple("abcdefgh"[:count]), made)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation.outcomes import Outcomes, outcomes
-from tametail.evaluation.paired_interval import difference_limits
+from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
 from tametail.evaluation.shares import Estimate
 from tametail.evaluation.sign_flips import sign_flip_p
 from tametail.evaluation.verdicts import LEVEL, Verdict, holm, more_images, verdict
@@ -46,6 +46,7 @@ class Paired:
             `verdicts.more_images`; 0 where they are told apart, None where the difference is 0.
         groups: distinct groups, the units of the test.
         discordant: groups to which the two are not equal; what the test sees.
+        standard_error: of the difference, with groups as units; what its interval is made from.
     """
 
     difference: Estimate
@@ -55,6 +56,7 @@ class Paired:
     more_images: int | None
     groups: int
     discordant: int
+    standard_error: float
 
     def reversed(self) -> Paired:
         """Model b beside model a."""
@@ -165,6 +167,9 @@ def _compare(
                 more_images=0 if told else more,
                 groups=counted.groups,
                 discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
+                standard_error=difference_standard_error(
+                    of_pair, counted.images, counted.group, counted.of_class
+                ),
             )
         )
     return tuple(pairs)

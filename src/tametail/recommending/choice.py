@@ -1,4 +1,4 @@
-"""Which candidate to use: the simplest that the evidence does not tell apart from the best, and how it was found."""
+"""Which candidate to use: the simplest within one standard error of the best, and what tests say of it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from tametail.predictions import Predictions
 from tametail.recommending.candidates import PLAIN, Candidate
 
 RULE = (
-    "The rule, fixed beforehand: plain cross-entropy where it is not told apart from the candidate of the highest balanced "
-    "accuracy; otherwise the simplest of those that are not told apart from that one and are better than plain "
-    "cross-entropy by test; where there are none, that one. Simplicity: nothing, then what follows the same training, then "
-    "another loss, then training twice; within a step fewer chosen numbers, then the higher balanced accuracy."
+    "The rule is that of one standard error (Breiman, Friedman, Olshen and Stone 1984): the simplest candidate whose balanced "
+    "accuracy is within one standard error of the highest, unless a simpler one's is higher than its own. The standard error "
+    "is that of the paired difference on the same images, with groups as units. Simplicity: nothing, then what follows the "
+    "same training, then another loss, then training twice; within a step fewer chosen numbers, then the higher balanced "
+    "accuracy. Tests do not choose; they say how sure the choice is."
 )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is recommended, and the tests behind it.
+    """What is recommended, and how sure tests are of it.
 
     Attributes:
         use: the candidate to use.
         best: the one of the highest balanced accuracy.
         ranking: all of them by balanced accuracy, the best first.
+        near: those within one standard error of the best, in the order of the ranking, the best first.
         alike: those that are not told apart from the best, in the order of the ranking, the best first.
         against_best: the best beside each other one.
         against_plain: plain cross-entropy beside each other one.
@@ -34,9 +36,17 @@ class Choice:
     use: str
     best: str
     ranking: tuple[str, ...]
+    near: tuple[str, ...]
     alike: tuple[str, ...]
     against_best: Mapping[str, Paired]
     against_plain: Mapping[str, Paired]
+
+    def standard_errors_below(self, name: str) -> float:
+        """How far a candidate is below the best, in standard errors of the difference of the two; 0 for the best."""
+        if name == self.best:
+            return 0.0
+        pair = self.against_best[name]
+        return pair.difference.value / pair.standard_error
 
     @property
     def beats_plain(self) -> tuple[str, ...]:
@@ -67,9 +77,21 @@ def choose(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predic
     against_best = against_one(tables, best)
     against_plain = against_best if best == PLAIN else against_one(tables, PLAIN)
     alike = [name for name in ranking if name == best or against_best[name].verdict == "not told apart"]
-    better = [name for name in alike if name != PLAIN and against_plain[name].verdict == "worse"]
-    use = PLAIN if PLAIN in alike else min(better, key=simplest_first, default=best)
-    return Choice(use, best, tuple(ranking), tuple(alike), against_best, against_plain)
+    near = [name for name in ranking if name == best or _within_one_standard_error(against_best[name])]
+    # Standard errors differ from pair to pair: a simpler one may lie between a candidate and the best, and not be near.
+    worth_it = [
+        name
+        for name in near
+        if not any(
+            by_name[higher].simplicity < by_name[name].simplicity for higher in ranking[: ranking.index(name)]
+        )
+    ]
+    use = min(worth_it, key=simplest_first)
+    return Choice(use, best, tuple(ranking), tuple(near), tuple(alike), against_best, against_plain)
+
+
+def _within_one_standard_error(best_beside_it: Paired) -> bool:
+    return best_beside_it.difference.value <= best_beside_it.standard_error
 
 
 def _score(replicates: Sequence[Predictions]) -> float:

@@ -18,7 +18,16 @@ def shown(content: Mapping[str, Any]) -> str:
     Args:
         content: of recommend.json.
     """
-    header = ("", "Candidate", "Step", "Balanced accuracy, %", "Accuracy, %", "Beside ce, points", "First, %")
+    header = (
+        "",
+        "Candidate",
+        "Step",
+        "Balanced accuracy, %",
+        "Accuracy, %",
+        "Beside ce, points",
+        "SE below best",
+        "First, %",
+    )
     lines = [header, *(_line(content, one) for one in content["candidates"])]
     widths = [max(len(line[at]) for line in lines) for at in range(len(header))]
     table = [
@@ -27,8 +36,9 @@ def shown(content: Mapping[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"Out of fold, with 95 % intervals; n = {content['images']:,}. * to use, = not told apart from the best. Test "
-            "part: sealed.",
+            f"Out of fold, with 95 % intervals; n = {content['images']:,}. * to use: the simplest "
+            "within one standard",
+            "error (SE) of the best. = not told apart from it by test. Test part: sealed.",
             *table,
             "",
             *([wording.SYNTHETIC] if content["synthetic"] else []),
@@ -50,6 +60,7 @@ def _line(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]
         _percent(one["balanced_accuracy"]),
         _percent(one["accuracy"], interval=False),
         _percent(beside["difference"], signed=True) if beside else "",
+        "" if one["against_best"] is None else f"{one['standard_errors_below_best']:.2f}",
         f"{100 * one['comes_first']:.1f}",
     )
 

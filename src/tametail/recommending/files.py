@@ -72,6 +72,7 @@ def as_json(findings: Findings, circumstances: Circumstances) -> dict[str, Any]:
         "use": choice.use,
         "use_in_compare": losses_to_compare(findings),
         "best": choice.best,
+        "within_one_standard_error": list(choice.near),
         "not_told_apart_from_best": list(choice.alike),
         "better_than_plain": list(choice.beats_plain),
         "answer": answer(findings),
@@ -118,6 +119,7 @@ def _tried(findings: Findings, tried: Tried) -> dict[str, Any]:
         "recall_by_band": {band.name: _estimate(band.recall) for band in result.bands},
         "recall_by_class": {one.name: _estimate(one.recall) for one in result.classes},
         "comes_first": tried.first,
+        "standard_errors_below_best": choice.standard_errors_below(name),
         "not_told_apart_from_best": name in choice.alike,
         "against_best": None if name == choice.best else _pair(choice.against_best[name].reversed()),
         "against_plain": None if name == PLAIN else _pair(choice.against_plain[name].reversed()),
@@ -145,6 +147,7 @@ def _number(value: float | int) -> float | int | None:
 def _pair(pair: Paired) -> dict[str, Any]:
     return {
         "difference": _estimate(pair.difference),
+        "standard_error": pair.standard_error,
         "p": _number(pair.p),
         "p_holm": _number(pair.p_holm),
         "verdict": pair.verdict,
@@ -177,6 +180,7 @@ def as_markdown(findings: Findings, circumstances: Circumstances) -> str:
         "Accuracy, %",
         "Beside ce, points",
         "p, Holm",
+        "Below the best, standard errors",
         "Told apart from the best",
         "Comes first, %",
     ]
@@ -216,6 +220,7 @@ def _line(findings: Findings, tried: Tried) -> list[str]:
         if difference is None
         else f"{100 * difference.value:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})",
         wording.ABSENT if beside is None else text(wording.p_value(beside.p_holm)),
+        wording.ABSENT if name == choice.best else f"{choice.standard_errors_below(name):.2f}",
         "best" if name == choice.best else "no" if name in choice.alike else "yes",
         f"{100 * tried.first:.1f}",
     ]

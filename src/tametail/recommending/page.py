@@ -23,6 +23,7 @@ class Row:
     alike: bool
     beside_plain: Paired | None
     beside_best: Paired | None
+    errors_below: float
 
 
 def page(findings: Findings, circumstances: Circumstances) -> str:
@@ -37,6 +38,7 @@ def page(findings: Findings, circumstances: Circumstances) -> str:
             name in choice.alike,
             None if name == PLAIN else choice.against_plain[name].reversed(),
             None if name == choice.best else choice.against_best[name].reversed(),
+            choice.standard_errors_below(name),
         )
         for name, tried in findings.tried.items()
     ]
@@ -77,9 +79,9 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
             f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
         ),
         (
-            "Not told apart from the best",
-            str(len(findings.choice.alike)),
-            f"of {len(findings.tried)} candidates",
+            "Near the best",
+            f"{len(findings.choice.near)} of {len(findings.tried)}",
+            f"within one standard error; {len(findings.choice.alike)} not told apart",
         ),
     ]
 

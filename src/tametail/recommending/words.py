@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tametail.evaluation.paired import Paired, describe
+from tametail.evaluation.paired import Paired
 from tametail.recommending.candidates import PLAIN, STEPS, Step
 from tametail.recommending.choice import RULE
 from tametail.recommending.findings import Findings, Followed, Tried
@@ -26,14 +26,14 @@ READING = (
     "chosen on. So their estimates have nothing to flatter them but what all share: that the best of many is the best partly "
     "by luck.",
     RULE,
-    "Tests flip signs of paired differences by group. p against the best and p against plain cross-entropy are each corrected "
+    "Tests say how sure the choice is. They flip signs of paired differences by group. p against the best and p against plain cross-entropy are each corrected "
     "by Holm for all candidates. Not told apart is not the same as equal: with more images more would be told.",
     "Comes first is the share of 2,000 bootstrap resamples of the groups in which a candidate has the highest balanced "
     "accuracy. Of two that are equally good each comes first in half; it is no probability of being the best.",
     "The nested estimate is of the whole procedure: for each fold, numbers and candidate were chosen on the other folds by "
-    "trainings that did not see it, and then judged on it. Those choices had a fold less to train on and to be told apart by "
-    "than the recommendation had, so it leans to the low side. Where it shows little gain, the choice is less settled than "
-    "the tests of one candidate beside plain cross-entropy sound.",
+    "trainings that did not see it, and then judged on it. Those choices had a fold less to train on and to choose by than "
+    "the recommendation had, so it leans to the low side. Where it shows little gain, the choice is less settled than the "
+    "tests of one candidate beside plain cross-entropy sound.",
     "All of this is about a linear head on a frozen backbone and this training part. What is best for a head need not be the "
     "best for fine-tuning.",
 )
@@ -82,45 +82,42 @@ def answer(findings: Findings) -> list[str]:
     """What to use, beside what, at what price, and how sure that is."""
     use = findings.tried[findings.choice.use]
     if use.candidate.name == PLAIN:
-        return [_use_plain(findings, use), _beside_plain(findings), COSTS["nothing"], *_how_sure(findings)]
+        return [
+            _use_plain(use),
+            _by_the_rule(findings),
+            _by_tests(findings),
+            COSTS["nothing"],
+            *_how_sure(findings),
+        ]
     return [
         _use(findings, use),
-        _beside_best(findings, use),
+        _by_the_rule(findings),
+        _by_tests(findings),
         COSTS[use.candidate.step],
         _price(findings, use),
         *_how_sure(findings),
     ]
 
 
-def _use_plain(findings: Findings, use: Tried) -> str:
-    return f"Use {PLAIN}, plain cross-entropy as it is: {_score(use)}. {_none_better(findings)}"
-
-
-def _none_better(findings: Findings) -> str:
-    others = len(findings.tried) - 1
-    if findings.choice.best == PLAIN:
-        return f"None of the {others} others has a higher one."
-    return f"The best of the {others} others is not told apart from it."
-
-
-def _beside_plain(findings: Findings) -> str:
-    choice = findings.choice
-    if choice.best != PLAIN:
-        return wording.sentence(describe(choice.against_best[PLAIN], choice.best, PLAIN))
-    others = [name for name in choice.alike if name != PLAIN]
-    if not others:
-        return "By paired tests all others are worse."
-    return f"By paired tests it is not told apart from {wording.listed(others)}."
+def _use_plain(use: Tried) -> str:
+    return f"Use {PLAIN}, plain cross-entropy as it is: {_score(use)}."
 
 
 def _use(findings: Findings, use: Tried) -> str:
-    gain = findings.choice.against_plain[use.candidate.name].reversed()
     how = ""
     if use.candidate.offsets:
         how = " (a number for each class, in recommend.json, added to the logits of ce)"
     elif use.candidate.choices:
         how = " (τ chosen on inner folds)"
-    return f"Use {title(use)}{how}: {_score(use)}, {_points(gain)} above plain cross-entropy."
+    return f"Use {title(use)}{how}: {_score(use)}, {_gain(findings, use.candidate.name)}."
+
+
+def _gain(findings: Findings, name: str) -> str:
+    """What a test says of a candidate beside plain cross-entropy."""
+    pair = findings.choice.against_plain[name].reversed()
+    if pair.verdict == "better":
+        return f"{_points(pair)} above plain cross-entropy"
+    return f"not told apart from plain cross-entropy: {_points(pair, signed=True)}"
 
 
 def _score(tried: Tried) -> str:
@@ -131,28 +128,39 @@ def _score(tried: Tried) -> str:
     )
 
 
-def _points(pair: Paired) -> str:
-    d = pair.difference
+def _points(pair: Paired, *, signed: bool = False) -> str:
+    d, form = pair.difference, "+.1f" if signed else ".1f"
     p = wording.p_value(pair.p_holm)
-    return f"{100 * d.value:.1f} points ({100 * d.low:.1f} to {100 * d.high:.1f}; p {p if p.startswith('<') else f'= {p}'})"
+    limits = f"{100 * d.low:{form}} to {100 * d.high:{form}}"
+    return f"{100 * d.value:{form}} points ({limits}; p {p if p.startswith('<') else f'= {p}'})"
 
 
-def _beside_best(findings: Findings, use: Tried) -> str:
-    choice, name = findings.choice, use.candidate.name
-    others = [other for other in choice.alike if other not in (name, choice.best)]
-    if name == choice.best:
-        if not others:
-            return "By paired tests it is better than every other candidate."
-        apart = f"It has the highest estimate, and is not told apart from {wording.listed(others)}"
-        if name not in choice.beats_plain:
-            return f"{apart}. Of all candidates beside plain cross-entropy none is better by test; it is told apart as the best."
-        return f"{apart}; of those that are better than plain cross-entropy it is the simplest."
+def _by_the_rule(findings: Findings) -> str:
+    choice = findings.choice
+    if choice.use == choice.best:
+        if choice.use == PLAIN:
+            return "It has the highest estimate, and nothing is simpler."
+        return (
+            "It has the highest estimate, and the rule of one standard error puts nothing simpler before it."
+        )
+    pair = choice.against_best[choice.use]
     best = findings.tried[choice.best].result.balanced_accuracy
-    also = f", nor from {wording.listed(others)}" if others else ""
+    below, error = 100 * pair.difference.value, 100 * pair.standard_error
     return (
-        f"{choice.best} has the highest estimate, {wording.percent(best.value)} %; {name} is not told apart from it{also}. Of "
-        f"those that are better than plain cross-entropy it is the simplest."
+        f"{choice.best} has the highest estimate, {wording.percent(best.value)} %; the rule of one standard error puts "
+        f"{choice.use} before it, which is simpler and {below:.1f} points below, at a standard error of {error:.1f}."
     )
+
+
+def _by_tests(findings: Findings) -> str:
+    choice = findings.choice
+    others = [name for name in choice.alike if name != choice.best]
+    beside = f"{choice.best} " if choice.use != choice.best else "it "
+    if len(others) == len(findings.tried) - 1 and others:
+        return f"By paired tests {beside}is not told apart from any of the {len(others)} others: any may be the best."
+    if others:
+        return f"By paired tests {beside}is not told apart from {wording.listed(others)}: any of these may be the best."
+    return f"By paired tests {beside}is better than every other candidate."
 
 
 def _price(findings: Findings, use: Tried) -> str:
@@ -163,7 +171,9 @@ def _price(findings: Findings, use: Tried) -> str:
         f"{wording.percent(band.recall.value)} %"
         for at, band in enumerate(result.bands)
     ]
-    bought = ": balanced accuracy is bought with it" if result.accuracy.value < plain.accuracy.value else ""
+    surely = use.candidate.name in findings.choice.beats_plain
+    lost = result.accuracy.value < plain.accuracy.value
+    bought = ": balanced accuracy is bought with it" if surely and lost else ""
     return (
         f"Beside plain cross-entropy, recall {wording.listed(changes)}; accuracy from "
         f"{wording.percent(plain.accuracy.value)} to {wording.percent(result.accuracy.value)} %{bought}."
@@ -173,7 +183,10 @@ def _price(findings: Findings, use: Tried) -> str:
 def _how_sure(findings: Findings) -> list[str]:
     use, gain = findings.tried[findings.choice.use], findings.followed.gain.difference
     adjusting = sum(tried.candidate.adjusts for tried in findings.tried.values())
-    provisional = "So on images that it was not made by, the gain of such a recommendation is not shown: take it as one to be confirmed."
+    provisional = (
+        "So on images that it was not made by, the gain of such a recommendation over plain cross-entropy is not shown: take "
+        "it as one to be confirmed."
+    )
     return [
         f"In {_share(findings.first_adjusting)} of bootstrap resamples one of the {adjusting} candidates that adjust for unequal "
         f"classes comes first, {findings.choice.use} in {_share(use.first)}.",
@@ -201,11 +214,13 @@ def _share(share: float) -> str:
 
 
 def losses_to_compare(findings: Findings) -> list[str]:
-    """Plain cross-entropy, what is recommended, the best, and of each step the best that is not told apart from it."""
+    """Plain cross-entropy, what is recommended, the best, and of each step the best that is not told apart from it.
+
+    Thresholds have no name of their own there, so that of their step the next best is named.
+    """
     choice, tried = findings.choice, findings.tried
-    of_steps = [
-        next((name for name in choice.alike if tried[name].candidate.step == step), None) for step in STEPS
-    ]
+    named = [name for name in choice.alike if not tried[name].candidate.offsets]
+    of_steps = [next((name for name in named if tried[name].candidate.step == step), None) for step in STEPS]
     names = [PLAIN, choice.use, choice.best, *(name for name in of_steps if name)]
     return list(dict.fromkeys(text_for_compare(tried[name]) for name in names))
 
