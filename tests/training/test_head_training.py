@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -235,6 +237,34 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(stop_at: int, assignments:
     for ours, theirs in zip(resumed.histories, whole.histories, strict=True):
         timeless = [replace(record, seconds=0.0, images_per_second=0.0) for record in ours]
         assert timeless == [replace(record, seconds=0.0, images_per_second=0.0) for record in theirs]
+
+
+class Counting(nn.Module):
+    """A loss of the user's own with a state that changes what it gives, and numbers drawn when it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("weights", torch.rand(C))
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        return nn.functional.cross_entropy(input, target, weight=self.weights) * (1 + self.calls / 10)
+
+
+def test_the_state_of_a_loss_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "counting", SimpleNamespace(Counting=Counting))
+    texts, settings = ["counting:Counting", "ce"], [recipe()] * 2
+    torch.manual_seed(SEED)
+    whole = together(texts, settings)
+    memory = Memory(3)
+    torch.manual_seed(SEED)
+    with pytest.raises(Stopped):
+        together(texts, settings, keeper=memory)
+    memory.stop_at = None
+    resumed = together(texts, settings, keeper=memory)
+    same = torch.from_numpy(FEATURES)
+    assert torch.equal(resumed.outputs(same), whole.outputs(same))
 
 
 def test_labels_of_several_classes() -> None:

@@ -46,14 +46,14 @@ def execute_heads(
     recipes = [run.method.configure(workshop.recipe) for run in runs]
     batches = batches_of(runs[0], recipes[0], rows, workshop)
     judgements = [run.method.judgement(counts, len(rows)) for run in runs]
-    models = []
+    losses, models = [], []
     for run in runs:
         with drawing(seed):  # as a run of its own begins
+            losses.append(run.method.loss.create(class_counts=counts))
             models.append(material.new_model(run.method, rows))
     scaled = _scaled(models[0][0], torch.from_numpy(material.array))
     tasks = [
-        HeadTask(run.method.loss.create(class_counts=counts), recipe, model[1])
-        for run, recipe, model in zip(runs, recipes, models, strict=True)
+        HeadTask(loss, recipe, model[1]) for loss, recipe, model in zip(losses, recipes, models, strict=True)
     ]
 
     def watch(trained: TrainedHeads) -> list[Validation]:

@@ -106,7 +106,8 @@ class HeadStepper:
 
     def __init__(self, tasks: Sequence[HeadTask], recipe: Recipe, accelerator: Accelerator) -> None:
         self.model = Heads(tasks).to(accelerator.device)
-        self.loss = nn.Module()  # the losses have no state
+        # Those with one formula have no state; a loss of the user's own may.
+        self.loss = nn.ModuleList(task.loss for task in tasks if stack_key(task.loss) is None)
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self._clip = recipe.gradient_clip
         self._autocast = accelerator.autocast

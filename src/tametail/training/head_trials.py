@@ -156,8 +156,9 @@ def _agreeing(tasks: Sequence[HeadTask]) -> list[list[int]]:
 def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTask:
     method = trial.method.base
     with drawing(seed):
+        loss = method.loss.create(counts)
         head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
-    return HeadTask(method.loss.create(counts), method.configure(trial.recipe), head)
+    return HeadTask(loss, method.configure(trial.recipe), head)
 
 
 def _batches(recipe: Recipe, data: TrialData, seed: int) -> TrainingBatches:
