@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from tiny_study import TINY, write_images
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of collected tests are made of stays for good: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

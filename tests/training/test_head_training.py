@@ -45,6 +45,9 @@ METHODS = [
 ]
 
 
+FEW = ["alpa", "alpa[tau=1]", "asl", "ce", "seql", "ldam+drw", "ce+normalised"]
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Operations this small are not worth sharing out."""
@@ -134,11 +137,9 @@ def assert_same(trained: TrainedHeads, texts: list[str], settings: list[Recipe])
         ("schedule=constant", "warmup_epochs=0"),
     ],
 )
-def test_every_loss_comes_out_as_alone(assignments: tuple[str, ...]) -> None:
-    settings = [recipe(*assignments)] * len(METHODS)
-    texts = METHODS
-    if "mixing.kind=remix" in assignments or "label_smoothing=0.1" in assignments:
-        texts, settings = texts[:-1], settings[:-1]  # torch's own loss takes soft labels in float32 alone
+def test_a_head_comes_out_as_alone(assignments: tuple[str, ...]) -> None:
+    texts = FEW if assignments else METHODS
+    settings = [recipe(*assignments)] * len(texts)
     assert_same(together(texts, settings), texts, settings)
 
 
