@@ -42,7 +42,7 @@ def found_on(counts: tuple[int, ...], apart: float, folder: Path, seed: int = 0)
     part = clouds(counts, apart, seed)
     recipe = load_recipe("head", fields={"weights": "none", "epochs": 8, "batch_size": 32, "lr": 0.1})
     accelerator = make_accelerator(recipe, "cpu")
-    kept = run_all(folder, part, method_texts(QUICK), 1, recipe, accelerator, Console(quiet=True))
+    kept = run_all(folder, part, method_texts(QUICK), 1, recipe, "", accelerator, Console(quiet=True))
     decisions = {training: reading.logits for training, reading in kept.items()}
     readings = Readings(part.target, part.fold, part.classes, 1, FOLDS, decisions)
     return find(QUICK, readings, images(part), {})

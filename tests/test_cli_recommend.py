@@ -12,10 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import tametail as tt
 from tametail.recommending import trainings
+from tametail.recommending.kept import Reading, reading_path
+from tametail.recommending.nested import Training
 from test_cli import run
 from tiny_study import TINY
 
@@ -49,9 +53,6 @@ def test_it_says_what_to_use_and_what_to_run_next(finished: Path, image_folder: 
 
 
 def test_the_test_part_is_not_looked_at(finished: Path) -> None:
-    import numpy as np
-    import pandas as pd
-
     splits = pd.read_csv(finished / "splits.csv")
     content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
     inside = splits[splits["part"] == "train"]
@@ -89,14 +90,12 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    original = trainings.train
 
     def interrupted(part: Any, training: Any, *rest: Any) -> Any:
         if len(done) == 2:
             os.kill(os.getpid(), signal.SIGINT)  # the first one lets the training at hand be finished
         done.append(training.name)
-        shutil.copy(finished / "readings" / f"{training.name}.npz", tmp_path)
-        return trainings.kept(finished, training, rest[0], _shape(part, training))
+        return _reading(finished, training)
 
     monkeypatch.setattr(trainings, "train", interrupted)
     words = ("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
@@ -104,11 +103,9 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
     assert code == 130
     assert "Every finished training is kept; repeat the command to go on." in " ".join(errors.split())
     assert len(list((tmp_path / "out" / "readings").iterdir())) == 3 == len(done)
-    monkeypatch.setattr(trainings, "train", original)
-    for name in done:
-        assert (tmp_path / f"{name}.npz").is_file()
     code, _, errors = run(*words)
     assert code == 0, errors
+    assert len(done) == len(set(done)) == 6  # each once; training goes on for real where it is killed, below
     ours, theirs = (
         json.loads((folder / "recommend.json").read_text(encoding="utf-8"))["candidates"]
         for folder in (tmp_path / "out", finished)
@@ -116,16 +113,15 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
     assert ours == theirs
 
 
-def _shape(part: Any, training: Any) -> tuple[int, int]:
-    import numpy as np
-
-    return int(np.isin(part.fold, training.without).sum()), part.classes
+def _reading(folder: Path, training: Training) -> Reading:
+    with np.load(reading_path(folder, training)) as file:
+        return Reading(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
 
 
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    # As if another process had begun it: three trainings are left, of which the one that is killed does the first.
-    given = sorted(finished.glob("readings/*.npz"))[3:]
+    # As if another process had begun it: two trainings are left, of which the one that is killed does the first.
+    given = sorted(finished.glob("readings/*.npz"))[2:]
     (out / "readings").mkdir(parents=True)
     for path in (finished / "settings.json", finished / "splits.csv", *given):
         shutil.copy(path, out / path.relative_to(finished))
@@ -185,8 +181,9 @@ def test_one_class_is_nothing_to_decide(tmp_path: Path, image_folder: Path) -> N
     assert "expected at least two classes" in errors
 
 
-def test_another_folder_is_left_alone(image_folder: Path, finished: Path, study_folder: Path) -> None:
-    code, _, errors = run("recommend", image_folder, "-o", study_folder, *OPTIONS, *FEW)
+def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}", encoding="utf-8")
+    code, _, errors = run("recommend", image_folder, "-o", tmp_path, *OPTIONS, *FEW)
     assert code == 2
     assert "expected an empty folder or an earlier recommendation" in " ".join(errors.split())
     code, _, errors = run("recommend", image_folder, "-o", finished, *OPTIONS, *FEW, "--seed", "5")
@@ -197,12 +194,9 @@ def test_another_folder_is_left_alone(image_folder: Path, finished: Path, study_
 def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tametail.recommending.kept import Reading
-
-    def failing(part: Any, training: Any, methods: Any, *_: Any) -> Reading:
-        kept = trainings.kept(finished, training, methods, _shape(part, training))
-        assert kept is not None
-        logits = {name: of_one for name, of_one in kept.logits.items() if name != "focal"}
+    def failing(part: Any, training: Training, *_: Any) -> Reading:
+        logits = dict(_reading(finished, training).logits)
+        del logits["focal"]
         return Reading(logits, {"focal": "its loss is nan"})
 
     monkeypatch.setattr(trainings, "train", failing)
@@ -212,3 +206,35 @@ def test_a_method_that_fails_is_left_out_and_named(
     content = json.loads((tmp_path / "out" / "recommend.json").read_text(encoding="utf-8"))
     assert content["failed"] == {"focal": "its loss is nan"}
     assert "focal: its loss is nan" in (tmp_path / "out" / "recommend.html").read_text(encoding="utf-8")
+
+
+def test_readings_of_other_settings_are_not_used(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished / "readings", out / "readings")  # its settings are gone
+    trained: list[Training] = []
+
+    def noted(part: Any, training: Training, *_: Any) -> Reading:
+        trained.append(training)
+        return _reading(finished, training)
+
+    monkeypatch.setattr(trainings, "train", noted)
+    code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--lr", "0.5")
+    assert code == 0, errors
+    assert len(trained) == 6
+    assert " ".join(errors.split()).count("made with other settings, or damaged ones: they are trained") == 1
+
+
+def test_where_every_method_fails_it_is_said_what_to_do(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(part: Any, training: Training, methods: Any, *_: Any) -> Reading:
+        return Reading({}, dict.fromkeys(methods, "its loss is nan"))
+
+    monkeypatch.setattr(trainings, "train", failing)
+    for _ in range(2):  # the second time by what was kept
+        code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
+        said = " ".join(errors.split())
+        assert code == 1
+        assert "it failed: its loss is nan; lower the learning rate with --lr, in another folder" in said

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,12 +63,19 @@ def read_study_file(directory: Path) -> dict[str, Any]:
     return content
 
 
-def prepare_directory(directory: Path) -> None:
+def prepare_directory(
+    directory: Path, marker: str = NAME, begun: Collection[str] = _BEGUN, called: str = "a study"
+) -> None:
     """Make the output folder, and check that it can be written and is no one else's.
+
+    Args:
+        marker: the file by which a folder is known to be of the right kind, whatever else it holds.
+        begun: what one that was killed at its start may leave.
+        called: what the folder may hold, in words.
 
     Raises:
         TametailError: it cannot be written.
-        UsageError: it holds something that is not a study.
+        UsageError: it holds something else.
     """
     try:
         make_folder(directory)
@@ -79,22 +86,20 @@ def prepare_directory(directory: Path) -> None:
         raise TametailError(
             f"the output folder {directory} cannot be written ({error.strerror or error}); give another one with -o"
         ) from error
-    foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name))
-    if foreign and not (directory / NAME).is_file():
+    foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name, begun))
+    if foreign and not (directory / marker).is_file():
         raise UsageError(
-            f"expected an empty folder or a study at {directory}, found {', '.join(foreign[:3])}; give another one with -o"
+            f"expected an empty folder or {called} at {directory}, found {', '.join(foreign[:3])}; give another one with -o"
         )
 
 
-def _is_ours(name: str) -> bool:
-    return name in _BEGUN or _is_temporary(name)
+def _is_ours(name: str, begun: Collection[str]) -> bool:
+    return name in begun or _is_temporary(name, begun)
 
 
-def _is_temporary(name: str) -> bool:
+def _is_temporary(name: str, begun: Collection[str] = _BEGUN) -> bool:
     """What a killed process may leave: ``.study.json.1234abcd.tmp``, ``splits.csv.tmp``, ``.probe.1234``."""
-    return is_temporary(name) or name.lstrip(".").startswith(
-        tuple(f"{begun}." for begun in (*_BEGUN, "probe"))
-    )
+    return is_temporary(name) or name.lstrip(".").startswith(tuple(f"{ours}." for ours in (*begun, "probe")))
 
 
 def remembered_root(directory: Path) -> Path | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.errors import DataError, TametailError, UsageError, saving
+from tametail.errors import DataError, UsageError, saving
 from tametail.recommending.nested import Training
-from tametail.study_file import IDENTITY
-from tametail.whole_files import is_temporary, make_folder, whole_file, write_atomically
+from tametail.study_file import IDENTITY, prepare_directory
+from tametail.whole_files import make_folder, whole_file, write_atomically
 
 FORMAT = 1
 SETTINGS, LOCK, READINGS = "settings.json", ".lock", "readings"
@@ -43,29 +43,14 @@ def prepare_folder(directory: Path) -> None:
         TametailError: it cannot be written.
         UsageError: it holds something else.
     """
-    try:
-        make_folder(directory)
-        probe = directory / f".probe.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise TametailError(
-            f"the output folder {directory} cannot be written ({error.strerror or error}); give another one with -o"
-        ) from error
-    foreign = sorted(entry.name for entry in directory.iterdir() if not _is_ours(entry.name))
-    if foreign and not (directory / SETTINGS).is_file():
-        raise UsageError(
-            f"expected an empty folder or an earlier recommendation at {directory}, found {', '.join(foreign[:3])}; give "
-            f"another one with -o"
-        )
+    prepare_directory(directory, SETTINGS, _BEGUN, "an earlier recommendation")
 
 
-def _is_ours(name: str) -> bool:
-    return name in _BEGUN or is_temporary(name) or name.startswith((".probe.", "splits.csv."))
-
-
-def settle(directory: Path, described: Mapping[str, Any]) -> None:
+def settle(directory: Path, described: Mapping[str, Any]) -> str:
     """Write what the recommendation is of, or check that it is what the folder was begun with.
+
+    Returns:
+        A digest of it, by which readings are known.
 
     Raises:
         UsageError: the folder is of other data, splits, settings or weights; the message names which.
@@ -88,18 +73,34 @@ def settle(directory: Path, described: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{directory} holds a recommendation made with another {', '.join(differing)}; give another folder with -o"
             )
-        return
-    with saving(path):
-        write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+    else:
+        with saving(path):
+            write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+    return _digest(wanted)
 
 
-def keep(directory: Path, training: Training, reading: Reading) -> None:
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def reading_path(directory: Path, training: Training) -> Path:
+    """Where a training's reading lies."""
+    return directory / READINGS / f"{training.name}.npz"
+
+
+def keep(
+    directory: Path, training: Training, reading: Reading, methods: Sequence[str], settings: str
+) -> None:
     """Write what a training says, wholly or not at all.
+
+    Args:
+        methods: texts of all that were trained together.
+        settings: what `settle` gives.
 
     Raises:
         TametailError: it cannot be written.
     """
-    path = directory / READINGS / f"{training.name}.npz"
+    path = reading_path(directory, training)
     names = list(reading.logits)
     failed = list(reading.failures.items())
     with saving(path):
@@ -107,28 +108,32 @@ def keep(directory: Path, training: Training, reading: Reading) -> None:
         with whole_file(path) as temporary, temporary.open("wb") as handle:
             np.savez(
                 handle,
+                made_with=np.array(_digest([settings, list(methods)])),
                 names=np.array(names, dtype=np.str_),
-                logits=np.stack(list(reading.logits.values())),
+                logits=np.array(list(reading.logits.values()), dtype=np.float32),
                 failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
             )
 
 
 def kept(
-    directory: Path, training: Training, methods: Sequence[str], shape: tuple[int, int]
+    directory: Path, training: Training, methods: Sequence[str], shape: tuple[int, int], settings: str
 ) -> Reading | None:
-    """What a training said; None where it is yet to be done, its file is damaged, or is not of all these methods.
+    """What a training said; None where it is yet to be done, its file is damaged, or of other methods or settings.
 
     Args:
         methods: texts.
         shape: (m, C) of each one's logits.
+        settings: what `settle` gives.
     """
-    path = directory / READINGS / f"{training.name}.npz"
+    path = reading_path(directory, training)
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            if file["made_with"].item() != _digest([settings, list(methods)]):
+                return None
             names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     reading = Reading(dict(zip(names, logits, strict=False)), dict(failures))
-    whole = logits.shape == (len(names), *shape) and logits.dtype == np.float32
+    whole = not names or logits.shape == (len(names), *shape)
     known = set(reading.logits) | set(reading.failures)
-    return reading if whole and set(methods) <= known else None
+    return reading if whole and set(methods) == known else None

@@ -15,8 +15,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.recommending.candidates import Candidate
-from tametail.recommending.offsets import balanced_accuracy, best_offsets
+from tametail.recommending.offsets import best_offsets
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -110,7 +111,8 @@ def pick(
 
     def score(method: str) -> float:
         decided = logits(method).argmax(axis=2)
-        return float(np.mean([balanced_accuracy(target, one, readings.classes) for one in decided]))
+        matrices = [confusion_matrix(target, one, readings.classes) for one in decided]
+        return float(balanced_accuracy(np.stack(matrices)).mean())
 
     scores = [score(method) for method in candidate.methods]
     best = next(at for at, value in enumerate(scores) if value >= max(scores) - 1e-12)

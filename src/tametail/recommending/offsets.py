@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _SWEEPS = 20
@@ -17,11 +19,6 @@ def image_weights(target: IntArray, classes: int) -> FloatArray:
     """(N,) what an image that is predicted right adds to the balanced accuracy: 1 / (n_c × classes present)."""
     n = np.bincount(target, minlength=classes)
     return np.asarray(1.0 / (n[target] * np.count_nonzero(n)), dtype=np.float64)
-
-
-def balanced_accuracy(target: IntArray, predicted: IntArray, classes: int) -> float:
-    """Mean recall of the classes present, in 0..1."""
-    return float(image_weights(target, classes)[predicted == target].sum())
 
 
 def best_offsets(logits: FloatArray, target: IntArray) -> FloatArray:
@@ -40,7 +37,7 @@ def best_offsets(logits: FloatArray, target: IntArray) -> FloatArray:
     """
     classes = logits.shape[1]
     weights, found = image_weights(target, classes), np.zeros(classes)
-    score = balanced_accuracy(target, logits.argmax(axis=1), classes)
+    score = float(balanced_accuracy(confusion_matrix(target, logits.argmax(axis=1), classes)))
     for _ in range(_SWEEPS):
         before = score
         for of_class in np.unique(target):

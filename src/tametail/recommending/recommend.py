@@ -13,7 +13,7 @@ from tametail import preparation
 from tametail.console import Console
 from tametail.data import ImageTable, check_folds, read_images, save_splits
 from tametail.errors import DataError, TametailError, UsageError
-from tametail.models import check_weights, describe_backbone
+from tametail.models import describe_backbone
 from tametail.recommending import kept
 from tametail.recommending.candidates import CANDIDATES, PLAIN, Candidate, method_texts
 from tametail.recommending.files import RECOMMEND_HTML, read_recommendation, write_files
@@ -22,9 +22,10 @@ from tametail.recommending.nested import Readings, Training
 from tametail.recommending.trainings import TrainingPart, run_all
 from tametail.recommending.words import Circumstances
 from tametail.study_file import locked
+from tametail.study_settings import asked_recipe, check_counts
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.material import kept_for
-from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from tametail.preparation import Prepared
@@ -118,11 +119,11 @@ def recommend(
             group_duplicates=group_duplicates,
             console=console,
         )
-        kept.settle(directory, prepared.describe([], [], []))
+        settings = kept.settle(directory, prepared.describe([], [], []))
         save_splits(prepared.splits, directory / "splits.csv")
         features = prepared.material(accelerator, console).array.astype(np.float32)
         part, images = _training_part(prepared, features)
-        readings = run_all(directory, part, method_texts(), seeds, recipe, accelerator, console)
+        readings = run_all(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
         usable, failed = _without_failures(CANDIDATES, readings)
         for name, why in failed.items():
             console.warn(f"{name} is left out, as its training failed: {why}")
@@ -145,19 +146,14 @@ def _checked_recipe(
         raise UsageError(
             f"expected at least {LEAST_FOLDS} folds, got {folds}: one is judged, one is chosen by, and one is trained on"
         )
-    if seeds < 1:
-        raise UsageError(f"expected at least 1 seed, got {seeds}")
+    check_counts(folds, None, seeds)
     check_one_process("recommend")
-    fields = {name: value for name, value in (fields or {}).items() if value is not None}
-    if isinstance(data, str) and data == "demo" and "backbone" not in fields:
-        fields = {"weights": "offline"} | fields  # the demo needs no network
-    recipe = load_recipe("head", fields=fields, assignments=assignments)
+    recipe = asked_recipe(data, "head", fields, assignments)
     if recipe.trains != "head" or recipe.head != "auto":
         raise UsageError(
             "expected trains: head and head: auto, as a recommendation tries linear heads on a frozen backbone; leave these "
             "fields as they are, and fine-tune with tametail compare"
         )
-    check_weights(recipe.weights, recipe.backbone)
     return recipe
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tametail.console import Console
-from tametail.recommending.kept import Reading, keep, kept
+from tametail.recommending.kept import Reading, keep, kept, reading_path
 from tametail.recommending.nested import Training, all_trainings
 from tametail.training.head_trials import Trial, TrialData, run_trials
 from tametail.training.interrupts import Stopped, stopping
@@ -53,6 +53,7 @@ def run_all(
     methods: Sequence[str],
     seeds: int,
     recipe: Recipe,
+    settings: str,
     accelerator: Accelerator,
     console: Console,
 ) -> dict[Training, Reading]:
@@ -61,6 +62,7 @@ def run_all(
     Args:
         methods: texts.
         seeds: trainings of each kind.
+        settings: by which readings are known, see `tametail.recommending.kept.settle`.
 
     Raises:
         Stopped: asked for by Ctrl-C or SIGTERM, with every training that was begun kept.
@@ -68,16 +70,22 @@ def run_all(
     """
     trainings = all_trainings(seeds, part.folds)
     done: dict[Training, Reading] = {}
+    said = False
     with (
         console.track("Trainings", len(trainings) * len(methods)) as advance,
         stopping(lambda: console.say("Finishing this training ... (once more to quit at once)")) as stop,
     ):
         for training in trainings:
             out = int(np.isin(part.fold, training.without).sum())
-            found = kept(directory, training, methods, (out, part.classes))
+            found = kept(directory, training, methods, (out, part.classes), settings)
             if found is None:
+                if not said and reading_path(directory, training).exists():
+                    said = True
+                    console.warn(
+                        f"{directory} holds readings made with other settings, or damaged ones: they are trained anew"
+                    )
                 found = train(part, training, methods, recipe, accelerator, advance)
-                keep(directory, training, found)
+                keep(directory, training, found, methods, settings)
             else:
                 advance(len(methods))
             done[training] = found
