@@ -11,20 +11,22 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tametail.errors import DataError, UsageError, saving
 from tametail.search_file import JOURNAL
+from tametail.training.interrupts import Stop, Stopped
 from tametail.whole_files import make_folder
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-LOCK = ".lock"
+LOCK, JUDGING = ".lock", ".judging.lock"
+_PATIENCE = 1.0  # seconds between two looks at whether someone asked to stop
 WORKERS = ".workers"
 SEARCH = "search"  # attribute of a study: the digest of what it belongs to
 
@@ -176,8 +178,42 @@ def alone(directory: Path) -> Iterator[None]:
     """Hold the search's folder for a moment, waiting for it as long as it takes."""
     from filelock import FileLock
 
-    with saving(directory / LOCK), FileLock(directory / LOCK):
+    with saving(directory / LOCK):
+        lock = FileLock(directory / LOCK)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def judging(directory: Path, stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+    """Be the one who judges: a lock of its own, so that others see meanwhile what is done.
+
+    Args:
+        tell: is told once where another process has to be waited for.
+
+    Raises:
+        Stopped: asked to while waiting.
+    """
+    from filelock import FileLock, Timeout
+
+    with saving(directory / JUDGING):
+        lock, told = FileLock(directory / JUDGING), False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_PATIENCE)
+            except Timeout:
+                if stop.requested:
+                    raise Stopped from None
+                if not told:
+                    tell("Another process is judging what was chosen; waiting for it ...")
+                told = True
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Worker:

@@ -30,7 +30,7 @@ from tametail.training.recipe import completed
 from tametail.tuning.choice import alike, best_of, nested
 from tametail.tuning.folds import Folds, training_folds
 from tametail.tuning.image_runner import ImageRunner, Making
-from tametail.tuning.journal import alone, check_search, open_journal, reading, working
+from tametail.tuning.journal import alone, check_search, judging, open_journal, reading, working
 from tametail.tuning.objective import Runner
 from tametail.tuning.queue import SAMPLERS, Sampler
 from tametail.tuning.results import importances, result_of, trials_csv
@@ -172,7 +172,7 @@ def search(
         inputs, runner = _runner(directory, described, prepared, accelerator, hardware, stop, console)
         own = training_folds(inputs, prepared.table.targets, prepared.splits, len(prepared.table.class_names))
         run_searches(directory, storage, found, own, asked, runner, worker, stop, console)
-        with alone(directory):
+        with judging(directory, stop, console.say):
             _finish(directory, described, storage, prepared, found, own, asked, runner, console)
     return Search(directory)
 
