@@ -108,6 +108,7 @@ def run_searches(
         for place, (name, plan) in enumerate(plans.items()):
             with alone(directory), reading(directory):
                 study = open_study(storage, name, settings.identity)
+                _check_values(study, space)
             # Each search draws trials of its own, where they are not the same on purpose.
             seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
             queue = Queue(
@@ -181,6 +182,14 @@ def search_study(storage: BaseStorage, outer: int | None, settings: Settings) ->
 def failures(trials: Sequence[Tried]) -> list[str]:
     """Why trials failed, each reason once."""
     return list(dict.fromkeys(trial.message for trial in trials if trial.state == "failed" and trial.message))
+
+
+def _check_values(study: Study, space: Space) -> None:
+    """Have a finished trial without its values be missed before there is work on others."""
+    names = {dimension.name for dimension in space.dimensions}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and set(trial.user_attrs[VALUES]) != names:
+            raise ValueError(f"trial {trial.number} has not the values of {', '.join(sorted(names))}")
 
 
 def _name(outer: int | None) -> str:
