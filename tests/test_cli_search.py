@@ -37,6 +37,7 @@ def test_search_prints_the_answer_and_where_the_report_is(image_folder: Path, tm
         (["DATA", "--sampler", "grid"], 2, "random, tpe"),
         (["DATA", "--metric", "auc"], 2, "balanced_accuracy"),
         (["DATA", "--space", "gamma=0:5"], 2, "gamma_neg"),
+        (["DATA", "--loss", "focal", "--space", "gamma=1.0001:1.0004"], 2, "first 3 digits"),
         (["DATA", "--loss", "ce[label_smoothing=0.1]"], 2, "something to search"),
         (["DATA", "--recipe", "hed"], 2, "did you mean head"),
     ],

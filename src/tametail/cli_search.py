@@ -52,7 +52,8 @@ def search(
         ),
     ] = "alpa",
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder of the search; default runs/search-LOSS.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder of the search; default runs/search-NAME OF DATA-LOSS."),
     ] = None,
     trials: Annotated[int, typer.Option(help="Trials of each search.")] = 50,
     space: Annotated[
@@ -67,7 +68,8 @@ def search(
     halving: Annotated[
         bool,
         typer.Option(
-            "--halving", help="Give up the worse half of the trials after the first inner fold, and so on."
+            "--halving",
+            help="Give up the worse half of a batch of trials after the first inner fold, and so on.",
         ),
     ] = False,
     metric: Annotated[

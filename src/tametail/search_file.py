@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -25,13 +26,14 @@ ASKED = (
     "seeds",
     "seed",
 )  # what of the search fixes its result
+_WAY_OUT = "put it back from a copy, or search anew in another folder"
 
 
 def read_search(directory: Path) -> dict[str, Any]:
     """The content of search.json.
 
     Raises:
-        DataError: the folder is absent or holds no search, or one of a later format.
+        DataError: the folder is absent, holds no search or one of a later format, or search.json is damaged.
     """
     try:
         content = json.loads((directory / NAME).read_text(encoding="utf-8"))
@@ -41,13 +43,30 @@ def read_search(directory: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(
-            f"expected a search at {directory}, but its {NAME} cannot be read: {error}"
+            f"expected a search at {directory}, but its {NAME} cannot be read: {error}; {_WAY_OUT}"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "search" not in content:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(
-            f"expected a search of format {FORMAT} at {directory}, made by this version of tametail"
+            f"expected a search of format {FORMAT} at {directory}, made by this version of tametail; {_WAY_OUT}"
+        )
+    asked = content.get("search")
+    lacking = [key for key in ASKED if not isinstance(asked, dict) or key not in asked]
+    lacking += [key for key in ("table", "splits", "recipe") if not isinstance(content.get(key), dict)]
+    if lacking or not isinstance(asked, dict) or not isinstance(asked.get("trials"), int):
+        raise DataError(
+            f"expected a search at {directory}, but its {NAME} is damaged: it does not say {', '.join(lacking) or 'trials'}; {_WAY_OUT}"
         )
     return content
+
+
+def identity(content: Mapping[str, Any]) -> str:
+    """A digest of all that fixes what a search's trials are, and so not of how many there are.
+
+    Args:
+        content: of search.json.
+    """
+    parts = [content.get(key) for key in IDENTITY], [content["search"][key] for key in ASKED]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_finished(directory: Path) -> dict[str, Any]:
@@ -115,6 +134,10 @@ def settle(
                 )
         if present["search"]["trials"] >= wanted["search"]["trials"]:
             return present
+        # What fixes the trials stays as it was written, and so does the digest of it.
+        wanted = {key: value for key, value in present.items() if key != "result"} | {
+            "search": wanted["search"]
+        }
     write(directory, wanted)
     return wanted
 

@@ -34,6 +34,7 @@ class Tuned:
             "searched": asked["method"],
             "trials": asked["trials"],
             "metric": asked["metric"],
+            "searched_rate": "lr" in result["best"]["recipe"],
             "score": result["best"]["score"],
             "nested": result["nested"]["tuned"],
             "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],

@@ -68,7 +68,7 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
 def test_tpe_goes_on_to_the_same_result_too(
     halving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = settings(5, "tpe", halving, batch=2)
+    asked = settings(4, "tpe", halving, batch=3)
     undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
     done = 0
 
@@ -88,9 +88,7 @@ def test_tpe_goes_on_to_the_same_result_too(
         except KeyboardInterrupt:
             interruptions += 1
     assert interruptions > 2
-    if not halving:  # whether a trial goes on may depend on what was known when it was asked
-        assert in_short(found) == in_short(undisturbed)
-    assert [dict(t.values) for t in found][:2] == [dict(t.values) for t in undisturbed][:2]
+    assert in_short(found) == in_short(undisturbed)
 
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import tametail
 from tametail.console import Console
+from tametail.data import ImageTable
 from tametail.errors import DataError, UsageError
 from tametail.report.search_page import write_search_page
+from tametail.report.search_words import answer
 from tametail.search_file import read_search
 from tametail.study import compare
 from tametail.tuning.search import search
@@ -146,6 +149,36 @@ def test_the_page_needs_no_network_and_is_escaped(search_folder: Path, tmp_path:
     (tmp_path / "s" / "trials.csv").write_text("nothing", encoding="utf-8")
     with pytest.raises(DataError, match=r"trials\.csv"):
         write_search_page(tmp_path / "s")
+
+
+def test_trials_of_another_search_are_refused_where_its_file_is_gone(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(search_folder, out)
+    (out / "search.json").unlink()
+    with pytest.raises(UsageError, match=r"those of another .*remove trials\.journal"):
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+
+
+def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": ["a"], "label": ["x|y"], "group": ["a"], "split": [""]})
+    table = ImageTable(frame, tmp_path, ("x", "y"), "drawn", multi_label=True)
+    with pytest.raises(DataError, match="several labels per image"):
+        search(table, "alpa", out=tmp_path / "s", fields=FIELDS)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("verdict", ["better", "worse", "not told apart"])
+def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_folder: Path) -> None:
+    content = read_search(search_folder)
+    content["result"]["nested"]["balanced_accuracy"]["verdict"] = verdict
+    assert "not what was searched by" not in " ".join(answer(content))
+    content["search"]["metric"] = "accuracy"
+    said = " ".join(answer(content))
+    assert "In balanced accuracy, which is not what was searched by, tuned is" in said
+    assert "Keep the default" not in said
+    assert "is worth it here" not in said
 
 
 def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def worth_it(results: SearchResults) -> str:
     points = difference_in_words(results.difference)
     p = wording.p_value(float(found["p"]))
     tested = f"{points}, p {p if p.startswith('<') else f'= {p}'}"
+    if results.asked["metric"] != "balanced_accuracy":
+        return _other_verdict(str(found["verdict"]), results.metric, tested)
     if found["verdict"] == "better":
         return f"Tuning is worth it here: tuned is better than the default by {tested}."
     if found["verdict"] == "worse":
@@ -78,6 +80,15 @@ def worth_it(results: SearchResults) -> str:
     more = str(found["in_words"]).partition("; ")[2]
     tail = f"; {more.rstrip('.')}" if more and not same else ""
     return f"Tuning is not shown to be worth it: tuned is not told apart from the default, {tested}{tail}."
+
+
+def _other_verdict(verdict: str, metric: str, tested: str) -> str:
+    """The verdict of the test where something else was searched by: what it is about, and no advice."""
+    beside = {"better": "better than", "worse": "worse than"}.get(verdict, "not told apart from")
+    return (
+        f"In balanced accuracy, which is not what was searched by, tuned is {beside} the default: {tested}. Whether tuning is worth it "
+        f"in {metric} was not tested; the intervals above say how far it is known."
+    )
 
 
 def difference_in_words(difference: Estimate) -> str:
@@ -113,7 +124,11 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
     done = result["trials"]
     other = [f"{done[state]} {state}" for state in ("given up", "failed") if done[state]]
     sampler = "at random" if asked["sampler"] == "random" else "by TPE (Bergstra et al. 2011)"
-    halving = ", the worse half given up after the first inner fold, and so on" if asked["halving"] else ""
+    halving = (
+        ", the worse half of a batch given up after the first inner fold, and so on"
+        if asked["halving"]
+        else ""
+    )
     same = asked["sampler"] == "random" and not asked["halving"]
     return [
         ("Method", str(asked["method"])),

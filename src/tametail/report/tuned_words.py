@@ -19,5 +19,10 @@ def tuned_in_words(settings: Mapping[str, Any]) -> list[str]:
         f"The values of {method} were chosen on these very folds, as the best of {note['trials']} trials, so its number out of fold "
         f"flatters it. An estimate is the nested one of its search: balanced accuracy "
         f"{wording.in_words(estimate(note['nested_balanced_accuracy']))}; search.html has it beside the default."
+        + (
+            f" The learning rate, {settings['recipe']['optimizer']['lr']:g}, was searched for it too, and the whole study uses it: the other methods were not searched for."
+            if note.get("searched_rate")
+            else ""
+        )
         for method, note in (settings.get("tuned") or {}).items()
     ]

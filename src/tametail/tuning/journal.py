@@ -10,22 +10,25 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tametail.errors import DataError, saving
+from tametail.errors import DataError, UsageError, saving
 from tametail.search_file import JOURNAL
+from tametail.training.interrupts import Stop, Stopped
 from tametail.whole_files import make_folder
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-LOCK = ".lock"
+LOCK, JUDGING = ".lock", ".judging.lock"
+_PATIENCE = 1.0  # seconds between two looks at whether someone asked to stop
 WORKERS = ".workers"
+SEARCH = "search"  # attribute of a study: the digest of what it belongs to
 
 
 class Lock(Protocol):
@@ -87,21 +90,64 @@ def open_journal(directory: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    class Backend(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with saving(path):
+                super().append_logs(logs)
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = directory / JOURNAL
-    with saving(path):
+    with saving(path), reading(directory):
         lock = JournalLock(path)
         lock.acquire()
         try:
             _check_lines(path)
-            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
-        except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-            raise DataError(
-                f"expected the trials of a search at {path}, but it cannot be read ({error}); put it back from a copy, or begin "
-                "anew in another folder with -o"
-            ) from error
+            return JournalStorage(Backend(str(path), lock_obj=lock))  # type: ignore[arg-type]
         finally:
             lock.release()
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """What is wrong with a journal that can be parsed or not, told with the way to go on; around reading alone.
+
+    Raises:
+        DataError: in place of what a missing or misshapen record gives.
+    """
+    try:
+        yield
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"expected the trials of a search at {directory / JOURNAL}, but it is damaged ({error!r}); put it back from a copy, or "
+            "begin anew in another folder with -o"
+        ) from error
+
+
+def check_search(storage: BaseStorage, directory: Path, search: str) -> None:
+    """Refuse trials of another search, as are left where search.json was removed or replaced.
+
+    Args:
+        search: the digest of all that fixes the trials.
+
+    Raises:
+        UsageError: it says what is there and what to do.
+    """
+    for study in storage.get_all_studies():
+        found = study.user_attrs.get(SEARCH)
+        if found != search and (found is not None or storage.get_n_trials(study._study_id)):
+            raise UsageError(
+                f"expected the trials of this search ({search[:8]}) in {directory / JOURNAL}, found those of another ({str(found)[:8]}): "
+                "of other data, splits, recipe, method, space, sampler, metric or seeds; give another folder with -o, or remove "
+                f"{JOURNAL} to begin anew"
+            )
 
 
 def _check_lines(journal: Path) -> None:
@@ -113,13 +159,18 @@ def _check_lines(journal: Path) -> None:
                     raise ValueError(f"line {number} is no record")
 
 
-def open_study(storage: BaseStorage, name: str, pruner: BasePruner) -> Study:
-    """A search's trials by name; only for whoever holds the folder's lock."""
+def open_study(storage: BaseStorage, name: str, search: str) -> Study:
+    """A search's trials by name; only for whoever holds the folder's lock.
+
+    Args:
+        search: see `check_search`.
+    """
     import optuna
 
-    return optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True
-    )
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+    if study.user_attrs.get(SEARCH) != search:
+        study.set_user_attr(SEARCH, search)
+    return study
 
 
 @contextmanager
@@ -127,8 +178,42 @@ def alone(directory: Path) -> Iterator[None]:
     """Hold the search's folder for a moment, waiting for it as long as it takes."""
     from filelock import FileLock
 
-    with saving(directory / LOCK), FileLock(directory / LOCK):
+    with saving(directory / LOCK):
+        lock = FileLock(directory / LOCK)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def judging(directory: Path, stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+    """Be the one who judges: a lock of its own, so that others see meanwhile what is done.
+
+    Args:
+        tell: is told once where another process has to be waited for.
+
+    Raises:
+        Stopped: asked to while waiting.
+    """
+    from filelock import FileLock, Timeout
+
+    with saving(directory / JUDGING):
+        lock, told = FileLock(directory / JUDGING), False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_PATIENCE)
+            except Timeout:
+                if stop.requested:
+                    raise Stopped from None
+                if not told:
+                    tell("Another process is judging what was chosen; waiting for it ...")
+                told = True
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Worker:

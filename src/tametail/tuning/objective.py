@@ -18,6 +18,7 @@ from tametail.errors import TametailError
 from tametail.training.head_trials import Trial, TrialData, TrialResult
 from tametail.training.interrupts import Stop, Stopped
 from tametail.tuning.folds import Folds
+from tametail.tuning.journal import reading
 from tametail.tuning.queue import Claimed, Queue
 from tametail.tuning.trainings import (
     FAILED,
@@ -30,7 +31,6 @@ from tametail.tuning.trainings import (
 )
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
     from optuna.storages import BaseStorage
 
 
@@ -78,6 +78,16 @@ def own_plan(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> P
     return Plan(rungs, told, outer)
 
 
+def better_half(values: Mapping[int, float]) -> set[int]:
+    """Numbers of the better half of trials, of an odd number the larger one; of equal trials the first are the better.
+
+    Args:
+        values: by trial number; the higher the better.
+    """
+    ordered = sorted(values, key=lambda number: (-values[number], number))
+    return set(ordered[: (len(ordered) + 1) // 2])
+
+
 @dataclass(frozen=True)
 class Objective:
     """What is done with the trials of a search.
@@ -87,7 +97,7 @@ class Objective:
         folds: the rows it may use. Of a search with an outer fold, that fold is not in them.
         runner: trains.
         metric: one of ``trainings.METRICS``.
-        pruner: gives trials up between rungs.
+        halving: whether the worse half of a batch is given up between rungs.
         stop: whether someone asked to stop.
         advance: is told how many trainings are done or given up.
     """
@@ -96,7 +106,7 @@ class Objective:
     folds: Folds
     runner: Runner
     metric: str
-    pruner: BasePruner
+    halving: bool
     stop: Stop
     advance: Callable[[int], None]
 
@@ -121,11 +131,12 @@ class Objective:
                 self.advance(sum(one.goes_on for one in doing))
             for one in doing:
                 one.failed = one.failed or any(_failed(one.found, training) for training in rung)
-            if place + 1 < len(self.plan.rungs):
+            if self.halving and place + 1 < len(self.plan.rungs):
                 self._give_up(place + 1, [one for one in doing if one.goes_on], queue)
             self._skip(doing, len(self.plan.rungs) - place - 1)
         for one in doing:
-            self._tell(one, queue)
+            if not one.pruned:
+                self._tell(one, queue)
 
     def _train(self, training: Training, doing: Sequence[_Doing], storage: BaseStorage) -> None:
         left = [one for one in doing if training.name not in one.found]
@@ -141,13 +152,22 @@ class Objective:
             storage.set_trial_user_attr(one.claimed.id, training.name, one.found[training.name])
 
     def _give_up(self, rung: int, doing: Sequence[_Doing], queue: Queue) -> None:
-        """Report how good the trials are after so many rungs, and then ask which of them go on."""
+        """Keep how good the trials of a batch are after so many rungs, and then give up the worse half of them, at once.
+
+        The values of all are kept before the first is given up, and those of a trial that was given up still count: who goes on
+        is the same after a kill.
+        """
         so_far = [training for group in self.plan.rungs[:rung] for training in group]
-        for one in doing:
-            value = score(one.found, so_far, self.metric)
-            queue.storage.set_trial_intermediate_value(one.claimed.id, rung, value)
-        for one in doing:
-            one.pruned = self.pruner.prune(queue.study, queue.storage.get_trial(one.claimed.id))
+        with reading(queue.directory):
+            for one in doing:
+                value = score(one.found, so_far, self.metric)
+                queue.storage.set_trial_intermediate_value(one.claimed.id, rung, value)
+            for batch in {one.claimed.batch for one in doing}:
+                better = better_half(queue.values_after(rung, batch))
+                for one in doing:
+                    if one.claimed.batch == batch and one.claimed.number not in better:
+                        one.pruned = True
+                        self._tell(one, queue)
 
     def _skip(self, doing: Sequence[_Doing], rungs_left: int) -> None:
         """Count the trainings that are not to be."""
@@ -160,7 +180,8 @@ class Objective:
     def _tell(self, one: _Doing, queue: Queue) -> None:
         from optuna.trial import TrialState
 
-        value = score(one.found, self.plan.told, self.metric)
+        with reading(queue.directory):
+            value = score(one.found, self.plan.told, self.metric)
         if one.pruned:
             state, values = TrialState.PRUNED, None
         elif one.failed or not math.isfinite(value):

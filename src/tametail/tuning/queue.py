@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tametail.tuning.journal import Worker, alone
+from tametail.tuning.journal import Worker, alone, reading
 from tametail.tuning.space import Space
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Sampler = Literal["random", "tpe"]
 SAMPLERS: tuple[Sampler, ...] = ("random", "tpe")
-OWNER, VALUES = "owner", "values"
+OWNER, VALUES, BATCH = "owner", "values", "batch"
 _WIDEST = 2**32
 
 
@@ -33,12 +33,14 @@ class Claimed:
         id: by which the storage knows it.
         values: of each dimension, as text.
         known: what was already found by a process that died: by the names of trainings.
+        batch: the first and last number of those that were claimed with it.
     """
 
     number: int
     id: int
     values: Mapping[str, str]
     known: Mapping[str, Any]
+    batch: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -68,39 +70,52 @@ class Queue:
     worker: Worker
 
     def claim(self) -> list[Claimed]:
-        """Trials for this process: those of a process that died, or else new ones; none where all are given away."""
-        with alone(self.directory):
+        """Trials for this process: the batch of one that died, or else a new one; none where all are given away."""
+        with alone(self.directory), reading(self.directory):
             trials = self.study.get_trials(deepcopy=False)
-            numbers = self._left_behind(trials)
-            if not numbers:
-                numbers = [None] * min(self.batch, max(self.total - len(trials), 0))
+            first, last = self._left_behind(trials) or self._new(len(trials))
             return [
-                self._take(len(trials) + place if number is None else number)
-                for place, number in enumerate(numbers)
+                self._take(number, (first, last))
+                for number in range(first, last + 1)
+                if number >= len(trials) or not trials[number].state.is_finished()
             ]
 
     def finished(self) -> bool:
         """Whether all trials are done, by whomever."""
-        trials = self.study.get_trials(deepcopy=False)
+        with reading(self.directory):
+            trials = self.study.get_trials(deepcopy=False)
         return len(trials) >= self.total and all(trial.state.is_finished() for trial in trials)
 
     def done(self) -> int:
         """How many are done."""
-        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+        with reading(self.directory):
+            return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
-    def _left_behind(self, trials: list[FrozenTrial]) -> list[int | None]:
-        """The trials that one dead process had claimed, as many as a batch: together, as it would have done them."""
-        by_owner: dict[str | None, list[int | None]] = {}
+    def values_after(self, rung: int, batch: tuple[int, int]) -> dict[int, float]:
+        """How good the trials of a batch were after a rung, by number: of those that came so far, given up since or not."""
+        first, last = batch
+        return {
+            trial.number: trial.intermediate_values[rung]
+            for trial in self.study.get_trials(deepcopy=False)[first : last + 1]
+            if rung in trial.intermediate_values
+        }
+
+    def _left_behind(self, trials: list[FrozenTrial]) -> tuple[int, int] | None:
+        """The batch of a dead process: together, as it would have done it, also what it had not come to claim."""
         for trial in trials:
             if not trial.state.is_finished():
-                by_owner.setdefault(trial.user_attrs.get(OWNER), []).append(trial.number)
-        for owner, numbers in by_owner.items():
-            # Whoever claims holds the lock: without an owner is what a process was claiming when it died.
-            if owner is None or not self.worker.lives(owner):
-                return numbers
-        return []
+                owner = trial.user_attrs.get(OWNER)
+                # Whoever claims holds the lock: without an owner is what a process was claiming when it died.
+                if owner is None or not self.worker.lives(owner):
+                    first, last = trial.user_attrs.get(BATCH) or self._new(trial.number)
+                    return int(first), int(last)
+        return None
 
-    def _take(self, number: int) -> Claimed:
+    def _new(self, first: int) -> tuple[int, int]:
+        """The batch that begins with a trial; its last number is below its first where all are given away."""
+        return first, min(first + self.batch, self.total) - 1
+
+    def _take(self, number: int, batch: tuple[int, int]) -> Claimed:
         """Trial ``number`` for this process, a new one or one that is there."""
         from optuna.trial import Trial
 
@@ -108,10 +123,11 @@ class Queue:
         present = self.study.get_trials(deepcopy=False)
         trial = Trial(self.study, present[number]._trial_id) if number < len(present) else self.study.ask()
         known = trial.user_attrs
+        trial.set_user_attr(BATCH, batch)
         values = known.get(VALUES) or self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(OWNER, self.worker.name)
-        return Claimed(number, trial._trial_id, values, known)
+        return Claimed(number, trial._trial_id, values, known, batch)
 
 
 def make_sampler(kind: Sampler, seed: int, number: int) -> BaseSampler:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tametail import preparation, search_file, study_file
 from tametail.console import Console
 from tametail.data import ImageTable, check_folds, read_images
-from tametail.errors import UsageError
+from tametail.errors import DataError, UsageError, saving
 from tametail.models import describe_backbone
 from tametail.preparation import Prepared
 from tametail.report.search_page import write_search_page
@@ -30,7 +30,7 @@ from tametail.training.recipe import completed
 from tametail.tuning.choice import alike, best_of, nested
 from tametail.tuning.folds import Folds, training_folds
 from tametail.tuning.image_runner import ImageRunner, Making
-from tametail.tuning.journal import alone, open_journal, working
+from tametail.tuning.journal import alone, check_search, judging, open_journal, reading, working
 from tametail.tuning.objective import Runner
 from tametail.tuning.queue import SAMPLERS, Sampler
 from tametail.tuning.results import importances, result_of, trials_csv
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from optuna.storages import BaseStorage
 
-# Trials that one process takes at once: many are trained as one, few are lost to a kill and few wait for each other.
-_BATCH = {"random": 32, "tpe": 8}
+# Trials that one process takes at once: many heads are trained as one, few are lost to a kill and few wait for each other.
+_HEADS = {"random": 32, "tpe": 8}
+_HALVED = 8  # with fine-tuning each training is kept by itself, and a batch is what halving halves
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def search(
     Args:
         data: what `read_images` takes, or a table; each image of one class.
         loss: one method, such as ``alpa`` or ``alpa[variant=pade]+la``; what its text gives is fixed.
-        out: the search's folder; ``runs/search-<loss>`` when None. A search that is there goes on, also beside another
+        out: the search's folder; ``runs/search-<name of the data>-<loss>`` when None. A search that is there goes on, also beside another
             process that works on it.
         trials: of each search.
         space: texts such as ``gamma_neg=0:5``, in place of or beside the loss's default space.
         sampler: ``random`` or ``tpe``.
-        halving: give up the worse half of the trials after the first inner fold, and so on.
+        halving: give up the worse half of a batch of trials after the first inner fold, half of the rest after the second,
+            and so on.
         metric: what is searched by: ``balanced_accuracy``, ``macro_f1``, ``accuracy``, ``mcc`` or ``kappa``.
         recipe: a name or a YAML file.
         folds: k of the outer cross-validation, at least 3; the inner one has the k - 1 others.
@@ -133,12 +135,11 @@ def search(
     found = make_space(method, settings, space)
     spec = kept_for(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
-    directory = Path(out) if out is not None else Path("runs") / f"search-{method.slug}"
     if not isinstance(data, ImageTable):
-        search_file.prepare_directory(directory)
         data = read_images(data, **(columns or {}))
+    directory = Path(out) if out is not None else Path("runs") / f"search-{data.name}-{method.slug}"
     if data.multi_label:
-        raise UsageError(
+        raise DataError(
             "expected images of one class each to search on, got several labels per image; compare takes those"
         )
     check_methods([method], data, settings)
@@ -148,12 +149,12 @@ def search(
     prepared = preparation.prepare(
         data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
     )
-    asked = Settings(
-        trials, sampler, halving, metric, seeds, seed, _BATCH[sampler] if settings.trains == "head" else 1
-    )
+    batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
+    asked = Settings(trials, sampler, halving, metric, seeds, seed, batch)
     with alone(directory):
         described = search_file.settle(directory, _described(prepared, found, asked), completed)
-    asked = replace(asked, trials=described["search"]["trials"])  # another process may have asked for more
+    # Another process may have asked for more.
+    asked = replace(asked, trials=described["search"]["trials"], identity=search_file.identity(described))
     if "result" in described:
         console.say(f"{directory} holds this search, finished with {described['search']['trials']} trials")
         write_search_page(directory)
@@ -166,10 +167,12 @@ def search(
     ):
         with alone(directory):
             storage = open_journal(directory)
+            with reading(directory):
+                check_search(storage, directory, asked.identity)
         inputs, runner = _runner(directory, described, prepared, accelerator, hardware, stop, console)
         own = training_folds(inputs, prepared.table.targets, prepared.splits, len(prepared.table.class_names))
         run_searches(directory, storage, found, own, asked, runner, worker, stop, console)
-        with alone(directory):
+        with judging(directory, stop, console.say):
             _finish(directory, described, storage, prepared, found, own, asked, runner, console)
     return Search(directory)
 
@@ -247,12 +250,14 @@ def _finish(
         return
     console.say("Judging what each outer fold chose, on that fold ...")
     seeds = range(settings.seeds)
-    trials = tried(storage, folds.names, settings)
+    with reading(directory):
+        trials = tried(storage, folds.names, settings)
     best = best_of(trials, None)
     chosen = {fold: best_of(trials, fold) for fold in folds.names}
     found = nested(chosen, space, folds, prepared.table, prepared.splits, seeds, settings.metric, runner)
-    beside = alike(trials, best, prepared.table, prepared.splits, seeds)
-    importance = importances(search_study(storage, None, settings), space)
+    with reading(directory):
+        beside = alike(trials, best, prepared.table, prepared.splits, seeds)
+        importance = importances(search_study(storage, None, settings), space)
     result = result_of(trials, best, chosen, found, beside, space, settings.metric, importance)
     searches = [None] if settings.shared else [None, *folds.names]
     of_each = [
@@ -264,6 +269,7 @@ def _finish(
     ]
     result |= {"trainings": len(of_each), "seconds": round(sum(of_each), 1)}
     described["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
-    write_atomically(directory / search_file.TRIALS, trials_csv(trials, beside, space))
+    with saving(directory / search_file.TRIALS):
+        write_atomically(directory / search_file.TRIALS, trials_csv(trials, beside, space))
     search_file.write(directory, described | {"result": result})
     write_search_page(directory)

@@ -13,14 +13,13 @@ import numpy as np
 from tametail.console import Advance, Console
 from tametail.training.interrupts import Stop, Stopped
 from tametail.tuning.folds import Folds
-from tametail.tuning.journal import Worker, alone, open_study
+from tametail.tuning.journal import Worker, alone, open_study, reading
 from tametail.tuning.objective import Objective, Plan, Runner, own_plan, shared_plan
 from tametail.tuning.queue import VALUES, Queue, Sampler
 from tametail.tuning.space import Space
 from tametail.tuning.trainings import images, inner_trainings, score, why_failed
 
 if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
@@ -35,11 +34,12 @@ class Settings:
     Attributes:
         trials: of each search.
         sampler: of values; ``random`` draws the same trials for all searches.
-        halving: the worse half of the trials is given up after the first inner fold, and so on.
+        halving: the worse half of a batch is given up after the first inner fold, and so on.
         metric: one of ``trainings.METRICS``.
         seeds: trainings of each model.
         seed: of the sampler.
         batch: trials that are trained together.
+        identity: digest of all that fixes the trials, by which the journal knows that they are this search's.
     """
 
     trials: int
@@ -49,6 +49,7 @@ class Settings:
     seeds: int
     seed: int
     batch: int
+    identity: str = ""
 
     @property
     def shared(self) -> bool:
@@ -105,9 +106,9 @@ def run_searches(
     total = settings.trials * sum(plan.trainings for plan in plans.values())
     with console.track("Trainings", total) as advance:
         for place, (name, plan) in enumerate(plans.items()):
-            pruner = _pruner(settings)
-            with alone(directory):
-                study = open_study(storage, name, pruner)
+            with alone(directory), reading(directory):
+                study = open_study(storage, name, settings.identity)
+                _check_values(study, space)
             # Each search draws trials of its own, where they are not the same on purpose.
             seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
             queue = Queue(
@@ -122,7 +123,7 @@ def run_searches(
                 worker,
             )
             own = folds if plan.outer is None else folds.without(plan.outer)
-            objective = Objective(plan, own, runner, settings.metric, pruner, stop, advance)
+            objective = Objective(plan, own, runner, settings.metric, settings.halving, stop, advance)
             _work(queue, objective, plan, advance, stop)
 
 
@@ -183,11 +184,13 @@ def failures(trials: Sequence[Tried]) -> list[str]:
     return list(dict.fromkeys(trial.message for trial in trials if trial.state == "failed" and trial.message))
 
 
+def _check_values(study: Study, space: Space) -> None:
+    """Have a finished trial without its values be missed before there is work on others."""
+    names = {dimension.name for dimension in space.dimensions}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and set(trial.user_attrs[VALUES]) != names:
+            raise ValueError(f"trial {trial.number} has not the values of {', '.join(sorted(names))}")
+
+
 def _name(outer: int | None) -> str:
     return "final" if outer is None else f"outer {outer}"
-
-
-def _pruner(settings: Settings) -> BasePruner:
-    from optuna.pruners import NopPruner, SuccessiveHalvingPruner
-
-    return SuccessiveHalvingPruner(min_resource=1, reduction_factor=2) if settings.halving else NopPruner()

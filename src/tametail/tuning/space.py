@@ -200,7 +200,7 @@ def _read(text: str, method: Method | None, types: Mapping[str, object]) -> Dime
     if name not in types and name not in OF_RECIPE:
         known = [*types, *OF_RECIPE]
         raise UsageError(
-            f"expected --space for one of {', '.join(known)}, got {name!r}; {nearest(name, known)}"
+            f"expected --space for a parameter of the loss, lr or weight_decay, got {name!r}; {nearest(name, known)}"
         )
     if method and name in method.loss.params:
         raise UsageError(
@@ -229,6 +229,11 @@ def _range(name: str, low: str, high: str, *, log: bool, whole: bool) -> Numbers
         ) from None
     if not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
         raise UsageError(f"expected --space {name} from a number to a larger one, got {low}:{high}")
+    if not whole and f"{ends[0]:.{_DIGITS}g}" == f"{ends[1]:.{_DIGITS}g}":
+        raise UsageError(
+            f"expected --space {name} from a number to one that differs in its first {_DIGITS} digits, to which values are rounded, "
+            f"got {low}:{high}; widen it, or fix the value in the loss's text"
+        )
     if log and ends[0] <= 0:
         raise UsageError(f"expected a logarithmic range above 0 for --space {name}, got {low}:{high}")
     if whole and not all(end.is_integer() for end in ends):
