@@ -75,7 +75,7 @@ def test_tpe_goes_on_to_the_same_result_too(
     def interrupted(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
         nonlocal done
         done += 1
-        if done % 13 == 0:
+        if done % 9 == 0:
             raise KeyboardInterrupt
         return train_heads(trials, data, training)
 
