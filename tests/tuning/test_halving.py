@@ -91,16 +91,16 @@ def test_a_kill_while_a_batch_is_claimed_changes_nothing(
 ) -> None:
     asked = settings(6, halving=True, batch=6)
     undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
-    real, made = JournalStorage.create_new_trial, 0
+    real, made = JournalStorage.set_trial_param, 0
 
-    def create(self: JournalStorage, *words: object) -> int:
+    def create(self: JournalStorage, *words: object) -> None:
         nonlocal made
         made += 1
-        if made == 3:
+        if made == 11:  # in the middle of the third trial's four values
             raise KeyboardInterrupt
-        return real(self, *words)  # type: ignore[arg-type]
+        real(self, *words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(JournalStorage, "create_new_trial", create)
+    monkeypatch.setattr(JournalStorage, "set_trial_param", create)
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked)
     assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)

@@ -48,8 +48,8 @@ def _start(folder: Path, trials: int, batch: int, slow: float) -> subprocess.Pop
 
 
 def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    folder, asked = tmp_path / "killed", settings(7, batch=3)
-    process = _start(folder, 7, 3, slow=0.05)
+    folder, asked = tmp_path / "killed", settings(5, batch=3)
+    process = _start(folder, 5, 3, slow=0.05)
     journal = folder / JOURNAL
     # In the middle of a batch: some trainings of it are kept, others not.
     while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"without") > 13):
@@ -75,7 +75,7 @@ def test_tpe_goes_on_to_the_same_result_too(
     def interrupted(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
         nonlocal done
         done += 1
-        if done % 13 == 0:
+        if done % 9 == 0:
             raise KeyboardInterrupt
         return train_heads(trials, data, training)
 
@@ -92,8 +92,8 @@ def test_tpe_goes_on_to_the_same_result_too(
 
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
-    folder, asked = tmp_path / "shared", settings(10, batch=2)
-    process = _start(folder, 10, 2, slow=0.02)
+    folder, asked = tmp_path / "shared", settings(8, batch=2)
+    process = _start(folder, 8, 2, slow=0.02)
     while process.poll() is None and not (folder / JOURNAL).is_file():
         time.sleep(0.02)
     trials = search_in(folder, small_folds(), asked)

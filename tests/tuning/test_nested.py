@@ -124,7 +124,7 @@ def test_one_fold_left_out_has_the_seed_of_a_studys_run() -> None:
 
 def test_halving_trains_less_and_never_chooses_what_it_gave_up(tmp_path: Path) -> None:
     folds = small_folds()
-    trials = search_in(tmp_path, folds, settings(8, "random", halving=True))
+    trials = search_in(tmp_path, folds, settings(4, "random", halving=True))
     given_up = [trial for trial in trials if trial.state == "given up"]
     assert len(given_up) > 8
     assert all(len([name for name in trial.found if name.startswith("seed")]) < FOLDS for trial in given_up)

@@ -16,8 +16,10 @@ from tametail.data import ImageTable
 from tametail.errors import DataError, UsageError
 from tametail.report.search_page import write_search_page
 from tametail.report.search_words import answer
+from tametail.report.tuned_words import tuned_in_words
 from tametail.search_file import read_search
 from tametail.study import compare
+from tametail.tuned import Tuned, read_tuned
 from tametail.tuning.search import search
 from tiny_study import TINY
 
@@ -169,6 +171,15 @@ def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path:
     assert not (tmp_path / "s").exists()
 
 
+def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: Path) -> None:
+    content = read_search(search_folder)
+    assert not read_tuned(search_folder)[0].note["searched_rate"]
+    content["result"]["best"]["recipe"] = {"lr": 0.01}
+    note = Tuned(search_folder, "alpa", content).note
+    (said,) = tuned_in_words(content | {"tuned": {"alpa": note}})
+    assert "The learning rate, 0.01, was searched for it too, and the whole study uses it" in said
+
+
 @pytest.mark.parametrize("verdict", ["better", "worse", "not told apart"])
 def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_folder: Path) -> None:
     content = read_search(search_folder)
@@ -183,12 +194,12 @@ def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_fold
 
 def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:
     fields = TINY | {"epochs": 1}
-    asked = {"trials": 2, "folds": 3, "recipe": "quick", "fields": fields, "out": tmp_path / "s"}
+    asked = {"trials": 1, "folds": 3, "recipe": "quick", "fields": fields, "out": tmp_path / "s"}
     found = search(image_folder, "focal", **asked)  # type: ignore[arg-type]
     result = found.settings["result"]
-    assert result["trainings"] == 2 * 6
+    assert result["trainings"] == 6
     kept = list((tmp_path / "s" / "trainings").glob("*.npy"))
-    assert len(kept) == 2 * 6 + 3  # the default's, too
+    assert len(kept) == 6 + 3  # the default's, too
     assert not list((tmp_path / "s" / "trainings").glob(".*"))
     # Without its trials, what was trained is found again.
     for name in ("search.json", "trials.journal"):

@@ -81,7 +81,7 @@ def test_rounding_does_not_leave_the_range() -> None:
     [
         ("alpa", "gamma_neg", "name=low:high"),
         ("alpa", "gamma_neg=", "name=low:high"),
-        ("alpa", "=0:5", "expected --space for one of"),
+        ("alpa", "=0:5", "expected --space for a parameter of the loss"),
         ("alpa", "gama_neg=0:5", "gamma_neg"),
         ("alpa", "gamma_neg=5:0", "from a number to a larger one"),
         ("alpa", "gamma_neg=1:1", "from a number to a larger one"),

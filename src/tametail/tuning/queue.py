@@ -124,6 +124,11 @@ class Queue:
         trial = Trial(self.study, present[number]._trial_id) if number < len(present) else self.study.ask()
         known = trial.user_attrs
         trial.set_user_attr(BATCH, batch)
+        if VALUES not in known:
+            # Of a trial that was drawn by half, draw that half again, so that the other half is what it would have been.
+            drawn = self.storage.get_trial(trial._trial_id)
+            for name, distribution in drawn.distributions.items():
+                self.study.sampler.sample_independent(self.study, drawn, name, distribution)
         values = known.get(VALUES) or self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(OWNER, self.worker.name)
