@@ -17,8 +17,9 @@ extras='.[train,offline,dicom,search]'
 
 install_with_uv() {
     $pip install --quiet --disable-pip-version-check uv || return 1
+    # Compiled as pip does it: where nothing may be written later, every command would compile its imports anew.
     UV_FIND_LINKS=$(echo "$links" | tr -s ' ' ',') .venv/bin/uv pip install --quiet --python .venv/bin/python \
-        --constraint constraints.txt --group dev --editable "$extras"
+        --compile-bytecode --constraint constraints.txt --group dev --editable "$extras"
 }
 install_with_pip() {
     $pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' || return 1
