@@ -26,9 +26,9 @@ class HeadStack(nn.Module):
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
         self._like = (heads[0],)  # in a tuple it is no part of this module
-        for name, parameter in heads[0].named_parameters():
+        for name, _ in heads[0].named_parameters():
             stacked = torch.stack([head.get_parameter(name).detach() for head in heads])
-            self.register_parameter(name, nn.Parameter(stacked.to(parameter.device)))
+            self.register_parameter(name, nn.Parameter(stacked))
 
     def __len__(self) -> int:
         return len(self.weight)

@@ -46,26 +46,27 @@ def execute_heads(
     recipes = [run.method.configure(workshop.recipe) for run in runs]
     batches = batches_of(runs[0], recipes[0], rows, workshop)
     judgements = [run.method.judgement(counts, len(rows)) for run in runs]
-    losses, models = [], []
-    for run in runs:
-        with drawing(seed):  # as a run of its own begins
-            losses.append(run.method.loss.create(class_counts=counts))
-            models.append(material.new_model(run.method, rows))
-    scaled = _scaled(models[0][0], torch.from_numpy(material.array))
-    tasks = [
-        HeadTask(loss, recipe, model[1]) for loss, recipe, model in zip(losses, recipes, models, strict=True)
-    ]
-
-    def watch(trained: TrainedHeads) -> list[Validation]:
-        outputs = trained.outputs(scaled[held_out])
-        return [
-            Validation(math.nan, math.nan)
-            if failure
-            else validate(judgement.decision(of_head).numpy(), material.targets[held_out], counts)
-            for judgement, of_head, failure in zip(judgements, outputs, trained.failures, strict=True)
+    with telling_of_short_memory(workshop):
+        losses, models = [], []
+        for run in runs:
+            with drawing(seed):  # as a run of its own begins
+                losses.append(run.method.loss.create(class_counts=counts))
+                models.append(material.new_model(run.method, rows))
+        scaled = _scaled(models[0][0], torch.from_numpy(material.array))
+        tasks = [
+            HeadTask(loss, recipe, model[1])
+            for loss, recipe, model in zip(losses, recipes, models, strict=True)
         ]
 
-    with telling_of_short_memory(workshop):
+        def watch(trained: TrainedHeads) -> list[Validation]:
+            outputs = trained.outputs(scaled[held_out])
+            return [
+                Validation(math.nan, math.nan)
+                if failure
+                else validate(judgement.decision(of_head).numpy(), material.targets[held_out], counts)
+                for judgement, of_head, failure in zip(judgements, outputs, trained.failures, strict=True)
+            ]
+
         trained = train_heads(
             scaled[rows],
             torch.from_numpy(material.targets[rows]),

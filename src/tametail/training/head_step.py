@@ -191,7 +191,6 @@ class HeadLosses:
     """
 
     def __init__(self, tasks: Sequence[HeadTask], class_counts: Sequence[int], like: Tensor) -> None:
-        self._counts = class_counts
         groups: dict[object, list[int]] = {}
         for at, task in enumerate(tasks):
             key = stack_key(task.loss)
