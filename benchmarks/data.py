@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from losses import machine
-from tametail import torchvision_ops
 from tametail.data import decode_image
-from tametail.data.augmentation import Preprocess
-from tametail.data.loaders import training_batches
+from tametail.data.sampling.augmentation import Preprocess
+from tametail.data.sampling.loaders import training_batches
+from tametail.models import torchvision_ops
 
 torchvision_ops.ensure_importable()
 import torchvision  # noqa: E402 - its extension may be missing, see above

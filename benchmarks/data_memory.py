@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from tametail.data import ImageTable, decoded_images
-from tametail.data.augmentation import Preprocess
-from tametail.data.loaders import training_batches
+from tametail.data.sampling.augmentation import Preprocess
+from tametail.data.sampling.loaders import training_batches
 
 SIDE = 224
 BATCH = 64

@@ -30,13 +30,13 @@ from sklearn import metrics as sk
 from tametail.evaluation import Evaluation, evaluate
 from tametail.evaluation.calibration import Calibration, calibrate
 from tametail.evaluation.paired import PairedTable, paired_table
-from tametail.predictions import Predictions, scores
-from tametail.report.beside import by_class, over_runs
-from tametail.report.evaluation_results import KIND
-from tametail.report.html import results_html
-from tametail.report.markdown import results_markdown
-from tametail.report.study_results import LossResults, PartCounts, StudyResults
-from tametail.report.tables import results_csv
+from tametail.predictions.single_label import Predictions, scores
+from tametail.report.study.comparisons import by_class, over_runs
+from tametail.report.study.evaluation_results import KIND
+from tametail.report.study.page import results_html
+from tametail.report.study.results import LossResults, PartCounts, StudyResults
+from tametail.report.writers.csv import results_csv
+from tametail.report.writers.markdown import results_markdown
 
 # Training images of the 17 cell classes of the Munich bone marrow smears, as Table 5 of the ALPA paper counts them.
 TRAIN = (348, 9569, 21883, 4719, 41, 339, 38, 54, 20911, 2479, 3230, 5238, 7967, 23628, 2196, 6137, 9546)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from data import Others
 from losses import machine
 from tametail.losses import ALPALoss
-from tametail.training.head_training import TrainedHeads
+from tametail.training.heads.head_training import TrainedHeads
 from tametail.training.recipe import load_recipe
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"

@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tametail.console import Console
+from tametail.core.console import Console
 from tametail.data import read_images
-from tametail.data.loaders import TrainingBatches, training_batches
-from tametail.heads import Standardise, build_head
+from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.losses import ALPALoss
-from tametail.models import describe_backbone
-from tametail.preparation import prepare
+from tametail.models.backbones import describe_backbone
+from tametail.models.heads import Standardise, build_head
+from tametail.study.inputs import prepare
 from tametail.training.execute import threads
 from tametail.training.hardware import make_accelerator
-from tametail.training.head_step import HeadTask
-from tametail.training.head_training import TrainedHeads, portions, train_heads
+from tametail.training.heads.head_step import HeadTask
+from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import learning_rate
 from tametail.training.recipe import Recipe
 from tametail.training.side_by_side import cores, side_by_side

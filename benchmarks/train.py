@@ -28,7 +28,7 @@ from train_sides import FOLDS
 import data
 from losses import machine
 from tametail.evaluation import Estimate, evaluate
-from tametail.predictions import concatenate, read_predictions
+from tametail.predictions.single_label import concatenate, read_predictions
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
 SIDES = ("ours", "plain")

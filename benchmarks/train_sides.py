@@ -22,22 +22,22 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tametail import torchvision_ops
+from tametail.core.run_files import PREDICTIONS
 from tametail.data import ImageTable, Splits, decoded_images, make_splits, read_images
-from tametail.heads import build_head
-from tametail.models import BackboneSpec, build_backbone, describe_backbone
-from tametail.predictions import Predictions, write_predictions
-from tametail.run_files import PREDICTIONS
+from tametail.models import torchvision_ops
+from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone
+from tametail.models.heads import build_head
+from tametail.predictions.single_label import Predictions, write_predictions
+from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
-from tametail.training.interrupts import Stop
-from tametail.training.keeping import RunKeeper
-from tametail.training.material import image_material, kept_for
 from tametail.training.optimisation import learning_rate
 from tametail.training.predicting import Workshop
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
+from tametail.training.training_data import image_material, kept_for
 
 torchvision_ops.ensure_importable()
 from torchvision import transforms  # noqa: E402 - its extension may be missing, see above

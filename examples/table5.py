@@ -9,7 +9,7 @@ is given for three ways in which the two models' hits may go together, and a bou
 import numpy as np
 
 from tametail.evaluation.paired import describe, paired_table
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 from tametail.reproduce.printed import printed_table
 
 table = printed_table("5")

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tametail.evaluation import Evaluation, evaluate, intervals, metrics, ordering
-from tametail.evaluation.bands import tail_classes
-from tametail.evaluation.shares import shares
-from tametail.predictions import Predictions
+from tametail.evaluation import Evaluation, evaluate, intervals, metrics, ranking_metrics
+from tametail.evaluation.class_groups import tail_classes
+from tametail.evaluation.proportions import shares
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 
@@ -145,7 +145,7 @@ def rank_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
             shift = np.sqrt(2) * stats.norm.ppf(auroc)
             positive = np.arange(positives + negatives) < positives
             many = np.repeat(positive, 400)
-            precision = ordering.average_precision(many, rng.normal(size=len(many)) + shift * many)
+            precision = ranking_metrics.average_precision(many, rng.normal(size=len(many)) + shift * many)
             inside = [_rank_held(rng, positive, shift, (auroc, precision)) for _ in range(simulations)]
             text = f"{positives} against {negatives}, AUROC {auroc}"
             for name, coverage in zip(("AUROC", "average precision"), np.mean(inside, axis=0), strict=True):
@@ -155,12 +155,12 @@ def rank_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
 def _rank_held(
     rng: np.random.Generator, positive: NDArray[np.bool_], shift: float, truth: tuple[float, float]
 ) -> list[bool]:
-    placed, precision = ordering.placements_and_precision(
+    placed, precision = ranking_metrics.placements_and_precision(
         positive, rng.normal(size=len(positive)) + shift * positive
     )
     group, kinds = np.arange(len(positive)), np.array([positive.sum(), (~positive).sum()])
-    residuals = ordering.auroc_residuals(positive, placed, group)[:, None]
-    limits = ordering.auroc_limits(np.array([placed[positive].mean()]), residuals, *kinds[:, None])
+    residuals = ranking_metrics.auroc_residuals(positive, placed, group)[:, None]
+    limits = ranking_metrics.auroc_limits(np.array([placed[positive].mean()]), residuals, *kinds[:, None])
     at = shares(np.array([precision.mean()]), precision[:, None], np.ones((len(precision), 1)), kinds[:1])
     return [bool(held(*limits, truth[0])[0]), bool(held(at.low, at.high, truth[1])[0])]
 

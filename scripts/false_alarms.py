@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.evaluation import intervals
 from tametail.evaluation.paired import Paired, paired_table
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 MOST = 0.06

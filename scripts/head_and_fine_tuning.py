@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tametail.evaluation.bootstrap import group_bootstrap
-from tametail.predictions import Predictions, concatenate, read_predictions
-from tametail.report.markdown_table import text
+from tametail.predictions.single_label import Predictions, concatenate, read_predictions
+from tametail.report.writers.markdown_table import text
 from tametail.training.strategies import parse_method
 
 FloatArray = NDArray[np.float64]

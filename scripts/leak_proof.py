@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tametail.console import Console
+from tametail.core.console import Console
 from tametail.evaluation import metrics
+from tametail.search.choice import best_of
+from tametail.search.folds import Folds
+from tametail.search.journal import open_journal, working
+from tametail.search.nested_search import Settings, run_searches, tried
+from tametail.search.space import make_space
+from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.hardware import make_accelerator
-from tametail.training.head_trials import run_trials
-from tametail.training.interrupts import Stop
+from tametail.training.heads.head_experiments import run_trials
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
-from tametail.tuning.choice import best_of
-from tametail.tuning.folds import Folds
-from tametail.tuning.journal import open_journal, working
-from tametail.tuning.searches import Settings, run_searches, tried
-from tametail.tuning.space import make_space
 
 CLASSES = (300, 150, 80, 45, 25)
 FOLDS = 5

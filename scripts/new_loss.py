@@ -42,7 +42,7 @@ from new_loss_families import (
 )
 from new_loss_trials import Ints, Part, cross_validated, load, trained
 
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.paired import Paired, paired_table
-from tametail.evaluation.shares import Estimate
+from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.verdicts import Verdict, holm, verdict
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 SEEDS = (0, 1, 2)
 Ints = NDArray[np.int64]

@@ -16,11 +16,11 @@ from new_loss_families import STRENGTHS, Configuration
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from tametail import preparation
-from tametail.console import Console
-from tametail.study_file import read_study_file
+from tametail.core.console import Console
+from tametail.storage.study_file import read_study_file
+from tametail.study import inputs
 from tametail.training.hardware import make_accelerator
-from tametail.training.head_trials import Trial, TrialData, TrialResult, run_trials
+from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies.logit_adjustment import log_shares
 
@@ -54,7 +54,7 @@ class Part:
 def load(study: Path, part: str = "train") -> Part:
     """The part ``train`` or ``test`` of a study; its features are computed, or found in the cache."""
     console = Console()
-    prepared = preparation.restore(study, read_study_file(study), image_root=None, console=console)
+    prepared = inputs.restore(study, read_study_file(study), image_root=None, console=console)
     material = prepared.material(make_accelerator(prepared.recipe, "cpu"), console)
     rows, table = np.flatnonzero(material.splits.part == part), material.table
     return Part(

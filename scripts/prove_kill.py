@@ -42,7 +42,7 @@ def start(folder: Path, recipe: str) -> subprocess.Popen[bytes]:
     environment = {"TAMETAIL_CACHE": str(folder / "cache"), "TAMETAIL_CHECKPOINT_SECONDS": "0"}
     # Layers this small are not worth sharing out; heads are trained side by side, one portion on each.
     environment["OMP_NUM_THREADS"] = "2" if recipe == "head" else "1"
-    entry = [sys.executable, "-c", "from tametail.cli import main; main()"]
+    entry = [sys.executable, "-c", "from tametail.cli.app import main; main()"]
     return subprocess.Popen(
         [*entry, *COMPARE, *OWN[recipe], "-o", str(folder / "study")],
         env=os.environ | environment,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_study import TINY, write_images
+from fixtures.tiny_study import TINY, write_images
 
 
 def pytest_collection_finish() -> None:
@@ -30,7 +30,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def study_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study (two losses, three folds, head recipe) that no test may change."""
-    from tametail.study import compare
+    from tametail.study.study import compare
 
     out = tmp_path_factory.mktemp("study") / "colours"
     with pytest.MonkeyPatch.context() as patch:

@@ -46,7 +46,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
     heavy = ("torch", "numpy", "pandas", "timm", "sklearn", "matplotlib")
-    assert run(f"import sys, tametail.cli; print([m for m in {heavy} if m in sys.modules])") == "[]"
+    assert run(f"import sys, tametail.cli.app; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
 def test_losses_work_with_torch_alone() -> None:

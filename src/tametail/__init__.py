@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from tametail.core.version import __version__
+
 __all__ = [
     "Classifier",
     "ImageTable",
@@ -25,24 +26,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "tametail.deploy",
+    "Classifier": "tametail.deployment.classifier",
     "ImageTable": "tametail.data",
-    "Search": "tametail.tuning.search",
-    "Study": "tametail.study",
-    "compare": "tametail.study",
-    "load": "tametail.deploy",
-    "open_test_part": "tametail.study",
+    "Search": "tametail.search.search",
+    "Study": "tametail.study.study",
+    "compare": "tametail.study.study",
+    "load": "tametail.deployment.classifier",
+    "open_test_part": "tametail.study.study",
     "read_images": "tametail.data",
-    "recommend": "tametail.recommending.recommend",
-    "search": "tametail.tuning.search",
+    "recommend": "tametail.recommend.recommend",
+    "search": "tametail.search.search",
 }
 
 if TYPE_CHECKING:
     from tametail.data import ImageTable, read_images
-    from tametail.deploy import Classifier, load
-    from tametail.recommending.recommend import recommend
-    from tametail.study import Study, compare, open_test_part
-    from tametail.tuning.search import Search, search
+    from tametail.deployment.classifier import Classifier, load
+    from tametail.recommend.recommend import recommend
+    from tametail.search.search import Search, search
+    from tametail.study.study import Study, compare, open_test_part
 
 
 def __getattr__(name: str) -> object:

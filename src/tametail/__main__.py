@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tametail.cli import main
+from tametail.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from audit.planted import picture
+from fixtures.planted_faults import picture
 from tametail.audit import Audit, audit_table
 from tametail.data import read_images
 
@@ -15,7 +15,7 @@ pytest.importorskip("pydicom")
 
 
 def _audit(folder: Path, **attributes: str) -> Audit:
-    from dicom_samples import dicom_bytes
+    from fixtures.dicom_samples import dicom_bytes
 
     for number in range(24):
         grey = cv2.cvtColor(picture(number), cv2.COLOR_RGB2GRAY)

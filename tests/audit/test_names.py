@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tametail.audit.owners import check_columns, check_names
+from tametail.audit.patient_ids import check_columns, check_names
 from tametail.audit.spelling import same_word
 from tametail.data import ImageTable
-from tametail.data.medmnist_facts import MEDMNIST_SETS
+from tametail.data.readers.medmnist_facts import MEDMNIST_SETS
 
 
 @pytest.mark.parametrize(

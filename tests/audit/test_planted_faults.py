@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.planted import ALONG, FAULTS, Set
+from fixtures.planted_faults import ALONG, FAULTS, Set
 from tametail.audit import Audit, audit_table
 from tametail.data import read_images
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from class_study import write_study
-from label_study import write_label_study
-from opened_page import HOSTILE, Open, Opened
-from predictions_csv import frame_of, write
-from several_studies import write_sets
+from fixtures.class_study import write_study
+from fixtures.label_study import write_label_study
+from fixtures.opened_page import HOSTILE, Open, Opened
+from fixtures.predictions_csv import frame_of, write
+from fixtures.several_studies import write_sets
 from tametail.report import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -117,7 +117,7 @@ def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> P
     """The page of tametail inspect."""
     from tametail.audit import audit_table
     from tametail.data import read_images
-    from tametail.report.audit_page import audit_html
+    from tametail.report.audit.page import audit_html
 
     path = tmp_path_factory.mktemp("inspected") / "inspect.html"
     path.write_text(audit_html(audit_table(read_images(image_folder))), encoding="utf-8")
@@ -127,7 +127,7 @@ def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> P
 @pytest.fixture(scope="session")
 def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of tametail rank, of sets whose names would do harm."""
-    from tametail.report.rank_page import write_ranks
+    from tametail.report.ranks.page import write_ranks
 
     folder = tmp_path_factory.mktemp("ranking")
     return write_ranks(write_sets(folder, HOSTILE), folder / "ranks")[1]
@@ -138,7 +138,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two models that were trained elsewhere, with operating points and subgroups."""
     from typer.testing import CliRunner
 
-    from tametail.cli import app
+    from tametail.cli.app import app
 
     folder = tmp_path_factory.mktemp("evaluated")
     files = [str(write(frame_of(0), folder / "a.csv")), str(write(frame_of(1, skill=0.5), folder / "b.csv"))]
@@ -150,9 +150,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of tametail recommend, with a name, a warning and a class that would do harm."""
-    from planted_clouds import found_on
-    from tametail.recommending.page import page
-    from tametail.recommending.words import Circumstances
+    from fixtures.planted_clouds import found_on
+    from tametail.recommend.narrative import Circumstances
+    from tametail.recommend.page import page
 
     folder = tmp_path_factory.mktemp("recommended")
     circumstances = Circumstances(

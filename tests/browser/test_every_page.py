@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opened_page import Open
+from fixtures.opened_page import Open
 
 GRAVE = ("serious", "critical")
 

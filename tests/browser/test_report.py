@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from opened_page import HOSTILE, Open
+from fixtures.opened_page import HOSTILE, Open
 
 
 def column(table: Any, number: int) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from evaluation.made_up import deterministic, made_up
+from fixtures.made_up import deterministic, made_up
 from tametail.evaluation import intervals
 from tametail.evaluation.calibration import adaptive_ece, brier_scores, calibrate
 from tametail.evaluation.temperature import fit_temperature

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tametail.evaluation import evaluate, intervals, metrics
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 SIMULATIONS = 400
 TAIL = np.array([670, 110, 110, 103, 51, 14, 12])  # test images of seven skin lesions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tametail.evaluation import bootstrap, evaluate, intervals
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 NAMES = ("akiec", "bcc", "mel")
 

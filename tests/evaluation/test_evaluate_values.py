@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from tametail.evaluation import Estimate, Evaluation, evaluate, intervals
-from tametail.predictions import Link, Predictions
+from tametail.predictions.single_label import Link, Predictions
 
 SAMPLED = settings(deadline=None, max_examples=60)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from evaluation.models import random_models, table
+from fixtures.random_models import random_models, table
 from tametail.evaluation.mcnemar import mcnemar_by_class
 
 

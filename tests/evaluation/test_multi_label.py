@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn
 from tametail.evaluation.evaluate import Estimate
 from tametail.evaluation.multi_label import evaluate_labels, macro_average_precision
 from tametail.evaluation.thresholds import deployable_thresholds
-from tametail.predictions_multi_label import LabelPredictions, ensemble_labels
+from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 
 
 def make_table(

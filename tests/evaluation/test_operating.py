@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.made_up import deterministic, made_up
+from fixtures.made_up import deterministic, made_up
 from tametail.evaluation import intervals
 from tametail.evaluation.operating import operating_point, threshold_for
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.multitest import multipletests
 
-from evaluation.models import random_models, table
+from fixtures.random_models import random_models, table
 from tametail.evaluation import evaluate
 from tametail.evaluation.paired import Paired, against_one, describe, paired_table
 from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.sign_flips import sign_flip_p
+from tametail.evaluation.permutation_test import sign_flip_p
 
 
 def _reference_balanced_accuracy(tables, swapped=(), others=()):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from evaluation.made_up import made_up
+from fixtures.made_up import made_up
 from tametail.evaluation import evaluate
 from tametail.evaluation.subgroups import in_ranges, subgroups
 

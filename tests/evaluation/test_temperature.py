@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import optimize, special
 from sklearn import metrics as sklearn
 
-from evaluation.made_up import made_up
+from fixtures.made_up import made_up
 from tametail.evaluation.temperature import LIMITS, fit_temperature, out_of_fold_temperatures, tempered
-from tametail.predictions import Link
+from tametail.predictions.single_label import Link
 
 LINKS: list[Link] = ["softmax", "sigmoid"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from tametail.evaluation.thresholds import best_threshold, deployable_thresholds, out_of_fold_thresholds
-from tametail.predictions_multi_label import LabelPredictions
+from tametail.predictions.multi_label import LabelPredictions
 
 
 def _reference_best_f1(positive: np.ndarray, p: np.ndarray) -> float:

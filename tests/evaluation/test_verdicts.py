@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from tametail.evaluation import Estimate
-from tametail.evaluation.sign_flips import sign_flip_p
+from tametail.evaluation.permutation_test import sign_flip_p
 from tametail.evaluation.verdicts import holm, more_images, verdict
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.zoo import (
+from fixtures.zoo import (
     INDICES,
     Choice,
     assert_same,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from losses.zoo import (
+from fixtures.zoo import (
     INDICES,
     Choice,
     all_exponents,

@@ -10,13 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tametail.losses import (
-    asymmetric_loss,
-    asymmetric_single_label_loss,
-    focal_loss,
-    focal_softmax_loss,
-)
-from tametail.torchvision_ops import ensure_importable
+from tametail.losses import asymmetric_loss, asymmetric_single_label_loss, focal_loss, focal_softmax_loss
+from tametail.models.torchvision_ops import ensure_importable
 
 INDICES = torch.arange(40) % 5
 

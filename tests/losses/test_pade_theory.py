@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from losses.sturm import roots_between, value_at
+from fixtures.sturm import roots_between, value_at
 from tametail.losses.pade import (
     MAX_DEGREE,
     PRINTED_NEGATIVE,

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from losses.zoo import drawing_nothing, value_of
+from fixtures.zoo import drawing_nothing, value_of
 from tametail.losses import create_loss, list_losses
 
 COUNTS = [50, 5, 2]

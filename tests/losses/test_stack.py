@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from losses.zoo import COUNTS, Choice, all_exponents, make, variants
+from fixtures.zoo import COUNTS, Choice, all_exponents, make, variants
 from tametail.losses import ALPALoss, Loss, create_loss
 from tametail.losses.stack import LossStack, stack_key
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from losses.sturm import derivative, roots_between, value_at
+from fixtures.sturm import derivative, roots_between, value_at
 
 
 def _with_roots(*roots: str) -> list[Fraction]:

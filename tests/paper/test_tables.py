@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paper.printed import (
+from fixtures.printed_tables import (
     DATASETS,
     TABLES,
     agrees,

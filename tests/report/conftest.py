@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from class_study import write_study
+from fixtures.class_study import write_study
 from tametail.report import write_report
 
 

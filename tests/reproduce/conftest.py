@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.skin import TRAINING, write_skin
+from fixtures.skin import TRAINING, write_skin
 from tametail.reproduce import Reproduction, reproduce
 
 

@@ -4,8 +4,8 @@ from typing import get_args
 
 import pytest
 
-from paper.printed import cells, found, given, held_out_images
-from tametail.errors import UsageError
+from fixtures.printed_tables import cells, found, given, held_out_images
+from tametail.core.errors import UsageError
 from tametail.losses import parse_loss
 from tametail.losses.alpa import ALPALoss
 from tametail.reproduce.experiments import EXPERIMENTS, RIVALS, Variant, find_experiment

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reproduce.skin import SIZES, write_skin
+from fixtures.skin import SIZES, write_skin
+from tametail.core.errors import DataError
 from tametail.data import ImageTable, read_images
-from tametail.errors import DataError
 from tametail.reproduce.experiments import EXPERIMENTS
 from tametail.reproduce.paper_set import file_sizes, match_classes, read_paper_set
 
@@ -60,7 +60,7 @@ def test_grades_are_known_in_their_usual_spellings(names: tuple[str, ...]) -> No
 
 
 def test_the_names_of_medmnist_are_known() -> None:
-    from tametail.data.medmnist_facts import MEDMNIST_SETS
+    from tametail.data.readers.medmnist_facts import MEDMNIST_SETS
 
     matched = match_classes(TABLE4, table_of(*MEDMNIST_SETS["dermamnist"].classes))
     assert matched["nv"] == "melanocytic nevi"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from reproduce.skin import QUICK, SIZES, TRAINING
-from tametail.errors import DataError, UsageError
+from fixtures.skin import QUICK, SIZES, TRAINING
+from tametail.core.errors import DataError, UsageError
 from tametail.report import read_results
 from tametail.reproduce import Reproduction, reproduce
 from tametail.reproduce.experiments import EXPERIMENTS
-from tametail.study_file import read_openings
+from tametail.storage.study_file import read_openings
 
 COLUMNS = ("ALPA", "ASL", "CE", "Focal")
 

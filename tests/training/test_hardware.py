@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tametail.errors import UsageError
-from tametail.training.hardware import (
-    Hardware,
-    agreed,
-    check_one_process,
-    is_out_of_memory,
-    make_accelerator,
-)
+from tametail.core.errors import UsageError
+from tametail.training.hardware import Hardware, agreed, check_one_process, is_out_of_memory, make_accelerator
 from tametail.training.recipe import load_recipe
 
 

@@ -7,15 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from tametail.core.errors import UsageError
 from tametail.data import ImageTable
-from tametail.errors import UsageError
 from tametail.losses import parse_loss
-from tametail.training.multi_label import (
-    check_methods,
-    fit_losses,
-    predict_labels,
-    unfit,
-)
+from tametail.training.multi_label import check_methods, fit_losses, predict_labels, unfit
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tametail.errors import UsageError
-from tametail.models import build_backbone, describe_backbone
+from tametail.core.errors import UsageError
+from tametail.models.backbones import build_backbone, describe_backbone
 from tametail.training.optimisation import (
     build_optimizer,
     class_weights,

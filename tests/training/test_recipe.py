@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
 from tametail.training.recipe import OptimizerSettings, Recipe, list_recipes, load_recipe
 
 

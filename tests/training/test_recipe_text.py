@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.test_app import run
 from tametail.training.recipe import (
     AugmentationSettings,
     MixingSettings,
@@ -15,7 +16,6 @@ from tametail.training.recipe import (
     load_recipe,
 )
 from tametail.training.recipe_text import field_meanings, recipe_yaml
-from test_cli import run
 
 
 @pytest.mark.parametrize("name", list_recipes())

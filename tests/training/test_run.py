@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tametail.errors import TametailError
-from tametail.study import compare
+from fixtures.tiny_study import TINY
+from tametail.core.errors import TametailError
+from tametail.study.study import compare
 from tametail.training.run import Run, appearing
 from tametail.training.strategies import parse_method
-from tiny_study import TINY
 
 
 def test_files_and_folder_are_on_the_disk_before_the_name_and_the_parent_after(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel
 
-from tametail.errors import TametailError
-from tametail.training.checkpoint import CheckpointStore
+from tametail.core.errors import TametailError
+from tametail.training.checkpointing.checkpoint import CheckpointStore
 from tametail.training.state import pack, unpack
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {

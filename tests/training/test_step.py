@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tametail import losses
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
 from tametail.losses.custom import import_loss
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.memory import MemoryShort

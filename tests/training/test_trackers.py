@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
 from tametail.training.trackers import check_trackers, flattened, open_trackers
 
 

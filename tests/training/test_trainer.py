@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from tametail import losses
-from tametail.data.loaders import training_batches
-from tametail.data.mixing import BatchMixing
+from tametail.data.sampling.loaders import training_batches
+from tametail.data.sampling.mixing import BatchMixing
+from tametail.training.checkpointing.interrupts import Stopped
 from tametail.training.hardware import Hardware, make_accelerator
+from tametail.training.history import Validation, history_csv
 from tametail.training.inference import predict_logits
-from tametail.training.interrupts import Stopped
 from tametail.training.optimisation import class_weights
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import RunFailed, Trained, train
-from tametail.training.watch import Validation, history_csv
 
 
 def recipe(**changes: object) -> Recipe:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tametail.audit.audit import SCHEMA, Audit, audit_table
 from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplicates
-from tametail.audit.facts import Facts, collect, of_pixels
 from tametail.audit.finding import SEVERITIES, Finding
+from tametail.audit.image_stats import Facts, collect, of_pixels
 from tametail.audit.tail import ClassFacts, Tail, tail_of
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplicates
-from tametail.audit.facts import Facts, collect
 from tametail.audit.finding import Finding, in_order
 from tametail.audit.identifiers import check_identifiers
 from tametail.audit.image_checks import check_images
-from tametail.audit.owners import check_names
+from tametail.audit.image_stats import Facts, collect
+from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
 from tametail.audit.tail import Tail, tail_of
 from tametail.data.table import ImageTable

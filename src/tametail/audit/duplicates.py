@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.audit.facts import Facts
+from tametail.audit.image_stats import Facts
 from tametail.data.table import ImageTable
 
 CORRELATION = 0.99  # of grey levels at 64 x 64, above which two pictures may be the same

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tametail.audit.facts import Facts
 from tametail.audit.finding import Finding, counted, singles
+from tametail.audit.image_stats import Facts
 from tametail.data.table import ImageTable
 
 
@@ -15,7 +15,7 @@ def check_identifiers(table: ImageTable, facts: Facts) -> Iterator[Finding]:
     rows = [row for row, look in enumerate(facts.looks) if look.kind == "DICOM"]
     if not rows:
         return
-    from tametail.data.dicom_folder import burned_in, private_tags
+    from tametail.data.readers.dicom_folder import burned_in, private_tags
 
     paths, images = table.paths, table.images.tolist()
     tags = {row: found for row in rows if (found := private_tags(paths[row]))}

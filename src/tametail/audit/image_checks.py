@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tametail.audit.duplicates import Duplicates, Rows
-from tametail.audit.facts import Facts, Look
 from tametail.audit.finding import Finding, Severity, counted, singles
+from tametail.audit.image_stats import Facts, Look
 from tametail.data.table import ImageTable
 
 _TINY = 32  # pixels of the shorter side

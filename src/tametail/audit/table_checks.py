@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from tametail.audit.finding import Finding, counted, singles
-from tametail.audit.owners import check_columns
+from tametail.audit.patient_ids import check_columns
 from tametail.audit.spelling import same_word
-from tametail.data.splits import check_folds
+from tametail.core.errors import DataError
+from tametail.data.splitting.splits import check_folds
 from tametail.data.table import ImageTable
-from tametail.errors import DataError
 
 _SMALL_CLASS = 30  # images, below which an interval on a class says little
 

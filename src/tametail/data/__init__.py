@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tametail.data.cache import DecodedImages, cache_dir, decoded_images
-from tametail.data.decode import decode_image
-from tametail.data.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
-from tametail.data.known_sets import KNOWN_SETS, KnownSet
-from tametail.data.readers import read_images
-from tametail.data.splits import Splits, check_folds, load_splits, make_splits, save_splits
+from tametail.data.decoding.cache import DecodedImages, cache_dir, decoded_images
+from tametail.data.decoding.decode import decode_image
+from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from tametail.data.readers.known_sets import KNOWN_SETS, KnownSet
+from tametail.data.readers.read_images import read_images
+from tametail.data.splitting.splits import Splits, check_folds, load_splits, make_splits, save_splits
 from tametail.data.table import ImageTable
 
 __all__ = [

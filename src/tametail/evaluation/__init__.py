@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.bands import Band
+from tametail.evaluation.class_groups import Band
 from tametail.evaluation.evaluate import ClassResult, Evaluation, evaluate
-from tametail.evaluation.shares import Estimate
+from tametail.evaluation.proportions import Estimate
 
 __all__ = ["Band", "ClassResult", "Estimate", "Evaluation", "evaluate"]

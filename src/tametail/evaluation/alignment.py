@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 
 def aligned(replicates: Sequence[Predictions]) -> list[Predictions]:

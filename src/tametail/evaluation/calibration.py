@@ -15,9 +15,9 @@ from scipy import special, stats
 
 from tametail.evaluation import intervals
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.shares import Estimate
+from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 IntArray = NDArray[np.int64]
 SmallInts = NDArray[np.int32]

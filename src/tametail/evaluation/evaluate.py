@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tametail.evaluation import metrics
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.bands import Band, bands
+from tametail.evaluation.class_groups import Band, bands
 from tametail.evaluation.counts import Counts, count
 from tametail.evaluation.overall import overall
+from tametail.evaluation.proportions import Estimate, Shares, defined_mean, f1_shares, shares
 from tametail.evaluation.rank import rank_shares
-from tametail.evaluation.shares import Estimate, Shares, defined_mean, f1_shares, shares
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation.outcomes import Outcomes, outcomes
+from tametail.evaluation.correctness import Outcomes, outcomes
 from tametail.evaluation.paired_interval import difference_limits
-from tametail.evaluation.shares import Estimate
-from tametail.evaluation.sign_flips import sign_flip_p
+from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.verdicts import Verdict, holm, verdict
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 QUESTION = (
     "In which classes would these trained models, as they are, differ in recall on other images of this kind? Corrected "

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tametail.evaluation import metrics, ordering
+from tametail.evaluation import metrics, ranking_metrics
+from tametail.evaluation.proportions import Estimate, defined_mean, f1_shares, shares, sums_by_group
 from tametail.evaluation.rank import rank_shares
-from tametail.evaluation.shares import Estimate, defined_mean, f1_shares, shares, sums_by_group
 from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
-from tametail.predictions_multi_label import LabelPredictions, aligned
+from tametail.predictions.multi_label import LabelPredictions, aligned
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -166,7 +166,7 @@ def evaluate_labels(
 def macro_average_precision(table: LabelPredictions) -> float:
     """Mean average precision of the labels that some images have and others have not; nan if there is none."""
     values = [
-        ordering.average_precision(table.labels[:, c], table.logits[:, c])
+        ranking_metrics.average_precision(table.labels[:, c], table.logits[:, c])
         for c in range(len(table.class_names))
     ]
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.shares import Estimate, defined_mean, shares
-from tametail.predictions import Predictions
+from tametail.evaluation.proportions import Estimate, defined_mean, shares
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.counts import Counts
-from tametail.evaluation.shares import Estimate
+from tametail.evaluation.proportions import Estimate
 
 FloatArray = NDArray[np.float64]
 

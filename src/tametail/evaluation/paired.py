@@ -10,12 +10,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation.outcomes import Outcomes, outcomes
+from tametail.evaluation.correctness import Outcomes, outcomes
 from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.shares import Estimate
-from tametail.evaluation.sign_flips import sign_flip_p
+from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.verdicts import LEVEL, Verdict, holm, more_images, verdict
-from tametail.predictions import Predictions
+from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 

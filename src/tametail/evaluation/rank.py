@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation import ordering
-from tametail.evaluation.shares import Shares, shares, sums_by_group
+from tametail.evaluation import ranking_metrics
+from tametail.evaluation.proportions import Shares, shares, sums_by_group
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def rank_shares(
         by_class = np.ascontiguousarray(score.T)
         for k in np.flatnonzero(both):
             of_class = positive[:, k]
-            placements, at_positives = ordering.placements_and_precision(of_class, by_class[k])
+            placements, at_positives = ranking_metrics.placements_and_precision(of_class, by_class[k])
             placed[k] += placements
             precision[k, of_class] += at_positives
     placed /= replicates
@@ -61,7 +61,7 @@ def _auroc(
     residuals = np.zeros((group.max() + 1, len(placed)))
     for k in np.flatnonzero(both):
         value[k] = placed[k, positive[:, k]].mean()
-        residuals[:, k] = ordering.auroc_residuals(positive[:, k], placed[k], group)
+        residuals[:, k] = ranking_metrics.auroc_residuals(positive[:, k], placed[k], group)
     groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive)]
-    low, high = ordering.auroc_limits(value, residuals, *groups)
+    low, high = ranking_metrics.auroc_limits(value, residuals, *groups)
     return Shares(value, low, high, np.where(both, len(positive), 0), residuals)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.data.messages import first
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
+from tametail.core.text import first
 from tametail.evaluation.alignment import aligned
 from tametail.evaluation.evaluate import evaluate
-from tametail.evaluation.shares import Estimate
-from tametail.predictions import Predictions
+from tametail.evaluation.proportions import Estimate
+from tametail.predictions.single_label import Predictions
 
 FEWEST = 10  # images below which a subgroup is marked as small
 MOST_VALUES = 30  # of a column that images are evaluated by

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from tametail.predictions import Link, Predictions
+from tametail.predictions.single_label import Link, Predictions
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

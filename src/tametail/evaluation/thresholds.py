@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.predictions_multi_label import LabelPredictions
+from tametail.predictions.multi_label import LabelPredictions
 
 PLAIN = 0.5
 FloatArray = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tametail.evaluation.shares import Estimate
+from tametail.evaluation.proportions import Estimate
 
 FloatArray = NDArray[np.float64]
 Verdict = Literal["better", "worse", "not told apart"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tametail.report.partial import unfinished
-from tametail.report.reading import read_results
-from tametail.report.runs import best_loss
-from tametail.report.study_results import LossResults, PartCounts, StudyResults
-from tametail.report.tables import results_table
-from tametail.report.writing import write_report
+from tametail.report.study.partial import unfinished
+from tametail.report.study.reading import read_results
+from tametail.report.study.results import LossResults, PartCounts, StudyResults
+from tametail.report.study.runs import best_loss
+from tametail.report.study.write import write_report
+from tametail.report.writers.csv import results_table
 
 __all__ = [
     "LossResults",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tametail.core.errors import DataError
 from tametail.data import ImageTable, read_images
-from tametail.data.decode import FORMATS
-from tametail.errors import DataError
+from tametail.data.decoding.decode import FORMATS
 from tametail.reproduce.experiments import Experiment
 
 _LOOKED_AT = 64  # files whose size is read

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tametail.console import Console
-from tametail.errors import TametailError, UsageError
+from tametail.core.atomic import write_atomically
+from tametail.core.console import Console
+from tametail.core.errors import TametailError, UsageError
+from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.report import read_results
-from tametail.report.runs import find_runs
+from tametail.report.study.runs import find_runs
 from tametail.reproduce.comparison import Comparison, as_dict, compare_with_print
 from tametail.reproduce.differences import NOTHING_TOLD, PAPER_FOLDS, Setting, differences_from_paper
 from tametail.reproduce.experiments import Rivals, Variant, find_experiment
 from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.reading import reading
-from tametail.run_files import TEST_PREDICTIONS
-from tametail.study import Study, compare, open_test_part
-from tametail.study_file import read_study_file
+from tametail.storage.study_file import read_study_file
+from tametail.study.study import Study, compare, open_test_part
 from tametail.training.hardware import Hardware
 from tametail.training.recipe import load_recipe
-from tametail.whole_files import write_atomically
 
 MARKDOWN, JSON = "reproduce.md", "reproduce.json"
 
@@ -77,7 +77,7 @@ def reproduce(
         sealed: leave the test part closed, and compare out-of-fold results.
         variant: of ALPA: ``paper`` (its equation), ``code`` (the released class), ``pade``.
         rivals: ``figure1`` or ``defaults``, see `RIVALS`.
-        recipe, folds, seeds, hardware, fields, assignments, console: as `tametail.study.compare` takes them.
+        recipe, folds, seeds, hardware, fields, assignments, console: as `tametail.study.study.compare` takes them.
 
     Raises:
         UsageError, DataError, TametailError: see their messages; an unknown name, an absent set or one of other classes

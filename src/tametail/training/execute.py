@@ -15,17 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.data.loaders import TrainingBatches, training_batches
-from tametail.errors import TametailError
-from tametail.predictions import Predictions
-from tametail.predictions_multi_label import LabelPredictions
-from tametail.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
+from tametail.core.errors import TametailError
+from tametail.core.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
+from tametail.data.sampling.loaders import TrainingBatches, training_batches
+from tametail.predictions.multi_label import LabelPredictions
+from tametail.predictions.single_label import Predictions
 from tametail.training.allocator import keep_freed_memory
-from tametail.training.checkpoint import save_weights
+from tametail.training.checkpointing.checkpoint import save_weights
+from tametail.training.checkpointing.checkpointer import RunKeeper
 from tametail.training.hardware import is_out_of_memory
+from tametail.training.history import Validation, history_csv, timing_csv, validate
 from tametail.training.inference import predict_logits
-from tametail.training.keeping import RunKeeper
-from tametail.training.material import Material, Rows
 from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
@@ -39,7 +39,7 @@ from tametail.training.predicting import (
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, appearing, trained_model
 from tametail.training.trainer import Observer, RunFailed, Trained, train
-from tametail.training.watch import Validation, history_csv, timing_csv, validate
+from tametail.training.training_data import Material, Rows
 
 
 def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer | None = None) -> None:

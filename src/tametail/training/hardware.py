@@ -16,7 +16,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
 from tametail.training.recipe import Recipe
 
 T = TypeVar("T")

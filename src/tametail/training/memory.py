@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tametail.errors import TametailError
+from tametail.core.errors import TametailError
 
 
 class MemoryShort(TametailError):

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tametail.core.errors import UsageError, choosing_losses
 from tametail.data import ImageTable
-from tametail.errors import UsageError, choosing_losses
 from tametail.losses import Loss, list_losses, parse_loss
-from tametail.predictions_multi_label import LabelPredictions
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Judgement, LogitAdjustment, Method
 

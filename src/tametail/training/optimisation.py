@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tametail.data.mixing import BatchMixing
-from tametail.errors import UsageError
+from tametail.core.errors import UsageError
+from tametail.data.sampling.mixing import BatchMixing
 from tametail.losses.class_balanced import class_balanced_weights
 from tametail.losses.prior import log_prior
 from tametail.training.recipe import OptimizerSettings, Recipe

@@ -11,20 +11,20 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
+from tametail.core.atomic import whole_file
+from tametail.core.errors import saving
+from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.data import ImageTable
-from tametail.errors import saving
-from tametail.predictions import Predictions, exclusive, write_predictions
-from tametail.predictions_multi_label import LabelPredictions, write_label_predictions
-from tametail.run_files import TEST_PREDICTIONS
+from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
+from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
-from tametail.training.material import Material, Rows
 from tametail.training.multi_label import predict_labels
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, trained_counts, trained_model
 from tametail.training.strategies import Judgement
 from tametail.training.trainer import RunFailed
-from tametail.whole_files import whole_file
+from tametail.training.training_data import Material, Rows
 
 
 @dataclass(frozen=True)

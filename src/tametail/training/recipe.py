@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tametail.errors import UsageError, nearest
+from tametail.core.errors import UsageError, nearest
 
 _PACKAGED = resources.files("tametail.training") / "recipes"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -76,7 +76,7 @@ class MixingSettings(BaseModel):
     """Each image of a batch mixed with another, and the labels with them.
 
     Attributes:
-        kind: ``none``, ``mixup``, ``cutmix`` or ``remix``; see `tametail.data.mixing`.
+        kind: ``none``, ``mixup``, ``cutmix`` or ``remix``; see `tametail.data.sampling.mixing`.
         alpha: the share λ of an image is drawn from Beta(alpha, alpha). Small values (0.2, mixup's and remix's) leave
             most images nearly alone, 1 (cutmix's) makes all shares equally likely.
         probability: share of the batches that are mixed.

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tametail.errors import saving
-from tametail.run_files import DESCRIPTION, HEAD, WEIGHTS
-from tametail.study_file import IDENTITY, folds_to_run
-from tametail.training.checkpoint import load_weights
-from tametail.training.material import NewModel
+from tametail.core.atomic import flush, make_folder, temporary_beside
+from tametail.core.errors import saving
+from tametail.core.run_files import DESCRIPTION, HEAD, WEIGHTS
+from tametail.storage.study_file import IDENTITY, folds_to_run
+from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.strategies import Method, parse_method
-from tametail.whole_files import flush, make_folder, temporary_beside
+from tametail.training.training_data import NewModel
 
 
 @dataclass(frozen=True)

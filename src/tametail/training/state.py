@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from tametail.errors import TametailError
+from tametail.core.errors import TametailError
 
 _KEY = "training"
 

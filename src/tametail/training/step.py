@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tametail.errors import TametailError, UsageError
+from tametail.core.errors import TametailError, UsageError
 from tametail.losses.custom import ModuleLoss
 from tametail.training.averaging import MovingAverage
 from tametail.training.hardware import Hardware, is_out_of_memory

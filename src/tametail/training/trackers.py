@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tametail.errors import UsageError, nearest
+from tametail.core.errors import UsageError, nearest
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 Value = str | int | float | bool

@@ -18,18 +18,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tametail.data.loaders import Batch, TrainingBatches, telling_of_lost_readers
-from tametail.data.mixing import BatchMixing
-from tametail.errors import TametailError
+from tametail.core.errors import TametailError
+from tametail.data.sampling.loaders import Batch, TrainingBatches, telling_of_lost_readers
+from tametail.data.sampling.mixing import BatchMixing
+from tametail.training.checkpointing.interrupts import Stopped
 from tametail.training.hardware import Hardware, agreed, gathered
+from tametail.training.history import EpochRecord, Validation
 from tametail.training.inference import Transform
-from tametail.training.interrupts import Stopped
 from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import class_weights, learning_rate, smoothed, smoothing_of
 from tametail.training.recipe import Recipe
 from tametail.training.state import pack, unpack
 from tametail.training.step import Stepper
-from tametail.training.watch import EpochRecord, Validation
 
 _CHECK_EVERY = 16  # steps: to read a loss from a GPU makes it wait
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from tametail.errors import UsageError
-from tametail.predictions import exclusive
-from tametail.training.checkpoint import load_weights, save_weights
+from fixtures.strategy_task import COUNTS, HEADS, LOSSES, decided, draw, fitted, trained_head
+from tametail.core.errors import UsageError
+from tametail.predictions.single_label import exclusive
+from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.strategies import parse_method
-from training.strategies.task import COUNTS, HEADS, LOSSES, decided, draw, fitted, trained_head
 
 METHODS = [
     f"{loss}+{strategy}"

@@ -9,20 +9,12 @@ import torch
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
-from tametail.heads import Standardise
+from fixtures.strategy_task import COUNTS, LOSSES, balanced_accuracy, decided, draw, fitted, trained_head
+from tametail.models.heads import Standardise
 from tametail.training.strategies import parse_method
 from tametail.training.strategies.logit_adjustment import log_shares
 from tametail.training.strategies.nearest_class_mean import ClassMeans
 from tametail.training.strategies.tau_normalisation import tau_normalised
-from training.strategies.task import (
-    COUNTS,
-    LOSSES,
-    balanced_accuracy,
-    decided,
-    draw,
-    fitted,
-    trained_head,
-)
 
 OUTPUTS = 3 * torch.randn(400, 5, generator=torch.Generator().manual_seed(3))
 FEATURES, TARGET = draw(COUNTS, 1)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tametail.errors import UsageError
-from tametail.heads import CosineLinear, NormalisedLinear
+from tametail.core.errors import UsageError
+from tametail.models.heads import CosineLinear, NormalisedLinear
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.strategies import (
     Method,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tametail.training.strategies.after_training import AfterTraining, NewHead
 from tametail.training.strategies.classifier_retraining import ClassifierRetraining
+from tametail.training.strategies.decision_rule import Adjusted, ByLoss, FromEqualClasses, Judgement
 from tametail.training.strategies.grammar import parse_method, split_methods
-from tametail.training.strategies.judgement import Adjusted, ByLoss, FromEqualClasses, Judgement
 from tametail.training.strategies.learned_scales import LearnedScales
 from tametail.training.strategies.logit_adjustment import LogitAdjustment
 from tametail.training.strategies.method import Method

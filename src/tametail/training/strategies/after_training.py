@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tametail.errors import UsageError
-from tametail.heads import Head
+from tametail.core.errors import UsageError
 from tametail.losses import Loss
-from tametail.training.strategies.judgement import FromEqualClasses, Judgement
+from tametail.models.heads import Head
+from tametail.training.strategies.decision_rule import FromEqualClasses, Judgement
 
 
 @dataclass(frozen=True)

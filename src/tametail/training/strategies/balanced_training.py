@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tametail.data.samplers import make_order
+from tametail.data.sampling.samplers import make_order
 from tametail.losses import Loss
 
 _LARGEST_BATCH, _SMALLEST_BATCH, _LEAST_STEPS = 128, 16, 16

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tametail.heads import Head, Standardise, build_head
 from tametail.losses import Loss
+from tametail.models.heads import Head, Standardise, build_head
 from tametail.training.strategies.after_training import NewHead
 from tametail.training.strategies.balanced_training import seeded, train_balanced
 from tametail.training.strategies.checks import check_positive, check_whole

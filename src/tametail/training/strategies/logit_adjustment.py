@@ -14,7 +14,7 @@ from torch import Tensor
 from tametail.losses.links import Family
 from tametail.losses.validation import check_number
 from tametail.training.strategies.after_training import AfterTraining
-from tametail.training.strategies.judgement import Adjusted, Judgement
+from tametail.training.strategies.decision_rule import Adjusted, Judgement
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,14 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from tametail.errors import UsageError
-from tametail.heads import Head, build_head, choose_head
+from tametail.core.errors import UsageError
 from tametail.losses import LossSpec
 from tametail.losses.custom import ModuleLoss
 from tametail.losses.validation import check_class_counts
+from tametail.models.heads import Head, build_head, choose_head
 from tametail.training.recipe import Recipe
-from tametail.training.strategies.after_training import (
-    AfterTraining,
-    NewHead,
-    check_features,
-    equal_counts,
-)
-from tametail.training.strategies.judgement import ByLoss, Judgement
+from tametail.training.strategies.after_training import AfterTraining, NewHead, check_features, equal_counts
+from tametail.training.strategies.decision_rule import ByLoss, Judgement
 from tametail.training.strategies.recipe_changes import RecipeChange
 from tametail.training.strategies.registry import Strategy, place
 

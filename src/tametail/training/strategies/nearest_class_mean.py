@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tametail.heads import Head
 from tametail.losses import CrossEntropyLoss, Loss
+from tametail.models.heads import Head
 from tametail.training.strategies.after_training import NewHead
-from tametail.training.strategies.judgement import ByLoss, FromEqualClasses, Judgement
+from tametail.training.strategies.decision_rule import ByLoss, FromEqualClasses, Judgement
 
 _ABSENT = -1e4  # an output below that of every class with images
 _SCALES = (1.0, 1000.0)

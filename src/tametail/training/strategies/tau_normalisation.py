@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tametail.errors import UsageError
-from tametail.heads import Head
+from tametail.core.errors import UsageError
 from tametail.losses import Loss
 from tametail.losses.validation import check_number
+from tametail.models.heads import Head
 from tametail.training.strategies.after_training import NewHead
 
 

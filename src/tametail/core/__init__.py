@@ -1,0 +1,1 @@
+"""What every folder uses: errors, atomic files, text, the console. Imports nothing else of the project."""

@@ -1,0 +1,267 @@
+"""Image file → RGB square of a fixed size. Every kind of damage is an error with a short reason.
+
+JPEG is decoded by simplejpeg at the nearest larger DCT scale (several times faster than a full decode), DICOM by
+`tametail.data.decoding.dicom`, everything else by Pillow, which is told the formats it may try: some of its others start
+programs. Of files with several frames the first is taken, of DICOM the middle one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_FILE_BYTES = 2**31  # above any image, below what would push the machine into swapping
+MAX_PIXELS = 100_000_000  # 10 000 × 10 000: 300 MB once decoded; far above any photograph
+# Those of IMAGE_SUFFIXES. Not EPS, which Pillow hands to Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+# How DICOM without its preamble begins: the lowest elements of its groups 2 and 8.
+_BARE_DICOM = tuple(
+    bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
+)
+_ORIENTATION = 0x0112
+# What libjpeg says of broken data. Its other complaints are about kinds of JPEG that Pillow may still know.
+_JPEG_DAMAGE = ("premature end", "corrupt jpeg data", "bogus marker")
+
+
+def decode_image(source: str | Path | bytes, size: int) -> NDArray[np.uint8]:
+    """Decode one image to RGB, upright, its centre square scaled to ``size`` pixels.
+
+    Grey and palette images become RGB; CMYK is converted; transparent pixels are laid on black (the padding of
+    most medical images); 16-bit grey is divided by the largest value of the smallest depth of 8, 12 or 16 bits that
+    holds it, so that 12-bit data keep their contrast; integers outside 16 bits and floats are stretched from their
+    own minimum to their own maximum. The orientation noted in EXIF is applied. DICOM is shown as `read_dicom` says.
+    Deep grey levels are scaled at their depth and rounded once.
+
+    Args:
+        source: path of an image file, or its bytes.
+        size: side of the square in pixels, at least 1.
+
+    Returns:
+        (size, size, 3) array.
+
+    Raises:
+        DataError: the file is absent, empty, larger than ``MAX_FILE_BYTES``, no image, damaged, truncated or of more
+            than ``MAX_PIXELS`` pixels, or DICOM without the packages for it; the message is the reason, without the
+            path.
+    """
+    if isinstance(source, bytes):
+        pixels = _decode(source, size)
+    else:
+        data = _read(Path(source), leave_dicom=True)
+        # DICOM is read from its path: one frame may be a small part of the file.
+        pixels = _decode_dicom(Path(source)) if data is None else _decode(data, size)
+    return _rgb(centre_square(pixels, size))
+
+
+def decode_whole(data: bytes, size: int) -> NDArray[np.uint8]:
+    """As `decode_image`, but the whole image: (H, W, 3), upright; of JPEG a smaller one, of ``size`` pixels or more."""
+    return _rgb(_decode(data, size))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that may be anything.
+
+    Raises:
+        DataError: it cannot be read, is a folder, pipe or device, or larger than ``MAX_FILE_BYTES``.
+    """
+    return _read(path, leave_dicom=False) or b""
+
+
+def _read(path: Path, *, leave_dicom: bool) -> bytes | None:
+    """A file's bytes, or None for DICOM that is to be left."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # asked first: to open a pipe would wait for ever
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise DataError(f"the file cannot be read (it is {kind})")
+        if status.st_size > MAX_FILE_BYTES:
+            raise DataError(
+                f"the file has {status.st_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"
+            )
+        with open(path, "rb") as file:
+            if leave_dicom and is_dicom(file.read(132)):
+                return None
+            file.seek(0)
+            return file.read()
+    except (OSError, ValueError) as error:  # the second for a NUL in the path
+        raise DataError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file of which these are the first 132 bytes or more is DICOM, with or without the preamble."""
+    return head[128:132] == b"DICM" or head.startswith(_BARE_DICOM)
+
+
+def _decode(data: bytes, size: int) -> NDArray[Any]:
+    """(H, W, 3) uint8 or (H, W) float32 from 0 to 255, upright."""
+    if not data:
+        raise DataError("the file is empty")
+    if is_dicom(data):
+        return _decode_dicom(data)
+    pixels = _decode_jpeg(data, size) if data[:2] == b"\xff\xd8" else None
+    if pixels is None:
+        with without_warnings():
+            pixels = _decode_pillow(data)
+    return pixels
+
+
+def _decode_dicom(source: Path | bytes) -> NDArray[Any]:
+    from tametail.data.decoding.dicom import read_dicom
+
+    with without_warnings():
+        return read_dicom(source, MAX_PIXELS)
+
+
+def _decode_jpeg(data: bytes, size: int) -> NDArray[np.uint8] | None:
+    """(H, W, 3) with the shorter side at least ``size`` where the file has that, or None: a job for Pillow."""
+    import simplejpeg
+
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        _check_pixels(width, height)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size)
+    except ValueError as error:
+        if any(word in str(error).lower() for word in _JPEG_DAMAGE):
+            raise DataError(f"the file is damaged or truncated ({error})") from error
+        return None
+    return _upright(pixels, _jpeg_orientation(data))
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    if b"Exif\0\0" not in data[:65536]:  # spares Pillow for the many files without
+        return 1
+    from PIL import Image
+
+    with without_warnings():
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return int(image.getexif().get(_ORIENTATION, 1))
+        except Exception:  # noqa: BLE001 - the pixels are sound; a broken note of orientation is no note
+            return 1
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo EXIF orientations 1 to 8: (H, W, 3) as stored → as meant to be seen."""
+    if orientation in {5, 6, 7, 8}:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _decode_pillow(data: bytes) -> NDArray[Any]:
+    """(H, W, 3) uint8 or (H, W) float32 from 0 to 255, upright."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_pixels(*image.size)
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError("not an image of a known format, or damaged at its beginning") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"more than the {MAX_PIXELS:,} pixels allowed") from error
+    except Exception as error:
+        raise DataError(f"the file is damaged or truncated ({str(error) or type(error).__name__})") from error
+
+
+def _check_pixels(width: int, height: int) -> None:
+    """Runs on the header, before memory is taken for the pixels."""
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} allowed")
+
+
+def _to_rgb(image: Image.Image) -> NDArray[Any]:
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
+        return _to_levels(np.asarray(image))
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _to_levels(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Grey levels of any depth (H, W) → 0 to 255, linear, not rounded; see `decode_image` for the range taken."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise DataError("it holds values that are not numbers")
+    if values.dtype.kind != "f" and low >= 0 and high <= 65535:
+        low, high = 0.0, next(top for top in (255.0, 4095.0, 65535.0) if high <= top)
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.asarray((values.astype(np.float64) - low) * scale, dtype=np.float32)
+
+
+def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 or (H, W) float32 from 0 to 255 → (H, W, 3) uint8."""
+    if pixels.ndim == 3:
+        return pixels
+    rounded = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    return np.repeat(rounded[:, :, None], 3, axis=2)
+
+
+def centre_square(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    """(H, W, ...) → (size, size, ...): the same as scaling the shorter side to ``size`` and cutting the centre."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    if side == size:
+        return square
+    if 4 * side <= 5 * size:
+        # Most JPEGs come here, out of the DCT scale next above: so near 1 two neighbours hold all there is to average,
+        # and the mean over areas takes five times as long.
+        method = cv2.INTER_LINEAR if side > size else cv2.INTER_CUBIC
+    else:
+        method = cv2.INTER_AREA
+    return np.asarray(cv2.resize(square, (size, size), interpolation=method), dtype=pixels.dtype)
+
+
+_silence_lock = threading.Lock()
+_silent: list[Any] = []
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow's notes on odd files are not the user's concern: what matters is raised as an error.
+
+    `warnings.catch_warnings` sets and restores state of the whole process, so of the threads inside at one time
+    the first sets it and the last restores it.
+    """
+    with _silence_lock:
+        if not _silent:
+            saved = warnings.catch_warnings()
+            saved.__enter__()
+            warnings.simplefilter("ignore")
+            _silent.append(saved)
+        _silent.append(None)
+    try:
+        yield
+    finally:
+        with _silence_lock:
+            _silent.pop()
+            if len(_silent) == 1:
+                _silent.pop().__exit__(None, None, None)

@@ -1,0 +1,280 @@
+"""One DICOM file → its pixels as they are meant to be seen, or a few facts of its header.
+
+Read through pydicom (extra ``dicom``). Nothing of a file is believed: sizes are checked before memory is taken, the
+number of reads is bounded, compressed frames are measured before they are expanded, deflated files too.
+Grey levels keep their depth: they are windowed as float and rounded once, after scaling, by `decode_image`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+from tametail.data.decoding.codestream import DICOM_INSTALL, declared_size, decode_jpeg
+from tametail.data.decoding.dicom_display import DISPLAY_TAGS, displayed
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.pixels.decoders.base import Decoder
+
+MAX_INFLATED = (
+    2**29
+)  # bytes of a deflated file once expanded: an image of 16 bits × 3 colours at the pixel limit
+_MAX_READS = 3_000_000  # of a header: far above any real one, a few seconds
+_PIXEL_TAGS = {
+    b"\xe0\x7f\x10\x00": "PixelData",
+    b"\xe0\x7f\x08\x00": "FloatPixelData",
+    b"\xe0\x7f\x09\x00": "DoubleFloatPixelData",
+}
+
+# Transfer syntax → the plug-in of pydicom that decodes it. Named, because pydicom would else try all that are there, and
+# GDCM ends the process on damaged files. Lossless JPEG and JPEG of 12 bits, for which pydicom has but that one and one
+# under the GPL, are decoded here, and JPEG-LS, for which it would take one package more.
+_JPEG, _OPENJPEG, _RUN_LENGTH, _HERE = "pillow", "pylibjpeg", "pydicom", "here"
+_PLUGINS = {
+    "1.2.840.10008.1.2.5": _RUN_LENGTH,
+    "1.2.840.10008.1.2.4.50": _JPEG,
+    "1.2.840.10008.1.2.4.51": _JPEG,
+    "1.2.840.10008.1.2.4.57": _HERE,
+    "1.2.840.10008.1.2.4.70": _HERE,
+    "1.2.840.10008.1.2.4.80": _HERE,
+    "1.2.840.10008.1.2.4.81": _HERE,
+    "1.2.840.10008.1.2.4.90": _OPENJPEG,
+    "1.2.840.10008.1.2.4.91": _OPENJPEG,
+    "1.2.840.10008.1.2.4.201": _OPENJPEG,
+    "1.2.840.10008.1.2.4.202": _OPENJPEG,
+    "1.2.840.10008.1.2.4.203": _OPENJPEG,
+}
+_PACKAGES = {
+    _JPEG: "pillow",
+    _OPENJPEG: "pylibjpeg and pylibjpeg-openjpeg",
+}
+
+
+def has_dicom_mark(head: bytes) -> bool:
+    """Whether a file of which these are the first 132 bytes or more says that it is DICOM."""
+    return head[128:132] == b"DICM"
+
+
+def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
+    """The pixels of the middle frame of a DICOM file, ready to be shown.
+
+    Rescale and Modality LUT, then VOI LUT or the first window are applied (also those of enhanced multi-frame objects),
+    MONOCHROME1 is inverted, palettes and YBR become RGB, padding is black. Spacing is not applied: pixels are taken
+    as square.
+
+    Args:
+        source: path of a file, with or without preamble, or its bytes.
+        max_pixels: largest rows × columns.
+
+    Returns:
+        (H, W) float32 from 0 to 255, not rounded, or (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: pydicom or a plug-in is absent, or the file is damaged, too large, without pixels or of a kind
+            that is not supported; the message is the reason, without the path.
+    """
+    pydicom = import_pydicom()
+    try:
+        with _DicomFile(source) as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*DISPLAY_TAGS])
+            syntax = _transfer_syntax(header)
+            deflated = syntax == pydicom.uid.DeflatedExplicitVRLittleEndian
+            whole = _read_again(pydicom, file) if deflated else None
+            has_pixels = (
+                _at_pixels(file) if whole is None else any(name in whole for name in _PIXEL_TAGS.values())
+            )
+            frame, frames = _checked(header, has_pixels, max_pixels)
+            decoder, plugin = _decoder(syntax)
+            options: dict[str, Any] = pydicom.pixels.utils.as_pixel_options(header)
+            if whole is not None:
+                pixels, _ = decoder.as_array(whole, index=frame, **options)
+            else:
+                _pass_tag(file, options)
+                pixels = _frame_of(file, decoder, plugin, frame, frames, options)
+            return displayed(pixels, header, frame)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"the DICOM file is damaged or truncated ({_reason(error)})") from error
+
+
+def read_header(path: Path, tags: tuple[str, ...]) -> Dataset | None:
+    """The named attributes of a DICOM file's header; None where it cannot be read. Pixels are not touched.
+
+    Raises:
+        DataError: pydicom is absent.
+    """
+    pydicom = import_pydicom()
+    try:
+        with _DicomFile(path) as file:
+            found: Dataset = pydicom.dcmread(
+                file, stop_before_pixels=True, force=not has_dicom_mark(file.peek(132)), specific_tags=[*tags]
+            )
+            return found if len(found) or found.file_meta else None
+    except Exception:  # noqa: BLE001 - pydicom raises anything on damaged files; the decoder will say what is wrong
+        return None
+
+
+def import_pydicom() -> Any:
+    """The pydicom module, quiet: its notes on odd values would show what patients are called.
+
+    Raises:
+        DataError: it is absent or older than 3.
+    """
+    try:
+        import pydicom
+        import pydicom.pixels
+    except ImportError as error:
+        raise DataError(f"it is a DICOM file, which pydicom 3 reads; {DICOM_INSTALL}") from error
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    return pydicom
+
+
+class _Bytes(io.BytesIO):
+    name = ""  # pydicom asks for it
+
+
+class _DicomFile(io.BufferedReader):
+    """A file that gives no more than it has, cannot be read for ever, and whose deflated rest is measured first."""
+
+    def __init__(self, source: Path | bytes) -> None:
+        raw = _Bytes(source) if isinstance(source, bytes) else io.FileIO(source)
+        super().__init__(cast(io.RawIOBase, raw))
+        self._end = self.seek(0, io.SEEK_END)
+        self.seek(0)
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise DataError("the DICOM header has no end")
+        left = max(self._end - self.tell(), 0)
+        if size is None or size < 0:  # so pydicom reads what it is going to inflate, and only that
+            data = super().read(left)
+            _check_inflated(data)
+            return data
+        return super().read(min(size, left))
+
+
+def _check_inflated(data: bytes) -> None:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    while data and not inflater.eof:
+        total += len(inflater.decompress(data, 2**20))
+        data = inflater.unconsumed_tail
+        if total > MAX_INFLATED:
+            raise DataError(f"the deflated DICOM file expands to more than {MAX_INFLATED:,} bytes")
+
+
+def _read_again(pydicom: Any, file: _DicomFile) -> Dataset:
+    file.seek(0)
+    return cast("Dataset", pydicom.dcmread(file, force=True))
+
+
+def _transfer_syntax(header: Dataset) -> str:
+    named = header.file_meta.get("TransferSyntaxUID") if header.file_meta else None
+    if named:
+        return str(named)
+    implicit, little = header.original_encoding  # what pydicom found by looking at a file that does not say
+    return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+
+
+def _at_pixels(file: _DicomFile) -> bool:
+    """pydicom stops there, or at the end."""
+    return _pixel_tag(file.peek(4)[:4]) in _PIXEL_TAGS
+
+
+def _pixel_tag(tag: bytes) -> bytes:
+    """As little-endian files have it."""
+    return tag[1::-1] + tag[3:1:-1] if tag[:1] == b"\x7f" else tag
+
+
+def _checked(header: Dataset, has_pixels: bool, max_pixels: int) -> tuple[int, int]:
+    """(the frame to take, how many there are), after the checks that need no pixels."""
+    rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    if not has_pixels:
+        cut = " or is truncated before them" if rows or "Modality" not in header else ""
+        raise DataError(
+            f"the DICOM file holds no pixels (Modality {header.get('Modality') or 'unknown'}){cut}"
+        )
+    if rows < 1 or columns < 1:
+        raise DataError(f"the DICOM file declares {columns} × {rows} pixels")
+    if rows * columns > max_pixels:
+        raise DataError(f"{columns} × {rows} pixels, more than the {max_pixels:,} allowed")
+    samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 0)
+    if samples not in {1, 3} or bits not in {1, 8, 16, 32, 64}:
+        raise DataError(f"DICOM pixels of {samples} samples of {bits} bits are not supported")
+    frames = max(int(header.get("NumberOfFrames") or 1), 1)
+    return frames // 2, frames
+
+
+def _decoder(syntax: str) -> tuple[Decoder, str]:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        decoder = get_decoder(UID(syntax))
+    except NotImplementedError as error:
+        raise DataError(
+            f"the DICOM transfer syntax {UID(syntax).name} ({syntax}) is not supported"
+        ) from error
+    plugin = _PLUGINS.get(syntax, "")
+    if plugin not in {"", _HERE, *decoder.available_plugins}:
+        raise DataError(
+            f"the DICOM transfer syntax {UID(syntax).name} needs {_PACKAGES.get(plugin, plugin)}; {DICOM_INSTALL}"
+        )
+    return decoder, plugin
+
+
+def _pass_tag(file: _DicomFile, options: dict[str, Any]) -> None:
+    """From the tag of the pixels to their value; what the tag says is added to the options."""
+    options["pixel_keyword"] = _PIXEL_TAGS[_pixel_tag(file.read(4))]
+    kind = file.peek(2)[:2]
+    # Looked at, because some files contradict their transfer syntax. These two letters would be an odd length.
+    if kind in {b"OB", b"OW", b"OF", b"OD", b"UN"}:
+        options["pixel_vr"] = kind.decode("ascii")
+        file.read(8)
+    else:
+        file.read(4)
+
+
+def _frame_of(
+    file: _DicomFile,
+    decoder: Decoder,
+    plugin: str,
+    frame: int,
+    frames: int,
+    options: dict[str, Any],
+) -> NDArray[Any]:
+    """(H, W) or (H, W, 3) of one frame; the others are passed over. The file stands at the value of the pixels."""
+    from pydicom.encaps import encapsulate, get_frame
+
+    if not plugin:
+        pixels, _ = decoder.as_array(file, index=frame, **options)
+        return pixels
+    offsets = options.pop("extended_offsets", None)
+    encoded = get_frame(file, frame, number_of_frames=frames, extended_offsets=offsets)
+    width, height, bits = declared_size(encoded)
+    if plugin != _RUN_LENGTH and (width, height) != (options["columns"], options["rows"]):
+        raise DataError(
+            f"the DICOM file is damaged: {options['columns']} × {options['rows']} pixels by its header, "
+            f"{width} × {height} by its compressed frame"
+        )
+    if plugin == _HERE or (plugin == _JPEG and bits > 8):
+        return decode_jpeg(encoded, options["bits_stored"], signed=options["pixel_representation"] == 1)
+    options["number_of_frames"] = 1
+    pixels, _ = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, **options)
+    return pixels
+
+
+def _reason(error: Exception) -> str:
+    """The beginning: some of pydicom's messages are pages."""
+    words = " ".join(str(error).split())
+    return words[:200] or type(error).__name__

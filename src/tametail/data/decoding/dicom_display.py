@@ -1,0 +1,217 @@
+"""Stored values of a DICOM image → what a viewer shows: rescale, window, palette, inversion (DICOM PS3.3, C.11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
+_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
+_PALETTE = tuple(
+    f"{segmented}{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for segmented, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+)
+DISPLAY_TAGS = (
+    "Modality",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *_RESCALE,
+    *_WINDOW,
+    *_PALETTE,
+)
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom gives RGB for all of them
+
+
+def displayed(pixels: NDArray[Any], header: Dataset, frame: int) -> NDArray[Any]:
+    """Args:
+        pixels: (H, W) or (H, W, 3) stored values, colours already RGB.
+        header: with all `DISPLAY_TAGS` that the file has.
+        frame: which frame it is, for attributes that each frame has its own of.
+
+    Returns:
+        (H, W) float32 from 0 (black) to 255, not rounded, or (H, W, 3) uint8.
+
+    Raises:
+        DataError: a kind of colour that is not supported, values that are not numbers.
+    """
+    kind = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    if kind == "PALETTE COLOR":
+        return _palette(pixels, header)
+    if kind in _COLOURS and pixels.ndim == 3:
+        return _to_uint8(pixels, int(header.get("BitsStored") or 8))
+    if kind not in {"MONOCHROME1", "MONOCHROME2", ""} or pixels.ndim != 2:
+        raise DataError(f"DICOM pixels of photometric interpretation {kind or 'unknown'} are not supported")
+    return _grey(pixels, header, frame, inverted=kind == "MONOCHROME1")
+
+
+def _palette(pixels: NDArray[Any], header: Dataset) -> NDArray[np.uint8]:
+    from pydicom.pixels.processing import apply_color_lut
+
+    colours = apply_color_lut(pixels, header)[..., :3]
+    depth = int(header["RedPaletteColorLookupTableDescriptor"].value[2])
+    return _to_uint8(colours, depth if colours.dtype.itemsize > 1 else 8)
+
+
+def _to_uint8(colours: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    if colours.dtype == np.uint8 and bits == 8:
+        return colours
+    levels = np.clip(colours.astype(np.float32) * (255 / (2**bits - 1)), 0, 255)
+    return np.asarray(np.rint(levels), dtype=np.uint8)
+
+
+def _grey(pixels: NDArray[Any], header: Dataset, frame: int, *, inverted: bool) -> NDArray[np.float32]:
+    padding = _padding(pixels, header)
+    rescale = _functional_group(header, frame, "PixelValueTransformationSequence", _RESCALE)
+    window = _functional_group(header, frame, "FrameVOILUTSequence", _WINDOW)
+    values, rescaled = _rescaled(pixels, rescale)
+    if not np.isfinite(values).all():
+        raise DataError("it holds values that are not numbers")
+    levels = _windowed(values, window)
+    if levels is None:
+        levels = _stretched(values, padding, header, rescaled=rescaled)
+    if inverted:
+        levels = 255 - levels
+    if padding is not None:
+        levels[padding] = 0
+    return levels
+
+
+def _functional_group(header: Dataset, frame: int, macro: str, names: tuple[str, ...]) -> Dataset:
+    """Where a frame's attributes stand: enhanced objects have them per frame or shared, others at the top."""
+    if any(name in header for name in names):
+        return header
+    per_frame, shared = (
+        header.get("PerFrameFunctionalGroupsSequence"),
+        header.get("SharedFunctionalGroupsSequence"),
+    )
+    groups = [per_frame[frame]] if per_frame and frame < len(per_frame) else []
+    groups += [shared[0]] if shared else []
+    for group in groups:
+        if group.get(macro):
+            found: Dataset = group[macro].value[0]
+            return found
+    return header
+
+
+def _padding(pixels: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
+    """(H, W) of what lies outside the image, None for nothing. Compared with the stored values (PS3.3 C.7.5.1.1.2)."""
+    ends = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    given = [_stored(end, pixels.dtype) for end in ends if isinstance(end, int | float)]
+    if not given or ends[0] is None:
+        return None
+    outside: NDArray[np.bool_] = (pixels >= min(given)) & (pixels <= max(given))
+    return outside if outside.any() else None
+
+
+def _stored(value: float, dtype: np.dtype[Any]) -> float:
+    """Files with signed pixels often write the padding as the unsigned number of the same bits."""
+    if dtype.kind == "i" and value > np.iinfo(dtype).max:
+        return value - float(2 ** (8 * dtype.itemsize))
+    return value
+
+
+def _rescaled(pixels: NDArray[Any], attributes: Dataset) -> tuple[NDArray[np.floating[Any]], bool]:
+    """(values in the units of the modality, whether that changed anything). 16 bits are exact in float32."""
+    exact: Any = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
+    if attributes.get("ModalityLUTSequence"):
+        return _looked_up(pixels, attributes.ModalityLUTSequence[0]).astype(exact), True
+    slope, intercept = (
+        _number(attributes.get("RescaleSlope"), 1.0),
+        _number(attributes.get("RescaleIntercept"), 0.0),
+    )
+    values = pixels.astype(exact)
+    if (slope, intercept) == (1.0, 0.0) or slope == 0:
+        return values, False
+    return values * exact(slope) + exact(intercept), True
+
+
+def _windowed(values: NDArray[np.floating[Any]], attributes: Dataset) -> NDArray[np.float32] | None:
+    """(H, W) from 0 to 255 by the VOI LUT or the first window (PS3.3 C.11.2.1), None without a sensible one."""
+    if attributes.get("VOILUTSequence"):
+        table = attributes.VOILUTSequence[0]
+        bits = int(table.LUTDescriptor[2])
+        return np.asarray(
+            np.clip(_looked_up(values, table) * (255 / (2**bits - 1)), 0, 255), dtype=np.float32
+        )
+    centre, width = (_number(attributes.get(name), np.nan) for name in ("WindowCenter", "WindowWidth"))
+    function = str(attributes.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if not (np.isfinite(centre) and np.isfinite(width)) or width <= 0 or (function == "LINEAR" and width < 1):
+        return None
+    if function == "SIGMOID":
+        shown = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
+    elif function == "LINEAR_EXACT":
+        shown = (values - centre) / width + 0.5
+    elif width == 1:  # a threshold
+        shown = values > centre - 0.5
+    else:
+        shown = (values - (centre - 0.5)) / (width - 1) + 0.5
+    return np.asarray(np.clip(shown, 0, 1) * 255, dtype=np.float32)
+
+
+def _stretched(
+    values: NDArray[np.floating[Any]], padding: NDArray[np.bool_] | None, header: Dataset, *, rescaled: bool
+) -> NDArray[np.float32]:
+    """Without a window: 1 and 8 bits as they are, all else from the least to the largest value inside the image."""
+    bits = int(header.get("BitsStored") or 16)
+    if bits in {1, 8} and not header.get("PixelRepresentation") and not rescaled:
+        return np.asarray(np.clip(values * (255 / (2**bits - 1)), 0, 255), dtype=np.float32)
+    inside = values if padding is None else values[~padding]
+    if not inside.size:
+        return np.zeros(values.shape, np.float32)
+    low, high = float(inside.min()), float(inside.max())
+    if high == low:
+        return np.zeros(values.shape, np.float32)
+    return np.asarray(np.clip((values - low) * (255 / (high - low)), 0, 255), dtype=np.float32)
+
+
+def _looked_up(values: NDArray[Any], table: Dataset) -> NDArray[np.float64]:
+    """A LUT of one item of a sequence applied: values below its first go to its first entry, above its last to its last.
+
+    Its descriptor: number of entries (0 for 65536), first value mapped, bits per entry.
+    """
+    entries, first, bits = (int(part) for part in table.LUTDescriptor)
+    data = table["LUTData"].value
+    if isinstance(data, bytes):
+        packed = bits <= 8 and len(data) < 2 * (entries or 65536)  # one byte per entry
+        little = table.original_encoding[1] is not False
+        data = np.frombuffer(data, dtype="u1" if packed else "<u2" if little else ">u2")
+    lut = np.asarray(data, dtype=np.float64)[: entries or 65536]
+    if not lut.size:
+        raise DataError("the DICOM file holds a lookup table without entries")
+    if first > 32767 and values.min() < 0:
+        first -= 65536  # signed, written as unsigned
+    at = np.clip(np.rint(values.astype(np.float64)) - first, 0, len(lut) - 1)
+    return np.asarray(lut[at.astype(np.int64)])
+
+
+def _number(value: Any, default: float) -> float:
+    """The first of several."""
+    if value is None or isinstance(value, str):
+        return default
+    try:
+        first = value if isinstance(value, int | float) else value[0]
+        return float(first)
+    except (TypeError, ValueError, IndexError):
+        return default

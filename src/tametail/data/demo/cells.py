@@ -1,0 +1,187 @@
+"""What each class of the demo set looks like: six white cells and one nucleated red cell, all synthetic.
+
+Each class draws a :class:`~tametail.data.demo.drawing.Cell` at random, at times as a look-alike of another
+class, after the textbook morphology of May-Grünwald-Giemsa smears. None of this is a photograph, and nothing
+learned from it says anything about real blood. Lengths are in micrometres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from tametail.data.demo.drawing import Cell, Granules, Points, Random
+
+
+def _chain(rng: Random, radii: Points, gap: float, turn: float, zigzag: float = 0.0) -> Points:
+    """(L, 3) discs along a path that bends by about ``turn`` radians at each step; centred on the cell."""
+    heading, side = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1])
+    place = np.zeros(2)
+    places = [place]
+    for _ in radii[1:]:
+        place = place + gap * rng.normal(1, 0.08) * np.array([np.cos(heading), np.sin(heading)])
+        places.append(place)
+        side = -side if rng.random() < zigzag else side
+        heading += side * turn * rng.normal(1, 0.2)
+    path = np.array(places)
+    return np.column_stack([path - path.mean(axis=0), radii])
+
+
+def _round(rng: Random, radius: float, room: float) -> Points:
+    """(3, 3) a round or slightly oval nucleus, off centre by up to ``room``."""
+    lobes = _chain(rng, radius * rng.normal(0.94, 0.02, 3), radius * rng.uniform(0.03, 0.16), 0.3)
+    angle = rng.uniform(0, 2 * np.pi)
+    lobes[:, :2] += room * rng.uniform(0.1, 0.9) * np.array([np.cos(angle), np.sin(angle)])
+    return lobes
+
+
+def _neutrophil(rng: Random) -> Cell:
+    count = int(rng.choice([2, 3, 4, 5], p=[0.06, 0.42, 0.37, 0.15]))
+    size = 3.9 / np.sqrt(count + 0.6)
+    lobes = _chain(rng, size * rng.normal(1, 0.1, count), 1.9 * size, rng.uniform(0.9, 1.35), zigzag=0.2)
+    fine = Granules(int(rng.uniform(120, 300)), 0.24, (0.10, 0.10, 0.0, 0.02))
+    cell = Cell(
+        rng.normal(6.2, 0.45), lobes, rng.normal(1.05, 0.08), 0.24, 0.10,
+        (rng.uniform(0.12, 0.26), 0.02, rng.uniform(0.0, 0.06)), granules=(fine,),
+    )  # fmt: skip
+    kind = rng.random()
+    if kind < 0.10:  # band form: a bent rod, like a small monocyte
+        lobes = _chain(rng, rng.normal(1.75, 0.06, 7), 1.05, rng.uniform(0.3, 0.55))
+        return replace(cell, lobes=lobes, chromatin=0.95)
+    if kind < 0.17:  # toxic granulation: coarse granules, like an eosinophil or basophil
+        coarse = Granules(
+            int(rng.uniform(50, 130)), 0.36, (0.15, rng.uniform(0.15, 0.4), 0.0, rng.uniform(0, 0.25))
+        )
+        return replace(cell, granules=(coarse,), vacuoles=int(rng.poisson(1)))
+    return cell
+
+
+def _lymphocyte(rng: Random) -> Cell:
+    radius = rng.normal(4.7, 0.4)
+    nucleus = radius * rng.uniform(0.80, 0.90)
+    cell = Cell(
+        radius, _round(rng, nucleus, radius - nucleus), rng.normal(1.15, 0.1), 0.22, 0.08,
+        (0.03, 0.03, rng.uniform(0.35, 0.65)), rim=0.25,
+    )  # fmt: skip
+    kind = rng.random()
+    if kind < 0.22:  # reactive: large, skirted, like a monocyte
+        radius = rng.normal(7.0, 0.7)
+        size = radius * rng.uniform(0.48, 0.6)
+        lobes = _chain(rng, size * rng.normal(0.85, 0.05, 3), 0.4 * size, rng.uniform(0.2, 0.9))
+        lobes[:, :2] += rng.normal(0, 0.08 * radius, 2)
+        return replace(
+            cell, radius=radius, lobes=lobes, wobble=0.07, chromatin=rng.normal(0.92, 0.08), clumps=0.18,
+            cytoplasm=(0.04, 0.05, rng.uniform(0.25, 0.5)), rim=rng.uniform(0.2, 0.6),
+            vacuoles=int(rng.poisson(0.5)),
+        )  # fmt: skip
+    if kind < 0.30:  # prolymphocyte: large with a nucleolus, like a blast
+        radius = rng.normal(6.0, 0.5)
+        lobes = _round(rng, radius * 0.8, radius * 0.15)
+        return replace(cell, radius=radius, lobes=lobes, chromatin=0.9, clumps=0.14, nucleoli=1)
+    if kind < 0.38:  # large granular lymphocyte
+        radius = rng.normal(6.0, 0.5)
+        azurophil = Granules(int(rng.uniform(8, 20)), 0.33, (0.1, 0.5, 0.0, 0.0))
+        lobes = _round(rng, radius * 0.62, radius * 0.2)
+        return replace(cell, radius=radius, lobes=lobes, cytoplasm=(0.03, 0.03, 0.3), granules=(azurophil,))
+    return cell
+
+
+def _monocyte(rng: Random) -> Cell:
+    radius = rng.normal(7.9, 0.7)
+    size = radius * rng.uniform(0.28, 0.36)
+    lobes = _chain(rng, size * rng.normal(1, 0.06, 6), 0.56 * size, rng.uniform(0.38, 0.62))
+    dust = Granules(int(rng.uniform(40, 160)), 0.22, (0.08, 0.13, 0.0, 0.0))
+    cell = Cell(
+        radius, lobes, rng.normal(0.82, 0.07), 0.15, 0.13,
+        (0.08, rng.uniform(0.05, 0.1), rng.uniform(0.24, 0.44)), wobble=0.06, mottle=0.22, granules=(dust,),
+        vacuoles=int(rng.poisson(2.5)),
+    )  # fmt: skip
+    kind = rng.random()
+    if kind < 0.16:  # rounded nucleus, like a blast or a reactive lymphocyte
+        return replace(cell, lobes=_round(rng, radius * rng.uniform(0.58, 0.68), radius * 0.2), vacuoles=0)
+    if kind < 0.26:  # folded into lobes, like a band form
+        lobes = _chain(rng, 0.33 * radius * rng.normal(1, 0.1, 3), 0.42 * radius, rng.uniform(0.9, 1.3))
+        return replace(cell, lobes=lobes, radius=radius * 0.88, strand=1.8, chromatin=0.95)
+    return cell
+
+
+def _eosinophil(rng: Random) -> Cell:
+    count = int(rng.choice([2, 3], p=[0.85, 0.15]))
+    size = rng.normal(2.45, 0.15) * (1 if count == 2 else 0.82)
+    lobes = _chain(rng, size * rng.normal(1, 0.06, count), 1.75 * size, 1.1)
+    lobes[:, :2] += rng.normal(0, 0.7, 2)
+    coarse = Granules(int(rng.uniform(170, 270)), 0.45, (0.22, 0.02, 0.0, rng.uniform(0.5, 0.75)))
+    cell = Cell(
+        rng.normal(6.6, 0.4), lobes, rng.normal(0.95, 0.08), 0.2, 0.1, (0.22, 0.02, 0.03), granules=(coarse,)
+    )
+    if rng.random() < 0.22:  # degranulated: few granules are left, like a neutrophil
+        left = replace(coarse, count=int(rng.uniform(8, 50)), dye=(0.2, 0.02, 0.0, rng.uniform(0.2, 0.5)))
+        return replace(cell, granules=(left,), vacuoles=int(rng.poisson(3)))
+    return cell
+
+
+def _basophil(rng: Random) -> Cell:
+    count = int(rng.choice([2, 3]))
+    size = 3.6 / np.sqrt(count)
+    lobes = _chain(rng, size * rng.normal(1, 0.1, count), 1.35 * size, 1.2)
+    dark = Granules(
+        int(rng.uniform(50, 110)), 0.43, (0.0, rng.uniform(0.7, 1.1), 0.35, 0.0), over_nucleus=True
+    )
+    cell = Cell(
+        rng.normal(5.8, 0.4),
+        lobes,
+        rng.normal(0.9, 0.08),
+        0.16,
+        0.1,
+        (0.1, 0.16, 0.08),
+        strand=1.4,
+        granules=(dark,),
+    )
+    if rng.random() < 0.28:  # degranulated: the granules were washed out, like a neutrophil
+        left = replace(dark, count=int(rng.uniform(6, 24)), dye=(0.05, rng.uniform(0.3, 0.8), 0.1, 0.0))
+        return replace(cell, granules=(left,), chromatin=0.9, vacuoles=int(rng.poisson(3)))
+    return cell
+
+
+def _blast(rng: Random) -> Cell:
+    radius = rng.normal(7.3, 0.7)
+    nucleus = radius * rng.uniform(0.76, 0.86)
+    cell = Cell(
+        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), rng.normal(0.62, 0.05), 0.06, 0.09,
+        (0.03, 0.05, rng.uniform(0.5, 0.85)), wobble=0.04, rim=0.3, nucleoli=int(rng.integers(1, 4)),
+    )  # fmt: skip
+    kind = rng.random()
+    if kind < 0.18:  # small, nucleoli hidden, like a lymphocyte
+        radius = rng.normal(5.4, 0.3)
+        lobes = _round(rng, radius * 0.87, radius * 0.08)
+        return replace(cell, radius=radius, lobes=lobes, chromatin=0.85, nucleoli=int(rng.integers(0, 2)))
+    if kind < 0.36:  # monoblast: folded nucleus and more cytoplasm, like a monocyte
+        lobes = _chain(rng, 0.5 * radius * rng.normal(1, 0.05, 3), 0.3 * radius, 0.8)
+        return replace(cell, lobes=lobes, cytoplasm=(0.05, 0.06, 0.45), nucleoli=int(rng.integers(0, 3)))
+    return cell
+
+
+def _erythroblast(rng: Random) -> Cell:
+    ripeness = rng.beta(1.6, 1.3)  # from basophilic (0: blue, like a lymphocyte) to orthochromatic (1: pink)
+    radius = 5.4 - 0.8 * ripeness + rng.normal(0, 0.25)
+    nucleus = radius * (0.72 - 0.2 * ripeness) * rng.normal(1, 0.04)
+    return Cell(
+        radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), 1.3 + 0.5 * ripeness,
+        0.26 - 0.18 * ripeness, 0.06, (0.25 + 0.6 * ripeness, 0.04, 0.6 - 0.42 * ripeness), mottle=0.06,
+    )  # fmt: skip
+
+
+CELL_KINDS: Mapping[str, Callable[[Random], Cell]] = MappingProxyType(
+    {
+        "neutrophil": _neutrophil,
+        "lymphocyte": _lymphocyte,
+        "monocyte": _monocyte,
+        "eosinophil": _eosinophil,
+        "erythroblast": _erythroblast,
+        "basophil": _basophil,
+        "blast": _blast,
+    }
+)

@@ -1,0 +1,187 @@
+"""The built-in demo set: synthetic images of stained blood cells, drawn from a seed.
+
+Seven classes whose shape, nucleus and granules differ as those of real cells do, a tail of imbalance ratio
+40, patients with their own stain, light and magnification, and look-alikes, so that no classifier is perfect.
+No image is a photograph, and no number obtained on the set says anything about real blood.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError, TametailError
+from tametail.data.demo.cells import CELL_KINDS
+from tametail.data.demo.drawing import draw_cell
+from tametail.data.demo.smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
+
+DEMO_VERSION = 2  # raise it whenever the drawing or the roster changes: the cache folder is named by it
+DEMO_CLASSES = tuple(sorted(CELL_KINDS))
+
+_CELLS = {
+    "neutrophil": 640,
+    "lymphocyte": 346,
+    "monocyte": 187,
+    "eosinophil": 101,
+    "erythroblast": 55,
+    "basophil": 30,
+    "blast": 16,
+}
+_PATIENTS = 48
+# Rare cells come from few patients, as in life, yet from enough that a hold-out and five folds all get some.
+_CARRIERS = {"erythroblast": 32, "basophil": 20, "blast": 13}
+_ROSTER, _SLIDE, _IMAGE = range(3)  # independent random streams of one seed
+
+
+@dataclass(frozen=True)
+class _Entry:
+    number: int
+    label: str
+    patient: int
+
+    @property
+    def image(self) -> str:
+        return f"images/cell_{self.number:04d}.png"
+
+    @property
+    def group(self) -> str:
+        return f"patient_{self.patient:02d}"
+
+
+def demo_directory(cache: Path, seed: int = 0) -> Path:
+    """Folder below ``cache`` that holds the demo set of this version and ``seed``."""
+    return cache / f"demo-v{DEMO_VERSION}-seed{seed}"
+
+
+def write_demo(directory: Path, *, seed: int = 0) -> None:
+    """Write the synthetic demo set of ``seed`` into ``directory``, unless it is there and complete.
+
+    ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The folder appears
+    finished or not at all, also when several processes ask for it at once. The same seed gives the same
+    images.
+
+    Raises:
+        DataError: ``directory`` holds something other than this set.
+        TametailError: the place cannot be written.
+    """
+    from filelock import FileLock
+
+    roster = _roster(seed)
+    if _is_complete(directory, roster, seed):
+        return
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory.with_name(f".{directory.name}.lock")):
+            if _is_complete(directory, roster, seed):  # another process was first
+                return
+            _clear(directory, seed)
+            unfinished = directory.with_name(f".{directory.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+            _write(unfinished, roster, seed)
+            unfinished.replace(directory)
+    except OSError as error:
+        raise TametailError(
+            f"expected to write the demo set to {directory}, but: {error}. "
+            "Free the place or name another folder."
+        ) from error
+
+
+def _roster(seed: int) -> list[_Entry]:
+    """Who has which cell, in an order that does not reveal the class."""
+    rng = _generator(seed, _ROSTER)
+    labels, patients = [], []
+    for label, count in _CELLS.items():
+        carriers = rng.permutation(_PATIENTS)[: _CARRIERS.get(label, _PATIENTS)]
+        share = rng.gamma(3.0, size=len(carriers))
+        extra = rng.multinomial(count - len(carriers), share / share.sum())
+        labels += [label] * count
+        patients += np.repeat(carriers, 1 + extra).tolist()
+    order = rng.permutation(len(labels))
+    return [_Entry(number, labels[i], patients[i] + 1) for number, i in enumerate(order, start=1)]
+
+
+def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
+    """(96, 96, 3) uint8 RGB. A function of the seed and the entry alone, whatever was drawn before."""
+    slide = prepare_slide(_generator(seed, _SLIDE, entry.patient))
+    rng = _generator(seed, _IMAGE, entry.number)
+    cell = CELL_KINDS[entry.label](rng)
+    centre = CANVAS_SIDE / 2 + rng.normal(0, 1.2 * slide.scale, 2).clip(-20, 20)
+    overlapped = rng.random() < 0.12
+    clearance = cell.radius * slide.scale * (0.55 if overlapped else 1.0)
+    canvas = empty_canvas(slide)
+    add_red_cells(canvas, slide, rng, centre, clearance)
+    draw_cell(canvas, cell, slide, rng, centre, show_through=0.8 if overlapped else 0.0)
+    defocus = rng.uniform(2.5, 5.5) if rng.random() < 0.08 else rng.uniform(0, 1.2)
+    return expose(canvas, slide, rng, defocus)
+
+
+def _write(directory: Path, roster: Iterable[_Entry], seed: int) -> None:
+    """Draw all of ``roster`` into a new ``directory``."""
+    import cv2
+
+    entries = list(roster)
+    (directory / "images").mkdir(parents=True)
+    for entry in entries:  # threads would only wait for each other: the operations are many and small
+        bgr = cv2.cvtColor(_draw(entry, seed), cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        (directory / entry.image).write_bytes(encoded.tobytes())
+    (directory / "labels.csv").write_bytes(_labels(entries).encode())
+    (directory / "README.txt").write_bytes(_readme(seed).encode())
+
+
+def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
+    expected = {"README.txt": _readme(seed), "labels.csv": _labels(roster)}
+    if any(_text(directory / name) != text for name, text in expected.items()):
+        return False
+    there = {path.name for path in (directory / "images").glob("*.png") if path.stat().st_size}
+    return all(Path(entry.image).name in there for entry in roster)
+
+
+def _clear(directory: Path, seed: int) -> None:
+    """Take an empty or damaged demo folder away; anything else is somebody's data and stays."""
+    if not directory.exists():
+        return
+    ours = _text(directory / "README.txt") == _readme(seed)
+    if not ours and any(directory.iterdir()):
+        raise DataError(
+            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} "
+            f"and seed {seed}, found other files in it. Name another folder, or empty this one."
+        )
+    shutil.rmtree(directory)
+
+
+def _labels(roster: Iterable[_Entry]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "group"])
+    writer.writerows([entry.image, entry.label, entry.group] for entry in roster)
+    return text.getvalue()
+
+
+def _readme(seed: int) -> str:
+    return (
+        f"tametail demo set, version {DEMO_VERSION}, seed {seed}\n\n"
+        "SYNTHETIC. Every image here was drawn by a program (tametail.data.demo.demo). None is a photograph\n"
+        "of blood, no patient exists, and no result obtained on these images says anything\n"
+        "about real cells.\n\n"
+        "images/     stained blood cells in the manner of a May-Grünwald-Giemsa smear, 96×96 pixels\n"
+        "labels.csv  image, label (the cell), group (the imaginary patient)\n"
+    )
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _generator(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))

@@ -1,0 +1,129 @@
+"""The image entries of a table → files below a folder. Each folder is listed once, whatever the number of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tametail.core.errors import DataError
+from tametail.core.text import first
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".gif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".jfif",
+)
+_ENDINGS = ("", *(spelt for suffix in (*IMAGE_SUFFIXES, ".dcm") for spelt in (suffix, suffix.upper())))
+_OUTSIDE = ".."
+
+
+def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) -> list[str]:
+    """Image entries as written → POSIX paths of existing files, relative to ``root``.
+
+    An entry is a path relative to ``base`` or an absolute one, with ``/`` or ``\\`` between its parts; its extension
+    may be left out. A link counts where it leads: no entry may reach a file outside ``root``.
+
+    Args:
+        entries: N entries of the table at ``path``.
+        base: folder that they are relative to, ``root`` or one below it.
+
+    Returns:
+        N paths.
+
+    Raises:
+        DataError: entries lead outside ``root`` or to no file, or a folder cannot be listed.
+    """
+    folders = _Folders(base, root)
+    found = [folders.locate(entry) for entry in entries]
+    outside = [entry for entry, image in zip(entries, found, strict=True) if image == _OUTSIDE]
+    if outside:
+        raise DataError(
+            f"{len(outside)} of {len(entries)} images of {path} lie outside {os.path.abspath(root)}, where links lead "
+            f"counted ({first(outside)}); name a folder above them with --image-root"
+        )
+    missing = [entry for entry, image in zip(entries, found, strict=True) if image is None]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(entries)} images of {path} are not in {os.path.abspath(base)} "
+            f"({first(missing)}); name the folder they are relative to with --image-root"
+        )
+    return [image for image in found if image is not None]
+
+
+class _Folders:
+    """The folders that entries name, each listed when first asked for."""
+
+    def __init__(self, base: Path, root: Path) -> None:
+        self._base = os.path.abspath(base)
+        self._root = os.path.abspath(root)
+        self._real_root = os.path.realpath(root)
+        self._listed: dict[str, tuple[str, dict[str, bool]] | None] = {}
+
+    def locate(self, entry: str) -> str | None:
+        """Path relative to the root, ``".."`` for one outside it, None for no file."""
+        found = self._look_up(entry)
+        if found is None and "\\" in entry:
+            found = self._look_up(entry.replace("\\", "/"))
+        return found
+
+    def _look_up(self, entry: str) -> str | None:
+        folder, slash, name = entry.rpartition("/")
+        folder = folder or slash
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        listed = self._listed[folder]
+        if listed is None:
+            return None
+        prefix, is_link = listed
+        if prefix == _OUTSIDE:
+            return _OUTSIDE
+        for ending in _ENDINGS:
+            if name + ending in is_link:
+                image = prefix + name + ending
+                return _OUTSIDE if is_link[name + ending] and not self._is_inside(image) else image
+        return None
+
+    def _list(self, folder: str) -> tuple[str, dict[str, bool]] | None:
+        """(prefix of its images' ids, file name → whether it is a link), or None where there is no such folder."""
+        full = os.path.normpath(os.path.join(self._base, folder))
+        try:
+            real = os.path.realpath(full)
+            if not _within(real, self._real_root):
+                return _OUTSIDE, {}  # not even listed: a table from elsewhere learns nothing of this machine
+            relative = os.path.relpath(full, self._root) if _within(full, self._root) else None
+            relative = relative or os.path.relpath(real, self._real_root)
+            with os.scandir(full) as items:
+                files = {item.name: item.is_symlink() for item in items if is_kind(item, os.DirEntry.is_file)}
+        except PermissionError as error:
+            raise DataError(
+                f"the folder {full} cannot be read ({error.strerror}); give yourself the right"
+            ) from error
+        except (OSError, ValueError):  # absent, no folder, a circle of links, too long a name, a NUL
+            return None
+        return ("" if relative == os.curdir else f"{Path(relative).as_posix()}/"), files
+
+    def _is_inside(self, image: str) -> bool:
+        return _within(os.path.realpath(os.path.join(self._root, image)), self._real_root)
+
+
+def is_kind(item: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Whether an entry is a file or a folder (``os.DirEntry.is_file``, ``is_dir``); a circle of links is neither."""
+    try:
+        return kind(item)
+    except OSError:
+        return False
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -1,0 +1,189 @@
+"""Public sets by name, read as they are downloaded. Each says where it is from and under which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tametail.core.errors import DataError, UsageError
+from tametail.core.text import first
+from tametail.data.readers.checked_table import checked_table
+from tametail.data.readers.csv_table import read_table
+from tametail.data.readers.folders import image_files, read_class_folders, walk
+from tametail.data.readers.medmnist import read_medmnist
+from tametail.data.readers.medmnist_files import NAMES, SOURCE, medmnist_file, terms_of
+from tametail.data.readers.read_options import ReadOptions
+from tametail.data.table import ImageTable
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A set that can be read by its name.
+
+    Attributes:
+        title: its full name.
+        source: where it is to be had.
+        terms: under which licence or conditions.
+        reader: (root and download of the options, name of the set) → table.
+    """
+
+    title: str
+    source: str
+    terms: str
+    reader: Callable[[ReadOptions, str], ImageTable]
+
+
+APTOS_GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
+
+BONE_MARROW_CLASSES = (
+    "ABE", "ART", "BAS", "BLA", "EBO", "EOS", "FGC", "HAC", "KSC", "LYI", "LYT", "MMZ", "MON", "MYB", "NGB", "NGS",
+    "NIF", "OTH", "PEB", "PLM", "PMO",
+)  # fmt: skip
+BONE_MARROW_LEFT_OUT = ("ABE", "ART", "NIF", "OTH")
+"""The paper speaks of 17 classes and 147,904 images but does not name them. Of the 171,374 images in 21 classes these
+four alone leave that number: abnormal eosinophils (8), artefacts (19,630), not identifiable (3,538), other cells (294).
+"""
+
+
+def read_known_set(name: str, options: ReadOptions) -> ImageTable:
+    """Read one of `KNOWN_SETS` from ``options.root``.
+
+    Raises:
+        UsageError: a download was asked for that tametail cannot make.
+        DataError: the folder is not given, or is not the set as it is downloaded; says what to fetch.
+        TametailError: a download failed.
+    """
+    return KNOWN_SETS[name].reader(options, name)
+
+
+def _root(options: ReadOptions, name: str) -> Path:
+    if options.download:
+        raise UsageError(f"--download is for MedMNIST sets; {_how_to_get(name)}")
+    if options.root is None or not options.root.is_dir():
+        found = "it was not given" if options.root is None else f"{options.root} is none"
+        raise DataError(f"expected the folder of {name} in --root, but {found}; {_how_to_get(name)}")
+    return options.root
+
+
+def _how_to_get(name: str) -> str:
+    known = KNOWN_SETS[name]
+    return (
+        f"{known.title} is to be fetched by you from {known.source} (terms: {known.terms}); unpack it and name its "
+        f"folder with --root"
+    )
+
+
+def _missing(name: str, what: str, root: Path) -> DataError:
+    return DataError(f"expected {what} in {root}, but there is none; {_how_to_get(name)}")
+
+
+def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
+    """train.csv (id_code, diagnosis 0 to 4) and train_images/<id_code>.png; the test images have no labels."""
+    root = _root(options, name)
+    table, images = root / "train.csv", root / "train_images"
+    if not table.is_file() or not images.is_dir():
+        raise _missing(name, "train.csv and the folder train_images", root)
+    columns = ReadOptions(image_col="id_code", label_col="diagnosis")
+    frame = read_table(table, columns, root, base=images)
+    grades = {str(grade): label for grade, label in enumerate(APTOS_GRADES)}
+    strange = sorted(set(frame["label"]) - set(grades))
+    if strange:
+        raise DataError(f"expected grades 0 to 4 in the column diagnosis of {table}, found {first(strange)}")
+    frame["label"] = frame["label"].map(grades).astype(object)
+    return checked_table(frame, root, name)
+
+
+def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
+    """The metadata (lesion_id, image_id, dx, ...) and the images, in two folders or in any."""
+    root = _root(options, name)
+    tables = [
+        root / table
+        for table in ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
+        if (root / table).is_file()
+    ]
+    if not tables:
+        raise _missing(name, "HAM10000_metadata.csv (or .tab)", root)
+    images = image_files(walk(root))
+    # Kaggle's copy unpacks each part twice, in two spellings; only one is wanted.
+    parts = [file for file in images if file.parts[0].startswith("HAM10000_images_part_")]
+    columns = ReadOptions(image_col="image_id", label_col="dx", group_col="lesion_id")
+    locate = partial(_by_stem, files=parts or images, root=root, name=name)
+    return checked_table(read_table(tables[0], columns, root, locate=locate), root, name)
+
+
+def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name: str) -> list[str]:
+    """Image ids without folder or extension → POSIX paths relative to ``root``."""
+    found: dict[str, Path] = {}
+    wanted = set(entries)
+    for file in files:
+        if file.stem in wanted and file.stem in found:
+            raise DataError(
+                f"expected one file per image in {root}, found {found[file.stem]} and {file}; take one folder away"
+            )
+        found[file.stem] = file
+    missing = [entry for entry in entries if entry not in found]
+    if missing:
+        raise _missing(
+            name, f"every image of the table ({len(missing)} of {len(entries)}: {first(missing)})", root
+        )
+    return [found[entry].as_posix() for entry in entries]
+
+
+def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str]) -> ImageTable:
+    """BM_cytomorphology_data/<class>/<range>/<class>_<number>.jpg; the set names no patients."""
+    root = _root(options, name)
+    folder = next(
+        (
+            place
+            for place in (root, *_subfolders(root, 2))
+            if any((place / code).is_dir() for code in BONE_MARROW_CLASSES)
+        ),
+        None,
+    )
+    if folder is None:
+        raise _missing(
+            name, "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)", root
+        )
+    frame = read_class_folders(folder, [file for file in walk(folder) if file.parts[0] not in left_out])
+    wanted, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
+    if found != wanted:
+        raise DataError(
+            f"expected images of the {len(wanted)} classes of {name} in {folder}; missing: "
+            f"{', '.join(sorted(wanted - found)) or 'none'}, unknown: {', '.join(sorted(found - wanted)) or 'none'}; "
+            f"is the download complete? To read what is there give the folder itself"
+        )
+    return checked_table(frame, folder, name)
+
+
+def _subfolders(folder: Path, depth: int) -> list[Path]:
+    below = sorted(place for place in folder.iterdir() if place.is_dir())
+    return below + [deeper for place in below if depth > 1 for deeper in _subfolders(place, depth - 1)]
+
+
+def _read_medmnist_set(options: ReadOptions, name: str) -> ImageTable:
+    return read_medmnist(medmnist_file(name, options.root, download=options.download))
+
+
+_BONE_MARROW = (
+    "Bone-Marrow-Cytomorphology_MLL_Helmholtz_Fraunhofer",
+    "The Cancer Imaging Archive, doi 10.7937/TCIA.AXH3-T579",
+    "CC BY 4.0",
+)
+
+KNOWN_SETS: dict[str, KnownSet] = {
+    "aptos2019": KnownSet(
+        "APTOS 2019 Blindness Detection",
+        "https://www.kaggle.com/competitions/aptos2019-blindness-detection",
+        "those of the competition",
+        _read_aptos,
+    ),
+    "bone_marrow": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=BONE_MARROW_LEFT_OUT)),
+    "bone_marrow_all": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=())),
+    "ham10000": KnownSet(
+        "HAM10000", "Harvard Dataverse, doi 10.7910/DVN/DBW86T", "CC BY-NC 4.0", _read_ham10000
+    ),
+    **{name: KnownSet(f"MedMNIST {name}", SOURCE, terms_of(name), _read_medmnist_set) for name in NAMES},
+}
+"""Name → set. ``bone_marrow`` is the paper's 17 classes, ``bone_marrow_all`` all 21."""

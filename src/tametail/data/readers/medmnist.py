@@ -1,0 +1,263 @@
+"""A MedMNIST .npz (2D) → `ImageTable`. Its images are written out once, as PNG files, to the cache folder.
+
+The arrays are read as a stream, one image at a time, so that a file larger than memory passes, and nothing in the file
+is unpickled. Shape legend: N images, H × W pixels, L labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+from tametail.core.text import first, shown
+from tametail.data.decoding.cache import cache_dir
+from tametail.data.decoding.cached_folder import built_folder
+from tametail.data.readers.checked_table import checked_table
+from tametail.data.readers.medmnist_facts import MEDMNIST_SETS, SIZES
+from tametail.data.table import COLUMNS, ImageTable, join_classes
+
+MAX_BYTES = 64 << 30  # of all pixels of a split; the largest official file has a quarter of it
+_MAX_IMAGES = 10_000_000
+_MAX_LABELS = 1000
+_SPLITS = ("train", "val", "test")
+# What zipfile and the readers of array headers raise on bytes that are not theirs.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    EOFError,
+    OSError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One split: (N, H, W) or (N, H, W, 3) pixels still in the file, (N, L) labels."""
+
+    split: str
+    shape: tuple[int, ...]
+    labels: NDArray[Any]
+
+    @property
+    def names(self) -> list[str]:
+        """N ids of the images."""
+        return [f"{self.split}/{row:06d}.png" for row in range(self.shape[0])]
+
+
+def read_medmnist(path: Path) -> ImageTable:
+    """Read a file of the arrays train_images, train_labels and the like of val and test.
+
+    Labels of (N, 1) give one class per image, (N, L) with L > 1 a multi-label table. The split is the file's own; the
+    classes have their official names where the file is named after a set (``dermamnist_224.npz``), else class_0, ....
+
+    Raises:
+        DataError: the file is no such file, damaged, pickled, or of volumes.
+        TametailError: the cache folder cannot be written.
+    """
+    import pandas as pd
+
+    with _opened(path) as archive:
+        parts = _parts(archive, path)
+    width = parts[0].labels.shape[1]
+    labels = np.concatenate([part.labels for part in parts])
+    ids = [name for part in parts for name in part.names]
+    frame = pd.DataFrame(
+        {
+            "image": ids,
+            "label": _multi_labels(labels, path) if width > 1 else _single_labels(labels[:, 0], path),
+            "group": ids,
+            "split": [part.split for part in parts for _ in part.names],
+        },
+        columns=list(COLUMNS),
+        dtype=object,
+    )
+    # Last, so that a file whose labels are wrong leaves no images behind.
+    digest = _digest(path)
+    folder = built_folder(
+        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_whole, parts)
+    )
+    return checked_table(frame, folder, path.stem, multi_label=width > 1)
+
+
+def medmnist_flag(name: str) -> tuple[str, int] | None:
+    """``"dermamnist_224"`` → ``("dermamnist", 224)``; None for what is no MedMNIST set. Without a size it is 28."""
+    flag, _, size = name.partition("_")
+    if flag not in MEDMNIST_SETS or size not in {"", *(str(size) for size in SIZES[1:])}:
+        return None
+    return flag, int(size or SIZES[0])
+
+
+def _class_names(path: Path, count: int) -> list[str]:
+    known = medmnist_flag(path.stem.lower())
+    official = MEDMNIST_SETS[known[0]].classes if known else ()
+    if official and count > len(official):
+        raise DataError(
+            f"expected labels of the {len(official)} classes of {known[0] if known else ''} in {path}, found "
+            f"{count}; give the file another name if it is another set"
+        )
+    return list(official) or [f"class_{code}" for code in range(count)]
+
+
+def _single_labels(codes: NDArray[Any], path: Path) -> list[str]:
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= _MAX_LABELS:
+        raise DataError(f"expected labels from 0 to {_MAX_LABELS - 1} in {path}, found {low} to {high}")
+    names = _class_names(path, high + 1)
+    return [names[code] for code in codes.tolist()]
+
+
+def _multi_labels(matrix: NDArray[Any], path: Path) -> list[str]:
+    strange = np.unique(matrix[(matrix != 0) & (matrix != 1)])
+    if len(strange):
+        raise DataError(
+            f"expected 0 and 1 in the {matrix.shape[1]} labels per image of {path}, found {first(strange.tolist())}"
+        )
+    names = _class_names(path, matrix.shape[1])
+    return [join_classes(names[code] for code in np.flatnonzero(row)) for row in matrix]
+
+
+def _digest(path: Path) -> str:
+    with _opened_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:40]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong inside it, as an error of the data."""
+    try:
+        with _opened_file(path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except _DAMAGE as error:  # DataError is none of these
+        raise DataError(
+            f"{path} is no sound .npz file ({shown(error)}); fetch it again, or write it with np.savez_compressed"
+        ) from error
+
+
+def _opened_file(path: Path) -> BufferedReader:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def _parts(archive: zipfile.ZipFile, path: Path) -> list[_Part]:
+    members = set(archive.namelist())
+    splits = [split for split in _SPLITS if f"{split}_images.npy" in members]
+    if not splits:
+        keys = sorted(name.removesuffix(".npy") for name in members)
+        raise DataError(
+            f"expected the arrays train_images, train_labels, val_..., test_... in {path}, found {first(keys, most=10)}"
+        )
+    parts = [_part(archive, split, path) for split in splits]
+    widths = {part.labels.shape[1] for part in parts}
+    if len(widths) > 1 or not sum(len(part.labels) for part in parts):
+        raise DataError(f"expected images with equally many labels in every split of {path}, found {widths}")
+    return parts
+
+
+def _part(archive: zipfile.ZipFile, split: str, path: Path) -> _Part:
+    labels_member = f"{split}_labels.npy"
+    if labels_member not in archive.namelist():
+        raise DataError(f"expected {split}_labels beside {split}_images in {path}, but they are missing")
+    with archive.open(f"{split}_images.npy") as stream:
+        shape, dtype, order = _header(stream, archive.getinfo(f"{split}_images.npy").file_size, path)
+    _check_images(shape, dtype, f"{split}_images", path)
+    if order == "F" and shape[0]:
+        raise DataError(f"expected arrays in C order in {path}; write np.ascontiguousarray of the images")
+    with archive.open(labels_member) as stream:
+        labels_shape, dtype, order = _header(stream, archive.getinfo(labels_member).file_size, path)
+        width = 1 if len(labels_shape) == 1 else labels_shape[-1]
+        fits = len(labels_shape) in {1, 2} and labels_shape[0] == shape[0] and 1 <= width <= _MAX_LABELS
+        if not fits or dtype.kind not in "iub":
+            raise DataError(
+                f"expected {split}_labels of shape ({shape[0]}, L) and whole numbers in {path}, found "
+                f"{labels_shape} of {dtype}"
+            )
+        labels = np.frombuffer(stream.read(shape[0] * width * dtype.itemsize), dtype)
+    return _Part(split, shape, labels.reshape((shape[0], width), order=order))
+
+
+def _header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
+    """(shape, dtype, order "C" or "F") of an array; the stream is left at its first value."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"{path} holds pickled objects, which can run code when they are read; write it anew as plain arrays"
+        )
+    promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if promised != size - stream.tell():
+        raise DataError(
+            f"{path} is damaged: an array of {shape} {dtype} takes {promised} bytes, but {size - stream.tell()} are there"
+        )
+    return shape, dtype, "F" if is_fortran else "C"
+
+
+def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], key: str, path: Path) -> None:
+    is_flat = len(shape) == 3 or (len(shape) == 4 and shape[-1] in {1, 3})
+    if not is_flat:
+        raise DataError(
+            f"expected images of shape (N, H, W) or (N, H, W, 3) as {key} of {path}, found {shape}; volumes (the 3D "
+            f"sets of MedMNIST) are not supported"
+        )
+    if dtype != np.uint8:
+        raise DataError(f"expected 8-bit images (uint8) as {key} of {path}, found {dtype}")
+    if (
+        shape[0] > _MAX_IMAGES
+        or int(np.prod(shape, dtype=object)) > MAX_BYTES
+        or min(shape) < 0
+        or 0 in shape[1:]
+    ):
+        raise DataError(f"expected at most {MAX_BYTES >> 30} GiB of pixels as {key} of {path}, found {shape}")
+
+
+def _write_images(path: Path, parts: Sequence[_Part], folder: Path) -> None:
+    from PIL import Image
+
+    for part in parts:
+        (folder / part.split).mkdir()
+        mode = "RGB" if part.shape[3:] == (3,) else "L"
+        size = (part.shape[2], part.shape[1])
+        for name, pixels in zip(part.names, _pixels(path, part), strict=True):
+            # zlib at its fastest: half the time for a tenth more bytes
+            Image.frombytes(mode, size, pixels).save(folder / name, compress_level=1)
+
+
+def _pixels(path: Path, part: _Part) -> Iterator[bytes]:
+    """The bytes of one image after the other."""
+    member = f"{part.split}_images.npy"
+    size = int(np.prod(part.shape[1:]))
+    with _opened(path) as archive, archive.open(member) as stream:
+        _header(stream, archive.getinfo(member).file_size, path)
+        for _ in part.names:
+            pixels = stream.read(size)
+            if len(pixels) < size:
+                raise EOFError(f"{member} ends too early")
+            yield pixels
+
+
+def _is_whole(parts: Sequence[_Part], folder: Path) -> bool:
+    return all(
+        (folder / part.split).is_dir() and len(os.listdir(folder / part.split)) == part.shape[0]
+        for part in parts
+    )

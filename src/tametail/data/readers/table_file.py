@@ -1,0 +1,240 @@
+"""CSV, TSV, Parquet and JSON Lines files → the same: named columns, each cell as written and as pandas types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tametail.core.errors import DataError
+from tametail.core.text import first, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+# As programs write numbers, or say that there is none.
+_NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?|[nN][aA][nN]|NA|N/A|null"
+TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
+
+
+@dataclass(frozen=True, eq=False)
+class TableFile:
+    """R rows of a file.
+
+    Attributes:
+        path: the file.
+        typed: R rows as pandas types them, columns named as in the file but stripped of blanks; nested values are
+            JSON text, so that rows can be compared.
+        cells: column name → R cells as written: text of a CSV; numbers, text, lists or None of the others.
+        rows_are: words after row numbers, which count from 1.
+    """
+
+    path: Path
+    typed: pd.DataFrame
+    cells: Callable[[str], list[Any]]
+    rows_are: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns; those without a name are left out."""
+        return [name for name in self.typed.columns.tolist() if name and not name.startswith("Unnamed:")]
+
+    def text(self, column: str) -> list[str]:
+        """R cells as text without blanks around; empty where there is none.
+
+        Raises:
+            DataError: the cells are lists, records or bytes.
+        """
+        cells = self.cells(column)
+        odd = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, (list, dict, bytes))]
+        if odd:
+            raise DataError(
+                f"expected text or numbers in column {column!r} of {self.path}, found {shown(cells[odd[0] - 1])} in "
+                f"row {odd[0]}; for images with several classes each use --multi-label"
+            )
+        return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
+
+
+def _written(cell: object) -> str:
+    is_missing = cell is None or cell != cell  # NaN is the one value unlike itself
+    return "" if is_missing else str(cell).strip()
+
+
+def read_table_file(path: Path) -> TableFile:
+    """Read a table by the kind that its suffix names; unknown suffixes are read as delimited text.
+
+    Raises:
+        DataError: the file cannot be read, is no table of its kind, has no rows or two columns of one name, or holds
+            the images themselves.
+    """
+    suffix = path.suffix.lower()
+    if suffix in PARQUET_SUFFIXES:
+        return _read_parquet(path)
+    return _read_json_lines(path) if suffix in JSONL_SUFFIXES else _read_delimited(path)
+
+
+def _read_delimited(path: Path) -> TableFile:
+    import pandas as pd
+
+    text = _text(path, "a CSV file")
+    header = next((line for line in io.StringIO(text) if line.strip()), "")
+    separator = max(",;\t", key=header.count)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            raw = pd.read_csv(
+                io.StringIO(text), sep=separator, index_col=False, dtype=str, keep_default_na=False
+            )
+            typed = pd.read_csv(io.StringIO(text), sep=separator, index_col=False, low_memory=False)
+        # pandas renames the second of two equal names; the header itself tells.
+        written = next((names for names in csv.reader(io.StringIO(text), delimiter=separator) if names), [])
+    except pd.errors.EmptyDataError as error:
+        raise DataError(
+            f"expected a table with the columns image and label in {path}, but it is empty"
+        ) from error
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"{path} has rows with more fields than its header; quote the fields that hold commas"
+        ) from error
+    except (pd.errors.ParserError, csv.Error, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read as CSV: {shown(str(error).strip())}") from error
+    if raw.empty:
+        raise DataError(f"expected at least one row per image in {path}, but it has a header only")
+    _check_names([name.strip() for name in written if name.strip()], path)
+    names = [str(column).strip() for column in raw.columns]
+    _check_names(names, path)
+    raw.columns = typed.columns = pd.Index(names)
+    typed = pd.DataFrame({name: _as_written(typed[name], raw[name]) for name in names})
+    return TableFile(path, typed, lambda column: raw[column].tolist(), " below the header")
+
+
+def _text(path: Path, kind: str) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    try:
+        # Spreadsheets save "Unicode text" as UTF-16; others put the same mark in front of UTF-8.
+        text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+    except UnicodeDecodeError:
+        logging.getLogger(__name__).warning("%s is not UTF-8; it was read as Latin-1", path)
+        text = data.decode("latin-1")
+    if "\0" in text:
+        raise DataError(f"expected {kind} at {path}, but it is not text")
+    return text
+
+
+def _read_json_lines(path: Path) -> TableFile:
+    import pandas as pd
+
+    lines = enumerate(_text(path, "a JSON Lines file").split("\n"), start=1)
+    records = [_record(line, number, path) for number, line in lines if line.strip()]
+    if not records:
+        raise DataError(f"expected one JSON object per line with image and label in {path}, but it is empty")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    _check_names([name.strip() for name in names], path)
+    columns = {name.strip(): [record.get(name) for record in records] for name in names}
+    typed = pd.DataFrame({name: _comparable(cells) for name, cells in columns.items()})
+    return TableFile(path, typed, lambda column: columns[column])
+
+
+def _record(line: str, number: int, path: Path) -> dict[str, Any]:
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name stands twice in one object")
+        return found
+
+    try:
+        record = json.loads(line, object_pairs_hook=object_of)
+        if "\\ud" in line.lower():  # half a character, which no file of ours could hold
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"line {number} of {path} is not JSON ({error}); mend the line or take it out"
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(
+            f"expected one JSON object per line in {path}, found {shown(line.strip())} in line {number}; "
+            f'write {{"image": ..., "label": ...}} in each line'
+        )
+    return record
+
+
+def _comparable(cells: list[Any]) -> list[Any]:
+    return [json.dumps(cell, default=str) if isinstance(cell, (list, dict)) else cell for cell in cells]
+
+
+def _read_parquet(path: Path) -> TableFile:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _refuse_image_bytes(file.schema_arrow, path)
+            table = file.read()
+        table.validate(full=True)  # else text that is not UTF-8 would fail only where it is used
+    except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {shown(str(error).strip())}") from error
+    kept = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
+    names = [table.column_names[at].strip() for at in kept]
+    _check_names(names, path)
+    if not table.num_rows:
+        raise DataError(f"expected at least one row per image in {path}, but it has columns only")
+    columns = {name: table.column(at) for name, at in zip(names, kept, strict=True)}
+    typed = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
+    return TableFile(path, typed, lambda column: columns[column].to_pylist())
+
+
+def _as_written(typed: pd.Series, text: pd.Series) -> pd.Series:
+    """A column as numbers only if every cell is written as one: 007 and 7 are two patients, and NA may be a word."""
+    known = text.str.strip() != ""
+    numbers = typed.dtype.kind == "b" or (
+        typed.dtype.kind in "iuf"
+        and typed.notna().any()
+        and bool(text[known].str.strip().str.fullmatch(_NUMBER).all())
+    )
+    return typed if numbers else text.where(known, None)
+
+
+def _typed(column: Any) -> Any:
+    """An Arrow column as pandas types it; what pandas has no values for (nested, far dates) as text."""
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        return _comparable(column.to_pylist())
+    try:
+        return column.to_pandas()
+    except (pa.ArrowException, ValueError):
+        return [str(cell) for cell in column.to_pylist()]
+
+
+def _refuse_image_bytes(schema: Any, path: Path) -> None:
+    """Hugging Face writes images as records of bytes and path; others as plain bytes."""
+    import pyarrow as pa
+
+    for field in schema:
+        kind = field.type
+        inside = {kind.field(at).name for at in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
+        if "bytes" in inside or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            raise DataError(
+                f"expected paths of image files in {path}, but column {field.name!r} holds the bytes of images; "
+                f"write them out as files (with datasets: image.save(path)) and list their paths in its place"
+            )
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"expected every column of {path} to have its own name, found {first(names, most=20)}; rename one"
+        )

@@ -1,0 +1,1 @@
+"""Pixels → batches: samplers, loaders, augmentation, mixing."""

@@ -1,0 +1,1 @@
+"""Test set and folds: stratified and group-aware."""

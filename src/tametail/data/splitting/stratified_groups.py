@@ -1,0 +1,89 @@
+"""Choosing among drawn divisions into parts: the fewest strata missing, then the best balance; mended if need be.
+
+Legend: N images, C classes, G groups, P parts, K strata. ``strata`` (G, K) says how many images of each group are of each
+stratum: one stratum per class, then others that are only balanced, and all images at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+
+Ints = NDArray[np.int64]
+_MENDED = 20  # candidates tried before a division is called impossible
+
+
+def images_by_group(member: Ints, of_strata: NDArray[np.bool_]) -> Ints:
+    """``strata`` (G, K) from the group of each image, (N,) in 0..G-1, and its strata (N, K - 1)."""
+    strata = np.zeros((member.max() + 1, of_strata.shape[1] + 1), dtype=np.int64)
+    np.add.at(strata[:, :-1], member, of_strata.astype(np.int64))
+    strata[:, -1] = np.bincount(member)
+    return strata
+
+
+def best_division(
+    candidates: Sequence[Ints],
+    strata: Ints,
+    minimum: Ints,
+    share: NDArray[np.float64],
+    names: tuple[str, ...],
+) -> Ints:
+    """The candidate, (G,) part of each group, with the fewest missing groups, and of these the best balanced.
+
+    Args:
+        strata: (G, K); the first C are those of ``names``.
+        minimum: (P, C) groups of each class that each part must have.
+        share: (P,) fraction of all images that each part should have.
+
+    Raises:
+        DataError: no candidate can be mended, as groups of several classes can stand in each other's way.
+    """
+    scores = [(_missing(part, strata, minimum).sum(), _imbalance(part, strata, share)) for part in candidates]
+    for best in sorted(range(len(scores)), key=scores.__getitem__)[:_MENDED]:
+        part = _mend(candidates[best], strata, minimum, share)
+        if not _missing(part, strata, minimum).any():
+            return part
+    lacking = np.flatnonzero(_missing(part, strata, minimum).sum(axis=0))
+    listed = ", ".join(repr(names[c]) for c in lacking)
+    raise DataError(
+        f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
+        f"classes too; use fewer folds, or check the group column"
+    )
+
+
+def _mend(part: Ints, strata: Ints, minimum: Ints, share: NDArray[np.float64]) -> Ints:
+    """Move groups, (G,) by (G,), to where their class is missing, as long as that leaves less missing than before."""
+    part = part.copy()
+    while (missing := _missing(part, strata, minimum)).any():
+        trials = []
+        for to, c in np.argwhere(missing):
+            for g in np.flatnonzero((strata[:, c] > 0) & (part != to)):
+                trial = part.copy()
+                trial[g] = to
+                trials.append(
+                    (_missing(trial, strata, minimum).sum(), _imbalance(trial, strata, share), g, to)
+                )
+        if not trials or min(trials)[0] >= missing.sum():
+            break
+        _, _, g, to = min(trials)
+        part[g] = to
+    return part
+
+
+def _missing(part: Ints, strata: Ints, minimum: Ints) -> Ints:
+    """(P, C) groups of each class that each part still lacks."""
+    have = np.zeros_like(minimum)
+    np.add.at(have, part, (strata[:, : minimum.shape[1]] > 0).astype(np.int64))
+    return np.asarray(np.maximum(minimum - have, 0), dtype=np.int64)
+
+
+def _imbalance(part: Ints, strata: Ints, share: NDArray[np.float64]) -> float:
+    """Chi-square distance of the parts from their shares of each stratum."""
+    counts = np.zeros((len(share), strata.shape[1]), dtype=np.int64)
+    np.add.at(counts, part, strata)
+    expected = share[:, None] * counts.sum(axis=0)
+    return float(((counts - expected) ** 2 / expected).sum())

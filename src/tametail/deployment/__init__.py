@@ -1,0 +1,1 @@
+"""Models to use: a study's classifier, its ensemble of fold models, prevalence."""

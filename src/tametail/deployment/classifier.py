@@ -1,0 +1,284 @@
+"""A study's chosen model, to use: load it, give it images, get probabilities.
+
+The model is the mean of the fold models of one loss: the best out of fold unless another is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail.core.console import Console
+from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
+from tametail.data.table import join_classes
+from tametail.deployment.fold_ensemble import Member, class_answers, label_answers
+from tametail.deployment.prevalence import read_prevalence, shares_of
+from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.models.backbones import BackboneSpec, channels_last
+from tametail.models.heads import Standardise
+from tametail.predictions.multi_label import read_label_predictions
+from tametail.report import best_loss
+from tametail.storage import study_file
+from tametail.study.inputs import restore_backbone, studied_backbone
+from tametail.training.hardware import check_one_process, make_accelerator
+from tametail.training.inference import evaluating
+from tametail.training.recipe import Recipe
+from tametail.training.run import all_runs, trained_counts, trained_model
+from tametail.training.strategies import Method, parse_method
+from tametail.training.training_data import Rows, evaluation_transform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Classifier", "find_images", "load", "read_prevalence"]
+_BATCH = 32
+_P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Fold models of one loss that answer together, by the mean of their probabilities.
+
+    Attributes:
+        loss: text of the loss they were trained with.
+        class_names: C names, in the order of the probabilities.
+        spec: the backbone and the images it takes.
+        backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
+        members: the fold models.
+        thresholds: per label (C,), from which probability on it is given; None where an image has exactly one class.
+    """
+
+    loss: str
+    class_names: tuple[str, ...]
+    spec: BackboneSpec
+    backbone: nn.Module
+    members: tuple[Member, ...]
+    device: torch.device
+    thresholds: NDArray[np.float64] | None = None
+
+    @property
+    def link(self) -> str:
+        """The name of how outputs become probabilities."""
+        return self.members[0].judgement.link
+
+    @property
+    def ceiling(self) -> float:
+        """The largest probability that can come out, before rows are scaled to sum to one."""
+        return self.members[0].judgement.ceiling
+
+    def predict_proba(
+        self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
+        """Probabilities (N, C), each row summing to one; ``prevalence`` as for `predict`.
+
+        Where an image may have several labels, each has a probability of its own and rows do not sum to one.
+
+        Raises:
+            DataError: an image cannot be read; the message names it. (`predict` goes on instead.)
+        """
+        table = self.predict(images, prevalence=prevalence)
+        failed = table[table["error"] != ""]
+        if len(failed):
+            first = failed.iloc[0]
+            raise DataError(
+                f"{len(failed)} of {len(table)} images cannot be read: {first['image']}: {first['error']}"
+            )
+        return table[[_P + name for name in self.class_names]].to_numpy(dtype=np.float64)
+
+    def predict(
+        self,
+        images: Sequence[str | Path],
+        console: Console | None = None,
+        *,
+        prevalence: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
+        """One row per image: image, predicted, one ``p_<class>`` per class, saturated, loss, link, error.
+
+        Without ``prevalence`` the probabilities are for a population like the one that was trained on, and
+        ``predicted`` follows the loss's own decision: a loss with a prior inside favours rare classes by design, so that
+        it need not be the most probable one. With it both are for that population.
+        ``saturated`` says that the probability of the predicted class is at the end of what the link can tell.
+
+        Where an image may have several labels, ``predicted`` joins those given by ``|``, and per label there are
+        ``p_<label>``, ``threshold_<label>`` and ``has_<label>``: 1 where the probability reaches the threshold.
+        ``saturated`` is about any label that is given.
+
+        An image that cannot be read gets a row with its error and no prediction.
+
+        Args:
+            prevalence: the share of every class, by name; in any unit, as it is scaled to sum to one.
+
+        Raises:
+            UsageError: a class is missing in ``prevalence`` or unknown, or a share is no number >= 0; or an image may
+                have several labels.
+        """
+        import pandas as pd
+
+        if prevalence is not None and self.thresholds is not None:
+            raise UsageError(
+                f"expected no prevalence for {self.loss}, as its images may have several labels: class shares that sum "
+                f"to one say nothing of labels that come together; leave it out"
+            )
+        shares = None if prevalence is None else shares_of(prevalence, self.class_names)
+        console = console or Console(quiet=True)
+        if self.thresholds is not None:
+            chosen = zip(self.class_names, self.thresholds, strict=True)
+            named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
+            console.say(f"A label is given from its threshold on (chosen by F1, out of fold): {named}")
+        rows: list[dict[str, object]] = []
+        with console.track("Images", len(images)) as advance:
+            for chunk in _chunks(images, _BATCH):
+                rows += self._predict_chunk(chunk, shares)
+                advance(len(chunk))
+        columns = ["image", "predicted", *self._columns, "saturated", "loss", "link", "error"]
+        whole = dict.fromkeys(
+            (c for c in self._columns if c.startswith(_HAS)), "Int64"
+        )  # empty after an error
+        return pd.DataFrame(rows, columns=columns).astype(whole)
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns of the classes."""
+        kinds = (_P,) if self.thresholds is None else (_P, _THRESHOLD, _HAS)
+        return [kind + name for name in self.class_names for kind in kinds]
+
+    def _predict_chunk(
+        self, images: Sequence[str | Path], shares: NDArray[np.float64] | None
+    ) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        decoded = []
+        same = {"loss": self.loss, "link": self.link, "error": ""}
+        for image in images:
+            row: dict[str, object] = {"image": str(image), **same}
+            try:
+                decoded.append((row, decode_image(Path(image), self.spec.canvas)))
+            except DataError as error:
+                row["error"] = str(error)
+            rows.append(row)
+        if decoded:
+            features = self._features(np.stack([pixels for _, pixels in decoded]))
+            said = self._classes(features, shares) if self.thresholds is None else self._labels(features)
+            for (row, _), answer in zip(decoded, said, strict=True):
+                row |= answer
+        return rows
+
+    @torch.no_grad()
+    def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """What the members take, of decoded images (N, K, K, 3)."""
+        inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
+        with evaluating(self.backbone):
+            features: torch.Tensor = self.backbone(inputs)
+        return features
+
+    def _classes(
+        self, features: torch.Tensor, shares: NDArray[np.float64] | None
+    ) -> Iterator[dict[str, object]]:
+        for p, chosen, saturated in zip(*class_answers(self.members, features, shares), strict=True):
+            yield {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)} | self._named(
+                _P, p
+            )
+
+    def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
+        assert self.thresholds is not None
+        for p, saturated in zip(*label_answers(self.members, features), strict=True):
+            given = p >= self.thresholds
+            names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
+            row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
+            yield (
+                row | self._named(_P, p) | self._named(_THRESHOLD, self.thresholds) | self._named(_HAS, given)
+            )
+
+    def _named(self, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
+        """Values (C,) by column; of a label given or not 1 or 0."""
+        as_python = values.astype(np.int64).tolist() if values.dtype == np.bool_ else values.tolist()
+        return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
+
+
+def load(directory: str | Path, loss: str | None = None, *, device: str = "auto") -> Classifier:
+    """Load the model of a study.
+
+    Args:
+        directory: the study's folder.
+        loss: text of one of its losses; the best out of fold when None.
+
+    Raises:
+        DataError: no study is there. UsageError: the study has no such loss.
+        TametailError: none of the loss's runs is finished.
+    """
+    study = Path(directory)
+    described = study_file.read_study_file(study)
+    check_one_process("predict")
+    chosen = _canonical(loss, described["losses"]) if loss else best_loss(study)
+    wanted = [run for run in all_runs(described) if run.method.text == chosen]
+    runs = [run for run in wanted if is_finished(run.directory(study))]
+    if not runs:
+        raise TametailError(f"no run of {chosen} is finished in {study}; repeat tametail compare")
+    spec = studied_backbone(described)
+    recipe = Recipe.model_validate(described["recipe"])
+    class_names = tuple(described["class_names"])
+    target = make_accelerator(recipe, device, training=False).device
+    frozen = recipe.trains == "head"
+
+    def new_model(method: Method, _: Rows | None) -> nn.Sequential:
+        representation = Standardise(spec.features) if frozen else restore_backbone(study, described)
+        return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
+
+    members = []
+    for run in runs:
+        counts, images = trained_counts(run.directory(study))
+        model = trained_model(run, study, new_model).to(target)
+        judgement = run.method.judgement(counts, images)
+        members.append(
+            Member(model if frozen else channels_last(model), judgement, np.array(counts, dtype=np.float64))
+        )
+    backbone = restore_backbone(study, described) if frozen else nn.Identity()
+    thresholds = None
+    if described.get("multi_label"):
+        thresholds = deployable_thresholds(
+            [read_label_predictions(run.directory(study) / PREDICTIONS) for run in runs]
+        )
+    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target, thresholds)
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The images named, and all those below the folders named, sorted.
+
+    Raises:
+        DataError: a path is absent, or nothing that looks like an image is there.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+            if not inside:
+                raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"expected an image or a folder of images at {path}, but nothing is there")
+    return found
+
+
+def _canonical(loss: str, known: Sequence[str]) -> str:
+    try:
+        text = parse_method(loss).text
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    if text not in known:
+        raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {loss}")
+    return text
+
+
+def _chunks(images: Sequence[str | Path], size: int) -> Iterator[Sequence[str | Path]]:
+    return (images[start : start + size] for start in range(0, len(images), size))

@@ -1,0 +1,235 @@
+"""Which columns of a file hold one number per class, and the logits and probabilities that they say.
+
+Shape legend: N images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+from tametail.core.text import first, shown
+from tametail.data.readers.table_file import TableFile
+from tametail.predictions.single_label import exclusive
+
+FloatArray = NDArray[np.float64]
+
+LOGIT, PROBABILITY = ("logit_",), ("prob_", "p_")
+TOLERANCE = 0.01  # of the sum of a row of probabilities, as files round them
+_TINY = float(np.finfo(np.float32).tiny)
+_FARTHEST = 1e37  # well within float32
+
+
+@dataclass(frozen=True, eq=False)
+class ClassNumbers:
+    """C classes in the order of their columns.
+
+    Attributes:
+        names: of the classes.
+        columns: of the file that were used.
+        logits: (N, C); of a file of probabilities their logarithms.
+        posterior: (N, C) probabilities that sum to one; None where the file has logits alone.
+    """
+
+    names: tuple[str, ...]
+    columns: frozenset[str]
+    logits: NDArray[np.float32]
+    posterior: NDArray[np.float32] | None
+
+
+def class_numbers(
+    file: TableFile, labels: Sequence[str], others: Sequence[str], classes: Sequence[str] = ()
+) -> ClassNumbers:
+    """One number per class and image.
+
+    Columns with a prefix are taken before those that are called as the classes, which may be the labels once more. Of
+    a file with ``logit_`` and ``prob_`` or ``p_`` the logits decide. Without a prefix the numbers are probabilities if
+    all lie in 0..1, and logits if not.
+
+    Args:
+        labels: (N,) of the images.
+        others: the columns that have no other use.
+        classes: all classes by name; empty for those with a prefix, or else those of the labels.
+
+    Raises:
+        DataError: a class has no column, or a column holds something else.
+    """
+    chosen = _columns(file, set(labels), others, tuple(classes))
+    names = tuple(next(iter(chosen.values())))
+    read = {kind: _Numbers(file, [of_kind[name] for name in names]) for kind, of_kind in chosen.items()}
+    used = frozenset(column for numbers in read.values() for column in numbers.columns)
+    if "bare" in read:
+        bare = read["bare"]
+        bare.refuse_percent()
+        read = {"p" if bare.outside is None else "logit": bare}
+    posterior = read["p"].shares() if "p" in read else None
+    logits = read["logit"].logits() if "logit" in read else _log(posterior)
+    return ClassNumbers(names, used, logits, None if posterior is None else posterior.astype(np.float32))
+
+
+def _log(p: FloatArray | None) -> NDArray[np.float32]:
+    assert p is not None
+    return np.log(np.maximum(p, _TINY)).astype(np.float32)
+
+
+def _columns(
+    file: TableFile, used: set[str], others: Sequence[str], classes: tuple[str, ...]
+) -> Mapping[str, Mapping[str, str]]:
+    """Of each kind, ``logit``, ``p`` or ``bare``, class → column; the same classes in all."""
+    wanted = set(classes) or used
+    named = {
+        "logit": _suffixes(others, LOGIT),
+        "p": _suffixes(others, PROBABILITY),
+        "bare": {column: column for column in others if column in wanted},
+    }
+    kinds = [kind for kind in ("logit", "p") if wanted <= set(named[kind])]
+    kinds = kinds or [kind for kind in ("bare",) if wanted <= set(named[kind])]
+    if not kinds:
+        raise _without_column(file.path, named, wanted, others, given=bool(classes))
+    names = classes or tuple(named[kinds[0]])
+    if used - set(names):
+        raise DataError(
+            f"expected labels of {first(names, most=20)} in {file.path}, found {first(sorted(used - set(names)))} too; mend "
+            f"them, or give the model a column for each class"
+        )
+    if len(names) < 2:
+        raise DataError(
+            f"expected columns of two classes or more in {file.path}, found {first(list(named[kinds[0]].values()))}; a "
+            f"class that no image has needs its column too (call it prob_NAME, or name all classes with --classes)"
+        )
+    if any(set(names) - set(named[kind]) for kind in kinds):
+        raise DataError(
+            f"expected logits and probabilities of the same classes in {file.path}, found "
+            f"{first(list(named['logit'].values()), most=20)} and {first(list(named['p'].values()), most=20)}; give both "
+            f"for each class, or one kind alone"
+        )
+    return {kind: {name: named[kind][name] for name in names} for kind in kinds}
+
+
+def _suffixes(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]:
+    """Class → column, of the first prefix that any column has."""
+    for prefix in prefixes:
+        found = {c[len(prefix) :]: c for c in columns if c.startswith(prefix) and len(c) > len(prefix)}
+        if found:
+            return found
+    return {}
+
+
+def _without_column(
+    path: Path,
+    named: Mapping[str, Mapping[str, str]],
+    wanted: set[str],
+    others: Sequence[str],
+    *,
+    given: bool,
+) -> DataError:
+    best = max(named.values(), key=lambda of_kind: len(wanted & set(of_kind)))
+    missing = sorted(wanted - set(best))
+    return DataError(
+        f"expected one column per class in {path} (prob_NAME, logit_NAME, or the NAME of the class as "
+        f"{'--classes' if given else 'the label column'} writes it), but {len(missing)} of {len(wanted)} classes have none "
+        f"({first(missing)}); found {first(others, most=20) or 'no further column'}. Rename the columns, or write the "
+        f"labels as the columns are called"
+    )
+
+
+class _Numbers:
+    """The numbers (N, C) of some columns, checked for what they are used as."""
+
+    def __init__(self, file: TableFile, columns: Sequence[str]) -> None:
+        self.file = file
+        self.columns = columns
+        self.values = np.stack([self._column(column) for column in columns], axis=1)
+
+    def _column(self, column: str) -> FloatArray:
+        typed = self.file.typed[column]
+        if typed.dtype.kind in "iuf":
+            values = typed.to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            values = np.array([_number(cell) for cell in self.file.text(column)])
+        odd = np.flatnonzero(~np.isfinite(values))
+        if len(odd):
+            cell = self.file.text(column)[odd[0]]
+            raise DataError(
+                f"expected a finite number in every row of column {column!r} of {self.file.path}, found "
+                f"{shown(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; mend them, or take those images "
+                f"out of every file"
+            )
+        return values
+
+    @property
+    def outside(self) -> NDArray[np.int64] | None:
+        """Rows with a number that is no probability; None where there are none."""
+        rows = np.flatnonzero(((self.values < 0) | (self.values > 1)).any(axis=1))
+        return rows if len(rows) else None
+
+    def refuse_percent(self) -> None:
+        """
+        Raises:
+            DataError: the rows sum to a hundred.
+        """
+        if (self.values >= 0).all() and (np.abs(self.values.sum(axis=1) - 100) < 100 * TOLERANCE).all():
+            raise DataError(
+                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found per cent; divide by 100"
+            )
+
+    def shares(self) -> FloatArray:
+        """
+        Raises:
+            DataError: a row is not of probabilities that sum to one.
+        """
+        self.refuse_percent()
+        p = self.values
+        if self.outside is not None:
+            row = p[self.outside[0]]
+            raise DataError(
+                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found "
+                f"{row[(row < 0) | (row > 1)][0]:g} in {self._rows(self.outside)}; if these are logits, call the columns "
+                f"logit_NAME"
+            )
+        odd = np.flatnonzero(np.abs(p.sum(axis=1) - 1) > TOLERANCE)
+        if len(odd):
+            raise DataError(
+                f"expected the probabilities {self._named} of {self.file.path} to sum to one in every row, found "
+                f"{p[odd[0]].sum():.4g} in {self._rows(odd)} ({len(odd)} of {len(p)} rows). If a class is missing, name "
+                f"all with --classes, or call its column prob_NAME as the others; if each class has a probability of its "
+                f"own, give the logits (logit_NAME)"
+            )
+        return exclusive(p)
+
+    def logits(self) -> NDArray[np.float32]:
+        """
+        Raises:
+            DataError: a number is too large.
+        """
+        far = np.flatnonzero((np.abs(self.values) > _FARTHEST).any(axis=1))
+        if len(far):
+            raise DataError(
+                f"expected logits up to {_FARTHEST:g} in {self._named} of {self.file.path}, found larger ones in "
+                f"{self._rows(far)}; mend them"
+            )
+        return self.values.astype(np.float32)
+
+    @property
+    def _named(self) -> str:
+        return first(self.columns, most=20)
+
+    def _rows(self, rows: NDArray[np.int64]) -> str:
+        return rows_in_words(self.file, rows)
+
+
+def rows_in_words(file: TableFile, rows: NDArray[np.int64]) -> str:
+    """``rows 1, 2, 3, ... below the header``."""
+    return f"{'row' if len(rows) == 1 else 'rows'} {first((rows + 1).tolist())}{file.rows_are}"
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,293 @@
+"""External validation: the models of a study on another data set."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.console import Console
+from tametail.core.errors import DataError, TametailError, UsageError, choosing_losses
+from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.core.text import first
+from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
+from tametail.data.decoding.digests import UNREADABLE, content_digests
+from tametail.data.splitting.splits import load_splits
+from tametail.evaluation.operating import threshold_for
+from tametail.evaluation.subgroups import as_texts, to_evaluate_by
+from tametail.evaluation.temperature import fit_temperature
+from tametail.external.class_mapping import Mapped, in_classes_of
+from tametail.external.evaluate_files import Operating, check_operating, report_on
+from tametail.models.backbones import describe_backbone
+from tametail.predictions.single_label import Predictions, ensemble, read_predictions
+from tametail.storage import study_file
+from tametail.storage.evaluation_file import Answers, Evaluated, prepare_folder
+from tametail.study.inputs import SPLITS, Prepared, restore_backbone
+from tametail.training.hardware import Hardware, check_one_process, make_accelerator
+from tametail.training.predicting import Workshop, outputs_of, predictions_of
+from tametail.training.recipe import Recipe
+from tametail.training.run import Run, all_runs, trained_counts, trained_model
+from tametail.training.strategies import parse_method, split_methods
+
+
+def evaluate_study(
+    study: Path,
+    data: str | Path | ImageTable,
+    out: Path,
+    *,
+    losses: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    drop_unknown: bool = False,
+    columns: Mapping[str, Any] | None = None,
+    by: Sequence[str] = (),
+    ordered: bool = False,
+    operating: Operating = (),
+    device: str = "auto",
+    console: Console | None = None,
+) -> Path:
+    """Evaluate the fold models of a study's losses, and their ensembles, on images from elsewhere.
+
+    Every fold model of a loss predicts every image: they are its replicates. The temperature of a fold model is fitted,
+    and the threshold of an operating point chosen, on the images that were held out in the study, never on these.
+
+    Args:
+        study: the study's folder.
+        data: what `read_images` takes, or a table.
+        out: folder of the evaluation; neither the study nor the data may lie in it.
+        losses: with commas between them; None for all whose runs are finished.
+        mapping: their label → our class.
+        drop_unknown: leave out images whose labels are of no class.
+        columns: options of `read_images`, when ``data`` is not a table.
+        by: columns of the data to evaluate by.
+        ordered: the order of the classes, by name, means something.
+        operating: from `tametail.external.evaluate_files.read_operating`.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UsageError, DataError, TametailError: see their messages.
+    """
+    console = console or Console(quiet=True)
+    by = tuple(dict.fromkeys(by))
+    described = study_file.read_study_file(study)
+    check_one_process("evaluate")
+    if described.get("multi_label"):
+        raise UsageError(
+            f"expected a study of images with one label each, but those of {study} may have several; open its own test part "
+            f"with tametail open"
+        )
+    class_names = tuple(described["class_names"])
+    check_operating(operating, class_names)
+    runs = _runs(study, described, losses, console)
+    named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
+    prepare_folder(out, [study, *named])
+    given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
+    unknown = [column for column in by if column not in given.frame.columns[4:]]
+    if unknown:
+        raise UsageError(
+            f"expected a column of the data for --by, got {unknown[0]!r}; found "
+            f"{first(list(given.frame.columns[4:]), most=20) or 'none but image, label, group and split'}"
+        )
+    mapped = in_classes_of(given, class_names, mapping or {}, drop_unknown=drop_unknown)
+    _say(mapped, console)
+    workshop, decoded = _workshop(study, described, mapped.table, device, console)
+    _check_known(study, described, decoded, console)
+    table = workshop.material.table
+    carried = {column: _text(table, column) for column in by}
+    answers = _answers(runs, workshop, operating, console)
+    words = ["tametail", "evaluate", "STUDY", "--data", given.name]
+    words += ["--losses", ",".join(runs)] if losses else []
+    words += [word for pair in (mapping or {}).items() for word in ("--map", "=".join(pair))]
+    words += ["--drop-unknown"] if drop_unknown else []
+    words += [word for column in by for word in ("--by", column)]
+    words += ["--ordered"] if ordered else []
+    words += [word for name, asked in operating for word in ("--operating", f"{name}={asked:g}")]
+    about = Evaluated(
+        name=f"{described['name']} on {given.name}",
+        class_names=class_names,
+        models=(),
+        ordered=ordered,
+        grouped=len(set(table.groups)) < len(table),
+        by=by,
+        operating=operating,
+        facts=_facts(described, given, mapped, decoded),
+        command=shlex.join([*words, "-o", "EVALUATION"]),
+        synthetic=given.synthetic,
+    )
+    return report_on(out, answers, carried, about, console)
+
+
+def _runs(
+    study: Path, described: Mapping[str, Any], losses: str | None, console: Console
+) -> dict[str, list[Run]]:
+    """The runs of each loss that is asked for, or of each that is finished.
+
+    Raises:
+        UsageError: the study has no such loss. TametailError: one that is asked for, or every one, is not finished.
+    """
+    runs: dict[str, list[Run]] = {text: [] for text in described["losses"]}
+    for run in all_runs(described):
+        if run.method.text in runs:
+            runs[run.method.text].append(run)
+    left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
+    if losses is not None:
+        with choosing_losses(f"the losses of this study are {', '.join(runs)}"):
+            wanted = [parse_method(text).text for text in split_methods(losses)]
+        strangers = [text for text in wanted if text not in runs]
+        if strangers:
+            raise UsageError(f"expected losses of this study ({', '.join(runs)}), got {', '.join(strangers)}")
+        runs = {text: runs[text] for text in wanted}
+    waiting = {text: len(left[text]) for text in runs if left[text]}
+    if waiting and (losses is not None or len(waiting) == len(runs)):
+        states = ", ".join(
+            f"{text} lacks {count} of {len(runs[text])} runs" for text, count in waiting.items()
+        )
+        raise TametailError(
+            f"expected losses whose runs are all finished in {study}, but {states}; finish them with tametail resume"
+        )
+    if waiting:
+        console.warn(f"left out, as their runs are not all finished: {', '.join(waiting)}")
+    return {text: of for text, of in runs.items() if text not in waiting}
+
+
+def _say(mapped: Mapped, console: Console) -> None:
+    for theirs, (ours, count) in mapped.renamed.items():
+        console.say(f"{theirs} is taken as {ours}: {count} images")
+    if mapped.dropped:
+        listed = ", ".join(f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items()))
+        console.warn(f"left out, as the study has no such class: {listed}")
+
+
+def _workshop(
+    study: Path, described: Mapping[str, Any], table: ImageTable, device: str, console: Console
+) -> tuple[Workshop, DecodedImages]:
+    """What the study's models need to predict the images that can be read."""
+    recipe = Recipe.model_validate(described["recipe"])
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    accelerator = make_accelerator(recipe, device, training=False)
+    with console.track("Images", len(table)) as advance:
+        decoded = decoded_images(table, spec.canvas, advance=advance)
+    if decoded.errors:
+        some = "; ".join(f"{image}: {why}" for image, why in list(decoded.errors.items())[:3])
+        console.warn(f"{len(decoded.errors)} of {len(table)} images cannot be read and are left out ({some})")
+        table = table.take(decoded.readable)
+    rows = len(table)
+    nowhere = np.full(rows, -1, dtype=np.int64)
+    splits = Splits(table.images, np.full(rows, "test", dtype="U5"), nowhere, 0, 0, True, "")
+    prepared = Prepared(table, splits, decoded, recipe, spec, restore_backbone(study, described))
+    material = prepared.material(accelerator, console)
+    return Workshop(material, recipe, accelerator, study, Hardware(device)), decoded
+
+
+def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
+    """Look for images that are byte for byte some that the study was made of; as far as those can be found.
+
+    Those of the training part are warned of. Those of the test part are refused: scored here, it would be open, and no
+    record would say so.
+
+    Raises:
+        DataError: there are images of the test part, or the splits are not those that the study was begun with.
+    """
+    root, sealed, trained = study_file.remembered_root(study), set[str](), set[str]()
+    if root is not None:
+        split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
+        splits = load_splits(study / SPLITS, **split)
+        with ThreadPoolExecutor() as pool:
+            own = content_digests(root, splits.image.tolist(), pool, cache_dir() / "digests.sqlite")
+        for digest, part in zip(own, splits.part.tolist(), strict=True):
+            if digest != UNREADABLE:
+                (sealed if part == "test" else trained).add(digest)
+    if not sealed | trained:
+        console.say(
+            "The study's own images are not at hand, so it was not checked whether any of these are among them."
+        )
+    count = len(decoded.digests)
+    opened = sum(digest in sealed for digest in decoded.digests)
+    if opened:
+        raise DataError(
+            f"expected images from elsewhere, but {opened} of {count} are byte for byte images of the study's sealed test "
+            f"part, which opens once and is recorded: use tametail open {shlex.quote(str(study))} for it, and leave them out "
+            f"here"
+        )
+    known = sum(digest in trained for digest in decoded.digests)
+    if known:
+        console.warn(
+            f"{known} of {count} images are byte for byte images of the study, which models have trained on: their numbers "
+            f"flatter, and this is no external validation"
+        )
+
+
+def _answers(
+    runs: Mapping[str, Sequence[Run]], workshop: Workshop, operating: Operating, console: Console
+) -> dict[str, Answers]:
+    """What the fold models of each loss say, and their ensemble where there are several."""
+    answers: dict[str, Answers] = {}
+    with console.track("Models", sum(map(len, runs.values()))) as advance:
+        for text, of_loss in runs.items():
+            tables, counts = [], np.zeros(len(workshop.material.table.class_names), dtype=np.int64)
+            for run in of_loss:
+                tables.append(_predict(run, workshop))
+                counts += np.array(trained_counts(run.directory(workshop.study))[0])
+                advance(1)
+            held_out = [read_predictions(run.directory(workshop.study) / PREDICTIONS) for run in of_loss]
+            cuts = _thresholds(held_out, operating)
+            per_model = np.maximum(counts // len(of_loss), counts > 0).tolist()
+            answers[text] = Answers(tables, [fit_temperature(each) for each in held_out], cuts, per_model)
+            if len(tables) > 1:
+                answers[f"{text}, ensemble of {len(tables)}"] = Answers(
+                    [ensemble(tables)], (), cuts, per_model
+                )
+    return answers
+
+
+def _predict(run: Run, workshop: Workshop) -> Predictions:
+    table = workshop.material.table
+    rows = np.arange(len(table))
+    model = trained_model(run, workshop.study, workshop.material.new_model)
+    judgement = run.method.judgement(*trained_counts(run.directory(workshop.study)))
+    found = predictions_of(run, table, rows, outputs_of(model, workshop, rows), judgement)
+    assert isinstance(found, Predictions)
+    return found
+
+
+def _thresholds(held_out: Sequence[Predictions], operating: Operating) -> list[float | None]:
+    """Of each operating point, chosen on all images that were held out in the study."""
+    found: list[float | None] = []
+    for name, asked in operating:
+        index = held_out[0].class_names.index(name)
+        positive = np.concatenate([table.target == index for table in held_out])
+        p = np.concatenate([table.probabilities[:, index] for table in held_out])
+        cut = threshold_for(positive, p, asked)
+        found.append(None if np.isnan(cut) else cut)
+    return found
+
+
+def _text(table: ImageTable, column: str) -> NDArray[np.str_]:
+    return to_evaluate_by(as_texts(table.frame[column].tolist()), column)
+
+
+def _facts(
+    described: Mapping[str, Any], given: ImageTable, mapped: Mapped, decoded: DecodedImages
+) -> tuple[tuple[str, str], ...]:
+    """Where the predictions come from, in words."""
+    facts = [
+        ("Models", f"fold models of the study {described['name']}, trained on images of that study alone"),
+        ("Images from", given.name),
+    ]
+    if mapped.renamed:
+        pairs = [f"{theirs} as {ours} ({count} images)" for theirs, (ours, count) in mapped.renamed.items()]
+        facts.append(("Classes mapped", ", ".join(pairs)))
+    if mapped.dropped:
+        listed = [f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items())]
+        facts.append(("Left out, as of no class", ", ".join(listed)))
+    if mapped.absent:
+        facts.append(("Classes without an image here", ", ".join(mapped.absent)))
+    if decoded.errors:
+        facts.append(("Images that cannot be read", str(len(decoded.errors))))
+    return tuple(facts)

@@ -1,0 +1,196 @@
+"""One file of predictions made elsewhere → its images, labels and one number per class.
+
+Shape legend: N images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.errors import DataError
+from tametail.core.text import first
+from tametail.data.readers.label_columns import MISSING
+from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
+from tametail.external.class_columns import class_numbers, rows_in_words
+from tametail.predictions.parquet import described_as
+from tametail.predictions.single_label import Link, Predictions, read_predictions
+
+IMAGE, LABEL, GROUP, FOLD = ("image", "file_name"), ("label",), ("group",), ("fold",)
+Texts = NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """N predictions of one model, sorted by image.
+
+    Attributes:
+        path: the file.
+        images, labels: (N,), each image once.
+        groups: (N,), or None where the file does not say.
+        folds: (N,); zeros where the file does not say.
+        classes: C names in the order of the columns.
+        logits, posterior, link: as those of `Predictions`.
+        carried: the columns asked for that are there, (N,) text.
+        others: names of all further columns.
+    """
+
+    path: Path
+    images: Texts
+    labels: Texts
+    groups: Texts | None
+    folds: NDArray[np.int64]
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32]
+    posterior: NDArray[np.float32] | None
+    link: Link
+    carried: Mapping[str, Texts]
+    others: tuple[str, ...]
+
+    def predictions(self, names: Sequence[str], groups: Texts) -> Predictions:
+        """The project's own table, with the classes in this order and the images in these groups (N,)."""
+        at = [self.classes.index(name) for name in names]
+        code = {name: index for index, name in enumerate(names)}
+        return Predictions(
+            self.images,
+            groups,
+            np.array([code[label] for label in self.labels.tolist()], dtype=np.int64),
+            self.folds,
+            np.ascontiguousarray(self.logits[:, at]),
+            tuple(names),
+            self.link,
+            None if self.posterior is None else np.ascontiguousarray(self.posterior[:, at]),
+        )
+
+
+def read_sheet(path: Path, *, by: Sequence[str] = (), classes: Sequence[str] = ()) -> Sheet:
+    """Read a CSV, TSV, JSON Lines or Parquet file with the columns image, label, and one number per class.
+
+    A class's column is called ``prob_<class>`` or ``p_<class>``, ``logit_<class>``, or as the class itself; see
+    `class_numbers`. Columns ``group`` (what must not be split, such as a patient) and ``fold`` (of the cross-validation
+    that made the predictions) may be there too. A ``predictions.parquet`` of a study is read as it is.
+
+    Args:
+        by: further columns to carry along.
+        classes: all classes by name; empty for what the columns and labels say.
+
+    Raises:
+        DataError: the file cannot be read, a column is missing, a cell is empty or no number, an image comes twice, a
+            label is of no class, or probabilities do not sum to one.
+    """
+    own = _own(path, classes) if path.suffix.lower() in PARQUET_SUFFIXES else None
+    return own or _read(read_table_file(path), by, classes)
+
+
+def _own(path: Path, classes: Sequence[str]) -> Sheet | None:
+    """A file that a study wrote; None for any other."""
+    described = described_as(path)
+    if described is None:
+        return None
+    if described.get("kind") == "multi_label":
+        raise DataError(
+            f"expected predictions of images with one label each, but those of {path} have several or none; the report of "
+            f"the study that they are from evaluates them"
+        )
+    table = read_predictions(path).sorted_by_image()
+    if classes and set(classes) != set(table.class_names):
+        raise DataError(
+            f"expected the classes of {path} ({first(table.class_names, most=20)}) with --classes, got "
+            f"{first(classes, most=20)}; leave it out, or name these in their order"
+        )
+    names = np.array(table.class_names)
+    return Sheet(
+        path,
+        table.image,
+        names[table.target],
+        table.group,
+        table.fold,
+        table.class_names,
+        table.logits,
+        table.posterior,
+        table.link,
+        {},
+        (),
+    )
+
+
+def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Sheet:
+    image, label = (_needed(file, names) for names in (IMAGE, LABEL))
+    group, fold = (_found(file, names) for names in (GROUP, FOLD))
+    images = _filled(file, image)
+    _check_once(images, file.path)
+    labels = _filled(file, label)
+    others = [column for column in file.columns if column not in {image, label, group, fold}]
+    numbers = class_numbers(file, labels.tolist(), [c for c in others if c not in by], classes)
+    order = np.argsort(images, kind="stable")
+    carried = {}
+    for column in (c for c in by if c in others):
+        values = np.array(file.text(column), dtype=np.str_)[order]
+        carried[column] = np.where(_is_missing(values), "", values)
+    return Sheet(
+        file.path,
+        images[order],
+        labels[order],
+        _filled(file, group)[order] if group else None,
+        _folds(file, fold)[order],
+        numbers.names,
+        numbers.logits[order],
+        None if numbers.posterior is None else numbers.posterior[order],
+        "softmax",
+        carried,
+        tuple(column for column in others if column not in numbers.columns),
+    )
+
+
+def _found(file: TableFile, names: Sequence[str]) -> str | None:
+    alike = [column for column in file.columns if column.lower() in names]
+    if len(alike) > 1:
+        raise DataError(
+            f"expected one column for the {names[0]} in {file.path}, found {first(alike)}; rename the others"
+        )
+    return alike[0] if alike else None
+
+
+def _needed(file: TableFile, names: Sequence[str]) -> str:
+    column = _found(file, names)
+    if column is None:
+        raise DataError(
+            f"expected a column {names[0]!r} in {file.path}, found {first(file.columns, most=20)}; the columns are image, "
+            f"label, group (may be left out), and one per class (prob_NAME, logit_NAME or NAME)"
+        )
+    return column
+
+
+def _filled(file: TableFile, column: str) -> Texts:
+    values = np.array(file.text(column), dtype=np.str_)
+    empty = np.flatnonzero(_is_missing(values))
+    if len(empty):
+        raise DataError(
+            f"expected something in every row of column {column!r} of {file.path}, found nothing in "
+            f"{rows_in_words(file, empty)} ({len(empty)} of {len(values)} rows); fill them in or take the rows out"
+        )
+    return values
+
+
+def _is_missing(values: Texts) -> NDArray[np.bool_]:
+    return np.isin(values, sorted(MISSING))
+
+
+def _check_once(images: Texts, path: Path) -> None:
+    names, counts = np.unique(images, return_counts=True)
+    twice = names[counts > 1]
+    if len(twice):
+        raise DataError(
+            f"expected each image once in {path}, found {len(twice)} more than once ({first(twice.tolist())}); keep one "
+            f"row per image, and one model to a file"
+        )
+
+
+def _folds(file: TableFile, column: str | None) -> NDArray[np.int64]:
+    if column is None:
+        return np.zeros(len(file.typed), dtype=np.int64)
+    return np.asarray(np.unique(_filled(file, column), return_inverse=True)[1], dtype=np.int64)

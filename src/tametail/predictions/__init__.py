@@ -1,0 +1,1 @@
+"""Tables of predictions, single-label and multi-label, and their Parquet files."""

@@ -1,0 +1,179 @@
+"""Predictions on images that may have several labels or none: the same seam, with a yes or no for each label.
+
+Shape legend: N images, C labels, R tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tametail.predictions.parquet import LOGIT, POSTERIOR, by_class, matrix, reading, texts, write_table
+from tametail.predictions.single_label import check_rows
+
+_LABEL, _KIND = "label_", "multi_label"
+
+
+@dataclass(frozen=True)
+class LabelPredictions:
+    """Logits of N images for C labels, each decided by itself, with what is needed to judge them.
+
+    Attributes:
+        image: (N,) image ids, unique within one table.
+        group: (N,) what must not be split (a patient, a lesion).
+        labels: (N, C) bool, which labels each image has.
+        fold: (N,) the fold whose model made the row; -1 of several models.
+        logits: (N, C) float32; they order the images of a label.
+        class_names: C names, in the order of the logits.
+        posterior: (N, C) float32, the probability of each label by the loss's own link; rows need not sum to one.
+
+    Raises:
+        ValueError: lengths differ, an image or a name comes twice, labels are not bool, a logit is not finite, or a
+            probability is not in [0, 1].
+    """
+
+    image: NDArray[np.str_]
+    group: NDArray[np.str_]
+    labels: NDArray[np.bool_]
+    fold: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    posterior: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        check_rows(self, ("group", "fold"), ("logits", "posterior", "labels"))
+        if self.labels.dtype != np.bool_:
+            raise ValueError(f"expected labels of dtype bool, got {self.labels.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def decided(self, thresholds: ArrayLike) -> NDArray[np.bool_]:
+        """(N, C) the labels given: those whose probability reaches the threshold, (C,) or (N, C)."""
+        return np.asarray(self.posterior.astype(np.float64) >= np.asarray(thresholds, dtype=np.float64))
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> LabelPredictions:
+        """The table of some rows, given as a mask (N,) or as indices."""
+        return LabelPredictions(
+            self.image[rows],
+            self.group[rows],
+            self.labels[rows],
+            self.fold[rows],
+            self.logits[rows],
+            self.class_names,
+            self.posterior[rows],
+        )
+
+    def sorted_by_image(self) -> LabelPredictions:
+        """The same rows in the order of the image ids."""
+        return self.take(np.argsort(self.image, kind="stable"))
+
+
+def concatenate_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
+    """Join tables of the same labels, e.g. the folds of one seed, into one sorted by image.
+
+    Raises:
+        ValueError: no table, tables of different labels, or an image in two of them.
+    """
+    first = _first(tables)
+    return LabelPredictions(
+        np.concatenate([t.image for t in tables]),
+        np.concatenate([t.group for t in tables]),
+        np.concatenate([t.labels for t in tables]),
+        np.concatenate([t.fold for t in tables]),
+        np.concatenate([t.logits for t in tables]),
+        first.class_names,
+        np.concatenate([t.posterior for t in tables]),
+    ).sorted_by_image()
+
+
+def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
+    """Average several models over the same images.
+
+    A label's probability is the mean of the models'; its logit is the log-odds of the mean of sigmoid(logit), which
+    goes on ordering images where probabilities have come to an end. The fold is -1.
+
+    Raises:
+        ValueError: no table, or tables that differ in images, labels or classes.
+    """
+    ordered = aligned([table.sorted_by_image() for table in tables])
+    first = ordered[0]
+    z = np.stack([table.logits.astype(np.float64) for table in ordered])  # (R, N, C)
+    positive, negative = (np.logaddexp.reduce(-np.logaddexp(0.0, side), axis=0) for side in (-z, z))
+    return LabelPredictions(
+        first.image,
+        first.group,
+        first.labels,
+        np.full(len(first), -1, dtype=np.int64),
+        (positive - negative).astype(np.float32),
+        first.class_names,
+        np.stack([table.posterior for table in ordered]).mean(axis=0, dtype=np.float64).astype(np.float32),
+    )
+
+
+def aligned(tables: Sequence[LabelPredictions]) -> list[LabelPredictions]:
+    """The tables, checked to be about the same images in the same order.
+
+    Raises:
+        ValueError: no table, or tables that differ in images, groups, labels or classes.
+    """
+    first = _first(tables)
+    for index, table in enumerate(tables):
+        for name in ("image", "group", "labels"):
+            if not np.array_equal(getattr(table, name), getattr(first, name)):
+                raise ValueError(f"expected the same {name} in every table, table {index} differs")
+    return list(tables)
+
+
+def _first(tables: Sequence[LabelPredictions]) -> LabelPredictions:
+    if not tables:
+        raise ValueError("expected at least one table of predictions, got none")
+    for table in tables[1:]:
+        if table.class_names != tables[0].class_names:
+            raise ValueError(
+                f"expected tables of the labels {tables[0].class_names}, got {table.class_names}"
+            )
+    return tables[0]
+
+
+def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
+    """Write one table as parquet: image, group, fold, and per label ``label_<name>``, ``logit_<name>``, ``p_<name>``.
+
+    Its metadata say ``"kind": "multi_label"``.
+    """
+    names = predictions.class_names
+    columns: dict[str, object] = {
+        "image": predictions.image.tolist(),
+        "group": predictions.group.tolist(),
+        "fold": predictions.fold,
+    }
+    columns |= by_class(
+        names, {_LABEL: predictions.labels, LOGIT: predictions.logits, POSTERIOR: predictions.posterior}
+    )
+    write_table(columns, {"kind": _KIND, "class_names": names}, path)
+
+
+def read_label_predictions(path: Path) -> LabelPredictions:
+    """Read what `write_label_predictions` wrote.
+
+    Raises:
+        DataError: the file is absent, is not such a table (one of single labels neither), or is damaged.
+    """
+    with reading(path, _KIND) as (table, described):
+        names = tuple(described["class_names"])
+        labels, logits, posterior = (matrix(table, prefix, names) for prefix in (_LABEL, LOGIT, POSTERIOR))
+        if labels is None or logits is None or posterior is None:
+            raise ValueError("it has no labels, logits or probabilities")
+        return LabelPredictions(
+            texts(table, "image"),
+            texts(table, "group"),
+            labels.astype(np.bool_),
+            table["fold"].to_numpy().astype(np.int64),
+            logits.astype(np.float32),
+            names,
+            posterior.astype(np.float32),
+        )

@@ -1,0 +1,276 @@
+"""The seam between training and evidence: one table of predictions per run, kept as parquet.
+
+Every number and picture is computed from these tables, again, at any time, without torch.
+Shape legend: N images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.predictions.parquet import LOGIT, POSTERIOR, by_class, matrix, reading, texts, write_table
+
+Link = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of N images over C classes, with what is needed to judge them.
+
+    Attributes:
+        image: (N,) image ids, unique within one table.
+        group: (N,) what must not be split (a patient, a lesion).
+        target: (N,) class indices into ``class_names``.
+        fold: (N,) the fold whose model made the row (the fold the image was held out in, or, on the
+            test part, the fold of the model).
+        logits: (N, C) float32; the largest decides.
+        class_names: C names, in the order of the logits.
+        link: how logits become ``scores``: ``softmax`` or ``sigmoid``.
+        posterior: (N, C) float32 rows that sum to one, the probabilities by the loss's own link, for the population
+            that was trained on; None where nothing but logits is known.
+
+    Raises:
+        ValueError: lengths differ, an image or a class name comes twice, a target is no class index, a
+            logit is not finite, or the link is unknown.
+    """
+
+    image: NDArray[np.str_]
+    group: NDArray[np.str_]
+    target: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    link: Link
+    posterior: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        check_rows(self, ("group", "target", "fold"))
+        if len(self) and not (self.target.min() >= 0 and self.target.max() < len(self.class_names)):
+            raise ValueError(f"expected targets in 0..{len(self.class_names) - 1}, got others")
+        if self.link not in get_args(Link):
+            raise ValueError(f"expected link 'softmax' or 'sigmoid', got {self.link!r}")
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) the class of the largest logit. Both links are monotone, so it is also the most probable."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """(N, C) what the decision is made by, as shares that sum to one in each row."""
+        return scores(self.logits, self.link)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, C) probabilities that sum to one in each row: the posterior, or the scores where there is none."""
+        return self.scores if self.posterior is None else exclusive(self.posterior.astype(np.float64))
+
+    def sorted_by_image(self) -> Predictions:
+        """The same rows in the order of the image ids; itself where they are."""
+        if (self.image[:-1] < self.image[1:]).all():
+            return self
+        order = np.argsort(self.image, kind="stable")
+        return Predictions(
+            self.image[order],
+            self.group[order],
+            self.target[order],
+            self.fold[order],
+            self.logits[order],
+            self.class_names,
+            self.link,
+            None if self.posterior is None else self.posterior[order],
+        )
+
+
+class Rows(Protocol):
+    """What any table of predictions has."""
+
+    @property
+    def image(self) -> NDArray[np.str_]:
+        """(N,) image ids."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C)."""
+
+    @property
+    def posterior(self) -> NDArray[np.float32] | None:
+        """(N, C) probabilities, where they are known."""
+
+
+def check_rows(
+    table: Rows, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
+) -> None:
+    """What holds for any table of predictions: so many rows and classes everywhere, each image once, usable numbers.
+
+    Args:
+        vectors: names of the attributes (N,).
+        matrices: names of the attributes (N, C), or None.
+
+    Raises:
+        ValueError: what does not hold.
+    """
+    rows, names = len(table.image), table.class_names
+    for name in matrices:
+        values = getattr(table, name)
+        if values is not None and values.shape != (rows, len(names)):
+            raise ValueError(f"expected {name} {(rows, len(names))}, got {values.shape}")
+    for name in vectors:
+        if len(getattr(table, name)) != rows:
+            raise ValueError(f"expected {rows} entries in {name}, got {len(getattr(table, name))}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected different class names, got {names}")
+    if len(np.unique(table.image)) != rows:
+        raise ValueError("expected each image once in a table of predictions, got some twice")
+    if not np.isfinite(table.logits).all():
+        # argmax would quietly turn a row of nan into a vote for the first class.
+        raise ValueError("expected finite logits, got nan or infinity")
+    if table.posterior is not None and not ((table.posterior >= 0) & (table.posterior <= 1)).all():
+        raise ValueError("expected posterior probabilities in [0, 1], got others")
+
+
+def exclusive(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities (N, C) of each class, scaled to sum to one in each row, as the classes exclude each other.
+
+    A row of zeros, where every class is ruled out, gives all classes the same.
+    """
+    total = p.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.asarray(np.where(total > 0, p / np.where(total > 0, total, 1.0), 1 / p.shape[1]))
+
+
+def for_prevalence(
+    p: NDArray[np.float64], trained: NDArray[np.float64], asked: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities (N, C) for a population with other class shares (C,) than the one that was trained on.
+
+    By Bayes' rule each class is weighted by asked / trained, and the rows scaled to sum to one again; what images of
+    a class look like is taken to be the same in both. A class that was never trained on is given nothing; a row for
+    which no class is left gets the shares asked for.
+    """
+    ratio = np.where(trained > 0, asked / np.where(trained > 0, trained, 1.0), 0.0)
+    weighted = p * ratio
+    return np.where(weighted.sum(axis=1, keepdims=True) > 0, exclusive(weighted), asked / asked.sum())
+
+
+def scores(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:
+    """Turn logits (N, C) into shares (N, C) that sum to one in each row and keep the logits' order.
+
+    Under ``sigmoid`` each class has its own yes-or-no probability; as the classes exclude each other,
+    they are scaled to sum to one.
+    """
+    z = logits.astype(np.float64)
+    if link == "softmax":
+        share = np.exp(z - z.max(axis=1, keepdims=True))
+    elif link == "sigmoid":
+        log_p = -np.logaddexp(0.0, -z)
+        share = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+    else:
+        raise ValueError(f"expected link 'softmax' or 'sigmoid', got {link!r}")
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
+
+
+def concatenate(tables: Sequence[Predictions]) -> Predictions:
+    """Join tables of the same classes and link, e.g. the folds of one seed, into one sorted by image.
+
+    Raises:
+        ValueError: no table, tables of different classes or links, or an image in two of them.
+    """
+    if not tables:
+        raise ValueError("expected at least one table of predictions, got none")
+    first = tables[0]
+    for table in tables[1:]:
+        if table.class_names != first.class_names or table.link != first.link:
+            raise ValueError("expected tables of the same classes and link")
+    posteriors = [t.posterior for t in tables if t.posterior is not None]
+    if len(posteriors) not in (0, len(tables)):
+        raise ValueError("expected posterior probabilities in all tables or in none")
+    joined = Predictions(
+        np.concatenate([t.image for t in tables]),
+        np.concatenate([t.group for t in tables]),
+        np.concatenate([t.target for t in tables]),
+        np.concatenate([t.fold for t in tables]),
+        np.concatenate([t.logits for t in tables]),
+        first.class_names,
+        first.link,
+        np.concatenate(posteriors) if posteriors else None,
+    )
+    return joined.sorted_by_image()
+
+
+def ensemble(tables: Sequence[Predictions]) -> Predictions:
+    """Average scores and probabilities of several models over the same images.
+
+    The logits of the result are the logs of the mean scores, so its link is ``softmax``; its fold is -1.
+
+    Raises:
+        ValueError: no table, or tables that differ in images, targets or classes.
+    """
+    if not tables:
+        raise ValueError("expected at least one table of predictions, got none")
+    ordered = [table.sorted_by_image() for table in tables]
+    first = ordered[0]
+    for table in ordered[1:]:
+        if not np.array_equal(table.image, first.image) or table.class_names != first.class_names:
+            raise ValueError("expected tables over the same images and classes")
+        if not np.array_equal(table.target, first.target):
+            raise ValueError("expected the same target for an image in every table")
+    mean = np.mean([table.scores for table in ordered], axis=0)
+    logits = np.log(np.maximum(mean, np.finfo(np.float64).tiny)).astype(np.float32)
+    posterior = np.mean([table.probabilities for table in ordered], axis=0).astype(np.float32)
+    fold = np.full(len(first), -1, dtype=np.int64)
+    return Predictions(
+        first.image, first.group, first.target, fold, logits, first.class_names, "softmax", posterior
+    )
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Write one table as parquet: image, group, label, fold, and per class ``logit_<class>`` and ``p_<class>``.
+
+    The latter are the posterior's, where there is one.
+    """
+    names = predictions.class_names
+    columns: dict[str, object] = {
+        "image": predictions.image.tolist(),
+        "group": predictions.group.tolist(),
+        "label": [names[code] for code in predictions.target],
+        "fold": predictions.fold,
+    }
+    columns |= by_class(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
+    write_table(columns, {"class_names": names, "link": predictions.link}, path)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        DataError: the file is absent, is not such a table, or is damaged.
+    """
+    with reading(path, "single_label") as (table, described):
+        class_names = tuple(described["class_names"])
+        codes = {name: index for index, name in enumerate(class_names)}
+        logits, posterior = (matrix(table, kind, class_names) for kind in (LOGIT, POSTERIOR))
+        if logits is None:
+            raise ValueError("it has no logits")
+        return Predictions(
+            texts(table, "image"),
+            texts(table, "group"),
+            np.array([codes[label] for label in table["label"].to_pylist()], dtype=np.int64),
+            table["fold"].to_numpy().astype(np.int64),
+            logits.astype(np.float32),
+            class_names,
+            described["link"],
+            None if posterior is None else posterior.astype(np.float32),
+        )

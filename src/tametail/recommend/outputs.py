@@ -1,0 +1,139 @@
+"""The folder of a recommendation: what it is of, written once, and one file of readings for each training that is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.atomic import make_folder, whole_file, write_atomically
+from tametail.core.errors import DataError, UsageError, saving
+from tametail.recommend.nested import Training
+from tametail.storage.study_file import IDENTITY, prepare_directory
+
+FORMAT = 1
+SETTINGS, LOCK, READINGS = "settings.json", ".lock", "readings"
+_BEGUN = {SETTINGS, LOCK, READINGS, "splits.csv"}  # what one that was killed at its start may leave
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the heads of one training say of the m images it left out, of C classes.
+
+    Attributes:
+        logits: by the method's text (m, C), the largest decides; of those that did not fail.
+        failures: by the method's text, why it failed.
+    """
+
+    logits: Mapping[str, NDArray[np.float32]]
+    failures: Mapping[str, str]
+
+
+def prepare_folder(directory: Path) -> None:
+    """Make the folder, and check that it can be written and is no one else's.
+
+    Raises:
+        TametailError: it cannot be written.
+        UsageError: it holds something else.
+    """
+    prepare_directory(directory, SETTINGS, _BEGUN, "an earlier recommendation")
+
+
+def settle(directory: Path, described: Mapping[str, Any]) -> str:
+    """Write what the recommendation is of, or check that it is what the folder was begun with.
+
+    Returns:
+        A digest of it, by which readings are known.
+
+    Raises:
+        UsageError: the folder is of other data, splits, settings or weights; the message names which.
+        DataError: what is there cannot be read.
+        TametailError: it cannot be written.
+    """
+    wanted = {"format": FORMAT} | {key: described[key] for key in IDENTITY}
+    wanted = json.loads(json.dumps(wanted))  # as it will be read again
+    path = directory / SETTINGS
+    if path.is_file():
+        try:
+            present = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key in wanted if present.get(key) != wanted[key]]
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"expected the settings of a recommendation at {path}, but they cannot be read: {error}; give another "
+                f"folder with -o"
+            ) from error
+        if differing:
+            raise UsageError(
+                f"{directory} holds a recommendation made with another {', '.join(differing)}; give another folder with -o"
+            )
+    else:
+        with saving(path):
+            write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+    return _digest(wanted)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def reading_path(directory: Path, training: Training) -> Path:
+    """Where a training's reading lies."""
+    return directory / READINGS / f"{training.name}.npz"
+
+
+def keep(
+    directory: Path, training: Training, reading: Reading, methods: Sequence[str], settings: str
+) -> None:
+    """Write what a training says, wholly or not at all.
+
+    Args:
+        methods: texts of all that were trained together.
+        settings: what `settle` gives.
+
+    Raises:
+        TametailError: it cannot be written.
+    """
+    path = reading_path(directory, training)
+    names = list(reading.logits)
+    failed = list(reading.failures.items())
+    with saving(path):
+        make_folder(path.parent)
+        with whole_file(path) as temporary, temporary.open("wb") as handle:
+            np.savez(
+                handle,
+                made_with=np.array(_digest([settings, list(methods)])),
+                names=np.array(names, dtype=np.str_),
+                logits=np.array(list(reading.logits.values()), dtype=np.float32),
+                failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
+            )
+
+
+def kept(
+    directory: Path, training: Training, methods: Sequence[str], shape: tuple[int, int], settings: str
+) -> Reading | None:
+    """What a training said; None where it is yet to be done, its file is damaged, or of other methods or settings.
+
+    Args:
+        methods: texts.
+        shape: (m, C) of each one's logits.
+        settings: what `settle` gives.
+    """
+    path = reading_path(directory, training)
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            if file["made_with"].item() != _digest([settings, list(methods)]):
+                return None
+            names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    reading = Reading(dict(zip(names, logits, strict=False)), dict(failures))
+    whole = not names or logits.shape == (len(names), *shape)
+    known = set(reading.logits) | set(reading.failures)
+    return reading if whole and set(methods) == known else None

@@ -1,0 +1,172 @@
+"""The page of `tametail inspect`: what is wrong, how long the tail is, and how the images of each class look."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tametail.audit import Audit, Finding
+from tametail.core.errors import DataError
+from tametail.data import decode_image
+from tametail.report.figures.study_figures import count_bars
+from tametail.report.render import render
+
+_SIDE = 112  # pixels of a sample
+_SAMPLES = 6  # per class; half of that where there are many classes
+_MANY_CLASSES = 24
+_LISTED = 200  # of what a finding concerns; --json has all
+_PICTURED = 6  # sets of duplicates that are shown
+_PICTURED_CODES = ("conflicting_labels", "duplicates_cross_split", "near_duplicates", "burned_in_text")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail: a data URL, the image's id, and a word below it."""
+
+    source: str
+    image: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding with its pictures, and the first of what it concerns as lines of text."""
+
+    finding: Finding
+    pictures: tuple[tuple[Picture, ...], ...]
+    lines: tuple[str, ...]
+    more: int
+
+
+def audit_html(audit: Audit) -> str:
+    """The page as HTML: one file that needs no network. It holds small copies of some of the images."""
+    from markupsafe import Markup
+
+    table, tail = audit.table, audit.tail
+    wanted = _samples(audit)
+    shown = {finding: _pictured(finding) for finding in audit.findings}
+    needed = {image for images in wanted.values() for image in images}
+    needed |= {image for sets in shown.values() for members in sets for image in members}
+    sources = _sources(audit, sorted(needed))
+    labels = dict(zip(table.frame["image"], table.frame["label"], strict=True))
+
+    def pictures(images: Sequence[str], captions: Mapping[str, str]) -> tuple[Picture, ...]:
+        there = [image for image in images if image in sources]
+        return tuple(Picture(sources[image], image, captions.get(image, "")) for image in there)
+
+    bars = count_bars(
+        [one.name for one in tail.classes], [one.images for one in tail.classes], "Images per class"
+    )
+    return render(
+        "audit.html.j2",
+        name=table.name,
+        synthetic=table.synthetic,
+        verdict=verdict(audit),
+        safe=audit.safe,
+        facts=facts_in_words(audit),
+        tail=tail,
+        figure=Markup(bars),
+        findings=[
+            ShownFinding(
+                finding,
+                tuple(pictures(members, labels) for members in shown[finding]),
+                _lines(finding)[:_LISTED],
+                max(len(finding.concerned) - _LISTED, 0),
+            )
+            for finding in audit.findings
+        ],
+        samples=[(one.name, pictures(wanted[one.name], {})) for one in tail.classes],
+    )
+
+
+def verdict(audit: Audit) -> str:
+    """One sentence."""
+    grave = sum(finding.severity == "unsafe" for finding in audit.findings)
+    if grave:
+        return f"Training on this would not be safe: {grave} {'thing has' if grave == 1 else 'things have'} to be mended first."
+    warnings = sum(finding.severity == "warning" for finding in audit.findings)
+    if warnings:
+        return f"Nothing makes training unsafe; {warnings} {'thing is' if warnings == 1 else 'things are'} worth a look."
+    return "Nothing was found that makes training unsafe."
+
+
+def facts_in_words(audit: Audit) -> list[tuple[str, str]]:
+    """What is in the set, as pairs of a term and its text."""
+    table, tail = audit.table, audit.tail
+    sizes = audit.sizes()
+    readable = int(audit.facts.readable.sum())
+    splits = table.frame["split"].value_counts().to_dict()
+    given = ", ".join(f"{splits[name]:,} {name}" for name in ("train", "val", "test") if name in splits)
+    ratio = f"{tail.ratio:.1f}" if np.isfinite(tail.ratio) else "infinite, as a class has no image"
+    parts = {part: sum(one.part == part for one in tail.classes) for part in ("head", "medium", "tail")}
+    return [
+        ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
+        ("Groups", f"{len(set(table.groups.tolist())):,}"),
+        ("Classes", f"{len(tail.classes)}: " + ", ".join(f"{count} {part}" for part, count in parts.items() if count)),
+        ("Imbalance ratio", ratio),
+        ("Gini coefficient", f"{tail.gini:.2f}"),
+        ("Effective number of classes", f"{tail.effective_classes:.1f}"),
+        ("Given split", given or "none"),
+        ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.kinds().items()) or "none"),
+        *((f"{side.capitalize()}, pixels", _range(values)) for side, values in sizes.items()),
+    ]  # fmt: skip
+
+
+def _range(values: tuple[int, int, int]) -> str:
+    low, middle, high = values
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {middle:,}"
+
+
+def _samples(audit: Audit) -> dict[str, list[str]]:
+    """Readable images of each class, spread evenly over its list."""
+    table = audit.table
+    most = _SAMPLES if len(table.class_names) <= _MANY_CLASSES else _SAMPLES // 2
+    labels, images, readable = table.labels, table.images, audit.facts.readable
+    found = {}
+    for column, name in enumerate(table.class_names):
+        rows = np.flatnonzero(labels[:, column] & readable)
+        chosen = (
+            rows[np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=np.int64)] if len(rows) else rows
+        )
+        found[name] = images[chosen].tolist()
+    return found
+
+
+def _pictured(finding: Finding) -> tuple[tuple[str, ...], ...]:
+    if finding.code not in _PICTURED_CODES:
+        return ()
+    if all(len(members) == 1 for members in finding.concerned):
+        return (tuple(image for (image,) in finding.concerned[:_PICTURED]),)
+    return tuple(members[:4] for members in finding.concerned[:_PICTURED])
+
+
+def _lines(finding: Finding) -> tuple[str, ...]:
+    details = finding.details or ("",) * len(finding.concerned)
+    return tuple(
+        ", ".join(members) + (f": {detail}" if detail else "")
+        for members, detail in zip(finding.concerned[:_LISTED], details, strict=False)
+    )
+
+
+def _sources(audit: Audit, images: Sequence[str]) -> dict[str, str]:
+    """Data URLs of small JPEGs; images that cannot be read are left out."""
+    with ThreadPoolExecutor() as pool:
+        sources = pool.map(lambda image: _source(str(audit.table.root / image)), images)
+        return {image: source for image, source in zip(images, sources, strict=True) if source}
+
+
+def _source(path: str) -> str | None:
+    import cv2
+
+    try:
+        pixels = decode_image(path, _SIDE)
+    except DataError:
+        return None
+    done, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80]
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" if done else None

@@ -1,0 +1,1 @@
+"""Figures, inline and as files."""

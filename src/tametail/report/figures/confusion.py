@@ -1,0 +1,71 @@
+"""The confusion matrix of one loss as a figure of its own: shares of each true class, in %, the rarest classes last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tametail.evaluation import Evaluation
+from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_CLASSES = 40  # beyond this no name can be read
+_MOST_NUMBERED = 14  # classes; beyond this there is no room for numbers in the cells
+_CELL, _SMALL_CELL = 30, 13  # points
+_NAMES = 130  # points for the names on a side
+_LIGHT_FROM = 0.8  # share from which white letters have more contrast than dark ones
+_LONGEST = 24
+
+
+def confusion_drawing(loss: str, evaluation: Evaluation, order: Sequence[int]) -> Drawing:
+    """Where the images of each class (rows) went (columns).
+
+    Args:
+        loss: whose matrix it is.
+        evaluation: its numbers, of at most 40 classes.
+        order: class indices from the first row down.
+    """
+    counts = evaluation.confusion[np.ix_(order, order)]
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    names = [_short(evaluation.classes[index].name) for index in order]
+    rows = [f"{name}  ({total:,.0f})" for name, total in zip(names, counts.sum(axis=1).tolist(), strict=True)]
+    numbered = len(names) <= _MOST_NUMBERED
+
+    def draw(_: Figure, axes: Any) -> None:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        axes.imshow(
+            shares, cmap=LinearSegmentedColormap.from_list("shares", ["white", SERIES[0]]), vmin=0, vmax=1
+        )
+        places, size = range(len(names)), 9 if numbered else 6.5
+        axes.set_xticks(places, names, rotation=90, fontsize=size)
+        axes.set_yticks(places, rows, fontsize=size)
+        axes.tick_params(length=0, labelcolor=INK)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true (images)")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(True)
+        axes.spines[:].set_color(MUTED)
+        for (row, column), share in np.ndenumerate(shares) if numbered else ():
+            if share > 0:
+                colour = "white" if share > _LIGHT_FROM else INK
+                text = "<1" if share < 0.005 else f"{100 * share:.0f}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8.5)
+
+    hits = ", ".join(
+        f"{name} {100 * share:.0f} %" for name, share in zip(names, np.diag(shares), strict=True)
+    )
+    side = (_CELL if numbered else _SMALL_CELL) * len(names) + _NAMES
+    return Drawing(
+        "confusion", f"Confusion matrix of {loss}; right: {hits}", side + 20, side, draw, title=f"{loss}, %"
+    )
+
+
+def _short(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

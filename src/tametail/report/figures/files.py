@@ -1,0 +1,74 @@
+"""The report's figures as files at print quality, for papers and slides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tametail.core.errors import UsageError
+from tametail.report.figures.confusion import MOST_CLASSES, confusion_drawing
+from tametail.report.figures.export import FORMATS, printed
+from tametail.report.figures.reliability import reliability_drawing
+from tametail.report.figures.study_figures import (
+    precision_by_label_drawing,
+    ranking_drawing,
+    recall_drawing,
+    tail_drawing,
+)
+from tametail.report.figures.svg import Drawing
+from tametail.report.study.results import StudyResults
+
+FIGURES = "figures"
+NAMES = ("tail", "ranking", "recall", "average-precision", "confusion", "reliability")
+
+
+def drawings(results: StudyResults) -> list[Drawing]:
+    """The figures there are: the tail, and of ranked losses ranking, classes, and of the best confusion and reliability."""
+    found = [tail_drawing(results)]
+    if not results.ranking:
+        return found
+    best, few = results.ranking[0], len(results.class_names) <= MOST_CLASSES
+    found.append(ranking_drawing(results))
+    if few:
+        by_class = precision_by_label_drawing if results.multi_label else recall_drawing
+        found.append(by_class(results))
+    if few and best.out_of_fold is not None:
+        found.append(confusion_drawing(best.loss, best.out_of_fold, results.class_order))
+    if best.calibration is not None:
+        found.append(reliability_drawing(best, "reliability"))
+    return found
+
+
+def figure_files(results: StudyResults, formats: Sequence[str]) -> dict[str, bytes]:
+    """The content of each file by its name in the study's folder; the same results give the same bytes."""
+    return {
+        f"{FIGURES}/{drawn.name}.{suffix}": content
+        for drawn in drawings(results)
+        for suffix, content in printed(drawn, formats).items()
+    }
+
+
+def formats_of(text: str) -> tuple[str, ...]:
+    """The formats in a text such as ``pdf,svg,png``.
+
+    Raises:
+        UsageError: one is not known, or there is none.
+    """
+    asked = tuple(
+        dict.fromkeys(part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip())
+    )
+    unknown = [one for one in asked if one not in FORMATS]
+    if unknown or not asked:
+        raise UsageError(
+            f"expected --figures as some of {', '.join(FORMATS)} with commas, got {', '.join(unknown) or 'nothing'}"
+        )
+    return asked
+
+
+def formats_there(directory: Path) -> tuple[str, ...]:
+    """In which formats figures were made before: they are made again with the rest, so that none is out of date."""
+    return tuple(
+        suffix
+        for suffix in FORMATS
+        if any((directory / FIGURES / f"{name}.{suffix}").is_file() for name in NAMES)
+    )

@@ -1,0 +1,264 @@
+"""The report's figures, each a function from results to one inline SVG.
+
+Colours are those of Okabe & Ito (2008), which the colour-blind can tell apart; markers differ too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.evaluation import Estimate
+from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing, drawing, inline, inlined
+from tametail.report.study import narrative
+from tametail.report.study.results import LossResults, StudyResults, headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
+LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
+MOST_LOSSES = len(SERIES)  # in one figure
+MOST_CLASSES = 40  # beyond this a figure with a place for each class cannot be read
+MOST_BARS_ACROSS = 14
+ROOM = 80  # points: a few lines of text
+_MARKERS = "osD^vPX*"
+_NAME_LENGTH = 22
+
+
+def lower_of_two(losses: int, classes: int) -> str:
+    """Which of the first two figures is so much lower that there is room below it: ``ranking``, ``tail`` or neither."""
+    room = _ranking_height(losses) - _count_bars_height(classes)
+    return "" if abs(room) < ROOM else "tail" if room > 0 else "ranking"
+
+
+def _ranking_height(losses: int) -> int:
+    return 48 + 36 * losses
+
+
+def _count_bars_height(classes: int) -> int:
+    return 46 + 20 * classes if classes <= MOST_BARS_ACROSS else 250
+
+
+def tail(results: StudyResults) -> str:
+    """Training images per class, the most frequent first."""
+    return inlined(tail_drawing(results))
+
+
+def tail_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
+    names = [results.class_names[index] for index in results.class_order]
+    images = narrative.words(results).images
+    counts = [results.counts.train[name] for name in names]
+    return _count_bars(names, counts, f"{narrative.sentence(images)} per class", images)
+
+
+def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
+    """Counts per class in the order given: bars across with their counts, or upright if many."""
+    return inlined(_count_bars(names, counts, title, unit))
+
+
+def _count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str) -> Drawing:
+    values = np.array(counts)
+    across = len(names) <= MOST_BARS_ACROSS
+
+    def draw(_: Figure, axes: Any) -> None:
+        places = np.arange(len(names))
+        if across:
+            bars = axes.barh(places, values, height=0.68, color=SERIES[0])
+            axes.bar_label(bars, [f"{value:,}" for value in values], padding=4, fontsize=9.5)
+            axes.margins(x=0.16)
+            _classes_down(axes, names)
+        else:
+            axes.bar(places, values, width=0.8, color=SERIES[0])
+            legible = len(names) <= MOST_CLASSES
+            axes.set_xticks(
+                places if legible else [],
+                [_short(n) for n in names] if legible else [],
+                rotation=90,
+                fontsize=8,
+            )
+            axes.set_xlim(-0.6, len(names) - 0.4)
+            axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
+        _count_axis(axes, "x" if across else "y", values, unit)
+
+    spoken = f"{title}: {_spoken(list(zip(names, values, strict=True)))}"
+    return Drawing("tail", spoken, WIDTH, _count_bars_height(len(names)), draw)
+
+
+def ranking(results: StudyResults) -> str:
+    """What ranks the losses, out of fold with its 95 % interval, one line per loss, the best on top."""
+    return inlined(ranking_drawing(results))
+
+
+def ranking_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
+    losses = results.ranking
+
+    def draw(_: Figure, axes: Any) -> None:
+        for place, result in enumerate(losses):
+            assert result.evidence is not None
+            estimate = headline(result.evidence)
+            _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
+            numbers = f"{narrative.percent(estimate.value)} ({narrative.percent_interval(estimate)})"
+            label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
+            above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
+        best = losses[0].evidence
+        assert best is not None
+        axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
+        axes.set_ylim(len(losses) - 0.5, -0.72)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(f"{results.headline}, % (95 % interval)")
+        axes.margins(x=0.08)
+        _grid(axes, "x")
+
+    spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
+    said = f"{results.headline.capitalize()} {narrative.words(results).where}: {_spoken(spoken)}"
+    return Drawing("ranking", said, WIDTH, _ranking_height(len(losses)), draw)
+
+
+def recall_by_class(results: StudyResults) -> str:
+    """Recall of each class under each loss with its 95 % interval, the most frequent class on top."""
+    return inlined(recall_drawing(results))
+
+
+def recall_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
+
+    def recalls(result: LossResults) -> list[Estimate]:
+        assert result.out_of_fold is not None
+        return [of_class.recall for of_class in result.out_of_fold.classes]
+
+    return _by_class(results, recalls, "recall", "class")
+
+
+def precision_by_class(results: StudyResults) -> str:
+    """The same with the precision of each class."""
+
+    def precisions(result: LossResults) -> list[Estimate]:
+        assert result.out_of_fold is not None
+        return [of_class.precision for of_class in result.out_of_fold.classes]
+
+    return inlined(_by_class(results, precisions, "precision", "class"))
+
+
+def precision_by_label(results: StudyResults) -> str:
+    """The same with the average precision of each label of a multi-label study."""
+    return inlined(precision_by_label_drawing(results))
+
+
+def precision_by_label_drawing(results: StudyResults) -> Drawing:
+    """The same, yet to be drawn."""
+
+    def precisions(result: LossResults) -> list[Estimate]:
+        assert result.labels is not None
+        return [label.average_precision for label in result.labels.out_of_fold.labels]
+
+    return _by_class(results, precisions, "average precision", "label")
+
+
+def _by_class(
+    results: StudyResults, choose: Callable[[LossResults], Sequence[Estimate]], metric: str, unit: str
+) -> Drawing:
+    """A row for each class (or label), in it a whisker for each loss."""
+    losses = results.ranking[:MOST_LOSSES]
+    order = results.class_order
+    names = [results.class_names[index] for index in order]
+
+    def draw(figure: Figure, axes: Any) -> None:
+        for index, result in enumerate(losses):
+            estimates = choose(result)
+            shift = (index - (len(losses) - 1) / 2) * 0.74 / len(losses)
+            for place, of_class in enumerate(order):
+                label = _short(result.loss, 36) if place == 0 else None
+                _whisker(
+                    axes, estimates[of_class], place + shift, SERIES[index], _MARKERS[index], label=label
+                )
+        for place in range(1, len(order)):
+            axes.axhline(place - 0.5, color=GRID, linewidth=0.8)
+        _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in names])
+        axes.set_xlim(-2, 102)
+        axes.set_xlabel(f"{metric}, % (95 % interval)")
+        _grid(axes, "x")
+        figure.legend(
+            loc="outside upper left",
+            ncols=2 if any(len(result.loss) > 14 for result in losses) else 3,
+            handletextpad=0.3,
+            columnspacing=1.4,
+        )
+
+    said = (
+        f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of "
+        f"{unit}{'e' * (unit == 'class')}s"
+    )
+    row = 9 * len(losses) + 12
+    return Drawing(metric.replace(" ", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
+
+
+def training_curve(result: LossResults, number: int) -> str:
+    """Training loss per epoch: thin lines are runs, the thick one their mean."""
+    curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
+    longest = max(curves, key=len).index
+    whole = [curve.to_numpy() for curve in curves if len(curve) == len(longest)]
+    with drawing(300, 190) as (figure, axes):
+        for curve in curves:
+            axes.plot(curve.index, curve.to_numpy(), color=SERIES[0], linewidth=0.8, alpha=0.5)
+        axes.plot(longest, np.mean(whole, axis=0), color=SERIES[0], linewidth=2)
+        axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("training loss")
+        _grid(axes, "y")
+        return inline(
+            figure, f"curve{number}", f"Training loss of {result.loss} per epoch, {len(curves)} runs"
+        )
+
+
+def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> None:
+    """The axis of image counts: logarithmic where the rare classes would vanish beside the frequent ones."""
+    log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
+    if log:
+        axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
+    (axes.xaxis if along == "x" else axes.yaxis).set_major_formatter("{x:,.0f}")
+    axes.set(**{f"{along}label": unit + (" (log scale)" if log else "")})
+    _grid(axes, along)
+
+
+def _whisker(
+    axes: Any,
+    estimate: Estimate,
+    place: float,
+    colour: str,
+    marker: str,
+    *,
+    size: float = 4.5,
+    label: str | None = None,
+) -> None:
+    if np.isfinite(estimate.low):
+        axes.plot([100 * estimate.low, 100 * estimate.high], [place, place], color=colour, linewidth=1.6)
+    axes.plot([100 * estimate.value], [place], marker, color=colour, markersize=size, label=label)
+
+
+def _classes_down(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [_short(name, 40) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
+
+
+def _grid(axes: Any, along: str) -> None:
+    axes.grid(visible=False)
+    axes.grid(visible=True, axis=along)
+
+
+def _short(name: str, length: int = _NAME_LENGTH) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _spoken(items: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in items)

@@ -1,0 +1,178 @@
+"""Matplotlib figures as inline SVG whose colours and font are those of the page, in light and in dark.
+
+Figures are drawn in colours by their place in matplotlib's cycle, so that where a figure is drawn says what they are:
+for the page stand-ins that become CSS variables in the SVG, for a file of its own those of the page in light. On the page
+text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tametail.report.render import read_part
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SERIES = tuple(f"C{index}" for index in range(8))
+INK, MUTED, GRID = "C8", "C9", "C10"
+_STAND_INS = {colour: f"#0600{index:02x}" for index, colour in enumerate((*SERIES, INK, MUTED, GRID))}
+
+_CSS = {
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+}
+_CSS |= {colour: f"var(--series-{index + 1})" for index, colour in enumerate(SERIES)}
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a class may be called $x$
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 10,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure yet to be drawn, on the page or for a file of its own.
+
+    Attributes:
+        name: keeps its ids apart from those of other figures; for a file its name.
+        description: what it shows, for those who do not see it.
+        width, height: points.
+        draw: draws it on a figure and its axes.
+        title: stands above it in a file, where no heading of the page says what it is of.
+    """
+
+    name: str
+    description: str
+    width: float
+    height: float
+    draw: Callable[[Figure, Any], None]
+    title: str = ""
+
+
+def inlined(drawn: Drawing) -> str:
+    """A drawing as an ``<svg>`` element of the page."""
+    with drawing(drawn.width, drawn.height) as (figure, axes):
+        drawn.draw(figure, axes)
+        return inline(figure, drawn.name, drawn.description)
+
+
+@contextmanager
+def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of the given size in points, and its axes, in the style of the report."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE | _cycle(_STAND_INS)), warnings.catch_warnings():
+        # The browser has the letters that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = _empty(width, height)
+        yield figure, figure.subplots(**subplots)
+
+
+@contextmanager
+def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dict[str, str]]]:
+    """An empty figure for a file of its own, and the colours in which it is drawn, by their places.
+
+    They are those of the page in light, on white; text is drawn as outlines, the same wherever it is looked at.
+    """
+    import matplotlib as mpl
+
+    colours = page_colours()
+    style = {key: colours.get(value, value) for key, value in _STYLE.items()}
+    paper = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white")
+    kept = {"svg.fonttype": "path", "svg.hashsalt": "tametail", "pdf.fonttype": 42}
+    with mpl.rc_context(style | paper | kept | _cycle(colours)):
+        yield _empty(width, height), colours
+
+
+def _cycle(colours: Mapping[str, str]) -> dict[str, Any]:
+    """What has matplotlib take the places of its cycle for these colours."""
+    from matplotlib.rcsetup import cycler
+
+    return {"axes.prop_cycle": cycler(color=[colours[place] for place in _STAND_INS])}
+
+
+def page_colours() -> dict[str, str]:
+    """The page's colours in light, by their places in the cycle: those of colours.css."""
+    light = dict(re.findall(r"--([\w-]+): (#\w+)", read_part("colours.css")))
+    named = {place: css.removeprefix("var(--").removesuffix(")") for place, css in _CSS.items()}
+    return {place: light["ink" if name == "currentColor" else name] for place, name in named.items()}
+
+
+def _empty(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def inline(figure: Figure, name: str, description: str) -> str:
+    """The figure as an ``<svg>`` element; ``name`` keeps its ids apart from those of other figures.
+
+    The same figure and name give the same text.
+    """
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"| version="[^"]*"', "", svg)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    for place, css in _CSS.items():
+        svg = svg.replace(_STAND_INS[place], css)
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    natural = float(width.group(1)) if width else 374.0
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"',
+        r"\1",
+        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1),
+        count=1,
+    )
+    label = _attribute(description)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="--natural: {natural:.0f}"', 1)
+    return re.sub(r"\s*\n\s*", "\n", svg)
+
+
+def _attribute(text: str) -> str:
+    from html import escape
+
+    return escape(text, quote=True)

@@ -1,0 +1,1 @@
+"""The report of methods ranked over several data sets."""

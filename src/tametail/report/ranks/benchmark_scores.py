@@ -1,0 +1,207 @@
+"""Several studies or evaluations as data sets: the score of every method on each, and which methods all of them have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tametail.core.errors import DataError, UsageError
+from tametail.evaluation import Estimate, evaluate
+from tametail.evaluation.multi_dataset import Ranks, rank_sets
+from tametail.evaluation.multi_label import evaluate_labels
+from tametail.report.study.results import headline
+from tametail.report.study.runs import LossRuns, disagreeing, find_runs
+from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
+from tametail.storage.study_file import folds_to_run, read_study_file
+
+FEW = 5  # data sets, below which the tests can hardly tell anything
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One study or evaluation.
+
+    Attributes:
+        name: what it is called here.
+        score_name: what ranks its methods.
+        scores: of each method that is finished on it.
+        unfinished: methods that are not.
+        images, groups: what the scores are of.
+        classes: how many.
+        protocol: how they were made, in words.
+        fingerprint: of its table of images; empty where that is not known.
+    """
+
+    name: str
+    score_name: str
+    scores: Mapping[str, Estimate]
+    unfinished: tuple[str, ...]
+    images: int
+    groups: int
+    classes: int
+    protocol: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SeveralSets:
+    """Methods over data sets.
+
+    Attributes:
+        sets: the data sets, each with scores of at least the methods ranked.
+        ranks: of the methods that all sets have.
+        left_out: each other method with the sets that do not have it.
+        warnings: what limits the comparison, in sentences.
+    """
+
+    sets: tuple[DataSet, ...]
+    ranks: Ranks
+    left_out: tuple[tuple[str, tuple[str, ...]], ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def score_name(self) -> str:
+        """What ranks the methods on each set."""
+        return self.sets[0].score_name
+
+
+def read_sets(directories: Sequence[Path]) -> list[DataSet]:
+    """Read studies and evaluation folders; sets of one name are told apart by their folders.
+
+    Raises:
+        UsageError: fewer than two, or one twice.
+        DataError: one holds neither a study nor an evaluation, or is damaged.
+    """
+    if len(directories) < 2:
+        raise UsageError(
+            f"expected at least two studies or evaluations, as methods are ranked over data sets, got {len(directories)}; "
+            "tametail report shows a single one"
+        )
+    seen = Counter(directory.resolve() for directory in directories)
+    twice = [str(path) for path, count in seen.items() if count > 1]
+    if twice:
+        raise UsageError(f"expected each study once, {', '.join(twice)} comes twice; leave one out")
+    read = [_evaluation(one) if is_evaluation(one) else _study(one) for one in directories]
+    names = Counter(one.name for one in read)
+    called: Counter[str] = Counter()
+    found = []
+    for one, directory in zip(read, directories, strict=True):
+        name = one.name if names[one.name] == 1 else f"{one.name} ({directory.resolve().name})"
+        called[name] += 1
+        name = name if called[name] == 1 else f"{name} {called[name]}"
+        found.append(DataSet(**{**vars(one), "name": name}))
+    return found
+
+
+def compare_sets(sets: Sequence[DataSet]) -> SeveralSets:
+    """Rank the methods that all sets have.
+
+    Raises:
+        UsageError: the sets are ranked by different scores, or share fewer than two methods.
+    """
+    import pandas as pd
+
+    score_names = dict.fromkeys(one.score_name for one in sets)
+    if len(score_names) > 1:
+        raise UsageError(
+            f"expected studies that are ranked by one score, got {' and '.join(score_names)}: sets with several labels per "
+            "image and sets without cannot be ranked together"
+        )
+    methods = list(dict.fromkeys(method for one in sets for method in one.scores))
+    methods += [m for m in dict.fromkeys(m for one in sets for m in one.unfinished) if m not in methods]
+    lacking = {method: tuple(one.name for one in sets if method not in one.scores) for method in methods}
+    shared = [method for method in methods if not lacking[method]]
+    if len(shared) < 2:
+        having = "; ".join(f"{one.name}: {', '.join(one.scores) or 'none finished'}" for one in sets)
+        raise UsageError(
+            f"expected two methods or more that all {len(sets)} sets have finished, found {len(shared)} ({having}); train "
+            "the same losses on every set"
+        )
+    undefined = [
+        f"{m} on {one.name}" for one in sets for m in shared if one.scores[m].value != one.scores[m].value
+    ]
+    if undefined:
+        raise DataError(f"expected a score of every method on every set, undefined: {', '.join(undefined)}")
+    # Scores that are equal on paper are equal ranks, whatever the order their sum was taken in.
+    scores = {one.name: {m: round(one.scores[m].value, 12) for m in shared} for one in sets}
+    frame = pd.DataFrame.from_dict(scores, orient="index", columns=shared)
+    return SeveralSets(
+        tuple(sets),
+        rank_sets(frame),
+        tuple((method, where) for method, where in lacking.items() if where),
+        tuple(_warnings(sets)),
+    )
+
+
+def _warnings(sets: Sequence[DataSet]) -> list[str]:
+    said = []
+    if len(sets) < FEW:
+        said.append(
+            f"With {len(sets)} data sets the tests can hardly tell anything: that no difference is shown does not mean that "
+            "there is none."
+        )
+    for fingerprint in dict.fromkeys(one.fingerprint for one in sets if one.fingerprint):
+        same = [one.name for one in sets if one.fingerprint == fingerprint]
+        if len(same) > 1:
+            said.append(
+                f"{' and '.join(same)} are of the same images: they are counted as {len(same)} data sets, but are one, so "
+                "the tests are too sure."
+            )
+    return said
+
+
+def _study(directory: Path) -> DataSet:
+    settings = read_study_file(directory)
+    runs = find_runs(directory, settings)
+    evaluated = {of_loss.loss: _score(of_loss) for of_loss in runs if of_loss.complete}
+    images, groups = next(((n, g) for _, n, g in evaluated.values()), (0, 0))
+    seeds, folds = len(settings["seeds"]), len(folds_to_run(settings))
+    return DataSet(
+        name=str(settings["name"]),
+        score_name="mean average precision" if settings.get("multi_label", False) else "balanced accuracy",
+        scores={loss: score for loss, (score, _, _) in evaluated.items()},
+        unfinished=tuple(of_loss.loss for of_loss in runs if not of_loss.complete),
+        images=images,
+        groups=groups,
+        classes=len(settings["class_names"]),
+        protocol=f"out of fold, {folds} of {settings['splits']['folds']} folds, {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}, {settings['backbone']}, recipe {settings['recipe'].get('name', '')}",
+        fingerprint=str(settings["table"]["fingerprint"]),
+    )
+
+
+def _score(of_loss: LossRuns) -> tuple[Estimate, int, int]:
+    """The score with its interval, and the images and groups it is of."""
+    try:
+        if of_loss.multi_label:
+            labels = evaluate_labels(of_loss.label_replicates)
+            return headline(labels), labels.n, labels.groups
+        evaluation = evaluate(of_loss.replicates)
+    except ValueError as error:
+        raise disagreeing(of_loss.loss, error) from error
+    return headline(evaluation), evaluation.n, evaluation.groups
+
+
+def _evaluation(directory: Path) -> DataSet:
+    about = read_evaluation_file(directory)
+    try:
+        evaluated = {model.name: evaluate(read_tables(directory, model)) for model in about.models}
+    except ValueError as error:
+        raise DataError(
+            f"expected predictions of the same images in {directory}, but they do not fit: {error}; make the evaluation "
+            "again with tametail evaluate"
+        ) from error
+    first = next(iter(evaluated.values()))
+    return DataSet(
+        name=about.name,
+        score_name="balanced accuracy",
+        scores={name: headline(evaluation) for name, evaluation in evaluated.items()},
+        unfinished=(),
+        images=first.n,
+        groups=first.groups,
+        classes=len(about.class_names),
+        protocol="finished predictions",
+        fingerprint="",
+    )

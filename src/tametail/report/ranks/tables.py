@@ -1,0 +1,143 @@
+"""ranks.csv and ranks.md: one row per method, with its score, interval and rank on each data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from scipy import stats
+
+from tametail.evaluation import Estimate
+from tametail.report.ranks.benchmark_scores import SeveralSets
+from tametail.report.ranks.narrative import READING, answer, left_out
+from tametail.report.study import narrative
+from tametail.report.writers.csv_cells import Cells, estimate, guarded
+from tametail.report.writers.markdown_table import NUMBER, percent, table, text
+
+
+@dataclass(frozen=True)
+class OnSet:
+    """A method on one data set: its score, its rank among the methods ranked, and whether its score is the highest."""
+
+    score: Estimate
+    rank: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method with its mean rank and what it does on each set, in the order of the sets."""
+
+    method: str
+    mean_rank: float
+    on: tuple[OnSet, ...]
+
+
+def rows(compared: SeveralSets) -> list[MethodRow]:
+    """The methods by mean rank, the best first."""
+    methods = compared.ranks.methods
+    of_sets = []
+    for one in compared.sets:
+        scores = [one.scores[method] for method in methods]
+        rank = stats.rankdata([-round(score.value, 12) for score in scores])
+        of_sets.append(
+            [OnSet(score, float(r), bool(r == rank.min())) for score, r in zip(scores, rank, strict=True)]
+        )
+    return [
+        MethodRow(method, compared.ranks.mean_ranks[place], tuple(on[place] for on in of_sets))
+        for place, method in enumerate(methods)
+    ]
+
+
+def rank_in_words(rank: float) -> str:
+    """``1``, or ``2.5`` where methods are equal."""
+    return f"{rank:g}"
+
+
+def ranks_csv(compared: SeveralSets) -> str:
+    """One row per method; shares have six decimals."""
+    lines: list[Cells] = []
+    for row in rows(compared):
+        cells = [("method", row.method), ("mean_rank", f"{row.mean_rank:.6f}")]
+        for one, on in zip(compared.sets, row.on, strict=True):
+            cells += [(f"rank {one.name}", rank_in_words(on.rank)), *estimate(f"score {one.name}", on.score)]
+            cells.append((f"n {one.name}", str(on.score.n)))
+        lines.append(cells)
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow([guarded(column) for column, _ in lines[0]])
+    writer.writerows([guarded(cell) for _, cell in line] for line in lines)
+    return written.getvalue()
+
+
+def ranks_markdown(compared: SeveralSets) -> str:
+    """The same as Markdown, with the tests in words."""
+    ranks = compared.ranks
+    blocks = [
+        f"# {len(compared.sets)} data sets: methods ranked",
+        text(" ".join(answer(compared))),
+        *(f"**{text(warning)}**" for warning in compared.warnings),
+        *([text(ranks.undefined)] if ranks.undefined else []),
+        f"## {narrative.sentence(compared.score_name)} in %, with 95 % interval and rank",
+        _scores(compared),
+    ]
+    if ranks.friedman is not None and ranks.critical_difference is not None:
+        found = ranks.friedman
+        facts = [
+            f"Friedman: chi² = {found.statistic:.3f}, p = {narrative.p_value(found.p)}",
+            f"Iman-Davenport: F = {found.iman_davenport:.3f}, p = {narrative.p_value(found.iman_davenport_p)}",
+            f"by permutation: p = {narrative.p_value(found.permutation_p)}",
+            f"Nemenyi's critical difference at 5 %: {ranks.critical_difference:.3f}",
+        ]
+        blocks += ["## Tests", "\n".join(f"- {text(fact.replace('= <', '<'))}" for fact in facts)]
+    blocks += [
+        "## Wilcoxon's signed-rank test, p after Holm",
+        _wilcoxon(compared),
+        "## Data sets",
+        _sets(compared),
+    ]
+    waiting = left_out(compared)
+    if waiting:
+        blocks += ["## Left out, as not all sets have them", "\n".join(f"- {text(line)}" for line in waiting)]
+    return "\n\n".join([*blocks, "## How to read this", *map(text, READING)]) + "\n"
+
+
+def _scores(compared: SeveralSets) -> str:
+    lines = [
+        [
+            text(row.method),
+            f"{row.mean_rank:.2f}",
+            *(
+                f"{f'**{percent(on.score)}**' if on.best else percent(on.score)}, {rank_in_words(on.rank)}"
+                for on in row.on
+            ),
+        ]
+        for row in rows(compared)
+    ]
+    header = ["Method", "Mean rank", *(text(one.name) for one in compared.sets)]
+    return table(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
+
+
+def _wilcoxon(compared: SeveralSets) -> str:
+    ranks = compared.ranks
+    lines = [
+        [
+            text(method),
+            *(
+                narrative.ABSENT if i == j else text(narrative.p_value(float(ranks.wilcoxon_p[i, j])))
+                for j in range(len(ranks.methods))
+            ),
+        ]
+        for i, method in enumerate(ranks.methods)
+    ]
+    header = ["", *(text(method) for method in ranks.methods)]
+    return table(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
+
+
+def _sets(compared: SeveralSets) -> str:
+    lines = [
+        [text(one.name), f"{one.images}", f"{one.groups}", f"{one.classes}", text(one.protocol)]
+        for one in compared.sets
+    ]
+    return table(["Set", "Images", "Groups", "Classes", "How"], ["---", *[NUMBER] * 3, "---"], lines)

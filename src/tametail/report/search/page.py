@@ -1,0 +1,96 @@
+"""search.html: a finished search as one self-contained page in the report's style."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from tametail.core.atomic import write_atomically
+from tametail.core.errors import saving
+from tametail.report.figures.svg import inlined
+from tametail.report.render import render
+from tametail.report.search.figures import (
+    contour_drawings,
+    estimates_drawing,
+    importance_drawing,
+    slice_drawings,
+)
+from tametail.report.search.narrative import READING, answer, facts, flatters, gap, shown
+from tametail.report.search.results import SearchResults, read_search_results
+from tametail.storage.search_file import PAGE
+
+_MOST_TRIALS = 20
+
+
+def write_search_page(directory: Path) -> Path:
+    """Write search.html from what the search's folder holds; the path of it.
+
+    Raises:
+        DataError, UsageError: see `read_search_results`.
+        TametailError: it cannot be written.
+    """
+    page = search_html(read_search_results(directory))
+    with saving(directory / PAGE):
+        write_atomically(directory / PAGE, page)
+    return directory / PAGE
+
+
+def search_html(results: SearchResults) -> str:
+    """The page."""
+    from markupsafe import Markup
+
+    result, importance = results.result, importance_drawing(results)
+    slices, contours = slice_drawings(results), contour_drawings(results)
+    return render(
+        "search.html.j2",
+        results=results,
+        result=result,
+        asked=results.asked,
+        name=results.settings["name"],
+        synthetic=results.settings["synthetic"],
+        answer=answer(results.settings),
+        estimates=Markup(inlined(estimates_drawing(results))),
+        importance=Markup(inlined(importance)) if importance else None,
+        slices=[(one.description, Markup(inlined(one))) for one in slices],
+        contours=[(one.description, Markup(inlined(one))) for one in contours],
+        rows=results.trials[:_MOST_TRIALS],
+        ranges={name: _range(of_one["folds"]) for name, of_one in result["values"].items()},
+        alike={name: _range(of_one["alike"]) for name, of_one in result["values"].items()},
+        shown=lambda value: shown(results, value),
+        gap=lambda value: gap(results, value),
+        flatters=flatters(results),
+        facts=facts(results),
+        reading=READING,
+        command=_command(results),
+    )
+
+
+def _range(values: Sequence[str]) -> str:
+    """``0.379 to 3.51``; one value, or what is no number, as it is."""
+    try:
+        ordered = sorted(set(values), key=float)
+    except ValueError:
+        return ", ".join(sorted(set(values)))
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+
+
+def _command(results: SearchResults) -> str:
+    """The command that makes the search again; paths are left out, as they are a private matter."""
+    asked, settings, recipe = results.asked, results.settings, results.settings["recipe"]
+    words: list[object] = ["tametail", "search", "demo" if settings["synthetic"] else "DATA"]
+    words += ["--loss", asked["method"], "--trials", asked["trials"]]
+    words += [word for text in asked["space"] for word in ("--space", text)]
+    words += ["--sampler", asked["sampler"]] + (["--halving"] if asked["halving"] else [])
+    words += ["--metric", asked["metric"], "--recipe", recipe["name"], "--backbone", settings["backbone"]]
+    words += ["--weights", str(settings["weights"]).replace("\\", "/").rsplit("/", 1)[-1]]
+    words += [
+        "--epochs",
+        recipe["epochs"],
+        "--batch-size",
+        recipe["batch_size"],
+        "--lr",
+        recipe["optimizer"]["lr"],
+    ]
+    words += ["--folds", settings["splits"]["folds"], "--seeds", asked["seeds"], "--seed", asked["seed"]]
+    return " ".join(shlex.quote(str(word)) for word in [*words, "-o", "SEARCH"])

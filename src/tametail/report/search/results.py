@@ -1,0 +1,153 @@
+"""A finished search as its page shows it, read from search.json and trials.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tametail.core.errors import DataError
+from tametail.evaluation import Estimate
+from tametail.storage.search_file import NAME, TRIALS, read_finished
+
+ALL_FOLDS = "all folds"
+METRIC_NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "accuracy": "accuracy",
+    "mcc": "MCC",
+    "kappa": "quadratic kappa",
+}
+_IN_PERCENT = ("balanced_accuracy", "accuracy")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial of the search over all folds.
+
+    Attributes:
+        number: from 0.
+        values: of each dimension, as text.
+        score: over the folds; nan where it was given up or failed.
+        n: images the score is of.
+        alike: whether it is not told apart from the best.
+    """
+
+    number: int
+    values: Mapping[str, str]
+    score: float
+    n: int
+    alike: bool
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """Everything that the page shows.
+
+    Attributes:
+        settings: search.json.
+        trials: of the search over all folds, those with a score, the best first.
+    """
+
+    settings: Mapping[str, Any]
+    trials: tuple[TrialRow, ...]
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What was searched."""
+        asked: Mapping[str, Any] = self.settings["search"]
+        return asked
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What was found."""
+        result: Mapping[str, Any] = self.settings["result"]
+        return result
+
+    @property
+    def metric(self) -> str:
+        """What was searched by, in words."""
+        return METRIC_NAMES[self.asked["metric"]]
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether the metric is shown in %, and differences in points."""
+        return self.asked["metric"] in _IN_PERCENT
+
+    @property
+    def space(self) -> dict[str, str]:
+        """What was searched of each dimension, as it is written after the ``=``."""
+        return {name: inside for name, _, inside in (text.partition("=") for text in self.asked["space"])}
+
+    def nested(self, which: str) -> Estimate:
+        """The estimate of ``tuned`` or ``default``."""
+        return estimate(self.result["nested"][which])
+
+    @property
+    def difference(self) -> Estimate:
+        """Balanced accuracy, tuned less default."""
+        return estimate(self.result["nested"]["balanced_accuracy"]["difference"])
+
+
+def estimate(written: Mapping[str, Any]) -> Estimate:
+    """An estimate from search.json, where what is undefined is null."""
+    value, low, high = (
+        math.nan if written[key] is None else float(written[key]) for key in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, int(written["n"]))
+
+
+def read_search_results(directory: Path) -> SearchResults:
+    """Read a finished search.
+
+    Raises:
+        DataError: a file is absent or damaged.
+        UsageError: the search is not done.
+    """
+    settings = read_finished(directory)
+    try:
+        with (directory / TRIALS).open(encoding="utf-8", newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["search"] == ALL_FOLDS and row["score"]]
+        names = [text.partition("=")[0] for text in settings["search"]["space"]]
+        trials = [
+            TrialRow(
+                int(row["trial"]),
+                {name: row[name] for name in names},
+                float(row["score"]),
+                int(row["n"]),
+                row["alike"] == "yes",
+            )
+            for row in rows
+        ]
+        results = SearchResults(
+            settings, tuple(sorted(trials, key=lambda trial: (-trial.score, trial.number)))
+        )
+        _touch(results)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"expected a finished search at {directory}, but {NAME} or {TRIALS} cannot be read ({error!r}); repeat its tametail "
+            "search command in another folder"
+        ) from error
+    return results
+
+
+def _touch(results: SearchResults) -> None:
+    """Have what is missing be missed here."""
+    if not results.trials:
+        raise ValueError("there is no trial with a score")
+    _ = results.nested("tuned"), results.nested("default"), results.difference, results.metric, results.space
+    for key in (
+        "best",
+        "optimism",
+        "folds",
+        "values",
+        "alike",
+        "trials",
+        "importance",
+        "seconds",
+        "trainings",
+    ):
+        _ = results.result[key]

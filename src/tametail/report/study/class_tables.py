@@ -1,0 +1,288 @@
+"""Tables of classes and losses for the page: the paper's layout, every number of one loss, and the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.paired import Paired
+from tametail.report.study import narrative
+from tametail.report.study.results import LossResults, StudyResults
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Recall and F1 under one loss, and whether each is the highest of its row."""
+
+    recall: Estimate
+    f1: Estimate
+    best_recall: bool
+    best_f1: bool
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class: its band (empty where none is known), whether a band begins with it, its counts and its cells."""
+
+    name: str
+    band: str
+    next: bool
+    train: int
+    n: int
+    groups: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """A mean over classes: of a band, or of all. Groups are None where they are not counted."""
+
+    name: str
+    train: int
+    n: int
+    groups: int | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Classes × losses, the most frequent class first, and means below.
+
+    Attributes:
+        losses: the columns.
+        bands: the bands there are, head first, with how many classes each has.
+        show_n: n is not the number of training images and needs a column of its own.
+    """
+
+    losses: tuple[str, ...]
+    rows: tuple[ClassRow, ...]
+    totals: tuple[Total, ...]
+    bands: tuple[tuple[str, int], ...]
+    show_n: bool
+
+
+def class_table(
+    results: StudyResults,
+    losses: Sequence[LossResults],
+    choose: Callable[[LossResults], Evaluation | None],
+    *,
+    show_n: bool,
+) -> ClassTable:
+    """The paper's table: each loss with recall and F1 of each class."""
+    chosen = [(result.loss, evaluation) for result in losses if (evaluation := choose(result)) is not None]
+    evaluations = [evaluation for _, evaluation in chosen]
+    if not evaluations:
+        return ClassTable((), (), (), (), show_n)
+    first, bands, train = evaluations[0], band_of_class(evaluations[0]), results.counts.train
+    rows: list[ClassRow] = []
+    for index in results.class_order:
+        name, band = results.class_names[index], bands.get(index, "")
+        of_class = [evaluation.classes[index] for evaluation in evaluations]
+        rows.append(
+            ClassRow(
+                name,
+                band,
+                bool(rows) and rows[-1].band != band,
+                train[name],
+                of_class[0].n,
+                of_class[0].groups,
+                _cells([(one.recall, one.f1) for one in of_class]),
+            )
+        )
+    counted = tuple((band.name, len(band.classes)) for band in first.bands)
+    return ClassTable(
+        tuple(loss for loss, _ in chosen),
+        tuple(rows),
+        (*_bands(results, evaluations), _all(results, evaluations)),
+        counted,
+        show_n,
+    )
+
+
+def _bands(results: StudyResults, evaluations: Sequence[Evaluation]) -> list[Total]:
+    names, train = results.class_names, results.counts.train
+    return [
+        Total(
+            f"{band.name.capitalize()}, mean of {len(band.classes)}",
+            sum(train[names[index]] for index in band.classes),
+            band.recall.n,
+            None,
+            _cells([(e.bands[place].recall, e.bands[place].f1) for e in evaluations]),
+        )
+        for place, band in enumerate(evaluations[0].bands)
+    ]
+
+
+def _all(results: StudyResults, evaluations: Sequence[Evaluation]) -> Total:
+    first = evaluations[0]
+    cells = _cells([(evaluation.balanced_accuracy, evaluation.macro_f1) for evaluation in evaluations])
+    return Total("Balanced accuracy, macro-F1", results.counts.train_images, first.n, first.groups, cells)
+
+
+def _cells(pairs: Sequence[tuple[Estimate, Estimate]]) -> tuple[Cell, ...]:
+    recalls = _highest([recall.value for recall, _ in pairs])
+    f1s = _highest([f1.value for _, f1 in pairs])
+    return tuple(Cell(*pair, *best) for pair, *best in zip(pairs, recalls, f1s, strict=True))
+
+
+def _highest(values: Sequence[float]) -> list[bool]:
+    """Which values are the highest; none if all are equal, as where there is but one."""
+    distinct = {value for value in values if value == value}
+    return [len(distinct) > 1 and value == max(distinct) for value in values]
+
+
+def band_of_class(evaluation: Evaluation) -> dict[int, str]:
+    """The band of each class by its index; empty where no training counts were given."""
+    return {index: band.name for band in evaluation.bands for index in band.classes}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column: an attribute of `ClassResult`, its title, and whether it is a score in 0..1 rather than a share in %."""
+
+    name: str
+    title: str
+    score: bool = False
+
+
+_METRICS = (
+    Metric("recall", "Recall, %"),
+    Metric("precision", "Precision, %"),
+    Metric("f1", "F1", score=True),
+    Metric("specificity", "Specificity, %"),
+    Metric("auroc", "AUROC, %"),
+    Metric("average_precision", "Average precision, %"),
+)
+
+
+@dataclass(frozen=True)
+class DetailRow:
+    """A class under one loss, with an estimate for each metric."""
+
+    name: str
+    band: str
+    next: bool
+    train: int
+    n: int
+    groups: int
+    estimates: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Every number of one loss, class by class."""
+
+    loss: str
+    metrics: tuple[Metric, ...]
+    rows: tuple[DetailRow, ...]
+
+
+def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
+    """Every number out of fold of each loss.
+
+    Args:
+        losses: finished ones.
+        table: classes and losses out of fold, whose rows these follow.
+    """
+    found = []
+    for result in losses:
+        assert result.out_of_fold is not None
+        classes = {one.name: one for one in result.out_of_fold.classes}
+        rows = tuple(
+            DetailRow(
+                row.name,
+                row.band,
+                row.next,
+                row.train,
+                row.n,
+                row.groups,
+                tuple(getattr(classes[row.name], metric.name) for metric in _METRICS),
+            )
+            for row in table.rows
+        )
+        found.append(Detail(result.loss, _METRICS, rows))
+    return found
+
+
+@dataclass(frozen=True)
+class Number:
+    """An estimate of one loss: shown as a score or in %, bold if it is the highest."""
+
+    estimate: Estimate
+    score: bool
+    best: bool
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """A loss in the ranking; ``paired`` is its test against the best (None for the best), ``order`` sorts by it."""
+
+    rank: int
+    loss: str
+    paired: Paired | None
+    order: int
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header of the ranking."""
+
+    title: str
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class LossTable:
+    """The ranking with every mean. ``tested`` says whether there are paired tests against the best."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[LossRow, ...]
+    tested: bool
+
+
+_VERDICTS = ("better", "not told apart", "worse")
+
+
+def loss_table(results: StudyResults) -> LossTable:
+    """The losses by rank: balanced accuracy, macro-F1, MCC, kappa where classes are ordered, accuracy and the bands."""
+    evaluations = [result.out_of_fold for result in results.ranking if result.out_of_fold is not None]
+    shown = [_means(evaluation) for evaluation in evaluations]
+    columns = [Column(title) for title, _, _ in shown[0]]
+    highest = [_highest([means[place][1].value for means in shown]) for place in range(len(columns))]
+    rows = []
+    for place, (result, means) in enumerate(zip(results.ranking, shown, strict=True)):
+        paired = results.pairs.pair(place, 0) if results.pairs is not None and place else None
+        order = _VERDICTS.index(paired.verdict) + 1 if paired else 0
+        numbers = tuple(
+            Number(estimate, score, highest[column][place])
+            for column, (_, estimate, score) in enumerate(means)
+        )
+        rows.append(LossRow(place + 1, result.loss, paired, order, numbers))
+    tested = results.pairs is not None
+    against = [Column("Against the best", text=True)] if tested else []
+    return LossTable(
+        (
+            Column("Rank", text=True),
+            Column(narrative.sentence(narrative.words(results).loss), text=True),
+            *against,
+            *columns,
+        ),
+        tuple(rows),
+        tested,
+    )
+
+
+def _means(evaluation: Evaluation) -> list[tuple[str, Estimate, bool]]:
+    """Title, estimate, and whether it is shown as a score."""
+    means = [
+        ("Balanced accuracy, %", evaluation.balanced_accuracy, False),
+        ("Macro-F1", evaluation.macro_f1, True),
+        ("MCC", evaluation.mcc, True),
+        *([("Quadratic kappa", evaluation.kappa, True)] if evaluation.kappa else []),
+        ("Accuracy, %", evaluation.accuracy, False),
+    ]
+    if len(evaluation.bands) > 1:
+        means += [(f"{band.name.capitalize()} recall, %", band.recall, False) for band in evaluation.bands]
+    return means

@@ -1,0 +1,115 @@
+"""Reads an evaluation folder: finished predictions of models, evaluated as the losses of a study are.
+
+What of a study they do not have, such as a recipe or a test part, is not made up: see `StudyResults.evaluated`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail import __version__
+from tametail.core.errors import DataError
+from tametail.evaluation import evaluate
+from tametail.evaluation.calibration import calibrate
+from tametail.evaluation.operating import operating_point
+from tametail.evaluation.paired import paired_table
+from tametail.evaluation.subgroups import subgroups
+from tametail.predictions.single_label import Predictions
+from tametail.report.study.comparisons import by_class
+from tametail.report.study.results import LossResults, PartCounts, StudyResults
+from tametail.storage.evaluation_file import Evaluated, Model, read_columns, read_evaluation_file, read_tables
+
+KIND = "evaluation"
+
+
+def read_evaluation(directory: Path) -> StudyResults:
+    """Read an evaluation folder and evaluate its models.
+
+    Raises:
+        DataError: the folder holds no evaluation, or one of its files is damaged or does not fit the others.
+    """
+    about = read_evaluation_file(directory)
+    try:
+        tables = {model.name: read_tables(directory, model) for model in about.models}
+        first = tables[about.models[0].name][0]
+        columns = read_columns(directory, about, first.image)
+        results = [_evaluate(model, tables[model.name], about, columns) for model in about.models]
+        results.sort(key=lambda result: (-(result.score or 0.0), result.loss))
+        ranked = {result.loss: tables[result.loss] for result in results}
+        pairs = paired_table(ranked) if len(ranked) > 1 else None
+        classes = by_class(ranked) if len(ranked) > 1 else {}
+    except (ValueError, IndexError, KeyError) as error:
+        raise DataError(
+            f"expected predictions of the same images and of the classes {', '.join(about.class_names)} in {directory}, but "
+            f"they do not fit: {error}; make the evaluation again with tametail evaluate"
+        ) from error
+    return StudyResults(
+        settings=_settings(about),
+        losses=tuple(results),
+        openings=(),
+        counts=_count(first),
+        environments=(),
+        seconds=0.0,
+        pairs=pairs,
+        by_class=classes,
+    )
+
+
+def _evaluate(
+    model: Model, tables: Sequence[Predictions], about: Evaluated, columns: Mapping[str, NDArray[np.str_]]
+) -> LossResults:
+    if any(table.class_names != about.class_names for table in tables):
+        raise ValueError(f"the tables of {model.name} have other classes")
+    evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
+    # Where none could be chosen elsewhere, none is chosen here either: these images are only to judge by.
+    elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
+    cuts = elsewhere or [None] * len(about.operating)
+    return LossResults(
+        loss=model.name,
+        finished=len(tables),
+        expected=len(tables),
+        failures=(),
+        score=round(evaluation.balanced_accuracy.value, 12),
+        out_of_fold=evaluation,
+        test=None,
+        test_ensemble=None,
+        histories=(),
+        calibration=calibrate(tables, temperatures=model.temperatures or None),
+        operating=tuple(
+            operating_point(tables, about.class_names.index(name), asked, threshold=cut)
+            for (name, asked), cut in zip(about.operating, cuts, strict=True)
+        ),
+        subgroups=tuple(
+            group for column, values in columns.items() for group in subgroups(tables, values, column)
+        ),
+    )
+
+
+def _count(table: Predictions) -> PartCounts:
+    """The images evaluated, in the place of those of a training part: by them classes are put in order."""
+    found = np.bincount(table.target, minlength=len(table.class_names)).tolist()
+    images = dict(zip(table.class_names, found, strict=True))
+    return PartCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)
+
+
+def _settings(about: Evaluated) -> dict[str, Any]:
+    return {
+        "kind": KIND,
+        "tametail": __version__,
+        "name": about.name,
+        "synthetic": about.synthetic,
+        "multi_label": False,
+        "class_names": list(about.class_names),
+        "losses": [model.name for model in about.models],
+        "facts": [list(fact) for fact in about.facts],
+        "command": about.command,
+        "ordered": about.ordered,
+        "grouped": about.grouped,
+        "thresholds_elsewhere": any(model.thresholds for model in about.models),
+    }

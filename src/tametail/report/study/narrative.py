@@ -1,0 +1,274 @@
+"""What a report says in words: numbers with intervals, the answer, and the state of the test part.
+
+The wording claims no more than the numbers carry: a ranking by estimates is not a test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tametail.evaluation import Estimate
+from tametail.report.study.results import LossResults, StudyResults, headline
+from tametail.storage.study_file import folds_to_run
+
+SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
+
+    where: str
+    loss: str
+    losses: str
+    images: str
+
+
+def words(results: StudyResults) -> Words:
+    """The words that fit what is reported."""
+    if results.evaluated:
+        return Words("on these images", "model", "models", "images")
+    return Words("out of fold", "loss", "losses", "training images")
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def percent(value: float) -> str:
+    """0.7123 → ``71.2``; an undefined value is a dash."""
+    return f"{100 * value:.1f}" if math.isfinite(value) else ABSENT
+
+
+def score(value: float) -> str:
+    """0.7123 → ``0.71``; an undefined value is a dash."""
+    return f"{value:.2f}" if math.isfinite(value) else ABSENT
+
+
+def threshold(value: float) -> str:
+    """0.07123 → ``0.071``: three digits that tell, as thresholds of rare labels are small."""
+    return f"{value:.3g}"
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """``68.0–74.3``, or nothing where it is undefined."""
+    return _interval(estimate, percent)
+
+
+def score_interval(estimate: Estimate) -> str:
+    """``0.68–0.74``, or nothing where it is undefined."""
+    return _interval(estimate, score)
+
+
+def three(value: float) -> str:
+    """0.7123 → ``0.712``; an undefined value is a dash."""
+    return f"{value:.3f}" if math.isfinite(value) else ABSENT
+
+
+def p_value(p: float) -> str:
+    """``0.034``, or ``< 0.001``."""
+    if not math.isfinite(p):
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def in_words(estimate: Estimate) -> str:
+    """``71.2 % (95 % interval 68.0 to 74.3)``."""
+    if not math.isfinite(estimate.low):
+        return f"{percent(estimate.value)} %"
+    return f"{percent(estimate.value)} % (95 % interval {percent(estimate.low)} to {percent(estimate.high)})"
+
+
+def images_and_groups(images: int, groups: int) -> str:
+    """``812 images of 310 groups``; groups of one image each are not mentioned."""
+    return f"{images:,} images" + (f" of {groups:,} groups" if groups != images else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
+
+
+def answer(results: StudyResults) -> list[str]:
+    """The answer to "which loss?": what is best out of fold and how far it can be told apart, then the test part."""
+    if not results.ranking:
+        states = listed([f"{result.loss} ({result.status})" for result in results.losses])
+        return [
+            f"No answer yet: no loss has all its runs finished: {states}.",
+            "Repeat the same compare command; what is finished is kept.",
+        ]
+    best = results.ranking[0]
+    evidence = best.evidence
+    assert evidence is not None
+    shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
+    first = (
+        f"{sentence(words(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{in_words(headline(evidence))}, n = {images_and_groups(evidence.n, evidence.groups)}."
+    )
+    if len(results.losses) == 1:
+        first = (
+            f"{sentence(words(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
+            f"n = {images_and_groups(evidence.n, evidence.groups)}."
+        )
+    return [first, _how_sure(results)]
+
+
+def _shared(others: Sequence[str]) -> str:
+    return f", shared with {listed(others)}" if others else ""
+
+
+def _how_sure(results: StudyResults) -> str:
+    best, *others = results.ranking
+    if not others and results.evaluated:
+        return "It is the only model, so nothing is compared."
+    if not others:
+        alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
+        return f"It is the only loss {alone}, so nothing is compared yet."
+    if results.pairs is not None:
+        return _by_tests(results)
+    overlapping = [other.loss for other in others if _overlap(best, other)]
+    if not overlapping:
+        return (
+            f"No other loss's interval overlaps with that of {best.loss}; "
+            "but the ranking orders estimates and is not a test: no paired test has been made."
+        )
+    which = (
+        f"The interval{'s' if len(overlapping) > 1 else ''} of {listed(overlapping)}"
+        if len(overlapping) <= 3
+        else f"The intervals of {_how_many(len(overlapping), len(others))} other losses"
+    )
+    verb = "overlap" if len(overlapping) > 1 else "overlaps"
+    return (
+        f"{which} {verb} with that of {best.loss}, so these intervals do not tell them apart; "
+        "the ranking orders estimates and is not a test."
+    )
+
+
+def _by_tests(results: StudyResults) -> str:
+    """What the paired tests of the best loss against each other say."""
+    assert results.pairs is not None
+    others = results.ranking[1:]
+    verdicts = [results.pairs.pair(0, place).verdict for place in range(1, len(others) + 1)]
+    said = []
+    for verdict, words in (
+        ("better", "better than"),
+        ("not told apart", "not told apart from"),
+        ("worse", "worse than"),
+    ):
+        names = [other.loss for other, found in zip(others, verdicts, strict=True) if found == verdict]
+        said += [f"{words} {_some(names, len(others), any_=verdict == 'not told apart')}"] if names else []
+    pairs = len(results.ranking) * len(others) // 2
+    corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
+    return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."
+
+
+def _some(names: Sequence[str], of: int, *, any_: bool) -> str:
+    if len(names) > 4:
+        return (
+            f"any of the {of} others" if any_ and len(names) == of else f"{_how_many(len(names), of)} others"
+        )
+    return listed(names)
+
+
+def _how_many(some: int, all_: int) -> str:
+    return f"all {all_}" if some == all_ else f"{some} of the {all_}"
+
+
+def _overlap(one: LossResults, other: LossResults) -> bool:
+    assert one.evidence is not None
+    assert other.evidence is not None
+    a, b = headline(one.evidence), headline(other.evidence)
+    # An undefined interval excludes nothing.
+    return not (a.low > b.high or b.low > a.high)
+
+
+def best_on_test(results: StudyResults) -> list[str]:
+    """What the best loss reaches on the test part, in a sentence; nothing while it is sealed for it."""
+    best = results.ranking[0] if results.ranking else None
+    if best is None or best.on_test is None:
+        return []
+    test, ensemble = best.on_test
+    return [
+        f"On it, the {test.replicates} fold models of {best.loss} reach {in_words(headline(test))} {results.headline} on "
+        f"average and their ensemble {in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
+    ]
+
+
+def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
+    return f"{write(estimate.low)}–{write(estimate.high)}" if math.isfinite(estimate.low) else ""
+
+
+def openings_in_words(count: int) -> str:
+    """``once``, ``twice``, ``3 times``."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def state_of_test_part(results: StudyResults) -> list[str]:
+    """Whether the test part is sealed or was opened, how often, and what that means."""
+    images = results.counts.test_images
+    if results.evaluated:
+        return ["These are finished predictions: nothing was trained, held out or chosen here."]
+    if not images:
+        return ["This study has no test part."]
+    size = images_and_groups(images, results.counts.test_groups)
+    if not results.opened:
+        return [
+            f"The test part ({size}) is sealed: it has not been looked at.",
+            "When every choice is made, “tametail open STUDY” evaluates all finished runs on it (STUDY is the folder this "
+            "report lies in); every opening is recorded here.",
+        ]
+    said = [f"The test part ({size}) was opened {openings_in_words(len(results.openings))}."]
+    if len(results.openings) > 1:
+        said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
+    waiting = [result.loss for result in results.ranking if result.on_test is None]
+    if waiting:
+        said.append(f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}.")
+    return said
+
+
+def opening_in_words(opening: Mapping[str, Any]) -> str:
+    """One line of the record: after which choice the test part was opened, and for which runs."""
+    losses = listed([str(loss) for loss in opening.get("losses", [])])
+    return (
+        f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
+        f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {losses}."
+    )
+
+
+def folds_in_words(settings: Mapping[str, Any]) -> str:
+    """``5 folds``, or which of them were held out: ``fold 0 of 5 alone`` (the first is fold 0)."""
+    folds, of = folds_to_run(settings), settings["splits"]["folds"]
+    if len(folds) == of:
+        return f"{of} folds"
+    return f"{'fold' if len(folds) == 1 else 'folds'} {listed([str(fold) for fold in folds])} of {of} alone"
+
+
+def all_held_out(results: StudyResults) -> bool:
+    """Whether every image of the training part was held out once, so that n is its number of images."""
+    settings = results.settings
+    return results.evaluated or len(folds_to_run(settings)) == settings["splits"]["folds"]
+
+
+def held_out(results: StudyResults) -> str:
+    """Which images out-of-fold numbers are about."""
+    return "image of the training part" if all_held_out(results) else "image of the folds that were held out"
+
+
+def count_of_folds(settings: Mapping[str, Any]) -> str:
+    """``5``, or ``1 of 5`` where not all were held out."""
+    folds, of = len(folds_to_run(settings)), settings["splits"]["folds"]
+    return str(of) if folds == of else f"{folds} of {of}"
+
+
+def not_ranked(results: StudyResults) -> list[str]:
+    """Losses that are not finished, each with its state and the messages of its failed runs."""
+    return [
+        f"{result.loss}: {result.status} finished" + "".join(f"; failed, {why}" for why in result.failures)
+        for result in results.losses
+        if result.score is None
+    ]

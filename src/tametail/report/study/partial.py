@@ -1,0 +1,164 @@
+"""partial.md and partial.csv: losses that are not finished, judged by the runs that are; on request, and never among the others.
+
+What is finished of a loss is a part of the images (some folds), so its mean stands beside those of the finished losses
+on the same runs alone, and is no part of the ranking.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tametail.evaluation import Estimate, evaluate
+from tametail.evaluation.multi_label import evaluate_labels
+from tametail.report.study.results import headline
+from tametail.report.study.runs import LossRuns, disagreeing, find_runs
+from tametail.report.writers.csv_cells import Cells, estimate, guarded
+from tametail.report.writers.markdown_table import NUMBER, percent, table, text
+from tametail.storage.evaluation_file import is_evaluation
+from tametail.storage.study_file import read_study_file
+
+PARTIAL_MD, PARTIAL_CSV = "partial.md", "partial.csv"
+WARNING = "These means are partial: over finished runs only, on a part of the images. They are no results of the study."
+Run = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A loss of which runs are missing.
+
+    Attributes:
+        loss: its text.
+        used: (seed, fold) of the finished runs that its mean is over; empty where none is finished.
+        unused: finished runs that are not, as their seed has fewer folds than the others.
+        missing: runs that are not finished.
+        score: what ranks losses, over the images of those folds; None where none is finished.
+        beside: the finished losses on the same runs.
+    """
+
+    loss: str
+    used: tuple[Run, ...]
+    unused: tuple[Run, ...]
+    missing: tuple[Run, ...]
+    score: Estimate | None
+    beside: tuple[tuple[str, Estimate], ...]
+
+
+def partial_losses(directory: Path) -> list[Partial]:
+    """The losses of a study that are not finished, in the study's order.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    runs = find_runs(directory, read_study_file(directory))
+    complete = [of_loss for of_loss in runs if of_loss.complete]
+    return [_partial(of_loss, complete) for of_loss in runs if not of_loss.complete]
+
+
+def unfinished(directory: Path) -> list[str]:
+    """A line for each loss that is in no mean and no ranking, naming the runs it misses; none for an evaluation.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    if is_evaluation(directory):
+        return []
+    return [
+        f"{of_loss.loss} is not ranked, as runs are missing: {runs_in_words(of_loss.missing)}"
+        for of_loss in find_runs(directory, read_study_file(directory))
+        if not of_loss.complete
+    ]
+
+
+def _partial(of_loss: LossRuns, complete: Sequence[LossRuns]) -> Partial:
+    used = largest_block(tuple(of_loss.finished))
+    scored = [(other.loss, _score(other.only(used))) for other in complete] if used else []
+    return Partial(
+        loss=of_loss.loss,
+        used=used,
+        unused=tuple(run for run in of_loss.finished if run not in used),
+        missing=of_loss.missing,
+        score=_score(of_loss.only(used)) if used else None,
+        beside=tuple(scored),
+    )
+
+
+def largest_block(finished: Sequence[Run]) -> tuple[Run, ...]:
+    """The most runs of which every seed has the same folds, so that all its seeds predict the same images.
+
+    Seeds are tried with the folds of each one; of equally large blocks the one of more folds, then of the first seed.
+    """
+    folds = {
+        seed: {fold for s, fold in finished if s == seed} for seed in dict.fromkeys(s for s, _ in finished)
+    }
+    best: tuple[Run, ...] = ()
+    for wanted in sorted(folds.values(), key=len, reverse=True):
+        block = tuple((seed, fold) for seed, own in folds.items() if wanted <= own for fold in sorted(wanted))
+        best = block if len(block) > len(best) else best
+    return best
+
+
+def _score(of_loss: LossRuns) -> Estimate:
+    try:
+        if of_loss.multi_label:
+            return headline(evaluate_labels(of_loss.label_replicates))
+        return headline(evaluate(of_loss.replicates))
+    except ValueError as error:
+        raise disagreeing(of_loss.loss, error) from error
+
+
+def partial_markdown(name: str, score_name: str, losses: Sequence[Partial]) -> str:
+    """What is known of each loss that is not finished, and which runs are missing."""
+    blocks = [f"# {text(name)}: losses that are not finished", f"**{WARNING}**"]
+    for one in losses:
+        all_runs = len(one.used) + len(one.unused) + len(one.missing)
+        blocks += [
+            f"## {text(one.loss)}: partial, {all_runs - len(one.missing)} of {all_runs} runs",
+            f"Missing: {runs_in_words(one.missing)}.",
+        ]
+        if one.score is None:
+            blocks.append("No run is finished, so there is no mean.")
+            continue
+        blocks.append(
+            f"Mean over: {runs_in_words(one.used)}."
+            + (
+                f" Left out, as their seeds have other folds: {runs_in_words(one.unused)}."
+                if one.unused
+                else ""
+            )
+        )
+        rows = [[f"{text(one.loss)} (partial)", percent(one.score), str(one.score.n)]]
+        rows += [[f"{text(other)}, same runs", percent(score), str(score.n)] for other, score in one.beside]
+        blocks.append(table(["Loss", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows))
+    return "\n\n".join(blocks) + "\n"
+
+
+def partial_csv(score_name: str, losses: Sequence[Partial]) -> str:
+    """One row per loss that is not finished, and one per finished loss beside it."""
+    column = score_name.replace(" ", "_")
+    rows: list[Cells] = []
+    for one in losses:
+        shared = [("missing", runs_in_words(one.missing)), ("runs", runs_in_words(one.used))]
+        for loss, status, score in [
+            (one.loss, "partial", one.score),
+            *((other, f"same runs as {one.loss}", score) for other, score in one.beside),
+        ]:
+            n = str(score.n) if score else ""
+            rows.append([("loss", loss), ("status", status), *shared, ("n", n), *estimate(column, score)])
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow([guarded(name) for name, _ in rows[0]])
+    writer.writerows([guarded(cell) for _, cell in row] for row in rows)
+    return written.getvalue()
+
+
+def runs_in_words(runs: Sequence[Run]) -> str:
+    """``seed 0 folds 1, 2; seed 1 fold 0``."""
+    said = []
+    for seed in dict.fromkeys(seed for seed, _ in runs):
+        folds = [str(fold) for s, fold in runs if s == seed]
+        said.append(f"seed {seed} {'fold' if len(folds) == 1 else 'folds'} {', '.join(folds)}")
+    return "; ".join(said) or "none"

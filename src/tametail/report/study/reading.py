@@ -1,0 +1,168 @@
+"""Reads a study directory and evaluates what is finished in it.
+
+Read-only, and nothing but the directory is read: results can be computed again at any time, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tametail.core.errors import DataError
+from tametail.data.table import LABEL_SEPARATOR
+from tametail.evaluation import evaluate
+from tametail.evaluation.calibration import calibrate
+from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation.operating import OperatingPoint
+from tametail.evaluation.paired import paired_table
+from tametail.evaluation.subgroups import Subgroup
+from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.predictions.multi_label import ensemble_labels
+from tametail.predictions.single_label import ensemble
+from tametail.report.options import Asked
+from tametail.report.study.clinical import Further, find_further
+from tametail.report.study.comparisons import by_class, over_runs
+from tametail.report.study.results import LabelEvidence, LossResults, PartCounts, StudyResults
+from tametail.report.study.runs import LossRuns, disagreeing, find_runs, ranked
+from tametail.storage.study_file import read_openings, read_study_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_results(directory: Path, asked: Asked | None = None) -> StudyResults:
+    """Read a study directory and evaluate its complete losses.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+        UsageError: a class or column is asked for that the study has not.
+    """
+    settings = read_study_file(directory)
+    runs = find_runs(directory, settings)
+    openings = tuple(read_openings(directory))
+    in_order = ranked(runs)
+    counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
+    further = find_further(directory, asked or Asked(), settings)
+    results = [
+        _evaluate(of_loss, tuple(counts.train.values()), further, opened=bool(openings))
+        for of_loss in in_order
+    ]
+    tables = {
+        of_loss.loss: of_loss.replicates
+        for of_loss in in_order
+        if of_loss.complete and not of_loss.multi_label
+    }
+    several = len(tables) > 1
+    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
+    environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
+    return StudyResults(
+        settings=settings,
+        losses=tuple(results),
+        openings=openings,
+        counts=counts,
+        environments=tuple(json.loads(text) for text in environments),
+        seconds=float(sum(run.get("seconds", 0.0) for run in described)),
+        pairs=paired_table(tables) if several else None,
+        by_class=by_class(tables) if several else {},
+        over_runs=over_runs(tables, counts.train_images) if several else {},
+    )
+
+
+def _evaluate(runs: LossRuns, train_counts: Sequence[int], further: Further, *, opened: bool) -> LossResults:
+    out_of_fold = test = test_ensemble = labels = calibration = None
+    operating: tuple[OperatingPoint, ...] = ()
+    groups: tuple[Subgroup, ...] = ()
+    try:
+        if runs.complete and runs.multi_label:
+            labels = _label_evidence(runs, opened=opened)
+        elif runs.complete:
+            judged = partial(evaluate, train_counts=train_counts, ordered=further.ordered)
+            out_of_fold = judged(runs.replicates)
+            calibration = calibrate(runs.replicates)
+            on_test = runs.test_replicates() if opened else []
+            test = judged(on_test) if on_test else None
+            test_ensemble = judged([ensemble(on_test)]) if on_test else None
+            operating, groups = further.points(runs.replicates), further.groups(runs.replicates)
+    except ValueError as error:
+        raise disagreeing(runs.loss, error) from error
+    return LossResults(
+        loss=runs.loss,
+        finished=len(runs.finished),
+        expected=len(runs.wanted),
+        failures=tuple(
+            f"seed {run['seed']}, fold {run['fold']}: {run.get('message') or 'no message'}"
+            for run in runs.described
+            if run.get("status") == "failed"
+        ),
+        score=runs.score,
+        out_of_fold=out_of_fold,
+        test=test,
+        test_ensemble=test_ensemble,
+        histories=tuple(
+            _history(folder / "history.csv")
+            for folder in runs.finished.values()
+            if (folder / "history.csv").is_file()  # a head that is fitted after training has none
+        ),
+        labels=labels,
+        calibration=calibration,
+        operating=operating,
+        subgroups=groups,
+    )
+
+
+def _label_evidence(runs: LossRuns, *, opened: bool) -> LabelEvidence:
+    thresholds = deployable_thresholds(runs.label_replicates)
+    on_test = runs.label_test_replicates() if opened else []
+    return LabelEvidence(
+        evaluate_labels(runs.label_replicates),
+        tuple(thresholds.tolist()),
+        evaluate_labels(on_test, thresholds) if on_test else None,
+        evaluate_labels([ensemble_labels(on_test)], thresholds) if on_test else None,
+    )
+
+
+def _history(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
+
+
+def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> PartCounts:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(directory / "table.parquet", columns=["image", "label", "group"])
+        splits = pd.read_csv(
+            directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
+    joined = table.merge(splits, on="image", validate="one_to_one")
+    if len(joined) != len(table):
+        raise DataError(
+            f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
+        )
+    parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
+    per_class = {}
+    for part, rows in parts.items():
+        found = Counter(
+            name
+            for label in rows["label"]
+            for name in (label.split(LABEL_SEPARATOR) if multi_label else [label])
+        )
+        per_class[part] = {name: found[name] for name in class_names}
+    return PartCounts(
+        per_class["train"],
+        per_class["test"],
+        int(parts["train"]["group"].nunique()),
+        int(parts["test"]["group"].nunique()),
+        len(parts["train"]),
+        len(parts["test"]),
+    )

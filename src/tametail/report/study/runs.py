@@ -1,0 +1,170 @@
+"""The runs of a study and their rank: what stands finished, and which loss is best, without any interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tametail.core.errors import DataError, TametailError
+from tametail.core.run_files import DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS
+from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.evaluation.multi_label import macro_average_precision
+from tametail.predictions.multi_label import LabelPredictions, concatenate_labels, read_label_predictions
+from tametail.predictions.single_label import Predictions, concatenate, read_predictions
+from tametail.storage.study_file import folds_to_run, read_study_file
+
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True)
+class LossRuns:
+    """The runs of one loss.
+
+    Attributes:
+        loss: its text.
+        wanted: (seed, fold) of every run of the study.
+        finished: the directories of those that are done, by (seed, fold).
+        described: what each run.json says, of failed runs too.
+        multi_label: an image may have several labels; then the predictions are those of `label_replicates`.
+    """
+
+    loss: str
+    wanted: tuple[tuple[int, int], ...]
+    finished: Mapping[tuple[int, int], Path]
+    described: Sequence[Mapping[str, Any]]
+    multi_label: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run is finished."""
+        return len(self.finished) == len(self.wanted)
+
+    @property
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """(seed, fold) of the runs that are not finished."""
+        return tuple(run for run in self.wanted if run not in self.finished)
+
+    def only(self, runs: Sequence[tuple[int, int]]) -> LossRuns:
+        """The same loss as if the study were of these runs alone, as far as they are finished."""
+        finished = {run: self.finished[run] for run in runs if run in self.finished}
+        return replace(self, wanted=tuple(runs), finished=finished)
+
+    @cached_property
+    def replicates(self) -> list[Predictions]:
+        """Per seed, the held-out folds as one table."""
+        return self._joined(read_predictions, concatenate)
+
+    @cached_property
+    def label_replicates(self) -> list[LabelPredictions]:
+        """The same of a multi-label study."""
+        return self._joined(read_label_predictions, concatenate_labels)
+
+    def _joined(
+        self, read: Callable[[Path], _Table], join: Callable[[Sequence[_Table]], _Table]
+    ) -> list[_Table]:
+        seeds = dict.fromkeys(seed for seed, _ in self.wanted)
+        tables = {run: read(path / PREDICTIONS) for run, path in self.finished.items()}
+        try:
+            return [join([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
+        except ValueError as error:
+            raise disagreeing(self.loss, error) from error
+
+    @cached_property
+    def score(self) -> float | None:
+        """What ranks the losses, out of fold, mean over seeds; None unless complete.
+
+        Balanced accuracy, or mean average precision where an image may have several labels.
+        """
+        if not self.complete:
+            return None
+        if self.multi_label:
+            values = [macro_average_precision(table) for table in self.label_replicates]
+        else:
+            values = [
+                float(
+                    balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
+                )
+                for table in self.replicates
+            ]
+        return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
+
+    def test_replicates(self) -> list[Predictions]:
+        """One table per fold model, or none unless every run has been evaluated on the test part."""
+        return [read_predictions(path).sorted_by_image() for path in self._test_files()]
+
+    def label_test_replicates(self) -> list[LabelPredictions]:
+        """The same of a multi-label study."""
+        return [read_label_predictions(path).sorted_by_image() for path in self._test_files()]
+
+    def _test_files(self) -> list[Path]:
+        paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
+        return paths if self.complete and all(path.is_file() for path in paths) else []
+
+
+def best_loss(directory: Path) -> str:
+    """The complete loss of the highest score out of fold (see `LossRuns.score`); of equal ones the first by name.
+
+    Quick: no interval is computed.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+        TametailError: no loss has all its runs finished.
+    """
+    runs = ranked(find_runs(directory, read_study_file(directory)))
+    if not runs or not runs[0].complete:
+        states = ", ".join(
+            f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs
+        )
+        raise TametailError(
+            f"expected a loss with all its runs finished in {directory}, found none ({states}); "
+            "repeat the tametail compare command that made it to finish them"
+        )
+    return runs[0].loss
+
+
+def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
+    """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
+    wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in folds_to_run(settings))
+    found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
+    for path in sorted(directory.glob(f"runs/*/*/{DESCRIPTION}")):
+        if path.parent.name.startswith("."):
+            continue  # still being written
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            key = (int(described["seed"]), int(described["fold"]))
+            found.setdefault(described["loss"], {})[key] = (path.parent, described)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"expected the description of a run at {path}, but it cannot be read: {error}"
+            ) from error
+    runs = []
+    for loss in settings["losses"]:
+        of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
+        finished = {
+            run: folder
+            for run, (folder, described) in of_loss.items()
+            if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
+        }
+        descriptions = [described for _, described in of_loss.values()]
+        runs.append(LossRuns(loss, wanted, finished, descriptions, settings.get("multi_label", False)))
+    return runs
+
+
+def ranked(runs: Sequence[LossRuns]) -> list[LossRuns]:
+    """Complete losses, the highest score first and equal ones by name; then the others as they were."""
+    complete = [of_loss for of_loss in runs if of_loss.complete]
+    complete.sort(key=lambda of_loss: (-(of_loss.score or 0.0), of_loss.loss))
+    return complete + [of_loss for of_loss in runs if not of_loss.complete]
+
+
+def disagreeing(loss: str, error: ValueError) -> DataError:
+    """The error of runs that are not about the same images."""
+    return DataError(
+        f"expected the runs of {loss} to be about the images of one study, but they are not: {error}"
+    )

@@ -1,0 +1,150 @@
+"""Writes the files of a report at the top of the study's folder: all of them, or, if one cannot be made, none.
+
+Always: report.html, results.csv, results.md, results.tex, metrics.json and, of a study, model_card.md. On request:
+figures/ and partial.md with partial.csv; once they are there they are made again with the rest, so that no file of a
+study speaks of other runs than its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tametail.core.atomic import make_folder, write_atomically
+from tametail.core.errors import TametailError, UsageError
+from tametail.report.figures.files import FIGURES, NAMES, figure_files, formats_there
+from tametail.report.options import remember, remembered
+from tametail.report.study.evaluation_results import read_evaluation
+from tametail.report.study.gallery import Gallery, gallery
+from tametail.report.study.partial import (
+    PARTIAL_CSV,
+    PARTIAL_MD,
+    partial_csv,
+    partial_losses,
+    partial_markdown,
+)
+from tametail.report.study.reading import read_results
+from tametail.report.study.results import StudyResults
+from tametail.report.study.thumbnails import forget
+from tametail.report.writers.csv import RESULTS_CSV, results_csv
+from tametail.report.writers.json import METRICS, metrics_json
+from tametail.report.writers.latex import RESULTS_TEX, results_tex
+from tametail.report.writers.markdown import results_markdown
+from tametail.report.writers.model_card import MODEL_CARD, model_card
+from tametail.storage.evaluation_file import is_evaluation
+from tametail.storage.study_file import remembered_root
+
+LEFT_OUT = (
+    "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
+)
+
+
+def write_report(
+    directory: Path,
+    *,
+    images: bool | None = None,
+    by: Sequence[str] | None = None,
+    operating: Sequence[tuple[str, float]] | None = None,
+    ordered: bool | None = None,
+    image_root: str | Path | None = None,
+    figures: Sequence[str] = (),
+    partial: bool = False,
+) -> Path:
+    """Write the report from what the study's folder holds.
+
+    Each file is replaced in one step, and only once all of them could be made.
+
+    Args:
+        directory: the study.
+        images: whether the page shows images. This and the next three are remembered for later reports; None for what
+            is remembered, at first with images and nothing more.
+        by: columns carried along with the images, to evaluate by.
+        operating: classes, each with the sensitivity in (0, 1] that is required for it.
+        ordered: the classes are grades, in the order of their names: they get a kappa.
+        image_root: where the images lie now, if they have moved since.
+        figures: formats of `printing.FORMATS` to have figures/ in, besides those that are there.
+        partial: whether losses that are not finished are judged by the runs that are, in files of their own.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        DataError: the folder holds no study, or one of its files is damaged.
+        TametailError: the folder cannot be written.
+        UsageError: something is asked for that this study has not, or of an evaluation.
+    """
+    from tametail.report.study.page import results_html
+
+    evaluation = is_evaluation(directory)
+    if evaluation and (partial or any(value is not None for value in (images, by, operating, ordered))):
+        raise UsageError(
+            f"{directory} holds an evaluation: what it is evaluated by is given to tametail evaluate, and it has no images "
+            "and no unfinished runs; leave the options out, or make it again"
+        )
+    try:
+        before = remembered(directory)
+        asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
+        results = read_evaluation(directory) if evaluation else read_results(directory, asked)
+        pictures = _gallery(directory, results, image_root) if asked.images and not evaluation else LEFT_OUT
+        formats = dict.fromkeys((*figures, *formats_there(directory)))
+        files: dict[str, str | bytes | None] = {
+            RESULTS_CSV: results_csv(results),
+            "results.md": results_markdown(results),
+            RESULTS_TEX: results_tex(results),
+            METRICS: metrics_json(results),
+            **({} if results.evaluated else {MODEL_CARD: model_card(results)}),
+            **_partial(directory, results, asked=partial),
+            **_figures(directory, results, tuple(formats)),
+            "report.html": results_html(results, pictures),
+        }
+        if asked != before:
+            remember(directory, asked)
+        if not asked.images:
+            forget(directory)
+        for name, content in files.items():
+            _place(directory / name, content)
+    except OSError as error:
+        raise TametailError(
+            f"the report cannot be written to {directory} ({error.strerror or error})"
+        ) from error
+    return directory / "report.html"
+
+
+def _place(path: Path, content: str | bytes | None) -> None:
+    """Write a file, or, where there is nothing to say any more, remove the one that says it."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        make_folder(path.parent)
+        write_atomically(path, content)
+
+
+def _partial(directory: Path, results: StudyResults, *, asked: bool) -> dict[str, str | None]:
+    there = (directory / PARTIAL_MD).is_file()
+    if results.evaluated or not (asked or there):
+        return {}
+    losses = partial_losses(directory)
+    if not losses:
+        return {PARTIAL_MD: None, PARTIAL_CSV: None}
+    return {
+        PARTIAL_MD: partial_markdown(results.settings["name"], results.headline, losses),
+        PARTIAL_CSV: partial_csv(results.headline, losses),
+    }
+
+
+def _figures(directory: Path, results: StudyResults, formats: Sequence[str]) -> dict[str, bytes | None]:
+    """The figures, and None for those of an earlier report that there are no more."""
+    made = figure_files(results, formats) if formats else {}
+    places = [f"{FIGURES}/{name}.{suffix}" for name in NAMES for suffix in formats]
+    gone = (place for place in places if place not in made and (directory / place).is_file())
+    return {**made, **dict.fromkeys(gone)}
+
+
+def _gallery(directory: Path, results: StudyResults, image_root: str | Path | None) -> Gallery | str:
+    root = Path(image_root) if image_root is not None else remembered_root(directory)
+    return gallery(directory, results, root)
+
+
+def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

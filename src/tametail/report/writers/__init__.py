@@ -1,0 +1,1 @@
+"""Files of results: CSV, Markdown, LaTeX, JSON, model card."""

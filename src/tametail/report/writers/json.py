@@ -1,0 +1,279 @@
+"""metrics.json: every number of a study for other programs, in the form that metrics.schema.json states.
+
+It has no time, path or group in it and is the same, byte for byte, whenever it is computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from itertools import combinations
+from typing import Any
+
+from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.mcnemar import ClassTest
+from tametail.evaluation.multi_label import Decisions, LabelEvaluation
+from tametail.evaluation.operating import OperatingPoint
+from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroups import Subgroup
+from tametail.report.study.comparisons import OverRuns
+from tametail.report.study.results import LossResults, StudyResults
+from tametail.storage.study_file import folds_to_run
+
+METRICS = "metrics.json"
+SCHEMA = "tametail.metrics/1"
+MOST_CLASSES = 100  # beyond this a confusion matrix is larger than all else; the predictions hold it
+_DIGITS = 9
+_OF_CLASS = ("recall", "precision", "f1", "specificity", "auroc", "average_precision")
+_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "accuracy", "mcc")
+_OF_LABEL = ("recall", "specificity", "precision", "f1")
+_OVER_LABELS = ("macro_f1", "micro_f1", "subset_accuracy", "hamming_loss")
+
+Json = dict[str, Any]
+
+
+def metrics_schema() -> Json:
+    """The JSON Schema (draft 2020-12) that `metrics_json` keeps to."""
+    text = (
+        resources.files("tametail.report.writers").joinpath("metrics.schema.json").read_text(encoding="utf-8")
+    )
+    schema: Json = json.loads(text)
+    return schema
+
+
+def metrics_json(results: StudyResults) -> str:
+    """All results as JSON. What is undefined or not finished is null, never 0 and never NaN."""
+    settings, ranking = results.settings, results.ranking
+    ranks = {result.loss: rank for rank, result in enumerate(ranking, start=1)}
+    content = {
+        "schema": SCHEMA,
+        "tametail": settings["tametail"],
+        "kind": "evaluation" if results.evaluated else "study",
+        "name": settings["name"],
+        "synthetic": bool(settings["synthetic"]),
+        "multi_label": results.multi_label,
+        "ranked_by": results.headline.replace(" ", "_"),
+        "protocol": None if results.evaluated else _protocol(settings),
+        "images": _images(results),
+        "classes": _classes(results),
+        "test_part_openings": len(results.openings),
+        "losses": [_loss(result, ranks.get(result.loss)) for result in results.losses],
+        "pairs": None if results.pairs is None else _pairs(results.pairs),
+        "by_class": [
+            _class_test(results, other, test) for other, tests in results.by_class.items() for test in tests
+        ],
+        "over_runs": [_over_runs(results, other, found) for other, found in results.over_runs.items()],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _protocol(settings: Mapping[str, Any]) -> Json:
+    return {
+        "folds": settings["splits"]["folds"],
+        "held_out": folds_to_run(settings),
+        "seeds": list(settings["seeds"]),
+        "recipe": str(settings["recipe"].get("name", "")),
+        "backbone": str(settings["backbone"]),
+        "table": settings["table"]["fingerprint"],
+        "splits": settings["splits"]["fingerprint"],
+    }
+
+
+def _images(results: StudyResults) -> Json:
+    counts = results.counts
+    if results.evaluated:
+        return {"evaluated": counts.train_images, "groups": counts.train_groups}
+    return {
+        "train": counts.train_images,
+        "train_groups": counts.train_groups,
+        "test": counts.test_images,
+        "test_groups": counts.test_groups,
+    }
+
+
+def _classes(results: StudyResults) -> list[Json]:
+    counts = results.counts
+    if results.evaluated:
+        return [{"name": name, "evaluated": counts.train[name]} for name in results.class_names]
+    return [
+        {"name": name, "train": counts.train[name], "test": counts.test[name]} for name in results.class_names
+    ]
+
+
+def _loss(result: LossResults, rank: int | None) -> Json:
+    labels = result.labels
+    return {
+        "loss": result.loss,
+        "rank": rank,
+        "runs": {"finished": result.finished, "expected": result.expected},
+        "failures": list(result.failures),
+        "score": _number(result.score),
+        "thresholds": [_number(value) for value in labels.thresholds] if labels else None,
+        "out_of_fold": _evaluation(result.evidence),
+        "test": _evaluation(labels.test if labels else result.test),
+        "test_ensemble": _evaluation(labels.test_ensemble if labels else result.test_ensemble),
+        "calibration": _calibration(result.calibration),
+        "operating_points": [_operating(point) for point in result.operating],
+        "subgroups": [_subgroup(one) for one in result.subgroups],
+    }
+
+
+def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
+    if evaluation is None:
+        return None
+    size = {"n": evaluation.n, "groups": evaluation.groups, "replicates": evaluation.replicates}
+    if isinstance(evaluation, LabelEvaluation):
+        return size | _of_labels(evaluation)
+    few = len(evaluation.classes) <= MOST_CLASSES
+    return (
+        size
+        | _estimates(evaluation, _OVER_CLASSES)
+        | {
+            "kappa": _estimate(evaluation.kappa),
+            "bands": [
+                {
+                    "name": band.name,
+                    "classes": [evaluation.classes[index].name for index in band.classes],
+                    **_estimates(band, ("recall", "f1")),
+                }
+                for band in evaluation.bands
+            ],
+            "classes": [
+                {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, _OF_CLASS)}
+                for one in evaluation.classes
+            ],
+            "confusion": [[_number(count) for count in row] for row in evaluation.confusion] if few else None,
+        }
+    )
+
+
+def _of_labels(evaluation: LabelEvaluation) -> Json:
+    return _estimates(evaluation, ("average_precision", "auroc")) | {
+        "at_thresholds": _decisions(evaluation.chosen, evaluation),
+        "at_half": _decisions(evaluation.plain, evaluation),
+        "labels": [
+            {
+                "name": label.name,
+                "positives": label.positives,
+                "negatives": label.negatives,
+                "groups": label.groups,
+                **_estimates(label, ("average_precision", "auroc")),
+            }
+            for label in evaluation.labels
+        ],
+    }
+
+
+def _decisions(decisions: Decisions, evaluation: LabelEvaluation) -> Json:
+    return _estimates(decisions, _OVER_LABELS) | {
+        "labels": [
+            {"name": label.name, **_estimates(decided, _OF_LABEL)}
+            for label, decided in zip(evaluation.labels, decisions.labels, strict=True)
+        ]
+    }
+
+
+def _calibration(found: Calibration | None) -> Json | None:
+    if found is None:
+        return None
+    return _reliability(found) | {
+        "temperature": _number(found.temperature),
+        "after": None if found.after is None else _reliability(found.after),
+    }
+
+
+def _reliability(found: Calibration) -> Json:
+    shown = ("confidence", "accuracy", "low", "high")
+    return {
+        "brier": _estimate(found.brier),
+        "log_loss": _number(found.log_loss),
+        "ece": _number(found.ece),
+        "class_wise_ece": _number(found.class_wise_ece),
+        "bins": [{**{name: _number(getattr(one, name)) for name in shown}, "n": one.n} for one in found.bins],
+    }
+
+
+def _operating(point: OperatingPoint) -> Json:
+    return {
+        "class": point.class_name,
+        "asked": _number(point.asked),
+        "threshold": _number(point.threshold),
+        **_estimates(point, ("sensitivity", "specificity", "ppv", "flagged")),
+    }
+
+
+def _subgroup(one: Subgroup) -> Json:
+    return {
+        "column": one.column,
+        "value": one.value,
+        "n": one.n,
+        "groups": one.groups,
+        "absent": list(one.absent),
+        **_estimates(one, ("balanced_accuracy", "macro_f1", "accuracy")),
+    }
+
+
+def _pairs(table: PairedTable) -> list[Json]:
+    found = []
+    for i, j in combinations(range(len(table.names)), 2):
+        paired = table.pair(i, j)
+        found.append(
+            {
+                "a": table.names[i],
+                "b": table.names[j],
+                "difference": _estimate(paired.difference),
+                "p": _number(paired.p),
+                "p_holm": _number(paired.p_holm),
+                "verdict": paired.verdict,
+                "more_images": paired.more_images,
+                "groups": paired.groups,
+                "discordant": paired.discordant,
+            }
+        )
+    return found
+
+
+def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
+    return {
+        "a": results.ranking[0].loss,
+        "b": other,
+        "class": test.name,
+        "n": test.n,
+        "groups": test.groups,
+        "only_a": _number(test.only_a),
+        "only_b": _number(test.only_b),
+        "difference": _estimate(test.difference),
+        "p": _number(test.p),
+        "p_holm": _number(test.p_holm),
+        "verdict": test.verdict,
+    }
+
+
+def _over_runs(results: StudyResults, other: str, compared: OverRuns) -> Json:
+    limits = {name: _number(getattr(compared.found, name)) for name in ("difference", "low", "high", "p")}
+    return {
+        "a": results.ranking[0].loss,
+        "b": other,
+        **limits,
+        "p_holm": _number(compared.p_holm),
+        "runs": compared.found.runs,
+    }
+
+
+def _estimates(of: object, names: Iterable[str]) -> Json:
+    return {name: _estimate(getattr(of, name)) for name in names}
+
+
+def _estimate(estimate: Estimate | None) -> Json | None:
+    if estimate is None:
+        return None
+    limits = {name: _number(getattr(estimate, name)) for name in ("value", "low", "high")}
+    return {**limits, "n": estimate.n}
+
+
+def _number(value: float | None) -> float | None:
+    """Rounded to nine decimals; null where it is undefined."""
+    return round(float(value), _DIGITS) + 0.0 if value is not None and math.isfinite(value) else None

@@ -1,0 +1,228 @@
+r"""results.tex: the ranking and the paper's table (classes × losses), for ``\input`` into a paper with booktabs.
+
+Each value stands over its 95 % interval. The highest of a row, or of a column of the ranking, is bold; so are all
+that are equal to it as printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.report.study import narrative
+from tametail.report.study.matrices import points
+from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.writers.latex_text import ABSENT, breakable, interval, row_of_best, signed, tabular, tex
+
+RESULTS_TEX = "results.tex"
+MOST_ACROSS = 3  # losses side by side: so many fit on a page with their intervals
+_LONG = 14  # letters of a loss's name, beyond which it is broken
+Either = Evaluation | LabelEvaluation
+Write = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A class (or mean): its name and counts in TeX, and for each loss its two estimates."""
+
+    name: str
+    counts: tuple[str, str]
+    pairs: tuple[tuple[Estimate, Estimate], ...]
+
+
+def results_tex(results: StudyResults) -> str:
+    """All tables as TeX; the losses stand in the order of their rank."""
+    head = [
+        f"% {' '.join(tex(results.settings['name']).split())}: made by tametail, to be read with \\input{{results}}",
+        "% In the preamble: \\usepackage{booktabs}",
+    ]
+    if results.settings["synthetic"]:
+        head.append(f"% {narrative.SYNTHETIC}")
+    waiting = [f"% Not finished, so not ranked: {tex(line)}" for line in narrative.not_ranked(results)]
+    blocks = ["\n".join([*head, *waiting])]
+    if results.ranking:
+        blocks += [
+            _ranking(results),
+            *_classes(results, results.ranking, _out_of_fold, "oof", _where(results)),
+        ]
+    tested = [result for result in results.ranking if result.on_test is not None]
+    if tested:
+        mean, together = "test part, mean over the fold models", "test part, ensemble of the fold models"
+        blocks += _classes(results, tested, lambda result: _on_test(result)[0], "test", mean)
+        blocks += _classes(results, tested, lambda result: _on_test(result)[1], "ensemble", together)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _out_of_fold(result: LossResults) -> Either:
+    assert result.evidence is not None
+    return result.evidence
+
+
+def _on_test(result: LossResults) -> tuple[Either, Either]:
+    assert result.on_test is not None
+    return result.on_test
+
+
+def _where(results: StudyResults) -> str:
+    return narrative.words(results).where
+
+
+def _ranking(results: StudyResults) -> str:
+    evaluations = [_out_of_fold(result) for result in results.ranking]
+    means = [_means(evaluation) for evaluation in evaluations]
+    titles = [title for title, _, _ in means[0]]
+    columns = [
+        row_of_best([of_loss[column][1] for of_loss in means], means[0][column][2])
+        for column in range(len(titles))
+    ]
+    pairs = results.pairs
+    loss = narrative.sentence(narrative.words(results).loss)
+    header = ["", loss, *titles, *(["Against the first"] if pairs else [])]
+    body = []
+    for place, result in enumerate(results.ranking):
+        paired = pairs.pair(place, 0) if pairs and place else None
+        first = [str(place + 1), _name(result.loss), *(column[place] for column in columns)]
+        second = ["", "", *(_small(interval(estimate, write)) for _, estimate, write in means[place])]
+        if pairs and paired is None:
+            first, second = [*first, ""], [*second, ""]
+        elif paired is not None:
+            p = narrative.p_value(paired.p_holm)
+            p = f"$p{p.replace('< ', '<')}$" if p.startswith("<") else f"$p={p}$"
+            first.append(f"{signed(points(paired.difference.value))}, {p}")
+            second.append(_small(interval(paired.difference, points, " to ")))
+        body += [first, second]
+    test = (
+        " Against the first: points of balanced accuracy, with $p$ of a paired sign-flip test, Holm-corrected over "
+        r"all pairs; two are told apart where $p \le 0.05$ and the interval is beside 0."
+        if pairs
+        else ""
+    )
+    caption = f"{_caption(results, evaluations[0], _where(results))}{test}"
+    return _float(tabular("rl" + "r" * (len(header) - 2), [header], [body]), f"Ranking. {caption}", "ranking")
+
+
+def _means(evaluation: Either) -> list[tuple[str, Estimate, Write]]:
+    """Title, estimate and form of what stands in the ranking."""
+    if isinstance(evaluation, LabelEvaluation):
+        return [
+            (r"mAP, \%", evaluation.average_precision, narrative.percent),
+            (r"AUROC, \%", evaluation.auroc, narrative.percent),
+            ("Macro-F1", evaluation.chosen.macro_f1, narrative.score),
+        ]
+    tail = [band.recall for band in evaluation.bands if band.name == "tail"]
+    return [
+        (r"Bal.\ acc., \%", evaluation.balanced_accuracy, narrative.percent),
+        ("Macro-F1", evaluation.macro_f1, narrative.score),
+        (r"Acc., \%", evaluation.accuracy, narrative.percent),
+        *([(r"Tail recall, \%", tail[0], narrative.percent)] if tail and len(evaluation.bands) > 1 else []),
+    ]
+
+
+def _classes(
+    results: StudyResults,
+    losses: Sequence[LossResults],
+    choose: Callable[[LossResults], Either],
+    key: str,
+    where: str,
+) -> list[str]:
+    """Classes × losses, in several tables where there are many losses; what is best is best of all of them."""
+    evaluations = [choose(result) for result in losses]
+    rows = [*(_row(results, index, evaluations) for index in results.class_order)]
+    last = _last(results, evaluations)
+    titles, writes = _columns(evaluations[0])
+    blocks = []
+    for start in range(0, len(losses), MOST_ACROSS):
+        shown = range(start, min(start + MOST_ACROSS, len(losses)))
+        body = [line for row in rows for line in _lines(row, shown, writes)]
+        names = [rf"\multicolumn{{2}}{{c}}{{{_name(losses[place].loss)}}}" for place in shown]
+        unit = "Label" if results.multi_label else "Class"
+        counted = narrative.sentence(narrative.words(results).images)
+        rules = "".join(rf"\cmidrule(lr){{{4 + 2 * k}-{5 + 2 * k}}}" for k in range(len(shown)))
+        table = tabular(
+            "lrr" + "rr" * len(shown),
+            [
+                ["", "", "", *names],
+                [rules],
+                [unit, "Images" if results.evaluated else "Train", "$n$", *titles * len(shown)],
+            ],
+            [body, _lines(last, shown, writes)],
+        )
+        many = len(losses) > MOST_ACROSS
+        part = f" Part {start // MOST_ACROSS + 1} of {-(-len(losses) // MOST_ACROSS)}." if many else ""
+        counted = "" if results.evaluated else f" Train: {counted.lower()}."
+        label = f"{key}-{start // MOST_ACROSS + 1}" if many else key
+        caption = f"{unit} by {unit.lower()}.{part} {_caption(results, evaluations[0], where)}{counted}"
+        blocks.append(_float(table, caption, label))
+    return blocks
+
+
+def _row(results: StudyResults, index: int, evaluations: Sequence[Either]) -> _Row:
+    name = results.class_names[index]
+    pairs, n = [], 0
+    for evaluation in evaluations:
+        if isinstance(evaluation, LabelEvaluation):
+            label = evaluation.labels[index]
+            pairs.append((label.average_precision, label.auroc))
+            n = label.positives
+        else:
+            of_class = evaluation.classes[index]
+            pairs.append((of_class.recall, of_class.f1))
+            n = of_class.n
+    return _Row(tex(name), (str(results.counts.train[name]), str(n)), tuple(pairs))
+
+
+def _last(results: StudyResults, evaluations: Sequence[Either]) -> _Row:
+    pairs = [
+        (one.average_precision, one.auroc)
+        if isinstance(one, LabelEvaluation)
+        else (one.balanced_accuracy, one.macro_f1)
+        for one in evaluations
+    ]
+    return _Row("Mean", (str(results.counts.train_images), str(evaluations[0].n)), tuple(pairs))
+
+
+def _columns(evaluation: Either) -> tuple[list[str], tuple[Write, Write]]:
+    if isinstance(evaluation, LabelEvaluation):
+        return ["AP", "AUROC"], (narrative.percent, narrative.percent)
+    return ["Acc", "F1"], (narrative.percent, narrative.score)
+
+
+def _lines(row: _Row, shown: range, writes: tuple[Write, Write]) -> list[list[str]]:
+    """The line of values and the line of their intervals."""
+    best = [row_of_best([pair[side] for pair in row.pairs], writes[side]) for side in (0, 1)]
+    values = [best[side][place] for place in shown for side in (0, 1)]
+    limits = [_small(interval(row.pairs[place][side], writes[side])) for place in shown for side in (0, 1)]
+    return [[row.name, *row.counts, *values], ["", "", "", *limits]]
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+def _name(loss: str) -> str:
+    if len(loss) <= _LONG:
+        return tex(loss)
+    return rf"\parbox[b]{{8em}}{{\raggedright\hspace{{0pt}}{breakable(loss)}}}"
+
+
+def _caption(results: StudyResults, evaluation: Either, where: str) -> str:
+    size = f"{evaluation.n} images" + (
+        f" of {evaluation.groups} groups" if evaluation.groups != evaluation.n else ""
+    )
+    synthetic = f" {narrative.SYNTHETIC}" if results.settings["synthetic"] else ""
+    said = f"{tex(results.settings['name'])}, {where}, $n$ = {size}; 95\\,\\% intervals below the values; {ABSENT}: undefined."
+    return f"{said} Bold is the highest value and no test.{synthetic}"
+
+
+def _float(table: str, caption: str, key: str) -> str:
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{2.5pt}",
+            rf"\caption{{{caption}}}\label{{tab:tametail-{key}}}\par\smallskip",
+            table,
+            r"\end{table}",
+        ]
+    )

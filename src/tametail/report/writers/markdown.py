@@ -1,0 +1,114 @@
+"""results.md: the paper's table (classes × losses) with intervals, the ranking, and the state of the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tametail.evaluation import Evaluation
+from tametail.report.study import narrative
+from tametail.report.study.evaluation_page import further_blocks
+from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.tuned_methods import tuned_in_words
+from tametail.report.writers.markdown_labels import label_blocks
+from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+
+
+def results_markdown(results: StudyResults) -> str:
+    """The results as Markdown. Losses are in the order of their rank."""
+    blocks = [f"# {text(results.settings['name'])}: {narrative.words(results).losses} compared"]
+    if results.settings["synthetic"]:
+        blocks.append(f"**{narrative.SYNTHETIC}**")
+    blocks += [f"**{text(line)}**" for line in tuned_in_words(results.settings)]
+    blocks.append(text(" ".join(narrative.answer(results))))
+    blocks += _test_part(results)
+    blocks += label_blocks(results) if results.multi_label else _class_blocks(results)
+    waiting = narrative.not_ranked(results)
+    if waiting:
+        blocks += ["## Not finished", "\n".join(f"- {text(line)}" for line in waiting)]
+    if results.ranking and not results.multi_label:
+        blocks.append(
+            "Acc is recall in %; 95 % intervals in brackets; n counts images"
+            + (
+                "."
+                if results.evaluated
+                else " that were held out, each predicted by a model that did not train on it."
+            )
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _class_blocks(results: StudyResults) -> list[str]:
+    blocks: list[str] = []
+    ranked, where = results.ranking, narrative.words(results).where
+    if ranked:
+        blocks += [
+            f"## Ranking, {where}",
+            _ranking(results),
+            f"## Classes, {where}",
+            _classes(results, ranked, lambda result: result.out_of_fold),
+        ]
+    blocks += further_blocks(results)
+    tested = [result for result in ranked if result.test is not None]
+    if tested:
+        blocks += [
+            "## Classes, test part, mean over fold models",
+            _classes(results, tested, lambda result: result.test),
+            "## Classes, test part, ensemble of fold models",
+            _classes(results, tested, lambda result: result.test_ensemble),
+        ]
+    return blocks
+
+
+def _test_part(results: StudyResults) -> list[str]:
+    blocks = [text(" ".join([*narrative.state_of_test_part(results), *narrative.best_on_test(results)]))]
+    if results.opened:
+        blocks.append("\n".join(f"- {text(narrative.opening_in_words(entry))}" for entry in results.openings))
+    return blocks
+
+
+def _ranking(results: StudyResults) -> str:
+    rows = []
+    for rank, result in enumerate(results.ranking, start=1):
+        evidence = result.out_of_fold
+        assert evidence is not None
+        rows.append(
+            [
+                str(rank),
+                text(result.loss),
+                percent(evidence.balanced_accuracy),
+                score(evidence.macro_f1),
+                percent(evidence.accuracy),
+                str(evidence.n),
+            ]
+        )
+    header = [
+        "Rank",
+        narrative.sentence(narrative.words(results).loss),
+        "Balanced accuracy, %",
+        "Macro-F1",
+        "Accuracy, %",
+        "n",
+    ]
+    return table(header, [NUMBER, "---", *[NUMBER] * 4], rows)
+
+
+def _classes(
+    results: StudyResults,
+    losses: Sequence[LossResults],
+    choose: Callable[[LossResults], Evaluation | None],
+) -> str:
+    evaluations = [evaluation for result in losses if (evaluation := choose(result)) is not None]
+    header = ["Class", narrative.sentence(narrative.words(results).images), "n"]
+    for result in losses:
+        header += [f"{text(result.loss)} Acc", f"{text(result.loss)} F1"]
+    rows = []
+    for index in results.class_order:
+        name = results.class_names[index]
+        row = [text(name), str(results.counts.train[name]), str(evaluations[0].classes[index].n)]
+        for evaluation in evaluations:
+            row += [percent(evaluation.classes[index].recall), score(evaluation.classes[index].f1)]
+        rows.append(row)
+    last = ["Balanced accuracy, macro-F1", str(results.counts.train_images), str(evaluations[0].n)]
+    for evaluation in evaluations:
+        last += [f"**{percent(evaluation.balanced_accuracy)}**", f"**{score(evaluation.macro_f1)}**"]
+    return table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])

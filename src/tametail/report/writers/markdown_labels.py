@@ -1,0 +1,106 @@
+"""The part of results.md that a multi-label study has in place of classes: labels × losses, and what thresholds do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tametail.evaluation.multi_label import LabelDecision, LabelEvaluation
+from tametail.report.study import narrative
+from tametail.report.study.results import LabelEvidence, LossResults, StudyResults
+from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+
+Choose = Callable[[LabelEvidence], LabelEvaluation | None]
+
+
+def label_blocks(results: StudyResults) -> list[str]:
+    """Ranking, labels and decisions, out of fold and on the test part."""
+    ranked = results.ranking
+    if not ranked:
+        return []
+    blocks = [
+        "## Ranking, out of fold",
+        _losses(ranked, lambda evidence: evidence.out_of_fold, ranked=True),
+        "## Labels, out of fold",
+        _labels(results, ranked, lambda evidence: evidence.out_of_fold),
+    ]
+    for result in ranked:
+        blocks += [f"## {text(result.loss)} at its thresholds, out of fold", _decisions(results, result)]
+    tested = [result for result in ranked if result.on_test is not None]
+    for title, choose in (
+        ("mean over fold models", lambda evidence: evidence.test),
+        ("ensemble of fold models", lambda evidence: evidence.test_ensemble),
+    ):
+        if tested:
+            blocks += [f"## Test part, {title}", _losses(tested, choose), _labels(results, tested, choose)]
+    return [
+        *blocks,
+        "AP is average precision and AUROC the area under the ROC curve, in %; 95 % intervals in brackets. "
+        "Means are over the labels that some images have and others have not; an absent label is a dash. Out of fold, "
+        "thresholds are chosen by F1 for each fold on the other folds; those shown are chosen on all folds, for the "
+        "test part and for images yet to come.",
+    ]
+
+
+def _evaluations(losses: Sequence[LossResults], choose: Choose) -> list[LabelEvaluation]:
+    chosen = [choose(result.labels) for result in losses if result.labels]
+    return [evaluation for evaluation in chosen if evaluation is not None]
+
+
+def _losses(losses: Sequence[LossResults], choose: Choose, *, ranked: bool = False) -> str:
+    rows = []
+    for rank, (result, evidence) in enumerate(
+        zip(losses, _evaluations(losses, choose), strict=True), start=1
+    ):
+        at = evidence.chosen
+        cells = [percent(evidence.average_precision), percent(evidence.auroc), score(at.macro_f1)]
+        cells += [score(at.micro_f1), percent(at.subset_accuracy), percent(at.hamming_loss)]
+        cells += [score(evidence.plain.macro_f1), str(evidence.n)]
+        rows.append([*[str(rank)] * ranked, text(result.loss), *cells])
+    header = [
+        *["Rank"] * ranked,
+        "Loss",
+        "Mean AP, %",
+        "Macro AUROC, %",
+        "Macro-F1",
+        "Micro-F1",
+        "All labels right, %",
+    ]
+    header += ["Hamming loss, %", "Macro-F1 at 0.5", "n"]
+    return table(header, [*[NUMBER] * ranked, "---", *[NUMBER] * (len(header) - 1 - ranked)], rows)
+
+
+def _labels(results: StudyResults, losses: Sequence[LossResults], choose: Choose) -> str:
+    evaluations = _evaluations(losses, choose)
+    header = ["Label", "Training images", "With it", "Without"]
+    for result in losses:
+        header += [f"{text(result.loss)} AP", f"{text(result.loss)} AUROC"]
+    rows = []
+    for index in results.class_order:
+        name, of_first = results.class_names[index], evaluations[0].labels[index]
+        row = [text(name), str(results.counts.train[name]), str(of_first.positives), str(of_first.negatives)]
+        for evaluation in evaluations:
+            label = evaluation.labels[index]
+            row += [percent(label.average_precision), percent(label.auroc)]
+        rows.append(row)
+    last = ["Mean AP, macro AUROC", str(results.counts.train_images), "", ""]
+    for evaluation in evaluations:
+        last += [f"**{percent(evaluation.average_precision)}**", f"**{percent(evaluation.auroc)}**"]
+    return table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])
+
+
+def _decisions(results: StudyResults, result: LossResults) -> str:
+    assert result.labels is not None
+    evidence = result.labels.out_of_fold
+    measures = ("Recall, %", "Specificity, %", "Precision, %", "F1")
+    header = ["Label", "Threshold", *measures, *(f"{measure} at 0.5" for measure in measures)]
+    rows = []
+    for index in results.class_order:
+        chosen, plain = evidence.chosen.labels[index], evidence.plain.labels[index]
+        threshold = narrative.threshold(result.labels.thresholds[index])
+        rows.append([text(results.class_names[index]), threshold, *_measures(chosen), *_measures(plain)])
+    return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
+
+
+def _measures(decision: LabelDecision) -> list[str]:
+    shares = [percent(share) for share in (decision.recall, decision.specificity, decision.precision)]
+    return [*shares, score(decision.f1)]

@@ -1,0 +1,114 @@
+"""From losses to their gradient figure: the paper's Figure 1 beside what the losses in full do, or any losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tametail.core.errors import UsageError, choosing_losses, writing
+from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
+from tametail.losses.gradients import figure1
+from tametail.report.figures.gradients import FORMATS, Group, Line, Over, Panel, draw_gradients
+
+Target = Literal["positive", "negative"]
+OVER: dict[str, tuple[Over, ...]] = {"p": ("p",), "z": ("z",), "both": ("p", "z")}
+_CLASS_COUNTS = (1, 1)  # two classes, equally frequent
+_Z = torch.linspace(-8, 8, 321, dtype=torch.float64)
+
+# The losses in full that stand beside the paper's Figure 1: label, text, and the line of the figure they look like.
+_IN_FULL = (
+    ("ALPA, Eq. 11 (β, W; preset v2)", "alpa", 0),
+    ("ALPA, released code (clip 0.05)", "alpa[variant=code]", 4),
+    ("ASL (γ⁺ = 1, γ⁻ = 4, clip 0.05)", "asl", 1),
+    ("cross-entropy", "bce", 2),
+    ("focal (α = 0.25, γ = 2)", "focal", 3),
+)
+
+
+def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "both") -> Path:
+    """Draw how losses push a logit, or write the numbers.
+
+    Args:
+        out: file to write; its suffix (.svg, .png, .pdf, .csv) tells the format.
+        losses: texts by commas, such as ``alpa,asl[clip=0],ce``. None for the paper's Figure 1, by the parameters of
+            its caption (ALPA γ- = 4, ASL m = 0.01 and γ- = 0.01, CE, focal γ = 0.5), beside the losses in full.
+        over: ``p``, ``z`` or ``both``. Losses that need class counts are drawn for two equally frequent classes.
+
+    Raises:
+        UsageError: a suffix, loss or axis that is not known.
+        TametailError: the file cannot be written.
+    """
+    path = Path(out)
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"expected a file that ends in .{', .'.join(FORMATS)}, got {path.name}")
+    if over not in OVER:
+        raise UsageError(f"expected --over as one of {', '.join(OVER)}, got {over}")
+    groups = _figure_1() if losses is None else [_chosen(losses)]
+    content = draw_gradients(groups, _Z.numpy(), OVER[over], suffix)
+    with writing(path):
+        path.write_bytes(content)
+    return path
+
+
+def _figure_1() -> list[Group]:
+    described = [_line(label, curve, style) for style, (label, curve) in enumerate(figure1(_Z).items())]
+    titles: Mapping[Target, str] = {
+        "negative": "Negatives: focused twice, ALPA pushes\nlittle below p = 0.5, most at p = 0.90",
+        "positive": "Positives: one that is missed (p near 0)\ngets no push from ALPA, and −1 from CE",
+    }
+    in_full = {label: (_slopes_of(text), style) for label, text, style in _IN_FULL}
+    return [
+        Group(
+            "as described",
+            "Figure 1 as the paper describes it",
+            [
+                Panel(
+                    "negative",
+                    "Negatives: ALPA pushes most at p = 0.83,\nand lets go of the most wrong",
+                    described,
+                )
+            ],
+        ),
+        Group("in full", "The losses in full, as they train", _panels(titles, in_full)),
+    ]
+
+
+def _chosen(losses: str) -> Group:
+    titles: Mapping[Target, str] = {
+        "negative": "Negatives (y = 0): above 0,\nthe logit is pushed down",
+        "positive": "Positives (y = 1): below 0,\nthe logit is pushed up",
+    }
+    with choosing_losses():
+        texts = dict.fromkeys(parse_loss(text).text for text in split_losses(losses))
+        curves = {text: (_slopes_of(text), style) for style, text in enumerate(texts)}
+        return Group("chosen", "How the losses push a class's logit", _panels(titles, curves))
+
+
+def _slopes_of(text: str) -> Callable[[Target], Curve]:
+    loss = parse_loss(text).create(_CLASS_COUNTS)
+    return lambda target: gradient_curve(loss, _Z, positive=target == "positive")
+
+
+def _panels(
+    titles: Mapping[Target, str], losses: Mapping[str, tuple[Callable[[Target], Curve], int]]
+) -> list[Panel]:
+    return [
+        Panel(
+            target, title, [_line(label, slopes(target), style) for label, (slopes, style) in losses.items()]
+        )
+        for target, title in titles.items()
+    ]
+
+
+def _line(label: str, curve: Curve, style: int) -> Line:
+    return Line(label, _array(curve.value), _array(curve.slope), style)
+
+
+def _array(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.asarray(values.numpy(), dtype=np.float64)

@@ -1,0 +1,163 @@
+"""Trials by fine-tuning: one after the other through the trainer, each kept, so that a kill loses at most one.
+
+Shape legend: n training images, m held-out images, K canvas side, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail.core.atomic import make_folder, whole_file
+from tametail.core.errors import saving
+from tametail.data.sampling.loaders import training_batches
+from tametail.search.trainings import Training
+from tametail.storage.search_file import TRAININGS
+from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.training.checkpointing.interrupts import Stop
+from tametail.training.hardware import Hardware
+from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
+from tametail.training.inference import Transform, predict_logits
+from tametail.training.optimisation import batch_mixing
+from tametail.training.trainer import RunFailed, train
+from tametail.training.training_data import Material, NewModel
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a model is made and sees images; of the images themselves nothing.
+
+    Attributes:
+        new_model, train_transform, eval_transform, extra_draws: see `Material`.
+    """
+
+    new_model: NewModel
+    train_transform: Transform | None
+    eval_transform: Transform | None
+    extra_draws: int
+
+    @classmethod
+    def of(cls, material: Material) -> Making:
+        """That of a study."""
+        return cls(
+            material.new_model, material.train_transform, material.eval_transform, material.extra_draws
+        )
+
+
+@dataclass(frozen=True)
+class ImageRunner:
+    """Trains trials on images.
+
+    Attributes:
+        directory: of the search; what comes of a training is kept below it.
+        identity: what else fixes the results: data, splits, weights.
+        making: how models are made.
+        accelerator, hardware: what is computed on.
+        stop: whether someone asked to stop.
+        warn: is told what the user should know.
+    """
+
+    directory: Path
+    identity: str
+    making: Making
+    accelerator: Accelerator
+    hardware: Hardware
+    stop: Stop
+    warn: Callable[[str], None]
+
+    def __call__(self, trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+        """Train each, or find what was kept of it.
+
+        Raises:
+            Stopped: asked to; the training at hand is kept as it is.
+        """
+        return [self._one(trial, data, training) for trial in trials]
+
+    def _one(self, trial: Trial, data: TrialData, training: Training) -> TrialResult:
+        counts = np.bincount(data.targets, minlength=data.classes).tolist()
+        judgement = trial.method.judgement(counts, len(data.targets))
+        parts = [
+            self.identity,
+            trial.method.text,
+            trial.recipe.model_dump(mode="json"),
+            training.name,
+            training.read,
+        ]
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        path = self.directory / TRAININGS / f"{key}.npy"
+        outputs = _read(path, (len(data.held_out), data.classes))
+        if outputs is None:
+            try:
+                outputs = self._train(
+                    trial, data, training, counts, RunKeeper(path, key, self.stop, self.warn)
+                )
+            except RunFailed as error:
+                return TrialResult(None, judgement, str(error))
+            with saving(path):
+                make_folder(path.parent)
+                with whole_file(path) as temporary, temporary.open("wb") as handle:
+                    np.save(handle, outputs)
+            RunKeeper(path, key, self.stop, self.warn).remove()
+        return TrialResult(torch.from_numpy(outputs), judgement)
+
+    def _train(
+        self, trial: Trial, data: TrialData, training: Training, counts: list[int], keeper: RunKeeper
+    ) -> NDArray[np.float32]:
+        method, recipe, seed = trial.method, trial.method.configure(trial.recipe), training.random_seed()
+        torch.manual_seed(seed)
+        rows = np.arange(len(data.targets))
+        batches = training_batches(
+            data.features,
+            rows,
+            data.targets,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            sampler=recipe.sampler,
+            deferred_from=recipe.deferred_from,
+            epochs=recipe.epochs,
+            extra=self.making.extra_draws,
+            workers=self.hardware.workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        trained = train(
+            self.making.new_model(method.base, rows),
+            method.loss.create(class_counts=counts),
+            batches,
+            recipe,
+            self.accelerator,
+            seed=seed,
+            class_counts=counts,
+            transform=self.making.train_transform,
+            mixing=batch_mixing(recipe, counts, seed),
+            hardware=self.hardware,
+            keeper=keeper,
+        )
+        model = trained.model
+        if method.single_label:
+            assert isinstance(model, nn.Sequential)
+            features = torch.from_numpy(self._predict(model[0], data.features))
+            model[1] = method.fit_head(model[1], features, torch.from_numpy(data.targets), counts, seed)
+        return self._predict(model, data.held_out)
+
+    def _predict(self, model: nn.Module, array: NDArray[np.generic]) -> NDArray[np.float32]:
+        return predict_logits(
+            model, array, np.arange(len(array)), self.accelerator, transform=self.making.eval_transform
+        )
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    try:
+        with path.open("rb") as handle:
+            outputs: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return outputs if outputs.shape == shape and outputs.dtype == np.float32 else None

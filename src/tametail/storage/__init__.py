@@ -1,0 +1,1 @@
+"""Folders of studies, searches and evaluations on disk."""

@@ -1,0 +1,1 @@
+"""The main job: methods × folds × seeds → runs → results."""

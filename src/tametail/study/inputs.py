@@ -1,0 +1,265 @@
+"""Data, splits and backbone of a study: read and checked before anything is trained, and found again later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tametail import __version__
+from tametail.audit import Finding, audit_table, of_pixels
+from tametail.core.atomic import whole_file, write_atomically
+from tametail.core.console import Console
+from tametail.core.errors import DataError, saving
+from tametail.data import (
+    DecodedImages,
+    ImageTable,
+    Splits,
+    decoded_images,
+    load_splits,
+    make_splits,
+    save_splits,
+)
+from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone, state_digest
+from tametail.storage import study_file
+from tametail.training.checkpointing.checkpoint import load_weights, save_weights
+from tametail.training.recipe import Recipe
+from tametail.training.training_data import Material, cached_features, frozen_material, image_material
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+TABLE = "table.parquet"
+SPLITS = "splits.csv"
+BACKBONE = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a study's runs are made from. ``table``, ``splits`` and ``decoded.pixels`` are row by row the same images."""
+
+    table: ImageTable
+    splits: Splits
+    decoded: DecodedImages
+    recipe: Recipe
+    spec: BackboneSpec
+    backbone: nn.Module
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of the readable images' bytes, in the order of the table."""
+        return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
+
+    def describe(self, losses: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
+        """The content of study.json."""
+        return {
+            "format": study_file.FORMAT,
+            "tametail": __version__,
+            "name": self.table.name,
+            "synthetic": self.table.synthetic,
+            "table": {
+                "fingerprint": self.table.fingerprint,
+                "content": self.content,
+                "images": len(self.table),
+                "groups": len(set(self.table.groups)),
+                "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
+            },
+            "findings": [finding.in_short() for finding in self.findings],
+            "class_names": list(self.table.class_names),
+            "multi_label": self.table.multi_label,
+            "splits": {
+                "folds": self.splits.folds,
+                "seed": self.splits.seed,
+                "given": self.splits.given,
+                "fingerprint": self.splits.fingerprint,
+            },
+            "recipe": self.recipe.model_dump(mode="json"),
+            "backbone": self.spec.name,
+            "weights": self.recipe.weights,
+            "weights_digest": state_digest(self.backbone),
+            "image_size": self.spec.image_size,
+            "canvas": self.spec.canvas if self.spec.enlarged else None,
+            "losses": losses,
+            "seeds": seeds,
+            "run_folds": run_folds,
+        }
+
+    def save(self, directory: Path) -> None:
+        """Keep beside the study what is needed to judge it, to open it and to use its models.
+
+        Raises:
+            TametailError: a file cannot be written.
+        """
+        with saving(directory / TABLE), whole_file(directory / TABLE) as temporary:
+            self.table.frame.to_parquet(temporary, index=False)
+        save_splits(self.splits, directory / SPLITS)
+        remember_root(directory, self.table.root)
+        if self.recipe.trains == "head":
+            save_weights(self.backbone, directory / BACKBONE)
+
+    def material(self, accelerator: Accelerator, console: Console) -> Material:
+        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
+        if self.recipe.trains == "all":
+            return image_material(
+                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe
+            )
+        with console.track("Features", len(self.table)) as advance:
+            features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
+        return frozen_material(self.table, self.splits, features, self.spec, self.recipe)
+
+
+def prepare(
+    table: ImageTable,
+    recipe: Recipe,
+    spec: BackboneSpec,
+    *,
+    folds: int,
+    seed: int,
+    group_duplicates: bool,
+    console: Console,
+) -> Prepared:
+    """Decode the images, leave out (and name) those that cannot be read, check the rest, split, and load the weights."""
+    console.say(
+        f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
+        f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
+    )
+    decoded = _decode(table, spec, console)
+    if decoded.errors:
+        first = "; ".join(f"{image}: {why}" for image, why in list(decoded.errors.items())[:3])
+        console.warn(
+            f"{len(decoded.errors)} of {len(table)} images cannot be read and are left out ({first})"
+        )
+        table = table.take(decoded.readable)
+    audit = audit_table(
+        table,
+        folds=folds,
+        join_duplicates=group_duplicates,
+        facts=of_pixels(decoded.pixels, _digests(decoded)),
+    )
+    for finding in audit.findings:
+        if finding.severity == "unsafe":
+            console.warn(f"{finding.what}; {finding.advice}")
+    table = audit.table
+    splits = make_splits(table, folds=folds, seed=seed)
+    return Prepared(
+        table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), audit.findings
+    )
+
+
+def _begin_backbone(recipe: Recipe, spec: BackboneSpec, seed: int, console: Console) -> nn.Module:
+    """The backbone that training begins with."""
+    if recipe.weights == "auto":
+        console.say(f"Weights of {spec.name}: from the hub, or from its cache on this machine ...")
+    torch.manual_seed(seed)
+    return build_backbone(spec, recipe.weights)
+
+
+def restore(
+    directory: Path,
+    described: Mapping[str, Any],
+    *,
+    image_root: str | Path | None,
+    training: bool = False,
+    console: Console,
+) -> Prepared:
+    """What `prepare` gave, found again from a study's folder and its images.
+
+    Args:
+        training: there are runs to be trained: the backbone has the weights that they begin with.
+
+    Raises:
+        DataError: images are missing, or they or the weights are not the ones the study was made with.
+    """
+    recipe = Recipe.model_validate(described["recipe"])
+    spec = studied_backbone(described)
+    table = _saved_table(directory, described, image_root)
+    missing = [str(path) for path in table.paths if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"expected the study's images under {table.root}, but {len(missing)} of {len(table)} are missing "
+            f"({', '.join(missing[:3])}); name their folder with --image-root"
+        )
+    split = described["splits"]
+    splits = load_splits(
+        directory / SPLITS, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
+    )
+    if training and recipe.trains == "all":
+        backbone = _begin_backbone(recipe, spec, split["seed"], console)
+        if state_digest(backbone) != described["weights_digest"]:
+            raise DataError(
+                f"the weights ({recipe.weights}) of {spec.name} are not the ones that {directory} was begun with; put those "
+                f"back, or begin a new study in another folder"
+            )
+    else:
+        backbone = restore_backbone(directory, described)
+    prepared = Prepared(table, splits, _decode(table, spec, console), recipe, spec, backbone)
+    if prepared.content != described["table"]["content"]:
+        raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
+    return prepared
+
+
+def remember_root(directory: Path, root: Path) -> None:
+    """Note in the study of a folder where its images lie.
+
+    Raises:
+        TametailError: it cannot be written; what was noted before is kept.
+    """
+    with saving(directory / study_file.SOURCE):
+        write_atomically(
+            directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n"
+        )
+
+
+def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
+    """What a study's backbone is, with the canvas that its images were kept at."""
+    spec = describe_backbone(described["backbone"], described["image_size"])
+    return spec.on_canvas(described.get("canvas") or spec.canvas)
+
+
+def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
+    """The frozen backbone that a ``head`` study keeps; for fine-tuning, one whose weights are still to be loaded."""
+    spec = studied_backbone(described)
+    backbone = build_backbone(spec, "none")
+    if described["recipe"]["trains"] == "head":
+        load_weights(backbone, directory / BACKBONE)
+    return backbone
+
+
+def _digests(decoded: DecodedImages) -> list[str]:
+    """Of the readable images."""
+    return [digest for digest, ok in zip(decoded.digests, decoded.readable, strict=True) if ok]
+
+
+def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedImages:
+    with console.track("Images", len(table)) as advance:
+        return decoded_images(table, spec.canvas, advance=advance)
+
+
+def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str | Path | None) -> ImageTable:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(directory / TABLE)
+        root = Path(
+            image_root
+            or json.loads((directory / study_file.SOURCE).read_text(encoding="utf-8"))["image_root"]
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"expected {TABLE} and {study_file.SOURCE} in {directory}, but they cannot be read: {error}"
+        ) from error
+    return ImageTable(
+        frame,
+        root,
+        tuple(described["class_names"]),
+        described["name"],
+        described["synthetic"],
+        described.get("multi_label", False),
+    )

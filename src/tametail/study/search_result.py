@@ -1,0 +1,82 @@
+"""What a search found, as a method of a study: under its explicit text, on the same data alone, and marked as tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tametail.core.errors import DataError
+from tametail.storage import search_file
+from tametail.storage.study_file import IDENTITY
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best method of a finished search.
+
+    Attributes:
+        directory: of the search.
+        method: its text.
+        content: search.json.
+    """
+
+    directory: Path
+    method: str
+    content: Mapping[str, Any]
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What a study has to say of it: where its values come from, and what is an estimate of it."""
+        asked, result = self.content["search"], self.content["result"]
+        return {
+            "searched": asked["method"],
+            "trials": asked["trials"],
+            "metric": asked["metric"],
+            "searched_rate": "lr" in result["best"]["recipe"],
+            "score": result["best"]["score"],
+            "nested": result["nested"]["tuned"],
+            "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],
+        }
+
+    def check(self, described: Mapping[str, Any], completed: Callable[[Any], dict[str, Any]]) -> None:
+        """Refuse it for a study of other images, splits, weights or recipe.
+
+        Args:
+            described: the content of the study's study.json.
+            completed: a recipe that an older version wrote, with the fields that it did not know.
+
+        Raises:
+            UsageError: it names what differs.
+        """
+        recipe = dict(self.content["recipe"])
+        recipe["optimizer"] = recipe["optimizer"] | self.content["result"]["best"]["recipe"]
+        search_file.check_same(
+            self.directory, {**self.content, "recipe": recipe}, described, IDENTITY, completed
+        )
+
+
+def read_tuned(directories: Sequence[str | Path] | str | Path | None) -> list[Tuned]:
+    """The best methods of finished searches.
+
+    Raises:
+        DataError: there is no search, or it is damaged.
+        UsageError: a search is not done.
+    """
+    if directories is None:
+        return []
+    folders = [directories] if isinstance(directories, str | Path) else directories
+    return [_read(Path(folder)) for folder in folders]
+
+
+def _read(directory: Path) -> Tuned:
+    content = search_file.read_finished(directory)
+    found = Tuned(directory, "", content)
+    try:
+        _ = found.note, content["recipe"]["optimizer"], content["result"]["best"]["recipe"]
+        return Tuned(directory, str(content["result"]["best"]["method"]), content)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"expected a finished search at {directory}, but its {search_file.NAME} lacks {error}; search anew in another folder"
+        ) from error

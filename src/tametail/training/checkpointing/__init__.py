@@ -1,0 +1,1 @@
+"""Checkpoints, when they are written, and requests to stop."""

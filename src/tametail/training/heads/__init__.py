@@ -1,0 +1,1 @@
+"""Many heads on the same frozen features, trained together."""

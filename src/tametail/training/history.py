@@ -1,0 +1,171 @@
+"""What is written down of a training while it goes on: its epochs, and how good the model was after each.
+
+Nothing of it comes back into the training. Shape legend: N images, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tametail.core.errors import DataError
+from tametail.evaluation.class_groups import tail_classes
+from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
+from tametail.evaluation.ranking_metrics import average_precision
+
+_TIMES = ("seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good a model is on images that it was not trained on; nan where there are none to tell.
+
+    Attributes:
+        balanced_accuracy: mean recall of the classes, or, with several labels per image, mean average precision.
+        tail_recall: the same over the rarest third of the classes.
+    """
+
+    balanced_accuracy: float
+    tail_recall: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of history.csv, and of timing.csv.
+
+    Attributes:
+        epoch: 1 for the first.
+        step: steps done since the training began.
+        loss: mean over the epoch's steps.
+        lr: learning rate of its last step.
+        seconds: spent on its steps.
+        images_per_second: of all processes together.
+        val_balanced_accuracy, val_tail_recall: see `Validation`; None where nobody looked, or nothing could be told.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    val_balanced_accuracy: float | None = None
+    val_tail_recall: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        epoch: int,
+        step: int,
+        loss: float,
+        lr: float,
+        seconds: float,
+        images_per_second: float,
+        validation: Validation | None = None,
+    ) -> EpochRecord:
+        """A record of an epoch and of what was seen after it."""
+        seen = (validation.balanced_accuracy, validation.tail_recall) if validation else ()
+        found = [None if math.isnan(value) else value for value in seen] or [None, None]
+        return cls(epoch, step, loss, lr, seconds, images_per_second, *found)
+
+
+def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) -> Validation:
+    """Judge a model by its scores, the largest of which is its decision.
+
+    Args:
+        scores: (N, C) logits, or what the loss decides by.
+        target: (N,) class indices, or (N, C) labels of 0 and 1.
+        class_counts: C images per class that the model was trained on.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    values, truth = np.asarray(scores), np.asarray(target)
+    classes = len(class_counts)
+    if values.ndim != 2 or values.shape[1] != classes or truth.shape not in {values.shape, values.shape[:1]}:
+        raise ValueError(
+            f"expected scores (N, {classes}) and a target (N,) or (N, {classes}), got {values.shape} and {truth.shape}"
+        )
+    if truth.ndim == 1:
+        per_class = recall(confusion_matrix(truth, values.argmax(axis=1), classes))
+    else:
+        pairs = zip(truth.T.astype(bool), values.T, strict=True)
+        per_class = np.array([average_precision(label, score) for label, score in pairs])
+    present = ~np.isnan(per_class)
+    tail = present & tail_classes(class_counts)
+    return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, tail)))
+
+
+def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
+    """The means over models that are trained together of what a display shows; of those that have a number."""
+
+    def mean(name: str) -> float | None:
+        values = [getattr(record, name) for record in records]
+        known = [value for value in values if value is not None and not math.isnan(value)]
+        return sum(known) / len(known) if known else None
+
+    names = ("lr", "val_balanced_accuracy", "val_tail_recall")
+    loss = mean("loss")
+    means: dict[str, Any] = {name: mean(name) for name in names}
+    return replace(records[0], loss=math.nan if loss is None else loss, **means)
+
+
+def history_csv(history: Sequence[EpochRecord]) -> str:
+    """The history as CSV text: what is the same whenever the same run is repeated, to the last digit."""
+    return _csv(("epoch", "step", "loss", "lr", "val_balanced_accuracy", "val_tail_recall"), history)
+
+
+def timing_csv(history: Sequence[EpochRecord]) -> str:
+    """How long the epochs took, as CSV text: what differs from one repetition to the next."""
+    return _csv(("epoch", *_TIMES), history)
+
+
+def _csv(columns: Sequence[str], history: Sequence[EpochRecord]) -> str:
+    rows = [[getattr(record, column) for column in columns] for record in history]
+    lines = [",".join("" if value is None else f"{value}" for value in row) for row in rows]
+    return "\n".join([",".join(columns), *lines]) + "\n"
+
+
+def read_history(path: Path) -> list[EpochRecord]:
+    """The records of a history.csv, with their times where a timing.csv lies beside it.
+
+    Raises:
+        DataError: a file is missing, or is not what `history_csv` and `timing_csv` write.
+    """
+    timing = path.with_name("timing.csv")
+    rows = _rows(path)
+    times: dict[str, dict[str, str]] = (
+        {row["epoch"]: row for row in _rows(timing)} if timing.is_file() else {}
+    )
+    try:
+        return [_record(row, times.get(row["epoch"], {})) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"expected the history of a run at {path}, but it cannot be read: {error!r}"
+        ) from error
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return list(csv.DictReader(handle, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
+
+
+def _record(row: dict[str, str], times: dict[str, str]) -> EpochRecord:
+    seen: dict[str, Any] = {
+        name: float(row[name]) if row.get(name) else None
+        for name in ("val_balanced_accuracy", "val_tail_recall")
+    }
+    took = {name: float(times[name]) for name in _TIMES if name in times}
+    return EpochRecord(
+        int(row["epoch"]), int(row["step"]), float(row["loss"]), float(row["lr"]), **took, **seen
+    )

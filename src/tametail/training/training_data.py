@@ -1,0 +1,218 @@
+"""What all runs of a study share: the arrays, their targets, and how a fresh model is made.
+
+Shape legend: N images, D features, K canvas side.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+
+from tametail.core.atomic import make_folder, whole_file
+from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
+from tametail.data.decoding.cache_folder import explained, make_room, mark_used
+from tametail.data.sampling.augmentation import Preprocess
+from tametail.models.backbones import BackboneSpec, channels_last, state_digest
+from tametail.models.heads import Standardise
+from tametail.training.inference import Transform, predict_logits
+from tametail.training.recipe import Recipe
+from tametail.training.strategies import Method
+
+Rows = NDArray[np.int64]
+NewModel = Callable[[Method, Rows | None], nn.Sequential]
+_CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
+
+
+@dataclass(frozen=True)
+class Material:
+    """Inputs of a study.
+
+    Attributes:
+        array: (N, D) features, or (N, K, K, 3) decoded images.
+        table, splits: N images in the same order.
+        train_transform, eval_transform: from rows of ``array`` to what the model takes; None for none.
+        new_model: makes a fresh model, representation and head, for a method and the rows it will train on (None for a
+            model whose weights are loaded); the same weights for the same torch seed.
+        features: (N, D) of all images under a model's representation; for images they are kept in the cache folder.
+        extra_draws: random numbers an image's ``train_transform`` takes beyond the usual ones.
+        threads: how many threads a run should use on a CPU; None for torch's own choice.
+    """
+
+    array: NDArray[np.generic]
+    table: ImageTable
+    splits: Splits
+    train_transform: Transform | None
+    eval_transform: Transform | None
+    new_model: NewModel
+    features: Callable[[nn.Module, Accelerator], NDArray[np.float32]]
+    extra_draws: int = 0
+    threads: int | None = None
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
+        """What is trained for: (N,) class indices, or (N, C) labels of a multi-label table."""
+        return self.table.labels.astype(np.float32) if self.table.multi_label else self.table.targets
+
+    def class_counts(self, rows: Rows) -> list[int]:
+        """Images per class among some rows."""
+        counts: list[int] = self.table.labels[rows].sum(axis=0).tolist()
+        return counts
+
+
+def frozen_material(
+    table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
+) -> Material:
+    """Runs that train a head on features of a frozen backbone."""
+
+    def new_model(method: Method, rows: Rows | None) -> nn.Sequential:
+        standardise = Standardise(spec.features)
+        if rows is not None:
+            standardise.fit(torch.from_numpy(features[rows]))
+        head = method.build_head(spec.features, len(table.class_names), recipe.head)
+        return nn.Sequential(standardise, head)
+
+    # A head's products are too small to be worth sharing out: on a busy machine threads made them ten times slower.
+    return Material(
+        features,
+        table,
+        splits,
+        None,
+        None,
+        new_model,
+        lambda model, accelerator: predict_logits(model, features, np.arange(len(features)), accelerator),
+        threads=1,
+    )
+
+
+def image_material(
+    table: ImageTable,
+    splits: Splits,
+    decoded: DecodedImages,
+    spec: BackboneSpec,
+    backbone: nn.Module,
+    recipe: Recipe,
+) -> Material:
+    """Runs that fine-tune a copy of the backbone together with its head."""
+    moving = recipe.augmentation
+    augment = Preprocess(
+        spec.image_size,
+        spec.mean,
+        spec.std,
+        flip=moving.flip,
+        scale=moving.scale,
+        rotation=moving.rotation,
+        colour=moving.colour,
+        operations=moving.operations,
+        magnitude=moving.magnitude,
+        sharpening=moving.sharpening,
+        erasing=moving.erasing,
+    )
+    classes = len(table.class_names)
+    return Material(
+        decoded.pixels,
+        table,
+        splits,
+        augment,
+        evaluation_transform(spec),
+        lambda method, _: channels_last(
+            nn.Sequential(copy.deepcopy(backbone), method.build_head(spec.features, classes, recipe.head))
+        ),
+        lambda model, accelerator: cached_features(decoded, spec, model, accelerator),
+        extra_draws=augment.extra_draws,
+    )
+
+
+def kept_for(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
+    """The backbone's description with the canvas that this recipe's images are kept at.
+
+    What is learned from must be as sharp as what is judged. So an augmentation that looks at parts of the image gets as
+    many pixels as its smallest part needs, up to twice the network's, and evaluation samples the same canvas in the same
+    way. On the backbone's own canvas parts would have to be enlarged, and be softer than the centre, which is not sampled.
+    """
+    if recipe.trains == "head":
+        return spec
+    least = math.ceil(spec.image_size / recipe.augmentation.scale[0])
+    return spec.on_canvas(min(least, 2 * spec.image_size))
+
+
+def evaluation_transform(spec: BackboneSpec) -> Preprocess:
+    """How images reach the backbone when nothing is drawn at random."""
+    return Preprocess(spec.image_size, spec.mean, spec.std, seen=spec.seen)
+
+
+def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
+    """Name of the features of these images under this backbone: equal content, equal name.
+
+    Args:
+        precision: the accelerator's ``mixed_precision``, ``"no"`` for float32: others give other numbers.
+    """
+    described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
+    if spec.enlarged:
+        described.append(spec.canvas)
+    if precision != "no":
+        described.append(precision)
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+
+
+def cached_features(
+    decoded: DecodedImages,
+    spec: BackboneSpec,
+    backbone: nn.Module,
+    accelerator: Accelerator,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Features (N, D) of a backbone as it is, computed once and kept in the cache folder by content.
+
+    With several processes the main one computes them and the others wait; all must call.
+
+    Raises:
+        TametailError: the cache folder cannot be written, or the features do not fit.
+    """
+    key = features_key(decoded.key, spec, backbone, accelerator.mixed_precision)
+    path = cache_dir() / "features" / f"{key}.npy"
+    rows = np.arange(len(decoded.pixels))
+    with accelerator.main_process_first():
+        found = _read(path, (len(rows), spec.features))
+        if found is not None:
+            mark_used(path)
+            if advance:
+                advance(len(rows))
+            return found
+        make_room(len(rows) * spec.features * 4, keep={decoded.key})
+        features = predict_logits(
+            channels_last(backbone),
+            decoded.pixels,
+            rows,
+            accelerator,
+            transform=evaluation_transform(spec),
+            batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
+            shared=False,
+            advance=advance,
+        )
+        with explained(path.parent):
+            make_folder(path.parent)
+            with whole_file(path) as temporary, temporary.open("wb") as handle:
+                np.save(handle, features)
+        return features
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    try:
+        with path.open("rb") as handle:
+            features: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return features if features.shape == shape and features.dtype == np.float32 else None

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fixtures.tiny_study import TINY
+from tametail.cli.app import app
+
+OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+COMPARE = [*OPTIONS, "--epochs", "8", "--lr", "0.01", "--folds", "3", "--quiet"]
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_compare_prints_a_table_and_where_the_report_is(image_folder: Path, tmp_path: Path) -> None:
+    code, output, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
+    assert (code, errors) == (0, "")
+    assert "ce" in output
+    assert f"Report: {tmp_path / 's' / 'report.html'}" in output
+
+
+def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    out = tmp_path / "deep" / "p.csv"
+    code, output, errors = run("predict", study_folder, image_folder / "images", tmp_path, "-o", out)
+    assert code == 0
+    assert output.strip() == str(out)
+    assert "1 of 71 images could not be read" in errors
+    with out.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 71
+    assert rows[-1]["error"]
+    assert sum(float(rows[0][f"p_{name}"]) for name in ("amber", "blue", "crimson")) == pytest.approx(
+        1, abs=1e-5
+    )
+
+
+def test_open_and_report(study_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(study_folder, out)
+    code, _, errors = run("open", out)
+    assert code == 0
+    assert "Opening 1 of the test part" in errors
+    (out / "report.html").unlink()
+    assert run("report", out)[0] == 0
+    assert (out / "report.html").is_file()
+
+
+def test_losses_are_listed() -> None:
+    code, output, _ = run("losses")
+    assert code == 0
+    assert {line.split()[0] for line in output.splitlines()} >= {"alpa", "asl", "focal", "ce", "bce", "ldam"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["compare", "absent"], 3, "absent"),
+        (["compare", "DATA", "--losses", "alpha"], 2, "alpa"),
+        (["compare", "DATA", "--folds", "1"], 2, "at least 2 folds"),
+        (["compare", "DATA", "--folds", "9"], 3, "at most 4"),
+        (["compare", "DATA", "--label-col", "diagnosis"], 3, "image, label, group, site"),
+        (["compare", "DATA", "--recipe", "hed"], 2, "did you mean head"),
+        (["compare", "DATA", "--backbone", "convnext_tiny", "--image-size", "28"], 2, "28×28"),
+        (["open", "absent"], 3, "tametail compare"),
+        (["report", "absent"], 3, "absent"),
+        (["predict", "absent", "DATA"], 3, ""),
+    ],
+)
+def test_mistakes_give_a_message_a_code_and_no_traceback(
+    image_folder: Path, tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
+    words = [str(image_folder) if word == "DATA" else word for word in words]
+    extra = ["-o", tmp_path / "study"] if words[0] == "compare" else []
+    found, _, errors = run(*words, *extra)
+    assert found == code, errors
+    assert message in errors
+    assert "Traceback" not in errors
+    assert errors.startswith("Error: ")
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(Exception, match="absent"):
+        CliRunner().invoke(app, ["report", "absent", "--debug"], catch_exceptions=False)
+
+
+def test_a_surprise_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, study_folder: Path) -> None:
+    monkeypatch.setattr("tametail.report.write_report", lambda *_, **__: 1 / 0)
+    code, _, errors = run("report", study_folder)
+    assert code == 1
+    assert "unexpected ZeroDivisionError" in errors
+    assert "--debug" in errors
+
+
+def test_ctrl_c_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tametail.study.study.compare", interrupted)
+    code, _, errors = run("compare", image_folder, "-o", tmp_path / "s")
+    assert code == 130
+    assert "repeat the command" in errors
+
+
+def test_failed_runs_end_in_an_error_that_names_them(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path
+) -> None:
+    from tametail.training.heads import head_training
+
+    real = head_training._noted
+    monkeypatch.setattr(
+        head_training, "_noted", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
+    )
+    code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
+    assert code == 1
+    assert "ce seed 0 fold 2: the loss became" in errors
+    assert "at step 1 of epoch 1" in errors

@@ -1,0 +1,240 @@
+"""tametail recommend, from images to an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tametail as tt
+from cli.test_app import run
+from fixtures.tiny_study import TINY
+from tametail.recommend import trainings
+from tametail.recommend.nested import Training
+from tametail.recommend.outputs import Reading, reading_path
+
+OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
+FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished recommendation that no test may change."""
+    out = tmp_path_factory.mktemp("recommended") / "colours"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        code, output, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW)
+    assert code == 0, errors
+    (out.parent / "output.txt").write_text(output, encoding="utf-8")
+    return out
+
+
+def test_it_says_what_to_use_and_what_to_run_next(finished: Path, image_folder: Path) -> None:
+    output = (finished.parent / "output.txt").read_text(encoding="utf-8")
+    content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
+    assert f"Use {content['use'].partition('[')[0]}" in output
+    assert f"tametail compare {image_folder} --losses" in output
+    assert "--folds 3 --backbone test_efficientnet --weights none --image-size 32" in output
+    assert output.splitlines()[-1] == f"Report: {finished / 'recommend.html'}"
+    names = {entry.name for entry in finished.iterdir()} - {".lock"}
+    pages = {"recommend.json", "recommend.md", "recommend.html"}
+    assert names == pages | {"readings", "settings.json", "splits.csv"}
+    assert len(list((finished / "readings").iterdir())) == 3 + 3
+
+
+def test_the_test_part_is_not_looked_at(finished: Path) -> None:
+    splits = pd.read_csv(finished / "splits.csv")
+    content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
+    inside = splits[splits["part"] == "train"]
+    assert content["images"] == len(inside)
+    assert content["test_images_sealed"] == len(splits) - len(inside) > 0
+    for path in (finished / "readings").iterdir():
+        without = [int(part) for part in path.stem.partition("without-")[2].split("-")]
+        with np.load(path) as file:
+            assert file["logits"].shape[1] == int(inside["fold"].isin(without).sum())
+
+
+def test_a_finished_one_is_not_trained_again_and_gives_the_same(
+    finished: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(trainings, "run_trials", refuse)
+    before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    found = tt.recommend(
+        image_folder, out=finished, folds=3, device="cpu", fields=TINY | {"epochs": 3, "batch_size": 32}
+    )
+    assert found.use == found.content["use"]
+    assert found.answer[0].startswith("Use ")
+    assert found.report.is_file()
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed <= {
+        "recommend.json",
+        "recommend.md",
+        "recommend.html",
+    }  # the next command names no DATA here
+
+
+def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def interrupted(part: Any, training: Any, *rest: Any) -> Any:
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # the first one lets the training at hand be finished
+        done.append(training.name)
+        return _reading(finished, training)
+
+    monkeypatch.setattr(trainings, "train", interrupted)
+    words = ("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
+    code, _, errors = run(*words)
+    assert code == 130
+    assert "Every finished training is kept; repeat the command to go on." in " ".join(errors.split())
+    assert len(list((tmp_path / "out" / "readings").iterdir())) == 3 == len(done)
+    code, _, errors = run(*words)
+    assert code == 0, errors
+    assert len(done) == len(set(done)) == 6  # each once; training goes on for real where it is killed, below
+    ours, theirs = (
+        json.loads((folder / "recommend.json").read_text(encoding="utf-8"))["candidates"]
+        for folder in (tmp_path / "out", finished)
+    )
+    assert ours == theirs
+
+
+def _reading(folder: Path, training: Training) -> Reading:
+    with np.load(reading_path(folder, training)) as file:
+        return Reading(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
+
+
+def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    # As if another process had begun it: two trainings are left, of which the one that is killed does the first.
+    given = sorted(finished.glob("readings/*.npz"))[2:]
+    (out / "readings").mkdir(parents=True)
+    for path in (finished / "settings.json", finished / "splits.csv", *given):
+        shutil.copy(path, out / path.relative_to(finished))
+    words = [sys.executable, "-m", "tametail", "recommend", image_folder, "-o", out, *OPTIONS, *FEW]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(out.glob("readings/*.npz"))) == len(given):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("readings/*.npz")}
+    assert not (out / "recommend.json").exists()
+    code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW)
+    assert code == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    ours, theirs = (
+        json.loads((folder / "recommend.json").read_text(encoding="utf-8"))["candidates"]
+        for folder in (out, finished)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (
+            ["--folds", "2"],
+            2,
+            "expected at least 3 folds, got 2: one is judged, one is chosen by, and one is trained on",
+        ),
+        (["--seeds", "0"], 2, "expected at least 1 seed, got 0"),
+        (["--folds", "9"], 3, "use at most"),
+        (["--set", "trains=all"], 2, "fine-tune with tametail compare"),
+        (["--set", "head=normalised"], 2, "leave these fields as they are"),
+        (["--multi-label"], 3, "an image may have several labels"),
+        (["--label-col", "diagnosis"], 3, "diagnosis"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    words: list[str], code: int, said: str, image_folder: Path, tmp_path: Path
+) -> None:
+    found = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW, *words)
+    assert found[0] == code, found[2]
+    assert said in " ".join(found[2].split())
+    assert not list((tmp_path / "out").glob("readings/*"))
+
+
+def test_one_class_is_nothing_to_decide(tmp_path: Path, image_folder: Path) -> None:
+    only = tmp_path / "only" / "amber"
+    shutil.copytree(image_folder / "images", only)
+    code, _, errors = run("recommend", only.parent, "-o", tmp_path / "out", *OPTIONS, *FEW)
+    assert code == 3
+    assert "expected at least two classes" in errors
+
+
+def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}", encoding="utf-8")
+    code, _, errors = run("recommend", image_folder, "-o", tmp_path, *OPTIONS, *FEW)
+    assert code == 2
+    assert "expected an empty folder or an earlier recommendation" in " ".join(errors.split())
+    code, _, errors = run("recommend", image_folder, "-o", finished, *OPTIONS, *FEW, "--seed", "5")
+    assert code == 2
+    assert "made with another splits" in " ".join(errors.split())
+
+
+def test_a_method_that_fails_is_left_out_and_named(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(part: Any, training: Training, *_: Any) -> Reading:
+        logits = dict(_reading(finished, training).logits)
+        del logits["focal"]
+        return Reading(logits, {"focal": "its loss is nan"})
+
+    monkeypatch.setattr(trainings, "train", failing)
+    code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
+    assert code == 0, errors
+    assert "focal is left out, as its training failed: its loss is nan" in " ".join(errors.split())
+    content = json.loads((tmp_path / "out" / "recommend.json").read_text(encoding="utf-8"))
+    assert content["failed"] == {"focal": "its loss is nan"}
+    assert "focal: its loss is nan" in (tmp_path / "out" / "recommend.html").read_text(encoding="utf-8")
+
+
+def test_readings_of_other_settings_are_not_used(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished / "readings", out / "readings")  # its settings are gone
+    trained: list[Training] = []
+
+    def noted(part: Any, training: Training, *_: Any) -> Reading:
+        trained.append(training)
+        return _reading(finished, training)
+
+    monkeypatch.setattr(trainings, "train", noted)
+    code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--lr", "0.5")
+    assert code == 0, errors
+    assert len(trained) == 6
+    assert " ".join(errors.split()).count("made with other settings, or damaged ones: they are trained") == 1
+
+
+def test_where_every_method_fails_it_is_said_what_to_do(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(part: Any, training: Training, methods: Any, *_: Any) -> Reading:
+        return Reading({}, dict.fromkeys(methods, "its loss is nan"))
+
+    monkeypatch.setattr(trainings, "train", failing)
+    for _ in range(2):  # the second time by what was kept
+        code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
+        said = " ".join(errors.split())
+        assert code == 1
+        assert "it failed: its loss is nan; lower the learning rate with --lr, in another folder" in said

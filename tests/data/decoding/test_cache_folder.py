@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from tametail.core.errors import TametailError, UsageError
+from tametail.data import cache_dir, decoded_images, read_images
+from tametail.data.decoding.cache_folder import cache_limit, make_room
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three decoded sets and the features of one, 1000 bytes each; the oldest is ``a``."""
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    for age, name in enumerate(("decoded/a", "features/b", "decoded/c", "decoded/d")):
+        path = tmp_path / "cache" / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(990 if "decoded" in name else 1000))
+        if "decoded" in name:
+            path.with_suffix(".json").write_bytes(bytes(10))
+        for file in path.parent.glob(f"{path.stem}.*"):
+            os.utime(file, (1000 + age, 1000 + age))
+    return tmp_path / "cache"
+
+
+def kept(folder: Path) -> str:
+    return "".join(sorted(path.stem for path in folder.rglob("*.npy")))
+
+
+def limit_to(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", str(bytes_ / 1e9))
+
+
+def test_the_limit_is_100_gb_or_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, limit in (("", 100e9), ("2.5", 2.5e9), (" 7 ", 7e9)):
+        monkeypatch.setenv("TAMETAIL_CACHE_GB", text)
+        assert cache_limit() == limit
+    for text in ("much", "0", "-1", "nan", "inf", "1,5"):
+        monkeypatch.setenv("TAMETAIL_CACHE_GB", text)
+        with pytest.raises(UsageError, match=rf"TAMETAIL_CACHE_GB to be a number .* got '{text}'"):
+            cache_limit()
+
+
+@pytest.mark.parametrize(
+    ("limit", "needed", "left"),
+    [(5000, 1000, "abcd"), (5000, 1001, "bcd"), (4000, 2000, "cd"), (4000, 3500, ""), (10, 10, "")],
+)
+def test_what_was_unused_for_longest_goes_until_it_fits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: int, needed: int, left: str
+) -> None:
+    limit_to(monkeypatch, limit)
+    make_room(needed)
+    assert kept(folder) == left
+    assert {path.stem for path in folder.rglob("*.json")} == set(left) - {"b"}
+
+
+def test_what_is_kept_or_locked_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_to(monkeypatch, 4000)
+    with FileLock(folder / "decoded" / "a.lock"):
+        make_room(1500, keep={"c"})
+    assert kept(folder) == "ac"
+
+
+def test_what_a_killed_process_was_writing_goes_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("decoded/x.npy.tmp", "features/.y.npy.123"):
+        (folder / name).write_bytes(bytes(1000))
+        os.utime(folder / name, (1, 1))
+    limit_to(monkeypatch, 5000)
+    make_room(1000)
+    assert kept(folder) == "abcd"
+    assert not list(folder.rglob("*.tmp"))
+    assert not list(folder.rglob(".y*"))
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_the_disk_counts_as_well_as_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 0, 500))
+    make_room(1400)
+    assert kept(folder) == "bcd"
+
+
+def test_what_cannot_fit_is_explained_and_removes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_to(monkeypatch, 4_000_000)
+    with pytest.raises(TametailError, match=r"no space for 0.05 GB") as caught:
+        make_room(50_000_000)
+    for words in (
+        str(folder),
+        "may hold 0.004 GB",
+        "are free",
+        "TAMETAIL_CACHE_GB",
+        "TAMETAIL_CACHE,",
+        "smaller",
+    ):
+        assert words in str(caught.value)
+    assert kept(folder) == "abcd"
+
+
+def test_decoding_makes_room_for_itself_and_spares_what_was_found_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        path = tmp_path / "set" / "xy"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    table = read_images(tmp_path / "set")
+    first = decoded_images(table, 16).key  # 4 × 768 bytes
+    second = decoded_images(table, 8).key
+    for key, time in ((first, 5000), (second, 6000)):
+        for file in (folder / "decoded").glob(f"{key}*"):
+            os.utime(file, (time, time))
+    decoded_images(table, 16)
+    limit_to(monkeypatch, 5500)
+    decoded_images(table, 12)
+    left = {path.stem for path in folder.rglob("*.npy")}
+    assert first in left
+    assert len(left) == 2
+    assert not left & {second, "a", "b", "c", "d"}
+    limit_to(monkeypatch, 3000)
+    with pytest.raises(TametailError, match="no space for"):
+        decoded_images(table, 20)
+    assert cache_dir() == folder

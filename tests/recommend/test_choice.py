@@ -1,0 +1,89 @@
+"""The rule: the simplest within one standard error of the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tametail.predictions.single_label import Predictions
+from tametail.recommend.candidates import CANDIDATES, STEPS, method_texts
+from tametail.recommend.choice import Choice, choose
+from tametail.training.strategies import parse_method
+
+NAMES = ("a", "b")
+
+
+def _right(share: float, seed: int, images: int = 2000) -> list[Predictions]:
+    """A table of which so many images are right, drawn anew for each seed."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(images) % 2
+    predicted = np.where(rng.permutation(images) < share * images, target, 1 - target)
+    image = np.array([f"{number:05d}" for number in range(images)])
+    logits = np.eye(2, dtype=np.float32)[predicted]
+    fold = np.zeros(images, dtype=np.int64)
+    return [Predictions(image, image, target, fold, logits, NAMES, "softmax")]
+
+
+def _choose(**shares: float) -> Choice:
+    named = {name.replace("_la", "+la").replace("_crt", "+crt"): share for name, share in shares.items()}
+    candidates = [candidate for candidate in CANDIDATES if candidate.name in named]
+    tables = {name: _right(share, seed) for seed, (name, share) in enumerate(named.items())}
+    return choose(candidates, tables)
+
+
+# Of 2,000 images, right by chance in 70 to 75 of 100, the difference has a standard error of about 1.4 points.
+
+
+def test_plain_only_where_it_is_within_one_standard_error() -> None:
+    assert _choose(ce=0.705, ce_la=0.71, ce_crt=0.715).use == "ce"
+    further = _choose(ce=0.69, ce_la=0.71, ce_crt=0.715)
+    assert further.use == "ce+la"
+    assert "ce" in further.alike  # a test does not tell, and does not choose
+    assert not further.beats_plain
+
+
+def test_the_simplest_of_those_that_are_near_the_best() -> None:
+    assert _choose(ce=0.60, ce_la=0.74, focal=0.745, ce_crt=0.75).use == "ce+la"
+    assert _choose(ce=0.60, ce_la=0.60, focal=0.745, ce_crt=0.75).use == "focal"
+    assert _choose(ce=0.60, ce_la=0.60, focal=0.60, ce_crt=0.75).use == "ce+crt"
+
+
+def test_what_lies_between_is_not_enough() -> None:
+    found = _choose(ce=0.66, ce_la=0.70, ce_crt=0.72)
+    assert found.use == "ce+crt"
+    assert "ce+la" in found.alike
+    assert found.near == ("ce+crt",)
+
+
+def test_the_standard_error_is_that_of_two_independent_shares() -> None:
+    found = _choose(ce=0.69, ce_crt=0.715)
+    expected = (0.69 * 0.31 / 2000 + 0.715 * 0.285 / 2000) ** 0.5
+    assert found.against_best["ce"].standard_error == pytest.approx(expected, rel=0.05)
+    assert found.standard_errors_below("ce") == pytest.approx(0.025 / expected, rel=0.05)
+    assert found.standard_errors_below("ce+crt") == 0
+
+
+def test_none_is_taken_below_a_simpler_one() -> None:
+    best = _right(0.72, 0)[0]
+    right = np.flatnonzero(best.predicted == best.target)
+    logits = best.logits.copy()
+    logits[right[:20]] = logits[right[:20], ::-1]  # all but alike: 1 point below, and surely so
+    tables = {"ce": [replace(best, logits=logits)], "ce+la": _right(0.708, 1), "ce+crt": [best]}
+    found = choose([candidate for candidate in CANDIDATES if candidate.name in tables], tables)
+    assert found.near == ("ce+crt", "ce+la")
+    assert found.use == "ce+crt"
+
+
+def test_plain_alone_is_what_to_use() -> None:
+    assert _choose(ce=0.6).use == "ce"
+
+
+def test_the_candidates_are_methods_of_different_names_and_plain_is_the_simplest() -> None:
+    assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
+    assert [parse_method(text).text for text in method_texts()] == method_texts()
+    assert min(CANDIDATES, key=lambda candidate: candidate.simplicity).name == "ce"
+    assert {candidate.step for candidate in CANDIDATES} == set(STEPS)
+    plain = {candidate.name for candidate in CANDIDATES if not candidate.adjusts}
+    assert plain == {"ce", "focal", "asl", "alpa"}

@@ -1,0 +1,99 @@
+"""The folder of a recommendation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tametail.core.errors import DataError, UsageError
+from tametail.recommend.nested import Training
+from tametail.recommend.outputs import SETTINGS, Reading, keep, kept, prepare_folder, reading_path, settle
+from tametail.storage.study_file import IDENTITY
+
+TRAINING = Training(0, (1, 2))
+METHODS = ["ce", "ce+la[tau=0.5]", "alpa"]
+DESCRIBED: dict[str, Any] = {key: {"some": [1, 2]} for key in IDENTITY}
+
+
+def _reading() -> Reading:
+    rng = np.random.default_rng(0)
+    logits = {name: rng.normal(size=(5, 3)).astype(np.float32) for name in ("ce", "ce+la[tau=0.5]")}
+    return Reading(logits, {"alpa": "its loss is nan, é"})
+
+
+def _keep(folder: Path, reading: Reading | None = None) -> None:
+    keep(folder, TRAINING, reading or _reading(), METHODS, "a")
+
+
+def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
+    _keep(tmp_path)
+    found = kept(tmp_path, TRAINING, METHODS, (5, 3), "a")
+    assert found is not None
+    assert found.failures == _reading().failures
+    assert list(found.logits) == list(_reading().logits)
+    assert all(np.array_equal(found.logits[name], logits) for name, logits in _reading().logits.items())
+
+
+@pytest.mark.parametrize(
+    ("methods", "shape", "settings"),
+    [
+        ([*METHODS, "focal"], (5, 3), "a"),
+        (METHODS[:1], (5, 3), "a"),
+        (METHODS, (4, 3), "a"),
+        (METHODS, (5, 4), "a"),
+        (METHODS, (5, 3), "b"),
+    ],
+    ids=str,
+)
+def test_what_is_of_other_methods_images_or_settings_is_done_again(
+    methods: list[str], shape: tuple[int, int], settings: str, tmp_path: Path
+) -> None:
+    _keep(tmp_path)
+    assert kept(tmp_path, TRAINING, methods, shape, settings) is None
+
+
+def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
+    _keep(tmp_path, Reading({}, dict.fromkeys(METHODS, "its loss is nan")))
+    found = kept(tmp_path, TRAINING, METHODS, (5, 3), "a")
+    assert found is not None
+    assert not found.logits
+    assert list(found.failures) == METHODS
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])
+def test_a_damaged_file_is_done_again(content: bytes, tmp_path: Path) -> None:
+    _keep(tmp_path)
+    path = reading_path(tmp_path, TRAINING)
+    path.write_bytes(content)
+    assert kept(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
+
+
+def test_half_a_file_is_done_again(tmp_path: Path) -> None:
+    _keep(tmp_path)
+    path = reading_path(tmp_path, TRAINING)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert kept(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
+    assert kept(tmp_path, Training(1, (0,)), METHODS, (5, 3), "a") is None
+
+
+def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
+    prepare_folder(tmp_path)
+    settings = settle(tmp_path, DESCRIBED)
+    assert settle(tmp_path, DESCRIBED | {"losses": "are no part of it"}) == settings
+    with pytest.raises(UsageError, match="made with another splits; give another folder with -o"):
+        settle(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
+    (tmp_path / SETTINGS).unlink()
+    assert settle(tmp_path, DESCRIBED | {"splits": {"some": [3]}}) != settings
+    (tmp_path / SETTINGS).write_text("[1", encoding="utf-8")
+    with pytest.raises(DataError, match="cannot be read"):
+        settle(tmp_path, DESCRIBED)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"found study\.json; give another one with -o"):
+        prepare_folder(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["study.json"]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tametail.evaluation.calibration import Bin
+from tametail.report import read_results
+from tametail.report.figures.reliability import calibration_rows, manner, reliability
+
+
+def a_bin(confidence: float, accuracy: float, n: int = 100) -> Bin:
+    return Bin(confidence, accuracy, max(accuracy - 0.1, 0), min(accuracy + 0.1, 1), n)
+
+
+@pytest.mark.parametrize(
+    ("bins", "said"),
+    [
+        ((a_bin(0.9, 0.7), a_bin(0.5, 0.5, 300)), "too sure, by 5 points"),
+        ((a_bin(0.5, 0.9),), "not sure enough, by 40 points"),
+        ((a_bin(0.9, 0.7), a_bin(0.5, 0.7)), "about right on average"),
+    ],
+)
+def test_which_way_confidence_is_off_in_words(bins: tuple[Bin, ...], said: str) -> None:
+    assert manner(bins) == said
+
+
+def test_one_row_per_loss_that_was_looked_at(sealed_study: Path) -> None:
+    results = read_results(sealed_study)
+    rows = calibration_rows(results)
+    assert [row.loss for row in rows] == [result.loss for result in results.ranking]
+    for row, result in zip(rows, results.ranking, strict=True):
+        found = result.calibration
+        assert found is not None
+        assert found.after is not None
+        assert (row.ece, row.ece_after, row.temperature) == (found.ece, found.after.ece, found.temperature)
+        assert (row.brier, row.brier_after) == (found.brier, found.after.brier.value)
+    unseen = replace(results, losses=tuple(replace(result, calibration=None) for result in results.losses))
+    assert calibration_rows(unseen) == []
+
+
+def test_the_figure_is_drawn_without_a_temperature_too(sealed_study: Path) -> None:
+    result = read_results(sealed_study).ranking[0]
+    assert result.calibration is not None
+    without = replace(result, calibration=replace(result.calibration, after=None, temperature=math.nan))
+    assert len(reliability(without, 0)) < len(reliability(result, 0))
+    assert 'aria-label="Reliability of alpa: ' in reliability(result, 0)

@@ -1,0 +1,91 @@
+"""The best loss beside each other one: scores of runs, and what the page says of both comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score
+from statsmodels.stats.multitest import multipletests
+
+from tametail.evaluation.resampled_t import resampled_t
+from tametail.predictions.single_label import Predictions
+from tametail.report.study.best_versus_rest import beside
+from tametail.report.study.comparisons import OverRuns, over_runs, run_scores
+from tametail.report.study.reading import read_results
+from tametail.report.study.runs import find_runs
+from tametail.storage.study_file import read_study_file
+
+
+def test_scores_of_runs_are_those_of_each_fold_by_itself(opened_study: Path) -> None:
+    for of_loss in find_runs(opened_study, read_study_file(opened_study)):
+        expected = [
+            [
+                balanced_accuracy_score(table.target[table.fold == fold], table.predicted[table.fold == fold])
+                for fold in sorted(set(table.fold))
+            ]
+            for table in of_loss.replicates
+        ]
+        np.testing.assert_allclose(run_scores(of_loss.replicates), expected)
+
+
+def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened_study: Path) -> None:
+    results = read_results(opened_study)
+    best, other = results.ranking
+    runs = {of_loss.loss: of_loss for of_loss in find_runs(opened_study, results.settings)}
+    scores = [run_scores(runs[result.loss].replicates) for result in (best, other)]
+    folds = scores[0].shape[1]
+    n = results.counts.train_images
+    found = resampled_t(*scores, n * (folds - 1) / folds, n / folds)
+    assert results.over_runs == {other.loss: OverRuns(found, found.p)}
+
+
+def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
+    """Holm over all pairs: the best was chosen by the numbers it is judged by."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(40):
+        tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
+        ordered = dict(sorted(tables.items(), key=lambda item: -run_scores(item[1]).mean()))
+        compared = over_runs(ordered, 300).values()
+        wrong += any(one.p_holm <= 0.05 for one in compared)
+        assert all(one.p_holm >= one.found.p for one in compared)
+    assert wrong <= 6
+
+
+def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
+    rng = np.random.default_rng(0)
+    tables = {name: [_guesses(rng, folds=1) for _ in range(3)] for name in ("a", "b")}
+    assert over_runs(tables, 300) == {}
+
+
+def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
+    results = read_results(opened_study)
+    tests = [test for of_loss in results.by_class.values() for test in of_loss]
+    expected = multipletests([test.p for test in tests], method="holm")[1]
+    np.testing.assert_allclose([test.p_holm for test in tests], expected)
+
+
+def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
+    n = 300
+    target = np.repeat([0, 1, 2], n // 3)
+    logits = rng.normal(size=(n, 3)) + 1.2 * np.eye(3)[target]
+    names = np.array([f"{index:03}" for index in range(n)])
+    return Predictions(
+        names, names, target, np.arange(n) % folds, logits.astype(np.float32), ("a", "b", "c"), "softmax"
+    )
+
+
+def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -> None:
+    results = read_results(opened_study)
+    shown = beside(results)
+    assert [row.name for row in shown.classes[0][1]] == [
+        results.class_names[index] for index in results.class_order
+    ]
+    runs = find_runs(opened_study, results.settings)[0].replicates
+    assert (shown.run_count, shown.left_out) == (run_scores(runs).size, 0)
+
+
+def test_one_loss_alone_is_compared_with_none(make_study: Callable[..., Path]) -> None:
+    results = read_results(make_study(losses=("ce",)))
+    assert (results.by_class, results.over_runs, beside(results).classes) == ({}, {}, ())

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tametail.core.errors import DataError
+from tametail.predictions.single_label import Predictions, read_predictions
+from tametail.report import read_results, write_report
+from tametail.report.study.gallery import (
+    MOST_MISTAKES,
+    MOST_OF_A_CLASS,
+    NOT_THERE,
+    Gallery,
+    Picture,
+    choose,
+    gallery,
+)
+from tametail.report.study.thumbnails import FOLDER
+from tametail.report.study.write import LEFT_OUT
+
+MakeStudy = Callable[..., Path]
+
+
+def predictions(seed: int, images: int, groups: int, classes: int) -> Predictions:
+    rng = np.random.default_rng(seed)
+    return Predictions(
+        np.array([f"{row:05d}.png" for row in range(images)]),
+        np.array([f"g{code}" for code in rng.integers(0, groups, images)]),
+        rng.integers(0, classes, images),
+        np.zeros(images, dtype=np.int64),
+        rng.normal(size=(images, classes)).astype(np.float32),
+        tuple(f"class {index}" for index in range(classes)),
+        "softmax",
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 60), st.integers(2, 30))
+def test_the_surest_mistakes_and_the_rarest_classes(
+    seed: int, images: int, groups: int, classes: int
+) -> None:
+    table = predictions(seed, images, groups, classes)
+    order = np.random.default_rng(seed).permutation(classes).tolist()
+    chosen = choose(table, order)
+    p, predicted = table.probabilities, table.predicted
+    sure = [p[row, predicted[row]] for row in chosen.mistakes]
+    assert sure == sorted(sure, reverse=True)
+    assert all(predicted[row] != table.target[row] for row in chosen.mistakes)
+    of_group = Counter(table.group[list(chosen.mistakes)].tolist())
+    assert max(of_group.values(), default=0) <= 2
+    # What is left out is no surer than the least sure one, or of a group that has two already.
+    left = set(np.flatnonzero(predicted != table.target).tolist()) - set(chosen.mistakes)
+    if len(chosen.mistakes) < MOST_MISTAKES:
+        assert all(of_group[str(table.group[row])] == 2 for row in left)
+    else:
+        assert all(p[row, predicted[row]] <= sure[-1] or of_group[str(table.group[row])] == 2 for row in left)
+    assert [index for index, _ in chosen.rarest] == order[::-1][: min(max(classes // 3, 1), 6)]
+    for index, rows in chosen.rarest:
+        own = np.flatnonzero(table.target == index)
+        assert len(rows) == len(set(rows)) == min(MOST_OF_A_CLASS, len(own))
+        assert set(rows) <= set(own.tolist())
+        if len(rows):
+            assert p[rows[0], index] == p[own, index].max()
+            assert p[rows[-1], index] == p[own, index].min()
+    assert len(chosen.rows) <= 48
+
+
+@pytest.fixture
+def study(make_study: MakeStudy, tmp_path: Path) -> Path:
+    return make_study(losses=("alpa", "ce"), seeds=(0, 1), opened=1, image_root=tmp_path / "images")
+
+
+def read(study: Path, root: Path | None) -> Gallery | str:
+    return gallery(study, read_results(study), root)
+
+
+def test_pictures_say_what_the_tables_say(study: Path, tmp_path: Path) -> None:
+    shown = read(study, tmp_path / "images")
+    assert isinstance(shown, Gallery)
+    table = pd.read_parquet(study / "table.parquet")
+    parts = pd.read_csv(study / "splits.csv").set_index("image")["part"]
+    of_seed = [
+        [read_predictions(path) for path in sorted(study.glob(f"runs/alpa/seed{seed}-*/predictions.parquet"))]
+        for seed in (0, 1)
+    ]
+    mean: dict[str, np.ndarray] = {}
+    for tables in of_seed:
+        for each in tables:
+            for image, p in zip(each.image, each.probabilities, strict=True):
+                mean[image] = mean.get(image, 0) + p / 2
+    names = of_seed[0][0].class_names
+    pictures = [*shown.mistakes, *(one for group in shown.rarest for one in group.pictures)]
+    assert len(shown.mistakes) == MOST_MISTAKES
+    for one in pictures:
+        row = table.iloc[one.number - 1]
+        assert parts[row["image"]] == "train", "the test part stays out of it"
+        assert row["label"] == one.true
+        assert names[int(mean[row["image"]].argmax())] == one.predicted
+        assert one.probability == pytest.approx(mean[row["image"]].max(), abs=1e-6)
+        assert one.source.startswith("data:image/jpeg;base64,/9j/")
+        assert f"True: {one.true}. Predicted: {one.predicted}, " in one.alt
+    assert not any(one.right for one in shown.mistakes)
+    assert [group.name for group in shown.rarest] == ["basophil", "smudge cell"]
+    assert shown.missing == 0
+
+
+def test_copies_outlast_the_images(study: Path, tmp_path: Path) -> None:
+    first = read(study, tmp_path / "images")
+    shutil.rmtree(tmp_path / "images")
+    assert read(study, tmp_path / "images") == first
+    assert read(study, None) == first
+    (study / "report.html").unlink(missing_ok=True)
+    assert 'src="data:image/jpeg' in write_report(study).read_text(encoding="utf-8")
+    shutil.rmtree(study / FOLDER)
+    assert read(study, tmp_path / "images") == NOT_THERE
+
+
+def test_images_that_cannot_be_read_are_counted(study: Path, tmp_path: Path) -> None:
+    shown = read(study, tmp_path / "images")
+    assert isinstance(shown, Gallery)
+    shutil.rmtree(study / FOLDER)
+    image = pd.read_parquet(study / "table.parquet")["image"][shown.mistakes[0].number - 1]
+    (tmp_path / "images" / image).write_bytes(b"no image")
+    broken = read(study, tmp_path / "images")
+    assert isinstance(broken, Gallery)
+    assert broken.missing == 1
+    assert broken.mistakes == shown.mistakes[1:]
+    html = write_report(study).read_text(encoding="utf-8")
+    assert "1 image could not be read and is left out" in html
+
+
+def test_no_name_of_an_image_or_group_is_on_the_page(study: Path) -> None:
+    html = write_report(study).read_text(encoding="utf-8")
+    assert html.count('src="data:image/jpeg') > 24
+    for text in ("patient-", ".png", "images/0", str(study)):
+        assert text not in html
+    assert len(html) < 5_000_000
+
+
+def test_images_are_left_out_where_asked_and_so_it_stays(study: Path) -> None:
+    html = write_report(study, images=False).read_text(encoding="utf-8")
+    assert "data:image" not in html
+    assert LEFT_OUT in html
+    assert not (study / FOLDER).exists()
+    assert write_report(study).read_text(encoding="utf-8") == html
+    assert "data:image" in write_report(study, images=True).read_text(encoding="utf-8")
+    assert "data:image" in write_report(study).read_text(encoding="utf-8")
+    write_report(study, images=False)
+    assert not (study / FOLDER).exists()
+
+
+def test_another_folder_of_the_images_can_be_named(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert NOT_THERE in write_report(study).read_text(encoding="utf-8")
+    assert "data:image" in write_report(study, image_root=tmp_path / "moved").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"by": 3}', '{"operating": ["x"]}'])
+def test_a_damaged_setting_is_a_data_error(study: Path, content: str) -> None:
+    (study / "report.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"expected .*report\.json to say"):
+        write_report(study)
+    (study / "report.json").unlink()
+    assert (
+        json.loads(write_report(study, images=False).with_name("report.json").read_text())["images"] is False
+    )
+
+
+def test_images_that_the_table_lacks_are_a_data_error(study: Path, tmp_path: Path) -> None:
+    results = read_results(study)
+    table = pd.read_parquet(study / "table.parquet")
+    table["image"] += "x"
+    table.to_parquet(study / "table.parquet")
+    with pytest.raises(DataError, match="expected every image of the predictions in the table"):
+        gallery(study, results, tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.974, "97 % sure"), (0.9951, "over 99 % sure"), (0.1, "10 % sure")]
+)
+def test_how_sure_in_words(p: float, said: str) -> None:
+    one = Picture(3, "a", "b", p, "")
+    assert one.alt == f"Image 3. True: a. Predicted: b, {said}."

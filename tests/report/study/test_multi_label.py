@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from fixtures.label_study import write_label_study
+from tametail.core.errors import DataError
+from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
+from tametail.report import best_loss, read_results, results_table, write_report
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A multi-label study whose test part was opened and has no scar; tests only read it."""
+    folder = tmp_path_factory.mktemp("labels") / "study"
+    write_label_study(folder, opened=1, seeds=(0, 1), absent_from_test="scar")
+    write_report(folder)
+    return folder
+
+
+def rows_of(study: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((study / "results.csv").read_text(encoding="utf-8"))))
+
+
+def test_losses_rank_by_mean_average_precision(study: Path) -> None:
+    results = read_results(study)
+    assert [result.loss for result in results.ranking] == ["bce", "asl", "focal"]
+    assert best_loss(study) == "bce"
+    assert results.headline == "mean average precision"
+    for result in results.ranking:
+        tables = [
+            concatenate_labels(
+                [
+                    read_label_predictions(path)
+                    for path in study.glob(f"runs/{result.loss}/seed{seed}-*/predictions.parquet")
+                ]
+            )
+            for seed in (0, 1)
+        ]
+        expected = [average_precision_score(table.labels, table.logits) for table in tables]
+        assert result.score == pytest.approx(np.mean(expected))
+        assert result.labels is not None
+        assert result.labels.out_of_fold.average_precision.value == pytest.approx(result.score)
+
+
+def test_the_test_part_is_judged_at_thresholds_chosen_out_of_fold(study: Path) -> None:
+    best = read_results(study).ranking[0]
+    assert best.labels is not None
+    seeds = [
+        concatenate_labels(
+            [read_label_predictions(p) for p in study.glob(f"runs/bce/seed{seed}-*/predictions.parquet")]
+        )
+        for seed in (0, 1)
+    ]
+    thresholds = deployable_thresholds(seeds)
+    assert best.labels.thresholds == tuple(thresholds)
+    on_test = [
+        read_label_predictions(path) for path in sorted(study.glob("runs/bce/*/test_predictions.parquet"))
+    ]
+    expected = evaluate_labels([ensemble_labels(on_test)], thresholds)
+    assert repr(best.labels.test_ensemble) == repr(expected)  # nan is not nan
+    assert best.labels.test is not None
+    assert best.labels.test.replicates == 6
+
+
+def test_images_are_counted_once_and_labels_each(study: Path) -> None:
+    counts = read_results(study).counts
+    assert (counts.train_images, counts.test_images) == (240, 60)
+    assert counts.test["scar"] == 0
+    table = concatenate_labels(
+        [read_label_predictions(p) for p in study.glob("runs/bce/seed0-*/predictions.parquet")]
+    )
+    assert list(counts.train.values()) == table.labels.sum(axis=0).tolist()
+
+
+def test_results_csv_holds_every_number(study: Path) -> None:
+    rows = rows_of(study)
+    best = read_results(study).ranking[0].labels
+    assert best is not None
+    row = rows[0]
+    evaluation = best.out_of_fold
+    for column, value in (
+        ("average_precision", evaluation.average_precision.value),
+        ("auroc_high", evaluation.auroc.high),
+        ("auroc_edema_low", evaluation.labels[1].auroc.low),
+        ("threshold_mass", best.thresholds[2]),
+        ("macro_f1", evaluation.chosen.macro_f1.value),
+        ("hamming_loss_at_half", evaluation.plain.hamming_loss.value),
+        ("specificity_a<b>", evaluation.chosen.labels[0].specificity.value),
+        ("recall_at_half_scar", evaluation.plain.labels[3].recall.value),
+    ):
+        assert float(row[column]) == pytest.approx(value, abs=1e-6), column
+    assert row["test_positives_scar"] == "0"
+    assert row["test_average_precision_scar"] == row["test_f1_scar"] == ""
+    assert float(row["test_specificity_scar"]) > 0.5
+    assert (row["n"], row["test_n"]) == ("240", "60")
+
+
+def test_the_terminal_shows_what_ranks(study: Path) -> None:
+    lines = results_table(study).splitlines()
+    assert "Mean average precision, %" in lines[1]
+    assert "Macro AUROC" in lines[1]
+    assert lines[2].split()[:2] == ["1", "bce"]
+
+
+def test_markdown_has_labels_and_thresholds(study: Path) -> None:
+    text = (study / "results.md").read_text(encoding="utf-8")
+    assert "bce has the highest mean average precision" in text
+    assert "| a&lt;b&gt; |" in text
+    assert "## bce at its thresholds, out of fold" in text
+    assert "balanced accuracy" not in text.lower()
+    tested = text[text.index("## Test part, mean") :]
+    scar = next(line for line in tested.splitlines() if line.startswith("| scar"))
+    assert scar.split(" | ")[3] == "60"
+    assert scar.count("–") == 6  # AP and AUROC of three losses, and no number
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            assert len({line.count(" |") for line in block.splitlines()}) == 1, block
+
+
+def test_the_page_shows_labels_and_no_confusion_matrix(study: Path) -> None:
+    html = (study / "report.html").read_text(encoding="utf-8")
+    for words in ("on each label?", "Average precision of each label", "Macro AUROC", "Threshold", "absent"):
+        assert words in html
+    shown = re.sub(r"<(style|script).*?</\1>", "", html, flags=re.DOTALL)
+    for words in ("onfusion", "alanced accuracy", "imbalance ratio infinite", "<b>"):
+        assert words not in shown
+    assert html.count("a&lt;b&gt;") > 10
+    assert "--multi-label" in html
+    assert "patient-" not in html
+
+
+def test_a_sealed_study_and_one_without_results(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "sealed", losses=("bce", "asl"))
+    write_report(study)
+    assert "test_n" not in rows_of(study)[0]
+    for path in study.glob("runs/asl/seed0-fold1/*"):
+        path.unlink()
+    write_report(study)
+    rows = rows_of(study)
+    assert [(row["loss"], row["status"]) for row in rows] == [("bce", "complete"), ("asl", "2 of 3 runs")]
+    assert rows[1]["average_precision"] == rows[1]["threshold_mass"] == ""
+    for path in study.glob("runs/bce/seed0-fold1/*"):
+        path.unlink()
+    write_report(study)
+    assert "No answer yet" in (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_results_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", losses=("bce",))
+    found = []
+    for _ in range(2):
+        write_report(study)
+        found.append([(study / name).read_bytes() for name in ("results.csv", "results.md", "report.html")])
+    assert found[0] == found[1]
+
+
+def test_predictions_of_the_other_kind_are_a_data_error(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", losses=("bce",))
+    described = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    (study / "study.json").write_text(json.dumps(described | {"multi_label": False}), encoding="utf-8")
+    with pytest.raises(DataError, match="expected kind single_label, found multi_label"):
+        write_report(study)

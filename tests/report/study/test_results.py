@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
+from tametail.core.errors import DataError, TametailError
+from tametail.predictions.single_label import read_predictions, scores
+from tametail.report import best_loss, read_results
+
+MakeStudy = Callable[..., Path]
+
+
+def test_folds_are_pooled_and_seeds_averaged(opened_study: Path) -> None:
+    result = {each.loss: each for each in read_results(opened_study).losses}["ce"]
+    scores, matrices = [], []
+    for seed in (0, 3):
+        tables = [read_predictions(p) for p in opened_study.glob(f"runs/ce/seed{seed}-*/predictions.parquet")]
+        assert len(tables) == 3
+        target = np.concatenate([table.target for table in tables])
+        predicted = np.concatenate([table.logits.argmax(axis=1) for table in tables])
+        scores.append(balanced_accuracy_score(target, predicted))
+        matrices.append(confusion_matrix(target, predicted))
+    assert result.score == pytest.approx(np.mean(scores), abs=1e-12)
+    assert result.out_of_fold is not None
+    assert result.out_of_fold.balanced_accuracy.value == pytest.approx(result.score, abs=1e-12)
+    np.testing.assert_allclose(result.out_of_fold.confusion, np.mean(matrices, axis=0))
+    assert result.out_of_fold.replicates == 2
+
+
+def test_the_test_part_is_a_mean_over_fold_models_and_an_ensemble(opened_study: Path) -> None:
+    result = {each.loss: each for each in read_results(opened_study).losses}["ce"]
+    tables = [read_predictions(p) for p in sorted(opened_study.glob("runs/ce/*/test_predictions.parquet"))]
+    target = tables[0].target
+    each = [balanced_accuracy_score(target, table.logits.argmax(axis=1)) for table in tables]
+    together = np.mean([scores(table.logits, "softmax") for table in tables], axis=0).argmax(axis=1)
+    assert result.test is not None
+    assert result.test_ensemble is not None
+    assert result.test.replicates == 6
+    assert result.test.balanced_accuracy.value == pytest.approx(np.mean(each))
+    assert result.test_ensemble.balanced_accuracy.value == pytest.approx(
+        balanced_accuracy_score(target, together)
+    )
+
+
+def test_a_sealed_test_part_is_not_read(make_study: MakeStudy) -> None:
+    study = make_study(losses=("ce",), opened=1)
+    (study / "openings.jsonl").unlink()
+    for path in study.glob("runs/*/*/test_predictions.parquet"):
+        path.write_bytes(b"damaged")
+    results = read_results(study)
+    assert not results.opened
+    assert results.losses[0].test is None
+
+
+def test_a_loss_that_came_after_the_opening_has_no_test_numbers(make_study: MakeStudy) -> None:
+    study = make_study(losses=("alpa", "ce"), opened=1)
+    (study / "runs" / "ce" / "seed0-fold1" / "test_predictions.parquet").unlink()
+    tested = {result.loss: result.test is not None for result in read_results(study).losses}
+    assert tested == {"alpa": True, "ce": False}
+
+
+def test_unfinished_losses_come_last_with_their_state(
+    make_study: MakeStudy, fail_run: Callable[[Path, str], None]
+) -> None:
+    study = make_study(losses=("alpa", "ce", "asl", "focal"))
+    fail_run(study / "runs" / "alpa" / "seed0-fold2", "the loss became nan at step 7")
+    shutil.rmtree(study / "runs" / "focal" / "seed0-fold0")
+    (study / "runs" / "focal" / ".seed0-fold0.123").mkdir()
+    (study / "runs" / "focal" / ".seed0-fold0.123" / "run.json").write_text("{", encoding="utf-8")
+    results = read_results(study)
+    assert [(each.loss, each.status) for each in results.losses[2:]] == [
+        ("alpa", "2 of 3 runs"),
+        ("focal", "2 of 3 runs"),
+    ]
+    assert results.losses[2].failures == ("seed 0, fold 2: the loss became nan at step 7",)
+    assert results.losses[2].out_of_fold is None
+    assert {each.loss for each in results.ranking} == {"asl", "ce"}
+
+
+def test_runs_of_another_seed_fold_or_loss_are_not_counted(make_study: MakeStudy) -> None:
+    study = make_study(losses=("ce",))
+    for change in ({"seed": 5}, {"fold": 3}, {"loss": "bce"}):
+        other = study / "runs" / "other" / "-".join(change)
+        shutil.copytree(study / "runs" / "ce" / "seed0-fold0", other)
+        described = json.loads((other / "run.json").read_text(encoding="utf-8"))
+        (other / "run.json").write_text(json.dumps(described | change), encoding="utf-8")
+    assert read_results(study).losses[0].finished == 3
+
+
+def test_the_ranking_is_by_score_and_equal_losses_by_name(make_study: MakeStudy) -> None:
+    study = make_study(losses=("ce", "alpa", "ldam"))
+    results = read_results(study)
+    scores = [result.score for result in results.ranking]
+    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+    assert results.ranking[0].loss == best_loss(study) == "alpa"
+    for run in (study / "runs" / "alpa").iterdir():
+        shutil.copy(run / "predictions.parquet", study / "runs" / "ce" / run.name / "predictions.parquet")
+        shutil.copy(run / "predictions.parquet", study / "runs" / "ldam" / run.name / "predictions.parquet")
+    assert [result.loss for result in read_results(study).ranking] == ["alpa", "ce", "ldam"]
+    assert best_loss(study) == "alpa"
+
+
+def test_best_loss_computes_no_interval(sealed_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tametail.evaluation.intervals.wilson", lambda *_: pytest.fail("intervals computed"))
+    assert best_loss(sealed_study) == "alpa"
+
+
+def test_no_best_loss_among_unfinished_ones(make_study: MakeStudy) -> None:
+    study = make_study(losses=("ce",))
+    shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
+    with pytest.raises(TametailError, match=r"ce 2 of 3.*repeat the tametail compare") as caught:
+        best_loss(study)
+    assert caught.value.exit_code == 1
+
+
+def test_counts_are_those_of_table_and_splits(sealed_study: Path) -> None:
+    results = read_results(sealed_study)
+    table = pd.read_parquet(sealed_study / "table.parquet").merge(pd.read_csv(sealed_study / "splits.csv"))
+    for part, counts in (("train", results.counts.train), ("test", results.counts.test)):
+        assert counts == table[table["part"] == part]["label"].value_counts().to_dict()
+    assert results.counts.test_groups == table[table["part"] == "test"]["group"].nunique()
+    in_order = [results.counts.train[results.class_names[index]] for index in results.class_order]
+    assert in_order == sorted(in_order, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("study.json", "{"),
+        ("table.parquet", "no table"),
+        ("splits.csv", "image,fold\n"),
+        ("splits.csv", "image,part\nimages/00000.png,train\n"),
+        ("runs/ce/seed0-fold0/run.json", "{"),
+        ("runs/ce/seed0-fold0/predictions.parquet", "no table"),
+        ("runs/ce/seed0-fold0/history.csv", ""),
+    ],
+)
+def test_damage_is_a_data_error(make_study: MakeStudy, file: str, content: str) -> None:
+    study = make_study(losses=("ce",))
+    (study / file).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="expected"):
+        read_results(study)
+
+
+def test_runs_that_disagree_are_a_data_error(make_study: MakeStudy) -> None:
+    study = make_study(losses=("ce",), seeds=(0, 1))
+    runs = study / "runs" / "ce"
+    shutil.copy(runs / "seed0-fold0" / "predictions.parquet", runs / "seed1-fold1" / "predictions.parquet")
+    for read in (read_results, best_loss):
+        with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
+            read(study)
+    other = make_study(losses=("ce",), seeds=(0,), counts=(14, 40, 90, 160, 60, 300, 30))
+    shutil.copy(other / "runs" / "ce" / "seed0-fold1" / "predictions.parquet", runs / "seed1-fold1")
+    with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
+        read_results(study)
+
+
+def test_a_folder_without_a_study_is_a_data_error(tmp_path: Path) -> None:
+    for read in (read_results, best_loss):
+        with pytest.raises(DataError, match="expected a study"):
+            read(tmp_path)

@@ -1,0 +1,148 @@
+r"""results.tex: numbers, bold of what is best as printed, and names that TeX would take for commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures.label_study import write_label_study
+from fixtures.tex_reader import read_tables
+from tametail.evaluation import Estimate
+from tametail.report import read_results
+from tametail.report.study import narrative
+from tametail.report.writers.latex import MOST_ACROSS, results_tex
+from tametail.report.writers.latex_text import breakable, interval, row_of_best, tex
+
+MakeStudy = Callable[..., Path]
+ODD = ("*star", "[b] & c", "naïve 白血球 $x$ \\", "d_e%#~^{}", "f--g", "<script>|`'\"")
+DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{results}\end{document}"
+
+
+def plain(cell: str) -> str:
+    return re.sub(r"\\textbf\{(.*)\}", r"\1", cell).removeprefix(r"{\scriptsize ").removesuffix("}")
+
+
+def test_the_paper_s_table_has_the_numbers_of_results_csv(sealed_study: Path) -> None:
+    tables = read_tables((sealed_study / "results.tex").read_text(encoding="utf-8"))
+    assert len(tables) == 2
+    rows = {r["loss"]: r for r in csv.DictReader(io.StringIO((sealed_study / "results.csv").read_text()))}
+    losses = [cell[cell.rindex("{") + 1 : -1] for cell in tables[1].rows[0][3:]]
+    assert losses == ["alpa", "asl", "ce"]
+    values = {row[0]: row for row in tables[1].rows[2::2]}
+    limits = {
+        above[0]: below for above, below in zip(tables[1].rows[2::2], tables[1].rows[3::2], strict=True)
+    }
+    for name in ("neutrophil", "smudge cell"):
+        for place, loss in enumerate(losses):
+            recall, low, high = (float(rows[loss][f"recall_{name}{end}"]) for end in ("", "_low", "_high"))
+            assert plain(values[name][3 + 2 * place]) == f"{100 * recall:.1f}"
+            assert plain(limits[name][3 + 2 * place]) == f"{100 * low:.1f}--{100 * high:.1f}"
+            assert plain(values[name][4 + 2 * place]) == f"{float(rows[loss][f'f1_{name}']):.2f}"
+    assert next(iter(values)) == "neutrophil"
+    assert list(values)[-1] == "Mean"
+    assert plain(tables[0].rows[1][2]) == f"{100 * float(rows['alpa']['balanced_accuracy']):.1f}"
+
+
+def test_of_each_row_what_is_highest_as_printed_is_bold(sealed_study: Path) -> None:
+    for row in read_tables((sealed_study / "results.tex").read_text(encoding="utf-8"))[1].rows[2::2]:
+        for side in (3, 4):
+            cells = row[side::2]
+            printed = [float(plain(cell)) for cell in cells]
+            assert [cell.startswith(r"\textbf") for cell in cells] == [v == max(printed) for v in printed]
+
+
+def estimates(*values: float) -> list[Estimate]:
+    return [Estimate(value, value, value, 9) for value in values]
+
+
+def test_ties_as_printed_are_all_bold_and_the_undefined_never() -> None:
+    found = row_of_best(estimates(0.71234, 0.71199, 0.5, np.nan), narrative.percent)
+    assert found == [r"\textbf{71.2}", r"\textbf{71.2}", "50.0", "--"]
+    assert row_of_best(estimates(0.7124, 0.7116), narrative.percent) == [r"\textbf{71.2}", r"\textbf{71.2}"]
+    assert row_of_best(estimates(0.7), narrative.percent) == ["70.0"], "alone it is no best"
+    assert row_of_best(estimates(np.nan, np.nan), narrative.percent) == ["--", "--"]
+    assert row_of_best(estimates(-0.1, -0.2), narrative.score) == [r"\textbf{$-$0.10}", "$-$0.20"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_bold_is_what_no_other_is_printed_above(values: list[float]) -> None:
+    found = row_of_best(estimates(*values), narrative.percent)
+    printed = [float(narrative.percent(value)) for value in values]
+    assert [cell.startswith(r"\textbf") for cell in found] == [number == max(printed) for number in printed]
+
+
+def test_limits_have_true_signs_and_nothing_where_there_are_none() -> None:
+    assert interval(Estimate(0.0, -0.1, 0.2, 5), narrative.score) == "$-$0.10--0.20"
+    assert interval(Estimate(np.nan, np.nan, np.nan, 0), narrative.score) == ""
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30))
+def test_any_name_is_one_cell(name: str) -> None:
+    table = "\\begin{table}\\caption{}\\label{x}\\begin{tabular}{lr}\n" + tex(name) + " & 1 \\\\\n"
+    read = read_tables(table + breakable(name) + " & 2 \\\\\n\\end{tabular}\\end{table}")
+    assert [row[1] for row in read[0].rows] == ["1", "2"]
+
+
+def test_names_are_set_as_they_are() -> None:
+    assert tex("a_b & 5% #1 {x}") == r"a\_b \& 5\% \#1 \{x\}"
+    assert tex("[*]") == "{[}{*}{]}"
+    assert tex("x\ny\u202ez") == "x y z"
+    assert tex("naïve") == "naïve"
+    assert tex("α") == r"{\ifdefined\Umathchar α\else(U+03B1)\fi}"
+
+
+def test_a_study_of_odd_names_is_read(make_study: MakeStudy) -> None:
+    study = make_study(
+        losses=("ce", "alpa[variant=code,preset=v1]", "=2+2", "ldam"),
+        class_names=ODD,
+        counts=(30, 30, 40, 60, 35, 45),
+        opened=1,
+        synthetic=True,
+    )
+    text = results_tex(read_results(study))
+    tables = read_tables(text)
+    assert len(tables) == 1 + 3 * 2, "more losses than fit are divided"
+    assert all(len(table.columns) <= 3 + 2 * MOST_ACROSS for table in tables[1:])
+    assert "Synthetic demo images" in text
+    assert sum("ensemble of the fold models" in table.caption for table in tables) == 2
+    assert all("made-up" not in table.caption for table in tables)
+
+
+def test_a_multi_label_study_has_labels(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", opened=1, absent_from_test="scar")
+    tables = read_tables(results_tex(read_results(study)))
+    assert tables[1].rows[1][3:5] == ("AP", "AUROC")
+    scar = next(row for row in tables[2].rows if row[0] == "scar")
+    assert set(scar[3:]) == {"--"}
+
+
+def test_unfinished_losses_are_named_in_a_comment(make_study: MakeStudy) -> None:
+    study = make_study(losses=("alpa", "ce"))
+    shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
+    text = results_tex(read_results(study))
+    assert "% Not finished, so not ranked: alpa: 2 of 3 runs finished" in text
+    assert "alpa" not in "".join(line for line in text.splitlines() if not line.startswith("%"))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_pdflatex_sets_it(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(
+        losses=("ce", "alpa[variant=code]"), class_names=ODD, counts=(30, 30, 40, 60, 35, 45), opened=1
+    )
+    (tmp_path / "results.tex").write_text(results_tex(read_results(study)), encoding="utf-8")
+    (tmp_path / "main.tex").write_text(DOCUMENT, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

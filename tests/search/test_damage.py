@@ -1,0 +1,97 @@
+"""Trials of another search, damaged ones and a full disk are told in words."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from fixtures.small_search import search_in, settings, small_folds
+from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.search.journal import alone, check_search, judging, open_journal
+from tametail.storage.search_file import ASKED, FORMAT, JOURNAL, NAME, identity, read_search
+from tametail.storage.study_file import IDENTITY
+from tametail.training.checkpointing.interrupts import Stop, Stopped
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("done")
+    search_in(folder, small_folds(), replace(settings(2), identity="one"))
+    return folder
+
+
+def test_the_journal_knows_its_search(done: Path) -> None:
+    storage = open_journal(done)
+    check_search(storage, done, "one")
+    with pytest.raises(
+        UsageError, match=r"found those of another \(one\).*another folder.*remove trials\.journal"
+    ):
+        check_search(storage, done, "two")
+
+
+def test_all_that_fixes_trials_is_in_the_identity() -> None:
+    content = dict.fromkeys(IDENTITY, "a") | {"search": dict.fromkeys(ASKED, "a") | {"trials": 5}}
+    known = identity(content)
+    assert identity(content | {"search": content["search"] | {"trials": 9}, "result": 1}) == known  # type: ignore[operator]
+    changed = [content | {key: "b"} for key in IDENTITY]
+    changed += [content | {"search": content["search"] | {key: "b"}} for key in ASKED]  # type: ignore[operator]
+    assert len({known, *map(identity, changed)}) == 1 + len(IDENTITY) + len(ASKED)
+
+
+@pytest.mark.parametrize("search", [[], {}, {"method": "alpa"}, None])
+def test_a_damaged_search_file_is_told(search: object, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(json.dumps({"format": FORMAT, "search": search}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"is damaged: it does not say .*put it back from a copy"):
+        read_search(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "other"), [('"values"', '"valued"'), ('"counts"', '"count"')])
+def test_a_journal_with_renamed_keys_is_told(key: str, other: str, done: Path, tmp_path: Path) -> None:
+    from tametail.search.journal import reading
+    from tametail.search.nested_search import tried
+
+    (tmp_path / JOURNAL).write_text((done / JOURNAL).read_text("utf-8").replace(key, other), "utf-8")
+    with pytest.raises(DataError, match="begin anew"), reading(tmp_path):
+        tried(open_journal(tmp_path), small_folds().names, settings(2))
+
+
+def test_a_journal_that_lacks_lines_is_told(done: Path, tmp_path: Path) -> None:
+    lines = (done / JOURNAL).read_text("utf-8").splitlines(keepends=True)
+    left = [line for line in lines if '"values":{' not in line]
+    assert len(left) < len(lines)
+    (tmp_path / JOURNAL).write_text("".join(left), "utf-8")
+    with pytest.raises(DataError, match="begin anew"):
+        search_in(tmp_path, small_folds(), replace(settings(3), identity="one"))
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    with pytest.raises(TametailError, match=r"trials\.journal cannot be written .*Make room") as raised:
+        search_in(tmp_path, small_folds(), settings(1))
+    assert raised.value.exit_code == 1
+
+
+def test_who_waits_for_a_judge_says_so_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tametail.search.journal._PATIENCE", 0.01)
+    stop, told = Stop(), []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        stop.requested = True
+
+    with judging(tmp_path, Stop(), told.append), alone(tmp_path):
+        assert not told
+        with pytest.raises(Stopped), judging(tmp_path, stop, tell):
+            pass
+    assert len(told) == 1
+    assert "waiting" in told[0]

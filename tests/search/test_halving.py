@@ -1,0 +1,106 @@
+"""Who goes on is decided within a batch, whatever the order in which it is asked, and is the same after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from optuna.storages import JournalStorage
+from optuna.trial import TrialState
+
+import fixtures.small_search as small_search
+from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
+from tametail.search.objective import better_half
+from tametail.search.trainings import Training
+from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
+
+
+@pytest.mark.parametrize(
+    ("values", "better"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5], {2, 3, 4}),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], {0, 1, 2}),
+        ([0.3, 0.3, 0.3, 0.3], {0, 1}),
+        ([0.3], {0}),
+        ([], set()),
+    ],
+)
+def test_the_better_half_goes_on(values: list[float], better: set[int]) -> None:
+    assert better_half(dict(enumerate(values))) == better
+    assert better_half(dict(reversed(list(enumerate(values))))) == better
+
+
+def test_each_rung_leaves_half_of_each_batch(tmp_path: Path) -> None:
+    trials = search_in(tmp_path, small_folds(), settings(6, halving=True, batch=4))
+    for outer in (None, 0, 3):
+        rungs = 3 if outer is None else 2  # 4 folds, or 3; after the last there is nothing to give up for
+        left = [4, 2]  # the batches
+        for _ in range(rungs):
+            left = [(n + 1) // 2 for n in left]
+        states = [trial.state for trial in trials if trial.outer == outer]
+        assert [states[:4].count("complete"), states[4:].count("complete")] == left
+
+
+@pytest.mark.parametrize("killed_at", [2, 5])
+def test_a_kill_between_rungs_changes_nothing(
+    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(5, halving=True, batch=5)
+    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    calls = 0
+
+    def train(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+        nonlocal calls
+        calls += 1
+        if calls == killed_at:
+            raise KeyboardInterrupt
+        return train_heads(trials, data, training)
+
+    monkeypatch.setattr(small_search, "train_heads", train)
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tmp_path / "killed", small_folds(), asked)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)
+
+
+def test_a_kill_while_trials_are_given_up_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(6, halving=True, batch=6)
+    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    real, told = JournalStorage.set_trial_state_values, 0
+
+    def tell(
+        self: JournalStorage, trial: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        nonlocal told
+        told += state is TrialState.PRUNED
+        if told == 2:
+            told += 1
+            raise KeyboardInterrupt
+        return real(self, trial, state, values)
+
+    monkeypatch.setattr(JournalStorage, "set_trial_state_values", tell)
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tmp_path / "killed", small_folds(), asked)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)
+
+
+def test_a_kill_while_a_batch_is_claimed_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(6, halving=True, batch=6)
+    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    real, made = JournalStorage.set_trial_param, 0
+
+    def create(self: JournalStorage, *words: object) -> None:
+        nonlocal made
+        made += 1
+        if made == 11:  # in the middle of the third trial's four values
+            raise KeyboardInterrupt
+        real(self, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JournalStorage, "set_trial_param", create)
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tmp_path / "killed", small_folds(), asked)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)

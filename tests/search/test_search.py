@@ -1,0 +1,211 @@
+"""The whole of a search on a tiny set of images, with a frozen backbone and by fine-tuning."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tametail
+from fixtures.tiny_study import TINY
+from tametail.core.console import Console
+from tametail.core.errors import DataError, UsageError
+from tametail.data import ImageTable
+from tametail.report.search.narrative import answer
+from tametail.report.search.page import write_search_page
+from tametail.report.study.tuned_methods import tuned_in_words
+from tametail.search.search import search
+from tametail.storage.search_file import read_search
+from tametail.study.search_result import Tuned, read_tuned
+from tametail.study.study import compare
+
+FIELDS = TINY | {"epochs": 4, "lr": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def search_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("search") / "alpa"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"])
+    return out
+
+
+def test_the_files_say_the_same(search_folder: Path) -> None:
+    content = read_search(search_folder)
+    result = content["result"]
+    with (search_folder / "trials.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 12 * 4
+    final = [row for row in rows if row["search"] == "all folds"]
+    best = max(final, key=lambda row: float(row["score"]))
+    assert float(best["score"]) == pytest.approx(result["best"]["score"], abs=1e-6)
+    assert result["best"]["method"] in [row["method"] for row in final if row["score"] == best["score"]]
+    assert {int(row["n"]) for row in final} == {result["nested"]["n"]} == {result["best"]["n"]}
+    assert sum(fold["n"] for fold in result["folds"]) == result["nested"]["n"]
+    assert all(fold["inner_n"] + fold["n"] == result["nested"]["n"] for fold in result["folds"])
+    nested = result["nested"]["tuned"]
+    assert nested["low"] <= nested["value"] <= nested["high"]
+    assert result["optimism"] == pytest.approx(result["best"]["score"] - nested["value"])
+    assert result["trainings"] == 12 * 6  # 3 that leave out one fold, 3 that leave out two
+    assert set(result["importance"]) == set(result["values"]) == {"alpha", "beta", "gamma_pos", "gamma_neg"}
+    assert sum(result["importance"].values()) == pytest.approx(1)
+    assert all(0 <= float(row["gamma_pos"]) <= 3 for row in rows)
+
+
+def test_the_default_is_what_a_study_measures(
+    search_folder: Path, study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    study = compare(image_folder, "alpa", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder)
+    content = read_search(search_folder)
+    measured = study.results.set_index("loss")["balanced_accuracy"]
+    assert measured["alpa"] == pytest.approx(content["result"]["nested"]["default"]["value"], abs=1e-6)
+    best = content["result"]["best"]
+    assert measured[best["method"]] == pytest.approx(best["score"], abs=1e-6)
+
+
+def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
+    search_folder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = compare(
+        image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder, console=Console()
+    )
+    method = read_search(search_folder)["result"]["best"]["method"]
+    assert study.settings["losses"] == ["ce", method]
+    assert set(study.settings["tuned"]) == {method}
+    said = f"The values of {method} were chosen on these very folds, as the best of 12 trials"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert said in study.report.read_text(encoding="utf-8")
+    again = compare(image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS)
+    assert set(again.settings["tuned"]) == {method}  # remembered
+    assert str(search_folder) not in (tmp_path / "s" / "study.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"folds": 4}, r"splits.folds is 3, asked for is 4"),
+        ({"seed": 1}, r"splits.seed is 0, asked for is 1"),
+        ({"fields": FIELDS | {"lr": 2e-2}}, r"recipe.optimizer.lr is 0.01, asked for is 0.02"),
+    ],
+)
+def test_a_search_of_another_study_is_refused(
+    changed: dict[str, object], message: str, search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    asked = {"folds": 3, "fields": FIELDS} | changed
+    with pytest.raises(UsageError, match=message):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=search_folder, **asked)  # type: ignore[arg-type]
+
+
+def test_what_is_no_search_or_unfinished_is_refused(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="expected a search"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "absent", fields=FIELDS)
+    shutil.copytree(search_folder, tmp_path / "b")
+    content = read_search(tmp_path / "b")
+    del content["result"]["nested"]
+    (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="nested"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+    del content["result"]
+    (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match="finished search"):
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+
+
+def test_a_finished_search_is_not_done_again_and_another_is_refused(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(search_folder, out)
+    (out / "search.html").unlink()
+    before = (out / "search.json").read_bytes()
+    again = tametail.search(
+        image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"]
+    )
+    assert again.best == read_search(search_folder)["result"]["best"]["method"]
+    assert (out / "search.json").read_bytes() == before
+    assert again.report.read_bytes() == (search_folder / "search.html").read_bytes()
+    with pytest.raises(UsageError, match=r"its space is .*gamma_pos=0:3.*gamma_pos=0:4"):
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+    with pytest.raises(UsageError, match="its method is alpa, asked for is focal"):
+        search(image_folder, "focal", out=out, folds=3, fields=FIELDS)
+
+
+def test_the_page_needs_no_network_and_is_escaped(search_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(search_folder, tmp_path / "s")
+    content = read_search(tmp_path / "s")
+    content["name"] = "<script>alert(1)</script>"
+    (tmp_path / "s" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    page = write_search_page(tmp_path / "s").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert page.count("<svg") >= 6
+    (tmp_path / "s" / "trials.csv").write_text("nothing", encoding="utf-8")
+    with pytest.raises(DataError, match=r"trials\.csv"):
+        write_search_page(tmp_path / "s")
+
+
+def test_trials_of_another_search_are_refused_where_its_file_is_gone(
+    search_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(search_folder, out)
+    (out / "search.json").unlink()
+    with pytest.raises(UsageError, match=r"those of another .*remove trials\.journal"):
+        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+
+
+def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": ["a"], "label": ["x|y"], "group": ["a"], "split": [""]})
+    table = ImageTable(frame, tmp_path, ("x", "y"), "drawn", multi_label=True)
+    with pytest.raises(DataError, match="several labels per image"):
+        search(table, "alpa", out=tmp_path / "s", fields=FIELDS)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: Path) -> None:
+    content = read_search(search_folder)
+    assert not read_tuned(search_folder)[0].note["searched_rate"]
+    content["result"]["best"]["recipe"] = {"lr": 0.01}
+    note = Tuned(search_folder, "alpa", content).note
+    (said,) = tuned_in_words(content | {"tuned": {"alpa": note}})
+    assert "The learning rate, 0.01, was searched for it too, and the whole study uses it" in said
+
+
+@pytest.mark.parametrize("verdict", ["better", "worse", "not told apart"])
+def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_folder: Path) -> None:
+    content = read_search(search_folder)
+    content["result"]["nested"]["balanced_accuracy"]["verdict"] = verdict
+    assert "not what was searched by" not in " ".join(answer(content))
+    content["search"]["metric"] = "accuracy"
+    said = " ".join(answer(content))
+    assert "In balanced accuracy, which is not what was searched by, tuned is" in said
+    assert "Keep the default" not in said
+    assert "is worth it here" not in said
+
+
+def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:
+    fields = TINY | {"epochs": 1}
+    asked = {"trials": 1, "folds": 3, "recipe": "quick", "fields": fields, "out": tmp_path / "s"}
+    found = search(image_folder, "focal", **asked)  # type: ignore[arg-type]
+    result = found.settings["result"]
+    assert result["trainings"] == 6
+    kept = list((tmp_path / "s" / "trainings").glob("*.npy"))
+    assert len(kept) == 6 + 3  # the default's, too
+    assert not list((tmp_path / "s" / "trainings").glob(".*"))
+    # Without its trials, what was trained is found again.
+    for name in ("search.json", "trials.journal"):
+        (tmp_path / "s" / name).unlink()
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    again = search(image_folder, "focal", **asked).settings["result"]  # type: ignore[arg-type]
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    assert again["nested"] == result["nested"]
+    assert again["best"] == result["best"]

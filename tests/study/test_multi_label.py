@@ -1,0 +1,177 @@
+"""Images of several labels from end to end: read, split, train, open, predict."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import tametail
+from fixtures.tiny_study import TINY
+from tametail.cli.app import app
+from tametail.core.errors import UsageError
+from tametail.data import read_images
+from tametail.losses import parse_loss
+from tametail.predictions.multi_label import ensemble_labels, read_label_predictions
+from tametail.report import read_results, write_report
+from tametail.study.study import compare, open_test_part
+
+# Colour and place of the patch that stands for a label, and the share of images that have it.
+PATCHES = {
+    "blue": ((40, 60, 230), (2, 2), 0.35),
+    "green": ((40, 210, 60), (2, 18), 0.2),
+    "red": ((230, 40, 50), (18, 2), 0.5),
+}
+LOSSES = "asl,alpa,bce,focal"
+SETTINGS = TINY | {"epochs": 6, "lr": 2e-2}
+
+
+def draw_patches(folder: Path, images: int = 120) -> Path:
+    """Noisy grey images with coloured patches, two to a group; an image without any has no label."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    lines = ["image,label,group"]
+    for number in range(images):
+        pixels = rng.normal(120, 12, (32, 32, 3))
+        names = [name for name, (_, _, share) in PATCHES.items() if rng.random() < share]
+        for name in names:
+            colour, (top, left), _ = PATCHES[name]
+            pixels[top : top + 12, left : left + 12] = np.array(colour) + rng.normal(0, 12, (12, 12, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03d}.png")
+        lines.append(f"{number:03d}.png,{'|'.join(names)},p{number // 2}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_patches(tmp_path_factory.mktemp("patches") / "patches")
+
+
+@pytest.fixture(scope="module")
+def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, made by the command and then opened; tests only read it."""
+    out = tmp_path_factory.mktemp("study") / "patches"
+    options = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", value)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        words = ["compare", patches, "--multi-label", "--losses", LOSSES, "-o", out, "--folds", 2, *options]
+        result = CliRunner().invoke(app, [str(word) for word in [*words, "--quiet"]])
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "Mean average precision, %" in result.stdout
+        open_test_part(out)
+    return out
+
+
+def test_the_study_says_what_it_is(study: Path, patches: Path) -> None:
+    described = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    assert described["multi_label"] is True
+    assert described["class_names"] == ["blue", "green", "red"]
+    counts = json.loads((study / "runs/asl/seed0-fold0/run.json").read_text(encoding="utf-8"))["class_counts"]
+    table = read_images(patches, multi_label=True)
+    assert all(0 < counts[name] < table.counts()[name] for name in counts)
+
+
+def test_every_loss_finds_the_patches(study: Path) -> None:
+    results = read_results(study)
+    assert {result.loss for result in results.ranking} == set(LOSSES.split(","))
+    for result in results.ranking:
+        assert result.labels is not None
+        for evaluation in (result.labels.out_of_fold, result.labels.test, result.labels.test_ensemble):
+            assert evaluation is not None
+            assert evaluation.auroc.value > 0.8, result.loss
+            assert evaluation.average_precision.value > 0.6, result.loss
+        assert result.labels.out_of_fold.chosen.macro_f1.value > 0.5, result.loss
+    assert "Macro AUROC" in (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_predictions_are_of_their_rows(study: Path, patches: Path) -> None:
+    table = read_images(patches, multi_label=True)
+    rows = {image: row for row, image in enumerate(table.images)}
+    for path in study.glob("runs/alpa/*/predictions.parquet"):
+        found = read_label_predictions(path)
+        at = [rows[image] for image in found.image]
+        np.testing.assert_array_equal(found.labels, table.labels[at])
+        np.testing.assert_array_equal(found.group, table.groups[at])
+        link = parse_loss("alpa").create([9, 9, 9]).link
+        np.testing.assert_allclose(found.posterior, link(torch.from_numpy(found.logits)).numpy(), atol=1e-6)
+
+
+def test_the_model_answers_for_each_label_by_itself(study: Path, patches: Path) -> None:
+    classifier = tametail.load(study, "asl")
+    parts = [read_label_predictions(p) for p in sorted(study.glob("runs/asl/*/test_predictions.parquet"))]
+    expected = ensemble_labels(parts)
+    images = [patches / image for image in expected.image]
+    found = classifier.predict(images)
+    p = found[["p_blue", "p_green", "p_red"]].to_numpy()
+    np.testing.assert_allclose(p, expected.posterior, atol=1e-5)
+    np.testing.assert_array_equal(classifier.predict_proba(images), p)
+    assert not np.allclose(p.sum(axis=1), 1, atol=0.05)
+    assert classifier.thresholds is not None
+    of_report = next(result.labels for result in read_results(study).losses if result.loss == "asl")
+    assert of_report is not None
+    assert tuple(classifier.thresholds) == of_report.thresholds
+    given = p >= classifier.thresholds
+    has = found[["has_blue", "has_green", "has_red"]].to_numpy(dtype=bool)
+    np.testing.assert_array_equal(has, given)
+    joined = ["|".join(np.array(classifier.class_names)[row]) for row in given]
+    assert found["predicted"].tolist() == joined
+
+
+def test_predict_writes_probabilities_thresholds_and_labels(
+    study: Path, patches: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    words = ["predict", study, patches, tmp_path / "broken.png", "-o", tmp_path / "p.csv"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0
+    assert "threshold" in result.stderr
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 121
+    for row in rows:
+        if row["error"]:
+            assert row["p_red"] == row["has_red"] == row["predicted"] == ""
+            continue
+        names = set(filter(None, row["predicted"].split("|")))
+        assert {name for name in PATCHES if row[f"has_{name}"] == "1"} == names
+        assert all(0 <= float(row[f"p_{name}"]) <= 1 for name in PATCHES)
+    assert sum(bool(row["error"]) for row in rows) == 1
+    assert len({row["threshold_red"] for row in rows if not row["error"]}) == 1
+
+
+@pytest.mark.parametrize("prevalence", ["even", "blue=0.2,green=0.3,red=0.5"])
+def test_class_shares_are_refused(study: Path, patches: Path, tmp_path: Path, prevalence: str) -> None:
+    words = ["predict", study, patches, "--prevalence", prevalence, "-o", tmp_path / "p.csv"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "may have several labels" in " ".join(result.stderr.split())
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_what_takes_one_class_for_granted_is_refused_before_any_work(patches: Path, tmp_path: Path) -> None:
+    table = read_images(patches, multi_label=True)
+    for losses, message in (("bce,ce", "ce cannot be trained"), ("bce+crt", "got crt")):
+        with pytest.raises(UsageError, match=message):
+            compare(table, losses, out=tmp_path / "s", folds=3, fields=SETTINGS)
+    assert not (tmp_path / "s" / "study.json").exists()
+
+
+def test_fine_tuning_and_mixing_take_several_labels(patches: Path, tmp_path: Path) -> None:
+    table = read_images(patches, multi_label=True).take(np.arange(48))
+    settings = SETTINGS | {"epochs": 1, "batch_size": 16}
+    out = tmp_path / "s"
+    compare(table, "bce+mixup+la", out=out, recipe="quick", folds=2, only_folds=[0], fields=settings)
+    plain, adjusted = (
+        read_label_predictions(out / "runs" / name / "seed0-fold0" / "predictions.parquet")
+        for name in ("bce+mixup", "bce+mixup+la")
+    )
+    np.testing.assert_array_equal(plain.posterior, adjusted.posterior)
+    assert write_report(out).is_file()

@@ -1,0 +1,78 @@
+"""Features that are kept by all that they depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+
+from tametail.data import DecodedImages, ImageTable, decoded_images, read_images
+from tametail.models.backbones import build_backbone, describe_backbone
+from tametail.training.recipe import load_recipe
+from tametail.training.training_data import cached_features, features_key, kept_for
+
+SPEC = describe_backbone("test_efficientnet", 32)
+
+
+@pytest.fixture
+def table(image_folder: Path) -> ImageTable:
+    return read_images(image_folder)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def features(decoded: DecodedImages, precision: str) -> NDArray[np.float32]:
+    import torch
+
+    torch.manual_seed(0)
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    try:
+        return cached_features(decoded, SPEC, build_backbone(SPEC, "none"), accelerator)
+    finally:
+        AcceleratorState._reset_state(True)
+
+
+def test_features_of_another_precision_are_not_taken(table: ImageTable, own_cache: Path) -> None:
+    decoded = decoded_images(table, SPEC.canvas)
+    coarse = features(decoded, "bf16")
+    fine = features(decoded, "no")
+    assert np.abs(fine - coarse).max() > 0
+    assert np.array_equal(features(decoded, "bf16"), coarse)
+    assert np.array_equal(features(decoded, "no"), fine)
+    assert len(list(own_cache.iterdir())) == 2
+
+
+def test_damaged_features_are_computed_again(table: ImageTable, own_cache: Path) -> None:
+    decoded = decoded_images(table, SPEC.canvas)
+    whole = features(decoded, "no")
+    (path,) = own_cache.iterdir()
+    data = path.read_bytes()
+    for damaged in (b"", data[:-4], data[:40]):
+        path.write_bytes(damaged)
+        assert np.array_equal(features(decoded, "no"), whole)
+        assert path.read_bytes() == data
+
+
+def test_the_key_tells_precisions_apart_and_keeps_the_names_of_float32() -> None:
+    backbone = build_backbone(SPEC, "none")
+    keys = {features_key("x", SPEC, backbone, precision) for precision in ("no", "bf16", "fp16")}
+    assert len(keys) == 3
+    assert features_key("x", SPEC, backbone) in keys
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "side"),
+    [("head", 0.5, SPEC.canvas), ("quick", 0.7, 46), ("quick", 1.0, SPEC.canvas), ("quick", 0.1, 64)],
+)
+def test_images_have_the_pixels_that_the_smallest_part_shown_needs(name: str, low: float, side: int) -> None:
+    recipe = load_recipe(name, assignments=[f"augmentation.scale=[{low}, 1.0]"])
+    assert kept_for(recipe, SPEC).canvas == side
