@@ -24,13 +24,11 @@ from tametail.losses import ALPALoss
 from tametail.models.backbones import describe_backbone
 from tametail.models.heads import Standardise, build_head
 from tametail.study.inputs import prepare
-from tametail.training.execute import threads
-from tametail.training.hardware import make_accelerator
+from tametail.training.hardware import cores, make_accelerator, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import learning_rate
 from tametail.training.recipe import Recipe
-from tametail.training.side_by_side import cores, side_by_side
 from tametail.training.trainer import train
 
 FOLDS = 5
@@ -137,14 +135,14 @@ def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], Tr
             class_counts=stream.counts,
         )
 
-    found = side_by_side([partial(train_portion, portion) for portion in parts], accelerator.device)
+    found = run_parallel([partial(train_portion, portion) for portion in parts], accelerator.device)
     return list(zip(parts, found, strict=True))
 
 
 def alone(stream: Stream, loss: ALPALoss) -> nn.Module:
     """One head by the trainer of all other runs, with the one thread that is quickest for it."""
     accelerator = make_accelerator(stream.recipe, "cpu")
-    with threads(1):
+    with torch_threads(1):
         return train(
             stream.head(), loss, stream.batches(), stream.recipe, accelerator, seed=stream.seed
         ).model
@@ -159,7 +157,7 @@ def shortest(stream: Stream, loss: ALPALoss) -> nn.Module:
         {"params": [weight], "weight_decay": decay},
         {"params": [bias], "weight_decay": 0},
     ]
-    with threads(1):
+    with torch_threads(1):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         for epoch in range(recipe.epochs):
             order = torch.from_numpy(batches.order(epoch))

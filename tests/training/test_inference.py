@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from tametail.training.hardware import MemoryShort
 from tametail.training.inference import predict_logits
-from tametail.training.memory import MemoryShort
 
 ROWS = np.random.default_rng(0).permutation(90)
 ARRAY = np.random.default_rng(1).normal(size=(90, 4)).astype(np.float32)

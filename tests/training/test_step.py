@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from tametail import losses
 from tametail.core.errors import UsageError
 from tametail.losses.custom import import_loss
-from tametail.training.hardware import Hardware, make_accelerator
-from tametail.training.memory import MemoryShort
+from tametail.training.hardware import Hardware, MemoryShort, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.step import Stepper, check_whole_batches, needs_whole_batches, part_sizes
 

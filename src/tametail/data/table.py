@@ -17,6 +17,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLIT_WORDS = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+}
+
 COLUMNS = ("image", "label", "group", "split")
 SPLITS = ("", "train", "val", "test")
 LABEL_SEPARATOR = "|"  # between the classes of one image in a multi-label table

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from tametail.core.console import Console, TrainingDisplay
+from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.run_files import is_finished
 from tametail.report import write_report
@@ -18,14 +18,14 @@ from tametail.storage import study_file
 from tametail.study.inputs import Prepared
 from tametail.training.checkpointing.checkpointer import RunKeeper
 from tametail.training.checkpointing.interrupts import Stop, Stopped, stopping
+from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
-from tametail.training.hardware import Hardware, agreed
+from tametail.training.hardware import Hardware, agreed, run_parallel
 from tametail.training.heads.execute_heads import execute_heads
 from tametail.training.heads.head_batches import Portion, compose, together
 from tametail.training.history import EpochRecord
 from tametail.training.predicting import Workshop
 from tametail.training.run import Run, all_runs
-from tametail.training.side_by_side import side_by_side
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 
@@ -114,7 +114,7 @@ def _do(
 ) -> list[str]:
     epochs = sum(0 if run.method.after else workshop.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
-    with console.training(len(left), epochs) as display:
+    with show_training(console, len(left), epochs) as display:
         work = _Work(workshop, described, track, stop, console, display)
         portions = compose(left, workshop) if together(workshop, tracked=bool(track)) else []
         if portions:
@@ -143,7 +143,7 @@ def _do_together(portions: Sequence[Portion], work: _Work) -> dict[Run, str]:
         return failures
 
     try:
-        found = side_by_side([partial(do, portion) for portion in portions], workshop.accelerator.device)
+        found = run_parallel([partial(do, portion) for portion in portions], workshop.accelerator.device)
     finally:
         work.display.done()
     return {run: work.fail(run, error) for failures in found for run, error in failures.items()}

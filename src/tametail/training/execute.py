@@ -20,13 +20,11 @@ from tametail.core.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
-from tametail.training.allocator import keep_freed_memory
 from tametail.training.checkpointing.checkpoint import save_weights
 from tametail.training.checkpointing.checkpointer import RunKeeper
-from tametail.training.hardware import is_out_of_memory
+from tametail.training.hardware import MemoryShort, disable_malloc_trim, is_out_of_memory, torch_threads
 from tametail.training.history import Validation, history_csv, timing_csv, validate
 from tametail.training.inference import predict_logits
-from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
     Workshop,
@@ -53,11 +51,11 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
     """
     started = time.monotonic()
     if workshop.accelerator.device.type == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
     rows = training_rows(run, workshop.material)
     counts = workshop.material.class_counts(rows)
     try:
-        with threads(workshop.material.threads), telling_of_short_memory(workshop):
+        with threads(workshop.material.torch_threads), telling_of_short_memory(workshop):
             held_out = held_out_rows(run, workshop.material)
             if run.method.after:
                 trained, (model, outputs) = None, _fit_head(run, workshop, rows, held_out, counts)
@@ -228,17 +226,6 @@ def _fit_head(
     target = torch.from_numpy(material.targets[rows])
     head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
     return head, predict_logits(head, features, held_out, accelerator)
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many threads on the CPU, and then as before; None changes nothing."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _describe(run: Run, workshop: Workshop) -> dict[str, Any]:

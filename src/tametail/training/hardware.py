@@ -5,8 +5,13 @@ What is trained does not depend on it; only rounding does, and what batch normal
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,8 +21,11 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from tametail.core.errors import UsageError
+from tametail.core.errors import TametailError, UsageError
 from tametail.training.recipe import Recipe
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+_KEEP = 2**31 - 1  # bytes, the most it takes
 
 T = TypeVar("T")
 _PATIENCE = datetime.timedelta(
@@ -127,3 +135,66 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+class MemoryShort(TametailError):
+    """What is to be computed does not fit in memory, in however small parts it may be taken."""
+
+
+def empty_cache(device: torch.device) -> None:
+    """Let the device have the memory back that tensors have left, so that smaller ones find room in one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def disable_malloc_trim() -> bool:
+    """Have the C library keep freed memory of this process instead of handing it back to the system.
+
+    Every step of a training on a CPU takes and frees the same large tensors. glibc asks the system for each anew, which
+    clears page after page of it; for networks of light layers that takes about as long as computing them. Results are the
+    same, bit by bit. The process then keeps what it once used until it ends.
+
+    Returns:
+        Whether it was done: only on Linux with glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False  # another C library
+    return bool(mallopt(_MMAP_THRESHOLD, _KEEP) and mallopt(_TRIM_THRESHOLD, _KEEP))
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Compute with so many torch_threads on the CPU, and then as before; None changes nothing."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cores(device: torch.device) -> int:
+    """How many pieces of work go on at a time: one on anything but a CPU, where torch would use so many threads."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def run_parallel(work: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+    """Do all pieces of work, and return what came of each, in their order.
+
+    Raises:
+        What the first of them, in their order, raises; those that had begun by then are let finish, the others are not begun.
+    """
+    if device.type != "cpu":
+        return [each() for each in work]
+    # One thread also for a single piece: how an operation is shared out changes its last bits.
+    at_a_time = max(min(cores(device), len(work)), 1)
+    with torch_threads(1), ThreadPoolExecutor(at_a_time) as pool:
+        waiting = [pool.submit(each) for each in work]
+        try:
+            return [each.result() for each in waiting]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -12,8 +12,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tametail.training.hardware import is_out_of_memory
-from tametail.training.memory import MemoryShort, give_back_unused
+from tametail.training.hardware import MemoryShort, empty_cache, is_out_of_memory
 
 Transform = Callable[[Tensor, Tensor | None], Tensor]
 _Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -96,7 +95,7 @@ def _in_batches(
             yield output
             start += len(chunk)
             continue
-        give_back_unused(device)
+        empty_cache(device)
         if len(chunk) == 1:
             yield None
             return

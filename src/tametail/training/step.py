@@ -6,6 +6,7 @@ Shape legend: B batch (of this process), C classes.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -15,12 +16,11 @@ import torch.distributed
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 
 from tametail.core.errors import TametailError, UsageError
 from tametail.losses.custom import ModuleLoss
-from tametail.training.averaging import MovingAverage
-from tametail.training.hardware import Hardware, is_out_of_memory
-from tametail.training.memory import MemoryShort, give_back_unused
+from tametail.training.hardware import Hardware, MemoryShort, empty_cache, is_out_of_memory
 from tametail.training.optimisation import build_optimizer, set_learning_rate
 from tametail.training.recipe import Recipe
 
@@ -137,7 +137,7 @@ class Stepper:
                     raise
             if value is None:
                 self.optimizer.zero_grad(set_to_none=True)
-                give_back_unused(self.accelerator.device)
+                empty_cache(self.accelerator.device)
             too_many = self._largest(0 if value is not None else max(self._sizes(inputs)))
             if value is not None and not too_many:
                 self._sum_gradients()
@@ -286,3 +286,38 @@ def part_sizes(images: int, most: int, fewest: int = 1) -> list[int]:
 
 def _name(loss: nn.Module) -> str:
     return str(getattr(loss, "name", type(loss).__name__))
+
+
+class MovingAverage(AveragedModel):
+    """An exponential moving average of weights and buffers that follows quickly at first.
+
+    After update n (from 0) it is d · average + (1 - d) · model with d = min(decay, (1 + n) / (10 + n)); the first update
+    copies. What is not of a floating-point type, such as a count of batches, is always copied.
+
+    Args:
+        model: what is averaged, with the names, shapes and devices that it will have.
+        decay: largest d, in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Follow the model by one step; no value is read from a device."""
+        done = int(self.n_averaged)  # lies on the CPU wherever the model lies
+        followed, current = [], []
+        for average, now in zip(_tensors(self.module), _tensors(model), strict=True):
+            if done and now.is_floating_point():
+                followed.append(average)
+                current.append(now)
+            else:
+                average.copy_(now)
+        if followed:
+            torch._foreach_lerp_(followed, current, 1 - min(self.decay, (1 + done) / (10 + done)))
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> itertools.chain[torch.Tensor]:
+    return itertools.chain(module.parameters(), module.buffers())

@@ -22,10 +22,9 @@ from tametail.core.errors import TametailError
 from tametail.data.sampling.loaders import Batch, TrainingBatches, telling_of_lost_readers
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.interrupts import Stopped
-from tametail.training.hardware import Hardware, agreed, gathered
+from tametail.training.hardware import Hardware, MemoryShort, agreed, gathered
 from tametail.training.history import EpochRecord, Validation
 from tametail.training.inference import Transform
-from tametail.training.memory import MemoryShort
 from tametail.training.optimisation import class_weights, learning_rate, smoothed, smoothing_of
 from tametail.training.recipe import Recipe
 from tametail.training.state import pack, unpack

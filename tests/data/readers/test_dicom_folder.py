@@ -10,13 +10,8 @@ import pytest
 from fixtures.dicom_samples import DEFLATED, dicom_bytes
 from tametail.core.errors import DataError
 from tametail.data import read_images
-from tametail.data.readers.dicom_folder import (
-    CARRIED,
-    burned_in,
-    patient_codes,
-    private_tags,
-    read_dicom_folder,
-)
+from tametail.data.readers.dicom_folder import CARRIED, burned_in, private_tags, read_dicom_folder
+from tametail.data.readers.dicom_patients import patient_codes
 
 PIXELS = np.arange(64, dtype=np.uint16).reshape(8, 8)
 

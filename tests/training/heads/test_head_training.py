@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.losses import list_losses
 from tametail.training.checkpointing.interrupts import Stopped
-from tametail.training.execute import threads
-from tametail.training.hardware import make_accelerator
+from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
 from tametail.training.history import Validation
@@ -51,7 +50,7 @@ FEW = ["alpa", "alpa[tau=1]", "asl", "ce", "seql", "ldam+drw", "ce+normalised"]
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Operations this small are not worth sharing out."""
-    with threads(1):
+    with torch_threads(1):
         yield
 
 

@@ -20,19 +20,11 @@ from tametail.data.readers.label_columns import (
     split_labels,
 )
 from tametail.data.readers.read_options import ReadOptions
-from tametail.data.readers.table_file import TableFile, read_table_file
-from tametail.data.table import COLUMNS
+from tametail.data.readers.table_file import IMAGE_COLUMNS, TableFile, read_table_file
+from tametail.data.table import COLUMNS, SPLIT_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SPLIT_WORDS = {
-    "": "",
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing", "holdout"), "test"),
-}
-IMAGE_COLUMNS = ("image", "file_name")  # the second is Hugging Face's
 
 
 def read_table(
@@ -88,7 +80,7 @@ def _own_groups(images: list[str], root: Path) -> list[str]:
     """Each image by itself; DICOM files by the patient that they name."""
     if not all(image.lower().endswith(DICOM_SUFFIXES) for image in images):
         return images
-    from tametail.data.readers.dicom_folder import patient_codes
+    from tametail.data.readers.dicom_patients import patient_codes
 
     return patient_codes([root / image for image in images])
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
 from tametail.core.text import first
-from tametail.data.readers.csv_table import IMAGE_COLUMNS, SPLIT_WORDS, read_table
-from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind
+from tametail.data.readers.csv_table import read_table
+from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind, list_folder
 from tametail.data.readers.read_options import ReadOptions
-from tametail.data.readers.table_file import TABLE_SUFFIXES, read_table_file
+from tametail.data.readers.table_file import IMAGE_COLUMNS, TABLE_SUFFIXES, read_table_file
+from tametail.data.table import SPLIT_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,7 @@ def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path
     Raises:
         DataError: some of these sub-folders have a table and some have not.
     """
-    inside = [Path(item.path) for item in _listed(root) if is_kind(item, os.DirEntry.is_dir)]
+    inside = [Path(item.path) for item in list_folder(root) if is_kind(item, os.DirEntry.is_dir)]
     folders = [folder for folder in inside if folder.name.lower() in SPLIT_WORDS]
     tables = {folder: labels_file(folder, image_col) for folder in folders}
     bare = [folder.name for folder, table in tables.items() if table is None]
@@ -156,48 +157,6 @@ def _has_dicom_mark(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def walk(root: Path) -> list[Path]:
-    """Files below ``root``, relative to it, through links but never in circles; hidden ones are passed over.
-
-    A link to nothing is listed, so that it is found unreadable; a pipe or device, which would never end, is refused.
-
-    Raises:
-        DataError: a folder cannot be read, or an image is no file.
-    """
-    seen: set[str] = set()
-    files: list[Path] = []
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        real = os.path.realpath(folder)
-        if real in seen:
-            continue
-        seen.add(real)
-        below = []
-        for item in _listed(folder):
-            if is_kind(item, os.DirEntry.is_dir):
-                below.append(Path(item.path))
-            elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
-                files.append(Path(item.path).relative_to(root))
-            elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
-                raise DataError(f"expected image files, but {item.path} is a pipe or a device; take it away")
-        folders += reversed(below)
-    return files
-
-
-def _listed(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, sorted, without what systems and archives put there for themselves."""
-    try:
-        with os.scandir(folder) as items:
-            found = sorted(items, key=lambda item: item.name)
-    except OSError as error:
-        raise DataError(
-            f"the folder {folder} cannot be read ({error.strerror or error}); give yourself the right to, or "
-            f"take it away"
-        ) from error
-    return (item for item in found if not item.name.startswith((".", "__MACOSX")))
 
 
 def _nothing_found(root: Path, files: Sequence[Path]) -> str:

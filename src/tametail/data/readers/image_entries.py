@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
 from tametail.core.text import first
+
+if TYPE_CHECKING:
+    pass
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
@@ -127,3 +131,45 @@ def is_kind(item: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) ->
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def walk(root: Path) -> list[Path]:
+    """Files below ``root``, relative to it, through links but never in circles; hidden ones are passed over.
+
+    A link to nothing is listed, so that it is found unreadable; a pipe or device, which would never end, is refused.
+
+    Raises:
+        DataError: a folder cannot be read, or an image is no file.
+    """
+    seen: set[str] = set()
+    files: list[Path] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        below = []
+        for item in list_folder(folder):
+            if is_kind(item, os.DirEntry.is_dir):
+                below.append(Path(item.path))
+            elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
+                files.append(Path(item.path).relative_to(root))
+            elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
+                raise DataError(f"expected image files, but {item.path} is a pipe or a device; take it away")
+        folders += reversed(below)
+    return files
+
+
+def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, sorted, without what systems and archives put there for themselves."""
+    try:
+        with os.scandir(folder) as items:
+            found = sorted(items, key=lambda item: item.name)
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be read ({error.strerror or error}); give yourself the right to, or "
+            f"take it away"
+        ) from error
+    return (item for item in found if not item.name.startswith((".", "__MACOSX")))

@@ -11,7 +11,8 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.text import first
 from tametail.data.readers.checked_table import checked_table
 from tametail.data.readers.csv_table import read_table
-from tametail.data.readers.folders import image_files, read_class_folders, walk
+from tametail.data.readers.folders import image_files, read_class_folders
+from tametail.data.readers.image_entries import walk
 from tametail.data.readers.medmnist import read_medmnist
 from tametail.data.readers.medmnist_files import NAMES, SOURCE, medmnist_file, terms_of
 from tametail.data.readers.read_options import ReadOptions

@@ -17,8 +17,8 @@ from tametail.data.readers.folders import (
     labels_files_by_split,
     read_class_folders,
     read_split_tables,
-    walk,
 )
+from tametail.data.readers.image_entries import walk
 from tametail.data.readers.known_sets import KNOWN_SETS, read_known_set
 from tametail.data.readers.medmnist import read_medmnist
 from tametail.data.readers.read_options import ReadOptions, column_names

@@ -18,6 +18,11 @@ from tametail.core.text import first, shown
 if TYPE_CHECKING:
     import pandas as pd
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMAGE_COLUMNS = ("image", "file_name")  # the second is Hugging Face's
+
 DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.run_files import DESCRIPTION
+from tametail.training.hardware import cores
 from tametail.training.heads.head_step import common
 from tametail.training.heads.head_training import portions
 from tametail.training.predicting import Workshop
 from tametail.training.run import Run
-from tametail.training.side_by_side import cores
 from tametail.training.strategies import parse_method
 
 COMPANY = (

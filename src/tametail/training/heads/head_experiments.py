@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.models.heads import Standardise
-from tametail.training.execute import threads
+from tametail.training.hardware import cores, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask, common, drawing
 from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
-from tametail.training.side_by_side import cores, side_by_side
 from tametail.training.strategies import Judgement, Method
 
 
@@ -127,9 +126,9 @@ def run_trials(
             least=cores(accelerator.device),
         )
     ]
-    found = side_by_side([partial(train, portion) for portion in together], accelerator.device)
+    found = run_parallel([partial(train, portion) for portion in together], accelerator.device)
     results: dict[int, TrialResult] = {}
-    with threads(1):  # what follows a training is as small as a step of it, and draws
+    with torch_threads(1):  # what follows a training is as small as a step of it, and draws
         for portion, trained in zip(together, found, strict=True):
             outputs = trained.outputs(held_out)
             for at, base in enumerate(portion):

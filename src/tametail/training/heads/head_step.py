@@ -20,7 +20,6 @@ from tametail.losses import Loss
 from tametail.losses.custom import ModuleLoss
 from tametail.losses.stack import LossStack, stack_key
 from tametail.models.head_stack import HeadStack
-from tametail.training.averaging import MovingAverage
 from tametail.training.optimisation import (
     class_weights,
     make_optimizer,
@@ -29,7 +28,7 @@ from tametail.training.optimisation import (
     smoothing_of,
 )
 from tametail.training.recipe import Recipe
-from tametail.training.step import mean_loss
+from tametail.training.step import MovingAverage, mean_loss
 
 _DRAWING = Lock()  # torch's generator is one for all threads
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from tametail.training.averaging import MovingAverage
+from tametail.training.step import MovingAverage
 
 
 def network() -> nn.Module:

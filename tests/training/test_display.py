@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console as RichConsole
 from rich.live import Live
 
-from tametail.core.console import Console, TrainingDisplay
+from tametail.core.console import Console
+from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.history import EpochRecord
 
 
@@ -132,13 +133,13 @@ def test_titles_cannot_steer_a_terminal_nor_be_taken_for_markup() -> None:
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Console(quiet=True).training(1, 3) as display:
+    with show_training(Console(quiet=True), 1, 3) as display:
         one_run(display, clock, seconds=9)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_gets_lines_and_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
-    with Console().training(1, 3) as display:
+    with show_training(Console(), 1, 3) as display:
         one_run(display, Clock(), seconds=0.5)
     assert "\x1b" not in (text := capfd.readouterr().err)
     assert text.splitlines()[-1].startswith("ce seed 0 fold 1 · epoch 3/3")
