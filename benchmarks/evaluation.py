@@ -31,7 +31,7 @@ from tametail.evaluation import Evaluation, evaluate
 from tametail.evaluation.calibration import Calibration, calibrate
 from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.predictions.single_label import Predictions, scores
-from tametail.report.study.comparisons import by_class, over_runs
+from tametail.report.study.comparisons import across_runs, by_class
 from tametail.report.study.evaluation_results import KIND
 from tametail.report.study.page import results_html
 from tametail.report.study.results import LossResults, PartCounts, StudyResults
@@ -80,7 +80,7 @@ def class_comparisons(tables: Tables, _: int, __: Found) -> object:
 
 def run_comparisons(tables: Tables, _: int, __: Found) -> object:
     """The best beside each other one, over seeds and folds."""
-    return over_runs(tables, len(next(iter(tables.values()))[0]))
+    return across_runs(tables, len(next(iter(tables.values()))[0]))
 
 
 def report(tables: Tables, _: int, found: Found) -> str:
@@ -195,17 +195,17 @@ def loop_seconds(table: Predictions, statistics: Statistics, resamples: int) -> 
     """Seconds per resample of one run: groups drawn with replacement within the classes, all statistics anew."""
     rng, started = np.random.default_rng(0), time.perf_counter()
     groups, codes = np.unique(table.group, return_inverse=True)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    stratum = np.array([table.target[own].min() for own in members])
+    fold_models = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    stratum = np.array([table.target[own].min() for own in fold_models])
     strata = [np.flatnonzero(stratum == code) for code in np.unique(stratum)]
     p, predicted = table.probabilities, table.predicted
     single = len(groups) == len(table)
     for _ in range(resamples):
         drawn = np.concatenate([rng.choice(of_class, len(of_class)) for of_class in strata])
         rows = (
-            np.array([own[0] for own in members])[drawn]
+            np.array([own[0] for own in fold_models])[drawn]
             if single
-            else np.concatenate([members[g] for g in drawn])
+            else np.concatenate([fold_models[g] for g in drawn])
         )
         statistics(table.target[rows], predicted[rows], p[rows])
     return (time.perf_counter() - started) / resamples

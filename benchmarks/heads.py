@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from heads_sides import (
     Stream,
-    alone,
     drawn_losses,
     features_of,
+    lock,
     made_up,
     shortest,
     streams,
@@ -77,7 +77,7 @@ class Measured:
     """Seconds of one stream: of all heads together, of one by the trainer, of one by the shortest loop, of the products."""
 
     together: float
-    alone: float
+    lock: float
     shortest: float
     product: float
     difference: float
@@ -87,7 +87,7 @@ def measure(stream: Stream, losses: list[ALPALoss], at: int) -> Measured:
     """One turn of all sides; ``at`` is the head that is trained alone."""
     product = product_seconds(len(losses), stream)
     seconds, trained = timed(lambda: together(stream, losses))
-    seconds_alone, one = timed(lambda: alone(stream, losses[at]))
+    seconds_alone, one = timed(lambda: lock(stream, losses[at]))
     seconds_shortest, _ = timed(lambda: shortest(stream, losses[at]))
     return Measured(
         seconds, seconds_alone, seconds_shortest, product, difference(trained, at, one, stream.features)
@@ -108,8 +108,8 @@ def page(found: list[Measured], heads: int, source: str, shape: str, peak: float
         ("together", [each.together / heads for each in found], [1.0] * len(found)),
         (
             "one at a time, trainer",
-            [each.alone for each in found],
-            [heads * e.alone / e.together for e in found],
+            [each.lock for each in found],
+            [heads * e.lock / e.together for e in found],
         ),
         (
             "one at a time, shortest loop",
@@ -181,7 +181,7 @@ def main() -> int:
         asked.out.write_text(text, encoding="utf-8")
     heads = TRIALS * len(found)
     thousand = sum(each.together for each in found) * 1000 / heads
-    ratio = TRIALS * sum(each.alone for each in found) / sum(each.together for each in found)
+    ratio = TRIALS * sum(each.lock for each in found) / sum(each.together for each in found)
     worst = max(each.difference for each in found)
     good = thousand < MOST_SECONDS and ratio >= LEAST_RATIO and worst <= MOST_DIFFERENCE
     print(

@@ -23,7 +23,7 @@ from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.losses import ALPALoss
 from tametail.models.backbones import describe_backbone
 from tametail.models.heads import Standardise, build_head
-from tametail.study.inputs import prepare
+from tametail.study.inputs import prepare_inputs
 from tametail.training.hardware import cores, make_accelerator, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
@@ -75,11 +75,11 @@ def features_of(
     """Features (N, D), targets (N,) and folds (N,) of a folder's images; -1 is the sealed test part."""
     console = Console(quiet=True)
     spec = describe_backbone(recipe.backbone, recipe.image_size)
-    prepared = prepare(
+    inputs = prepare_inputs(
         read_images(folder), recipe, spec, folds=FOLDS, seed=0, group_duplicates=False, console=console
     )
-    material = prepared.material(make_accelerator(recipe, "cpu"), console)
-    return np.asarray(material.array, np.float32), prepared.table.targets, prepared.splits.fold
+    training_data = inputs.training_data(make_accelerator(recipe, "cpu"), console)
+    return np.asarray(training_data.array, np.float32), inputs.table.targets, inputs.splits.fold
 
 
 def made_up() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
@@ -139,7 +139,7 @@ def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], Tr
     return list(zip(parts, found, strict=True))
 
 
-def alone(stream: Stream, loss: ALPALoss) -> nn.Module:
+def lock(stream: Stream, loss: ALPALoss) -> nn.Module:
     """One head by the trainer of all other runs, with the one thread that is quickest for it."""
     accelerator = make_accelerator(stream.recipe, "cpu")
     with torch_threads(1):

@@ -28,16 +28,16 @@ from tametail.models import torchvision_ops
 from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone
 from tametail.models.heads import build_head
 from tametail.predictions.single_label import Predictions, write_predictions
-from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.optimisation import learning_rate
-from tametail.training.predicting import Workshop
+from tametail.training.predicting import RunContext
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
-from tametail.training.training_data import image_material, kept_for
+from tametail.training.training_data import image_material, with_training_canvas
 
 torchvision_ops.ensure_importable()
 from torchvision import transforms  # noqa: E402 - its extension may be missing, see above
@@ -71,7 +71,7 @@ class Turns:
         yield
         self.network += time.perf_counter() - began
 
-    def watch(self, model: nn.Module) -> None:
+    def validate_epochs(self, model: nn.Module) -> None:
         """Count the forward passes of a model."""
         began = [0.0]
 
@@ -115,7 +115,7 @@ def make_task(data: str, images: int | None, epochs: int, fold: int) -> Task:
         some = np.zeros(len(table), bool)
         some[np.linspace(0, len(table) - 1, images).astype(int)] = True
         table = table.take(some)
-    spec = kept_for(recipe, describe_backbone(recipe.backbone, recipe.image_size))
+    spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
     torch.manual_seed(0)
     splits = make_splits(table, folds=FOLDS, seed=0)
     return Task(table, splits, recipe, spec, build_backbone(spec, recipe.weights), fold)
@@ -126,19 +126,19 @@ def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
     turns.wait()
     accelerator = make_accelerator(task.recipe, "cpu")
     decoded = decoded_images(task.table, task.spec.canvas)
-    material = image_material(task.table, task.splits, decoded, task.spec, task.backbone, task.recipe)
-    make_model, backward = material.new_model, accelerator.backward
+    training_data = image_material(task.table, task.splits, decoded, task.spec, task.backbone, task.recipe)
+    make_model, backward = training_data.new_model, accelerator.backward
 
     def watched_model(*given: Any) -> nn.Sequential:
         model = make_model(*given)
-        turns.watch(model)
+        turns.validate_epochs(model)
         return model
 
     def watched_backward(value: Tensor) -> None:
         with turns.in_network():
             backward(value)
 
-    class Observer:
+    class Callback:
         def begin(self, *_: object) -> None:
             pass
 
@@ -151,11 +151,11 @@ def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
                 turns.wait()
 
     accelerator.backward = watched_backward
-    material = replace(material, new_model=watched_model)
-    workshop = Workshop(material, task.recipe, accelerator, out, Hardware(device="cpu"))
+    training_data = replace(training_data, new_model=watched_model)
+    context = RunContext(training_data, task.recipe, accelerator, out, Hardware(device="cpu"))
     run = Run(parse_method("ce"), seed, task.fold)
-    keeper = RunKeeper(run.directory(out), f"benchmark {task.fold} {seed}", Stop(), warn=print)
-    execute(run, workshop, keeper, Observer())
+    checkpointer = RunCheckpointer(run.directory(out), f"benchmark {task.fold} {seed}", Stop(), warn=print)
+    execute(run, context, checkpointer, Callback())
     (run.directory(out) / PREDICTIONS).rename(out / f"ours-{task.fold}-{seed}.parquet")
 
 
@@ -203,7 +203,7 @@ def plain(task: Task, seed: int, turns: Turns, out: Path) -> None:
     train_loader = loader(task.rows, augment, True)
     val_loader = loader(task.held_out, transforms.Compose([*centre, *normalise]), False)
     model = nn.Sequential(task.backbone, build_head("linear", spec.features, len(task.table.class_names)))
-    turns.watch(model)
+    turns.validate_epochs(model)
     criterion = nn.CrossEntropyLoss()
     settings = recipe.optimizer
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay)

@@ -20,7 +20,7 @@ from scipy import stats
 
 from tametail.evaluation import Evaluation, evaluate, intervals, metrics, ranking_metrics
 from tametail.evaluation.class_groups import tail_classes
-from tametail.evaluation.proportions import shares
+from tametail.evaluation.proportions import proportions
 from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
@@ -79,7 +79,7 @@ def clustered_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
         skill = rng.beta(0.7 * total, 0.3 * total, (groups, simulations))
         right, trials = rng.binomial(images, skill), np.full((groups, simulations), images)
         share = right.mean(axis=0) / images
-        found = shares(share, right, trials, trials.sum(axis=0))
+        found = proportions(share, right, trials, trials.sum(axis=0))
         plain = held(*intervals.wilson(share, groups * images), 0.7).mean()
         text = f"{groups} groups of {images} images, correlation {correlation}"
         yield Row(text, float(held(found.low, found.high, 0.7).mean()), (0.91, 1.0), (float(plain),))
@@ -161,7 +161,9 @@ def _rank_held(
     group, kinds = np.arange(len(positive)), np.array([positive.sum(), (~positive).sum()])
     residuals = ranking_metrics.auroc_residuals(positive, placed, group)[:, None]
     limits = ranking_metrics.auroc_limits(np.array([placed[positive].mean()]), residuals, *kinds[:, None])
-    at = shares(np.array([precision.mean()]), precision[:, None], np.ones((len(precision), 1)), kinds[:1])
+    at = proportions(
+        np.array([precision.mean()]), precision[:, None], np.ones((len(precision), 1)), kinds[:1]
+    )
     return [bool(held(*limits, truth[0])[0]), bool(held(at.low, at.high, truth[1])[0])]
 
 

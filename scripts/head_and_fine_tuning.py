@@ -232,8 +232,8 @@ def compared(one: Measured, other: Measured) -> list[str]:
     for at in np.argsort(ranks[0], kind="stable"):
         cells = [f"{100 * a[at]:.1f}", f"{ranks[0][at]:g}", f"{100 * b[at]:.1f}", f"{ranks[1][at]:g}"]
         lines.append(f"| {text(methods[at])} | {' | '.join(cells)} |")
-    alone = sorted(set(one.scores) ^ set(other.scores))
-    return [*lines, *(["", f"Left out, as only one has them: {', '.join(alone)}."] if alone else [])]
+    lock = sorted(set(one.scores) ^ set(other.scores))
+    return [*lines, *(["", f"Left out, as only one has them: {', '.join(lock)}."] if lock else [])]
 
 
 def _interval(limits: tuple[float, float] | None) -> str:

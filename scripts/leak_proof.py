@@ -25,7 +25,7 @@ from tametail.evaluation import metrics
 from tametail.search.choice import best_of
 from tametail.search.folds import Folds
 from tametail.search.journal import open_journal, working
-from tametail.search.nested_search import Settings, run_searches, tried
+from tametail.search.nested_search import Settings, run_searches, trial_records
 from tametail.search.space import make_space
 from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.hardware import make_accelerator
@@ -69,7 +69,7 @@ def one_search(folds: Folds, trials: int, seed: int) -> tuple[float, float, floa
             Stop(),
             Console(quiet=True),
         )
-        found = tried(storage, folds.names, settings)
+        found = trial_records(storage, folds.names, settings)
     final = {trial.number: trial for trial in found if trial.outer is None}
     chosen = {fold: final[best_of(found, fold).number] for fold in folds.names}
     # What a trial's model, trained without one fold, says of that fold is kept: the choice is looked up, not trained again.

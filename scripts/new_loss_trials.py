@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tametail.core.console import Console
 from tametail.storage.study_file import read_study_file
-from tametail.study import inputs
+from tametail.study.inputs import load_inputs
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.recipe import load_recipe
@@ -54,13 +54,13 @@ class Part:
 def load(study: Path, part: str = "train") -> Part:
     """The part ``train`` or ``test`` of a study; its features are computed, or found in the cache."""
     console = Console()
-    prepared = inputs.restore(study, read_study_file(study), image_root=None, console=console)
-    material = prepared.material(make_accelerator(prepared.recipe, "cpu"), console)
-    rows, table = np.flatnonzero(material.splits.part == part), material.table
+    inputs = load_inputs(study, read_study_file(study), image_root=None, console=console)
+    training_data = inputs.training_data(make_accelerator(inputs.recipe, "cpu"), console)
+    rows, table = np.flatnonzero(training_data.splits.part == part), training_data.table
     return Part(
-        np.ascontiguousarray(material.array[rows], dtype=np.float32),
+        np.ascontiguousarray(training_data.array[rows], dtype=np.float32),
         table.targets[rows],
-        material.splits.fold[rows],
+        training_data.splits.fold[rows],
         np.asarray(table.groups)[rows].astype(np.str_),
         table.images[rows],
         tuple(table.class_names),
@@ -70,12 +70,12 @@ def load(study: Path, part: str = "train") -> Part:
 def decided(result: TrialResult, counts: Sequence[int], strengths: Sequence[float]) -> Ints:
     """(R, m) classes by every reading; of a softmax the last half says again what the first does."""
     assert result.outputs is not None, result.message
-    judgement = result.judgement
-    evidence, tensor = judgement.evidence(result.outputs), torch.tensor(counts)
-    prior = log_shares(tensor, sum(counts), judgement.family)
+    decision_rule = result.decision_rule
+    log_posterior, tensor = decision_rule.log_posterior(result.outputs), torch.tensor(counts)
+    prior = log_shares(tensor, sum(counts), decision_rule.family)
     share = log_shares(tensor, sum(counts), "softmax")
-    log_posterior = evidence if judgement.family == "softmax" else F.logsigmoid(evidence)
-    found = [evidence - t * prior for t in strengths] + [log_posterior - t * share for t in strengths]
+    log_posterior = log_posterior if decision_rule.family == "softmax" else F.logsigmoid(log_posterior)
+    found = [log_posterior - t * prior for t in strengths] + [log_posterior - t * share for t in strengths]
     return torch.stack([logits.argmax(dim=1) for logits in found]).numpy()
 
 

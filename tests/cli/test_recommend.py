@@ -20,8 +20,8 @@ import tametail as tt
 from cli.test_app import run
 from fixtures.tiny_study import TINY
 from tametail.recommend import trainings
-from tametail.recommend.nested import Training
-from tametail.recommend.outputs import Reading, reading_path
+from tametail.recommend.nested import TrainingKey
+from tametail.recommend.outputs import HeadOutputs, outputs_path
 
 OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
 FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")
@@ -113,9 +113,9 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
     assert ours == theirs
 
 
-def _reading(folder: Path, training: Training) -> Reading:
-    with np.load(reading_path(folder, training)) as file:
-        return Reading(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
+def _reading(folder: Path, training: TrainingKey) -> HeadOutputs:
+    with np.load(outputs_path(folder, training)) as file:
+        return HeadOutputs(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
 
 
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_pa
 def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(part: Any, training: Training, *_: Any) -> Reading:
+    def failing(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
         logits = dict(_reading(finished, training).logits)
         del logits["focal"]
-        return Reading(logits, {"focal": "its loss is nan"})
+        return HeadOutputs(logits, {"focal": "its loss is nan"})
 
     monkeypatch.setattr(trainings, "train", failing)
     code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
@@ -213,9 +213,9 @@ def test_readings_of_other_settings_are_not_used(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished / "readings", out / "readings")  # its settings are gone
-    trained: list[Training] = []
+    trained: list[TrainingKey] = []
 
-    def noted(part: Any, training: Training, *_: Any) -> Reading:
+    def noted(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
         trained.append(training)
         return _reading(finished, training)
 
@@ -229,8 +229,8 @@ def test_readings_of_other_settings_are_not_used(
 def test_where_every_method_fails_it_is_said_what_to_do(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(part: Any, training: Training, methods: Any, *_: Any) -> Reading:
-        return Reading({}, dict.fromkeys(methods, "its loss is nan"))
+    def failing(part: Any, training: TrainingKey, methods: Any, *_: Any) -> HeadOutputs:
+        return HeadOutputs({}, dict.fromkeys(methods, "its loss is nan"))
 
     monkeypatch.setattr(trainings, "train", failing)
     for _ in range(2):  # the second time by what was kept

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tametail.core.atomic import (
+    atomic_path,
     flush,
     is_temporary,
     make_folder,
-    temporary_beside,
-    whole_file,
+    temporary_sibling,
     write_atomically,
 )
 
@@ -73,14 +73,14 @@ def test_the_file_is_on_the_disk_before_its_name_and_its_folder_after(
 
 def test_alone_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.tmp").write_text("half of a long")
-    with whole_file(tmp_path / "a", alone=True) as temporary:
+    with atomic_path(tmp_path / "a", lock=True) as temporary:
         assert temporary == tmp_path / "a.tmp"
         temporary.write_text("short")
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["short"]
 
 
 def test_temporary_names_are_told_from_others(tmp_path: Path) -> None:
-    names = {temporary_beside(tmp_path / "study.json").name for _ in range(20)}
+    names = {temporary_sibling(tmp_path / "study.json").name for _ in range(20)}
     assert len(names) == 20
     assert all(is_temporary(name) for name in names)
     assert not any(

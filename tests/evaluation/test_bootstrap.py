@@ -27,8 +27,8 @@ def _reference_bootstrap(tables, strata, statistic, resamples, seed):
     for _ in range(resamples):
         drawn = []
         for stratum in np.unique(strata):
-            members = np.flatnonzero(strata == stratum)
-            drawn.extend(rng.choice(members, len(members)))
+            fold_models = np.flatnonzero(strata == stratum)
+            drawn.extend(rng.choice(fold_models, len(fold_models)))
         values.append(statistic(sum(tables[group] for group in drawn)[None])[0])
     return np.quantile(values, [0.025, 0.975])
 

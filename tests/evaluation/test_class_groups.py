@@ -48,12 +48,12 @@ def test_means_of_bands_are_those_of_scikit_learn_over_the_classes_present() -> 
     target = rng.choice(6, 300, p=[0.4, 0.3, 0.15, 0.1, 0.05, 0])
     predicted = np.where(rng.random(300) < 0.7, target, rng.integers(0, 6, 300))
     result = evaluate([_table(target, predicted, 6)], train_counts=[60, 50, 40, 30, 20, 10], resamples=50)
-    assert [(band.name, band.classes) for band in result.bands] == [
+    assert [(band.name, band.classes) for band in result.class_groups] == [
         ("head", (0, 1)),
         ("medium", (2, 3)),
         ("tail", (4, 5)),
     ]
-    for band, classes in zip(result.bands, ([0, 1], [2, 3], [4]), strict=True):
+    for band, classes in zip(result.class_groups, ([0, 1], [2, 3], [4]), strict=True):
         for found, score in ((band.recall, sk.recall_score), (band.f1, sk.f1_score)):
             assert found.value == pytest.approx(score(target, predicted, labels=classes, average="macro"))
             assert found.n == np.isin(target, classes).sum()
@@ -61,12 +61,14 @@ def test_means_of_bands_are_those_of_scikit_learn_over_the_classes_present() -> 
     parts = [result.classes[c].recall for c in (0, 1)]
     limits = intervals.mean_of_shares(*np.array([(p.value, p.low, p.high, p.n) for p in parts]).T)
     # Every image is its own group, and is of one class: the recalls are independent.
-    np.testing.assert_allclose([result.bands[0].recall.low, result.bands[0].recall.high], limits)
+    np.testing.assert_allclose(
+        [result.class_groups[0].recall.low, result.class_groups[0].recall.high], limits
+    )
 
 
 def test_a_band_of_absent_classes_is_nan_and_one_without_classes_is_left_out() -> None:
     target = np.array([0, 0, 0, 0])
-    head, tail = evaluate([_table(target, target, 2)], train_counts=[50, 3], resamples=20).bands
+    head, tail = evaluate([_table(target, target, 2)], train_counts=[50, 3], resamples=20).class_groups
     assert (head.name, head.recall.value, head.recall.n) == ("head", 1.0, 4)
     assert (tail.name, tail.classes, tail.recall.n) == ("tail", (1,), 0)
     assert np.isnan([tail.recall.value, tail.recall.low, tail.f1.value, tail.f1.high]).all()
@@ -76,4 +78,4 @@ def test_training_counts_of_other_classes_are_refused() -> None:
     table = _table(np.array([0, 1]), np.array([0, 1]), 2)
     with pytest.raises(ValueError, match="training counts of 2 classes, got 3"):
         evaluate([table], train_counts=[1, 2, 3])
-    assert evaluate([table], resamples=20).bands == ()
+    assert evaluate([table], resamples=20).class_groups == ()

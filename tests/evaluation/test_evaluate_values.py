@@ -121,7 +121,7 @@ def unknown(estimate: Estimate) -> bool:
 def every_estimate(found: Evaluation) -> list[tuple[str, Estimate]]:
     named = [(f.name, getattr(c, f.name)) for c in found.classes for f in dataclasses.fields(c)]
     named += [(f.name, getattr(found, f.name)) for f in dataclasses.fields(found)]
-    named += [(f"{band.name} band", mean) for band in found.bands for mean in (band.recall, band.f1)]
+    named += [(f"{band.name} band", mean) for band in found.class_groups for mean in (band.recall, band.f1)]
     return [(name, value) for name, value in named if isinstance(value, Estimate)]
 
 
@@ -131,7 +131,7 @@ def test_every_estimate_lies_in_an_interval_with_a_width_or_is_unknown(tables: l
     classes = len(tables[0].class_names)
     found = evaluate(tables, train_counts=range(classes), ordered=True, resamples=10)
     estimates = every_estimate(found)
-    assert len(estimates) == 6 * classes + 5 + 2 * len(found.bands)
+    assert len(estimates) == 6 * classes + 5 + 2 * len(found.class_groups)
     for name, estimate in estimates:
         if np.isnan([estimate.value, estimate.low, estimate.high]).any():
             assert unknown(estimate), name

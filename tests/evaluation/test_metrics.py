@@ -84,8 +84,8 @@ def test_hand_worked_table():
 def test_a_batch_is_its_members_one_by_one(name):
     batch = np.random.default_rng(0).integers(0, 3, (5, 2, 3, 3)) * np.array([1, 1, 0])
     function = getattr(metrics, name)
-    members = np.array([[function(matrix) for matrix in row] for row in batch])
-    np.testing.assert_array_equal(function(batch), members)
+    fold_models = np.array([[function(matrix) for matrix in row] for row in batch])
+    np.testing.assert_array_equal(function(batch), fold_models)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -16,7 +16,7 @@ from fixtures.random_models import random_models, table
 from tametail.evaluation import evaluate
 from tametail.evaluation.paired import Paired, against_one, describe, paired_table
 from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.permutation_test import permutation_p
 
 
 def _reference_balanced_accuracy(tables, swapped=(), others=()):
@@ -76,10 +76,14 @@ def test_holm_over_all_pairs_and_every_pair_both_ways():
             continue
         one, other = found.pair(i, j), found.pair(j, i)
         assert one == other.reversed()
-        assert (one.p, one.p_holm, one.more_images) == (other.p, other.p_holm, other.more_images)
+        assert (one.p, one.p_holm, one.required_sample_size) == (
+            other.p,
+            other.p_holm,
+            other.required_sample_size,
+        )
         assert one.difference.low == -other.difference.high
         assert (one.verdict == "better") == (other.verdict == "worse")
-        assert (one.more_images == 0) == (one.verdict != "not told apart")
+        assert (one.required_sample_size == 0) == (one.verdict != "not told apart")
     with pytest.raises(ValueError, match=r"0\.\.3"):
         found.pair(0, 4)
 
@@ -107,8 +111,8 @@ def test_order_of_images_names_of_groups_and_other_models_do_not_matter():
     backwards = paired_table(dict(reversed(models.items())))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         _same(backwards.pair(2 - i, 2 - j), expected.pair(i, j))
-    alone = paired_table({name: models[name] for name in ("m0", "m2")}).pair(0, 1)
-    assert (alone.p, alone.difference) == (expected.pair(0, 2).p, expected.pair(0, 2).difference)
+    lock = paired_table({name: models[name] for name in ("m0", "m2")}).pair(0, 1)
+    assert (lock.p, lock.difference) == (expected.pair(0, 2).p, expected.pair(0, 2).difference)
     assert paired_table(models, seed=1).pair(0, 1).p != expected.pair(0, 1).p
 
 
@@ -131,7 +135,7 @@ def test_copies_of_a_replicate_and_of_images_in_their_group_change_no_p():
 def test_identical_models_are_not_told_apart_and_keep_a_width():
     models = random_models(7, 50, 20)
     found = paired_table({"a": models["m0"], "b": models["m0"]}).pair(0, 1)
-    assert (found.difference.value, found.p, found.verdict, found.more_images) == (
+    assert (found.difference.value, found.p, found.verdict, found.required_sample_size) == (
         0,
         1,
         "not told apart",
@@ -144,7 +148,7 @@ def test_identical_models_are_not_told_apart_and_keep_a_width():
 def test_all_right_against_all_wrong():
     target = np.arange(60) % 3
     found = paired_table({"a": [table(target, np.ones(60))], "b": [table(target, np.zeros(60))]}).pair(0, 1)
-    assert (found.difference.value, found.difference.high, found.verdict, found.more_images) == (
+    assert (found.difference.value, found.difference.high, found.verdict, found.required_sample_size) == (
         1,
         1,
         "better",
@@ -244,8 +248,8 @@ def test_patients_who_cost_every_class_widen_the_interval():
     patient = np.repeat(np.arange(40), 3)
     worse = np.repeat(rng.random(40) < 0.3, 3)
     models = {"a": [table(target, np.ones(120), patient)], "b": [table(target, ~worse, patient)]}
-    alone = {name: [dataclasses.replace(t, group=t.image) for t in tables] for name, tables in models.items()}
-    grouped, single = (paired_table(m).pair(0, 1).difference for m in (models, alone))
+    lock = {name: [dataclasses.replace(t, group=t.image) for t in tables] for name, tables in models.items()}
+    grouped, single = (paired_table(m).pair(0, 1).difference for m in (models, lock))
     assert grouped.value == single.value
     assert grouped.high - grouped.low > 1.4 * (single.high - single.low)
 
@@ -258,7 +262,7 @@ def _simulated(rng, counts, a, b, agreement):
     )
     differences = (luck[0] < np.asarray(a)[target]) * 1.0 - (luck[1] < np.asarray(b)[target])
     low, high = difference_limits(differences, np.ones(len(target)), np.arange(len(target)), target)
-    return sign_flip_p(differences / np.asarray(counts)[target], resamples=500), low, high
+    return permutation_p(differences / np.asarray(counts)[target], resamples=500), low, high
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,7 @@ def test_sentences():
     assert "more test images like these would tell" in describe(found.pair(1, 2), "b", "c")
     same = paired_table({"a": models["m0"], "b": models["m0"]}).pair(0, 1)
     assert describe(same, "a", "b").endswith("there is no difference that more test images could tell.")
-    asked = dataclasses.replace(found.pair(1, 2), more_images=12_301)
+    asked = dataclasses.replace(found.pair(1, 2), required_sample_size=12_301)
     assert isinstance(asked, Paired)
     assert "about 13,000 more" in describe(asked, "b", "c")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tametail.evaluation import permutation_test
-from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.permutation_test import permutation_p
 
 
 def _reference_every_sign(differences):
@@ -27,14 +27,14 @@ def _reference_every_sign(differences):
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.sampled_from([0.0, 0.25, -0.25, 0.1, -0.1, 1 / 3, -1 / 3, 0.7, -2 / 3]), max_size=11))
 def test_listed_signs_are_all_signs(differences):
-    assert sign_flip_p(differences) == pytest.approx(_reference_every_sign(differences), abs=1e-12)
+    assert permutation_p(differences) == pytest.approx(_reference_every_sign(differences), abs=1e-12)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=10))
 def test_listed_signs_are_all_signs_for_any_sizes(differences):
     rounded = list(np.round(differences, 6))
-    assert sign_flip_p(rounded) == pytest.approx(_reference_every_sign(rounded), abs=1e-12)
+    assert permutation_p(rounded) == pytest.approx(_reference_every_sign(rounded), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_listed_signs_are_all_signs_for_any_sizes(differences):
 )
 def test_equal_sizes_are_mcnemars_exact_test(only_a, only_b):
     reference = mcnemar([[10, only_a], [only_b, 10]], exact=True).pvalue
-    assert sign_flip_p([0.3] * only_a + [-0.3] * only_b) == pytest.approx(min(reference, 1.0))
+    assert permutation_p([0.3] * only_a + [-0.3] * only_b) == pytest.approx(min(reference, 1.0))
 
 
 def test_drawn_signs_agree_with_listed_ones(monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(5):
         differences = rng.choice([0.25, -0.25, 0.1, -0.1, 0.07], 14) + rng.choice([0, 0.013], 14)
-        listed = sign_flip_p(differences)
+        listed = permutation_p(differences)
         monkeypatch.setattr(permutation_test, "_LISTED", 1)
-        drawn = sign_flip_p(differences, resamples=40_000)
+        drawn = permutation_p(differences, resamples=40_000)
         monkeypatch.undo()
         assert drawn == pytest.approx(listed, abs=4 * np.sqrt(listed * (1 - listed) / 40_000) + 1e-4)
 
@@ -65,7 +65,7 @@ def test_drawn_signs_agree_with_a_plain_loop_over_groups():
     flips = rng.choice([-1.0, 1.0], (40_000, differences.size)) @ differences
     expected = np.mean(np.abs(flips) >= abs(differences.sum()))
     assert 0.02 < expected < 0.98
-    assert sign_flip_p(differences, resamples=40_000) == pytest.approx(expected, abs=0.012)
+    assert permutation_p(differences, resamples=40_000) == pytest.approx(expected, abs=0.012)
 
 
 def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
@@ -74,10 +74,10 @@ def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
     flips = np.concatenate([rng.choice([-1.0, 1.0], (1000, 3000)) @ differences for _ in range(20)])
     expected = np.mean(np.abs(flips) >= abs(differences.sum()))
     assert 0.02 < expected < 0.98
-    one_by_one = sign_flip_p(differences, resamples=20_000)
+    one_by_one = permutation_p(differences, resamples=20_000)
     monkeypatch.setattr(permutation_test, "_DRAWN", 100)
     monkeypatch.setattr(permutation_test, "_DISTINCT", 100)
-    together = sign_flip_p(differences, resamples=20_000)
+    together = permutation_p(differences, resamples=20_000)
     assert one_by_one == pytest.approx(expected, abs=0.015)
     assert together == pytest.approx(expected, abs=0.015)
     assert together != one_by_one
@@ -85,7 +85,7 @@ def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
 
 def test_a_drawn_p_is_never_zero_and_counts_the_observed_signs():
     differences = np.linspace(1, 2, 60)
-    assert sign_flip_p(differences, resamples=99) == 0.01
+    assert permutation_p(differences, resamples=99) == 0.01
 
 
 @settings(deadline=None, max_examples=30)
@@ -95,36 +95,36 @@ def test_order_and_scale_and_the_side_do_not_matter(seed, count):
     differences = rng.choice([0.25, 0.1, 0.013], count) * rng.choice([-1, 1], count) + 0.001 * rng.random(
         count
     )
-    expected = sign_flip_p(differences, resamples=200)
-    assert sign_flip_p(rng.permutation(differences), resamples=200) == expected
-    assert sign_flip_p(-differences, resamples=200) == expected
-    assert sign_flip_p(4 * differences, resamples=200) == expected
-    assert sign_flip_p(np.append(differences, np.zeros(7)), resamples=200) == expected
+    expected = permutation_p(differences, resamples=200)
+    assert permutation_p(rng.permutation(differences), resamples=200) == expected
+    assert permutation_p(-differences, resamples=200) == expected
+    assert permutation_p(4 * differences, resamples=200) == expected
+    assert permutation_p(np.append(differences, np.zeros(7)), resamples=200) == expected
 
 
 def test_sums_that_are_equal_on_paper_count_as_equal():
     # 3 × 0.1 is not 0.3 in floating point; the sign flips that give the observed sum again must all count.
-    assert sign_flip_p([0.1, 0.1, 0.1, -0.3]) == 1
-    assert sign_flip_p([0.1, 0.1, 0.1, 0.3]) == pytest.approx(_reference_every_sign([0.1, 0.1, 0.1, 0.3]))
+    assert permutation_p([0.1, 0.1, 0.1, -0.3]) == 1
+    assert permutation_p([0.1, 0.1, 0.1, 0.3]) == pytest.approx(_reference_every_sign([0.1, 0.1, 0.1, 0.3]))
 
 
 def test_extremes():
-    assert sign_flip_p([]) == 1
-    assert sign_flip_p([0.0, 0.0]) == 1
-    assert sign_flip_p([0.4]) == 1
-    assert sign_flip_p([1e-300] * 6) == pytest.approx(2 / 64)
+    assert permutation_p([]) == 1
+    assert permutation_p([0.0, 0.0]) == 1
+    assert permutation_p([0.4]) == 1
+    assert permutation_p([1e-300] * 6) == pytest.approx(2 / 64)
     with pytest.raises(ValueError, match="finite"):
-        sign_flip_p([np.nan])
+        permutation_p([np.nan])
     with pytest.raises(ValueError, match="resample"):
-        sign_flip_p([0.1], resamples=0)
+        permutation_p([0.1], resamples=0)
 
 
 def test_the_seed_moves_a_drawn_p_and_nothing_else():
     differences = np.random.default_rng(2).normal(0.1, 1, 50)
-    one, again, other = (sign_flip_p(differences, resamples=500, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (permutation_p(differences, resamples=500, seed=seed) for seed in (0, 0, 1))
     assert one == again
     assert one != other
-    assert sign_flip_p(differences[:12], seed=0) == sign_flip_p(differences[:12], seed=1)
+    assert permutation_p(differences[:12], seed=0) == permutation_p(differences[:12], seed=1)
 
 
 def test_cost_is_by_distinct_size_and_not_by_group():
@@ -132,6 +132,6 @@ def test_cost_is_by_distinct_size_and_not_by_group():
     sizes = 1 / rng.integers(4, 5000, 340)
     differences = rng.choice(sizes, 150_000) * rng.choice([-1, 1], 150_000)
     start = time.perf_counter()
-    sign_flip_p(differences)
+    permutation_p(differences)
     # One by one these would be 1.5 billion signs.
     assert time.perf_counter() - start < 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.random_models import random_models, table
-from tametail.evaluation.probability_best import shares_of_first_places
+from tametail.evaluation.probability_best import probability_best
 
 
 def test_the_shares_are_those_of_a_plain_loop():
@@ -36,7 +36,7 @@ def test_the_shares_are_those_of_a_plain_loop():
             )
         best = np.round(scores, 10) == np.round(max(scores), 10)
         firsts += best / best.sum()
-    found = shares_of_first_places(models, resamples=3000)
+    found = probability_best(models, resamples=3000)
     assert list(found) == list(models)
     assert np.allclose(list(found.values()), firsts / draws, atol=0.035)
 
@@ -44,17 +44,15 @@ def test_the_shares_are_those_of_a_plain_loop():
 def test_the_better_comes_first_and_equals_share():
     target = np.repeat([0, 1, 2], (60, 30, 10))
     good, bad = np.ones(100, dtype=bool), np.arange(100) % 2 == 0
-    alone = shares_of_first_places(
-        {"good": [table(target, good)], "bad": [table(target, bad)]}, resamples=200
-    )
-    assert alone == {"good": 1.0, "bad": 0.0}
+    lock = probability_best({"good": [table(target, good)], "bad": [table(target, bad)]}, resamples=200)
+    assert lock == {"good": 1.0, "bad": 0.0}
     same = {name: [table(target, bad)] for name in "abc"}
-    assert list(shares_of_first_places(same, resamples=200).values()) == pytest.approx([1 / 3] * 3)
+    assert list(probability_best(same, resamples=200).values()) == pytest.approx([1 / 3] * 3)
 
 
 def test_the_seed_fixes_them_and_no_model_is_an_error():
     models = random_models(1)
-    assert shares_of_first_places(models, seed=3) == shares_of_first_places(models, seed=3)
-    assert sum(shares_of_first_places(models).values()) == pytest.approx(1)
+    assert probability_best(models, seed=3) == probability_best(models, seed=3)
+    assert sum(probability_best(models).values()) == pytest.approx(1)
     with pytest.raises(ValueError, match="at least one table"):
-        shares_of_first_places({})
+        probability_best({})

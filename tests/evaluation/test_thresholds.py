@@ -73,5 +73,5 @@ def test_the_deployable_ones_come_from_all_predictions() -> None:
 
 def test_where_there_is_no_other_fold_it_is_a_half() -> None:
     table = make_table()
-    alone = dataclasses.replace(table, fold=np.zeros(80, dtype=np.int64))
-    assert (out_of_fold_thresholds(alone) == 0.5).all()
+    lock = dataclasses.replace(table, fold=np.zeros(80, dtype=np.int64))
+    assert (out_of_fold_thresholds(lock) == 0.5).all()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fixtures.predictions_csv import CLASSES, expected_of, frame_of, write
 from tametail.core.errors import DataError, UsageError
-from tametail.external.prediction_files import check_files, read_elsewhere
+from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.predictions.single_label import Predictions, write_predictions
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -29,7 +29,7 @@ def same(found: Predictions, expected: Predictions) -> None:
 
 
 def read(path: Path, **options: object) -> Predictions:
-    return read_elsewhere([path], **options).models[path.stem]  # type: ignore[arg-type]
+    return read_prediction_files([path], **options).models[path.stem]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
@@ -85,7 +85,7 @@ def test_a_studys_own_table_is_read_as_it_is(tmp_path: Path) -> None:
 def test_folds_and_groups_are_known_where_the_file_has_them(tmp_path: Path) -> None:
     frame = frame_of().assign(fold=np.arange(150) % 3)
     assert set(read(write(frame, tmp_path / "a.csv")).fold.tolist()) == {0, 1, 2}
-    without = read_elsewhere([write(frame.drop(columns="group"), tmp_path / "b.csv")])
+    without = read_prediction_files([write(frame.drop(columns="group"), tmp_path / "b.csv")])
     assert not without.grouped
     assert without.models["b"].group.tolist() == without.models["b"].image.tolist()
 
@@ -119,7 +119,7 @@ def test_several_models_of_one_set_of_images(tmp_path: Path) -> None:
         write(first, tmp_path / "a.csv"),
         write(second[order].sample(frac=1, random_state=1), tmp_path / "b.tsv"),
     ]
-    found = read_elsewhere(paths, by=("sex", "age"))
+    found = read_prediction_files(paths, by=("sex", "age"))
     same(found.models["a"], expected_of(first))
     same(found.models["b"], expected_of(second))
     assert found.carried["sex"].tolist() == first["sex"].tolist()
@@ -132,11 +132,11 @@ def test_names_of_models(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         paths.append(write(frame_of(), tmp_path / folder / "test.csv"))
-    assert list(read_elsewhere(paths).models) == ["x/test", "y/test"]
+    assert list(read_prediction_files(paths).models) == ["x/test", "y/test"]
     with pytest.raises(UsageError, match="more than once"):
-        read_elsewhere([paths[0], paths[0]])
+        read_prediction_files([paths[0], paths[0]])
     with pytest.raises(UsageError, match="at least one file"):
-        read_elsewhere([])
+        read_prediction_files([])
 
 
 def at(row: int, column: str, value: object) -> Change:
@@ -188,7 +188,7 @@ BROKEN: list[tuple[str, Change, str]] = [
 )
 def test_a_broken_file_is_told_with_what_was_found(tmp_path: Path, change: Change, message: str) -> None:
     with pytest.raises(DataError, match=message) as told:
-        read_elsewhere([write(change(frame_of()), tmp_path / "a.csv")])
+        read_prediction_files([write(change(frame_of()), tmp_path / "a.csv")])
     assert "a.csv" in str(told.value)
     assert "expected" in str(told.value) or "a header only" in str(told.value)
 
@@ -211,18 +211,18 @@ def test_files_that_contradict_each_other(tmp_path: Path, change: Change, messag
     frame.loc[7, "label"] = "nv"
     paths = [write(frame, tmp_path / "a.csv"), write(change(frame.copy()), tmp_path / "b.csv")]
     with pytest.raises(DataError, match=message):
-        read_elsewhere(paths, by=("sex",))
+        read_prediction_files(paths, by=("sex",))
 
 
 def test_columns_to_evaluate_by(tmp_path: Path) -> None:
     frame = frame_of().assign(serial=[f"s{number}" for number in range(150)])
     path = write(frame, tmp_path / "a.csv")
     with pytest.raises(UsageError, match=r"at most 30 values .* found 150 in 'serial'"):
-        read_elsewhere([path], by=("serial",))
+        read_prediction_files([path], by=("serial",))
     with pytest.raises(UsageError, match=r"expected a column 'site' to evaluate by .*found sex, age, serial"):
-        read_elsewhere([path], by=("site",))
+        read_prediction_files([path], by=("site",))
     with pytest.raises(UsageError, match="expected a column 'group'"):
-        read_elsewhere([path], by=("group",))
+        read_prediction_files([path], by=("group",))
 
 
 def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None
 def test_files_of_no_kind(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name):
-        read_elsewhere([tmp_path / name])
+        read_prediction_files([tmp_path / name])
 
 
 def test_tables_of_several_labels_are_refused(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_tables_of_several_labels_are_refused(tmp_path: Path) -> None:
     table = LabelPredictions(images, images, p > 0.2, np.zeros(2, dtype=np.int64), p, ("x", "y"), p)
     write_label_predictions(table, tmp_path / "labels.parquet")
     with pytest.raises(DataError, match="several or none"):
-        read_elsewhere([tmp_path / "labels.parquet"])
+        read_prediction_files([tmp_path / "labels.parquet"])
 
 
 @given(content=st.text(max_size=200))

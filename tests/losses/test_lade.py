@@ -50,10 +50,10 @@ def test_the_batch_is_its_known_samples() -> None:
     logits = torch.tensor([*LOGITS[:2], far, *LOGITS[2:]], dtype=torch.float64)
     target = torch.tensor([*LABELS[:2], -100, *LABELS[2:]])
     found = lade_loss(logits, target, class_counts=counts, reduction="none")
-    alone = lade_loss(
+    lock = lade_loss(
         torch.tensor(LOGITS, dtype=torch.float64), torch.tensor(LABELS), class_counts=counts, reduction="none"
     )
-    torch.testing.assert_close(found[[0, 1, 3, 4]], alone)
+    torch.testing.assert_close(found[[0, 1, 3, 4]], lock)
     assert found[2] == 0
 
 

@@ -66,8 +66,8 @@ def test_never_negative(name: str, rows: list[list[float]]) -> None:
 @given(ROWS)
 def test_samples_do_not_see_one_another(name: str, rows: list[list[float]]) -> None:
     together = _loss(name, rows, _labels(rows))
-    alone = [_loss(name, [row], label[None]) for row, label in zip(rows, _labels(rows), strict=True)]
-    torch.testing.assert_close(together, torch.cat(alone))
+    lock = [_loss(name, [row], label[None]) for row, label in zip(rows, _labels(rows), strict=True)]
+    torch.testing.assert_close(together, torch.cat(lock))
 
 
 @FEW

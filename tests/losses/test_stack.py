@@ -28,12 +28,12 @@ def _both(losses: list[Loss], logits: torch.Tensor, labels: torch.Tensor) -> Non
     values.mean(dim=1).sum().backward()
     exact = {"rtol": 1e-10, "atol": 1e-12} if logits.dtype == torch.float64 else {"rtol": 2e-4, "atol": 2e-6}
     for head, loss in enumerate(losses):
-        alone = logits[head].T.clone().requires_grad_()
+        lock = logits[head].T.clone().requires_grad_()
         loss.reduction = "none"
-        value = loss(alone, labels.T)
+        value = loss(lock, labels.T)
         value.mean().backward()
         torch.testing.assert_close(values[head].detach(), value.detach(), **exact)
-        torch.testing.assert_close(together.grad[head].T, alone.grad, **exact)
+        torch.testing.assert_close(together.grad[head].T, lock.grad, **exact)
 
 
 @pytest.mark.parametrize("choice", STACKED)

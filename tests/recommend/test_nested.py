@@ -10,9 +10,9 @@ from sklearn.metrics import balanced_accuracy_score
 
 from tametail.recommend.candidates import CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import (
+    AllOutputs,
     Decisions,
-    Readings,
-    Training,
+    TrainingKey,
     all_trainings,
     final_pick,
     inner_of,
@@ -27,25 +27,25 @@ THRESHOLDS = next(candidate for candidate in CANDIDATES if candidate.offsets)
 PLAIN = next(candidate for candidate in CANDIDATES if candidate.name == "ce")
 
 
-class _Watched(Mapping[Training, Decisions]):
+class _Watched(Mapping[TrainingKey, Decisions]):
     """Decisions of trainings, and which of them were looked at."""
 
-    def __init__(self, decisions: Mapping[Training, Decisions]) -> None:
+    def __init__(self, decisions: Mapping[TrainingKey, Decisions]) -> None:
         self._decisions = decisions
-        self.seen: set[Training] = set()
+        self.seen: set[TrainingKey] = set()
 
-    def __getitem__(self, training: Training) -> Decisions:
+    def __getitem__(self, training: TrainingKey) -> Decisions:
         self.seen.add(training)
         return self._decisions[training]
 
-    def __iter__(self) -> Iterator[Training]:
+    def __iter__(self) -> Iterator[TrainingKey]:
         return iter(self._decisions)
 
     def __len__(self) -> int:
         return len(self._decisions)
 
 
-def _readings(seed: int = 0) -> Readings:
+def _readings(seed: int = 0) -> AllOutputs:
     """Every training says something else of an image."""
     rng = np.random.default_rng(seed)
     target = rng.permutation(np.repeat(np.arange(CLASSES), (60, 30, 12)))
@@ -57,7 +57,7 @@ def _readings(seed: int = 0) -> Readings:
             text: (rng.normal(size=(rows.sum(), CLASSES)) + np.eye(CLASSES)[target[rows]]).astype(np.float32)
             for text in method_texts()
         }
-    return Readings(target, fold, CLASSES, SEEDS, FOLDS, _Watched(decisions))
+    return AllOutputs(target, fold, CLASSES, SEEDS, FOLDS, _Watched(decisions))
 
 
 def test_each_pair_of_folds_has_one_training() -> None:
@@ -80,7 +80,7 @@ def test_a_number_is_chosen_as_by_a_plain_loop(outer: int) -> None:
                     continue
                 without = tuple(sorted((j, outer)))
                 rows = [row for row in range(len(readings.target)) if readings.fold[row] in without]
-                logits = readings.decisions[Training(seed, without)][method]
+                logits = readings.decisions[TrainingKey(seed, without)][method]
                 for place, row in enumerate(rows):
                     if readings.fold[row] == j:
                         truth.append(int(readings.target[row]))
@@ -101,7 +101,7 @@ def test_what_is_chosen_without_a_fold_is_by_trainings_and_labels_without_it(can
     assert all(outer in training.without for training in watched.seen)
     spoiled = readings.target.copy()
     spoiled[readings.fold == outer] = 0
-    other = Readings(spoiled, readings.fold, CLASSES, SEEDS, FOLDS, watched)
+    other = AllOutputs(spoiled, readings.fold, CLASSES, SEEDS, FOLDS, watched)
     assert np.array_equal(inner_of(candidate, other, outer), before)
     again = pick(candidate, other, [0, 1, 3], (outer,))
     assert again.method == chosen.method
@@ -114,7 +114,7 @@ def test_an_image_is_judged_by_the_training_without_its_fold() -> None:
     found = out_of_fold(readings, outer_picks(PLAIN, readings))
     for fold in range(FOLDS):
         for seed in range(SEEDS):
-            expected = readings.decisions[Training(seed, (fold,))]["ce"]
+            expected = readings.decisions[TrainingKey(seed, (fold,))]["ce"]
             assert np.allclose(found[seed, readings.fold == fold], expected)
 
 

@@ -9,28 +9,36 @@ import numpy as np
 import pytest
 
 from tametail.core.errors import DataError, UsageError
-from tametail.recommend.nested import Training
-from tametail.recommend.outputs import SETTINGS, Reading, keep, kept, prepare_folder, reading_path, settle
+from tametail.recommend.nested import TrainingKey
+from tametail.recommend.outputs import (
+    SETTINGS,
+    HeadOutputs,
+    create_or_extend,
+    load_outputs,
+    outputs_path,
+    prepare_folder,
+    save_outputs,
+)
 from tametail.storage.study_file import IDENTITY
 
-TRAINING = Training(0, (1, 2))
+TRAINING = TrainingKey(0, (1, 2))
 METHODS = ["ce", "ce+la[tau=0.5]", "alpa"]
 DESCRIBED: dict[str, Any] = {key: {"some": [1, 2]} for key in IDENTITY}
 
 
-def _reading() -> Reading:
+def _reading() -> HeadOutputs:
     rng = np.random.default_rng(0)
     logits = {name: rng.normal(size=(5, 3)).astype(np.float32) for name in ("ce", "ce+la[tau=0.5]")}
-    return Reading(logits, {"alpa": "its loss is nan, é"})
+    return HeadOutputs(logits, {"alpa": "its loss is nan, é"})
 
 
-def _keep(folder: Path, reading: Reading | None = None) -> None:
-    keep(folder, TRAINING, reading or _reading(), METHODS, "a")
+def _keep(folder: Path, reading: HeadOutputs | None = None) -> None:
+    save_outputs(folder, TRAINING, reading or _reading(), METHODS, "a")
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     _keep(tmp_path)
-    found = kept(tmp_path, TRAINING, METHODS, (5, 3), "a")
+    found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
     assert found.failures == _reading().failures
     assert list(found.logits) == list(_reading().logits)
@@ -52,12 +60,12 @@ def test_what_is_of_other_methods_images_or_settings_is_done_again(
     methods: list[str], shape: tuple[int, int], settings: str, tmp_path: Path
 ) -> None:
     _keep(tmp_path)
-    assert kept(tmp_path, TRAINING, methods, shape, settings) is None
+    assert load_outputs(tmp_path, TRAINING, methods, shape, settings) is None
 
 
 def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
-    _keep(tmp_path, Reading({}, dict.fromkeys(METHODS, "its loss is nan")))
-    found = kept(tmp_path, TRAINING, METHODS, (5, 3), "a")
+    _keep(tmp_path, HeadOutputs({}, dict.fromkeys(METHODS, "its loss is nan")))
+    found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
     assert not found.logits
     assert list(found.failures) == METHODS
@@ -66,30 +74,30 @@ def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])
 def test_a_damaged_file_is_done_again(content: bytes, tmp_path: Path) -> None:
     _keep(tmp_path)
-    path = reading_path(tmp_path, TRAINING)
+    path = outputs_path(tmp_path, TRAINING)
     path.write_bytes(content)
-    assert kept(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
+    assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
 
 
 def test_half_a_file_is_done_again(tmp_path: Path) -> None:
     _keep(tmp_path)
-    path = reading_path(tmp_path, TRAINING)
+    path = outputs_path(tmp_path, TRAINING)
     path.write_bytes(path.read_bytes()[:-200])
-    assert kept(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
-    assert kept(tmp_path, Training(1, (0,)), METHODS, (5, 3), "a") is None
+    assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
+    assert load_outputs(tmp_path, TrainingKey(1, (0,)), METHODS, (5, 3), "a") is None
 
 
 def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
     prepare_folder(tmp_path)
-    settings = settle(tmp_path, DESCRIBED)
-    assert settle(tmp_path, DESCRIBED | {"losses": "are no part of it"}) == settings
+    settings = create_or_extend(tmp_path, DESCRIBED)
+    assert create_or_extend(tmp_path, DESCRIBED | {"losses": "are no part of it"}) == settings
     with pytest.raises(UsageError, match="made with another splits; give another folder with -o"):
-        settle(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
+        create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
     (tmp_path / SETTINGS).unlink()
-    assert settle(tmp_path, DESCRIBED | {"splits": {"some": [3]}}) != settings
+    assert create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}}) != settings
     (tmp_path / SETTINGS).write_text("[1", encoding="utf-8")
     with pytest.raises(DataError, match="cannot be read"):
-        settle(tmp_path, DESCRIBED)
+        create_or_extend(tmp_path, DESCRIBED)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from fixtures.small_search import search_in, settings, small_folds
 from tametail.core.errors import DataError, TametailError, UsageError
-from tametail.search.journal import alone, check_search, judging, open_journal
+from tametail.search.journal import check_search, judging, lock, open_journal
 from tametail.storage.search_file import ASKED, FORMAT, JOURNAL, NAME, identity, read_search
 from tametail.storage.study_file import IDENTITY
 from tametail.training.checkpointing.interrupts import Stop, Stopped
@@ -53,11 +53,11 @@ def test_a_damaged_search_file_is_told(search: object, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "other"), [('"values"', '"valued"'), ('"counts"', '"count"')])
 def test_a_journal_with_renamed_keys_is_told(key: str, other: str, done: Path, tmp_path: Path) -> None:
     from tametail.search.journal import reading
-    from tametail.search.nested_search import tried
+    from tametail.search.nested_search import trial_records
 
     (tmp_path / JOURNAL).write_text((done / JOURNAL).read_text("utf-8").replace(key, other), "utf-8")
     with pytest.raises(DataError, match="begin anew"), reading(tmp_path):
-        tried(open_journal(tmp_path), small_folds().names, settings(2))
+        trial_records(open_journal(tmp_path), small_folds().names, settings(2))
 
 
 def test_a_journal_that_lacks_lines_is_told(done: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_who_waits_for_a_judge_says_so_and_can_be_stopped(
         told.append(line)
         stop.requested = True
 
-    with judging(tmp_path, Stop(), told.append), alone(tmp_path):
+    with judging(tmp_path, Stop(), told.append), lock(tmp_path):
         assert not told
         with pytest.raises(Stopped), judging(tmp_path, stop, tell):
             pass

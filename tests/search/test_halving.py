@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 import fixtures.small_search as small_search
 from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
 from tametail.search.objective import better_half
-from tametail.search.trainings import Training
+from tametail.search.trainings import TrainingKey
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 
 
@@ -50,7 +50,7 @@ def test_a_kill_between_rungs_changes_nothing(
     undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
     calls = 0
 
-    def train(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+    def train(trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
         nonlocal calls
         calls += 1
         if calls == killed_at:

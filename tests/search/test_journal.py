@@ -16,7 +16,7 @@ import fixtures.small_search as small_search
 from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
 from tametail.core.errors import DataError
 from tametail.search.journal import WORKERS, Worker, cut_half_line, open_journal, working
-from tametail.search.trainings import Training
+from tametail.search.trainings import TrainingKey
 from tametail.storage.search_file import JOURNAL
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 
@@ -72,7 +72,7 @@ def test_tpe_goes_on_to_the_same_result_too(
     undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
     done = 0
 
-    def interrupted(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+    def interrupted(trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
         nonlocal done
         done += 1
         if done % 9 == 0:

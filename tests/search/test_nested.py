@@ -22,7 +22,7 @@ from tametail.evaluation import metrics
 from tametail.search.choice import best_of
 from tametail.search.folds import Folds
 from tametail.search.objective import Objective, own_plan
-from tametail.search.trainings import Training, trainings_without_one, trainings_without_two
+from tametail.search.trainings import TrainingKey, trainings_without_one, trainings_without_two
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import TrialData, run_trials
 
@@ -119,7 +119,7 @@ def test_one_fold_left_out_has_the_seed_of_a_studys_run() -> None:
     from tametail.training.run import Run
     from tametail.training.strategies import parse_method
 
-    assert Training(3, (2,), (2,)).random_seed() == Run(parse_method("ce"), 3, 2).random_seed()
+    assert TrainingKey(3, (2,), (2,)).random_seed() == Run(parse_method("ce"), 3, 2).random_seed()
 
 
 def test_halving_trains_less_and_never_chooses_what_it_gave_up(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from fixtures.predictions_csv import CLASSES, expected_of, frame_of, write
-from tametail.core.atomic import whole_file
+from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.external.evaluate_files import evaluate_files
 from tametail.report import write_report
 from tametail.report.study.evaluation_results import read_evaluation
 from tametail.storage import evaluation_file
 from tametail.storage.evaluation_file import (
-    Answers,
     Evaluated,
+    ModelPredictions,
     is_evaluation,
     prepare_folder,
     read_columns,
@@ -33,7 +33,7 @@ def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
     about = Evaluated("x", CLASSES, (), by=("image", "site"), operating=(("mel", 0.9),), facts=(("a", "b"),))
     values = np.array([f"v{number % 3}" for number in range(150)])
     folder.mkdir(exist_ok=True)
-    answers = {name: Answers(tables, [1.5], [None], [1, 2, 3]) for name in names}
+    answers = {name: ModelPredictions(tables, [1.5], [None], [1, 2, 3]) for name in names}
     write_evaluation(folder, answers, {"image": values, "site": values}, about)
     return folder
 
@@ -138,7 +138,7 @@ def test_an_interrupted_writing_can_be_done_again(
     def full(path: Path) -> AbstractContextManager[Path]:
         if next(calls) == failing:
             raise OSError(28, "No space left on device")
-        return whole_file(path)
+        return atomic_path(path)
 
     def full_atomically(path: Path, content: str) -> None:
         with full(path) as temporary:

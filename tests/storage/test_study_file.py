@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from tametail.core.errors import DataError, TametailError
-from tametail.storage.study_file import locked, read_openings, record_opening, sweep
+from tametail.storage.study_file import lock, read_openings, record_opening, remove_leftovers
 
 
 def test_openings_are_numbered_and_kept(tmp_path: Path) -> None:
@@ -36,14 +36,14 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
         raise NotImplementedError("no flock")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", fail)
-    with pytest.raises(TametailError, match="put the study on another disk"), locked(tmp_path):
+    with pytest.raises(TametailError, match="put the study on another disk"), lock(tmp_path):
         pass
 
 
 def test_what_goes_wrong_under_the_lock_is_not_taken_for_trouble_with_the_lock(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="elsewhere"), locked(tmp_path):
+    with pytest.raises(OSError, match="elsewhere"), lock(tmp_path):
         raise OSError(errno.EIO, "elsewhere")
-    with locked(tmp_path):
+    with lock(tmp_path):
         pass
 
 
@@ -63,7 +63,7 @@ def test_checkpoints_of_finished_runs_are_swept_and_others_stay(tmp_path: Path) 
     make(runs / "seed0-fold1" / "run.json", '{"status": "failed"}')
     begun = make(runs / ".seed0-fold2.checkpoint" / "checkpoint-1.safetensors")
     half_written = make(runs / ".seed0-fold2.checkpoint" / ".checkpoint-2.safetensors.12345678.tmp")
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert not gone.parent.exists()
     assert weights.exists()
     assert failed.exists()
@@ -75,7 +75,7 @@ def test_only_half_written_files_of_ours_are_swept(tmp_path: Path) -> None:
     kept = [make(tmp_path / name) for name in ("study.json", "notes.tmp", ".hidden", ".notes.tmp")]
     stale = [make(tmp_path / name) for name in (".results.csv.0123abcd.tmp", ".study.json.77")]
     stale.append(make(tmp_path / "runs" / "ce" / ".seed0-fold0.0123abcd.tmp" / "history.csv"))
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in stale)
 
@@ -86,5 +86,5 @@ def test_what_cannot_be_swept_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
 
     stale = make(tmp_path / ".study.json.0123abcd.tmp")
     monkeypatch.setattr(Path, "unlink", fail)
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert stale.exists()

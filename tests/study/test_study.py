@@ -160,7 +160,7 @@ def test_an_output_that_cannot_be_written_is_named(image_folder: Path, tmp_path:
 def test_one_process_at_a_time(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    with study_file.locked(out), pytest.raises(TametailError, match="another process"):
+    with study_file.lock(out), pytest.raises(TametailError, match="another process"):
         again(image_folder, out)
 
 

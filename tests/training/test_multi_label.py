@@ -83,8 +83,8 @@ def test_what_fits_can_be_trained_and_gives_each_label_its_own_probability() -> 
 def test_outputs_become_predictions_of_their_rows() -> None:
     table, rows = make_table(), np.array([5, 0, 3])
     outputs = np.array([[1, -2, 0], [3, 0.5, -1], [0, 0, 2]], dtype=np.float32)
-    judgement = parse_method("alpa").judgement([3, 2, 3], images=6)
-    found = predict_labels(outputs, judgement, table, rows, fold=2)
+    decision_rule = parse_method("alpa").decision_rule([3, 2, 3], images=6)
+    found = predict_labels(outputs, decision_rule, table, rows, fold=2)
     assert found.image.tolist() == ["5.png", "0.png", "3.png"]
     assert found.group.tolist() == ["p2", "p0", "p1"]
     np.testing.assert_array_equal(found.labels, table.labels[rows])
@@ -98,7 +98,7 @@ def test_logit_adjustment_moves_no_probability_and_no_order() -> None:
     rows = np.arange(6)
     outputs = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     plain, adjusted = (
-        predict_labels(outputs, parse_method(text).judgement([3, 2, 3], images=6), make_table(), rows, 0)
+        predict_labels(outputs, parse_method(text).decision_rule([3, 2, 3], images=6), make_table(), rows, 0)
         for text in ("bce", "bce+la")
     )
     np.testing.assert_array_equal(plain.posterior, adjusted.posterior)

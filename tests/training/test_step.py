@@ -108,9 +108,9 @@ def test_batch_normalisation_takes_no_part_of_one_image() -> None:
     training = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=5)
     training.update(*batch(), 1.0, 0.1)
     assert training.model.given == [4, 4, 4, 4]
-    alone = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=1)
-    alone.update(*batch(5), 1.0, 0.1)
-    assert alone.model.given == [3, 2]
+    lock = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=1)
+    lock.update(*batch(5), 1.0, 0.1)
+    assert lock.model.given == [3, 2]
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -312,12 +312,12 @@ WHOLE, SHORT, SHORT_FOR_GOOD, NORMALISED, ENDS_LATER = range(5)
 def test_processes_agree_on_parts_and_come_to_the_weights_of_one(
     pair: list[list[dict[str, Any]]], scene: int, micro_batch: int | None
 ) -> None:
-    alone = stepper(Cramped(16), ema_decay=0.5)
+    lock = stepper(Cramped(16), ema_decay=0.5)
     for step in range(STEPS):
-        alone.update(*batch(16, step), 1.0, 0.1)
+        lock.update(*batch(16, step), 1.0, 0.1)
     for of_rank in pair:
         assert (of_rank[scene]["micro"], of_rank[scene]["said"]) == (micro_batch, "")
-        for found, expected in zip(of_rank[scene]["weights"], weights(alone), strict=True):
+        for found, expected in zip(of_rank[scene]["weights"], weights(lock), strict=True):
             np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
     assert pair[0][scene]["weights"] == pair[1][scene]["weights"]
 

@@ -243,12 +243,14 @@ def test_a_stopped_training_goes_on_to_the_very_same_result(stop_after: int) -> 
     }
     watched: dict[str, Any] = {"validate": lambda model: Validation(model[0].weight.sum().item(), 0.0)}
     undisturbed = trained(small_model(), losses.CrossEntropyLoss(), options=watched, **settings)
-    keeper = Memory(stop_after)
+    checkpointer = Memory(stop_after)
     with pytest.raises(Stopped):
-        trained(small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": keeper}, **settings)
-    assert keeper.kept is not None
+        trained(
+            small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": checkpointer}, **settings
+        )
+    assert checkpointer.kept is not None
     resumed = trained(
-        small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": keeper}, **settings
+        small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": checkpointer}, **settings
     )
     assert same(undisturbed.model, resumed.model)
     assert history_csv(undisturbed.history) == history_csv(resumed.history)

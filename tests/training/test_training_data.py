@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.data import DecodedImages, ImageTable, decoded_images, read_images
 from tametail.models.backbones import build_backbone, describe_backbone
 from tametail.training.recipe import load_recipe
-from tametail.training.training_data import cached_features, features_key, kept_for
+from tametail.training.training_data import cached_features, features_key, with_training_canvas
 
 SPEC = describe_backbone("test_efficientnet", 32)
 
@@ -75,4 +75,4 @@ def test_the_key_tells_precisions_apart_and_keeps_the_names_of_float32() -> None
 )
 def test_images_have_the_pixels_that_the_smallest_part_shown_needs(name: str, low: float, side: int) -> None:
     recipe = load_recipe(name, assignments=[f"augmentation.scale=[{low}, 1.0]"])
-    assert kept_for(recipe, SPEC).canvas == side
+    assert with_training_canvas(recipe, SPEC).canvas == side

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tametail.audit.audit import SCHEMA, Audit, audit_table
 from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplicates
 from tametail.audit.finding import SEVERITIES, Finding
-from tametail.audit.image_stats import Facts, collect, of_pixels
+from tametail.audit.image_stats import ImageStats, collect, of_pixels
 from tametail.audit.tail import ClassFacts, Tail, tail_of
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "Audit",
     "ClassFacts",
     "Duplicates",
-    "Facts",
     "Finding",
+    "ImageStats",
     "Tail",
     "audit_table",
     "collect",

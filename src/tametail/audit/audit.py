@@ -14,7 +14,7 @@ from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplica
 from tametail.audit.finding import Finding, in_order
 from tametail.audit.identifiers import check_identifiers
 from tametail.audit.image_checks import check_images
-from tametail.audit.image_stats import Facts, collect
+from tametail.audit.image_stats import ImageStats, collect
 from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
 from tametail.audit.tail import Tail, tail_of
@@ -39,7 +39,7 @@ class Audit:
     table: ImageTable
     folds: int
     tail: Tail
-    facts: Facts
+    facts: ImageStats
     duplicates: Duplicates
     findings: tuple[Finding, ...]
 
@@ -108,7 +108,7 @@ def audit_table(
     *,
     folds: int = 5,
     join_duplicates: bool = False,
-    facts: Facts | None = None,
+    facts: ImageStats | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Audit:
     """Look at every image of a table and check it.

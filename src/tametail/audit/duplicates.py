@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.audit.image_stats import Facts
+from tametail.audit.image_stats import ImageStats
 from tametail.data.table import ImageTable
 
 CORRELATION = 0.99  # of grey levels at 64 x 64, above which two pictures may be the same
@@ -51,7 +51,7 @@ class Duplicates:
     alike: int = 0
 
 
-def find_duplicates(facts: Facts) -> Duplicates:
+def find_duplicates(facts: ImageStats) -> Duplicates:
     """Exact and near duplicates among the readable images.
 
     Of a set of equal files one stands for all, so that ``near`` has a pair of sets once. Blank pictures, which are
@@ -81,9 +81,9 @@ def joined_sets(sets: Iterable[Sequence[int]]) -> tuple[Rows, ...]:
             row = parent[row]
         return row
 
-    for members in sets:
-        for member in members[1:]:
-            left, right = sorted((root(members[0]), root(member)))
+    for fold_models in sets:
+        for member in fold_models[1:]:
+            left, right = sorted((root(fold_models[0]), root(member)))
             parent[right] = left
     found: dict[int, list[int]] = defaultdict(list)
     for row in sorted(parent):

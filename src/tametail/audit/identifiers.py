@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tametail.audit.finding import Finding, counted, singles
-from tametail.audit.image_stats import Facts
+from tametail.audit.image_stats import ImageStats
 from tametail.data.table import ImageTable
 
 
-def check_identifiers(table: ImageTable, facts: Facts) -> Iterator[Finding]:
+def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]:
     """DICOM files whose header names a person, or says that the pixels do."""
     rows = [row for row, look in enumerate(facts.looks) if look.kind == "DICOM"]
     if not rows:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tametail.audit.duplicates import Duplicates, Rows
 from tametail.audit.finding import Finding, Severity, counted, singles
-from tametail.audit.image_stats import Facts, Look
+from tametail.audit.image_stats import FileStats, ImageStats
 from tametail.data.table import ImageTable
 
 _TINY = 32  # pixels of the shorter side
@@ -14,7 +14,7 @@ _LONG = 5.0  # longer side over shorter side
 _BLANK = 1.0  # grey levels
 _MANY_BAD = 0.1  # share of unreadable files from which what is left may be another set than was meant
 
-_Test = Callable[[Look], bool]
+_Test = Callable[[FileStats], bool]
 # code, severity, (one, many), advice, test of a readable image
 _ODD: tuple[tuple[str, Severity, tuple[str, str], str, _Test], ...] = (
     (
@@ -53,7 +53,7 @@ _SAID = {
 }
 
 
-def check_images(table: ImageTable, facts: Facts, duplicates: Duplicates) -> Iterator[Finding]:
+def check_images(table: ImageTable, facts: ImageStats, duplicates: Duplicates) -> Iterator[Finding]:
     """Findings about files and about duplicates."""
     yield from _unreadable(table, facts)
     yield from _duplicates(table, duplicates)
@@ -67,7 +67,7 @@ def check_images(table: ImageTable, facts: Facts, duplicates: Duplicates) -> Ite
             yield Finding(code, severity, f"{counted(len(rows), one, many)} {_SAID[code]}", advice, found)
 
 
-def _unreadable(table: ImageTable, facts: Facts) -> Iterator[Finding]:
+def _unreadable(table: ImageTable, facts: ImageStats) -> Iterator[Finding]:
     images = table.images.tolist()
     bad = [(images[row], look.error) for row, look in enumerate(facts.looks) if look.error is not None]
     if bad:

@@ -33,7 +33,7 @@ _FITTING = {
 
 
 @dataclass(frozen=True)
-class Look:
+class FileStats:
     """One file.
 
     Attributes:
@@ -63,10 +63,10 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ImageStats:
     """All files of a table: N looks, and grey thumbnails (N, T, T) uint8, zeros where unreadable."""
 
-    looks: Sequence[Look]
+    looks: Sequence[FileStats]
     thumbnails: NDArray[np.uint8]
 
     @property
@@ -75,7 +75,7 @@ class Facts:
         return np.array([look.error is None for look in self.looks], dtype=np.bool_)
 
 
-def collect(paths: Sequence[Path], *, advance: Callable[[int], None] | None = None) -> Facts:
+def collect(paths: Sequence[Path], *, advance: Callable[[int], None] | None = None) -> ImageStats:
     """Look at files, on all cores.
 
     Args:
@@ -83,7 +83,7 @@ def collect(paths: Sequence[Path], *, advance: Callable[[int], None] | None = No
         advance: called with the number of files done since the last call.
     """
     thumbnails = _room(len(paths))
-    looks: list[Look] = []
+    looks: list[FileStats] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
@@ -93,17 +93,17 @@ def collect(paths: Sequence[Path], *, advance: Callable[[int], None] | None = No
                     thumbnails[row] = thumbnail
             if advance is not None:
                 advance(len(chunk))
-    return Facts(looks, thumbnails)
+    return ImageStats(looks, thumbnails)
 
 
-def of_pixels(pixels: NDArray[np.uint8], digests: Sequence[str]) -> Facts:
+def of_pixels(pixels: NDArray[np.uint8], digests: Sequence[str]) -> ImageStats:
     """What can be told from decoded squares (N, S, S, 3) and digests, without opening a file again."""
     thumbnails = _room(len(pixels))
     looks = []
     for row, digest in enumerate(digests):
         thumbnails[row] = thumbnail_of(pixels[row])
-        looks.append(Look(digest=digest, spread=float(thumbnails[row].std())))
-    return Facts(looks, thumbnails)
+        looks.append(FileStats(digest=digest, spread=float(thumbnails[row].std())))
+    return ImageStats(looks, thumbnails)
 
 
 def _room(images: int) -> NDArray[np.uint8]:
@@ -122,20 +122,20 @@ def thumbnail_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(centre_square(grey, THUMBNAIL), dtype=np.uint8)
 
 
-def _look(path: Path) -> tuple[Look, NDArray[np.uint8] | None]:
+def _look(path: Path) -> tuple[FileStats, NDArray[np.uint8] | None]:
     try:
         data = read_file(path)
     except DataError as error:
-        return Look(error=str(error)), None
+        return FileStats(error=str(error)), None
     digest, length = hashlib.blake2b(data, digest_size=16).hexdigest(), len(data)
     try:
         pixels = decode_whole(data, _SEEN)
         kind, width, height, mode, frames = _header(data)
     except DataError as error:
-        return Look(error=str(error), digest=digest, bytes=length), None
+        return FileStats(error=str(error), digest=digest, bytes=length), None
     thumbnail = thumbnail_of(pixels)
     fitting = _FITTING.get(kind, (path.suffix.lower(),))
-    look = Look(
+    look = FileStats(
         digest=digest,
         kind=kind,
         width=width,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tametail import __version__
 from tametail.core.console import Console
-from tametail.core.errors import writing
+from tametail.core.errors import explain_write_error
 
 try:
     import typer
@@ -150,7 +150,7 @@ def predict(
         classifier = load(study, loss, device=device)
         asked = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
         table = classifier.predict(found, console, prevalence=asked)
-        with writing(out):
+        with explain_write_error(out):
             table.to_csv(out, index=False, float_format="%.6f")
         failed = int((table["error"] != "").sum())
         saturated = int((table["saturated"] == True).sum())  # noqa: E712  (a failed image has none)
@@ -162,7 +162,7 @@ def predict(
         if failed:
             console.warn(f"{failed} of {len(table)} images could not be read; column error says why")
         console.say(
-            f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.members)} fold models, "
+            f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.fold_models)} fold models, "
             f"link {classifier.link}):"
         )
         typer.echo(out)

@@ -99,7 +99,7 @@ def compare(
     micro_batch: MicroBatch = None,
     workers: Workers = 0,
     compile_: Compile = False,
-    watch: Watch = True,
+    validate_epochs: Watch = True,
     track: Track = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -122,7 +122,7 @@ def compare(
             only_folds=None if only_folds is None else numbers("--only-folds", only_folds),
             seeds=seeds,
             seed=seed,
-            hardware=Hardware(device, micro_batch, compile_, workers, watch),
+            hardware=Hardware(device, micro_batch, compile_, workers, validate_epochs),
             track=listed(track),
             columns=reading(
                 image_col,
@@ -153,7 +153,7 @@ def resume(
     micro_batch: MicroBatch = None,
     workers: Workers = 0,
     compile_: Compile = False,
-    watch: Watch = True,
+    validate_epochs: Watch = True,
     track: Track = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -164,7 +164,7 @@ def resume(
         from tametail.study.study import resume as run
         from tametail.training.hardware import Hardware
 
-        hardware = Hardware(device, micro_batch, compile_, workers, watch)
+        hardware = Hardware(device, micro_batch, compile_, workers, validate_epochs)
         show_study(run(study, image_root=image_root, hardware=hardware, track=listed(track), console=console))
 
     run_command(work, quiet=quiet, debug=debug, interrupted=KEPT)

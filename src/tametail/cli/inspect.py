@@ -25,7 +25,7 @@ from tametail.cli.options import (
 )
 from tametail.cli.run_command import Debug, Quiet, run
 from tametail.core.console import Console, printable
-from tametail.core.errors import DataError, TametailError, UsageError, writing
+from tametail.core.errors import DataError, TametailError, UsageError, explain_write_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -128,7 +128,7 @@ def subsample(
         if out.resolve().parent == whole.root.resolve() and out.stem in {"labels", "metadata"}:
             raise UsageError(f"{out} would change how {whole.root} is read; give another name with -o")
         table = draw(whole, ratio, seed=seed, single_images=single_images)
-        with writing(out):
+        with explain_write_error(out):
             write_atomically(out, table.frame.convert_dtypes().to_csv(index=False))
         _say_what_was_drawn(table, ratio, single_images, console)
         console.say(f"Use it with --image-root {table.root}")
@@ -159,7 +159,7 @@ def _write_page(audit: Audit, out: Path) -> None:
     from tametail.report.audit.page import audit_html
 
     page = audit_html(audit)
-    with writing(out):
+    with explain_write_error(out):
         write_atomically(out, page)
 
 
@@ -182,7 +182,7 @@ def _show(audit: Audit) -> None:
                 (f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.what)
             )
             terminal.print(lead)
-            examples = "; ".join(_some(members) for members in finding.concerned[:3])
+            examples = "; ".join(_some(fold_models) for fold_models in finding.concerned[:3])
             if finding.advice:
                 terminal.print(Padding(Text(finding.advice), (0, 0, 0, 4)))
             if examples:
@@ -192,10 +192,10 @@ def _show(audit: Audit) -> None:
         typer.echo(line.rstrip())
 
 
-def _some(members: Sequence[str]) -> str:
+def _some(fold_models: Sequence[str]) -> str:
     """The first of a set's members."""
-    more = f" and {len(members) - _MEMBERS:,} more" if len(members) > _MEMBERS else ""
-    return printable(", ".join(members[:_MEMBERS])) + more
+    more = f" and {len(fold_models) - _MEMBERS:,} more" if len(fold_models) > _MEMBERS else ""
+    return printable(", ".join(fold_models[:_MEMBERS])) + more
 
 
 def _classes(audit: Audit) -> RenderableType:

@@ -12,7 +12,7 @@ import typer
 
 from tametail.cli.run_command import Debug, run
 from tametail.core.console import Console
-from tametail.core.errors import choosing_losses
+from tametail.core.errors import as_usage_error
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,7 +49,7 @@ def losses(
             for known, summary in summaries.items():
                 typer.echo(f"{known:{width}}  {summary}")
             return
-        with choosing_losses():
+        with as_usage_error():
             described = [describe_loss(text) for text in ([name] if name else list_losses())]
         if as_json:
             content: Any = [asdict(one) for one in described]

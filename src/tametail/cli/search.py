@@ -129,7 +129,7 @@ def search(
             folds=folds,
             seeds=seeds,
             seed=seed,
-            hardware=Hardware(device, micro_batch, compile_, workers, watch=False),
+            hardware=Hardware(device, micro_batch, compile_, workers, validate_epochs=False),
             columns=reading(
                 image_col,
                 label_col,

@@ -14,7 +14,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
-def whole_file(path: Path, *, alone: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, lock: bool = False) -> Iterator[Path]:
     """Gives the path of a temporary file beside ``path`` to write to; left without an error, it takes the name ``path``.
 
     Args:
@@ -24,7 +24,7 @@ def whole_file(path: Path, *, alone: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written. What was at ``path`` is untouched then, as it is after an interruption.
     """
-    temporary = path.with_name(f"{path.name}.tmp") if alone else temporary_beside(path)
+    temporary = path.with_name(f"{path.name}.tmp") if lock else temporary_sibling(path)
     try:
         yield temporary
         flush(temporary)
@@ -40,10 +40,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file of text (as UTF-8) or bytes in one step.
 
     Raises:
-        OSError: see `whole_file`.
+        OSError: see `atomic_path`.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with whole_file(path) as temporary, temporary.open("wb") as handle:
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
         handle.write(data)
 
 
@@ -59,13 +59,13 @@ def make_folder(path: Path) -> None:
         flush(path.parent)
 
 
-def temporary_beside(path: Path) -> Path:
+def temporary_sibling(path: Path) -> Path:
     """A name in the same folder that no other process has, on this machine or another that shares the disk."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_beside` gives such names."""
+    """Whether `temporary_sibling` gives such names."""
     return _TEMPORARY.fullmatch(name) is not None
 
 

@@ -31,7 +31,7 @@ class DataError(TametailError):
 
 
 @contextmanager
-def choosing_losses(listed: str = "tametail losses lists them") -> Iterator[None]:
+def as_usage_error(listed: str = "tametail losses lists them") -> Iterator[None]:
     """What a loss or its text raises, as an error of use that says where the losses are listed."""
     try:
         yield
@@ -40,7 +40,7 @@ def choosing_losses(listed: str = "tametail losses lists them") -> Iterator[None
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def explain_write_error(path: Path) -> Iterator[None]:
     """Make the folder of a file that a user asked for; trouble with it or with the file is told with the way out."""
     with _telling(path, "; give another file with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def saving(path: Path) -> Iterator[None]:
+def explain_save_error(path: Path) -> Iterator[None]:
     """Trouble with a file or folder of a study, such as a full disk, told with the way to go on."""
     with _telling(
         path,

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.table import join_classes
-from tametail.deployment.fold_ensemble import Member, class_answers, label_answers
+from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import read_prevalence, shares_of
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
@@ -34,7 +35,7 @@ from tametail.training.inference import evaluating
 from tametail.training.recipe import Recipe
 from tametail.training.run import all_runs, trained_counts, trained_model
 from tametail.training.strategies import Method, parse_method
-from tametail.training.training_data import Rows, evaluation_transform
+from tametail.training.training_data import evaluation_transform
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ class Classifier:
         loss: text of the loss they were trained with.
         class_names: C names, in the order of the probabilities.
         spec: the backbone and the images it takes.
-        backbone: maps images to what ``members`` take: a shared frozen backbone, or the identity.
+        backbone: maps images to what ``fold_models`` take: a shared frozen backbone, or the identity.
         members: the fold models.
         thresholds: per label (C,), from which probability on it is given; None where an image has exactly one class.
     """
@@ -61,19 +62,19 @@ class Classifier:
     class_names: tuple[str, ...]
     spec: BackboneSpec
     backbone: nn.Module
-    members: tuple[Member, ...]
+    fold_models: tuple[FoldModel, ...]
     device: torch.device
     thresholds: NDArray[np.float64] | None = None
 
     @property
     def link(self) -> str:
         """The name of how outputs become probabilities."""
-        return self.members[0].judgement.link
+        return self.fold_models[0].decision_rule.link
 
     @property
     def ceiling(self) -> float:
         """The largest probability that can come out, before rows are scaled to sum to one."""
-        return self.members[0].judgement.ceiling
+        return self.fold_models[0].decision_rule.ceiling
 
     def predict_proba(
         self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
@@ -182,14 +183,14 @@ class Classifier:
     def _classes(
         self, features: torch.Tensor, shares: NDArray[np.float64] | None
     ) -> Iterator[dict[str, object]]:
-        for p, chosen, saturated in zip(*class_answers(self.members, features, shares), strict=True):
+        for p, chosen, saturated in zip(*predict_classes(self.fold_models, features, shares), strict=True):
             yield {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)} | self._named(
                 _P, p
             )
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
         assert self.thresholds is not None
-        for p, saturated in zip(*label_answers(self.members, features), strict=True):
+        for p, saturated in zip(*predict_labels(self.fold_models, features), strict=True):
             given = p >= self.thresholds
             names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
             row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
@@ -228,17 +229,19 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     target = make_accelerator(recipe, device, training=False).device
     frozen = recipe.trains == "head"
 
-    def new_model(method: Method, _: Rows | None) -> nn.Sequential:
+    def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
         representation = Standardise(spec.features) if frozen else restore_backbone(study, described)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
-    members = []
+    fold_models = []
     for run in runs:
         counts, images = trained_counts(run.directory(study))
         model = trained_model(run, study, new_model).to(target)
-        judgement = run.method.judgement(counts, images)
-        members.append(
-            Member(model if frozen else channels_last(model), judgement, np.array(counts, dtype=np.float64))
+        decision_rule = run.method.decision_rule(counts, images)
+        fold_models.append(
+            FoldModel(
+                model if frozen else channels_last(model), decision_rule, np.array(counts, dtype=np.float64)
+            )
         )
     backbone = restore_backbone(study, described) if frozen else nn.Identity()
     thresholds = None
@@ -246,7 +249,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
         thresholds = deployable_thresholds(
             [read_label_predictions(run.directory(study) / PREDICTIONS) for run in runs]
         )
-    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(members), target, thresholds)
+    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, thresholds)
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -13,20 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tametail.core.arrays import BoolArray, FloatArray
 from tametail.predictions.single_label import exclusive, for_prevalence, scores
 from tametail.training.inference import evaluating
-from tametail.training.strategies import Judgement
-
-FloatArray = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from tametail.training.strategies import DecisionRule
 
 
 @dataclass(frozen=True)
-class Member:
+class FoldModel:
     """One fold model, how its outputs are read, and the images per class (C,) that it was trained on."""
 
     model: nn.Module
-    judgement: Judgement
+    decision_rule: DecisionRule
     class_counts: FloatArray
 
     @torch.no_grad()
@@ -37,9 +35,9 @@ class Member:
         return outputs
 
 
-def class_answers(
-    members: Sequence[Member], features: Tensor, shares: FloatArray | None
-) -> tuple[FloatArray, NDArray[np.int64], Mask]:
+def predict_classes(
+    fold_models: Sequence[FoldModel], features: Tensor, shares: FloatArray | None
+) -> tuple[FloatArray, NDArray[np.int64], BoolArray]:
     """Probabilities (N, C) that sum to one, the class decided for (N,), and whether its probability is saturated (N,).
 
     Args:
@@ -47,22 +45,22 @@ def class_answers(
         shares: (C,) of the classes in the population asked for; None for the trained one.
     """
     posteriors, decisions, saturated = [], [], []
-    for member in members:
-        outputs, judgement = member.outputs(features), member.judgement
-        p = exclusive(judgement.posterior(outputs).numpy())
+    for member in fold_models:
+        outputs, decision_rule = member.outputs(features), member.decision_rule
+        p = exclusive(decision_rule.posterior(outputs).numpy())
         posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
-        decisions.append(scores(judgement.decision(outputs).numpy(), judgement.family))
-        saturated.append(judgement.saturated(outputs).numpy())
+        decisions.append(scores(decision_rule.decision(outputs).numpy(), decision_rule.family))
+        saturated.append(decision_rule.saturated(outputs).numpy())
     p = np.asarray(np.mean(posteriors, axis=0))
     chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
     return p, chosen, np.any(saturated, axis=0)[np.arange(len(p)), chosen]
 
 
-def label_answers(members: Sequence[Member], features: Tensor) -> tuple[FloatArray, Mask]:
+def predict_labels(fold_models: Sequence[FoldModel], features: Tensor) -> tuple[FloatArray, BoolArray]:
     """The probability (N, C) of each label by itself, and whether it is saturated for any of the models (N, C)."""
     posteriors, saturated = [], []
-    for member in members:
+    for member in fold_models:
         outputs = member.outputs(features)
-        posteriors.append(member.judgement.posterior(outputs).double().numpy())
-        saturated.append(member.judgement.saturated(outputs).numpy())
+        posteriors.append(member.decision_rule.posterior(outputs).double().numpy())
+        saturated.append(member.decision_rule.saturated(outputs).numpy())
     return np.asarray(np.mean(posteriors, axis=0)), np.any(saturated, axis=0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.class_groups import Band
+from tametail.evaluation.class_groups import ClassGroup
 from tametail.evaluation.evaluate import ClassResult, Evaluation, evaluate
 from tametail.evaluation.proportions import Estimate
 
-__all__ = ["Band", "ClassResult", "Estimate", "Evaluation", "evaluate"]
+__all__ = ["ClassGroup", "ClassResult", "Estimate", "Evaluation", "evaluate"]

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from tametail.core.arrays import FloatArray, IntArray
 
 _ENTRIES = 4_000_000  # entries of one chunk of resampled weights: 32 MB
 _FEW_PATTERNS = 64  # so many different groups in a stratum are drawn by their number

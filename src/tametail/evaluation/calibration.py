@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
 from tametail.evaluation.alignment import aligned, group_codes
 from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
 from tametail.predictions.single_label import Predictions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MOST_BINS = 15
 _FEWEST = 20  # images of a bin, so that its accuracy says something

@@ -12,14 +12,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation.proportions import Estimate, Shares
+from tametail.core.arrays import BoolArray
+from tametail.evaluation.proportions import Estimate, Proportions
 
-BandName = Literal["head", "medium", "tail"]
-Mask = NDArray[np.bool_]
+ClassGroupName = Literal["head", "medium", "tail"]
 
 
 @dataclass(frozen=True)
-class Band:
+class ClassGroup:
     """How well the classes of one third are told from all others.
 
     Attributes:
@@ -29,13 +29,13 @@ class Band:
         f1: mean F1 of the same.
     """
 
-    name: BandName
+    name: ClassGroupName
     classes: tuple[int, ...]
     recall: Estimate
     f1: Estimate
 
 
-def tail_classes(class_counts: Sequence[int]) -> Mask:
+def tail_classes(class_counts: Sequence[int]) -> BoolArray:
     """(C,) which classes are the tail: the rarest third by training images, at least one, and those as rare as its last.
 
     A share of the classes and not a fixed number of images (the audit calls a class below 20 images tail, after Liu et
@@ -46,16 +46,16 @@ def tail_classes(class_counts: Sequence[int]) -> Mask:
     return np.asarray(counts <= most)
 
 
-def head_classes(class_counts: Sequence[int]) -> Mask:
+def head_classes(class_counts: Sequence[int]) -> BoolArray:
     """(C,) which classes are the head: the commonest third, and those as common as its last, that are not the tail."""
     counts = np.asarray(class_counts)
     least = np.sort(counts)[len(counts) - max(len(counts) // 3, 1)]
     return np.asarray((counts >= least) & ~tail_classes(class_counts))
 
 
-def bands(
-    class_counts: Sequence[int], recall: Shares, f1: Shares, class_n: NDArray[np.int64]
-) -> tuple[Band, ...]:
+def class_groups(
+    class_counts: Sequence[int], recall: Proportions, f1: Proportions, class_n: NDArray[np.int64]
+) -> tuple[ClassGroup, ...]:
     """The bands that have a class, head first; a band of which no class is present has means of nan.
 
     Args:
@@ -69,11 +69,15 @@ def bands(
     if len(class_counts) != len(class_n):
         raise ValueError(f"expected training counts of {len(class_n)} classes, got {len(class_counts)}")
     head, tail = head_classes(class_counts), tail_classes(class_counts)
-    named: tuple[tuple[BandName, Mask], ...] = (("head", head), ("medium", ~head & ~tail), ("tail", tail))
+    named: tuple[tuple[ClassGroupName, BoolArray], ...] = (
+        ("head", head),
+        ("medium", ~head & ~tail),
+        ("tail", tail),
+    )
     found = []
-    for name, members in named:
-        present, n = np.asarray(members & (class_n > 0)), int(class_n[members].sum())
-        if members.any():
-            classes = tuple(np.flatnonzero(members).tolist())
-            found.append(Band(name, classes, recall.mean(present, n), f1.mean(present, n)))
+    for name, fold_models in named:
+        present, n = np.asarray(fold_models & (class_n > 0)), int(class_n[fold_models].sum())
+        if fold_models.any():
+            classes = tuple(np.flatnonzero(fold_models).tolist())
+            found.append(ClassGroup(name, classes, recall.mean(present, n), f1.mean(present, n)))
     return tuple(found)

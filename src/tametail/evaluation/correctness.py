@@ -9,17 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation.alignment import aligned, group_codes
 from tametail.predictions.single_label import Predictions
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class Outcomes:
+class Correctness:
     """Models on the same images.
 
     Attributes:
@@ -56,7 +53,7 @@ class Outcomes:
         return np.bincount(self.group, share, self.groups).astype(np.float64)
 
 
-def outcomes(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Outcomes:
+def correctness(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Correctness:
     """Count hits; models may have different numbers of replicates.
 
     Args:
@@ -80,7 +77,7 @@ def outcomes(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Outcome
         start += len(own)
     classes = len(first.class_names)
     codes, cell, images = np.unique(group * classes + first.target, return_inverse=True, return_counts=True)
-    return Outcomes(
+    return Correctness(
         names=tuple(replicates_by_name),
         right=tuple(right),
         target=first.target,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.predictions.single_label import Predictions
 
-IntArray = NDArray[np.int64]
 SmallInts = NDArray[np.int32]
 
 

@@ -9,19 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.class_groups import Band, bands
+from tametail.evaluation.class_groups import ClassGroup, class_groups
 from tametail.evaluation.counts import Counts, count
 from tametail.evaluation.overall import overall
-from tametail.evaluation.proportions import Estimate, Shares, defined_mean, f1_shares, shares
+from tametail.evaluation.proportions import Estimate, Proportions, defined_mean, f1_proportions, proportions
 from tametail.evaluation.rank import rank_shares
 from tametail.predictions.single_label import Predictions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Evaluation:
     accuracy: Estimate
     mcc: Estimate
     kappa: Estimate | None
-    bands: tuple[Band, ...]
+    class_groups: tuple[ClassGroup, ...]
     confusion: FloatArray
     n: int
     groups: int
@@ -161,7 +158,9 @@ def evaluate(
         accuracy=accuracy,
         mcc=together.mcc,
         kappa=together.kappa,
-        bands=() if train_counts is None else bands(train_counts, decided.recall, decided.f1, class_n),
+        class_groups=()
+        if train_counts is None
+        else class_groups(train_counts, decided.recall, decided.f1, class_n),
         confusion=confusions.mean(axis=0),
         n=n,
         groups=len(counts.actual),
@@ -173,25 +172,27 @@ def evaluate(
 class _Decided:
     """Shares of each class that come of the decisions."""
 
-    recall: Shares
-    precision: Shares
-    f1: Shares
-    specificity: Shares
+    recall: Proportions
+    precision: Proportions
+    f1: Proportions
+    specificity: Proportions
 
 
 def _decided(counts: Counts, confusions: IntArray, class_n: IntArray) -> _Decided:
     hits, predicted = counts.hits.mean(axis=0), counts.predicted.mean(axis=0)
     others = counts.actual.sum(axis=1, keepdims=True) - counts.actual
     return _Decided(
-        recall=shares(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n),
-        precision=shares(defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted),
-        f1=f1_shares(
+        recall=proportions(defined_mean(metrics.recall(confusions)), hits, counts.actual, class_n),
+        precision=proportions(
+            defined_mean(metrics.precision(confusions)), hits, predicted, counts.ever_predicted
+        ),
+        f1=f1_proportions(
             np.where(class_n > 0, defined_mean(metrics.f1(confusions)), np.nan),
             hits,
             counts.actual + predicted - hits,
             class_n,
         ),
-        specificity=shares(
+        specificity=proportions(
             defined_mean(metrics.specificity(confusions)),
             others - (predicted - hits),
             others,
@@ -203,4 +204,6 @@ def _decided(counts: Counts, confusions: IntArray, class_n: IntArray) -> _Decide
 def _accuracy(counts: Counts, confusions: IntArray, n: int) -> Estimate:
     hits = counts.hits.mean(axis=0).sum(axis=1, keepdims=True)
     size = counts.actual.sum(axis=1, keepdims=True)
-    return shares(metrics.accuracy(confusions).mean(keepdims=True), hits, size, np.array([n])).estimate(0)
+    return proportions(metrics.accuracy(confusions).mean(keepdims=True), hits, size, np.array([n])).estimate(
+        0
+    )

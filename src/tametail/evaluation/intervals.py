@@ -7,10 +7,11 @@ Shape legend: G groups, K shares (e.g. one per class), C classes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-FloatArray = NDArray[np.float64]
+from tametail.core.arrays import FloatArray
+
 Limits = tuple[FloatArray, FloatArray]
 
 

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.evaluation.correctness import Outcomes, outcomes
+from tametail.evaluation.correctness import Correctness, correctness
 from tametail.evaluation.paired_interval import difference_limits
-from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.permutation_test import permutation_p
 from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.verdicts import Verdict, holm, verdict
 from tametail.predictions.single_label import Predictions
@@ -74,14 +74,14 @@ def mcnemar_by_class(
     Raises:
         ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
     """
-    counted = outcomes({"a": a, "b": b})
+    counted = correctness({"a": a, "b": b})
     differences = counted.differences(0, 1)
     present = np.unique(counted.target)
     tests = dict(enumerate(_absent(name) for name in counted.class_names))
     p = np.full(len(counted.class_names), np.nan)
     for code, index in enumerate(present):
         cells = counted.of_class == code
-        p[index] = sign_flip_p(differences[cells], resamples=resamples, seed=seed)
+        p[index] = permutation_p(differences[cells], resamples=resamples, seed=seed)
         tests[int(index)] = _test(
             counted, int(index), differences[cells], counted.images[cells], float(p[index])
         )
@@ -97,7 +97,7 @@ def _absent(name: str) -> ClassTest:
 
 
 def _test(
-    counted: Outcomes, index: int, differences: NDArray[np.float64], images: NDArray[np.float64], p: float
+    counted: Correctness, index: int, differences: NDArray[np.float64], images: NDArray[np.float64], p: float
 ) -> ClassTest:
     a, b = (right[counted.target == index] for right in counted.right)
     n, groups = len(a), len(images)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from tametail.core.arrays import FloatArray
 
 
 def confusion_matrix(target: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -13,10 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.core.arrays import FloatArray
+from tametail.evaluation.permutation_test import permutation_p
 from tametail.evaluation.verdicts import LEVEL, holm
-
-FloatArray = NDArray[np.float64]
 
 QUESTION = (
     "Would the methods rank differently on other data sets? Data sets are the units, each counts once, whatever its size, "
@@ -184,7 +183,7 @@ def _wilcoxon(values: FloatArray, resamples: int, seed: int) -> FloatArray:
         difference = np.round(values[:, i] - values[:, j], 12)
         kept = difference[difference != 0]  # as Wilcoxon does
         signed = np.sign(kept) * stats.rankdata(np.abs(kept))
-        p.append(sign_flip_p(signed, resamples=resamples, seed=seed))
+        p.append(permutation_p(signed, resamples=resamples, seed=seed))
     found = np.eye(methods)
     for (i, j), corrected in zip(pairs, holm(p), strict=True):
         found[i, j] = found[j, i] = corrected

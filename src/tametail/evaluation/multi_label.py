@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics, ranking_metrics
-from tametail.evaluation.proportions import Estimate, defined_mean, f1_shares, shares, sums_by_group
+from tametail.evaluation.proportions import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
 from tametail.evaluation.rank import rank_shares
 from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
 from tametail.predictions.multi_label import LabelPredictions, aligned
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -186,18 +184,18 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
         ratio = (found & among).sum(axis=1) / np.maximum(trials, 1)
         return defined_mean(np.where(trials > 0, ratio, np.nan))
 
-    recall = shares(mean_share(given, labels), hits, actual, positives)
-    specificity = shares(
+    recall = proportions(mean_share(given, labels), hits, actual, positives)
+    specificity = proportions(
         mean_share(~given, ~labels),
         sums_by_group((~given & ~labels).mean(axis=0), group),
         sums_by_group(~labels, group),
         rows - positives,
     )
     found = np.where(present, mean_share(np.broadcast_to(labels, given.shape), given), np.nan)
-    precision = shares(found, hits, mean, given.any(axis=0).sum(axis=0))
+    precision = proportions(found, hits, mean, given.any(axis=0).sum(axis=0))
     counts = [(given & labels).sum(axis=1), np.broadcast_to(positives, given.shape[::2]), given.sum(axis=1)]
     by_label = np.where(present, metrics.f1_from_counts(*counts).mean(axis=0), np.nan)
-    f1 = f1_shares(by_label, hits, actual + mean - hits, positives)
+    f1 = f1_proportions(by_label, hits, actual + mean - hits, positives)
     micro = defined_mean(metrics.f1_from_counts(*(count.sum(axis=1) for count in counts))[:, None])
     union = (actual + mean - hits).sum(axis=1, keepdims=True)
     size = np.bincount(group)[:, None]
@@ -208,7 +206,7 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
             for c in range(labels.shape[1])
         ),
         macro_f1=f1.mean(present, rows),
-        micro_f1=f1_shares(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
+        micro_f1=f1_proportions(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
         subset_accuracy=_pooled(sums_by_group(subset, group), size, rows),
         hamming_loss=_pooled(sums_by_group(wrong, group), size * labels.shape[1], rows),
     )
@@ -216,4 +214,4 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
 
 def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
     """Share of all hits (G, 1) among all trials (G, 1)."""
-    return shares(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
+    return proportions(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)

@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation.alignment import aligned, group_codes
-from tametail.evaluation.proportions import Estimate, defined_mean, shares
+from tametail.evaluation.proportions import Estimate, defined_mean, proportions
 from tametail.predictions.single_label import Predictions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 PARTS = 5  # that images without folds are dealt to
 
@@ -96,7 +92,7 @@ def operating_point(
     judged = ~np.isnan(cuts)
     flagged = judged & (p >= cuts)
 
-    def share(found: Mask, among: Mask) -> Estimate:
+    def share(found: BoolArray, among: BoolArray) -> Estimate:
         return _share(found & among, among, group)
 
     return OperatingPoint(
@@ -110,7 +106,7 @@ def operating_point(
     )
 
 
-def threshold_for(positive: Mask, p: FloatArray, sensitivity: float) -> float:
+def threshold_for(positive: BoolArray, p: FloatArray, sensitivity: float) -> float:
     """The highest threshold that flags at least this share of the positives; nan where there is none.
 
     It lies half way to the next lower probability that occurs, or to 0; images of one probability go together.
@@ -128,7 +124,7 @@ def threshold_for(positive: Mask, p: FloatArray, sensitivity: float) -> float:
     return (least + float(below.max() if len(below) else 0.0)) / 2
 
 
-def _parts(fold: IntArray, positive: Mask, group: IntArray) -> IntArray:
+def _parts(fold: IntArray, positive: BoolArray, group: IntArray) -> IntArray:
     """(N,) the folds, or where there is only one a part for each image."""
     if len(np.unique(fold)) > 1:
         return fold
@@ -139,7 +135,7 @@ def _parts(fold: IntArray, positive: Mask, group: IntArray) -> IntArray:
     return dealt[group]
 
 
-def _cuts(p: FloatArray, part: IntArray, positive: Mask, sensitivity: float) -> FloatArray:
+def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float) -> FloatArray:
     """(N,) for the images of each part the threshold chosen on the other parts."""
     cuts = np.empty(len(p))
     for each in np.unique(part):
@@ -148,7 +144,7 @@ def _cuts(p: FloatArray, part: IntArray, positive: Mask, sensitivity: float) -> 
     return cuts
 
 
-def _share(found: Mask, among: Mask, group: IntArray) -> Estimate:
+def _share(found: BoolArray, among: BoolArray, group: IntArray) -> Estimate:
     """Share of ``found`` (S, N) among ``among`` (S, N): mean over replicates, n the images in ``among`` of any."""
     trials = among.sum(axis=1)
     ratio = np.divide(found.sum(axis=1), trials, out=np.full(len(trials), np.nan), where=trials > 0)
@@ -156,4 +152,4 @@ def _share(found: Mask, among: Mask, group: IntArray) -> Estimate:
     if not n:
         return Estimate(np.nan, np.nan, np.nan, 0)
     hits, all_ = (np.bincount(group, each.mean(axis=0))[:, None] for each in (found, among))
-    return shares(defined_mean(ratio[:, None]), hits, all_, np.array([n])).estimate(0)
+    return proportions(defined_mean(ratio[:, None]), hits, all_, np.array([n])).estimate(0)

@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from tametail.core.arrays import FloatArray
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.counts import Counts
 from tametail.evaluation.proportions import Estimate
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

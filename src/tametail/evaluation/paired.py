@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.evaluation.correctness import Outcomes, outcomes
+from tametail.core.arrays import FloatArray
+from tametail.evaluation.correctness import Correctness, correctness
 from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.permutation_test import sign_flip_p
+from tametail.evaluation.permutation_test import permutation_p
 from tametail.evaluation.proportions import Estimate
-from tametail.evaluation.verdicts import LEVEL, Verdict, holm, more_images, verdict
+from tametail.evaluation.verdicts import LEVEL, Verdict, holm, required_sample_size, verdict
 from tametail.predictions.single_label import Predictions
-
-FloatArray = NDArray[np.float64]
 
 QUESTION = (
     "Would these trained models, as they are, differ in balanced accuracy on other images of this kind? The images were "
@@ -43,7 +41,7 @@ class Paired:
         p_holm: p after Holm's correction over all pairs of the table.
         verdict: on a; told apart where ``p_holm`` is at most 5 % and the interval is beside 0, see `verdicts.verdict`.
         more_images: about how many more test images would tell them apart in this table four times in five, see
-            `verdicts.more_images`; 0 where they are told apart, None where the difference is 0.
+            `verdicts.required_sample_size`; 0 where they are told apart, None where the difference is 0.
         groups: distinct groups, the units of the test.
         discordant: groups to which the two are not equal; what the test sees.
         standard_error: of the difference, with groups as units; what its interval is made from.
@@ -53,7 +51,7 @@ class Paired:
     p: float
     p_holm: float
     verdict: Verdict
-    more_images: int | None
+    required_sample_size: int | None
     groups: int
     discordant: int
     standard_error: float
@@ -107,7 +105,7 @@ def paired_table(
     Raises:
         ValueError: no model, a model without tables, or tables that differ in images, groups, targets or classes.
     """
-    counted = outcomes(replicates_by_name)
+    counted = correctness(replicates_by_name)
     indices = list(combinations(range(len(counted.names)), 2))
     return PairedTable(counted.names, _compare(counted, indices, resamples, seed))
 
@@ -135,7 +133,7 @@ def against_one(
     Raises:
         ValueError: as `paired_table`, or an unknown name.
     """
-    counted = outcomes(replicates_by_name)
+    counted = correctness(replicates_by_name)
     if one not in counted.names:
         raise ValueError(f"expected one of {', '.join(counted.names)}, got {one!r}")
     place = counted.names.index(one)
@@ -145,7 +143,7 @@ def against_one(
 
 
 def _compare(
-    counted: Outcomes, indices: Sequence[tuple[int, int]], resamples: int, seed: int
+    counted: Correctness, indices: Sequence[tuple[int, int]], resamples: int, seed: int
 ) -> tuple[Paired, ...]:
     """Model i beside model j for each of the pairs (i, j), corrected for all of them."""
     differences = [counted.differences(i, j) for i, j in indices]
@@ -156,7 +154,7 @@ def _compare(
         difference = _difference(counted, of_pair)
         found = verdict(difference, float(corrected))
         # The first step of Holm's correction, which a single difference in the table would have to pass.
-        more = more_images(d, difference, level=LEVEL / len(indices))
+        more = required_sample_size(d, difference, level=LEVEL / len(indices))
         told = found != "not told apart"
         pairs.append(
             Paired(
@@ -164,7 +162,7 @@ def _compare(
                 p=float(own),
                 p_holm=float(corrected),
                 verdict=found,
-                more_images=0 if told else more,
+                required_sample_size=0 if told else more,
                 groups=counted.groups,
                 discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
                 standard_error=difference_standard_error(
@@ -176,11 +174,11 @@ def _compare(
 
 
 def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> float:
-    p = sign_flip_p(contributions, resamples=resamples, seed=seed)
+    p = permutation_p(contributions, resamples=resamples, seed=seed)
     enough = math.ceil(_DRAWS_PER_PAIR / LEVEL * pairs)
     if p > _LOW * LEVEL / pairs or enough <= resamples:
         return p
-    return sign_flip_p(contributions, resamples=enough, seed=seed)
+    return permutation_p(contributions, resamples=enough, seed=seed)
 
 
 def describe(paired: Paired, a: str, b: str) -> str:
@@ -192,11 +190,11 @@ def describe(paired: Paired, a: str, b: str) -> str:
     text = f"{a} {verb[paired.verdict]} {b}: {points}, {p}"
     if paired.verdict != "not told apart":
         return f"{text}."
-    if paired.more_images == 0:
+    if paired.required_sample_size == 0:
         return f"{text}; not among so many comparisons."
-    if paired.more_images is None:
+    if paired.required_sample_size is None:
         return f"{text}; there is no difference that more test images could tell."
-    return f"{text}; about {_about(paired.more_images)} more test images like these would tell a difference of this size."
+    return f"{text}; about {_about(paired.required_sample_size)} more test images like these would tell a difference of this size."
 
 
 def _about(count: int) -> str:
@@ -205,7 +203,7 @@ def _about(count: int) -> str:
     return f"{-(-count // step) * step:,}"
 
 
-def _difference(counted: Outcomes, differences: FloatArray) -> Estimate:
+def _difference(counted: Correctness, differences: FloatArray) -> Estimate:
     n = np.bincount(counted.of_class, weights=counted.images)
     value = float((np.bincount(counted.of_class, weights=differences) / n).mean())
     value = 0.0 if abs(value) < 1e-12 else value

@@ -6,11 +6,9 @@ Shape legend: K cells (the images of one group and one class), G groups, C class
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from tametail.core.arrays import FloatArray, IntArray
 
 # Images of no model's favour that are imagined into each interval, shared out among its classes; not more to any.
 _IMAGINED, _IMAGINED_IN_A_CLASS = 4.0, 2.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-FloatArray = NDArray[np.float64]
+from tametail.core.arrays import FloatArray
 
 # Sums that are listed rather than drawn: all signs of 20 differences, or more where many are of one size.
 _LISTED = 2**20
@@ -20,7 +20,7 @@ _FEW = 32  # a binomial number takes about as long as so many random bits
 _DIGITS = 10
 
 
-def sign_flip_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
+def permutation_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
     """Two-sided p of the sum of G independent differences, each as likely to have the other sign (Fisher 1935).
 
     With groups of images as the units this holds its level in finite samples wherever the two models are

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.evaluation.bootstrap import group_bootstrap
-from tametail.evaluation.correctness import outcomes
+from tametail.evaluation.correctness import correctness
 from tametail.predictions.single_label import Predictions
 
-FloatArray = NDArray[np.float64]
 _DIGITS = 10  # models that are as good in exact arithmetic may differ in their last digits
 
 
-def shares_of_first_places(
+def probability_best(
     replicates_by_name: Mapping[str, Sequence[Predictions]], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """The share of group bootstrap resamples in which each model has the highest balanced accuracy; they sum to 1.
@@ -36,7 +35,7 @@ def shares_of_first_places(
     Raises:
         ValueError: no model, a model without tables, or tables that differ in images, groups, targets or classes.
     """
-    counted = outcomes(replicates_by_name)
+    counted = correctness(replicates_by_name)
     classes, models = int(counted.of_class.max()) + 1, len(counted.names)
     cell = counted.group * classes + counted.of_class
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals, metrics
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Shares:
+class Proportions:
     """K values with their limits (K,), images behind each (K,) and group residuals (G, K).
 
     ``trials`` (K,) are the effective sample sizes of values that are plain shares; None for other values.
@@ -64,18 +62,18 @@ class Shares:
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 
-def shares(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Shares:
+def proportions(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Proportions:
     """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
     effective = intervals.effective_sample_size(hits, trials)
     low, high = intervals.wilson(value, effective)
-    return Shares(value, low, high, n, intervals.group_residuals(hits, trials), effective)
+    return Proportions(value, low, high, n, intervals.group_residuals(hits, trials), effective)
 
 
-def f1_shares(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Shares:
+def f1_proportions(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Proportions:
     """The same for F1, by way of the share F* = F1 / (2 - F1) of hits among TP + FP + FN."""
-    of_union = shares(value / (2 - value), hits, union, n)
+    of_union = proportions(value / (2 - value), hits, union, n)
     low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
-    return Shares(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
+    return Proportions(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
 
 
 def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:

@@ -11,15 +11,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.evaluation import ranking_metrics
-from tametail.evaluation.proportions import Shares, shares, sums_by_group
-
-FloatArray = NDArray[np.float64]
+from tametail.evaluation.proportions import Proportions, proportions, sums_by_group
 
 
 def rank_shares(
     positive: NDArray[np.bool_], scores: Iterable[NDArray[np.floating]], group: NDArray[np.int64]
-) -> tuple[Shares, Shares]:
+) -> tuple[Proportions, Proportions]:
     """AUROC and average precision of one against the others; nan with n = 0 where images of one kind are missing.
 
     - AUROC: mean over the replicates; DeLong's variance for images that come in groups, see `ordering.auroc_limits`.
@@ -49,14 +48,16 @@ def rank_shares(
     precision /= replicates
     mean = np.where(both, precision.sum(axis=1) / np.maximum(positives, 1), np.nan)
     own_groups = sums_by_group(positive, group)
-    of_positives = shares(mean, sums_by_group(precision.T, group), own_groups, np.where(both, positives, 0))
+    of_positives = proportions(
+        mean, sums_by_group(precision.T, group), own_groups, np.where(both, positives, 0)
+    )
     # The precision at a positive is no yes or no, so that the mean over classes is left to MOVER.
     return _auroc(positive, placed, group, both), replace(of_positives, trials=None)
 
 
 def _auroc(
     positive: NDArray[np.bool_], placed: FloatArray, group: NDArray[np.int64], both: NDArray[np.bool_]
-) -> Shares:
+) -> Proportions:
     value = np.full(len(placed), np.nan)
     residuals = np.zeros((group.max() + 1, len(placed)))
     for k in np.flatnonzero(both):
@@ -64,4 +65,4 @@ def _auroc(
         residuals[:, k] = ranking_metrics.auroc_residuals(positive[:, k], placed[k], group)
     groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive)]
     low, high = ranking_metrics.auroc_limits(value, residuals, *groups)
-    return Shares(value, low, high, np.where(both, len(positive), 0), residuals)
+    return Proportions(value, low, high, np.where(both, len(positive), 0), residuals)

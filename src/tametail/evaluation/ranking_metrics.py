@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from tametail.core.arrays import BoolArray, FloatArray
 from tametail.evaluation import intervals
 
-FloatArray = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
-
-def placements_and_precision(positive: Mask, score: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+def placements_and_precision(
+    positive: BoolArray, score: NDArray[np.floating]
+) -> tuple[FloatArray, FloatArray]:
     """`placements` (N,) and `precision_at_positives` (P,), from one sorting of the scores."""
     order = np.argsort(score)
     first, end = _ties(score[order])
@@ -39,7 +39,7 @@ def _ties(ordered: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
 
 
-def placements(positive: Mask, score: NDArray[np.floating]) -> FloatArray:
+def placements(positive: BoolArray, score: NDArray[np.floating]) -> FloatArray:
     """(N,) of each positive the share of negatives below it, of each negative the share of positives above it.
 
     Ties count half. The mean over the positives is the AUROC, and so is that over the negatives (the structural
@@ -51,7 +51,7 @@ def placements(positive: Mask, score: NDArray[np.floating]) -> FloatArray:
     return placements_and_precision(positive, score)[0]
 
 
-def auroc_residuals(positive: Mask, placed: FloatArray, group: NDArray[np.int64]) -> FloatArray:
+def auroc_residuals(positive: BoolArray, placed: FloatArray, group: NDArray[np.int64]) -> FloatArray:
     """(G,) contribution of each group to the error of the AUROC; their squares add up to its variance.
 
     With one image to a group these are DeLong's components; images of one group err together, as in Obuchowski (1997).
@@ -97,7 +97,7 @@ def auroc_limits(
     )
 
 
-def precision_at_positives(positive: Mask, score: NDArray[np.floating]) -> FloatArray:
+def precision_at_positives(positive: BoolArray, score: NDArray[np.floating]) -> FloatArray:
     """(P,) of each positive the share of positives among the images that score as high or higher.
 
     Their mean is the average precision, the step-wise area under the precision-recall curve.
@@ -105,7 +105,7 @@ def precision_at_positives(positive: Mask, score: NDArray[np.floating]) -> Float
     return placements_and_precision(positive, score)[1]
 
 
-def average_precision(positive: Mask, score: NDArray[np.floating]) -> float:
+def average_precision(positive: BoolArray, score: NDArray[np.floating]) -> float:
     """Mean of `precision_at_positives`; nan where there are positives alone, or none."""
     if positive.all() or not positive.any():
         return float("nan")

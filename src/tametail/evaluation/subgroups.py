@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import UsageError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.evaluation.alignment import aligned
 from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.proportions import Estimate
@@ -148,6 +148,6 @@ def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
     if distinct > MOST_VALUES:
         raise UsageError(
             f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
-            f"({first(sorted(set(ranged.tolist())))}); put them together, or name another column with --by"
+            f"({sample_of(sorted(set(ranged.tolist())))}); put them together, or name another column with --by"
         )
     return ranged

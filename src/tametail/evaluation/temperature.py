@@ -6,13 +6,10 @@ Shape legend: N images, C classes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, special
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.predictions.single_label import Link, Predictions
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LIMITS = (0.05, 20.0)  # where every image is right, no temperature is low enough
 _ENOUGH = 10_000  # images that one number is fitted on; more tell nothing new

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.predictions.multi_label import LabelPredictions
 
 PLAIN = 0.5
-FloatArray = NDArray[np.float64]
 
 
 def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:

@@ -6,12 +6,12 @@ import math
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from tametail.core.arrays import FloatArray
 from tametail.evaluation.proportions import Estimate
 
-FloatArray = NDArray[np.float64]
 Verdict = Literal["better", "worse", "not told apart"]
 
 LEVEL = 0.05
@@ -51,7 +51,7 @@ def verdict(difference: Estimate, p_holm: float) -> Verdict:
     return "better" if difference.value > 0 else "worse"
 
 
-def more_images(differences: ArrayLike, difference: Estimate, *, level: float = LEVEL) -> int | None:
+def required_sample_size(differences: ArrayLike, difference: Estimate, *, level: float = LEVEL) -> int | None:
     """About how many more test images would let models be told apart four times in five, by test and interval.
 
     The normal approximation of power: with k times the images the difference keeps its value and its variance becomes

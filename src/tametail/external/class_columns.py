@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.core.errors import DataError
-from tametail.core.text import first, shown
+from tametail.core.text import quoted, sample_of
 from tametail.data.readers.table_file import TableFile
 from tametail.predictions.single_label import exclusive
-
-FloatArray = NDArray[np.float64]
 
 LOGIT, PROBABILITY = ("logit_",), ("prob_", "p_")
 TOLERANCE = 0.01  # of the sum of a row of probabilities, as files round them
@@ -26,7 +25,7 @@ _FARTHEST = 1e37  # well within float32
 
 
 @dataclass(frozen=True, eq=False)
-class ClassNumbers:
+class ClassColumns:
     """C classes in the order of their columns.
 
     Attributes:
@@ -42,9 +41,9 @@ class ClassNumbers:
     posterior: NDArray[np.float32] | None
 
 
-def class_numbers(
+def class_columns(
     file: TableFile, labels: Sequence[str], others: Sequence[str], classes: Sequence[str] = ()
-) -> ClassNumbers:
+) -> ClassColumns:
     """One number per class and image.
 
     Columns with a prefix are taken before those that are called as the classes, which may be the labels once more. Of
@@ -69,7 +68,7 @@ def class_numbers(
         read = {"p" if bare.outside is None else "logit": bare}
     posterior = read["p"].shares() if "p" in read else None
     logits = read["logit"].logits() if "logit" in read else _log(posterior)
-    return ClassNumbers(names, used, logits, None if posterior is None else posterior.astype(np.float32))
+    return ClassColumns(names, used, logits, None if posterior is None else posterior.astype(np.float32))
 
 
 def _log(p: FloatArray | None) -> NDArray[np.float32]:
@@ -94,18 +93,18 @@ def _columns(
     names = classes or tuple(named[kinds[0]])
     if used - set(names):
         raise DataError(
-            f"expected labels of {first(names, most=20)} in {file.path}, found {first(sorted(used - set(names)))} too; mend "
+            f"expected labels of {sample_of(names, most=20)} in {file.path}, found {sample_of(sorted(used - set(names)))} too; mend "
             f"them, or give the model a column for each class"
         )
     if len(names) < 2:
         raise DataError(
-            f"expected columns of two classes or more in {file.path}, found {first(list(named[kinds[0]].values()))}; a "
+            f"expected columns of two classes or more in {file.path}, found {sample_of(list(named[kinds[0]].values()))}; a "
             f"class that no image has needs its column too (call it prob_NAME, or name all classes with --classes)"
         )
     if any(set(names) - set(named[kind]) for kind in kinds):
         raise DataError(
             f"expected logits and probabilities of the same classes in {file.path}, found "
-            f"{first(list(named['logit'].values()), most=20)} and {first(list(named['p'].values()), most=20)}; give both "
+            f"{sample_of(list(named['logit'].values()), most=20)} and {sample_of(list(named['p'].values()), most=20)}; give both "
             f"for each class, or one kind alone"
         )
     return {kind: {name: named[kind][name] for name in names} for kind in kinds}
@@ -133,7 +132,7 @@ def _without_column(
     return DataError(
         f"expected one column per class in {path} (prob_NAME, logit_NAME, or the NAME of the class as "
         f"{'--classes' if given else 'the label column'} writes it), but {len(missing)} of {len(wanted)} classes have none "
-        f"({first(missing)}); found {first(others, most=20) or 'no further column'}. Rename the columns, or write the "
+        f"({sample_of(missing)}); found {sample_of(others, most=20) or 'no further column'}. Rename the columns, or write the "
         f"labels as the columns are called"
     )
 
@@ -157,7 +156,7 @@ class _Numbers:
             cell = self.file.text(column)[odd[0]]
             raise DataError(
                 f"expected a finite number in every row of column {column!r} of {self.file.path}, found "
-                f"{shown(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; mend them, or take those images "
+                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; mend them, or take those images "
                 f"out of every file"
             )
         return values
@@ -217,7 +216,7 @@ class _Numbers:
 
     @property
     def _named(self) -> str:
-        return first(self.columns, most=20)
+        return sample_of(self.columns, most=20)
 
     def _rows(self, rows: NDArray[np.int64]) -> str:
         return rows_in_words(self.file, rows)
@@ -225,7 +224,7 @@ class _Numbers:
 
 def rows_in_words(file: TableFile, rows: NDArray[np.int64]) -> str:
     """``rows 1, 2, 3, ... below the header``."""
-    return f"{'row' if len(rows) == 1 else 'rows'} {first((rows + 1).tolist())}{file.rows_are}"
+    return f"{'row' if len(rows) == 1 else 'rows'} {sample_of((rows + 1).tolist())}{file.rows_are}"
 
 
 def _number(cell: str) -> float:

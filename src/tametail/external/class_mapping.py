@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tametail.core.errors import DataError, UsageError, nearest
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.table import ImageTable
 
 
@@ -86,14 +86,14 @@ def in_classes_of(
     if unknown and not drop_unknown:
         listed = [f"{label} ({count} images)" for label, count in sorted(unknown.items())]
         raise DataError(
-            f"expected labels of the study's classes ({first(class_names, most=20)}), found {first(listed, most=20)} too; "
+            f"expected labels of the study's classes ({sample_of(class_names, most=20)}), found {sample_of(listed, most=20)} too; "
             f"say which class each is with --map THEIRS=OURS, or leave those images out with --drop-unknown"
         )
     labels = table.frame["label"].map(becomes)
     kept = labels.isin(list(class_names)).to_numpy()
     if not kept.any():
         raise DataError(
-            f"expected images of the study's classes ({first(class_names, most=20)}), found none; name pairs of classes "
+            f"expected images of the study's classes ({sample_of(class_names, most=20)}), found none; name pairs of classes "
             f"with --map THEIRS=OURS"
         )
     rows = np.flatnonzero(kept)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tametail.core.console import Console
 from tametail.core.errors import UsageError, nearest
-from tametail.external.prediction_files import check_files, read_elsewhere
+from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.report import write_report
-from tametail.storage.evaluation_file import Answers, Evaluated, prepare_folder, write_evaluation
+from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder, write_evaluation
 
 Operating = tuple[tuple[str, float], ...]
 
@@ -66,7 +66,7 @@ def evaluate_files(
     """Evaluate predictions of models that were trained elsewhere, one file to a model.
 
     Args:
-        paths: files as `read_elsewhere` reads them.
+        paths: files as `read_prediction_files` reads them.
         out: folder of the evaluation; an earlier one there is replaced. None of the files may lie in it.
         by: columns to evaluate by.
         classes: names of all classes in their order; empty for what the files say.
@@ -81,7 +81,7 @@ def evaluate_files(
     """
     console = console or Console(quiet=True)
     check_files(paths)
-    read = read_elsewhere(paths, by=list(dict.fromkeys(by)), classes=classes, ordered=ordered)
+    read = read_prediction_files(paths, by=list(dict.fromkeys(by)), classes=classes, ordered=ordered)
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
     words = ["tametail", "evaluate", *(path.name for path in paths)]
@@ -108,14 +108,14 @@ def evaluate_files(
             "No file has a column group, so every image counts by itself; where patients have several, intervals are too "
             "narrow."
         )
-    answers = {name: Answers([table]) for name, table in read.models.items()}
+    answers = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_folder(out, paths)
     return report_on(out, answers, read.carried, about, console)
 
 
 def report_on(
     out: Path,
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, ModelPredictions],
     carried: Mapping[str, NDArray[np.str_]],
     about: Evaluated,
     console: Console,

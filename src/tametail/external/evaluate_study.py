@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.console import Console
-from tametail.core.errors import DataError, TametailError, UsageError, choosing_losses
+from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
 from tametail.core.run_files import PREDICTIONS, is_finished
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
 from tametail.data.decoding.digests import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
@@ -26,10 +26,10 @@ from tametail.external.evaluate_files import Operating, check_operating, report_
 from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
-from tametail.storage.evaluation_file import Answers, Evaluated, prepare_folder
-from tametail.study.inputs import SPLITS, Prepared, restore_backbone
+from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder
+from tametail.study.inputs import SPLITS, StudyInputs, restore_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
-from tametail.training.predicting import Workshop, outputs_of, predictions_of
+from tametail.training.predicting import RunContext, outputs_of, predictions_of
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, all_runs, trained_counts, trained_model
 from tametail.training.strategies import parse_method, split_methods
@@ -92,15 +92,15 @@ def evaluate_study(
     if unknown:
         raise UsageError(
             f"expected a column of the data for --by, got {unknown[0]!r}; found "
-            f"{first(list(given.frame.columns[4:]), most=20) or 'none but image, label, group and split'}"
+            f"{sample_of(list(given.frame.columns[4:]), most=20) or 'none but image, label, group and split'}"
         )
     mapped = in_classes_of(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _say(mapped, console)
-    workshop, decoded = _workshop(study, described, mapped.table, device, console)
+    context, decoded = _workshop(study, described, mapped.table, device, console)
     _check_known(study, described, decoded, console)
-    table = workshop.material.table
+    table = context.training_data.table
     carried = {column: _text(table, column) for column in by}
-    answers = _answers(runs, workshop, operating, console)
+    answers = _answers(runs, context, operating, console)
     words = ["tametail", "evaluate", "STUDY", "--data", given.name]
     words += ["--losses", ",".join(runs)] if losses else []
     words += [word for pair in (mapping or {}).items() for word in ("--map", "=".join(pair))]
@@ -137,7 +137,7 @@ def _runs(
             runs[run.method.text].append(run)
     left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
     if losses is not None:
-        with choosing_losses(f"the losses of this study are {', '.join(runs)}"):
+        with as_usage_error(f"the losses of this study are {', '.join(runs)}"):
             wanted = [parse_method(text).text for text in split_methods(losses)]
         strangers = [text for text in wanted if text not in runs]
         if strangers:
@@ -166,7 +166,7 @@ def _say(mapped: Mapped, console: Console) -> None:
 
 def _workshop(
     study: Path, described: Mapping[str, Any], table: ImageTable, device: str, console: Console
-) -> tuple[Workshop, DecodedImages]:
+) -> tuple[RunContext, DecodedImages]:
     """What the study's models need to predict the images that can be read."""
     recipe = Recipe.model_validate(described["recipe"])
     spec = describe_backbone(described["backbone"], described["image_size"])
@@ -180,9 +180,9 @@ def _workshop(
     rows = len(table)
     nowhere = np.full(rows, -1, dtype=np.int64)
     splits = Splits(table.images, np.full(rows, "test", dtype="U5"), nowhere, 0, 0, True, "")
-    prepared = Prepared(table, splits, decoded, recipe, spec, restore_backbone(study, described))
-    material = prepared.material(accelerator, console)
-    return Workshop(material, recipe, accelerator, study, Hardware(device)), decoded
+    inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, described))
+    training_data = inputs.training_data(accelerator, console)
+    return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
@@ -224,34 +224,36 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
 
 
 def _answers(
-    runs: Mapping[str, Sequence[Run]], workshop: Workshop, operating: Operating, console: Console
-) -> dict[str, Answers]:
+    runs: Mapping[str, Sequence[Run]], context: RunContext, operating: Operating, console: Console
+) -> dict[str, ModelPredictions]:
     """What the fold models of each loss say, and their ensemble where there are several."""
-    answers: dict[str, Answers] = {}
+    answers: dict[str, ModelPredictions] = {}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_loss in runs.items():
-            tables, counts = [], np.zeros(len(workshop.material.table.class_names), dtype=np.int64)
+            tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
             for run in of_loss:
-                tables.append(_predict(run, workshop))
-                counts += np.array(trained_counts(run.directory(workshop.study))[0])
+                tables.append(_predict(run, context))
+                counts += np.array(trained_counts(run.directory(context.study))[0])
                 advance(1)
-            held_out = [read_predictions(run.directory(workshop.study) / PREDICTIONS) for run in of_loss]
+            held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_loss]
             cuts = _thresholds(held_out, operating)
             per_model = np.maximum(counts // len(of_loss), counts > 0).tolist()
-            answers[text] = Answers(tables, [fit_temperature(each) for each in held_out], cuts, per_model)
+            answers[text] = ModelPredictions(
+                tables, [fit_temperature(each) for each in held_out], cuts, per_model
+            )
             if len(tables) > 1:
-                answers[f"{text}, ensemble of {len(tables)}"] = Answers(
+                answers[f"{text}, ensemble of {len(tables)}"] = ModelPredictions(
                     [ensemble(tables)], (), cuts, per_model
                 )
     return answers
 
 
-def _predict(run: Run, workshop: Workshop) -> Predictions:
-    table = workshop.material.table
+def _predict(run: Run, context: RunContext) -> Predictions:
+    table = context.training_data.table
     rows = np.arange(len(table))
-    model = trained_model(run, workshop.study, workshop.material.new_model)
-    judgement = run.method.judgement(*trained_counts(run.directory(workshop.study)))
-    found = predictions_of(run, table, rows, outputs_of(model, workshop, rows), judgement)
+    model = trained_model(run, context.study, context.training_data.new_model)
+    decision_rule = run.method.decision_rule(*trained_counts(run.directory(context.study)))
+    found = predictions_of(run, table, rows, outputs_of(model, context, rows), decision_rule)
     assert isinstance(found, Predictions)
     return found
 

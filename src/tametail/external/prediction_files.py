@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import first, shown
+from tametail.core.text import quoted, sample_of
 from tametail.data.readers.table_file import PARQUET_SUFFIXES
 from tametail.evaluation.subgroups import to_evaluate_by
-from tametail.external.prediction_table import Sheet, read_sheet
+from tametail.external.prediction_table import PredictionTable, read_prediction_table
 from tametail.predictions.single_label import Predictions
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class PredictionFiles:
     """What several files say of the same images.
 
     Attributes:
@@ -37,13 +37,13 @@ class Elsewhere:
     grouped: bool
 
 
-def read_elsewhere(
+def read_prediction_files(
     paths: Sequence[Path], *, by: Sequence[str] = (), classes: Sequence[str] = (), ordered: bool = False
-) -> Elsewhere:
+) -> PredictionFiles:
     """Read one file per model, all about the same images.
 
     Args:
-        paths: CSV, TSV, JSON Lines or Parquet, see `read_sheet`. A model is called as its file, without the ending.
+        paths: CSV, TSV, JSON Lines or Parquet, see `read_prediction_table`. A model is called as its file, without the ending.
         by: further columns to carry along; a column may stand in some of the files only.
         classes: names of all classes, in their order; empty for what the columns say, sorted by name.
         ordered: keep the order that the first file's columns have, as that of the classes.
@@ -54,7 +54,7 @@ def read_elsewhere(
     """
     if not paths:
         raise UsageError("expected at least one file of predictions, got none")
-    sheets = [read_sheet(path, by=by, classes=classes) for path in paths]
+    sheets = [read_prediction_table(path, by=by, classes=classes) for path in paths]
     for sheet in sheets[1:]:
         _check_same(sheets[0], sheet)
     names = list(classes) or (list(sheets[0].classes) if ordered else sorted(sheets[0].classes))
@@ -69,14 +69,14 @@ def read_elsewhere(
         if values is None:
             known = dict.fromkeys(name for sheet in sheets for name in sheet.others)
             raise UsageError(
-                f"expected a column {column!r} to evaluate by in {first(paths)}, found "
-                f"{first(list(known), most=20) or 'no further column'}; name one of them with --by"
+                f"expected a column {column!r} to evaluate by in {sample_of(paths)}, found "
+                f"{sample_of(list(known), most=20) or 'no further column'}; name one of them with --by"
             )
         carried[column] = to_evaluate_by(values, column)
-    return Elsewhere(models, carried, groups is not None)
+    return PredictionFiles(models, carried, groups is not None)
 
 
-def _check_same(reference: Sheet, sheet: Sheet) -> None:
+def _check_same(reference: PredictionTable, sheet: PredictionTable) -> None:
     """That two sheets, each sorted by image, are about the same images and classes.
 
     Raises:
@@ -85,16 +85,16 @@ def _check_same(reference: Sheet, sheet: Sheet) -> None:
     if set(sheet.classes) != set(reference.classes):
         ours, theirs = set(reference.classes), set(sheet.classes)
         raise DataError(
-            f"expected the same classes in every file, but {first(sorted(ours - theirs)) or 'none'} stand in "
-            f"{reference.path} alone and {first(sorted(theirs - ours)) or 'none'} in {sheet.path} alone; give each "
+            f"expected the same classes in every file, but {sample_of(sorted(ours - theirs)) or 'none'} stand in "
+            f"{reference.path} alone and {sample_of(sorted(theirs - ours)) or 'none'} in {sheet.path} alone; give each "
             f"model a column for every class"
         )
     if not np.array_equal(sheet.images, reference.images):
         here, there = set(sheet.images.tolist()), set(reference.images.tolist())
         raise DataError(
             f"expected the same images in every file, as models are compared image by image, but {len(there - here)} of "
-            f"{reference.path} are not in {sheet.path} ({first(sorted(there - here)) or 'none'}) and "
-            f"{len(here - there)} the other way round ({first(sorted(here - there)) or 'none'}); keep the images that all "
+            f"{reference.path} are not in {sheet.path} ({sample_of(sorted(there - here)) or 'none'}) and "
+            f"{len(here - there)} the other way round ({sample_of(sorted(here - there)) or 'none'}); keep the images that all "
             f"files have, written the same way"
         )
     differing = np.flatnonzero(sheet.labels != reference.labels)
@@ -123,7 +123,7 @@ def _agreed(
         if len(differing):
             raise DataError(
                 f"expected one {name} for an image in every file, but {len(differing)} images differ between {path} and "
-                f"{other} ({first(images[differing].tolist())}); mend them, or leave the column in one file only"
+                f"{other} ({sample_of(images[differing].tolist())}); mend them, or leave the column in one file only"
             )
     return agreed
 
@@ -143,7 +143,7 @@ def _model_names(paths: Sequence[Path]) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UsageError(
-            f"expected files of different names, as models are called by them, got {shown(twice[0])} more than once; "
+            f"expected files of different names, as models are called by them, got {quoted(twice[0])} more than once; "
             f"rename one"
         )
     return names

@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import TextArray
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.readers.label_columns import MISSING
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
-from tametail.external.class_columns import class_numbers, rows_in_words
+from tametail.external.class_columns import class_columns, rows_in_words
 from tametail.predictions.parquet import described_as
 from tametail.predictions.single_label import Link, Predictions, read_predictions
 
 IMAGE, LABEL, GROUP, FOLD = ("image", "file_name"), ("label",), ("group",), ("fold",)
-Texts = NDArray[np.str_]
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class PredictionTable:
     """N predictions of one model, sorted by image.
 
     Attributes:
@@ -40,18 +40,18 @@ class Sheet:
     """
 
     path: Path
-    images: Texts
-    labels: Texts
-    groups: Texts | None
+    images: TextArray
+    labels: TextArray
+    groups: TextArray | None
     folds: NDArray[np.int64]
     classes: tuple[str, ...]
     logits: NDArray[np.float32]
     posterior: NDArray[np.float32] | None
     link: Link
-    carried: Mapping[str, Texts]
+    carried: Mapping[str, TextArray]
     others: tuple[str, ...]
 
-    def predictions(self, names: Sequence[str], groups: Texts) -> Predictions:
+    def predictions(self, names: Sequence[str], groups: TextArray) -> Predictions:
         """The project's own table, with the classes in this order and the images in these groups (N,)."""
         at = [self.classes.index(name) for name in names]
         code = {name: index for index, name in enumerate(names)}
@@ -67,11 +67,13 @@ class Sheet:
         )
 
 
-def read_sheet(path: Path, *, by: Sequence[str] = (), classes: Sequence[str] = ()) -> Sheet:
+def read_prediction_table(
+    path: Path, *, by: Sequence[str] = (), classes: Sequence[str] = ()
+) -> PredictionTable:
     """Read a CSV, TSV, JSON Lines or Parquet file with the columns image, label, and one number per class.
 
     A class's column is called ``prob_<class>`` or ``p_<class>``, ``logit_<class>``, or as the class itself; see
-    `class_numbers`. Columns ``group`` (what must not be split, such as a patient) and ``fold`` (of the cross-validation
+    `class_columns`. Columns ``group`` (what must not be split, such as a patient) and ``fold`` (of the cross-validation
     that made the predictions) may be there too. A ``predictions.parquet`` of a study is read as it is.
 
     Args:
@@ -86,7 +88,7 @@ def read_sheet(path: Path, *, by: Sequence[str] = (), classes: Sequence[str] = (
     return own or _read(read_table_file(path), by, classes)
 
 
-def _own(path: Path, classes: Sequence[str]) -> Sheet | None:
+def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
     """A file that a study wrote; None for any other."""
     described = described_as(path)
     if described is None:
@@ -99,11 +101,11 @@ def _own(path: Path, classes: Sequence[str]) -> Sheet | None:
     table = read_predictions(path).sorted_by_image()
     if classes and set(classes) != set(table.class_names):
         raise DataError(
-            f"expected the classes of {path} ({first(table.class_names, most=20)}) with --classes, got "
-            f"{first(classes, most=20)}; leave it out, or name these in their order"
+            f"expected the classes of {path} ({sample_of(table.class_names, most=20)}) with --classes, got "
+            f"{sample_of(classes, most=20)}; leave it out, or name these in their order"
         )
     names = np.array(table.class_names)
-    return Sheet(
+    return PredictionTable(
         path,
         table.image,
         names[table.target],
@@ -118,20 +120,20 @@ def _own(path: Path, classes: Sequence[str]) -> Sheet | None:
     )
 
 
-def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Sheet:
+def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
     image, label = (_needed(file, names) for names in (IMAGE, LABEL))
     group, fold = (_found(file, names) for names in (GROUP, FOLD))
     images = _filled(file, image)
     _check_once(images, file.path)
     labels = _filled(file, label)
     others = [column for column in file.columns if column not in {image, label, group, fold}]
-    numbers = class_numbers(file, labels.tolist(), [c for c in others if c not in by], classes)
+    numbers = class_columns(file, labels.tolist(), [c for c in others if c not in by], classes)
     order = np.argsort(images, kind="stable")
     carried = {}
     for column in (c for c in by if c in others):
         values = np.array(file.text(column), dtype=np.str_)[order]
         carried[column] = np.where(_is_missing(values), "", values)
-    return Sheet(
+    return PredictionTable(
         file.path,
         images[order],
         labels[order],
@@ -150,7 +152,7 @@ def _found(file: TableFile, names: Sequence[str]) -> str | None:
     alike = [column for column in file.columns if column.lower() in names]
     if len(alike) > 1:
         raise DataError(
-            f"expected one column for the {names[0]} in {file.path}, found {first(alike)}; rename the others"
+            f"expected one column for the {names[0]} in {file.path}, found {sample_of(alike)}; rename the others"
         )
     return alike[0] if alike else None
 
@@ -159,13 +161,13 @@ def _needed(file: TableFile, names: Sequence[str]) -> str:
     column = _found(file, names)
     if column is None:
         raise DataError(
-            f"expected a column {names[0]!r} in {file.path}, found {first(file.columns, most=20)}; the columns are image, "
+            f"expected a column {names[0]!r} in {file.path}, found {sample_of(file.columns, most=20)}; the columns are image, "
             f"label, group (may be left out), and one per class (prob_NAME, logit_NAME or NAME)"
         )
     return column
 
 
-def _filled(file: TableFile, column: str) -> Texts:
+def _filled(file: TableFile, column: str) -> TextArray:
     values = np.array(file.text(column), dtype=np.str_)
     empty = np.flatnonzero(_is_missing(values))
     if len(empty):
@@ -176,16 +178,16 @@ def _filled(file: TableFile, column: str) -> Texts:
     return values
 
 
-def _is_missing(values: Texts) -> NDArray[np.bool_]:
+def _is_missing(values: TextArray) -> NDArray[np.bool_]:
     return np.isin(values, sorted(MISSING))
 
 
-def _check_once(images: Texts, path: Path) -> None:
+def _check_once(images: TextArray, path: Path) -> None:
     names, counts = np.unique(images, return_counts=True)
     twice = names[counts > 1]
     if len(twice):
         raise DataError(
-            f"expected each image once in {path}, found {len(twice)} more than once ({first(twice.tolist())}); keep one "
+            f"expected each image once in {path}, found {len(twice)} more than once ({sample_of(twice.tolist())}); keep one "
             f"row per image, and one model to a file"
         )
 

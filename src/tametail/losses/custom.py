@@ -147,8 +147,8 @@ def _wrapper(name: str, module: type[nn.Module]) -> type[Loss]:
         ModuleLoss.__init__(self, module(**params), uses_class_counts="class_counts" in params)
 
     declared = {key: getattr(module, key) for key in ("family", "head") if hasattr(module, key)}
-    members = {"__init__": init, "__doc__": module.__doc__, "name": name} | declared
-    return type(module.__name__, (ModuleLoss,), members)
+    fold_models = {"__init__": init, "__doc__": module.__doc__, "name": name} | declared
+    return type(module.__name__, (ModuleLoss,), fold_models)
 
 
 def _check_declarations(name: str, loss: type[Loss]) -> None:

@@ -57,8 +57,8 @@ def gradient_curve(loss: Loss, z: Tensor, *, positive: bool) -> Curve:
     loss = copy.deepcopy(loss).double()
     at = z.detach().double().requires_grad_()
     with torch.enable_grad():
-        alone = loss.batchwise or loss.stochastic
-        value = _one_by_one(loss, at, positive) if alone else _together(loss, at, positive)
+        lock = loss.batchwise or loss.stochastic
+        value = _one_by_one(loss, at, positive) if lock else _together(loss, at, positive)
     slope = torch.autograd.grad(value.sum(), at)[0]
     return Curve(value.detach(), slope)
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from tametail import __version__
 from tametail.core.atomic import write_atomically
-from tametail.core.errors import DataError, saving
+from tametail.core.errors import DataError, explain_save_error
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import PLAIN
 from tametail.recommend.choice import RULE
-from tametail.recommend.findings import Findings, Followed, Tried
+from tametail.recommend.findings import CandidateResult, Findings, Followed
 from tametail.recommend.narrative import READING, Circumstances, answer, losses_to_compare, next_command
 from tametail.recommend.page import page
 from tametail.report.study import narrative
@@ -40,7 +40,7 @@ def write_files(directory: Path, findings: Findings, circumstances: Circumstance
         RECOMMEND_JSON: json.dumps(as_json(findings, circumstances), indent=1, ensure_ascii=False) + "\n",
     }
     for name, content in files.items():
-        with saving(directory / name):
+        with explain_save_error(directory / name):
             write_atomically(directory / name, content)
 
 
@@ -104,7 +104,7 @@ def _followed(followed: Followed) -> dict[str, Any]:
     }
 
 
-def _tried(findings: Findings, tried: Tried) -> dict[str, Any]:
+def _tried(findings: Findings, tried: CandidateResult) -> dict[str, Any]:
     choice, candidate, result = findings.choice, tried.candidate, tried.result
     name = candidate.name
     return {
@@ -116,7 +116,7 @@ def _tried(findings: Findings, tried: Tried) -> dict[str, Any]:
         "balanced_accuracy": _estimate(result.balanced_accuracy),
         "accuracy": _estimate(result.accuracy),
         "macro_f1": _estimate(result.macro_f1),
-        "recall_by_band": {band.name: _estimate(band.recall) for band in result.bands},
+        "recall_by_band": {band.name: _estimate(band.recall) for band in result.class_groups},
         "recall_by_class": {one.name: _estimate(one.recall) for one in result.classes},
         "comes_first": tried.first,
         "standard_errors_below_best": choice.standard_errors_below(name),
@@ -126,7 +126,7 @@ def _tried(findings: Findings, tried: Tried) -> dict[str, Any]:
     }
 
 
-def _chosen(tried: Tried) -> dict[str, Any] | None:
+def _chosen(tried: CandidateResult) -> dict[str, Any] | None:
     if not tried.candidate.choices:
         return None
     if tried.final.offsets is None:
@@ -154,7 +154,7 @@ def _pair(pair: Paired) -> dict[str, Any]:
     }
 
 
-def chosen_in_words(tried: Tried) -> str:
+def chosen_in_words(tried: CandidateResult) -> str:
     """``τ = 0.75 (by fold 0.5, 0.75, 0.75)``; nothing where nothing was chosen."""
     if not tried.candidate.choices:
         return ""
@@ -171,7 +171,7 @@ def _tau(method: str) -> str:
 
 def as_markdown(findings: Findings, circumstances: Circumstances) -> str:
     """The answer, the table, and how to read them."""
-    names = [band.name for band in findings.tried[PLAIN].result.bands]
+    names = [band.name for band in findings.tried[PLAIN].result.class_groups]
     header = [
         "Candidate",
         "Step",
@@ -204,7 +204,7 @@ def as_markdown(findings: Findings, circumstances: Circumstances) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _line(findings: Findings, tried: Tried) -> list[str]:
+def _line(findings: Findings, tried: CandidateResult) -> list[str]:
     choice, name, result = findings.choice, tried.candidate.name, tried.result
     beside = None if name == PLAIN else choice.against_plain[name].reversed()
     difference = None if beside is None else beside.difference
@@ -214,7 +214,7 @@ def _line(findings: Findings, tried: Tried) -> list[str]:
         shown + (f", {text(chosen)}" if chosen else ""),
         tried.candidate.step,
         percent(result.balanced_accuracy),
-        *(percent(band.recall) for band in result.bands),
+        *(percent(band.recall) for band in result.class_groups),
         percent(result.accuracy),
         narrative.ABSENT
         if difference is None

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from tametail.evaluation import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, against_one
-from tametail.evaluation.probability_best import shares_of_first_places
+from tametail.evaluation.probability_best import probability_best
 from tametail.predictions.single_label import Predictions
 from tametail.recommend.candidates import PLAIN, Candidate
 from tametail.recommend.choice import Choice, choose
-from tametail.recommend.nested import Pick, Readings, final_pick, inner_of, out_of_fold, outer_picks
+from tametail.recommend.nested import AllOutputs, Pick, final_pick, inner_of, out_of_fold, outer_picks
 
 _FOLLOWED = "what the other folds say"
 
@@ -38,7 +38,7 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class CandidateResult:
     """A candidate and what came of it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Findings:
     """
 
     choice: Choice
-    tried: Mapping[str, Tried]
+    tried: Mapping[str, CandidateResult]
     followed: Followed
     highest: Followed
     failed: Mapping[str, str]
@@ -101,7 +101,7 @@ class Findings:
 
 def find(
     candidates: Sequence[Candidate],
-    readings: Readings,
+    readings: AllOutputs,
     images: Images,
     failed: Mapping[str, str],
     advance: Callable[[int], None] = lambda _: None,
@@ -119,10 +119,10 @@ def find(
     tables = {name: _tables(readings, images, everyone, of_one) for name, of_one in logits.items()}
     choice = choose(candidates, tables)
     counts = np.bincount(readings.target, minlength=readings.classes).tolist()
-    first = shares_of_first_places(tables)
+    first = probability_best(tables)
     by_name = {candidate.name: candidate for candidate in candidates}
     tried = {
-        name: Tried(
+        name: CandidateResult(
             by_name[name],
             evaluate(tables[name], train_counts=counts),
             first[name],
@@ -143,7 +143,7 @@ def find(
 
 
 def _choice_without(
-    candidates: Sequence[Candidate], readings: Readings, images: Images, outer: int
+    candidates: Sequence[Candidate], readings: AllOutputs, images: Images, outer: int
 ) -> Choice:
     """What would be recommended without fold ``outer``, by trainings that have not seen it."""
     rows = np.flatnonzero(readings.fold != outer)
@@ -155,7 +155,7 @@ def _choice_without(
 
 
 def _follow(
-    readings: Readings,
+    readings: AllOutputs,
     images: Images,
     logits: Mapping[str, NDArray[np.float64]],
     plain: Sequence[Predictions],
@@ -172,7 +172,7 @@ def _follow(
 
 
 def _tables(
-    readings: Readings, images: Images, rows: NDArray[np.int64], logits: NDArray[np.float64]
+    readings: AllOutputs, images: Images, rows: NDArray[np.int64], logits: NDArray[np.float64]
 ) -> list[Predictions]:
     """One table for each seed, of logits (S, rows, C). Only which of them is largest is looked at here."""
     return [

@@ -10,7 +10,7 @@ from typing import Any
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import PLAIN, STEPS, Step
 from tametail.recommend.choice import RULE
-from tametail.recommend.findings import Findings, Followed, Tried
+from tametail.recommend.findings import CandidateResult, Findings, Followed
 from tametail.report.study import narrative
 
 COSTS: dict[Step, str] = {
@@ -65,12 +65,12 @@ class Circumstances:
     options: tuple[str, ...] = ()
 
 
-def text_for_compare(tried: Tried) -> str:
+def text_for_compare(tried: CandidateResult) -> str:
     """The method to name on the command line; thresholds have no name there, and are added to what it gives."""
     return tried.final.method
 
 
-def title(tried: Tried) -> str:
+def title(tried: CandidateResult) -> str:
     """The candidate with what is chosen by all folds in place of ``chosen``."""
     candidate = tried.candidate
     if candidate.offsets or not candidate.choices:
@@ -99,11 +99,11 @@ def answer(findings: Findings) -> list[str]:
     ]
 
 
-def _use_plain(use: Tried) -> str:
+def _use_plain(use: CandidateResult) -> str:
     return f"Use {PLAIN}, plain cross-entropy as it is: {_score(use)}."
 
 
-def _use(findings: Findings, use: Tried) -> str:
+def _use(findings: Findings, use: CandidateResult) -> str:
     how = ""
     if use.candidate.offsets:
         how = " (a number for each class, in recommend.json, added to the logits of ce)"
@@ -120,7 +120,7 @@ def _gain(findings: Findings, name: str) -> str:
     return f"not told apart from plain cross-entropy: {_points(pair, signed=True)}"
 
 
-def _score(tried: Tried) -> str:
+def _score(tried: CandidateResult) -> str:
     result = tried.result
     return (
         f"balanced accuracy {narrative.in_words(result.balanced_accuracy)}, "
@@ -163,13 +163,13 @@ def _by_tests(findings: Findings) -> str:
     return f"By paired tests {beside}is better than every other candidate."
 
 
-def _price(findings: Findings, use: Tried) -> str:
+def _price(findings: Findings, use: CandidateResult) -> str:
     plain, result = findings.tried[PLAIN].result, use.result
-    before = {band.name: band.recall.value for band in plain.bands}
+    before = {band.name: band.recall.value for band in plain.class_groups}
     changes = [
         f"of {band.name} classes {'goes ' * (at == 0)}from {narrative.percent(before[band.name])} to "
         f"{narrative.percent(band.recall.value)} %"
-        for at, band in enumerate(result.bands)
+        for at, band in enumerate(result.class_groups)
     ]
     surely = use.candidate.name in findings.choice.beats_plain
     lost = result.accuracy.value < plain.accuracy.value

@@ -15,17 +15,16 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.recommend.candidates import Candidate
 from tametail.recommend.offsets import best_offsets
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Decisions = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingKey:
     """A training on all folds but ``without``, one or two of them in order."""
 
     seed: int
@@ -36,14 +35,14 @@ class Training:
         return f"seed{self.seed}-without-{'-'.join(map(str, self.without))}"
 
 
-def all_trainings(seeds: int, folds: int) -> list[Training]:
+def all_trainings(seeds: int, folds: int) -> list[TrainingKey]:
     """Those without one fold first, as they are worth most where time runs out."""
     places = [(fold,) for fold in range(folds)] + list(combinations(range(folds), 2))
-    return [Training(seed, without) for without in places for seed in range(seeds)]
+    return [TrainingKey(seed, without) for without in places for seed in range(seeds)]
 
 
 @dataclass(frozen=True, eq=False)
-class Readings:
+class AllOutputs:
     """What all trainings say of the images they left out.
 
     Attributes:
@@ -60,13 +59,13 @@ class Readings:
     classes: int
     seeds: int
     folds: int
-    decisions: Mapping[Training, Decisions]
+    decisions: Mapping[TrainingKey, Decisions]
 
     def logits(self, method: str, fold: int, also_without: Iterable[int] = ()) -> FloatArray:
         """(S, m, C) of the images of ``fold``, by the trainings without it and without ``also_without``."""
         without = tuple(sorted({fold, *also_without}))
         own = self.fold[np.isin(self.fold, without)] == fold
-        found = [self.decisions[Training(seed, without)][method][own] for seed in range(self.seeds)]
+        found = [self.decisions[TrainingKey(seed, without)][method][own] for seed in range(self.seeds)]
         return np.stack(found).astype(np.float64)
 
     def rows(self, folds: Iterable[int]) -> IntArray:
@@ -81,14 +80,14 @@ class Pick:
     method: str
     offsets: FloatArray | None = None
 
-    def read(self, readings: Readings, fold: int, also_without: Iterable[int] = ()) -> FloatArray:
+    def read(self, readings: AllOutputs, fold: int, also_without: Iterable[int] = ()) -> FloatArray:
         """(S, m, C) logits of a fold's images that decide."""
         logits = readings.logits(self.method, fold, also_without)
         return logits if self.offsets is None else logits + self.offsets
 
 
 def pick(
-    candidate: Candidate, readings: Readings, folds: Sequence[int], also_without: Iterable[int] = ()
+    candidate: Candidate, readings: AllOutputs, folds: Sequence[int], also_without: Iterable[int] = ()
 ) -> Pick:
     """The choice of the highest balanced accuracy on some folds, all seeds together.
 
@@ -119,7 +118,7 @@ def pick(
     return Pick(candidate.methods[best])
 
 
-def outer_picks(candidate: Candidate, readings: Readings) -> list[Pick]:
+def outer_picks(candidate: Candidate, readings: AllOutputs) -> list[Pick]:
     """For each fold what is chosen without a look at it."""
     return [
         pick(candidate, readings, [j for j in range(readings.folds) if j != k], (k,))
@@ -127,12 +126,12 @@ def outer_picks(candidate: Candidate, readings: Readings) -> list[Pick]:
     ]
 
 
-def final_pick(candidate: Candidate, readings: Readings) -> Pick:
+def final_pick(candidate: Candidate, readings: AllOutputs) -> Pick:
     """What is chosen by all folds, for images yet to come; it is judged on none of them."""
     return pick(candidate, readings, range(readings.folds))
 
 
-def out_of_fold(readings: Readings, picks: Sequence[Pick]) -> FloatArray:
+def out_of_fold(readings: AllOutputs, picks: Sequence[Pick]) -> FloatArray:
     """(S, n, C) logits, in the order of the images, of each fold by what was picked for it."""
     found = np.empty((readings.seeds, len(readings.target), readings.classes))
     for fold, chosen in enumerate(picks):
@@ -140,7 +139,7 @@ def out_of_fold(readings: Readings, picks: Sequence[Pick]) -> FloatArray:
     return found
 
 
-def inner_of(candidate: Candidate, readings: Readings, outer: int) -> FloatArray:
+def inner_of(candidate: Candidate, readings: AllOutputs, outer: int) -> FloatArray:
     """(S, m, C) logits of the images outside fold ``outer``, in their order, by trainings that have not seen that fold.
 
     They are what a method is chosen by for fold ``outer``. A number is chosen for fold j of them on the folds that are

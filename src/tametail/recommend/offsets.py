@@ -6,12 +6,10 @@ Shape legend: N images, C classes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 _SWEEPS = 20
 
 

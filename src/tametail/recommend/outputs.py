@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.atomic import make_folder, whole_file, write_atomically
-from tametail.core.errors import DataError, UsageError, saving
-from tametail.recommend.nested import Training
+from tametail.core.atomic import atomic_path, make_folder, write_atomically
+from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.recommend.nested import TrainingKey
 from tametail.storage.study_file import IDENTITY, prepare_directory
 
 FORMAT = 1
@@ -24,7 +24,7 @@ _BEGUN = {SETTINGS, LOCK, READINGS, "splits.csv"}  # what one that was killed at
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class HeadOutputs:
     """What the heads of one training say of the m images it left out, of C classes.
 
     Attributes:
@@ -46,7 +46,7 @@ def prepare_folder(directory: Path) -> None:
     prepare_directory(directory, SETTINGS, _BEGUN, "an earlier recommendation")
 
 
-def settle(directory: Path, described: Mapping[str, Any]) -> str:
+def create_or_extend(directory: Path, described: Mapping[str, Any]) -> str:
     """Write what the recommendation is of, or check that it is what the folder was begun with.
 
     Returns:
@@ -74,7 +74,7 @@ def settle(directory: Path, described: Mapping[str, Any]) -> str:
                 f"{directory} holds a recommendation made with another {', '.join(differing)}; give another folder with -o"
             )
     else:
-        with saving(path):
+        with explain_save_error(path):
             write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
     return _digest(wanted)
 
@@ -83,29 +83,29 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def reading_path(directory: Path, training: Training) -> Path:
+def outputs_path(directory: Path, training: TrainingKey) -> Path:
     """Where a training's reading lies."""
     return directory / READINGS / f"{training.name}.npz"
 
 
-def keep(
-    directory: Path, training: Training, reading: Reading, methods: Sequence[str], settings: str
+def save_outputs(
+    directory: Path, training: TrainingKey, reading: HeadOutputs, methods: Sequence[str], settings: str
 ) -> None:
     """Write what a training says, wholly or not at all.
 
     Args:
         methods: texts of all that were trained together.
-        settings: what `settle` gives.
+        settings: what `create_or_extend` gives.
 
     Raises:
         TametailError: it cannot be written.
     """
-    path = reading_path(directory, training)
+    path = outputs_path(directory, training)
     names = list(reading.logits)
     failed = list(reading.failures.items())
-    with saving(path):
+    with explain_save_error(path):
         make_folder(path.parent)
-        with whole_file(path) as temporary, temporary.open("wb") as handle:
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(
                 handle,
                 made_with=np.array(_digest([settings, list(methods)])),
@@ -115,17 +115,17 @@ def keep(
             )
 
 
-def kept(
-    directory: Path, training: Training, methods: Sequence[str], shape: tuple[int, int], settings: str
-) -> Reading | None:
+def load_outputs(
+    directory: Path, training: TrainingKey, methods: Sequence[str], shape: tuple[int, int], settings: str
+) -> HeadOutputs | None:
     """What a training said; None where it is yet to be done, its file is damaged, or of other methods or settings.
 
     Args:
         methods: texts.
         shape: (m, C) of each one's logits.
-        settings: what `settle` gives.
+        settings: what `create_or_extend` gives.
     """
-    path = reading_path(directory, training)
+    path = outputs_path(directory, training)
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             if file["made_with"].item() != _digest([settings, list(methods)]):
@@ -133,7 +133,7 @@ def kept(
             names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    reading = Reading(dict(zip(names, logits, strict=False)), dict(failures))
+    reading = HeadOutputs(dict(zip(names, logits, strict=False)), dict(failures))
     whole = not names or logits.shape == (len(names), *shape)
     known = set(reading.logits) | set(reading.failures)
     return reading if whole and set(methods) == known else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import PLAIN
 from tametail.recommend.figure import candidates_drawing
-from tametail.recommend.findings import Findings, Tried
+from tametail.recommend.findings import CandidateResult, Findings
 from tametail.recommend.narrative import READING, Circumstances, answer, next_command, title
 from tametail.report.figures.svg import inlined
 from tametail.report.render import render
@@ -18,7 +18,7 @@ from tametail.report.study import narrative
 class Row:
     """A line of the table: a candidate with its differences, None beside itself."""
 
-    tried: Tried
+    tried: CandidateResult
     use: bool
     alike: bool
     beside_plain: Paired | None
@@ -51,7 +51,7 @@ def page(findings: Findings, circumstances: Circumstances) -> str:
         figure=Markup(inlined(candidates_drawing(findings))),
         command=next_command(findings, circumstances),
         rows=rows,
-        bands=[band.name for band in findings.tried[PLAIN].result.bands],
+        class_groups=[band.name for band in findings.tried[PLAIN].result.class_groups],
         difference=_difference,
         best=choice.best,
         nested=[("The recommendation", findings.followed), ("The highest estimate", findings.highest)],

@@ -18,17 +18,17 @@ from tametail.recommend.candidates import CANDIDATES, PLAIN, Candidate, method_t
 from tametail.recommend.files import RECOMMEND_HTML, read_recommendation, write_files
 from tametail.recommend.findings import Images, find
 from tametail.recommend.narrative import Circumstances
-from tametail.recommend.nested import Readings, Training
+from tametail.recommend.nested import AllOutputs, TrainingKey
 from tametail.recommend.trainings import TrainingPart, run_all
-from tametail.storage.study_file import locked
-from tametail.study import inputs
+from tametail.storage.study_file import lock
+from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
-from tametail.training.training_data import kept_for
+from tametail.training.training_data import with_training_canvas
 
 if TYPE_CHECKING:
-    from tametail.study.inputs import Prepared
+    from tametail.study.inputs import StudyInputs
 
 LEAST_FOLDS = 3
 
@@ -100,7 +100,7 @@ def recommend(
     """
     console = console or Console(quiet=True)
     recipe = _checked_recipe(data, folds, seeds, fields, assignments)
-    spec = kept_for(recipe, describe_backbone(recipe.backbone, recipe.image_size))
+    spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
     accelerator = make_accelerator(recipe, device)
     if not isinstance(data, ImageTable):
         if out is not None:
@@ -109,8 +109,8 @@ def recommend(
     _check_table(data, folds)
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
     outputs.prepare_folder(directory)
-    with locked(directory):
-        prepared = inputs.prepare(
+    with lock(directory):
+        inputs = prepare_inputs(
             data,
             recipe,
             spec,
@@ -119,19 +119,19 @@ def recommend(
             group_duplicates=group_duplicates,
             console=console,
         )
-        settings = outputs.settle(directory, prepared.describe([], [], []))
-        save_splits(prepared.splits, directory / "splits.csv")
-        features = prepared.material(accelerator, console).array.astype(np.float32)
-        part, images = _training_part(prepared, features)
+        settings = outputs.create_or_extend(directory, inputs.describe([], [], []))
+        save_splits(inputs.splits, directory / "splits.csv")
+        features = inputs.training_data(accelerator, console).array.astype(np.float32)
+        part, images = _training_part(inputs, features)
         readings = run_all(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
         usable, failed = _without_failures(CANDIDATES, readings)
         for name, why in failed.items():
             console.warn(f"{name} is left out, as its training failed: {why}")
         decisions = {training: reading.logits for training, reading in readings.items()}
-        known = Readings(part.target, part.fold, part.classes, seeds, part.folds, decisions)
+        known = AllOutputs(part.target, part.fold, part.classes, seeds, part.folds, decisions)
         with console.track("Nested estimate", folds) as advance:
             findings = find(usable, known, images, failed, advance)
-        write_files(directory, findings, _circumstances(prepared, seeds, options))
+        write_files(directory, findings, _circumstances(inputs, seeds, options))
     return Recommendation(directory)
 
 
@@ -167,19 +167,19 @@ def _check_table(table: ImageTable, folds: int) -> None:
     check_folds(table, folds)
 
 
-def _training_part(prepared: Prepared, features: Any) -> tuple[TrainingPart, Images]:
+def _training_part(inputs: StudyInputs, features: Any) -> tuple[TrainingPart, Images]:
     """The rows outside the test part; nothing below this line sees another."""
-    rows = np.flatnonzero(prepared.splits.part == "train")
-    table = prepared.table
+    rows = np.flatnonzero(inputs.splits.part == "train")
+    table = inputs.table
     names = table.class_names
     part = TrainingPart(
-        features[rows], table.targets[rows], prepared.splits.fold[rows], len(names), prepared.splits.folds
+        features[rows], table.targets[rows], inputs.splits.fold[rows], len(names), inputs.splits.folds
     )
     return part, Images(table.images[rows], table.groups[rows], names)
 
 
 def _without_failures(
-    candidates: Sequence[Candidate], readings: Mapping[Training, outputs.Reading]
+    candidates: Sequence[Candidate], readings: Mapping[TrainingKey, outputs.HeadOutputs]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Candidates all of whose methods were trained everywhere, and why the others are left out.
 
@@ -200,8 +200,8 @@ def _without_failures(
     return [candidate for candidate in candidates if candidate.name not in failed], failed
 
 
-def _circumstances(prepared: Prepared, seeds: int, options: Sequence[str]) -> Circumstances:
-    table, splits = prepared.table, prepared.splits
+def _circumstances(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Circumstances:
+    table, splits = inputs.table, inputs.splits
     development = splits.part == "train"
     return Circumstances(
         name=table.name,
@@ -210,13 +210,11 @@ def _circumstances(prepared: Prepared, seeds: int, options: Sequence[str]) -> Ci
         test_images=int((~development).sum()),
         folds=splits.folds,
         seeds=seeds,
-        backbone=prepared.spec.name,
-        recipe=prepared.recipe.model_dump(mode="json"),
+        backbone=inputs.spec.name,
+        recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(
-            f"{finding.what}. {finding.advice}"
-            for finding in prepared.findings
-            if finding.severity == "unsafe"
+            f"{finding.what}. {finding.advice}" for finding in inputs.findings if finding.severity == "unsafe"
         ),
         options=tuple(options),
     )

@@ -13,15 +13,14 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.core.console import Console
-from tametail.recommend.nested import Training, all_trainings
-from tametail.recommend.outputs import Reading, keep, kept, reading_path
+from tametail.recommend.nested import TrainingKey, all_trainings
+from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_path, save_outputs
 from tametail.training.checkpointing.interrupts import Stopped, stopping
 from tametail.training.heads.head_experiments import Trial, TrialData, run_trials
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import parse_method
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class TrainingPart:
     folds: int
 
 
-def random_seed(training: Training) -> int:
+def random_seed(training: TrainingKey) -> int:
     """Of weights and order, shared by all methods. Where one fold is left out it is the seed that compare has there."""
     return int(np.random.SeedSequence([training.seed, *training.without]).generate_state(1)[0])
 
@@ -56,20 +55,20 @@ def run_all(
     settings: str,
     accelerator: Accelerator,
     console: Console,
-) -> dict[Training, Reading]:
+) -> dict[TrainingKey, HeadOutputs]:
     """Do each training that is not kept, and give what all of them say.
 
     Args:
         methods: texts.
         seeds: trainings of each kind.
-        settings: by which readings are known, see `tametail.recommend.outputs.settle`.
+        settings: by which readings are known, see `tametail.recommend.outputs.create_or_extend`.
 
     Raises:
         Stopped: asked for by Ctrl-C or SIGTERM, with every training that was begun kept.
         TametailError: a file cannot be written.
     """
     trainings = all_trainings(seeds, part.folds)
-    done: dict[Training, Reading] = {}
+    done: dict[TrainingKey, HeadOutputs] = {}
     said = False
     with (
         console.track("Trainings", len(trainings) * len(methods)) as advance,
@@ -77,15 +76,15 @@ def run_all(
     ):
         for training in trainings:
             out = int(np.isin(part.fold, training.without).sum())
-            found = kept(directory, training, methods, (out, part.classes), settings)
+            found = load_outputs(directory, training, methods, (out, part.classes), settings)
             if found is None:
-                if not said and reading_path(directory, training).exists():
+                if not said and outputs_path(directory, training).exists():
                     said = True
                     console.warn(
                         f"{directory} holds readings made with other settings, or damaged ones: they are trained anew"
                     )
                 found = train(part, training, methods, recipe, accelerator, advance)
-                keep(directory, training, found, methods, settings)
+                save_outputs(directory, training, found, methods, settings)
             else:
                 advance(len(methods))
             done[training] = found
@@ -96,12 +95,12 @@ def run_all(
 
 def train(
     part: TrainingPart,
-    training: Training,
+    training: TrainingKey,
     methods: Sequence[str],
     recipe: Recipe,
     accelerator: Accelerator,
     advance: Callable[[int], None],
-) -> Reading:
+) -> HeadOutputs:
     """Train the methods' heads on all folds but those left out, and read them on those."""
     out = np.isin(part.fold, training.without)
     data = TrialData(part.features[~out], part.target[~out], part.features[out], part.classes)
@@ -114,4 +113,4 @@ def train(
             logits[text] = decision
         else:
             failures[text] = result.message or "its outputs are not finite"
-    return Reading(logits, failures)
+    return HeadOutputs(logits, failures)

@@ -14,7 +14,7 @@ NAME = "report.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportOptions:
     """What is asked for.
 
     Attributes:
@@ -29,12 +29,12 @@ class Asked:
     operating: tuple[tuple[str, float], ...] = ()
     ordered: bool = False
 
-    def changed(self, **changes: Any) -> Asked:
+    def changed(self, **changes: Any) -> ReportOptions:
         """The same with those of the changes that are not None."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
-def remember(directory: Path, asked: Asked) -> None:
+def save_options(directory: Path, asked: ReportOptions) -> None:
     """Keep it for later reports.
 
     Raises:
@@ -43,7 +43,7 @@ def remember(directory: Path, asked: Asked) -> None:
     write_atomically(directory / NAME, json.dumps(asdict(asked), ensure_ascii=False) + "\n")
 
 
-def remembered(directory: Path) -> Asked:
+def load_options(directory: Path) -> ReportOptions:
     """What was asked for before.
 
     Raises:
@@ -52,14 +52,14 @@ def remembered(directory: Path) -> Asked:
     path = directory / NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Asked(
+        return ReportOptions(
             bool(content.get("images", True)),
             tuple(map(str, content.get("by", ()))),
             tuple((str(name), float(sensitivity)) for name, sensitivity in content.get("operating", ())),
             bool(content.get("ordered", False)),
         )
     except FileNotFoundError:
-        return Asked()
+        return ReportOptions()
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"expected {path} to say what the report is asked for, but it cannot be read: {error}; remove it, and ask again"

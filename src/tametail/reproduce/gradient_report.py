@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tametail.core.errors import UsageError, choosing_losses, writing
+from tametail.core.errors import UsageError, as_usage_error, explain_write_error
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
 from tametail.losses.gradients import figure1
 from tametail.report.figures.gradients import FORMATS, Group, Line, Over, Panel, draw_gradients
@@ -51,7 +51,7 @@ def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "
         raise UsageError(f"expected --over as one of {', '.join(OVER)}, got {over}")
     groups = _figure_1() if losses is None else [_chosen(losses)]
     content = draw_gradients(groups, _Z.numpy(), OVER[over], suffix)
-    with writing(path):
+    with explain_write_error(path):
         path.write_bytes(content)
     return path
 
@@ -84,7 +84,7 @@ def _chosen(losses: str) -> Group:
         "negative": "Negatives (y = 0): above 0,\nthe logit is pushed down",
         "positive": "Positives (y = 1): below 0,\nthe logit is pushed up",
     }
-    with choosing_losses():
+    with as_usage_error():
         texts = dict.fromkeys(parse_loss(text).text for text in split_losses(losses))
         curves = {text: (_slopes_of(text), style) for style, text in enumerate(texts)}
         return Group("chosen", "How the losses push a class's logit", _panels(titles, curves))

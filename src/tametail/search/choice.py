@@ -18,10 +18,10 @@ from tametail.evaluation.evaluate import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, paired_table
 from tametail.predictions.single_label import Predictions, concatenate, exclusive
 from tametail.search.folds import Folds, training_part
-from tametail.search.nested_search import Tried
+from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
 from tametail.search.space import Space
-from tametail.search.trainings import METRICS, Training, predicted_classes, trainings_without_one
+from tametail.search.trainings import METRICS, TrainingKey, predicted_classes, trainings_without_one
 from tametail.training.heads.head_experiments import Trial, TrialResult
 
 _MOST_BESIDE = 200  # trials that are tested against the best one
@@ -51,7 +51,7 @@ class Nested:
     by_fold: Mapping[int, tuple[float, float]]
 
 
-def best_of(trials: Sequence[Tried], outer: int | None) -> Tried:
+def best_of(trials: Sequence[TrialRecord], outer: int | None) -> TrialRecord:
     """The trial of the highest score of a search; of equal ones the first.
 
     Raises:
@@ -71,7 +71,7 @@ def best_of(trials: Sequence[Tried], outer: int | None) -> Tried:
 
 
 def nested(
-    chosen: Mapping[int, Tried],
+    chosen: Mapping[int, TrialRecord],
     space: Space,
     folds: Folds,
     table: ImageTable,
@@ -114,9 +114,9 @@ def estimate_of(evaluation: Evaluation, metric: str) -> Estimate:
     return found
 
 
-def alike(
-    trials: Sequence[Tried], best: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]
-) -> list[Tried]:
+def indistinguishable(
+    trials: Sequence[TrialRecord], best: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[TrialRecord]:
     """The trials of the search over all folds that are not told apart from its best one, it among them.
 
     By the paired test of balanced accuracy on the same images, each by itself at 5 %; at most 200 of the best are tested.
@@ -137,14 +137,16 @@ def alike(
     return found
 
 
-def _as_tables(trial: Tried, table: ImageTable, splits: Splits, seeds: Sequence[int]) -> list[Predictions]:
+def _as_tables(
+    trial: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[Predictions]:
     """A trial's decisions out of fold, as tables in which the class that was decided for has logit 1."""
     classes, found = len(table.class_names), []
     for seed in seeds:
         rows = training_part(splits)
         decided = np.zeros(len(splits.fold), dtype=np.int64)
         for fold in np.unique(splits.fold[rows]).tolist():
-            of_one = trial.found[Training(seed, (fold,), (fold,)).name]
+            of_one = trial.found[TrainingKey(seed, (fold,), (fold,)).name]
             decided[splits.fold == fold] = predicted_classes(of_one)
         logits = np.eye(classes, dtype=np.float32)[decided[rows]]
         found.append(_table(table, splits, rows, logits, "softmax", None))
@@ -152,7 +154,7 @@ def _as_tables(trial: Tried, table: ImageTable, splits: Splits, seeds: Sequence[
 
 
 def _predictions(
-    result: TrialResult, trial: Trial, training: Training, table: ImageTable, splits: Splits
+    result: TrialResult, trial: Trial, training: TrainingKey, table: ImageTable, splits: Splits
 ) -> Predictions:
     if result.outputs is None:
         raise TametailError(
@@ -160,8 +162,8 @@ def _predictions(
             "learning rate (--lr) or the method"
         )
     rows = np.flatnonzero(splits.fold == training.out[0])
-    posterior = exclusive(result.judgement.posterior(result.outputs).float().numpy()).astype(np.float32)
-    return _table(table, splits, rows, result.decision(), result.judgement.family, posterior)
+    posterior = exclusive(result.decision_rule.posterior(result.outputs).float().numpy()).astype(np.float32)
+    return _table(table, splits, rows, result.decision(), result.decision_rule.family, posterior)
 
 
 def _table(

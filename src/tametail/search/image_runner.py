@@ -17,19 +17,19 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.core.atomic import make_folder, whole_file
-from tametail.core.errors import saving
+from tametail.core.atomic import atomic_path, make_folder
+from tametail.core.errors import explain_save_error
 from tametail.data.sampling.loaders import training_batches
-from tametail.search.trainings import Training
+from tametail.search.trainings import TrainingKey
 from tametail.storage.search_file import TRAININGS
-from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.hardware import Hardware
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.trainer import RunFailed, train
-from tametail.training.training_data import Material, NewModel
+from tametail.training.training_data import NewModel, TrainingData
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Making:
     """How a model is made and sees images; of the images themselves nothing.
 
     Attributes:
-        new_model, train_transform, eval_transform, extra_draws: see `Material`.
+        new_model, train_transform, eval_transform, extra_draws: see `TrainingData`.
     """
 
     new_model: NewModel
@@ -46,10 +46,13 @@ class Making:
     extra_draws: int
 
     @classmethod
-    def of(cls, material: Material) -> Making:
+    def of(cls, training_data: TrainingData) -> Making:
         """That of a study."""
         return cls(
-            material.new_model, material.train_transform, material.eval_transform, material.extra_draws
+            training_data.new_model,
+            training_data.train_transform,
+            training_data.eval_transform,
+            training_data.extra_draws,
         )
 
 
@@ -74,7 +77,7 @@ class ImageRunner:
     stop: Stop
     warn: Callable[[str], None]
 
-    def __call__(self, trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+    def __call__(self, trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
         """Train each, or find what was kept of it.
 
         Raises:
@@ -82,9 +85,9 @@ class ImageRunner:
         """
         return [self._one(trial, data, training) for trial in trials]
 
-    def _one(self, trial: Trial, data: TrialData, training: Training) -> TrialResult:
+    def _one(self, trial: Trial, data: TrialData, training: TrainingKey) -> TrialResult:
         counts = np.bincount(data.targets, minlength=data.classes).tolist()
-        judgement = trial.method.judgement(counts, len(data.targets))
+        decision_rule = trial.method.decision_rule(counts, len(data.targets))
         parts = [
             self.identity,
             trial.method.text,
@@ -98,19 +101,24 @@ class ImageRunner:
         if outputs is None:
             try:
                 outputs = self._train(
-                    trial, data, training, counts, RunKeeper(path, key, self.stop, self.warn)
+                    trial, data, training, counts, RunCheckpointer(path, key, self.stop, self.warn)
                 )
             except RunFailed as error:
-                return TrialResult(None, judgement, str(error))
-            with saving(path):
+                return TrialResult(None, decision_rule, str(error))
+            with explain_save_error(path):
                 make_folder(path.parent)
-                with whole_file(path) as temporary, temporary.open("wb") as handle:
+                with atomic_path(path) as temporary, temporary.open("wb") as handle:
                     np.save(handle, outputs)
-            RunKeeper(path, key, self.stop, self.warn).remove()
-        return TrialResult(torch.from_numpy(outputs), judgement)
+            RunCheckpointer(path, key, self.stop, self.warn).remove()
+        return TrialResult(torch.from_numpy(outputs), decision_rule)
 
     def _train(
-        self, trial: Trial, data: TrialData, training: Training, counts: list[int], keeper: RunKeeper
+        self,
+        trial: Trial,
+        data: TrialData,
+        training: TrainingKey,
+        counts: list[int],
+        checkpointer: RunCheckpointer,
     ) -> NDArray[np.float32]:
         method, recipe, seed = trial.method, trial.method.configure(trial.recipe), training.random_seed()
         torch.manual_seed(seed)
@@ -139,7 +147,7 @@ class ImageRunner:
             transform=self.making.train_transform,
             mixing=batch_mixing(recipe, counts, seed),
             hardware=self.hardware,
-            keeper=keeper,
+            checkpointer=checkpointer,
         )
         model = trained.model
         if method.single_label:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tametail.core.atomic import make_folder
-from tametail.core.errors import DataError, UsageError, saving
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.storage.search_file import JOURNAL
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 
@@ -92,12 +92,12 @@ def open_journal(directory: Path) -> BaseStorage:
 
     class Backend(JournalFileBackend):
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            with saving(path):
+            with explain_save_error(path):
                 super().append_logs(logs)
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = directory / JOURNAL
-    with saving(path), reading(directory):
+    with explain_save_error(path), reading(directory):
         lock = JournalLock(path)
         lock.acquire()
         try:
@@ -174,11 +174,11 @@ def open_study(storage: BaseStorage, name: str, search: str) -> Study:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def lock(directory: Path) -> Iterator[None]:
     """Hold the search's folder for a moment, waiting for it as long as it takes."""
     from filelock import FileLock
 
-    with saving(directory / LOCK):
+    with explain_save_error(directory / LOCK):
         lock = FileLock(directory / LOCK)
         lock.acquire()
     try:
@@ -199,7 +199,7 @@ def judging(directory: Path, stop: Stop, tell: Callable[[str], None]) -> Iterato
     """
     from filelock import FileLock, Timeout
 
-    with saving(directory / JUDGING):
+    with explain_save_error(directory / JUDGING):
         lock, told = FileLock(directory / JUDGING), False
         while not lock.is_locked:
             try:
@@ -224,7 +224,7 @@ class Worker:
 
         self._directory = directory / WORKERS
         self.name = secrets.token_hex(8)
-        with saving(self._directory):
+        with explain_save_error(self._directory):
             make_folder(self._directory)
             self._lock = FileLock(self._path(self.name))
             self._lock.acquire(timeout=0)

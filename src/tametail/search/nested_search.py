@@ -12,7 +12,7 @@ import numpy as np
 
 from tametail.core.console import Advance, Console
 from tametail.search.folds import Folds
-from tametail.search.journal import Worker, alone, open_study, reading
+from tametail.search.journal import Worker, lock, open_study, reading
 from tametail.search.objective import Objective, Plan, Runner, own_plan, shared_plan
 from tametail.search.queue import VALUES, Queue, Sampler
 from tametail.search.space import Space
@@ -58,7 +58,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialRecord:
     """A trial as a search sees it.
 
     Attributes:
@@ -106,7 +106,7 @@ def run_searches(
     total = settings.trials * sum(plan.trainings for plan in plans.values())
     with console.track("Trainings", total) as advance:
         for place, (name, plan) in enumerate(plans.items()):
-            with alone(directory), reading(directory):
+            with lock(directory), reading(directory):
                 study = open_study(storage, name, settings.identity)
                 _check_values(study, space)
             # Each search draws trials of its own, where they are not the same on purpose.
@@ -147,7 +147,7 @@ def _work(queue: Queue, objective: Objective, plan: Plan, advance: Advance, stop
             time.sleep(_PATIENCE)
 
 
-def tried(storage: BaseStorage, folds: Sequence[int], settings: Settings) -> list[Tried]:
+def trial_records(storage: BaseStorage, folds: Sequence[int], settings: Settings) -> list[TrialRecord]:
     """Every trial of every search, the search over all folds first; of a search they are in the order of their numbers.
 
     Args:
@@ -167,7 +167,9 @@ def tried(storage: BaseStorage, folds: Sequence[int], settings: Settings) -> lis
             state = "given up" if given_up else "complete" if np.isfinite(value) else "failed"
             why = why_failed(attrs) if state == "failed" else ""
             found.append(
-                Tried(outer, trial.number, attrs[VALUES], value, state, why, images(attrs, trainings), attrs)
+                TrialRecord(
+                    outer, trial.number, attrs[VALUES], value, state, why, images(attrs, trainings), attrs
+                )
             )
     return found
 
@@ -179,7 +181,7 @@ def search_study(storage: BaseStorage, outer: int | None, settings: Settings) ->
     return optuna.load_study(study_name=_SHARED if settings.shared else _name(outer), storage=storage)
 
 
-def failures(trials: Sequence[Tried]) -> list[str]:
+def failures(trials: Sequence[TrialRecord]) -> list[str]:
     """Why trials failed, each reason once."""
     return list(dict.fromkeys(trial.message for trial in trials if trial.state == "failed" and trial.message))
 

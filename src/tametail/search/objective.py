@@ -17,15 +17,15 @@ from pydantic import ValidationError
 from tametail.core.errors import TametailError
 from tametail.search.folds import Folds
 from tametail.search.journal import reading
-from tametail.search.queue import Claimed, Queue
+from tametail.search.queue import Queue, TrialClaim
 from tametail.search.trainings import (
     FAILED,
-    Training,
+    TrainingKey,
     inner_trainings,
-    kept,
     score,
     trainings_without_one,
     trainings_without_two,
+    trial_outputs,
 )
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """What trains trials, and is shown nothing but the data it is given."""
 
-    def __call__(self, trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]: ...
+    def __call__(
+        self, trials: Sequence[Trial], data: TrialData, training: TrainingKey
+    ) -> list[TrialResult]: ...
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Plan:
         outer: the outer fold, that is not among the folds of the search; None where there is none.
     """
 
-    rungs: tuple[tuple[Training, ...], ...]
-    told: tuple[Training, ...]
+    rungs: tuple[tuple[TrainingKey, ...], ...]
+    told: tuple[TrainingKey, ...]
     outer: int | None = None
 
     @property
@@ -116,7 +118,7 @@ class Objective:
                 f"expected folds without the outer fold {self.plan.outer}, got {self.folds.names}"
             )
 
-    def __call__(self, queue: Queue, batch: Sequence[Claimed]) -> None:
+    def __call__(self, queue: Queue, batch: Sequence[TrialClaim]) -> None:
         """Do a batch.
 
         Raises:
@@ -138,7 +140,7 @@ class Objective:
             if not one.pruned:
                 self._tell(one, queue)
 
-    def _train(self, training: Training, doing: Sequence[_Doing], storage: BaseStorage) -> None:
+    def _train(self, training: TrainingKey, doing: Sequence[_Doing], storage: BaseStorage) -> None:
         left = [one for one in doing if training.name not in one.found]
         if not left:
             return
@@ -148,7 +150,7 @@ class Objective:
         results = self.runner([one.trial for one in left if one.trial], data, training)
         seconds = (time.perf_counter() - began) / len(left)
         for one, result in zip(left, results, strict=True):
-            one.found[training.name] = kept(result, training, self.folds, seconds)
+            one.found[training.name] = trial_outputs(result, training, self.folds, seconds)
             storage.set_trial_user_attr(one.claimed.id, training.name, one.found[training.name])
 
     def _give_up(self, rung: int, doing: Sequence[_Doing], queue: Queue) -> None:
@@ -197,7 +199,7 @@ class Objective:
 class _Doing:
     """A trial at hand."""
 
-    claimed: Claimed
+    claimed: TrialClaim
     trial: Trial | None
     message: str
     found: dict[str, Any] = field(default_factory=dict)
@@ -213,7 +215,7 @@ class _Doing:
         return not (self.pruned or self.failed)
 
 
-def _built(queue: Queue, claimed: Claimed) -> tuple[Trial | None, str]:
+def _built(queue: Queue, claimed: TrialClaim) -> tuple[Trial | None, str]:
     """The trial, or why there can be none: corners of a space may be buildable, and some place between them not."""
     try:
         trial = queue.space.trial(claimed.values)
@@ -223,5 +225,5 @@ def _built(queue: Queue, claimed: Claimed) -> tuple[Trial | None, str]:
     return trial, ""
 
 
-def _failed(found: Mapping[str, Any], training: Training) -> bool:
+def _failed(found: Mapping[str, Any], training: TrainingKey) -> bool:
     return FAILED in found.get(training.name, {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tametail.search.journal import Worker, alone, reading
+from tametail.search.journal import Worker, lock, reading
 from tametail.search.space import Space
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _WIDEST = 2**32
 
 
 @dataclass(frozen=True)
-class Claimed:
+class TrialClaim:
     """A trial to be done.
 
     Attributes:
@@ -69,9 +69,9 @@ class Queue:
     batch: int
     worker: Worker
 
-    def claim(self) -> list[Claimed]:
+    def claim(self) -> list[TrialClaim]:
         """Trials for this process: the batch of one that died, or else a new one; none where all are given away."""
-        with alone(self.directory), reading(self.directory):
+        with lock(self.directory), reading(self.directory):
             trials = self.study.get_trials(deepcopy=False)
             first, last = self._left_behind(trials) or self._new(len(trials))
             return [
@@ -115,7 +115,7 @@ class Queue:
         """The batch that begins with a trial; its last number is below its first where all are given away."""
         return first, min(first + self.batch, self.total) - 1
 
-    def _take(self, number: int, batch: tuple[int, int]) -> Claimed:
+    def _take(self, number: int, batch: tuple[int, int]) -> TrialClaim:
         """Trial ``number`` for this process, a new one or one that is there."""
         from optuna.trial import Trial
 
@@ -132,7 +132,7 @@ class Queue:
         values = known.get(VALUES) or self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(OWNER, self.worker.name)
-        return Claimed(number, trial._trial_id, values, known, batch)
+        return TrialClaim(number, trial._trial_id, values, known, batch)
 
 
 def make_sampler(kind: Sampler, seed: int, number: int) -> BaseSampler:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import describe
 from tametail.search.choice import Nested, estimate_of
-from tametail.search.nested_search import Tried, failures
+from tametail.search.nested_search import TrialRecord, failures
 from tametail.search.space import OF_RECIPE, Space
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def result_of(
-    trials: Sequence[Tried],
-    best: Tried,
-    chosen: Mapping[int, Tried],
+    trials: Sequence[TrialRecord],
+    best: TrialRecord,
+    chosen: Mapping[int, TrialRecord],
     found: Nested,
-    alike: Sequence[Tried],
+    alike: Sequence[TrialRecord],
     space: Space,
     metric: str,
     importance: Mapping[str, float] | str,
@@ -91,7 +91,7 @@ def result_of(
     }
 
 
-def trials_csv(trials: Sequence[Tried], alike: Sequence[Tried], space: Space) -> str:
+def trials_csv(trials: Sequence[TrialRecord], alike: Sequence[TrialRecord], space: Space) -> str:
     """Every trial of every search, one line each, those over all folds first."""
     names = [dimension.name for dimension in space.dimensions]
     beside = {trial.number for trial in alike}
@@ -133,7 +133,7 @@ def importances(study: Study, space: Space) -> dict[str, float] | str:
     return {name: float(share) for name, share in found.items()}
 
 
-def _choice(trial: Tried, space: Space) -> dict[str, Any]:
+def _choice(trial: TrialRecord, space: Space) -> dict[str, Any]:
     """A trial's values, and the method and recipe that they come to."""
     recipe = {name: float(trial.values[name]) for name in OF_RECIPE if name in trial.values}
     return {
@@ -144,7 +144,7 @@ def _choice(trial: Tried, space: Space) -> dict[str, Any]:
     }
 
 
-def _method(trial: Tried, space: Space) -> str:
+def _method(trial: TrialRecord, space: Space) -> str:
     try:
         return space.trial(trial.values).method.text
     except (ValueError, TypeError):

@@ -14,23 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
-from tametail.core.errors import DataError, UsageError, saving
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.models.backbones import describe_backbone
 from tametail.report.search.page import write_search_page
-from tametail.search.choice import alike, best_of, nested
+from tametail.search.choice import best_of, indistinguishable, nested
 from tametail.search.folds import Folds, training_folds
 from tametail.search.image_runner import ImageRunner, Making
-from tametail.search.journal import alone, check_search, judging, open_journal, reading, working
-from tametail.search.nested_search import Settings, run_searches, search_study, tried
+from tametail.search.journal import check_search, judging, lock, open_journal, reading, working
+from tametail.search.nested_search import Settings, run_searches, search_study, trial_records
 from tametail.search.objective import Runner
 from tametail.search.queue import SAMPLERS, Sampler
 from tametail.search.results import importances, result_of, trials_csv
 from tametail.search.space import Space, make_space
-from tametail.search.trainings import METRICS, SECONDS, Training
+from tametail.search.trainings import METRICS, SECONDS, TrainingKey
 from tametail.storage import search_file, study_file
-from tametail.study import inputs
-from tametail.study.inputs import Prepared
+from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
 from tametail.training.checkpointing.checkpointer import seconds_between
 from tametail.training.checkpointing.interrupts import Stop, stopping
@@ -38,7 +37,7 @@ from tametail.training.hardware import Hardware, check_one_process, make_acceler
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import completed
-from tametail.training.training_data import kept_for
+from tametail.training.training_data import with_training_canvas
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -134,7 +133,7 @@ def search(
     _check(folds, seeds, trials, sampler, metric)
     settings = asked_recipe(data, recipe, fields, assignments)
     found = make_space(method, settings, space)
-    spec = kept_for(settings, describe_backbone(settings.backbone, settings.image_size))
+    spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
     if not isinstance(data, ImageTable):
         data = read_images(data, **(columns or {}))
@@ -147,13 +146,13 @@ def search(
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
     search_file.prepare_directory(directory)
-    prepared = inputs.prepare(
+    inputs = prepare_inputs(
         data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
     )
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     asked = Settings(trials, sampler, halving, metric, seeds, seed, batch)
-    with alone(directory):
-        described = search_file.settle(directory, _described(prepared, found, asked), completed)
+    with lock(directory):
+        described = search_file.create_or_extend(directory, _described(inputs, found, asked), completed)
     # Another process may have asked for more.
     asked = replace(asked, trials=described["search"]["trials"], identity=search_file.identity(described))
     if "result" in described:
@@ -166,15 +165,15 @@ def search(
         ) as stop,
         working(directory) as worker,
     ):
-        with alone(directory):
+        with lock(directory):
             storage = open_journal(directory)
             with reading(directory):
                 check_search(storage, directory, asked.identity)
-        arrays, runner = _runner(directory, described, prepared, accelerator, hardware, stop, console)
-        own = training_folds(arrays, prepared.table.targets, prepared.splits, len(prepared.table.class_names))
+        arrays, runner = _runner(directory, described, inputs, accelerator, hardware, stop, console)
+        own = training_folds(arrays, inputs.table.targets, inputs.splits, len(inputs.table.class_names))
         run_searches(directory, storage, found, own, asked, runner, worker, stop, console)
         with judging(directory, stop, console.say):
-            _finish(directory, described, storage, prepared, found, own, asked, runner, console)
+            _finish(directory, described, storage, inputs, found, own, asked, runner, console)
     return Search(directory)
 
 
@@ -190,9 +189,9 @@ def _check(folds: int, seeds: int, trials: int, sampler: str, metric: str) -> No
         raise UsageError(f"expected --metric as one of {', '.join(METRICS)}, got {metric!r}")
 
 
-def _described(prepared: Prepared, space: Space, settings: Settings) -> dict[str, Any]:
+def _described(inputs: StudyInputs, space: Space, settings: Settings) -> dict[str, Any]:
     """The content of search.json before there is a result."""
-    described = prepared.describe([], [], [])
+    described = inputs.describe([], [], [])
     for key in ("losses", "seeds", "run_folds"):
         del described[key]
     return described | {
@@ -213,32 +212,32 @@ def _described(prepared: Prepared, space: Space, settings: Settings) -> dict[str
 def _runner(
     directory: Path,
     described: Mapping[str, Any],
-    prepared: Prepared,
+    inputs: StudyInputs,
     accelerator: Accelerator,
     hardware: Hardware,
     stop: Stop,
     console: Console,
 ) -> tuple[Any, Runner]:
     """The inputs (N, *D) of all images, and what trains on those that it is given."""
-    material = prepared.material(accelerator, console)
-    if prepared.recipe.trains == "all":
+    training_data = inputs.training_data(accelerator, console)
+    if inputs.recipe.trains == "all":
         identity = json.dumps([described.get(key) for key in study_file.IDENTITY], sort_keys=True)
-        making = Making.of(material)
-        return material.array, ImageRunner(
+        making = Making.of(training_data)
+        return training_data.array, ImageRunner(
             directory, identity, making, accelerator, hardware, stop, console.warn
         )
 
-    def heads(trials: Sequence[Trial], data: TrialData, training: Training) -> list[TrialResult]:
+    def heads(trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
         return run_trials(trials, data, accelerator, seed=training.random_seed())
 
-    return material.array, heads
+    return training_data.array, heads
 
 
 def _finish(
     directory: Path,
     described: dict[str, Any],
     storage: BaseStorage,
-    prepared: Prepared,
+    inputs: StudyInputs,
     space: Space,
     folds: Folds,
     settings: Settings,
@@ -252,12 +251,12 @@ def _finish(
     console.say("Judging what each outer fold chose, on that fold ...")
     seeds = range(settings.seeds)
     with reading(directory):
-        trials = tried(storage, folds.names, settings)
+        trials = trial_records(storage, folds.names, settings)
     best = best_of(trials, None)
     chosen = {fold: best_of(trials, fold) for fold in folds.names}
-    found = nested(chosen, space, folds, prepared.table, prepared.splits, seeds, settings.metric, runner)
+    found = nested(chosen, space, folds, inputs.table, inputs.splits, seeds, settings.metric, runner)
     with reading(directory):
-        beside = alike(trials, best, prepared.table, prepared.splits, seeds)
+        beside = indistinguishable(trials, best, inputs.table, inputs.splits, seeds)
         importance = importances(search_study(storage, None, settings), space)
     result = result_of(trials, best, chosen, found, beside, space, settings.metric, importance)
     searches = [None] if settings.shared else [None, *folds.names]
@@ -270,7 +269,7 @@ def _finish(
     ]
     result |= {"trainings": len(of_each), "seconds": round(sum(of_each), 1)}
     described["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
-    with saving(directory / search_file.TRIALS):
+    with explain_save_error(directory / search_file.TRIALS):
         write_atomically(directory / search_file.TRIALS, trials_csv(trials, beside, space))
     search_file.write(directory, described | {"result": result})
     write_search_page(directory)

@@ -26,12 +26,12 @@ METRICS = {
     "mcc": metrics.mcc,
     "kappa": metrics.quadratic_kappa,
 }
-Kept = Mapping[str, Any]
+TrialOutputs = Mapping[str, Any]
 FAILED, SECONDS = "failed", "seconds"
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingKey:
     """A seed, the folds that are left out of the training, and those of them that are predicted."""
 
     seed: int
@@ -48,18 +48,18 @@ class Training:
         return int(np.random.SeedSequence([self.seed, *self.out]).generate_state(1)[0])
 
 
-def trainings_without_one(folds: Sequence[int], seeds: Sequence[int]) -> list[Training]:
+def trainings_without_one(folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
     """Each fold is left out in turn and predicted: what chooses the values to recommend."""
-    return [Training(seed, (fold,), (fold,)) for fold in folds for seed in seeds]
+    return [TrainingKey(seed, (fold,), (fold,)) for fold in folds for seed in seeds]
 
 
-def trainings_without_two(folds: Sequence[int], seeds: Sequence[int]) -> list[Training]:
+def trainings_without_two(folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
     """Each two folds are left out: one training is inner fold j of the outer fold k, and inner fold k of the outer fold j."""
     pairs = [(k, j) for k in folds for j in folds if k < j]
-    return [Training(seed, pair, pair) for pair in pairs for seed in seeds]
+    return [TrainingKey(seed, pair, pair) for pair in pairs for seed in seeds]
 
 
-def inner_trainings(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> list[Training]:
+def inner_trainings(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
     """Those that make up a score of the search ``outer``, inner fold by inner fold; None is the search over all folds.
 
     Args:
@@ -68,10 +68,10 @@ def inner_trainings(outer: int | None, folds: Sequence[int], seeds: Sequence[int
     if outer is None:
         return trainings_without_one(folds, seeds)
     pairs = [(tuple(sorted((outer, fold))), fold) for fold in folds if fold != outer]
-    return [Training(seed, pair, (fold,)) for pair, fold in pairs for seed in seeds]
+    return [TrainingKey(seed, pair, (fold,)) for pair, fold in pairs for seed in seeds]
 
 
-def kept(result: TrialResult, training: Training, folds: Folds, seconds: float) -> dict[str, Any]:
+def trial_outputs(result: TrialResult, training: TrainingKey, folds: Folds, seconds: float) -> dict[str, Any]:
     """What is written down of a training: images by true and by predicted class, for each fold that it predicted.
 
     Of a training that leaves out a single fold also what each image was predicted as.
@@ -94,7 +94,7 @@ def kept(result: TrialResult, training: Training, folds: Folds, seconds: float) 
     return found
 
 
-def score(found: Kept, trainings: Sequence[Training], metric: str) -> float:
+def score(found: TrialOutputs, trainings: Sequence[TrainingKey], metric: str) -> float:
     """The metric on the pooled predictions of a seed's inner folds, mean over seeds; nan where a training failed.
 
     Args:
@@ -112,7 +112,7 @@ def score(found: Kept, trainings: Sequence[Training], metric: str) -> float:
     return float(np.mean([METRICS[metric](counts) for counts in by_seed.values()]))
 
 
-def images(found: Kept, trainings: Sequence[Training]) -> int:
+def images(found: TrialOutputs, trainings: Sequence[TrainingKey]) -> int:
     """n: images that a score is of, each counted once however many seeds there are."""
     first = trainings[0].seed
     return sum(
@@ -122,13 +122,13 @@ def images(found: Kept, trainings: Sequence[Training]) -> int:
     )
 
 
-def predicted_classes(of_one: Kept) -> NDArray[np.int64]:
+def predicted_classes(of_one: TrialOutputs) -> NDArray[np.int64]:
     """(m,) what a training that leaves out a single fold predicted."""
     packed = zlib.decompress(base64.b64decode(of_one["predicted"]))
     return np.frombuffer(packed, dtype="<u2").astype(np.int64)
 
 
-def why_failed(found: Kept) -> str:
+def why_failed(found: TrialOutputs) -> str:
     """The first reason, or nothing."""
     return next(
         (

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail import __version__
-from tametail.core.atomic import make_folder, whole_file, write_atomically
-from tametail.core.errors import DataError, UsageError, saving
+from tametail.core.atomic import atomic_path, make_folder, write_atomically
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.predictions.single_label import Predictions, read_predictions, write_predictions
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelPredictions:
     """What one model said: its tables, and what is known of it beside; see `Model`."""
 
     tables: Sequence[Predictions]
@@ -107,7 +107,7 @@ def prepare_folder(directory: Path, inputs: Iterable[Path] = ()) -> None:
         UsageError: something else is there, or an input.
         TametailError: it cannot be made.
     """
-    with saving(directory):
+    with explain_save_error(directory):
         make_folder(directory)
         found = {entry.name for entry in directory.iterdir() if not entry.name.startswith(".")}
     if found and NAME not in found:
@@ -125,7 +125,7 @@ def prepare_folder(directory: Path, inputs: Iterable[Path] = ()) -> None:
 
 def write_evaluation(
     directory: Path,
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, ModelPredictions],
     carried: Mapping[str, NDArray[np.str_]],
     about: Evaluated,
 ) -> None:
@@ -152,7 +152,7 @@ def write_evaluation(
             Model(name, paths, tuple(said.temperatures), tuple(said.thresholds), tuple(said.train_counts))
         )
     written = [path for model in models for path in model.tables]
-    with saving(directory):
+    with explain_save_error(directory):
         earlier = _tables_named(directory)
         strange = [path for path in written if path not in earlier and (directory / path).exists()]
         if strange:
@@ -167,7 +167,7 @@ def write_evaluation(
         make_folder(directory / PREDICTIONS)
         tables = (table for said in answers.values() for table in said.tables)
         for table, path in zip(tables, written, strict=True):
-            with whole_file(directory / path) as temporary:
+            with atomic_path(directory / path) as temporary:
                 write_predictions(table, temporary)
         if carried:
             _write_columns(directory / CARRIED, next(iter(answers.values())).tables[0].image, carried)
@@ -203,7 +203,7 @@ def _write_columns(path: Path, images: NDArray[np.str_], carried: Mapping[str, N
 
     # A column may be called image, too: those that are carried are numbered.
     columns = {f"{number}": values.tolist() for number, values in enumerate(carried.values())}
-    with whole_file(path) as temporary:
+    with atomic_path(path) as temporary:
         pd.DataFrame({"image": images.tolist(), **columns}).to_parquet(temporary, index=False)
 
 

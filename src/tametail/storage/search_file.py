@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import make_folder, write_atomically
-from tametail.core.errors import DataError, TametailError, UsageError, saving
+from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
 from tametail.storage.study_file import IDENTITY
 
 FORMAT = 1
@@ -108,7 +108,7 @@ def prepare_directory(directory: Path) -> None:
         )
 
 
-def settle(
+def create_or_extend(
     directory: Path, wanted: dict[str, Any], completed: Callable[[Any], dict[str, Any]] = dict
 ) -> dict[str, Any]:
     """Begin a search, or go on with the one that is there, whose trials may only become more.
@@ -172,7 +172,7 @@ def write(directory: Path, content: Mapping[str, Any]) -> None:
     Raises:
         TametailError: it cannot be written; what was there before is kept.
     """
-    with saving(directory / NAME):
+    with explain_save_error(directory / NAME):
         write_atomically(directory / NAME, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

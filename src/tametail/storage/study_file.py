@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import is_temporary, make_folder, write_atomically
-from tametail.core.errors import DataError, TametailError, UsageError, saving
+from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
 from tametail.core.run_files import is_finished
 
 FORMAT = 1
@@ -115,7 +115,7 @@ def folds_to_run(described: Mapping[str, Any]) -> list[int]:
     return list(described.get("run_folds") or range(described["splits"]["folds"]))
 
 
-def sweep(directory: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
     """Remove what a killed process left half-written, and checkpoints of finished runs; as far as that is possible.
 
     Only for whoever holds the study's lock.
@@ -139,7 +139,7 @@ def _kept_run(checkpoints: Path) -> Path:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def lock(directory: Path) -> Iterator[None]:
     """Hold the study for this process alone.
 
     Raises:
@@ -149,7 +149,7 @@ def locked(directory: Path) -> Iterator[None]:
 
     lock = FileLock(directory / _LOCK)
     try:
-        with saving(directory / _LOCK):
+        with explain_save_error(directory / _LOCK):
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -188,7 +188,7 @@ def check_same(
             raise UsageError(f"{directory} holds another study: {difference}; give another folder with -o")
 
 
-def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+def create_or_extend(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write study.json; losses, seeds and folds of a study that is there are kept, and new ones added.
 
     Raises:
@@ -202,7 +202,7 @@ def settle(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
             wanted = wanted | {key: [*present[key], *new]}
         if "tuned" in present:
             wanted = wanted | {"tuned": present["tuned"] | wanted.get("tuned", {})}
-    with saving(directory / NAME):
+    with explain_save_error(directory / NAME):
         write_atomically(directory / NAME, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
     return wanted
 
@@ -244,6 +244,6 @@ def record_opening(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"opening": len(before) + 1, "time": now, **facts}
     lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in (*before, entry)]
-    with saving(directory / OPENINGS):
+    with explain_save_error(directory / OPENINGS):
         write_atomically(directory / OPENINGS, "".join(lines))
     return entry

@@ -13,9 +13,9 @@ import torch
 
 from tametail import __version__
 from tametail.audit import Finding, audit_table, of_pixels
-from tametail.core.atomic import whole_file, write_atomically
+from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
-from tametail.core.errors import DataError, saving
+from tametail.core.errors import DataError, explain_save_error
 from tametail.data import (
     DecodedImages,
     ImageTable,
@@ -29,7 +29,7 @@ from tametail.models.backbones import BackboneSpec, build_backbone, describe_bac
 from tametail.storage import study_file
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe
-from tametail.training.training_data import Material, cached_features, frozen_material, image_material
+from tametail.training.training_data import TrainingData, cached_features, frozen_material, image_material
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -41,7 +41,7 @@ BACKBONE = "backbone.safetensors"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class StudyInputs:
     """What a study's runs are made from. ``table``, ``splits`` and ``decoded.pixels`` are row by row the same images."""
 
     table: ImageTable
@@ -97,14 +97,14 @@ class Prepared:
         Raises:
             TametailError: a file cannot be written.
         """
-        with saving(directory / TABLE), whole_file(directory / TABLE) as temporary:
+        with explain_save_error(directory / TABLE), atomic_path(directory / TABLE) as temporary:
             self.table.frame.to_parquet(temporary, index=False)
         save_splits(self.splits, directory / SPLITS)
         remember_root(directory, self.table.root)
         if self.recipe.trains == "head":
             save_weights(self.backbone, directory / BACKBONE)
 
-    def material(self, accelerator: Accelerator, console: Console) -> Material:
+    def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
         """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
         if self.recipe.trains == "all":
             return image_material(
@@ -115,7 +115,7 @@ class Prepared:
         return frozen_material(self.table, self.splits, features, self.spec, self.recipe)
 
 
-def prepare(
+def prepare_inputs(
     table: ImageTable,
     recipe: Recipe,
     spec: BackboneSpec,
@@ -124,7 +124,7 @@ def prepare(
     seed: int,
     group_duplicates: bool,
     console: Console,
-) -> Prepared:
+) -> StudyInputs:
     """Decode the images, leave out (and name) those that cannot be read, check the rest, split, and load the weights."""
     console.say(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
@@ -148,7 +148,7 @@ def prepare(
             console.warn(f"{finding.what}; {finding.advice}")
     table = audit.table
     splits = make_splits(table, folds=folds, seed=seed)
-    return Prepared(
+    return StudyInputs(
         table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), audit.findings
     )
 
@@ -161,15 +161,15 @@ def _begin_backbone(recipe: Recipe, spec: BackboneSpec, seed: int, console: Cons
     return build_backbone(spec, recipe.weights)
 
 
-def restore(
+def load_inputs(
     directory: Path,
     described: Mapping[str, Any],
     *,
     image_root: str | Path | None,
     training: bool = False,
     console: Console,
-) -> Prepared:
-    """What `prepare` gave, found again from a study's folder and its images.
+) -> StudyInputs:
+    """What `prepare_inputs` gave, found again from a study's folder and its images.
 
     Args:
         training: there are runs to be trained: the backbone has the weights that they begin with.
@@ -199,10 +199,10 @@ def restore(
             )
     else:
         backbone = restore_backbone(directory, described)
-    prepared = Prepared(table, splits, _decode(table, spec, console), recipe, spec, backbone)
-    if prepared.content != described["table"]["content"]:
+    inputs = StudyInputs(table, splits, _decode(table, spec, console), recipe, spec, backbone)
+    if inputs.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
-    return prepared
+    return inputs
 
 
 def remember_root(directory: Path, root: Path) -> None:
@@ -211,7 +211,7 @@ def remember_root(directory: Path, root: Path) -> None:
     Raises:
         TametailError: it cannot be written; what was noted before is kept.
     """
-    with saving(directory / study_file.SOURCE):
+    with explain_save_error(directory / study_file.SOURCE):
         write_atomically(
             directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n"
         )

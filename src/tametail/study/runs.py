@@ -15,16 +15,16 @@ from tametail.core.errors import TametailError
 from tametail.core.run_files import is_finished
 from tametail.report import write_report
 from tametail.storage import study_file
-from tametail.study.inputs import Prepared
-from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.study.inputs import StudyInputs
+from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.checkpointing.interrupts import Stop, Stopped, stopping
 from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, agreed, run_parallel
 from tametail.training.heads.execute_heads import execute_heads
-from tametail.training.heads.head_batches import Portion, compose, together
+from tametail.training.heads.head_batches import HeadBatch, can_batch, make_batches
 from tametail.training.history import EpochRecord
-from tametail.training.predicting import Workshop
+from tametail.training.predicting import RunContext
 from tametail.training.run import Run, all_runs
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def run_all(
     directory: Path,
     described: Mapping[str, Any],
-    prepared: Prepared,
+    inputs: StudyInputs,
     accelerator: Accelerator,
     hardware: Hardware,
     track: Sequence[str],
@@ -53,7 +53,7 @@ def run_all(
     runs = all_runs(described)
     left = agreed([run for run in runs if not is_finished(run.directory(directory))], accelerator)
     if accelerator.is_main_process:
-        study_file.sweep(directory)
+        study_file.remove_leftovers(directory)
     if study_file.read_openings(directory) and left:
         console.warn(
             "the test part of this study was opened before these runs: choices made since may lean on it"
@@ -61,11 +61,11 @@ def run_all(
     failed: list[str] = []
     try:
         if left:
-            material = prepared.material(accelerator, console)
-            workshop = Workshop(material, prepared.recipe, accelerator, directory, hardware)
+            training_data = inputs.training_data(accelerator, console)
+            context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
             with stopping(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
-                failed = _do(left, workshop, described, track, stop, console)
+                failed = _do(left, context, described, track, stop, console)
     except (Stopped, TametailError):
         with suppress(TametailError):  # what ended the work is what the user should hear
             _report(directory, runs, accelerator)
@@ -84,18 +84,18 @@ def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> N
 class _Work:
     """What doing the runs of a study needs."""
 
-    workshop: Workshop
+    context: RunContext
     described: Mapping[str, Any]
     track: Sequence[str]
     stop: Stop
     console: Console
     display: TrainingDisplay
 
-    def keeper(self, place: Path, identity: str) -> RunKeeper:
+    def checkpointer(self, place: Path, identity: str) -> RunCheckpointer:
         """Where a training is kept; none begins once someone has asked to stop."""
-        if agreed(self.stop.requested, self.workshop.accelerator):
+        if agreed(self.stop.requested, self.context.accelerator):
             raise Stopped
-        return RunKeeper(place, identity, self.stop, self.console.warn)
+        return RunCheckpointer(place, identity, self.stop, self.console.warn)
 
     def fail(self, run: Run, error: RunFailed) -> str:
         """Tell of a run that failed."""
@@ -106,17 +106,17 @@ class _Work:
 
 def _do(
     left: Sequence[Run],
-    workshop: Workshop,
+    context: RunContext,
     described: Mapping[str, Any],
     track: Sequence[str],
     stop: Stop,
     console: Console,
 ) -> list[str]:
-    epochs = sum(0 if run.method.after else workshop.recipe.epochs for run in left)
+    epochs = sum(0 if run.method.after else context.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
     with show_training(console, len(left), epochs) as display:
-        work = _Work(workshop, described, track, stop, console, display)
-        portions = compose(left, workshop) if together(workshop, tracked=bool(track)) else []
+        work = _Work(context, described, track, stop, console, display)
+        portions = make_batches(left, context) if can_batch(context, tracked=bool(track)) else []
         if portions:
             failed |= _do_together(portions, work)
         done = {run for portion in portions for run in portion.runs}
@@ -126,24 +126,24 @@ def _do(
     return list(failed.values())
 
 
-def _do_together(portions: Sequence[Portion], work: _Work) -> dict[Run, str]:
+def _do_together(portions: Sequence[HeadBatch], work: _Work) -> dict[Run, str]:
     """Messages of the runs that failed, of portions that are trained side by side."""
-    workshop, described = work.workshop, work.described
-    watcher = _HeadsWatcher(work.display, portions, workshop)
+    context, described = work.context, work.described
+    watcher = _HeadsWatcher(work.display, portions, context)
 
-    def do(portion: Portion) -> dict[Run, RunFailed]:
-        keeper = work.keeper(portion.place(workshop.study, described), portion.identity(described))
+    def do(portion: HeadBatch) -> dict[Run, RunFailed]:
+        checkpointer = work.checkpointer(portion.place(context.study, described), portion.identity(described))
         try:
-            failures = execute_heads(portion, workshop, keeper, watcher)
+            failures = execute_heads(portion, context, checkpointer, watcher)
         except RunFailed as error:
-            failures = {run: error for run in portion.runs if not is_finished(run.directory(workshop.study))}
+            failures = {run: error for run in portion.runs if not is_finished(run.directory(context.study))}
             for run in failures:
-                mark_failed(run, workshop, error)
-        keeper.remove()
+                mark_failed(run, context, error)
+        checkpointer.remove()
         return failures
 
     try:
-        found = run_parallel([partial(do, portion) for portion in portions], workshop.accelerator.device)
+        found = run_parallel([partial(do, portion) for portion in portions], context.accelerator.device)
     finally:
         work.display.done()
     return {run: work.fail(run, error) for failures in found for run, error in failures.items()}
@@ -151,18 +151,18 @@ def _do_together(portions: Sequence[Portion], work: _Work) -> dict[Run, str]:
 
 def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
     """The message of the run if it failed."""
-    workshop, described = work.workshop, work.described
-    keeper = work.keeper(run.directory(workshop.study), run.identity(described))
-    names = work.track if workshop.writes and not run.method.after else ()
+    context, described = work.context, work.described
+    checkpointer = work.checkpointer(run.directory(context.study), run.identity(described))
+    names = work.track if context.writes and not run.method.after else ()
     settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
-    trackers = open_trackers(names, workshop.study, run.title, settings, warn=work.console.warn)
-    watchers = _Watchers(work.display, trackers, run, workshop)
+    trackers = open_trackers(names, context.study, run.title, settings, warn=work.console.warn)
+    watchers = _Watchers(work.display, trackers, run, context)
     try:
         if base_failed:
             error = RunFailed("the run that it starts from failed")
-            mark_failed(run, workshop, error)
+            mark_failed(run, context, error)
             raise error
-        execute(run, workshop, keeper, watchers)
+        execute(run, context, checkpointer, watchers)
     except RunFailed as error:
         return {run: work.fail(run, error)}
     finally:
@@ -174,11 +174,11 @@ def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
 class _Watchers:
     """The display and the trackers of one run."""
 
-    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, workshop: Workshop) -> None:
+    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, context: RunContext) -> None:
         self._display = display
         self._trackers = trackers
         self._title = run.title
-        self._measure = _measure(workshop)
+        self._measure = _measure(context)
         self._steps = 0
         display.begin(run.title, 0, 0)
 
@@ -203,7 +203,7 @@ class _Watchers:
 class _HeadsWatcher:
     """The display of all heads that are trained side by side, as of one training: of the portions' steps it shows the mean."""
 
-    def __init__(self, display: TrainingDisplay, portions: Sequence[Portion], workshop: Workshop) -> None:
+    def __init__(self, display: TrainingDisplay, portions: Sequence[HeadBatch], context: RunContext) -> None:
         self._display = display
         self._portions = len(portions)
         self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
@@ -212,12 +212,12 @@ class _HeadsWatcher:
             run
             for portion in portions
             for run in portion.runs
-            if not is_finished(run.directory(workshop.study))
+            if not is_finished(run.directory(context.study))
         ]
         self._runs = len(missing)
         folds = len({run.fold for run in missing})
         self._title = f"{len(missing)} heads, {folds} {'fold' if folds == 1 else 'folds'}"
-        self._measure = _measure(workshop)
+        self._measure = _measure(context)
         display.begin(self._title, 0, 0, runs=self._runs)
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
@@ -242,6 +242,6 @@ class _HeadsWatcher:
                 self._display.epoch(replace(record, epoch=mean, images_per_second=0.0))
 
 
-def _measure(workshop: Workshop) -> str:
+def _measure(context: RunContext) -> str:
     """What models are judged by after an epoch."""
-    return "mean average precision" if workshop.material.table.multi_label else "balanced accuracy"
+    return "mean average precision" if context.training_data.table.multi_label else "balanced accuracy"

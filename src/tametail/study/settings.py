@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tametail.core.errors import UsageError, choosing_losses
+from tametail.core.errors import UsageError, as_usage_error
 from tametail.data import ImageTable
 from tametail.models.backbones import check_weights
 from tametail.training.hardware import Hardware
@@ -25,7 +25,7 @@ def parse_methods(losses: Sequence[str] | str) -> list[Method]:
     Raises:
         UsageError: one cannot be read, or there is none.
     """
-    with choosing_losses("tametail losses and tametail strategies list them"):
+    with as_usage_error("tametail losses and tametail strategies list them"):
         texts = split_methods(losses) if isinstance(losses, str) else list(losses)
         parsed = [parse_method(text) for text in texts]
     if not parsed:
@@ -81,5 +81,5 @@ def try_out(
         loss = method.loss.create([1] * classes)
         check_whole_batches(loss, configured.batch_size, hardware.micro_batch, accelerator.num_processes)
         soft = configured.mixing.kind != "none" or smoothing_of(loss, configured) > 0
-        with choosing_losses():
+        with as_usage_error():
             method.loss.try_out(classes, soft=soft)

@@ -16,19 +16,19 @@ from tametail.models.backbones import describe_backbone
 from tametail.report import best_loss, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
-from tametail.study import inputs
+from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
 from tametail.study.search_result import read_tuned
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
 from tametail.training.checkpointing.checkpointer import seconds_between
 from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
-from tametail.training.predicting import Workshop, predict_test
+from tametail.training.predicting import RunContext, predict_test
 from tametail.training.recipe import Recipe, completed
 from tametail.training.run import all_runs
 from tametail.training.strategies import Method
 from tametail.training.trackers import check_trackers
-from tametail.training.training_data import kept_for
+from tametail.training.training_data import with_training_canvas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +123,7 @@ def compare(
     settings = asked_recipe(data, recipe, fields, assignments)
     for method in methods:
         method.configure(settings)
-    spec = kept_for(settings, describe_backbone(settings.backbone, settings.image_size))
+    spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
     console = console if accelerator.is_main_process else Console(quiet=True)
     if not isinstance(data, ImageTable):
@@ -139,7 +139,7 @@ def compare(
     study_file.prepare_directory(directory)
     with _alone(directory, accelerator):
         with accelerator.main_process_first():
-            prepared = inputs.prepare(
+            inputs = prepare_inputs(
                 data,
                 settings,
                 spec,
@@ -148,7 +148,7 @@ def compare(
                 group_duplicates=group_duplicates,
                 console=console,
             )
-        described = prepared.describe([method.text for method in methods], list(range(seeds)), places)
+        described = inputs.describe([method.text for method in methods], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
         for search in searches:
             search.check(described, completed)
@@ -156,10 +156,10 @@ def compare(
             described |= {"tuned": {search.method: search.note for search in searches}}
         study_file.check_same(directory, described, completed=completed)
         if accelerator.is_main_process:
-            prepared.save(directory)
-            described = study_file.settle(directory, described)
+            inputs.save(directory)
+            described = study_file.create_or_extend(directory, described)
         described = agreed(described, accelerator)
-        failed = run_all(directory, described, prepared, accelerator, hardware, track, console)
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console)
     for line in tuned_in_words(described):
         console.warn(line)
     return Study(directory, tuple(failed))
@@ -198,18 +198,18 @@ def resume(
     console = console if console and accelerator.is_main_process else Console(quiet=True)
     with _alone(study.directory, accelerator):
         with accelerator.main_process_first():
-            prepared = inputs.restore(
+            inputs = load_inputs(
                 study.directory, described, image_root=image_root, training=True, console=console
             )
         if accelerator.is_main_process and image_root is not None:
-            inputs.remember_root(study.directory, prepared.table.root)
-        failed = run_all(study.directory, described, prepared, accelerator, hardware, track, console)
+            remember_root(study.directory, inputs.table.root)
+        failed = run_all(study.directory, described, inputs, accelerator, hardware, track, console)
     return Study(study.directory, tuple(failed))
 
 
 def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
     """Hold the study; of several processes that work on it together the main one does."""
-    return study_file.locked(directory) if accelerator.is_main_process else nullcontext()
+    return study_file.lock(directory) if accelerator.is_main_process else nullcontext()
 
 
 def open_test_part(
@@ -234,18 +234,18 @@ def open_test_part(
     study = Study(Path(directory))
     described = study.settings
     check_one_process("open the test part")
-    with study_file.locked(study.directory):
+    with study_file.lock(study.directory):
         runs = [run for run in all_runs(described) if is_finished(run.directory(study.directory))]
         if not runs:
             raise TametailError(
                 f"no run of {directory} is finished, so there is nothing to evaluate; run tametail compare"
             )
-        prepared = inputs.restore(study.directory, described, image_root=image_root, console=console)
+        inputs = load_inputs(study.directory, described, image_root=image_root, console=console)
         if image_root is not None:
-            inputs.remember_root(study.directory, prepared.table.root)
-        accelerator = make_accelerator(prepared.recipe, device, training=False)
-        material = prepared.material(accelerator, console)
-        workshop = Workshop(material, prepared.recipe, accelerator, study.directory, Hardware(device))
+            remember_root(study.directory, inputs.table.root)
+        accelerator = make_accelerator(inputs.recipe, device, training=False)
+        training_data = inputs.training_data(accelerator, console)
+        context = RunContext(training_data, inputs.recipe, accelerator, study.directory, Hardware(device))
         new = [run for run in runs if not (run.directory(study.directory) / TEST_PREDICTIONS).is_file()]
         facts = {
             "losses": described["losses"],
@@ -259,7 +259,7 @@ def open_test_part(
         )
         with console.track("Test part", len(runs)) as advance:
             for run in runs:
-                predict_test(run, workshop)
+                predict_test(run, context)
                 advance(1)
         write_report(study.directory)
     return study

@@ -15,19 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
 from tametail.core.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 from tametail.training.checkpointing.checkpoint import save_weights
-from tametail.training.checkpointing.checkpointer import RunKeeper
+from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.hardware import MemoryShort, disable_malloc_trim, is_out_of_memory, torch_threads
 from tametail.training.history import Validation, history_csv, timing_csv, validate
 from tametail.training.inference import predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
-    Workshop,
+    RunContext,
     held_out_rows,
     outputs_of,
     predictions_of,
@@ -36,11 +37,13 @@ from tametail.training.predicting import (
 )
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, appearing, trained_model
-from tametail.training.trainer import Observer, RunFailed, Trained, train
-from tametail.training.training_data import Material, Rows
+from tametail.training.trainer import Callback, RunFailed, Trained, train
+from tametail.training.training_data import TrainingData
 
 
-def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer | None = None) -> None:
+def execute(
+    run: Run, context: RunContext, checkpointer: RunCheckpointer, observer: Callback | None = None
+) -> None:
     """Train (or, for what follows a training, fit to the base run's features) and predict.
 
     The run's directory appears at the end, whole. The run that it starts from must be finished.
@@ -50,35 +53,35 @@ def execute(run: Run, workshop: Workshop, keeper: RunKeeper, observer: Observer 
         Stopped: the keeper asked for it, and everything is saved.
     """
     started = time.monotonic()
-    if workshop.accelerator.device.type == "cpu":
+    if context.accelerator.device.type == "cpu":
         disable_malloc_trim()
-    rows = training_rows(run, workshop.material)
-    counts = workshop.material.class_counts(rows)
+    rows = training_rows(run, context.training_data)
+    counts = context.training_data.class_counts(rows)
     try:
-        with threads(workshop.material.torch_threads), telling_of_short_memory(workshop):
-            held_out = held_out_rows(run, workshop.material)
+        with torch_threads(context.training_data.threads), explain_oom(context):
+            held_out = held_out_rows(run, context.training_data)
             if run.method.after:
-                trained, (model, outputs) = None, _fit_head(run, workshop, rows, held_out, counts)
+                trained, (model, outputs) = None, _fit_head(run, context, rows, held_out, counts)
             else:
-                trained = _train(run, workshop, rows, counts, keeper, observer)
+                trained = _train(run, context, rows, counts, checkpointer, observer)
                 model = trained.model
-                outputs = outputs_of(model, workshop, held_out)
-            judgement = run.method.judgement(counts, len(rows))
-            predictions = predictions_of(run, workshop.material.table, held_out, outputs, judgement)
+                outputs = outputs_of(model, context, held_out)
+            decision_rule = run.method.decision_rule(counts, len(rows))
+            predictions = predictions_of(run, context.training_data.table, held_out, outputs, decision_rule)
     except RunFailed as error:
-        mark_failed(run, workshop, error)
-        if workshop.writes:
-            keeper.remove()
+        mark_failed(run, context, error)
+        if context.writes:
+            checkpointer.remove()
         raise
-    if workshop.writes:
-        write_run(run, workshop, predictions, model, trained, time.monotonic() - started)
-        keeper.remove()
-    workshop.accelerator.wait_for_everyone()
+    if context.writes:
+        write_run(run, context, predictions, model, trained, time.monotonic() - started)
+        checkpointer.remove()
+    context.accelerator.wait_for_everyone()
 
 
 def write_run(
     run: Run,
-    workshop: Workshop,
+    context: RunContext,
     predictions: Predictions | LabelPredictions,
     model: nn.Module,
     trained: Trained | None,
@@ -97,8 +100,8 @@ def write_run(
         TametailError: it cannot be written.
     """
     finished = {"status": "finished", "message": "", "seconds": round(seconds, 3)}
-    described = _describe(run, workshop) | finished | dict(more or {})
-    with appearing(run.directory(workshop.study)) as folder:
+    described = _describe(run, context) | finished | dict(more or {})
+    with appearing(run.directory(context.study)) as folder:
         write_table(predictions, folder / PREDICTIONS)
         if trained:
             (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
@@ -110,24 +113,24 @@ def write_run(
         _write_json(folder / DESCRIPTION, described)
 
 
-def mark_failed(run: Run, workshop: Workshop, error: RunFailed) -> None:
+def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
     """Have a run's run.json say that it failed, and why; all processes call."""
-    if workshop.writes:
+    if context.writes:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
-        with appearing(run.directory(workshop.study)) as folder:
-            _write_json(folder / DESCRIPTION, _describe(run, workshop) | failure)
-    workshop.accelerator.wait_for_everyone()
+        with appearing(run.directory(context.study)) as folder:
+            _write_json(folder / DESCRIPTION, _describe(run, context) | failure)
+    context.accelerator.wait_for_everyone()
 
 
 @contextmanager
-def telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
+def explain_oom(context: RunContext) -> Iterator[None]:
     """Memory that is short outside a step of the training, in words.
 
     Raises:
         RunFailed: the run cannot be; others may.
         TametailError: with several processes, as the others wait for this one.
     """
-    kind = RunFailed if workshop.accelerator.num_processes == 1 else TametailError
+    kind = RunFailed if context.accelerator.num_processes == 1 else TametailError
     try:
         yield
     except MemoryShort as error:  # its message says what helps
@@ -143,105 +146,107 @@ def telling_of_short_memory(workshop: Workshop) -> Iterator[None]:
 
 def _train(
     run: Run,
-    workshop: Workshop,
-    rows: Rows,
+    context: RunContext,
+    rows: IntArray,
     counts: list[int],
-    keeper: RunKeeper,
-    observer: Observer | None,
+    checkpointer: RunCheckpointer,
+    observer: Callback | None,
 ) -> Trained:
-    material, accelerator = workshop.material, workshop.accelerator
-    recipe = run.method.configure(workshop.recipe)
+    training_data, accelerator = context.training_data, context.accelerator
+    recipe = run.method.configure(context.recipe)
     seed = run.random_seed()
     torch.manual_seed(seed)
     loss = run.method.loss.create(class_counts=counts)
-    batches = batches_of(run, recipe, rows, workshop)
-    judgement = run.method.judgement(counts, len(rows))
-    held_out = held_out_rows(run, material)
+    batches = batches_of(run, recipe, rows, context)
+    decision_rule = run.method.decision_rule(counts, len(rows))
+    held_out = held_out_rows(run, training_data)
 
     def validation(model: nn.Module) -> Validation:
-        outputs = torch.from_numpy(outputs_of(model, workshop, held_out))
-        return validate(judgement.decision(outputs).numpy(), material.targets[held_out], counts)
+        outputs = torch.from_numpy(outputs_of(model, context, held_out))
+        return validate(decision_rule.decision(outputs).numpy(), training_data.targets[held_out], counts)
 
     try:
         return train(
-            material.new_model(run.method, rows),
+            training_data.new_model(run.method, rows),
             loss,
             batches,
             recipe,
             accelerator,
             seed=seed,
             class_counts=counts,
-            transform=material.train_transform,
+            transform=training_data.train_transform,
             mixing=batch_mixing(recipe, counts, seed),
-            hardware=workshop.hardware,
-            keeper=keeper,
+            hardware=context.hardware,
+            checkpointer=checkpointer,
             observer=observer,
-            validate=validation if workshop.hardware.watch else None,
+            validate=validation if context.hardware.validate_epochs else None,
         )
     except RunFailed as error:
-        name_images(error, batches, rows, material)
+        name_images(error, batches, rows, training_data)
         raise
 
 
-def batches_of(run: Run, recipe: Recipe, rows: Rows, workshop: Workshop) -> TrainingBatches:
+def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) -> TrainingBatches:
     """The batches that a run is trained on.
 
     Args:
         recipe: the run's own.
     """
-    material, accelerator = workshop.material, workshop.accelerator
+    training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
-        material.array,
+        training_data.array,
         rows,
-        material.targets[rows],
+        training_data.targets[rows],
         batch_size=recipe.batch_size,
         seed=run.random_seed(),
         sampler=recipe.sampler,
         deferred_from=recipe.deferred_from,
         epochs=recipe.epochs,
-        extra=material.extra_draws,
+        extra=training_data.extra_draws,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
-        workers=workshop.hardware.workers,
+        workers=context.hardware.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
 
 
-def name_images(error: RunFailed, batches: TrainingBatches, rows: Rows, material: Material) -> None:
+def name_images(
+    error: RunFailed, batches: TrainingBatches, rows: IntArray, training_data: TrainingData
+) -> None:
     """Have a failure in a step name the images of that step."""
     if error.epoch is not None and error.step is not None:
         positions = batches.positions(error.epoch, error.step)
-        error.images = material.table.images[rows[positions]].tolist()
+        error.images = training_data.table.images[rows[positions]].tolist()
 
 
 def _fit_head(
-    run: Run, workshop: Workshop, rows: Rows, held_out: Rows, counts: list[int]
+    run: Run, context: RunContext, rows: IntArray, held_out: IntArray, counts: list[int]
 ) -> tuple[nn.Module, NDArray[np.float32]]:
     """The head that the strategies after training make of the base run's, and its outputs for the held-out rows."""
-    material, accelerator = workshop.material, workshop.accelerator
-    base = trained_model(run.base, workshop.study, material.new_model)
+    training_data, accelerator = context.training_data, context.accelerator
+    base = trained_model(run.base, context.study, training_data.new_model)
     if not run.method.single_label:  # it decides otherwise, and leaves the head as it is
-        return base[1], outputs_of(base, workshop, held_out)
-    features = material.features(base[0], accelerator)
-    target = torch.from_numpy(material.targets[rows])
+        return base[1], outputs_of(base, context, held_out)
+    features = training_data.features(base[0], accelerator)
+    target = torch.from_numpy(training_data.targets[rows])
     head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
     return head, predict_logits(head, features, held_out, accelerator)
 
 
-def _describe(run: Run, workshop: Workshop) -> dict[str, Any]:
+def _describe(run: Run, context: RunContext) -> dict[str, Any]:
     import timm
 
-    accelerator = workshop.accelerator
-    rows = training_rows(run, workshop.material)
-    counts = workshop.material.class_counts(rows)
+    accelerator = context.accelerator
+    rows = training_rows(run, context.training_data)
+    counts = context.training_data.class_counts(rows)
     return {
         "loss": run.method.text,
         "seed": run.seed,
         "fold": run.fold,
-        "link": run.method.judgement(counts, len(rows)).link,
+        "link": run.method.decision_rule(counts, len(rows)).link,
         "parameters": run.method.loss.params,
-        "recipe": run.method.configure(workshop.recipe).model_dump(mode="json"),
-        "class_counts": dict(zip(workshop.material.table.class_names, counts, strict=True)),
+        "recipe": run.method.configure(context.recipe).model_dump(mode="json"),
+        "class_counts": dict(zip(context.training_data.table.class_names, counts, strict=True)),
         "images": len(rows),
         "environment": {
             "python": platform.python_version(),

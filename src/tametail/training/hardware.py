@@ -56,7 +56,7 @@ class Hardware:
     micro_batch: int | None = None
     compile: bool = False
     workers: int = 0
-    watch: bool = True
+    validate_epochs: bool = True
 
     def __post_init__(self) -> None:
         if self.micro_batch is not None and self.micro_batch < 1:

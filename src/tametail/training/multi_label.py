@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tametail.core.errors import UsageError, choosing_losses
+from tametail.core.errors import UsageError, as_usage_error
 from tametail.data import ImageTable
 from tametail.losses import Loss, list_losses, parse_loss
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.training.recipe import Recipe
-from tametail.training.strategies import Judgement, LogitAdjustment, Method
+from tametail.training.strategies import DecisionRule, LogitAdjustment, Method
 
 _PLAIN = {"sampler": "shuffled", "reweighting": "none"}
 
@@ -39,7 +39,7 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
                 f"{method.loss.text} cannot be trained on images with several labels: {reason}; "
                 f"choose among {', '.join(fit_losses())}"
             )
-        with choosing_losses():
+        with as_usage_error():
             loss(torch.zeros(2, classes), torch.ones(2, classes))
         for strategy in method.after:
             if not isinstance(strategy, LogitAdjustment):
@@ -88,7 +88,7 @@ def unfit(loss: Loss, classes: int) -> str:
 
 def predict_labels(
     outputs: NDArray[np.float32],
-    judgement: Judgement,
+    decision_rule: DecisionRule,
     table: ImageTable,
     rows: NDArray[np.int64],
     fold: int,
@@ -108,7 +108,7 @@ def predict_labels(
         table.groups[rows],
         table.labels[rows],
         np.full(len(rows), fold, dtype=np.int64),
-        judgement.decision(given).numpy().astype(np.float32),
+        decision_rule.decision(given).numpy().astype(np.float32),
         table.class_names,
-        judgement.posterior(given).numpy().astype(np.float32),
+        decision_rule.posterior(given).numpy().astype(np.float32),
     )

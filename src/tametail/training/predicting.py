@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.core.atomic import whole_file
-from tametail.core.errors import saving
+from tametail.core.arrays import IntArray
+from tametail.core.atomic import atomic_path
+from tametail.core.errors import explain_save_error
 from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
@@ -22,13 +23,13 @@ from tametail.training.inference import predict_logits
 from tametail.training.multi_label import predict_labels
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, trained_counts, trained_model
-from tametail.training.strategies import Judgement
+from tametail.training.strategies import DecisionRule
 from tametail.training.trainer import RunFailed
-from tametail.training.training_data import Material, Rows
+from tametail.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RunContext:
     """What all runs of a study are done with.
 
     Attributes:
@@ -39,7 +40,7 @@ class Workshop:
         hardware: how the machine is used.
     """
 
-    material: Material
+    training_data: TrainingData
     recipe: Recipe
     accelerator: Accelerator
     study: Path
@@ -51,27 +52,27 @@ class Workshop:
         return bool(self.accelerator.is_main_process)
 
 
-def training_rows(run: Run, material: Material) -> Rows:
-    """Rows of the table that a run is trained on."""
-    splits = material.splits
+def training_rows(run: Run, training_data: TrainingData) -> IntArray:
+    """IntArray of the table that a run is trained on."""
+    splits = training_data.splits
     return np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
 
 
-def held_out_rows(run: Run, material: Material) -> Rows:
-    """Rows of the table that a run is judged by."""
-    return np.flatnonzero(material.splits.fold == run.fold)
+def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
+    """IntArray of the table that a run is judged by."""
+    return np.flatnonzero(training_data.splits.fold == run.fold)
 
 
-def outputs_of(model: nn.Module, workshop: Workshop, rows: Rows) -> NDArray[np.float32]:
+def outputs_of(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
     """(len(rows), C) what a model's head gives for some rows of the material."""
-    material = workshop.material
+    training_data = context.training_data
     return predict_logits(
-        model, material.array, rows, workshop.accelerator, transform=material.eval_transform
+        model, training_data.array, rows, context.accelerator, transform=training_data.eval_transform
     )
 
 
 def predictions_of(
-    run: Run, table: ImageTable, rows: Rows, outputs: NDArray[np.float32], judgement: Judgement
+    run: Run, table: ImageTable, rows: IntArray, outputs: NDArray[np.float32], decision_rule: DecisionRule
 ) -> Predictions | LabelPredictions:
     """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
     if not np.isfinite(outputs).all():
@@ -79,17 +80,17 @@ def predictions_of(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
         )
     if table.multi_label:
-        return predict_labels(outputs, judgement, table, rows, run.fold)
+        return predict_labels(outputs, decision_rule, table, rows, run.fold)
     head_outputs = torch.from_numpy(outputs)
     return Predictions(
         table.images[rows],
         table.groups[rows],
         table.targets[rows],
         np.full(len(rows), run.fold, dtype=np.int64),
-        judgement.decision(head_outputs).numpy(),
+        decision_rule.decision(head_outputs).numpy(),
         table.class_names,
-        judgement.family,
-        exclusive(judgement.posterior(head_outputs).numpy()).astype(np.float32),
+        decision_rule.family,
+        exclusive(decision_rule.posterior(head_outputs).numpy()).astype(np.float32),
     )
 
 
@@ -101,15 +102,15 @@ def write_table(predictions: Predictions | LabelPredictions, path: Path) -> None
         write_predictions(predictions, path)
 
 
-def predict_test(run: Run, workshop: Workshop) -> None:
+def predict_test(run: Run, context: RunContext) -> None:
     """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
-    directory = run.directory(workshop.study)
-    model = trained_model(run, workshop.study, workshop.material.new_model)
-    rows = np.flatnonzero(workshop.material.splits.part == "test")
-    outputs = outputs_of(model, workshop, rows)
-    judgement = run.method.judgement(*trained_counts(directory))
-    predictions = predictions_of(run, workshop.material.table, rows, outputs, judgement)
-    if workshop.writes:
+    directory = run.directory(context.study)
+    model = trained_model(run, context.study, context.training_data.new_model)
+    rows = np.flatnonzero(context.training_data.splits.part == "test")
+    outputs = outputs_of(model, context, rows)
+    decision_rule = run.method.decision_rule(*trained_counts(directory))
+    predictions = predictions_of(run, context.training_data.table, rows, outputs, decision_rule)
+    if context.writes:
         path = directory / TEST_PREDICTIONS
-        with saving(path), whole_file(path) as temporary:
+        with explain_save_error(path), atomic_path(path) as temporary:
             write_table(predictions, temporary)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tametail.core.atomic import flush, make_folder, temporary_beside
-from tametail.core.errors import saving
+from tametail.core.atomic import flush, make_folder, temporary_sibling
+from tametail.core.errors import explain_save_error
 from tametail.core.run_files import DESCRIPTION, HEAD, WEIGHTS
 from tametail.storage.study_file import IDENTITY, folds_to_run
 from tametail.training.checkpointing.checkpoint import load_weights
@@ -91,8 +91,8 @@ def appearing(directory: Path) -> Iterator[Path]:
     Raises:
         TametailError: it, or a file in it, cannot be written.
     """
-    temporary = temporary_beside(directory)
-    with saving(directory):
+    temporary = temporary_sibling(directory)
+    with explain_save_error(directory):
         try:
             make_folder(directory.parent)
             temporary.mkdir()

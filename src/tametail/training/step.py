@@ -101,7 +101,7 @@ class Stepper:
                 f"in a step that {self.accelerator.num_processes} processes take together; "
                 f"repeat the command with --micro-batch {fewer} to go on"
             ):
-                value = self._in_parts(inputs, target, share, alone=False)
+                value = self._in_parts(inputs, target, share, lock=False)
         else:
             value = self._in_parts_that_fit(inputs, target, share)
         with self._without_way_back(
@@ -131,7 +131,7 @@ class Stepper:
         while True:
             value = None
             try:
-                value = self._in_parts(inputs, target, share, alone=True)
+                value = self._in_parts(inputs, target, share, lock=True)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -192,16 +192,16 @@ class Stepper:
             kind = TametailError if self._together else MemoryShort
             raise kind(f"memory ran out {where_and_what_to_do}") from error
 
-    def _in_parts(self, inputs: Tensor, target: Tensor, share: float, *, alone: bool) -> Tensor:
+    def _in_parts(self, inputs: Tensor, target: Tensor, share: float, *, lock: bool) -> Tensor:
         """Add up the gradients of the batch's parts: this process's alone, or with the last part those of all."""
         total = inputs.new_zeros((), dtype=torch.float32)
         sizes = self._sizes(inputs)
         # Gradients that are summed as they are computed are divided by the number of processes.
-        scale = 1 if alone else self.accelerator.num_processes
-        network = self.network.module if alone and self._together else self.network
+        scale = 1 if lock else self.accelerator.num_processes
+        network = self.network.module if lock and self._together else self.network
         last = len(sizes) - 1
         for at, (some, wanted) in enumerate(zip(inputs.split(sizes), target.split(sizes), strict=True)):
-            with nullcontext() if alone or at == last else self._apart():
+            with nullcontext() if lock or at == last else self._apart():
                 with self.accelerator.autocast():
                     logits = network(some)
                 mean = mean_loss(self.loss, logits.float(), wanted, self.class_weights)

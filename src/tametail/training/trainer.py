@@ -48,7 +48,7 @@ class RunFailed(TametailError):
         self.images: list[str] = []
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Where a training is kept while it goes on."""
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
@@ -64,7 +64,7 @@ class Keeper(Protocol):
         """Keep this moment in place of the last."""
 
 
-class Observer(Protocol):
+class Callback(Protocol):
     """Someone who watches; nothing of it comes back into the training."""
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
@@ -115,8 +115,8 @@ def train(
     transform: Transform | None = None,
     mixing: BatchMixing | None = None,
     hardware: Hardware | None = None,
-    keeper: Keeper | None = None,
-    observer: Observer | None = None,
+    checkpointer: Checkpointer | None = None,
+    observer: Callback | None = None,
     validate: Callable[[nn.Module], Validation] | None = None,
 ) -> Trained:
     """Train ``model`` to the last epoch; no epoch is chosen by looking at any result.
@@ -141,7 +141,7 @@ def train(
         Stopped: the keeper asked for it, and everything is saved.
     """
     stepper = Stepper(model, loss, recipe, accelerator, hardware or Hardware())
-    place = _resume(stepper, keeper)
+    place = _resume(stepper, checkpointer)
     if observer:
         observer.begin(recipe.epochs, batches.steps)
     check_every = 1 if accelerator.device.type == "cpu" else _CHECK_EVERY
@@ -165,13 +165,13 @@ def train(
                 seen += batches.size(step)
                 if len(pending) < check_every and step + 1 < batches.steps:
                     continue
-                losses, stop = _settle(pending, epoch, step, keeper, accelerator)
+                losses, stop = _settle(pending, epoch, step, checkpointer, accelerator)
                 place = replace(place, epoch=epoch, step=step + 1, total=sum(losses, place.total))
                 pending = []
                 if observer:
                     observer.step(epoch, step, losses[-1], lr, seen)
                 if step + 1 < batches.steps:
-                    _keep(stepper, keeper, place, stop)
+                    _keep(stepper, checkpointer, place, stop)
             stepper.share_buffers()
             seconds = time.perf_counter() - began
             validation = validate(stepper.result) if validate else None
@@ -182,7 +182,7 @@ def train(
             if observer:
                 observer.epoch(record)
             if epoch + 1 < recipe.epochs:
-                _keep(stepper, keeper, place, stop)
+                _keep(stepper, checkpointer, place, stop)
     finally:
         accelerator.free_memory()
     return Trained(stepper.result, place.history, stepper.micro_batch)
@@ -206,10 +206,10 @@ def _step(
 
 
 def _settle(
-    pending: list[Tensor], epoch: int, step: int, keeper: Keeper | None, accelerator: Accelerator
+    pending: list[Tensor], epoch: int, step: int, checkpointer: Checkpointer | None, accelerator: Accelerator
 ) -> tuple[list[float], bool]:
     """The losses of the last steps, up to ``step``, over all processes, and whether one of those is asked to stop."""
-    asked = keeper is not None and keeper.stop_requested()
+    asked = checkpointer is not None and checkpointer.stop_requested()
     values = torch.stack([*pending, pending[0].new_tensor(float(asked))])
     if accelerator.num_processes > 1:
         values = accelerator.reduce(values, "sum")
@@ -230,19 +230,19 @@ def not_finite(value: float, epoch: int, step: int) -> RunFailed:
     )
 
 
-def _keep(stepper: Stepper, keeper: Keeper | None, place: _Place, stop: bool) -> None:
+def _keep(stepper: Stepper, checkpointer: Checkpointer | None, place: _Place, stop: bool) -> None:
     """Save if it is time to, and stop if that was asked for."""
-    if keeper is None:
+    if checkpointer is None:
         return
-    if stepper.accelerator.is_main_process and (stop or keeper.due()):
+    if stepper.accelerator.is_main_process and (stop or checkpointer.due()):
         tensors, state = pack(stepper)
-        keeper.save(tensors, {**state, **asdict(place), "micro_batch": stepper.micro_batch})
+        checkpointer.save(tensors, {**state, **asdict(place), "micro_batch": stepper.micro_batch})
     if stop:
         raise Stopped
 
 
-def _resume(stepper: Stepper, keeper: Keeper | None) -> _Place:
-    kept = keeper.load() if keeper else None
+def _resume(stepper: Stepper, checkpointer: Checkpointer | None) -> _Place:
+    kept = checkpointer.load() if checkpointer else None
     place = _Place()
     if kept is not None:
         tensors, state = kept

@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.core.atomic import make_folder, whole_file
+from tametail.core.arrays import IntArray
+from tametail.core.atomic import atomic_path, make_folder
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explained, make_room, mark_used
 from tametail.data.sampling.augmentation import Preprocess
@@ -30,13 +31,12 @@ from tametail.training.inference import Transform, predict_logits
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
-Rows = NDArray[np.int64]
-NewModel = Callable[[Method, Rows | None], nn.Sequential]
+NewModel = Callable[[Method, IntArray | None], nn.Sequential]
 _CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Inputs of a study.
 
     Attributes:
@@ -65,7 +65,7 @@ class Material:
         """What is trained for: (N,) class indices, or (N, C) labels of a multi-label table."""
         return self.table.labels.astype(np.float32) if self.table.multi_label else self.table.targets
 
-    def class_counts(self, rows: Rows) -> list[int]:
+    def class_counts(self, rows: IntArray) -> list[int]:
         """Images per class among some rows."""
         counts: list[int] = self.table.labels[rows].sum(axis=0).tolist()
         return counts
@@ -73,10 +73,10 @@ class Material:
 
 def frozen_material(
     table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
-) -> Material:
+) -> TrainingData:
     """Runs that train a head on features of a frozen backbone."""
 
-    def new_model(method: Method, rows: Rows | None) -> nn.Sequential:
+    def new_model(method: Method, rows: IntArray | None) -> nn.Sequential:
         standardise = Standardise(spec.features)
         if rows is not None:
             standardise.fit(torch.from_numpy(features[rows]))
@@ -84,7 +84,7 @@ def frozen_material(
         return nn.Sequential(standardise, head)
 
     # A head's products are too small to be worth sharing out: on a busy machine threads made them ten times slower.
-    return Material(
+    return TrainingData(
         features,
         table,
         splits,
@@ -103,7 +103,7 @@ def image_material(
     spec: BackboneSpec,
     backbone: nn.Module,
     recipe: Recipe,
-) -> Material:
+) -> TrainingData:
     """Runs that fine-tune a copy of the backbone together with its head."""
     moving = recipe.augmentation
     augment = Preprocess(
@@ -120,7 +120,7 @@ def image_material(
         erasing=moving.erasing,
     )
     classes = len(table.class_names)
-    return Material(
+    return TrainingData(
         decoded.pixels,
         table,
         splits,
@@ -134,7 +134,7 @@ def image_material(
     )
 
 
-def kept_for(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
+def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
     """The backbone's description with the canvas that this recipe's images are kept at.
 
     What is learned from must be as sharp as what is judged. So an augmentation that looks at parts of the image gets as
@@ -204,7 +204,7 @@ def cached_features(
         )
         with explained(path.parent):
             make_folder(path.parent)
-            with whole_file(path) as temporary, temporary.open("wb") as handle:
+            with atomic_path(path) as temporary, temporary.open("wb") as handle:
                 np.save(handle, features)
         return features
 

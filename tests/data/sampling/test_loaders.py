@@ -98,9 +98,9 @@ def test_the_rest_of_an_epoch_is_what_the_whole_epoch_ends_with(first: int, work
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("sampler", ["shuffled", "balanced"])
 def test_processes_share_every_batch_out_among_them(sampler: SamplerName, world: int) -> None:
-    alone = batches_of(sampler, batch_size=9)
+    lock = batches_of(sampler, batch_size=9)
     shares = [batches_of(sampler, batch_size=9, rank=rank, world=world) for rank in range(world)]
-    for epoch, whole in enumerate(alone):
+    for epoch, whole in enumerate(lock):
         for step, batch in enumerate(whole):
             parts = [share[epoch][step] for share in shares]
             joined = torch.cat([part.draws for part in parts])

@@ -21,7 +21,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.evaluation import Estimate
 from tametail.report import read_results
 from tametail.report.figures.svg import inlined
-from tametail.report.ranks.benchmark_scores import DataSet, SeveralSets, compare_sets, read_sets
+from tametail.report.ranks.benchmark_scores import BenchmarkScores, DataSet, compare_data_sets, read_data_sets
 from tametail.report.ranks.figure import critical_difference_drawing
 from tametail.report.ranks.narrative import answer, left_out
 from tametail.report.ranks.page import ranks_html, write_ranks
@@ -38,8 +38,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def compared(studies: list[Path]) -> SeveralSets:
-    return compare_sets(read_sets(studies))
+def compared(studies: list[Path]) -> BenchmarkScores:
+    return compare_data_sets(read_data_sets(studies))
 
 
 def a_set(name: str, scores: dict[str, float], **fields: object) -> DataSet:
@@ -48,13 +48,15 @@ def a_set(name: str, scores: dict[str, float], **fields: object) -> DataSet:
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
-def made_up(*scores: tuple[float, ...]) -> SeveralSets:
-    return compare_sets(
+def made_up(*scores: tuple[float, ...]) -> BenchmarkScores:
+    return compare_data_sets(
         [a_set(f"set{k}", {f"m{i}": v for i, v in enumerate(of_set)}) for k, of_set in enumerate(scores)]
     )
 
 
-def test_scores_and_intervals_are_those_of_the_studies(studies: list[Path], compared: SeveralSets) -> None:
+def test_scores_and_intervals_are_those_of_the_studies(
+    studies: list[Path], compared: BenchmarkScores
+) -> None:
     for study, found in zip(studies, compared.sets, strict=True):
         for result in read_results(study).losses:
             assert result.out_of_fold is not None
@@ -66,7 +68,7 @@ def test_scores_and_intervals_are_those_of_the_studies(studies: list[Path], comp
     )
 
 
-def test_tests_are_those_of_scipy(compared: SeveralSets) -> None:
+def test_tests_are_those_of_scipy(compared: BenchmarkScores) -> None:
     ranks = compared.ranks
     scores = [[one.scores[method].value for one in compared.sets] for method in ranks.methods]
     expected = stats.friedmanchisquare(*scores)
@@ -78,7 +80,7 @@ def test_tests_are_those_of_scipy(compared: SeveralSets) -> None:
     assert all(one.mean_rank <= other.mean_rank for one, other in pairwise(rows(compared)))
 
 
-def test_the_table_has_every_score_and_rank(compared: SeveralSets) -> None:
+def test_the_table_has_every_score_and_rank(compared: BenchmarkScores) -> None:
     table = list(csv.DictReader(io.StringIO(ranks_csv(compared))))
     assert [row["method"] for row in table] == list(compared.ranks.methods)
     for row in table:
@@ -91,7 +93,7 @@ def test_the_table_has_every_score_and_rank(compared: SeveralSets) -> None:
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
-def test_names_are_escaped(compared: SeveralSets) -> None:
+def test_names_are_escaped(compared: BenchmarkScores) -> None:
     for text in (ranks_html(compared), ranks_markdown(compared)):
         assert "<b>=blood" not in text
         assert "&lt;b&gt;=" in text
@@ -112,7 +114,7 @@ def test_only_methods_that_all_sets_have_are_ranked(tmp_path: Path) -> None:
     shutil.rmtree(other / "runs" / "asl" / "seed0-fold1")
     settings = (other / "study.json").read_text(encoding="utf-8")
     (other / "study.json").write_text(settings.replace(', "focal"', ""), encoding="utf-8")
-    found = compare_sets(read_sets([one, other]))
+    found = compare_data_sets(read_data_sets([one, other]))
     assert set(found.ranks.methods) == {"alpa", "ce"}
     assert left_out(found) == ["asl: not finished on other", "focal: not on other"]
     assert "asl: not finished on other" in ranks_markdown(found)
@@ -125,7 +127,7 @@ def test_evaluations_are_sets_too(tmp_path: Path, studies: list[Path]) -> None:
 
     paths = [write(frame_of(k), tmp_path / f"{name}.csv") for k, name in enumerate(("alpa", "ce", "mine"))]
     evaluate_files(paths, tmp_path / "elsewhere")
-    found = compare_sets(read_sets([studies[0], tmp_path / "elsewhere"]))
+    found = compare_data_sets(read_data_sets([studies[0], tmp_path / "elsewhere"]))
     assert set(found.ranks.methods) == {"alpa", "ce"}
     assert ("mine", ("skin",)) in found.left_out
     assert found.sets[1].protocol == "finished predictions"
@@ -134,39 +136,39 @@ def test_evaluations_are_sets_too(tmp_path: Path, studies: list[Path]) -> None:
 
 def test_sets_of_several_labels_are_ranked_among_themselves(tmp_path: Path, studies: list[Path]) -> None:
     labels = [rename(write_label_study(tmp_path / name), name, name) for name in ("a", "b")]
-    assert compare_sets(read_sets(labels)).score_name == "mean average precision"
+    assert compare_data_sets(read_data_sets(labels)).score_name == "mean average precision"
     with pytest.raises(UsageError, match="cannot be ranked together"):
-        compare_sets(read_sets([labels[0], studies[0]]))
+        compare_data_sets(read_data_sets([labels[0], studies[0]]))
 
 
 def test_fewer_than_two_sets_and_one_twice_are_refused(studies: list[Path]) -> None:
     with pytest.raises(UsageError, match="at least two studies"):
-        read_sets(studies[:1])
+        read_data_sets(studies[:1])
     with pytest.raises(UsageError, match="comes twice"):
-        read_sets([studies[0], studies[1], studies[0]])
+        read_data_sets([studies[0], studies[1], studies[0]])
 
 
 def test_no_shared_methods_and_no_study_are_refused(studies: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"found 1 \(one: a, b; other: b, c\)"):
-        compare_sets([a_set("one", {"a": 0.1, "b": 0.2}), a_set("other", {"b": 0.1, "c": 0.2})])
+        compare_data_sets([a_set("one", {"a": 0.1, "b": 0.2}), a_set("other", {"b": 0.1, "c": 0.2})])
     with pytest.raises(DataError, match="expected a study"):
-        read_sets([studies[0], tmp_path])
+        read_data_sets([studies[0], tmp_path])
     with pytest.raises(DataError, match="undefined: b on other"):
-        compare_sets([a_set("one", {"a": 0.1, "b": 0.2}), a_set("other", {"a": 0.1, "b": float("nan")})])
+        compare_data_sets([a_set("one", {"a": 0.1, "b": 0.2}), a_set("other", {"a": 0.1, "b": float("nan")})])
 
 
-def test_few_sets_and_the_same_images_are_warned_of(studies: list[Path], compared: SeveralSets) -> None:
+def test_few_sets_and_the_same_images_are_warned_of(studies: list[Path], compared: BenchmarkScores) -> None:
     assert compared.warnings == ()
-    four = compare_sets(read_sets(studies[:4]))
+    four = compare_data_sets(read_data_sets(studies[:4]))
     assert four.warnings[0].startswith("With 4 data sets the tests can hardly tell anything")
     assert four.warnings[0] in ranks_html(four)
     same = [a_set(name, {"a": 0.1, "b": 0.2}, fingerprint="f" * (name != "z")) for name in "vwxyz"]
-    assert compare_sets(same).warnings[0].startswith("v and w and x and y are of the same images")
+    assert compare_data_sets(same).warnings[0].startswith("v and w and x and y are of the same images")
 
 
 def test_sets_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     studies = write_sets(tmp_path, ("skin", "skin"), losses=("alpa", "ce"))
-    assert [one.name for one in read_sets(studies)] == ["skin (set0)", "skin (set1)"]
+    assert [one.name for one in read_data_sets(studies)] == ["skin (set0)", "skin (set1)"]
 
 
 def test_a_clear_winner_is_said_to_win() -> None:

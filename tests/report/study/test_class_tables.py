@@ -29,7 +29,7 @@ def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> N
 def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -> None:
     results = read_results(opened_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
-    assert table.bands == (("head", 2), ("medium", 3), ("tail", 2))
+    assert table.class_groups == (("head", 2), ("medium", 3), ("tail", 2))
     assert [row.band for row in table.rows] == ["head"] * 2 + ["medium"] * 3 + ["tail"] * 2
     assert [row.next for row in table.rows] == [False, False, True, False, False, True, False]
     assert [total.name for total in table.totals] == [
@@ -39,7 +39,7 @@ def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -
         "Balanced accuracy, macro-F1",
     ]
     for place, total in enumerate(table.totals[:3]):
-        rows = [row for row in table.rows if row.band == table.bands[place][0]]
+        rows = [row for row in table.rows if row.band == table.class_groups[place][0]]
         assert total.train == sum(row.train for row in rows)
         for number, cell in enumerate(total.cells):
             mean = sum(row.cells[number].recall.value for row in rows) / len(rows)
@@ -49,7 +49,7 @@ def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -
 
 def test_nothing_to_show_is_an_empty_table(opened_study: Path) -> None:
     table = class_table(read_results(opened_study), (), lambda result: result.test, show_n=True)
-    assert (table.rows, table.totals, table.bands) == ((), (), ())
+    assert (table.rows, table.totals, table.class_groups) == ((), (), ())
 
 
 def test_details_follow_the_rows_of_the_table(sealed_study: Path) -> None:

@@ -14,8 +14,8 @@ from fixtures.label_study import write_label_study
 from tametail.core.errors import UsageError
 from tametail.evaluation import evaluate
 from tametail.report import write_report
-from tametail.report.options import Asked, remembered
-from tametail.report.study.clinical import find_further
+from tametail.report.options import ReportOptions, load_options
+from tametail.report.study.clinical import clinical_results
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
 
@@ -40,7 +40,7 @@ def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
     assert "&lt;b&gt;south" in html
     assert "<b>south" not in html
     assert write_report(study).read_text(encoding="utf-8") == html
-    assert remembered(study) == Asked(True, ("site",), (("blast", 0.9),), True)
+    assert load_options(study) == ReportOptions(True, ("site",), (("blast", 0.9),), True)
     with (study / "results.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert all(float(row["operating_blast_0.9_sensitivity"]) > 0 and row["by_site_north_n"] for row in rows)
@@ -49,7 +49,7 @@ def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
 
 
 def test_each_subgroup_is_evaluated_by_itself(study: Path) -> None:
-    results = read_results(study, Asked(by=("site", "age")))
+    results = read_results(study, ReportOptions(by=("site", "age")))
     best = results.ranking[0]
     runs = {of_loss.loss: of_loss for of_loss in find_runs(study, results.settings)}
     (table,) = runs[best.loss].replicates
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_an_error_and_not_remembered(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         write_report(study, **asked)  # type: ignore[arg-type]
-    assert remembered(study) == Asked()
+    assert load_options(study) == ReportOptions()
 
 
 def test_a_column_of_too_many_values_is_refused_before_any_work(
@@ -94,11 +94,14 @@ def test_a_column_of_too_many_values_is_refused_before_any_work(
     table["ward"] = [f"w{number % 30}" for number in range(len(table))]
     table.to_parquet(study / "table.parquet", index=False)
     settings = read_results(study).settings
-    assert len(set(find_further(study, Asked(by=("ward",)), settings).columns["ward"].values())) == 30
+    assert (
+        len(set(clinical_results(study, ReportOptions(by=("ward",)), settings).columns["ward"].values()))
+        == 30
+    )
     monkeypatch.setattr("tametail.evaluation.subgroups.evaluate", lambda *_, **__: pytest.fail("evaluated"))
     with pytest.raises(UsageError, match=rf"at most 30 values .* found {len(table)} in 'patient'"):
         write_report(study, by=["patient"])
-    assert remembered(study) == Asked()
+    assert load_options(study) == ReportOptions()
 
 
 def test_images_of_several_labels_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from statsmodels.stats.multitest import multipletests
 
 from tametail.evaluation.resampled_t import resampled_t
 from tametail.predictions.single_label import Predictions
-from tametail.report.study.best_versus_rest import beside
-from tametail.report.study.comparisons import OverRuns, over_runs, run_scores
+from tametail.report.study.best_versus_rest import best_versus_rest
+from tametail.report.study.comparisons import RunComparison, across_runs, run_scores
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
@@ -38,7 +38,7 @@ def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened
     folds = scores[0].shape[1]
     n = results.counts.train_images
     found = resampled_t(*scores, n * (folds - 1) / folds, n / folds)
-    assert results.over_runs == {other.loss: OverRuns(found, found.p)}
+    assert results.over_runs == {other.loss: RunComparison(found, found.p)}
 
 
 def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
@@ -47,7 +47,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
     for _ in range(40):
         tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
         ordered = dict(sorted(tables.items(), key=lambda item: -run_scores(item[1]).mean()))
-        compared = over_runs(ordered, 300).values()
+        compared = across_runs(ordered, 300).values()
         wrong += any(one.p_holm <= 0.05 for one in compared)
         assert all(one.p_holm >= one.found.p for one in compared)
     assert wrong <= 6
@@ -56,7 +56,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
 def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
     rng = np.random.default_rng(0)
     tables = {name: [_guesses(rng, folds=1) for _ in range(3)] for name in ("a", "b")}
-    assert over_runs(tables, 300) == {}
+    assert across_runs(tables, 300) == {}
 
 
 def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
@@ -78,7 +78,7 @@ def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
 
 def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -> None:
     results = read_results(opened_study)
-    shown = beside(results)
+    shown = best_versus_rest(results)
     assert [row.name for row in shown.classes[0][1]] == [
         results.class_names[index] for index in results.class_order
     ]
@@ -88,4 +88,4 @@ def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -
 
 def test_one_loss_alone_is_compared_with_none(make_study: Callable[..., Path]) -> None:
     results = read_results(make_study(losses=("ce",)))
-    assert (results.by_class, results.over_runs, beside(results).classes) == ({}, {}, ())
+    assert (results.by_class, results.over_runs, best_versus_rest(results).classes) == ({}, {}, ())

@@ -24,7 +24,7 @@ def loss(name: str, value: float, low: float, high: float) -> LossResults:
         accuracy=estimate,
         mcc=estimate,
         kappa=None,
-        bands=(),
+        class_groups=(),
         confusion=np.zeros((2, 2)),
         n=1200,
         groups=400,

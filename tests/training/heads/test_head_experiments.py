@@ -64,8 +64,8 @@ def test_a_rate_of_its_own() -> None:
     method = parse_method("ce")
     accelerator = make_accelerator(RECIPE, "cpu")
     both = run_trials([Trial(method, RECIPE), Trial(method, slow)], data(), accelerator, seed=3)
-    (alone,) = run_trials([Trial(method, slow)], data(), accelerator, seed=3)
-    np.testing.assert_allclose(both[1].decision(), alone.decision(), atol=1e-5)
+    (lock,) = run_trials([Trial(method, slow)], data(), accelerator, seed=3)
+    np.testing.assert_allclose(both[1].decision(), lock.decision(), atol=1e-5)
     assert abs(both[0].decision() - both[1].decision()).max() > 1e-2
 
 

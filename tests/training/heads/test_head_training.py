@@ -88,7 +88,7 @@ def together(texts: list[str], settings: list[Recipe], **more: Any) -> TrainedHe
     return train_heads(features, target, tasks, batches(tasks[0].recipe), accelerator, **more)
 
 
-def alone(text: str, settings: Recipe) -> Trained:
+def lock(text: str, settings: Recipe) -> Trained:
     method = parse_method(text)
     configured = method.configure(settings)
     return train(
@@ -112,7 +112,7 @@ def outputs(head: nn.Module) -> Tensor:
 def assert_same(trained: TrainedHeads, texts: list[str], settings: list[Recipe]) -> None:
     read = trained.outputs(torch.from_numpy(FEATURES))
     for at, (text, own) in enumerate(zip(texts, settings, strict=True)):
-        one = alone(text, own)
+        one = lock(text, own)
         expected = outputs(one.model)
         scale = float(expected.abs().max())
         assert float((read[at] - expected).abs().max()) < 1e-5 * scale, text
@@ -179,7 +179,7 @@ def test_a_head_that_fails_leaves_the_others_alone() -> None:
     read = trained.outputs(torch.from_numpy(FEATURES))
     for at in (0, 2):
         assert (
-            float((read[at] - outputs(alone(["ce", "", "alpa"][at], settings[at]).model)).abs().max()) < 1e-4
+            float((read[at] - outputs(lock(["ce", "", "alpa"][at], settings[at]).model)).abs().max()) < 1e-4
         )
 
 
@@ -229,9 +229,9 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(stop_at: int, assignments:
     whole = together(texts, settings)
     memory = Memory(stop_at)
     with pytest.raises(Stopped):
-        together(texts, settings, keeper=memory)
+        together(texts, settings, checkpointer=memory)
     memory.stop_at = None
-    resumed = together(texts, settings, keeper=memory)
+    resumed = together(texts, settings, checkpointer=memory)
     same = torch.from_numpy(FEATURES)
     assert torch.equal(resumed.outputs(same), whole.outputs(same))
     for ours, theirs in zip(resumed.histories, whole.histories, strict=True):
@@ -260,9 +260,9 @@ def test_the_state_of_a_loss_of_the_users_own_is_kept(monkeypatch: pytest.Monkey
     memory = Memory(3)
     torch.manual_seed(SEED)
     with pytest.raises(Stopped):
-        together(texts, settings, keeper=memory)
+        together(texts, settings, checkpointer=memory)
     memory.stop_at = None
-    resumed = together(texts, settings, keeper=memory)
+    resumed = together(texts, settings, checkpointer=memory)
     same = torch.from_numpy(FEATURES)
     assert torch.equal(resumed.outputs(same), whole.outputs(same))
 

@@ -26,18 +26,18 @@ COSINE = ["ce+normalised+crt[epochs=1]", "ce+normalised+lws[epochs=1]"]
 @pytest.mark.parametrize("text", [*METHODS, *COSINE])
 def test_a_head_gives_finite_logits_and_probabilities(text: str) -> None:
     head, features = fitted(text, steps=5), draw(COUNTS, 2)[0]
-    judgement = parse_method(text).judgement(COUNTS)
+    decision_rule = parse_method(text).decision_rule(COUNTS)
     outputs = head(features)
-    logits, p = judgement.decision(outputs), judgement.posterior(outputs)
+    logits, p = decision_rule.decision(outputs), decision_rule.posterior(outputs)
     for found in (outputs, logits, p):
         assert found.shape == (len(features), len(COUNTS))
         assert found.isfinite().all()
         assert found.dtype == torch.float32
     assert ((p >= 0) & (p <= 1)).all()
-    if judgement.family == "softmax":
+    if decision_rule.family == "softmax":
         torch.testing.assert_close(p.sum(1), torch.ones(len(p)))
-    assert judgement.saturated(outputs).shape == outputs.shape
-    assert 0 < judgement.ceiling <= 1
+    assert decision_rule.saturated(outputs).shape == outputs.shape
+    assert 0 < decision_rule.ceiling <= 1
 
 
 @pytest.mark.parametrize("text", [*METHODS, *COSINE])
@@ -74,7 +74,7 @@ def test_few_images_and_few_classes(text: str, counts: list[int]) -> None:
     head, (features, target) = fitted(text, counts, steps=60), draw(counts, 1)
     outputs = head(features)
     assert outputs.shape == (len(features), len(counts))
-    assert parse_method(text).judgement(counts).posterior(outputs).isfinite().all()
+    assert parse_method(text).decision_rule(counts).posterior(outputs).isfinite().all()
     chosen = decided(text, head, features, counts)
     assert (chosen == target).float().mean() > 0.5
     if "la" not in text:  # the rarer a class is, the more la says for it, seen or not
@@ -112,12 +112,12 @@ def test_weights_that_count_as_of_one_length_are_not_normalised(text: str) -> No
 def test_without_anything_after_training_all_is_as_the_loss_has_it(text: str) -> None:
     method, head = parse_method(text), nn.Linear(4, 3)
     assert method.fit_head(head, torch.ones(6, 4), torch.ones(6, 3), [6, 6, 6], seed=0) is head
-    loss, judgement = method.loss.create([9, 4, 1]), method.judgement([9, 4, 1])
+    loss, decision_rule = method.loss.create([9, 4, 1]), method.decision_rule([9, 4, 1])
     outputs = 3 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(judgement.decision(outputs), loss.decision(outputs))
-    assert torch.equal(judgement.posterior(outputs), loss.link(outputs))
-    assert torch.equal(judgement.saturated(outputs), loss.link.saturated(outputs))
-    found = (judgement.family, judgement.link, judgement.ceiling)
+    assert torch.equal(decision_rule.decision(outputs), loss.decision(outputs))
+    assert torch.equal(decision_rule.posterior(outputs), loss.link(outputs))
+    assert torch.equal(decision_rule.saturated(outputs), loss.link.saturated(outputs))
+    found = (decision_rule.family, decision_rule.link, decision_rule.ceiling)
     assert found == (loss.family, loss.link.name, loss.link.ceiling)
 
 
@@ -129,7 +129,7 @@ def test_posteriors_are_carried_back_by_bayes(loss: str, strategy: str) -> None:
     outputs = head(features)
     own = parse_method("ce" if strategy == "ncm" else loss).loss.create([91] * 5)
     expected = exclusive(exclusive(own.link(outputs).numpy()) * torch.tensor(COUNTS).numpy())
-    found = parse_method(f"{loss}+{strategy}").judgement(COUNTS).posterior(outputs)
+    found = parse_method(f"{loss}+{strategy}").decision_rule(COUNTS).posterior(outputs)
     torch.testing.assert_close(found.double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-6)
     decision = own.decision(outputs).argmax(1)
     assert torch.equal(decided(f"{loss}+{strategy}", head, features), decision)

@@ -21,7 +21,7 @@ FEATURES, TARGET = draw(COUNTS, 1)
 
 
 def decision(text: str, counts: list[int] = COUNTS) -> torch.Tensor:
-    return parse_method(text).judgement(counts).decision(OUTPUTS)
+    return parse_method(text).decision_rule(counts).decision(OUTPUTS)
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce", "alpa", "asl", "ldam", "ce[label_smoothing=0.1]"])
@@ -32,7 +32,7 @@ def test_no_adjustment_is_the_base(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_adjustment_leaves_the_posterior_alone(loss: str) -> None:
-    adjusted, base = (parse_method(text).judgement(COUNTS) for text in (f"{loss}+la", loss))
+    adjusted, base = (parse_method(text).decision_rule(COUNTS) for text in (f"{loss}+la", loss))
     assert torch.equal(adjusted.posterior(OUTPUTS), base.posterior(OUTPUTS))
     assert (adjusted.family, adjusted.link, adjusted.ceiling) == (base.family, base.link, base.ceiling)
 
@@ -54,7 +54,7 @@ def test_adjustment_is_of_the_posterior_by_the_losss_link(loss: str) -> None:
     p = made.link((OUTPUTS / 4).double())
     n, counts = sum(COUNTS), torch.tensor(COUNTS)
     expected = p * n / counts if made.family == "softmax" else p / (1 - p) * (n - counts) / counts
-    found = parse_method(f"{loss}+la").judgement(COUNTS).decision(OUTPUTS / 4)
+    found = parse_method(f"{loss}+la").decision_rule(COUNTS).decision(OUTPUTS / 4)
     torch.testing.assert_close(found - found[:, :1], expected.log().float() - expected.log().float()[:, :1],
                                rtol=1e-3, atol=1e-4)  # fmt: skip
 
@@ -63,7 +63,9 @@ def test_a_prior_inside_a_loss_is_replaced_not_doubled() -> None:
     for loss in ("balanced_softmax", "bce[tau=1]"):
         torch.testing.assert_close(decision(f"{loss}+la").argmax(1), decision(loss).argmax(1))
     trained = decision("balanced_softmax+la[tau=0]").softmax(1)
-    torch.testing.assert_close(trained, parse_method("balanced_softmax").judgement(COUNTS).posterior(OUTPUTS))
+    torch.testing.assert_close(
+        trained, parse_method("balanced_softmax").decision_rule(COUNTS).posterior(OUTPUTS)
+    )
 
 
 def test_with_several_labels_per_image_shares_are_of_the_images() -> None:
@@ -71,16 +73,16 @@ def test_with_several_labels_per_image_shares_are_of_the_images() -> None:
     shares = log_shares(counts, 80, "sigmoid")
     expected = [math.log(60 / 20), math.log(50 / 30), math.log(1 / 80), math.log(80)]
     assert shares.tolist() == pytest.approx(expected)
-    judgement = parse_method("bce+la").judgement([60, 50, 0, 80], images=80)
+    decision_rule = parse_method("bce+la").decision_rule([60, 50, 0, 80], images=80)
     torch.testing.assert_close(
-        judgement.decision(torch.zeros(1, 4))[0].double(), -shares, rtol=1e-6, atol=1e-6
+        decision_rule.decision(torch.zeros(1, 4))[0].double(), -shares, rtol=1e-6, atol=1e-6
     )
 
 
 def test_head_strategies_decide_for_equal_classes_with_and_without_the_whole_adjustment() -> None:
     for text in ("ce+crt", "bce+lws", "alpa+taunorm", "ce+ncm"):
         torch.testing.assert_close(decision(f"{text}+la").softmax(1), decision(text).softmax(1))
-        posterior = parse_method(text).judgement(COUNTS).posterior(OUTPUTS)
+        posterior = parse_method(text).decision_rule(COUNTS).posterior(OUTPUTS)
         torch.testing.assert_close(decision(f"{text}+la[tau=0]").softmax(1), posterior)
 
 

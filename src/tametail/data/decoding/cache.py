@@ -21,9 +21,9 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.atomic import whole_file
+from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
-from tametail.data.decoding.cache_folder import alone, cache_dir, explained, make_room, mark_used
+from tametail.data.decoding.cache_folder import cache_dir, explained, lock, make_room, mark_used
 from tametail.data.decoding.decode import decode_image
 from tametail.data.decoding.digests import content_digests
 from tametail.data.table import ImageTable
@@ -85,7 +85,7 @@ def decoded_images(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
         key = _key(size, digests)
-        with explained(folder), alone(folder, key):
+        with explained(folder), lock(folder, key):
             found = _load(pool, folder, key, size, len(images))
             if found is None:
                 _build(pool, table.root, images, size, folder, key, advance)
@@ -199,7 +199,7 @@ def _build(
     make_room(_HEADER + rows * image_bytes, keep={key})
     reasons: dict[int, str] = {}
     checksums: list[str] = []
-    with whole_file(pixels, alone=True) as temporary, temporary.open("wb") as file:
+    with atomic_path(pixels, lock=True) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
         for start, decoded in _decoded_chunks(pool, root, images, size, chunk):
             checksums.append(_checksum(_written(file, decoded, start, reasons)))
@@ -215,7 +215,7 @@ def _build(
         "chunk": chunk,
         "checksums": checksums,
     }
-    with whole_file(record, alone=True) as temporary:  # it comes last: without it the pixels do not count
+    with atomic_path(record, lock=True) as temporary:  # it comes last: without it the pixels do not count
         temporary.write_text(json.dumps(described), encoding="utf-8")
 
 

@@ -108,7 +108,7 @@ def mark_used(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path, key: str) -> Iterator[None]:
+def lock(folder: Path, key: str) -> Iterator[None]:
     """One process at a time builds what belongs to ``key``; the next one finds it. The system frees a dead one's lock."""
     from filelock import FileLock
 

@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tametail.data.decoding.cache_folder import alone, explained
+from tametail.data.decoding.cache_folder import explained, lock
 
 
-def built_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
+def cached_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> Path:
     """Find ``folder``, or build it beside its place and move it there in one step.
 
     Args:
@@ -19,7 +19,7 @@ def built_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
     Raises:
         TametailError: the cache folder cannot be written or is full.
     """
-    with explained(folder.parent), alone(folder.parent, folder.name):
+    with explained(folder.parent), lock(folder.parent, folder.name):
         if folder.is_dir() and is_whole(folder):
             return folder
         unfinished = folder.with_name(f"{folder.name}.tmp")

@@ -13,10 +13,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tametail.data.demo.drawing import Cell, Granules, Points, Random
+from tametail.core.arrays import FloatArray
+from tametail.data.demo.drawing import Cell, Granules, Random
 
 
-def _chain(rng: Random, radii: Points, gap: float, turn: float, zigzag: float = 0.0) -> Points:
+def _chain(rng: Random, radii: FloatArray, gap: float, turn: float, zigzag: float = 0.0) -> FloatArray:
     """(L, 3) discs along a path that bends by about ``turn`` radians at each step; centred on the cell."""
     heading, side = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1])
     place = np.zeros(2)
@@ -30,7 +31,7 @@ def _chain(rng: Random, radii: Points, gap: float, turn: float, zigzag: float = 
     return np.column_stack([path - path.mean(axis=0), radii])
 
 
-def _round(rng: Random, radius: float, room: float) -> Points:
+def _round(rng: Random, radius: float, room: float) -> FloatArray:
     """(3, 3) a round or slightly oval nucleus, off centre by up to ``room``."""
     lobes = _chain(rng, radius * rng.normal(0.94, 0.02, 3), radius * rng.uniform(0.03, 0.16), 0.3)
     angle = rng.uniform(0, 2 * np.pi)

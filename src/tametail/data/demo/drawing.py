@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.data.demo.smear import (
     BLUE,
     EOSIN,
@@ -30,7 +31,6 @@ from tametail.data.demo.smear import (
 )
 
 Random = np.random.Generator
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Cell:
     """
 
     radius: float
-    lobes: Points
+    lobes: FloatArray
     chromatin: float
     clumps: float
     grain: float
@@ -74,7 +74,7 @@ class Cell:
 
 
 def draw_cell(
-    canvas: Array, cell: Cell, slide: Slide, rng: Random, centre: Points, show_through: float
+    canvas: Array, cell: Cell, slide: Slide, rng: Random, centre: FloatArray, show_through: float
 ) -> None:
     """Draw ``cell`` onto ``canvas`` (4, S, S) of dyes, its middle at ``centre`` (x, y in pixels).
 
@@ -120,7 +120,7 @@ def _add_granules(
             canvas[dye] += amount * spots
 
 
-def _nucleus(cell: Cell, scale: float, rng: Random, centre: Points) -> Array:
+def _nucleus(cell: Cell, scale: float, rng: Random, centre: FloatArray) -> Array:
     """(S, S) mask of the nucleus: discs melted together, with an uneven outline, and strands between them."""
     import cv2
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.table import LABEL_SEPARATOR, ImageTable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def checked_table(
         raise DataError(f"expected at least two classes, found {found}")
     if "" in classes:
         unnamed = frame.loc[frame["label"] == "", "image"].tolist()
-        raise DataError(f"expected a class with a name for every image, found none for {first(unnamed)}")
+        raise DataError(f"expected a class with a name for every image, found none for {sample_of(unnamed)}")
     _check_encodable(frame["image"].tolist(), "file names", "the file")
     _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
     tested = frame["split"] == "test"
@@ -48,7 +48,7 @@ def checked_table(
     if leaks and not allow_leaks:
         raise DataError(
             f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
-            f"({first(leaks)}); put each group on one side, or leave the split out (rename the column)"
+            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
         )
     return ImageTable(
         frame.sort_values("image", ignore_index=True),

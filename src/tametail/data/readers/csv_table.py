@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, locate_images
 from tametail.data.readers.label_columns import (
     MISSING,
@@ -138,7 +138,7 @@ def _needed(file: TableFile, role: str, named: str | None, flag: str | None = No
 
 def _absent(role: str, named: str | None, file: TableFile, flag: str | None = None) -> str:
     return (
-        f"expected a column {named or role!r} for the {role} in {file.path}, found {first(file.columns, most=40)}; "
+        f"expected a column {named or role!r} for the {role} in {file.path}, found {sample_of(file.columns, most=40)}; "
         f"name one with {flag or f'--{role}-col'}"
     )
 
@@ -150,7 +150,7 @@ def _filled(file: TableFile, column: str, role: str) -> list[str]:
     if empty:
         raise DataError(
             f"{len(empty)} of {len(values)} rows of {file.path} have no {role} in column {column!r} "
-            f"(rows {first(empty)}{file.rows_are}); fill them in or take the rows out"
+            f"(rows {sample_of(empty)}{file.rows_are}); fill them in or take the rows out"
         )
     return values
 
@@ -160,7 +160,7 @@ def _splits(values: Sequence[str], path: Path) -> list[str]:
     unknown = sorted(set(words) - set(SPLIT_WORDS))
     if unknown:
         raise DataError(
-            f"expected train, val, test or nothing in the split column of {path}, found {first(unknown)}"
+            f"expected train, val, test or nothing in the split column of {path}, found {sample_of(unknown)}"
         )
     return [SPLIT_WORDS[word] for word in words]
 
@@ -173,7 +173,7 @@ def _without_duplicates(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         rows = repeated[repeated["image"] == images[0]]
         differing = [str(column) for column in rows if rows[column].nunique(dropna=False) > 1]
         raise DataError(
-            f"{len(images)} images stand in {path} more than once with different values ({first(images)}; the first "
+            f"{len(images)} images stand in {path} more than once with different values ({sample_of(images)}; the first "
             f"differs in {', '.join(differing)}); keep one row per image"
         )
     return frame

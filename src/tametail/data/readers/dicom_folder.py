@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.decoding.decode import is_dicom
 from tametail.data.readers.dicom_patients import (
     PATIENT,
@@ -91,7 +91,7 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
     if stray:
         raise DataError(
             f"expected every DICOM file of {root} in the folder of its class, but {len(stray)} of {len(files)} lie "
-            f"outside ({first(stray)}); move them, or add a labels.csv with the columns image and label"
+            f"outside ({sample_of(stray)}); move them, or add a labels.csv with the columns image and label"
         )
     names = (PATIENT, _OLD_LATERALITY, *CARRIED.values())
     headers = list(read_headers([root / file for file in files], names))

@@ -80,19 +80,19 @@ def _text(header: Any, name: str) -> str:
 def patient_numbers(patients: Sequence[str]) -> list[str]:
     """A code per patient identifier, numbered in the order of their first file."""
     known: dict[str, str] = {}
-    alone = 0
+    lock = 0
     codes = []
     for patient in patients:
         if patient.lower() in _PLACEHOLDERS:
-            alone += 1
-            codes.append(f"file_{alone:04d}")
+            lock += 1
+            codes.append(f"file_{lock:04d}")
         else:
             codes.append(known.setdefault(patient, f"patient_{len(known) + 1:04d}"))
-    if alone:
+    if lock:
         _log.warning(
             "%d of %d DICOM files name no patient, so each is a group of its own: images of one patient may lie on "
             "both sides of a split.",
-            alone,
+            lock,
             len(patients),
         )
     return codes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.readers.csv_table import read_table
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind, list_folder
 from tametail.data.readers.read_options import ReadOptions
@@ -75,7 +75,7 @@ def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path
     if bare:
         raise DataError(
             f"expected a table such as metadata.csv in every sub-folder of {root} named train, val or test, but "
-            f"{first(bare)} has none; add it or take the folder out"
+            f"{sample_of(bare)} has none; add it or take the folder out"
         )
     return {table: SPLIT_WORDS[folder.name.lower()] for folder, table in tables.items() if table is not None}
 
@@ -94,7 +94,7 @@ def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path)
         others = sorted(set(part["split"]) - {"", split})
         if others:
             raise DataError(
-                f"{path} lies in the folder of the split {split!r}, but its split column says {first(others)}; "
+                f"{path} lies in the folder of the split {split!r}, but its split column says {sample_of(others)}; "
                 f"take the column out"
             )
         part["split"] = split
@@ -102,7 +102,9 @@ def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path)
     frame = pd.concat(parts, ignore_index=True)
     twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
     if twice:
-        raise DataError(f"{len(twice)} images of {root} are listed in two splits ({first(twice)}); keep one")
+        raise DataError(
+            f"{len(twice)} images of {root} are listed in two splits ({sample_of(twice)}); keep one"
+        )
     return frame
 
 
@@ -123,7 +125,7 @@ def read_class_folders(root: Path, files: Sequence[Path]) -> pd.DataFrame:
     if stray:
         raise DataError(
             f"expected every image of {root} in the folder of its class, but {len(stray)} of {len(images)} lie outside "
-            f"({first(stray)}); move them, or add a {LABELS_FILE} with the columns image and label"
+            f"({sample_of(stray)}); move them, or add a {LABELS_FILE} with the columns image and label"
         )
     ids = [file.as_posix() for file in images]
     return pd.DataFrame(
@@ -168,7 +170,7 @@ def _nothing_found(root: Path, files: Sequence[Path]) -> str:
         file.as_posix() for file in files if file.suffix.lower() in TABLE_SUFFIXES and file.suffix != ".txt"
     ]
     if tables:
-        return f"{expected}, but found neither; there is {first(tables)}: give the path of the CSV itself"
+        return f"{expected}, but found neither; there is {sample_of(tables)}: give the path of the CSV itself"
     kinds = Counter(file.suffix.lower() or "no extension" for file in files)
     found = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(5))
     return f"{expected}, but none of its {len(files)} files looks like an image ({found})"

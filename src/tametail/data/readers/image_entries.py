@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 
 if TYPE_CHECKING:
     pass
@@ -54,13 +54,13 @@ def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) ->
     if outside:
         raise DataError(
             f"{len(outside)} of {len(entries)} images of {path} lie outside {os.path.abspath(root)}, where links lead "
-            f"counted ({first(outside)}); name a folder above them with --image-root"
+            f"counted ({sample_of(outside)}); name a folder above them with --image-root"
         )
     missing = [entry for entry, image in zip(entries, found, strict=True) if image is None]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(entries)} images of {path} are not in {os.path.abspath(base)} "
-            f"({first(missing)}); name the folder they are relative to with --image-root"
+            f"({sample_of(missing)}); name the folder they are relative to with --image-root"
         )
     return [image for image in found if image is not None]
 

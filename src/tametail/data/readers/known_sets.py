@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 from tametail.data.readers.checked_table import checked_table
 from tametail.data.readers.csv_table import read_table
 from tametail.data.readers.folders import image_files, read_class_folders
@@ -91,7 +91,9 @@ def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
     grades = {str(grade): label for grade, label in enumerate(APTOS_GRADES)}
     strange = sorted(set(frame["label"]) - set(grades))
     if strange:
-        raise DataError(f"expected grades 0 to 4 in the column diagnosis of {table}, found {first(strange)}")
+        raise DataError(
+            f"expected grades 0 to 4 in the column diagnosis of {table}, found {sample_of(strange)}"
+        )
     frame["label"] = frame["label"].map(grades).astype(object)
     return checked_table(frame, root, name)
 
@@ -127,7 +129,7 @@ def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name:
     missing = [entry for entry in entries if entry not in found]
     if missing:
         raise _missing(
-            name, f"every image of the table ({len(missing)} of {len(entries)}: {first(missing)})", root
+            name, f"every image of the table ({len(missing)} of {len(entries)}: {sample_of(missing)})", root
         )
     return [found[entry].as_posix() for entry in entries]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
-from tametail.core.text import first, shown
+from tametail.core.text import quoted, sample_of
 from tametail.data.readers.table_file import TableFile
 from tametail.data.table import LABEL_SEPARATOR, join_classes
 
@@ -38,7 +38,7 @@ def split_labels(file: TableFile, column: str) -> list[str]:
     if unfit:
         raise DataError(
             f"expected names of classes without {LABEL_SEPARATOR!r} in column {column!r} of {file.path}, found "
-            f"{first(unfit)}; rename them"
+            f"{sample_of(unfit)}; rename them"
         )
     if not any(labels):
         raise DataError(f"expected classes in column {column!r} of {file.path}, but every cell is empty")
@@ -72,7 +72,7 @@ def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool
     if multi_label:
         if any(LABEL_SEPARATOR in column for column in columns):
             raise DataError(
-                f"expected column names without {LABEL_SEPARATOR!r}, got {first(columns, most=20)}"
+                f"expected column names without {LABEL_SEPARATOR!r}, got {sample_of(columns, most=20)}"
             )
         return [join_classes(compress(columns, row)) for row in ones]
     per_row = ones.sum(axis=1)
@@ -81,7 +81,7 @@ def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool
         none, several = int((per_row == 0).sum()), int((per_row > 1).sum())
         raise DataError(
             f"expected exactly one 1 in {', '.join(columns)} in every row of {file.path}, but {none} rows have none and "
-            f"{several} have several (rows {first((odd + 1).tolist())}{file.rows_are}); mend them, or keep images of "
+            f"{several} have several (rows {sample_of((odd + 1).tolist())}{file.rows_are}); mend them, or keep images of "
             f"several classes and of none with --multi-label"
         )
     return [columns[code] for code in ones.argmax(axis=1)]
@@ -92,7 +92,7 @@ def _ones(file: TableFile, column: str) -> NDArray[np.bool_]:
     odd = [row for row, cell in enumerate(cells, start=1) if cell not in _ONE and cell not in _ZERO]
     if odd:
         raise DataError(
-            f"expected 0 or 1 in every row of column {column!r} of {file.path}, found {shown(repr(cells[odd[0] - 1]))} "
+            f"expected 0 or 1 in every row of column {column!r} of {file.path}, found {quoted(repr(cells[odd[0] - 1]))} "
             f"in row {odd[0]}{file.rows_are} ({len(odd)} such rows)"
         )
     return np.array([cell in _ONE for cell in cells], dtype=np.bool_)
@@ -121,5 +121,5 @@ def check_class_names(labels: Sequence[str], most: int = 200) -> None:
     if long:
         raise DataError(
             f"expected names of classes, found {len(long)} labels of more than {most} characters "
-            f"({first(long, most=1)}); is this the column of the labels? Name it with --label-col"
+            f"({sample_of(long, most=1)}); is this the column of the labels? Name it with --label-col"
         )

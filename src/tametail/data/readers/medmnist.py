@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
-from tametail.core.text import first, shown
+from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
-from tametail.data.decoding.cached_folder import built_folder
+from tametail.data.decoding.cached_folder import cached_folder
 from tametail.data.readers.checked_table import checked_table
 from tametail.data.readers.medmnist_facts import MEDMNIST_SETS, SIZES
 from tametail.data.table import COLUMNS, ImageTable, join_classes
@@ -92,7 +92,7 @@ def read_medmnist(path: Path) -> ImageTable:
     )
     # Last, so that a file whose labels are wrong leaves no images behind.
     digest = _digest(path)
-    folder = built_folder(
+    folder = cached_folder(
         cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_whole, parts)
     )
     return checked_table(frame, folder, path.stem, multi_label=width > 1)
@@ -129,7 +129,7 @@ def _multi_labels(matrix: NDArray[Any], path: Path) -> list[str]:
     strange = np.unique(matrix[(matrix != 0) & (matrix != 1)])
     if len(strange):
         raise DataError(
-            f"expected 0 and 1 in the {matrix.shape[1]} labels per image of {path}, found {first(strange.tolist())}"
+            f"expected 0 and 1 in the {matrix.shape[1]} labels per image of {path}, found {sample_of(strange.tolist())}"
         )
     names = _class_names(path, matrix.shape[1])
     return [join_classes(names[code] for code in np.flatnonzero(row)) for row in matrix]
@@ -148,7 +148,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except _DAMAGE as error:  # DataError is none of these
         raise DataError(
-            f"{path} is no sound .npz file ({shown(error)}); fetch it again, or write it with np.savez_compressed"
+            f"{path} is no sound .npz file ({quoted(error)}); fetch it again, or write it with np.savez_compressed"
         ) from error
 
 
@@ -160,12 +160,12 @@ def _opened_file(path: Path) -> BufferedReader:
 
 
 def _parts(archive: zipfile.ZipFile, path: Path) -> list[_Part]:
-    members = set(archive.namelist())
-    splits = [split for split in _SPLITS if f"{split}_images.npy" in members]
+    fold_models = set(archive.namelist())
+    splits = [split for split in _SPLITS if f"{split}_images.npy" in fold_models]
     if not splits:
-        keys = sorted(name.removesuffix(".npy") for name in members)
+        keys = sorted(name.removesuffix(".npy") for name in fold_models)
         raise DataError(
-            f"expected the arrays train_images, train_labels, val_..., test_... in {path}, found {first(keys, most=10)}"
+            f"expected the arrays train_images, train_labels, val_..., test_... in {path}, found {sample_of(keys, most=10)}"
         )
     parts = [_part(archive, split, path) for split in splits]
     widths = {part.labels.shape[1] for part in parts}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tametail.core.errors import DataError, TametailError
 from tametail.data.decoding.cache import cache_dir
-from tametail.data.decoding.cache_folder import alone, explained
+from tametail.data.decoding.cache_folder import explained, lock
 from tametail.data.readers.medmnist_facts import MEDMNIST_SETS, SIZES
 
 SOURCE = "https://zenodo.org/records/10519652"
@@ -43,7 +43,7 @@ def medmnist_file(name: str, root: Path | None, *, download: bool) -> Path:
     if not file.is_file():
         if not download:
             raise DataError(f"{name} is not on this machine; {_how_to_get(name)}")
-        with explained(file.parent), alone(file.parent, file.name):
+        with explained(file.parent), lock(file.parent, file.name):
             if not file.is_file():  # another process may have brought it meanwhile
                 _download(name, file)
     return file

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tametail.core.errors import UsageError
-from tametail.core.text import first
+from tametail.core.text import sample_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ReadOptions:
         ]
         if flags:
             raise UsageError(
-                f"{', '.join(flags)} can only be given with the name of a known set ({first(known)}); "
+                f"{', '.join(flags)} can only be given with the name of a known set ({sample_of(known)}); "
                 f"for a table use --image-root"
             )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tametail.core.errors import DataError
-from tametail.core.text import first, shown
+from tametail.core.text import quoted, sample_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ class TableFile:
         odd = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, (list, dict, bytes))]
         if odd:
             raise DataError(
-                f"expected text or numbers in column {column!r} of {self.path}, found {shown(cells[odd[0] - 1])} in "
+                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[odd[0] - 1])} in "
                 f"row {odd[0]}; for images with several classes each use --multi-label"
             )
         return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
@@ -111,7 +111,7 @@ def _read_delimited(path: Path) -> TableFile:
             f"{path} has rows with more fields than its header; quote the fields that hold commas"
         ) from error
     except (pd.errors.ParserError, csv.Error, ValueError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {shown(str(error).strip())}") from error
+        raise DataError(f"{path} cannot be read as CSV: {quoted(str(error).strip())}") from error
     if raw.empty:
         raise DataError(f"expected at least one row per image in {path}, but it has a header only")
     _check_names([name.strip() for name in written if name.strip()], path)
@@ -169,7 +169,7 @@ def _record(line: str, number: int, path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(record, dict):
         raise DataError(
-            f"expected one JSON object per line in {path}, found {shown(line.strip())} in line {number}; "
+            f"expected one JSON object per line in {path}, found {quoted(line.strip())} in line {number}; "
             f'write {{"image": ..., "label": ...}} in each line'
         )
     return record
@@ -190,7 +190,7 @@ def _read_parquet(path: Path) -> TableFile:
             table = file.read()
         table.validate(full=True)  # else text that is not UTF-8 would fail only where it is used
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {shown(str(error).strip())}") from error
+        raise DataError(f"{path} cannot be read as Parquet: {quoted(str(error).strip())}") from error
     kept = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
     names = [table.column_names[at].strip() for at in kept]
     _check_names(names, path)
@@ -241,5 +241,5 @@ def _refuse_image_bytes(schema: Any, path: Path) -> None:
 def _check_names(names: Sequence[str], path: Path) -> None:
     if len(set(names)) < len(names):
         raise DataError(
-            f"expected every column of {path} to have its own name, found {first(names, most=20)}; rename one"
+            f"expected every column of {path} to have its own name, found {sample_of(names, most=20)}; rename one"
         )

@@ -85,8 +85,8 @@ class ClassOrder(EpochOrder):
     def positions(self, epoch: int) -> NDArray[np.int64]:
         before = sum((self.quotas(e) for e in range(epoch)), np.zeros(len(self._members), np.int64))
         taken = [
-            members[self._rounds(which, len(members), first, count)]
-            for which, (members, first, count) in enumerate(
+            fold_models[self._rounds(which, len(fold_models), first, count)]
+            for which, (fold_models, first, count) in enumerate(
                 zip(self._members, before.tolist(), self.quotas(epoch).tolist(), strict=True)
             )
         ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.data.splitting.stratified_groups import Ints
+from tametail.core.arrays import IntArray
 from tametail.data.table import ImageTable
 
 
@@ -22,8 +22,8 @@ def label_strata(table: ImageTable) -> NDArray[np.bool_]:
 
 
 def label_divisions(
-    strata: Ints, share: NDArray[np.float64], seeds: tuple[int, ...], attempts: int
-) -> Iterator[Ints]:
+    strata: IntArray, share: NDArray[np.float64], seeds: tuple[int, ...], attempts: int
+) -> Iterator[IntArray]:
     """(G,) part of each group, from each of several random streams.
 
     Args:
@@ -36,7 +36,7 @@ def label_divisions(
         yield divide_by_labels(strata, share, np.random.default_rng([*seeds, attempt]))
 
 
-def divide_by_labels(strata: Ints, share: NDArray[np.float64], rng: np.random.Generator) -> Ints:
+def divide_by_labels(strata: IntArray, share: NDArray[np.float64], rng: np.random.Generator) -> IntArray:
     """(G,) part of each group, the groups of the rarest label first, each to where that label lacks most.
 
     The label that has fewest images left to place is placed next. Of the parts that lack equally many of its images

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.atomic import whole_file
-from tametail.core.errors import DataError, UsageError, saving
+from tametail.core.arrays import IntArray
+from tametail.core.atomic import atomic_path
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.data.splitting.multi_label import label_divisions, label_strata
-from tametail.data.splitting.stratified_groups import Ints, best_division, images_by_group
+from tametail.data.splitting.stratified_groups import best_partition, images_by_group
 from tametail.data.table import ImageTable
 
 # Divisions are made from up to 5 seeds, of which the best balanced is taken; many groups balance at once.
@@ -44,7 +45,7 @@ class Splits:
 
     image: NDArray[np.str_]
     part: NDArray[np.str_]
-    fold: Ints
+    fold: IntArray
     folds: int
     seed: int
     given: bool
@@ -85,7 +86,7 @@ def save_splits(splits: Splits, path: Path) -> None:
     Raises:
         TametailError: it cannot be written.
     """
-    with saving(path), whole_file(path) as temporary:
+    with explain_save_error(path), atomic_path(path) as temporary:
         temporary.write_bytes(_to_csv(splits.image, splits.part, splits.fold))
         temporary.chmod(0o444)
 
@@ -117,7 +118,7 @@ def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: 
     )
 
 
-def _to_csv(image: NDArray[np.str_], part: NDArray[np.str_], fold: Ints) -> bytes:
+def _to_csv(image: NDArray[np.str_], part: NDArray[np.str_], fold: IntArray) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "part", "fold"))
@@ -181,7 +182,7 @@ def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> NDA
             for division in groups.class_divisions(simple.denominator, seed, _HOLD_OUT)
             for chosen in combinations(range(simple.denominator), simple.numerator)
         ]
-    sides = best_division(candidates, groups.strata, minimum, share, table.class_names)
+    sides = best_partition(candidates, groups.strata, minimum, share, table.class_names)
     return np.asarray(sides[groups.member] == 1)
 
 
@@ -191,7 +192,7 @@ def _share(fraction: float, parts: int) -> Fraction:
     return Fraction(fraction).limit_denominator(most) or Fraction(1, most)
 
 
-def _draw_folds(table: ImageTable, folds: int, seed: int) -> Ints:
+def _draw_folds(table: ImageTable, folds: int, seed: int) -> IntArray:
     """(N,) fold of each image."""
     groups = _Groups(table)
     minimum, share = np.ones((folds, len(table.class_names)), dtype=np.int64), np.full(folds, 1 / folds)
@@ -200,7 +201,7 @@ def _draw_folds(table: ImageTable, folds: int, seed: int) -> Ints:
         if table.multi_label
         else list(groups.class_divisions(folds, seed, _FOLDS))
     )
-    return best_division(candidates, groups.strata, minimum, share, table.class_names)[groups.member]
+    return best_partition(candidates, groups.strata, minimum, share, table.class_names)[groups.member]
 
 
 class _Groups:
@@ -212,11 +213,11 @@ class _Groups:
         self.count, self.member = len(self._first), member.astype(np.int64)
         self.strata = images_by_group(self.member, label_strata(table))
 
-    def label_divisions(self, share: NDArray[np.float64], seed: int, stream: int) -> list[Ints]:
+    def label_divisions(self, share: NDArray[np.float64], seed: int, stream: int) -> list[IntArray]:
         """(G,) part of each group of a multi-label table."""
         return list(label_divisions(self.strata, share, (seed, stream), self._attempts))
 
-    def class_divisions(self, parts: int, seed: int, stream: int) -> Iterator[Ints]:
+    def class_divisions(self, parts: int, seed: int, stream: int) -> Iterator[IntArray]:
         """(G,) part of each group, by scikit-learn, from a few seeds derived from one."""
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -229,7 +230,7 @@ class _Groups:
             divide = splitter(n_splits=parts, shuffle=True, random_state=int(sequence.generate_state(1)[0]))
             division = np.zeros(len(target), dtype=np.int64)
             with warnings.catch_warnings():
-                # Classes smaller than the number of parts: `best_division` sees to them.
+                # Classes smaller than the number of parts: `best_partition` sees to them.
                 warnings.simplefilter("ignore", UserWarning)
                 for part, (_, held) in enumerate(divide.split(order, target[order], group[order])):
                     division[order[held]] = part

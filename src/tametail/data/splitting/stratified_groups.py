@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError
 
-Ints = NDArray[np.int64]
 _MENDED = 20  # candidates tried before a division is called impossible
 
 
-def images_by_group(member: Ints, of_strata: NDArray[np.bool_]) -> Ints:
+def images_by_group(member: IntArray, of_strata: NDArray[np.bool_]) -> IntArray:
     """``strata`` (G, K) from the group of each image, (N,) in 0..G-1, and its strata (N, K - 1)."""
     strata = np.zeros((member.max() + 1, of_strata.shape[1] + 1), dtype=np.int64)
     np.add.at(strata[:, :-1], member, of_strata.astype(np.int64))
@@ -25,13 +25,13 @@ def images_by_group(member: Ints, of_strata: NDArray[np.bool_]) -> Ints:
     return strata
 
 
-def best_division(
-    candidates: Sequence[Ints],
-    strata: Ints,
-    minimum: Ints,
+def best_partition(
+    candidates: Sequence[IntArray],
+    strata: IntArray,
+    minimum: IntArray,
     share: NDArray[np.float64],
     names: tuple[str, ...],
-) -> Ints:
+) -> IntArray:
     """The candidate, (G,) part of each group, with the fewest missing groups, and of these the best balanced.
 
     Args:
@@ -55,7 +55,7 @@ def best_division(
     )
 
 
-def _mend(part: Ints, strata: Ints, minimum: Ints, share: NDArray[np.float64]) -> Ints:
+def _mend(part: IntArray, strata: IntArray, minimum: IntArray, share: NDArray[np.float64]) -> IntArray:
     """Move groups, (G,) by (G,), to where their class is missing, as long as that leaves less missing than before."""
     part = part.copy()
     while (missing := _missing(part, strata, minimum)).any():
@@ -74,14 +74,14 @@ def _mend(part: Ints, strata: Ints, minimum: Ints, share: NDArray[np.float64]) -
     return part
 
 
-def _missing(part: Ints, strata: Ints, minimum: Ints) -> Ints:
+def _missing(part: IntArray, strata: IntArray, minimum: IntArray) -> IntArray:
     """(P, C) groups of each class that each part still lacks."""
     have = np.zeros_like(minimum)
     np.add.at(have, part, (strata[:, : minimum.shape[1]] > 0).astype(np.int64))
     return np.asarray(np.maximum(minimum - have, 0), dtype=np.int64)
 
 
-def _imbalance(part: Ints, strata: Ints, share: NDArray[np.float64]) -> float:
+def _imbalance(part: IntArray, strata: IntArray, share: NDArray[np.float64]) -> float:
     """Chi-square distance of the parts from their shares of each stratum."""
     counts = np.zeros((len(share), strata.shape[1]), dtype=np.int64)
     np.add.at(counts, part, strata)

@@ -10,10 +10,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError, UsageError
 from tametail.data.table import ImageTable
-
-Ints = NDArray[np.int64]
 
 
 def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: bool = False) -> ImageTable:
@@ -59,7 +58,7 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
     return table.take(rows)
 
 
-def tail_sizes(available: Ints, ratio: float) -> Ints:
+def tail_sizes(available: IntArray, ratio: float) -> IntArray:
     """(C,) sizes that fall exponentially in the order of what is available, the largest that fit.
 
     Raises:
@@ -78,7 +77,7 @@ def tail_sizes(available: Ints, ratio: float) -> Ints:
     return sizes
 
 
-def _draw(held: Ints, wanted: Ints, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _draw(held: IntArray, wanted: IntArray, rng: np.random.Generator) -> NDArray[np.bool_]:
     """(G,) which groups are taken: in a random order each that fits, then changed as long as that comes nearer."""
     taken = np.zeros(len(held), dtype=np.bool_)
     lacking = wanted.copy()
@@ -92,18 +91,20 @@ def _draw(held: Ints, wanted: Ints, rng: np.random.Generator) -> NDArray[np.bool
     return _improved(taken, held, wanted, order)
 
 
-def _improved(taken: NDArray[np.bool_], held: Ints, wanted: Ints, order: Ints) -> NDArray[np.bool_]:
+def _improved(
+    taken: NDArray[np.bool_], held: IntArray, wanted: IntArray, order: IntArray
+) -> NDArray[np.bool_]:
     """Take one group more, one less, or one for another, whichever comes nearest, until none does."""
     taken = taken.copy()
     got = held[taken].sum(axis=0)
     distance = float(_distance(got, wanted))
     while True:
         step = np.where(taken[:, None], -held, held)[order]
-        alone = _distance(got + step, wanted)
-        best = int(alone.argmin())
-        moves, nearest = [order[best]], float(alone[best])
+        lock = _distance(got + step, wanted)
+        best = int(lock.argmin())
+        moves, nearest = [order[best]], float(lock[best])
         # A swap begins with the most promising few of single changes.
-        for first in np.argsort(alone, kind="stable")[:32].tolist():
+        for first in np.argsort(lock, kind="stable")[:32].tolist():
             pair = _distance(got + step[first] + step, wanted)
             pair[first] = np.inf
             second = int(pair.argmin())
@@ -117,7 +118,7 @@ def _improved(taken: NDArray[np.bool_], held: Ints, wanted: Ints, order: Ints) -
         distance = nearest
 
 
-def _distance(got: Ints, wanted: Ints) -> NDArray[np.float64]:
+def _distance(got: IntArray, wanted: IntArray) -> NDArray[np.float64]:
     """Sum over classes (..., C) of squared log ratios: half as many and twice as many are as far off."""
     # A class without an image is farther off than one with half an image would be.
     logs = np.log(np.maximum(got, 0.25) / wanted)

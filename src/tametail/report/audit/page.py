@@ -50,7 +50,7 @@ def audit_html(audit: Audit) -> str:
     wanted = _samples(audit)
     shown = {finding: _pictured(finding) for finding in audit.findings}
     needed = {image for images in wanted.values() for image in images}
-    needed |= {image for sets in shown.values() for members in sets for image in members}
+    needed |= {image for sets in shown.values() for fold_models in sets for image in fold_models}
     sources = _sources(audit, sorted(needed))
     labels = dict(zip(table.frame["image"], table.frame["label"], strict=True))
 
@@ -73,7 +73,7 @@ def audit_html(audit: Audit) -> str:
         findings=[
             ShownFinding(
                 finding,
-                tuple(pictures(members, labels) for members in shown[finding]),
+                tuple(pictures(fold_models, labels) for fold_models in shown[finding]),
                 _lines(finding)[:_LISTED],
                 max(len(finding.concerned) - _LISTED, 0),
             )
@@ -139,16 +139,16 @@ def _samples(audit: Audit) -> dict[str, list[str]]:
 def _pictured(finding: Finding) -> tuple[tuple[str, ...], ...]:
     if finding.code not in _PICTURED_CODES:
         return ()
-    if all(len(members) == 1 for members in finding.concerned):
+    if all(len(fold_models) == 1 for fold_models in finding.concerned):
         return (tuple(image for (image,) in finding.concerned[:_PICTURED]),)
-    return tuple(members[:4] for members in finding.concerned[:_PICTURED])
+    return tuple(fold_models[:4] for fold_models in finding.concerned[:_PICTURED])
 
 
 def _lines(finding: Finding) -> tuple[str, ...]:
     details = finding.details or ("",) * len(finding.concerned)
     return tuple(
-        ", ".join(members) + (f": {detail}" if detail else "")
-        for members, detail in zip(finding.concerned[:_LISTED], details, strict=False)
+        ", ".join(fold_models) + (f": {detail}" if detail else "")
+        for fold_models, detail in zip(finding.concerned[:_LISTED], details, strict=False)
     )
 
 

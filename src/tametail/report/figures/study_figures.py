@@ -51,7 +51,7 @@ def tail(results: StudyResults) -> str:
 def tail_drawing(results: StudyResults) -> Drawing:
     """The same, yet to be drawn."""
     names = [results.class_names[index] for index in results.class_order]
-    images = narrative.words(results).images
+    images = narrative.narrative_of(results).images
     counts = [results.counts.train[name] for name in names]
     return _count_bars(names, counts, f"{narrative.sentence(images)} per class", images)
 
@@ -100,14 +100,14 @@ def ranking_drawing(results: StudyResults) -> Drawing:
 
     def draw(_: Figure, axes: Any) -> None:
         for place, result in enumerate(losses):
-            assert result.evidence is not None
-            estimate = headline(result.evidence)
+            assert result.log_posterior is not None
+            estimate = headline(result.log_posterior)
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
             numbers = f"{narrative.percent(estimate.value)} ({narrative.percent_interval(estimate)})"
             label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
-        best = losses[0].evidence
+        best = losses[0].log_posterior
         assert best is not None
         axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
         axes.set_ylim(len(losses) - 0.5, -0.72)
@@ -118,7 +118,7 @@ def ranking_drawing(results: StudyResults) -> Drawing:
         _grid(axes, "x")
 
     spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
-    said = f"{results.headline.capitalize()} {narrative.words(results).where}: {_spoken(spoken)}"
+    said = f"{results.headline.capitalize()} {narrative.narrative_of(results).where}: {_spoken(spoken)}"
     return Drawing("ranking", said, WIDTH, _ranking_height(len(losses)), draw)
 
 

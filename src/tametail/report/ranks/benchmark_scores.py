@@ -46,7 +46,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class SeveralSets:
+class BenchmarkScores:
     """Methods over data sets.
 
     Attributes:
@@ -67,7 +67,7 @@ class SeveralSets:
         return self.sets[0].score_name
 
 
-def read_sets(directories: Sequence[Path]) -> list[DataSet]:
+def read_data_sets(directories: Sequence[Path]) -> list[DataSet]:
     """Read studies and evaluation folders; sets of one name are told apart by their folders.
 
     Raises:
@@ -95,7 +95,7 @@ def read_sets(directories: Sequence[Path]) -> list[DataSet]:
     return found
 
 
-def compare_sets(sets: Sequence[DataSet]) -> SeveralSets:
+def compare_data_sets(sets: Sequence[DataSet]) -> BenchmarkScores:
     """Rank the methods that all sets have.
 
     Raises:
@@ -127,7 +127,7 @@ def compare_sets(sets: Sequence[DataSet]) -> SeveralSets:
     # Scores that are equal on paper are equal ranks, whatever the order their sum was taken in.
     scores = {one.name: {m: round(one.scores[m].value, 12) for m in shared} for one in sets}
     frame = pd.DataFrame.from_dict(scores, orient="index", columns=shared)
-    return SeveralSets(
+    return BenchmarkScores(
         tuple(sets),
         rank_sets(frame),
         tuple((method, where) for method, where in lacking.items() if where),

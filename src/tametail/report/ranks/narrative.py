@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tametail.evaluation.multi_dataset import QUESTION, Ranks
 from tametail.evaluation.verdicts import LEVEL
-from tametail.report.ranks.benchmark_scores import SeveralSets
+from tametail.report.ranks.benchmark_scores import BenchmarkScores
 from tametail.report.study import narrative
 
 READING = (
@@ -19,7 +19,7 @@ READING = (
 )
 
 
-def answer(compared: SeveralSets) -> list[str]:
+def answer(compared: BenchmarkScores) -> list[str]:
     """Which method ranks best and whether that can be told, in two or three sentences."""
     ranks = compared.ranks
     best, *_ = ranks.methods
@@ -66,7 +66,7 @@ def _equals(p: float) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def left_out(compared: SeveralSets) -> list[str]:
+def left_out(compared: BenchmarkScores) -> list[str]:
     """A line for each method that not all sets have."""
     unfinished = {one.name: one.unfinished for one in compared.sets}
     said = []

@@ -11,7 +11,7 @@ from tametail.core.errors import TametailError, UsageError
 from tametail.evaluation.verdicts import LEVEL
 from tametail.report.figures.export import FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
-from tametail.report.ranks.benchmark_scores import SeveralSets, compare_sets, read_sets
+from tametail.report.ranks.benchmark_scores import BenchmarkScores, compare_data_sets, read_data_sets
 from tametail.report.ranks.figure import critical_difference_drawing
 from tametail.report.ranks.narrative import READING, answer, left_out
 from tametail.report.ranks.tables import rank_in_words, ranks_csv, ranks_markdown, rows
@@ -29,7 +29,7 @@ _TITLES = {
 
 def write_ranks(
     directories: Sequence[Path], out: Path, *, bars: Bars = "nemenyi", figures: Sequence[str] = ()
-) -> tuple[SeveralSets, Path]:
+) -> tuple[BenchmarkScores, Path]:
     """Rank the methods of several studies or evaluations, and write ranks.html, ranks.csv and ranks.md.
 
     Each file is replaced in one step, and only once all of them could be made.
@@ -44,10 +44,10 @@ def write_ranks(
         What was compared, and the path of ranks.html.
 
     Raises:
-        UsageError, DataError: see `read_sets` and `compare_sets`; or something else is in the folder.
+        UsageError, DataError: see `read_data_sets` and `compare_data_sets`; or something else is in the folder.
         TametailError: the folder cannot be written.
     """
-    compared = compare_sets(read_sets(directories))
+    compared = compare_data_sets(read_data_sets(directories))
     files: dict[str, str | bytes] = {
         RANKS_CSV: ranks_csv(compared),
         RANKS_MD: ranks_markdown(compared),
@@ -77,7 +77,7 @@ def write_ranks(
     return compared, out / RANKS_HTML
 
 
-def ranks_html(compared: SeveralSets, bars: Bars = "nemenyi") -> str:
+def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
     """The page."""
     from markupsafe import Markup
 
@@ -121,7 +121,7 @@ def ranks_html(compared: SeveralSets, bars: Bars = "nemenyi") -> str:
     )
 
 
-def _drawing(compared: SeveralSets, bars: Bars) -> Drawing:
+def _drawing(compared: BenchmarkScores, bars: Bars) -> Drawing:
     """The plot; of two methods only Wilcoxon speaks."""
     ranks = compared.ranks
     used: Bars = bars if ranks.friedman is not None else "wilcoxon"

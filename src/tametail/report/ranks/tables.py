@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from tametail.evaluation import Estimate
-from tametail.report.ranks.benchmark_scores import SeveralSets
+from tametail.report.ranks.benchmark_scores import BenchmarkScores
 from tametail.report.ranks.narrative import READING, answer, left_out
 from tametail.report.study import narrative
 from tametail.report.writers.csv_cells import Cells, estimate, guarded
@@ -34,7 +34,7 @@ class MethodRow:
     on: tuple[OnSet, ...]
 
 
-def rows(compared: SeveralSets) -> list[MethodRow]:
+def rows(compared: BenchmarkScores) -> list[MethodRow]:
     """The methods by mean rank, the best first."""
     methods = compared.ranks.methods
     of_sets = []
@@ -55,7 +55,7 @@ def rank_in_words(rank: float) -> str:
     return f"{rank:g}"
 
 
-def ranks_csv(compared: SeveralSets) -> str:
+def ranks_csv(compared: BenchmarkScores) -> str:
     """One row per method; shares have six decimals."""
     lines: list[Cells] = []
     for row in rows(compared):
@@ -71,7 +71,7 @@ def ranks_csv(compared: SeveralSets) -> str:
     return written.getvalue()
 
 
-def ranks_markdown(compared: SeveralSets) -> str:
+def ranks_markdown(compared: BenchmarkScores) -> str:
     """The same as Markdown, with the tests in words."""
     ranks = compared.ranks
     blocks = [
@@ -103,7 +103,7 @@ def ranks_markdown(compared: SeveralSets) -> str:
     return "\n\n".join([*blocks, "## How to read this", *map(text, READING)]) + "\n"
 
 
-def _scores(compared: SeveralSets) -> str:
+def _scores(compared: BenchmarkScores) -> str:
     lines = [
         [
             text(row.method),
@@ -119,7 +119,7 @@ def _scores(compared: SeveralSets) -> str:
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
 
 
-def _wilcoxon(compared: SeveralSets) -> str:
+def _wilcoxon(compared: BenchmarkScores) -> str:
     ranks = compared.ranks
     lines = [
         [
@@ -135,7 +135,7 @@ def _wilcoxon(compared: SeveralSets) -> str:
     return table(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
 
 
-def _sets(compared: SeveralSets) -> str:
+def _sets(compared: BenchmarkScores) -> str:
     lines = [
         [text(one.name), f"{one.images}", f"{one.groups}", f"{one.classes}", text(one.protocol)]
         for one in compared.sets

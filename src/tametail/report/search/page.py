@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tametail.core.atomic import write_atomically
-from tametail.core.errors import saving
+from tametail.core.errors import explain_save_error
 from tametail.report.figures.svg import inlined
 from tametail.report.render import render
 from tametail.report.search.figures import (
@@ -31,7 +31,7 @@ def write_search_page(directory: Path) -> Path:
         TametailError: it cannot be written.
     """
     page = search_html(read_search_results(directory))
-    with saving(directory / PAGE):
+    with explain_save_error(directory / PAGE):
         write_atomically(directory / PAGE, page)
     return directory / PAGE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tametail.evaluation import Estimate, mcnemar, resampled_t
 from tametail.evaluation.verdicts import LEVEL
 from tametail.report.study import narrative
-from tametail.report.study.comparisons import OverRuns
+from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.matrices import interval, points
 from tametail.report.study.results import StudyResults
 
@@ -44,7 +44,7 @@ class RunsRow:
 
 
 @dataclass(frozen=True)
-class Beside:
+class BestVersusRest:
     """Both tables, with the question that each answers."""
 
     classes: tuple[tuple[str, tuple[ClassRow, ...]], ...]
@@ -55,7 +55,7 @@ class Beside:
     left_out: int
 
 
-def beside(results: StudyResults) -> Beside:
+def best_versus_rest(results: StudyResults) -> BestVersusRest:
     """The tables, losses in the order of their rank and classes from the most frequent in training."""
     shown = list(results.by_class.items())[:_MOST_LOSSES]
     rows = tuple(
@@ -63,7 +63,7 @@ def beside(results: StudyResults) -> Beside:
     )
     runs = tuple(_runs_row(other, compared) for other, compared in results.over_runs.items())
     counts = {compared.found.runs for compared in results.over_runs.values()}
-    return Beside(
+    return BestVersusRest(
         rows,
         mcnemar.QUESTION,
         runs,
@@ -91,7 +91,7 @@ def _images(count: float) -> str:
     return f"{count:,.0f}" if count == round(count) else f"{count:,.1f}"
 
 
-def _runs_row(other: str, compared: OverRuns) -> RunsRow:
+def _runs_row(other: str, compared: RunComparison) -> RunsRow:
     found = compared.found
     told = compared.p_holm <= LEVEL
     ahead = "better" if found.difference > 0 else "worse"

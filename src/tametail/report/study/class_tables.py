@@ -58,7 +58,7 @@ class ClassTable:
     losses: tuple[str, ...]
     rows: tuple[ClassRow, ...]
     totals: tuple[Total, ...]
-    bands: tuple[tuple[str, int], ...]
+    class_groups: tuple[tuple[str, int], ...]
     show_n: bool
 
 
@@ -74,10 +74,10 @@ def class_table(
     evaluations = [evaluation for _, evaluation in chosen]
     if not evaluations:
         return ClassTable((), (), (), (), show_n)
-    first, bands, train = evaluations[0], band_of_class(evaluations[0]), results.counts.train
+    first, class_groups, train = evaluations[0], band_of_class(evaluations[0]), results.counts.train
     rows: list[ClassRow] = []
     for index in results.class_order:
-        name, band = results.class_names[index], bands.get(index, "")
+        name, band = results.class_names[index], class_groups.get(index, "")
         of_class = [evaluation.classes[index] for evaluation in evaluations]
         rows.append(
             ClassRow(
@@ -90,7 +90,7 @@ def class_table(
                 _cells([(one.recall, one.f1) for one in of_class]),
             )
         )
-    counted = tuple((band.name, len(band.classes)) for band in first.bands)
+    counted = tuple((band.name, len(band.classes)) for band in first.class_groups)
     return ClassTable(
         tuple(loss for loss, _ in chosen),
         tuple(rows),
@@ -108,9 +108,9 @@ def _bands(results: StudyResults, evaluations: Sequence[Evaluation]) -> list[Tot
             sum(train[names[index]] for index in band.classes),
             band.recall.n,
             None,
-            _cells([(e.bands[place].recall, e.bands[place].f1) for e in evaluations]),
+            _cells([(e.class_groups[place].recall, e.class_groups[place].f1) for e in evaluations]),
         )
-        for place, band in enumerate(evaluations[0].bands)
+        for place, band in enumerate(evaluations[0].class_groups)
     ]
 
 
@@ -134,7 +134,7 @@ def _highest(values: Sequence[float]) -> list[bool]:
 
 def band_of_class(evaluation: Evaluation) -> dict[int, str]:
     """The band of each class by its index; empty where no training counts were given."""
-    return {index: band.name for band in evaluation.bands for index in band.classes}
+    return {index: band.name for band in evaluation.class_groups for index in band.classes}
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def loss_table(results: StudyResults) -> LossTable:
     return LossTable(
         (
             Column("Rank", text=True),
-            Column(narrative.sentence(narrative.words(results).loss), text=True),
+            Column(narrative.sentence(narrative.narrative_of(results).loss), text=True),
             *against,
             *columns,
         ),
@@ -283,6 +283,8 @@ def _means(evaluation: Evaluation) -> list[tuple[str, Estimate, bool]]:
         *([("Quadratic kappa", evaluation.kappa, True)] if evaluation.kappa else []),
         ("Accuracy, %", evaluation.accuracy, False),
     ]
-    if len(evaluation.bands) > 1:
-        means += [(f"{band.name.capitalize()} recall, %", band.recall, False) for band in evaluation.bands]
+    if len(evaluation.class_groups) > 1:
+        means += [
+            (f"{band.name.capitalize()} recall, %", band.recall, False) for band in evaluation.class_groups
+        ]
     return means

@@ -15,11 +15,11 @@ from tametail.data.table import COLUMNS
 from tametail.evaluation.operating import OperatingPoint, operating_point
 from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroups, to_evaluate_by
 from tametail.predictions.single_label import Predictions
-from tametail.report.options import Asked
+from tametail.report.options import ReportOptions
 
 
 @dataclass(frozen=True)
-class Further:
+class ClinicalResults:
     """What is asked for, in the terms of the study.
 
     Attributes:
@@ -45,7 +45,7 @@ class Further:
         )
 
 
-def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> Further:
+def clinical_results(directory: Path, asked: ReportOptions, settings: Mapping[str, Any]) -> ClinicalResults:
     """Look up in a study what is asked for.
 
     Raises:
@@ -57,7 +57,7 @@ def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> 
 
     names = list(settings["class_names"])
     if not (asked.by or asked.operating or asked.ordered):
-        return Further((), {}, False)
+        return ClinicalResults((), {}, False)
     if settings.get("multi_label"):
         raise UsageError(
             f"--by, --operating and --ordered are for images of one class each, but those of {directory} may have several "
@@ -83,7 +83,7 @@ def find_further(directory: Path, asked: Asked, settings: Mapping[str, Any]) -> 
     for name, values in texts.items():
         to_evaluate_by(values, name)  # of too many values, it says so before any work
     columns = {name: dict(zip(frame.index, values.tolist(), strict=True)) for name, values in texts.items()}
-    return Further(
+    return ClinicalResults(
         tuple((names.index(name), sensitivity) for name, sensitivity in asked.operating),
         columns,
         asked.ordered,

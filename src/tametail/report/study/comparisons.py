@@ -25,7 +25,7 @@ Tables = Mapping[
 
 
 @dataclass(frozen=True)
-class OverRuns:
+class RunComparison:
     """The best loss beside another over seeds and folds; ``p_holm`` is corrected over all pairs of losses."""
 
     found: ResampledT
@@ -48,7 +48,7 @@ def _corrected(test: ClassTest, p_holm: float) -> ClassTest:
     return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))
 
 
-def over_runs(tables: Tables, train_images: int) -> dict[str, OverRuns]:
+def across_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
     """The corrected resampled t test over seeds and folds, for the best loss beside each other one.
 
     Args:
@@ -69,7 +69,7 @@ def over_runs(tables: Tables, train_images: int) -> dict[str, OverRuns]:
     }
     corrected = dict(zip(pairs, holm([found.p for found in pairs.values()]).tolist(), strict=True))
     best = names[0]
-    return {other: OverRuns(pairs[best, other], corrected[best, other]) for other in names[1:]}
+    return {other: RunComparison(pairs[best, other], corrected[best, other]) for other in names[1:]}
 
 
 def run_scores(replicates: Sequence[Predictions]) -> NDArray[np.float64]:

@@ -133,7 +133,7 @@ def further_blocks(results: StudyResults) -> list[str]:
             for loss, point in operating.points
         ]
         header = [
-            narrative.sentence(narrative.words(results).loss),
+            narrative.sentence(narrative.narrative_of(results).loss),
             "Threshold",
             "Sensitivity, %",
             "Specificity, %",

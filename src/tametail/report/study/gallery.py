@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.report.study.thumbnails import thumbnails
-
-IntArray = NDArray[np.int64]
 
 NOT_THERE = (
     "The images are not where they were when the study was made, and no small copies of them are kept beside it, so none "

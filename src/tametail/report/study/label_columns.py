@@ -13,20 +13,22 @@ _OVER_LABELS = ("macro_f1", "micro_f1", "subset_accuracy", "hamming_loss")
 _OF_LABEL = ("recall", "specificity", "precision", "f1")
 
 
-def label_cells(evidence: LabelEvidence | None, class_names: Sequence[str], *, opened: bool) -> Cells:
+def label_cells(log_posterior: LabelEvidence | None, class_names: Sequence[str], *, opened: bool) -> Cells:
     """Everything known of one loss; empty cells where it is not finished.
 
     ``threshold_<label>`` is for images yet to come. Decisions at chosen thresholds have plain names, those at 0.5 end
     in ``_at_half``.
     """
     cells = [
-        (f"threshold_{name}", share(evidence.thresholds[index] if evidence else math.nan))
+        (f"threshold_{name}", share(log_posterior.thresholds[index] if log_posterior else math.nan))
         for index, name in enumerate(class_names)
     ]
-    cells += _evaluation("", evidence.out_of_fold if evidence else None, class_names)
+    cells += _evaluation("", log_posterior.out_of_fold if log_posterior else None, class_names)
     if opened:
-        cells += _evaluation("test_", evidence.test if evidence else None, class_names)
-        cells += _evaluation("test_ensemble_", evidence.test_ensemble if evidence else None, class_names)
+        cells += _evaluation("test_", log_posterior.test if log_posterior else None, class_names)
+        cells += _evaluation(
+            "test_ensemble_", log_posterior.test_ensemble if log_posterior else None, class_names
+        )
     return cells
 
 

@@ -151,9 +151,13 @@ def _against(other: str, paired: Paired) -> AgainstBest:
 def _more(paired: Paired) -> str:
     if paired.verdict in _KINDS:
         return narrative.ABSENT
-    if paired.more_images is None:
+    if paired.required_sample_size is None:
         return "more images than can be said"
-    return f"about {paired.more_images:,} more images" if paired.more_images else "fewer comparisons"
+    return (
+        f"about {paired.required_sample_size:,} more images"
+        if paired.required_sample_size
+        else "fewer comparisons"
+    )
 
 
 def _pair(paired: Paired) -> PairCell:

@@ -19,7 +19,7 @@ ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Words:
+class Narrative:
     """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
 
     where: str
@@ -28,11 +28,11 @@ class Words:
     images: str
 
 
-def words(results: StudyResults) -> Words:
+def narrative_of(results: StudyResults) -> Narrative:
     """The words that fit what is reported."""
     if results.evaluated:
-        return Words("on these images", "model", "models", "images")
-    return Words("out of fold", "loss", "losses", "training images")
+        return Narrative("on these images", "model", "models", "images")
+    return Narrative("out of fold", "loss", "losses", "training images")
 
 
 def sentence(text: str) -> str:
@@ -103,17 +103,17 @@ def answer(results: StudyResults) -> list[str]:
             "Repeat the same compare command; what is finished is kept.",
         ]
     best = results.ranking[0]
-    evidence = best.evidence
-    assert evidence is not None
+    log_posterior = best.log_posterior
+    assert log_posterior is not None
     shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"{sentence(words(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
-        f"{in_words(headline(evidence))}, n = {images_and_groups(evidence.n, evidence.groups)}."
+        f"{sentence(narrative_of(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{in_words(headline(log_posterior))}, n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
     )
     if len(results.losses) == 1:
         first = (
-            f"{sentence(words(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(evidence))}, "
-            f"n = {images_and_groups(evidence.n, evidence.groups)}."
+            f"{sentence(narrative_of(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(log_posterior))}, "
+            f"n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
         )
     return [first, _how_sure(results)]
 
@@ -127,8 +127,8 @@ def _how_sure(results: StudyResults) -> str:
     if not others and results.evaluated:
         return "It is the only model, so nothing is compared."
     if not others:
-        alone = "of this study" if len(results.losses) == 1 else "with all its runs finished"
-        return f"It is the only loss {alone}, so nothing is compared yet."
+        lock = "of this study" if len(results.losses) == 1 else "with all its runs finished"
+        return f"It is the only loss {lock}, so nothing is compared yet."
     if results.pairs is not None:
         return _by_tests(results)
     overlapping = [other.loss for other in others if _overlap(best, other)]
@@ -180,9 +180,9 @@ def _how_many(some: int, all_: int) -> str:
 
 
 def _overlap(one: LossResults, other: LossResults) -> bool:
-    assert one.evidence is not None
-    assert other.evidence is not None
-    a, b = headline(one.evidence), headline(other.evidence)
+    assert one.log_posterior is not None
+    assert other.log_posterior is not None
+    a, b = headline(one.log_posterior), headline(other.log_posterior)
     # An undefined interval excludes nothing.
     return not (a.low > b.high or b.low > a.high)
 

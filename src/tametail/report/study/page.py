@@ -10,7 +10,7 @@ from tametail.report.figures import study_figures
 from tametail.report.figures.reliability import calibration_rows, reliability
 from tametail.report.render import render
 from tametail.report.study import matrices, narrative, provenance
-from tametail.report.study.best_versus_rest import beside
+from tametail.report.study.best_versus_rest import best_versus_rest
 from tametail.report.study.class_tables import class_table, details, loss_table
 from tametail.report.study.evaluation_page import evaluation_context, operating_tables, subgroup_tables
 from tametail.report.study.gallery import Gallery
@@ -45,7 +45,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
         "pictures": shown,
         "no_pictures": "" if shown else pictures,
         "evaluated": results.evaluated,
-        "words": narrative.words(results),
+        "words": narrative.narrative_of(results),
         "figures": _figures(results, Markup),
         **(_evaluation(results) if results.evaluated else _study(results)),
         **_evidence(results),
@@ -60,7 +60,7 @@ def _contents(context: dict[str, Any], results: StudyResults) -> list[tuple[str,
     ranked, single = bool(results.ranking), not results.multi_label
     there = [
         ("test", "Test part", bool(context["tested"])),
-        ("losses", narrative.sentence(narrative.words(results).losses), ranked),
+        ("losses", narrative.sentence(narrative.narrative_of(results).losses), ranked),
         ("pairs", "Differences", ranked and context.get("pairs") is not None),
         ("classes", "Classes" if single else "Labels", ranked),
         ("thresholds", "Thresholds", ranked and not single),
@@ -99,12 +99,12 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "held_out": narrative.held_out(results),
         "seeds": len(settings["seeds"]),
         "grouped": provenance.grouped(results),
-        "data_facts": provenance.data_facts(results),
+        "data_facts": provenance.data_rows(results),
         "findings": settings.get("findings", []),
         "unreadable": provenance.unreadable(settings),
         "unreadable_count": len(settings["table"]["unreadable"]),
-        "recipe_facts": provenance.recipe_facts(settings),
-        "environment_facts": provenance.environment_facts(results),
+        "recipe_facts": provenance.recipe_rows(settings),
+        "environment_facts": provenance.environment_rows(results),
         "command": provenance.command(settings),
         "citation": provenance.citation(results),
         "methods": provenance.methods(results),
@@ -150,7 +150,7 @@ def _tiles(results: StudyResults) -> list[Tile]:
 def _evidence(results: StudyResults) -> dict[str, Any]:
     """The answer, and which losses there are to show."""
     ranking = results.ranking
-    best = ranking[0].evidence if ranking else None
+    best = ranking[0].log_posterior if ranking else None
     return {
         "answer": narrative.answer(results),
         "not_ranked": narrative.not_ranked(results),
@@ -179,11 +179,11 @@ def _classes(results: StudyResults) -> dict[str, Any]:
         },
         "loss_table": loss_table(results) if ranking else None,
         "pairs": matrices.pairs(results),
-        "beside": beside(results),
+        "beside": best_versus_rest(results),
         "out_of_fold_classes": table,
         "test_classes": class_table(results, tested, lambda result: result.test, show_n=True),
         "ensemble_classes": class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
-        "bands": len(table.bands) > 1,
+        "bands": len(table.class_groups) > 1,
         "details": details(ranking[: _how_many(6 * classes)], table),
         "confusions": [
             matrices.confusion(result.loss, result.out_of_fold, results.class_order)

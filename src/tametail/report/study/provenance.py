@@ -11,7 +11,7 @@ from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
 from tametail.storage.study_file import folds_to_run
 
-Facts = list[tuple[str, str]]
+Rows = list[tuple[str, str]]
 TRAINING_TIME = "Training time"
 
 
@@ -34,7 +34,7 @@ def _groups(results: StudyResults) -> int:
     return int(results.settings["table"]["groups"])
 
 
-def data_facts(results: StudyResults) -> Facts:
+def data_rows(results: StudyResults) -> Rows:
     """Images, groups, parts, folds and fingerprints."""
     counts, splits = results.counts, results.settings["splits"]
     images = _images(results)
@@ -68,7 +68,7 @@ def _digest(part: Mapping[str, Any]) -> str:
     return str(part["fingerprint"])[:12]
 
 
-def recipe_facts(settings: Mapping[str, Any]) -> Facts:
+def recipe_rows(settings: Mapping[str, Any]) -> Rows:
     """Every field of the recipe that has a value."""
     recipe = dict(settings["recipe"])
     used = {"name": recipe.pop("name", ""), "backbone": settings["backbone"], "weights": _weights(settings)}
@@ -94,7 +94,7 @@ def _weights(settings: Mapping[str, Any]) -> str:
     return str(settings["weights"]).replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def environment_facts(results: StudyResults) -> Facts:
+def environment_rows(results: StudyResults) -> Rows:
     """Versions and devices of the runs, how many there are, and how long they took."""
     facts = [("tametail", str(results.settings["tametail"]))]
     for environment in results.environments:
@@ -156,7 +156,7 @@ def methods(results: StudyResults) -> str:
         len(settings["seeds"]),
         "label" if results.multi_label else "class",
     )
-    best = results.ranking[0].evidence if results.ranking else None
+    best = results.ranking[0].log_posterior if results.ranking else None
     judged = narrative.images_and_groups(
         *((best.n, best.groups) if best else (counts.train_images, counts.train_groups))
     )

@@ -23,9 +23,9 @@ from tametail.evaluation.subgroups import Subgroup
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
-from tametail.report.options import Asked
-from tametail.report.study.clinical import Further, find_further
-from tametail.report.study.comparisons import by_class, over_runs
+from tametail.report.options import ReportOptions
+from tametail.report.study.clinical import ClinicalResults, clinical_results
+from tametail.report.study.comparisons import across_runs, by_class
 from tametail.report.study.results import LabelEvidence, LossResults, PartCounts, StudyResults
 from tametail.report.study.runs import LossRuns, disagreeing, find_runs, ranked
 from tametail.storage.study_file import read_openings, read_study_file
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_results(directory: Path, asked: Asked | None = None) -> StudyResults:
+def read_results(directory: Path, asked: ReportOptions | None = None) -> StudyResults:
     """Read a study directory and evaluate its complete losses.
 
     Raises:
@@ -46,7 +46,7 @@ def read_results(directory: Path, asked: Asked | None = None) -> StudyResults:
     openings = tuple(read_openings(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
-    further = find_further(directory, asked or Asked(), settings)
+    further = clinical_results(directory, asked or ReportOptions(), settings)
     results = [
         _evaluate(of_loss, tuple(counts.train.values()), further, opened=bool(openings))
         for of_loss in in_order
@@ -68,11 +68,13 @@ def read_results(directory: Path, asked: Asked | None = None) -> StudyResults:
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
         pairs=paired_table(tables) if several else None,
         by_class=by_class(tables) if several else {},
-        over_runs=over_runs(tables, counts.train_images) if several else {},
+        over_runs=across_runs(tables, counts.train_images) if several else {},
     )
 
 
-def _evaluate(runs: LossRuns, train_counts: Sequence[int], further: Further, *, opened: bool) -> LossResults:
+def _evaluate(
+    runs: LossRuns, train_counts: Sequence[int], further: ClinicalResults, *, opened: bool
+) -> LossResults:
     out_of_fold = test = test_ensemble = labels = calibration = None
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()

@@ -13,7 +13,7 @@ from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
-from tametail.report.study.comparisons import OverRuns
+from tametail.report.study.comparisons import RunComparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class LossResults:
     subgroups: tuple[Subgroup, ...] = ()
 
     @property
-    def evidence(self) -> Evaluation | LabelEvaluation | None:
+    def log_posterior(self) -> Evaluation | LabelEvaluation | None:
         """Its evaluation out of fold, of either kind."""
         return self.labels.out_of_fold if self.labels else self.out_of_fold
 
@@ -134,7 +134,7 @@ class StudyResults:
     seconds: float
     pairs: PairedTable | None = None
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
-    over_runs: Mapping[str, OverRuns] = field(default_factory=dict)
+    over_runs: Mapping[str, RunComparison] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.report.figures.files import FIGURES, NAMES, figure_files, formats_there
-from tametail.report.options import remember, remembered
+from tametail.report.options import load_options, save_options
 from tametail.report.study.evaluation_results import read_evaluation
 from tametail.report.study.gallery import Gallery, gallery
 from tametail.report.study.partial import (
@@ -83,7 +83,7 @@ def write_report(
             "and no unfinished runs; leave the options out, or make it again"
         )
     try:
-        before = remembered(directory)
+        before = load_options(directory)
         asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
         results = read_evaluation(directory) if evaluation else read_results(directory, asked)
         pictures = _gallery(directory, results, image_root) if asked.images and not evaluation else LEFT_OUT
@@ -99,7 +99,7 @@ def write_report(
             "report.html": results_html(results, pictures),
         }
         if asked != before:
-            remember(directory, asked)
+            save_options(directory, asked)
         if not asked.images:
             forget(directory)
         for name, content in files.items():

@@ -19,7 +19,7 @@ from tametail.evaluation.multi_label import Decisions, LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
-from tametail.report.study.comparisons import OverRuns
+from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.results import LossResults, StudyResults
 from tametail.storage.study_file import folds_to_run
 
@@ -112,7 +112,7 @@ def _loss(result: LossResults, rank: int | None) -> Json:
         "failures": list(result.failures),
         "score": _number(result.score),
         "thresholds": [_number(value) for value in labels.thresholds] if labels else None,
-        "out_of_fold": _evaluation(result.evidence),
+        "out_of_fold": _evaluation(result.log_posterior),
         "test": _evaluation(labels.test if labels else result.test),
         "test_ensemble": _evaluation(labels.test_ensemble if labels else result.test_ensemble),
         "calibration": _calibration(result.calibration),
@@ -139,7 +139,7 @@ def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
                     "classes": [evaluation.classes[index].name for index in band.classes],
                     **_estimates(band, ("recall", "f1")),
                 }
-                for band in evaluation.bands
+                for band in evaluation.class_groups
             ],
             "classes": [
                 {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, _OF_CLASS)}
@@ -228,7 +228,7 @@ def _pairs(table: PairedTable) -> list[Json]:
                 "p": _number(paired.p),
                 "p_holm": _number(paired.p_holm),
                 "verdict": paired.verdict,
-                "more_images": paired.more_images,
+                "more_images": paired.required_sample_size,
                 "groups": paired.groups,
                 "discordant": paired.discordant,
             }
@@ -252,7 +252,7 @@ def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
     }
 
 
-def _over_runs(results: StudyResults, other: str, compared: OverRuns) -> Json:
+def _over_runs(results: StudyResults, other: str, compared: RunComparison) -> Json:
     limits = {name: _number(getattr(compared.found, name)) for name in ("difference", "low", "high", "p")}
     return {
         "a": results.ranking[0].loss,

@@ -56,8 +56,8 @@ def results_tex(results: StudyResults) -> str:
 
 
 def _out_of_fold(result: LossResults) -> Either:
-    assert result.evidence is not None
-    return result.evidence
+    assert result.log_posterior is not None
+    return result.log_posterior
 
 
 def _on_test(result: LossResults) -> tuple[Either, Either]:
@@ -66,7 +66,7 @@ def _on_test(result: LossResults) -> tuple[Either, Either]:
 
 
 def _where(results: StudyResults) -> str:
-    return narrative.words(results).where
+    return narrative.narrative_of(results).where
 
 
 def _ranking(results: StudyResults) -> str:
@@ -78,7 +78,7 @@ def _ranking(results: StudyResults) -> str:
         for column in range(len(titles))
     ]
     pairs = results.pairs
-    loss = narrative.sentence(narrative.words(results).loss)
+    loss = narrative.sentence(narrative.narrative_of(results).loss)
     header = ["", loss, *titles, *(["Against the first"] if pairs else [])]
     body = []
     for place, result in enumerate(results.ranking):
@@ -111,12 +111,16 @@ def _means(evaluation: Either) -> list[tuple[str, Estimate, Write]]:
             (r"AUROC, \%", evaluation.auroc, narrative.percent),
             ("Macro-F1", evaluation.chosen.macro_f1, narrative.score),
         ]
-    tail = [band.recall for band in evaluation.bands if band.name == "tail"]
+    tail = [band.recall for band in evaluation.class_groups if band.name == "tail"]
     return [
         (r"Bal.\ acc., \%", evaluation.balanced_accuracy, narrative.percent),
         ("Macro-F1", evaluation.macro_f1, narrative.score),
         (r"Acc., \%", evaluation.accuracy, narrative.percent),
-        *([(r"Tail recall, \%", tail[0], narrative.percent)] if tail and len(evaluation.bands) > 1 else []),
+        *(
+            [(r"Tail recall, \%", tail[0], narrative.percent)]
+            if tail and len(evaluation.class_groups) > 1
+            else []
+        ),
     ]
 
 
@@ -138,7 +142,7 @@ def _classes(
         body = [line for row in rows for line in _lines(row, shown, writes)]
         names = [rf"\multicolumn{{2}}{{c}}{{{_name(losses[place].loss)}}}" for place in shown]
         unit = "Label" if results.multi_label else "Class"
-        counted = narrative.sentence(narrative.words(results).images)
+        counted = narrative.sentence(narrative.narrative_of(results).images)
         rules = "".join(rf"\cmidrule(lr){{{4 + 2 * k}-{5 + 2 * k}}}" for k in range(len(shown)))
         table = tabular(
             "lrr" + "rr" * len(shown),

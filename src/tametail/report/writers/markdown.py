@@ -15,7 +15,7 @@ from tametail.report.writers.markdown_table import NUMBER, percent, score, table
 
 def results_markdown(results: StudyResults) -> str:
     """The results as Markdown. Losses are in the order of their rank."""
-    blocks = [f"# {text(results.settings['name'])}: {narrative.words(results).losses} compared"]
+    blocks = [f"# {text(results.settings['name'])}: {narrative.narrative_of(results).losses} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
     blocks += [f"**{text(line)}**" for line in tuned_in_words(results.settings)]
@@ -39,7 +39,7 @@ def results_markdown(results: StudyResults) -> str:
 
 def _class_blocks(results: StudyResults) -> list[str]:
     blocks: list[str] = []
-    ranked, where = results.ranking, narrative.words(results).where
+    ranked, where = results.ranking, narrative.narrative_of(results).where
     if ranked:
         blocks += [
             f"## Ranking, {where}",
@@ -69,21 +69,21 @@ def _test_part(results: StudyResults) -> list[str]:
 def _ranking(results: StudyResults) -> str:
     rows = []
     for rank, result in enumerate(results.ranking, start=1):
-        evidence = result.out_of_fold
-        assert evidence is not None
+        log_posterior = result.out_of_fold
+        assert log_posterior is not None
         rows.append(
             [
                 str(rank),
                 text(result.loss),
-                percent(evidence.balanced_accuracy),
-                score(evidence.macro_f1),
-                percent(evidence.accuracy),
-                str(evidence.n),
+                percent(log_posterior.balanced_accuracy),
+                score(log_posterior.macro_f1),
+                percent(log_posterior.accuracy),
+                str(log_posterior.n),
             ]
         )
     header = [
         "Rank",
-        narrative.sentence(narrative.words(results).loss),
+        narrative.sentence(narrative.narrative_of(results).loss),
         "Balanced accuracy, %",
         "Macro-F1",
         "Accuracy, %",
@@ -98,7 +98,7 @@ def _classes(
     choose: Callable[[LossResults], Evaluation | None],
 ) -> str:
     evaluations = [evaluation for result in losses if (evaluation := choose(result)) is not None]
-    header = ["Class", narrative.sentence(narrative.words(results).images), "n"]
+    header = ["Class", narrative.sentence(narrative.narrative_of(results).images), "n"]
     for result in losses:
         header += [f"{text(result.loss)} Acc", f"{text(result.loss)} F1"]
     rows = []

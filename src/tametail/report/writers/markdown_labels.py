@@ -19,16 +19,16 @@ def label_blocks(results: StudyResults) -> list[str]:
         return []
     blocks = [
         "## Ranking, out of fold",
-        _losses(ranked, lambda evidence: evidence.out_of_fold, ranked=True),
+        _losses(ranked, lambda log_posterior: log_posterior.out_of_fold, ranked=True),
         "## Labels, out of fold",
-        _labels(results, ranked, lambda evidence: evidence.out_of_fold),
+        _labels(results, ranked, lambda log_posterior: log_posterior.out_of_fold),
     ]
     for result in ranked:
         blocks += [f"## {text(result.loss)} at its thresholds, out of fold", _decisions(results, result)]
     tested = [result for result in ranked if result.on_test is not None]
     for title, choose in (
-        ("mean over fold models", lambda evidence: evidence.test),
-        ("ensemble of fold models", lambda evidence: evidence.test_ensemble),
+        ("mean over fold models", lambda log_posterior: log_posterior.test),
+        ("ensemble of fold models", lambda log_posterior: log_posterior.test_ensemble),
     ):
         if tested:
             blocks += [f"## Test part, {title}", _losses(tested, choose), _labels(results, tested, choose)]
@@ -48,13 +48,13 @@ def _evaluations(losses: Sequence[LossResults], choose: Choose) -> list[LabelEva
 
 def _losses(losses: Sequence[LossResults], choose: Choose, *, ranked: bool = False) -> str:
     rows = []
-    for rank, (result, evidence) in enumerate(
+    for rank, (result, log_posterior) in enumerate(
         zip(losses, _evaluations(losses, choose), strict=True), start=1
     ):
-        at = evidence.chosen
-        cells = [percent(evidence.average_precision), percent(evidence.auroc), score(at.macro_f1)]
+        at = log_posterior.chosen
+        cells = [percent(log_posterior.average_precision), percent(log_posterior.auroc), score(at.macro_f1)]
         cells += [score(at.micro_f1), percent(at.subset_accuracy), percent(at.hamming_loss)]
-        cells += [score(evidence.plain.macro_f1), str(evidence.n)]
+        cells += [score(log_posterior.plain.macro_f1), str(log_posterior.n)]
         rows.append([*[str(rank)] * ranked, text(result.loss), *cells])
     header = [
         *["Rank"] * ranked,
@@ -90,12 +90,12 @@ def _labels(results: StudyResults, losses: Sequence[LossResults], choose: Choose
 
 def _decisions(results: StudyResults, result: LossResults) -> str:
     assert result.labels is not None
-    evidence = result.labels.out_of_fold
+    log_posterior = result.labels.out_of_fold
     measures = ("Recall, %", "Specificity, %", "Precision, %", "F1")
     header = ["Label", "Threshold", *measures, *(f"{measure} at 0.5" for measure in measures)]
     rows = []
     for index in results.class_order:
-        chosen, plain = evidence.chosen.labels[index], evidence.plain.labels[index]
+        chosen, plain = log_posterior.chosen.labels[index], log_posterior.plain.labels[index]
         threshold = narrative.threshold(result.labels.thresholds[index])
         rows.append([text(results.class_names[index]), threshold, *_measures(chosen), *_measures(plain)])
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)

@@ -45,11 +45,11 @@ def model_card(results: StudyResults) -> str:
         _USE,
         "Out of scope. " + _OUT_OF_SCOPE,
         "## Data",
-        _facts(provenance.data_facts(results)),
+        _facts(provenance.data_rows(results)),
         _counts(results),
         "## Training",
         text(provenance.methods(results)),
-        _facts([*provenance.recipe_facts(results.settings), *_environment(results)]),
+        _facts([*provenance.recipe_rows(results.settings), *_environment(results)]),
         "## Results",
         text(" ".join([*narrative.answer(results), *narrative.state_of_test_part(results)])),
         *_results(results, best),
@@ -64,7 +64,7 @@ def model_card(results: StudyResults) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _model(results: StudyResults, best: LossResults) -> provenance.Facts:
+def _model(results: StudyResults, best: LossResults) -> provenance.Rows:
     settings = results.settings
     said = [
         ("Task", "several labels per image or none" if results.multi_label else "one class per image"),
@@ -80,9 +80,9 @@ def _model(results: StudyResults, best: LossResults) -> provenance.Facts:
     return said
 
 
-def _environment(results: StudyResults) -> provenance.Facts:
+def _environment(results: StudyResults) -> provenance.Rows:
     """Without the time it took, which is another whenever a study is made."""
-    return [fact for fact in provenance.environment_facts(results) if fact[0] != provenance.TRAINING_TIME]
+    return [fact for fact in provenance.environment_rows(results) if fact[0] != provenance.TRAINING_TIME]
 
 
 def _counts(results: StudyResults) -> str:
@@ -121,7 +121,7 @@ def _classes(results: StudyResults, evaluation: Evaluation) -> str:
     header = ["Class", "n", "Recall, %", "Precision, %", "Specificity, %", "F1", "AUROC, %"]
     mean = ["Balanced accuracy, macro-F1", str(evaluation.n), percent(evaluation.balanced_accuracy), "", ""]
     rows.append([*mean, score(evaluation.macro_f1), ""])
-    for band in evaluation.bands if len(evaluation.bands) > 1 else ():
+    for band in evaluation.class_groups if len(evaluation.class_groups) > 1 else ():
         title = f"{band.name.capitalize()}, mean of {len(band.classes)}"
         rows.append([title, str(band.recall.n), percent(band.recall), "", "", score(band.f1), ""])
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
@@ -129,15 +129,15 @@ def _classes(results: StudyResults, evaluation: Evaluation) -> str:
 
 def _labels(results: StudyResults, best: LossResults) -> str:
     assert best.labels is not None
-    evidence = best.labels.out_of_fold
+    log_posterior = best.labels.out_of_fold
     rows = []
     for index in results.class_order:
-        label, at = evidence.labels[index], evidence.chosen.labels[index]
+        label, at = log_posterior.labels[index], log_posterior.chosen.labels[index]
         cells = [percent(label.average_precision), percent(label.auroc), percent(at.recall)]
         cells += [percent(at.specificity), narrative.threshold(best.labels.thresholds[index])]
         rows.append([text(label.name), str(label.positives), *cells])
-    mean = [percent(evidence.average_precision), percent(evidence.auroc)]
-    rows.append(["Mean", str(evidence.n), *mean, "", "", ""])
+    mean = [percent(log_posterior.average_precision), percent(log_posterior.auroc)]
+    rows.append(["Mean", str(log_posterior.n), *mean, "", "", ""])
     header = ["Label", "With it", "AP, %", "AUROC, %", "Recall, %", "Specificity, %", "Threshold"]
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 

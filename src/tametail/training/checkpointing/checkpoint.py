@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tametail.core.atomic import make_folder, write_atomically
-from tametail.core.errors import DataError, saving
+from tametail.core.errors import DataError, explain_save_error
 
 _STATE = "state"  # the one key of the header's metadata: the order of several would change from file to file
 _NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
@@ -63,14 +63,14 @@ class CheckpointStore:
         """
         data = _serialised(tensors, json.dumps(dict(state)))
         if not self._begun:
-            with saving(self.directory):
+            with explain_save_error(self.directory):
                 make_folder(self.directory)
             self._begun = True
         before = self._files()
         self._remove_all_but({*before})  # what a killed process left half-written takes room
         number = _number(before[0]) + 1 if before else 1
         path = self.directory / f"checkpoint-{number:08}-{_digest(data)}.safetensors"
-        with saving(path):
+        with explain_save_error(path):
             write_atomically(path, data)
         self._remove_all_but({path, self._good or (before or [path])[0]})
         self._good = path
@@ -138,7 +138,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
         TametailError: the file cannot be written; what was there before is kept.
     """
     data = _serialised(module.state_dict())
-    with saving(path):
+    with explain_save_error(path):
         write_atomically(path, data)
 
 

@@ -41,7 +41,7 @@ def seconds_between() -> float:
     return seconds
 
 
-class RunKeeper:
+class RunCheckpointer:
     """Keeps one run: a checkpoint every so many seconds, seldomer where saving takes long, and one when asked to stop.
 
     Args:

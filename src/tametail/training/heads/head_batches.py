@@ -18,23 +18,23 @@ from tametail.core.run_files import DESCRIPTION
 from tametail.training.hardware import cores
 from tametail.training.heads.head_step import common
 from tametail.training.heads.head_training import portions
-from tametail.training.predicting import Workshop
+from tametail.training.predicting import RunContext
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
 
-COMPANY = (
+CO_TRAINED = (
     "trained_with"  # in a run's description: the methods of all that were trained together, itself among them
 )
 
 
 @dataclass(frozen=True)
-class Portion:
+class HeadBatch:
     """Runs of one seed and fold whose heads are trained together; some of them may stand finished."""
 
     runs: tuple[Run, ...]
 
     @property
-    def company(self) -> list[str]:
+    def co_trained(self) -> list[str]:
         """Their methods."""
         return [run.method.text for run in self.runs]
 
@@ -49,41 +49,41 @@ class Portion:
         return first.with_name(f"{first.name}-{self.identity(described)[:16]}")
 
 
-def together(workshop: Workshop, *, tracked: bool) -> bool:
+def can_batch(context: RunContext, *, tracked: bool) -> bool:
     """Whether heads of a study can be trained together: on frozen features, in one process, by whole batches, untracked."""
-    alone = tracked or workshop.hardware.compile or workshop.hardware.micro_batch is not None
-    return workshop.recipe.trains == "head" and workshop.accelerator.num_processes == 1 and not alone
+    lock = tracked or context.hardware.compile or context.hardware.micro_batch is not None
+    return context.recipe.trains == "head" and context.accelerator.num_processes == 1 and not lock
 
 
-def compose(left: Sequence[Run], workshop: Workshop) -> list[Portion]:
+def make_batches(left: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     """Portions of the runs that are left and train a head, the runs of an earlier company as they were."""
     waiting = [run for run in left if not run.method.after]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
-        for portion in _earlier(workshop.study, *place):
+        for portion in _earlier(context.study, *place):
             if any(run in waiting for run in portion.runs):
                 old.append(portion)
                 waiting = [run for run in waiting if run not in portion.runs]
-    return [*old, *_new(waiting, workshop)]
+    return [*old, *_new(waiting, context)]
 
 
-def _new(waiting: Sequence[Run], workshop: Workshop) -> list[Portion]:
+def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     groups: dict[tuple[int, int, str], list[Run]] = {}
     for run in waiting:
-        agreed = common(run.method.configure(workshop.recipe)).model_dump_json()
+        agreed = common(run.method.configure(context.recipe)).model_dump_json()
         groups.setdefault((run.seed, run.fold, agreed), []).append(run)
-    classes, width = len(workshop.material.table.class_names), workshop.material.array.shape[1]
+    classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
     # Portions are trained side by side, and there should be one for each core.
-    least = -(-cores(workshop.accelerator.device) // max(len(groups), 1))
+    least = -(-cores(context.accelerator.device) // max(len(groups), 1))
     found = []
     for runs in groups.values():
-        heads = [run.method.build_head(width, classes, workshop.recipe.head) for run in runs]
-        for places in portions(heads, workshop.recipe.batch_size, least=least):
-            found.append(Portion(tuple(runs[at] for at in places)))
+        heads = [run.method.build_head(width, classes, context.recipe.head) for run in runs]
+        for places in portions(heads, context.recipe.batch_size, least=least):
+            found.append(HeadBatch(tuple(runs[at] for at in places)))
     return found
 
 
-def _earlier(study: Path, seed: int, fold: int) -> list[Portion]:
+def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:
     """The companies that runs of a seed and fold were trained in.
 
     Those that failed count for nothing: the same again would end the same.
@@ -92,14 +92,14 @@ def _earlier(study: Path, seed: int, fold: int) -> list[Portion]:
     for path in sorted(study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
-            if described["status"] == "finished" and described.get(COMPANY):
-                companies[tuple(described[COMPANY])] = None
+            if described["status"] == "finished" and described.get(CO_TRAINED):
+                companies[tuple(described[CO_TRAINED])] = None
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a description that cannot be read says nothing of its company
     found = []
-    for company in companies:
+    for co_trained in companies:
         try:
-            found.append(Portion(tuple(Run(parse_method(text), seed, fold) for text in company)))
+            found.append(HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in co_trained)))
         except (ValueError, TypeError):
             continue
     return found

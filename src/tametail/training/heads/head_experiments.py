@@ -23,7 +23,7 @@ from tametail.training.heads.head_step import HeadTask, common, drawing
 from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
-from tametail.training.strategies import Judgement, Method
+from tametail.training.strategies import DecisionRule, Method
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class TrialResult:
     """
 
     outputs: Tensor | None
-    judgement: Judgement
+    decision_rule: DecisionRule
     message: str = ""
 
     def decision(self) -> NDArray[np.float32]:
         """(m, C) logits whose largest decides."""
         assert self.outputs is not None
-        return self.judgement.decision(self.outputs).float().numpy()
+        return self.decision_rule.decision(self.outputs).float().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +107,14 @@ def run_trials(
 
     def read(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
         method = trials[place].method
-        judgement = method.judgement(counts, len(target))
+        decision_rule = method.decision_rule(counts, len(target))
         failure = trained.failures[at]
         if failure is not None:
-            return TrialResult(None, judgement, str(failure))
+            return TrialResult(None, decision_rule, str(failure))
         if not method.after:
-            return TrialResult(outputs[at], judgement)
+            return TrialResult(outputs[at], decision_rule)
         return TrialResult(
-            _read(method.fit_head(trained.head(at), features, target, counts, seed), held_out), judgement
+            _read(method.fit_head(trained.head(at), features, target, counts, seed), held_out), decision_rule
         )
 
     together = [

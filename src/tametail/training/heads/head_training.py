@@ -23,7 +23,7 @@ from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, He
 from tametail.training.history import EpochRecord, Validation, mean_record
 from tametail.training.optimisation import learning_rate
 from tametail.training.state import pack, unpack
-from tametail.training.trainer import Keeper, Observer, RunFailed, not_finite, step_seed
+from tametail.training.trainer import Callback, Checkpointer, RunFailed, not_finite, step_seed
 
 # Bytes of a portion of heads: what a step touches should stay in a processor's cache.
 PORTION = 32 * 2**20
@@ -100,8 +100,8 @@ def train_heads(
     seed: int = 0,
     class_counts: Sequence[int] = (),
     mixing: BatchMixing | None = None,
-    keeper: Keeper | None = None,
-    observer: Observer | None = None,
+    checkpointer: Checkpointer | None = None,
+    observer: Callback | None = None,
     validate: Callable[[TrainedHeads], list[Validation]] | None = None,
 ) -> TrainedHeads:
     """Train heads to the last epoch, all at once; a head that fails leaves the others alone.
@@ -129,7 +129,7 @@ def train_heads(
     features, target = features.to(device), target.to(device)
     stepper = HeadStepper(tasks, recipe, accelerator)
     losses = HeadLosses(tasks, class_counts, features)
-    place = _resume(stepper, keeper, len(tasks))
+    place = _resume(stepper, checkpointer, len(tasks))
     shares = [task.recipe.optimizer.lr / recipe.optimizer.lr for task in tasks]
     if observer:
         observer.begin(recipe.epochs, batches.steps)
@@ -154,9 +154,9 @@ def train_heads(
             if observer:
                 observer.step(epoch, step, float(found.nanmean()), lr, seen)
             place = replace(place, epoch=epoch, step=step + 1, total=total.tolist())
-            stop = keeper is not None and keeper.stop_requested()
+            stop = checkpointer is not None and checkpointer.stop_requested()
             if step + 1 < batches.steps:
-                _keep(stepper, keeper, place, stop)
+                _keep(stepper, checkpointer, place, stop)
         seconds = time.perf_counter() - began
         validations = validate(_trained(stepper, place)) if validate else [None] * len(tasks)
         records = [
@@ -170,7 +170,7 @@ def train_heads(
         if observer:
             observer.epoch(mean_record(records))
         if epoch + 1 < recipe.epochs:
-            _keep(stepper, keeper, place, stop)
+            _keep(stepper, checkpointer, place, stop)
     return _trained(stepper, place)
 
 
@@ -188,18 +188,18 @@ def _trained(stepper: HeadStepper, place: _Place) -> TrainedHeads:
     return TrainedHeads(place.histories, failures, stepper.result)
 
 
-def _keep(stepper: HeadStepper, keeper: Keeper | None, place: _Place, stop: bool) -> None:
+def _keep(stepper: HeadStepper, checkpointer: Checkpointer | None, place: _Place, stop: bool) -> None:
     """Save if it is time to, and stop if that was asked for."""
-    if keeper is None or not (stop or keeper.due()):
+    if checkpointer is None or not (stop or checkpointer.due()):
         return
     tensors, state = pack(stepper)
-    keeper.save(tensors, {**state, **asdict(place), "failed": list(place.failed.items())})
+    checkpointer.save(tensors, {**state, **asdict(place), "failed": list(place.failed.items())})
     if stop:
         raise Stopped
 
 
-def _resume(stepper: HeadStepper, keeper: Keeper | None, heads: int) -> _Place:
-    kept = keeper.load() if keeper else None
+def _resume(stepper: HeadStepper, checkpointer: Checkpointer | None, heads: int) -> _Place:
+    kept = checkpointer.load() if checkpointer else None
     if kept is None:
         return _Place(0, 0, [0.0] * heads, [[] for _ in range(heads)])
     tensors, state = kept

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from tametail.training.strategies.after_training import AfterTraining, NewHead
 from tametail.training.strategies.classifier_retraining import ClassifierRetraining
-from tametail.training.strategies.decision_rule import Adjusted, ByLoss, FromEqualClasses, Judgement
+from tametail.training.strategies.decision_rule import (
+    BalancedDecision,
+    DecisionRule,
+    LossDecision,
+    PriorAdjustedDecision,
+)
 from tametail.training.strategies.grammar import parse_method, split_methods
 from tametail.training.strategies.learned_scales import LearnedScales
 from tametail.training.strategies.logit_adjustment import LogitAdjustment
@@ -15,17 +20,17 @@ from tametail.training.strategies.registry import list_strategies, strategy_summ
 from tametail.training.strategies.tau_normalisation import TauNormalisation
 
 __all__ = [
-    "Adjusted",
     "AfterTraining",
-    "ByLoss",
+    "BalancedDecision",
     "ClassifierRetraining",
-    "FromEqualClasses",
-    "Judgement",
+    "DecisionRule",
     "LearnedScales",
     "LogitAdjustment",
+    "LossDecision",
     "Method",
     "NearestClassMean",
     "NewHead",
+    "PriorAdjustedDecision",
     "RecipeChange",
     "TauNormalisation",
     "list_strategies",

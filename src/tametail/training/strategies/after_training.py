@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tametail.core.errors import UsageError
 from tametail.losses import Loss
 from tametail.models.heads import Head
-from tametail.training.strategies.decision_rule import FromEqualClasses, Judgement
+from tametail.training.strategies.decision_rule import BalancedDecision, DecisionRule
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AfterTraining(ABC):
         return f"{self.name}[{written}]" if written else self.name
 
     @abstractmethod
-    def judge(self, judgement: Judgement, class_counts: Tensor, images: int) -> Judgement:
+    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
         """The reading of the outputs, from what it was before.
 
         Args:
@@ -76,8 +76,8 @@ class NewHead(AfterTraining):
             seed: of all that is drawn; the same seed gives the same weights, bit for bit.
         """
 
-    def judge(self, judgement: Judgement, class_counts: Tensor, images: int) -> Judgement:
-        return FromEqualClasses(judgement, class_counts)
+    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
+        return BalancedDecision(decision_rule, class_counts)
 
 
 def equal_counts(class_counts: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from tametail.losses.links import Family, stationary_log_odds
 from tametail.losses.prior import log_prior
 
 
-class Judgement(ABC):
+class DecisionRule(ABC):
     """The reading of a head's outputs (B, C).
 
     Attributes:
@@ -40,7 +40,7 @@ class Judgement(ABC):
         """Probabilities (B, C), float32 or float64, in the population that was trained on."""
 
     @abstractmethod
-    def evidence(self, outputs: Tensor) -> Tensor:
+    def log_posterior(self, outputs: Tensor) -> Tensor:
         """The posterior's logarithms up to a constant per row (softmax), or its log-odds (sigmoid): (B, C) float64."""
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Judgement(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class ByLoss(Judgement):
+class LossDecision(DecisionRule):
     """Outputs read as their loss reads them."""
 
     loss: Loss
@@ -79,7 +79,7 @@ class ByLoss(Judgement):
     def saturated(self, outputs: Tensor) -> Tensor:
         return self._link.saturated(outputs)
 
-    def evidence(self, outputs: Tensor) -> Tensor:
+    def log_posterior(self, outputs: Tensor) -> Tensor:
         z = self.loss.adjusted(outputs.double())
         if self.loss.has_plain_link():
             return z
@@ -91,7 +91,7 @@ class ByLoss(Judgement):
 
 
 @dataclass(frozen=True, eq=False)
-class FromEqualClasses(Judgement):
+class BalancedDecision(DecisionRule):
     """Outputs of a classifier that was made for equally frequent classes, of which an image has exactly one.
 
     It decides for that population. By Bayes' rule the posterior in the trained one is in proportion to the posterior
@@ -102,7 +102,7 @@ class FromEqualClasses(Judgement):
         class_counts: (C,) images per class that were trained on.
     """
 
-    inner: Judgement
+    inner: DecisionRule
     class_counts: Tensor
 
     @property
@@ -121,21 +121,21 @@ class FromEqualClasses(Judgement):
         return _as_given(self._log_shares(outputs), outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        return _as_given(torch.softmax(self.evidence(outputs), dim=1), outputs)
+        return _as_given(torch.softmax(self.log_posterior(outputs), dim=1), outputs)
 
     def saturated(self, outputs: Tensor) -> Tensor:
         return self.inner.saturated(outputs)
 
-    def evidence(self, outputs: Tensor) -> Tensor:
+    def log_posterior(self, outputs: Tensor) -> Tensor:
         return self._log_shares(outputs) + log_prior(self.class_counts, torch.float64)
 
     def _log_shares(self, outputs: Tensor) -> Tensor:
-        evidence = self.inner.evidence(outputs)
-        return evidence if self.inner.family == "softmax" else F.logsigmoid(evidence)
+        log_posterior = self.inner.log_posterior(outputs)
+        return log_posterior if self.inner.family == "softmax" else F.logsigmoid(log_posterior)
 
 
 @dataclass(frozen=True, eq=False)
-class Adjusted(Judgement):
+class PriorAdjustedDecision(DecisionRule):
     """Another reading's posterior, and a decision for the population in which a power of the prior is taken out of it.
 
     Attributes:
@@ -143,7 +143,7 @@ class Adjusted(Judgement):
         shift: (C,) float64, what is taken off its logarithms or log-odds.
     """
 
-    inner: Judgement
+    inner: DecisionRule
     shift: Tensor
 
     @property
@@ -159,7 +159,7 @@ class Adjusted(Judgement):
         return self.inner.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
-        return _as_given(self.evidence(outputs) - self.shift, outputs)
+        return _as_given(self.log_posterior(outputs) - self.shift, outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
         return self.inner.posterior(outputs)
@@ -167,8 +167,8 @@ class Adjusted(Judgement):
     def saturated(self, outputs: Tensor) -> Tensor:
         return self.inner.saturated(outputs)
 
-    def evidence(self, outputs: Tensor) -> Tensor:
-        return self.inner.evidence(outputs)
+    def log_posterior(self, outputs: Tensor) -> Tensor:
+        return self.inner.log_posterior(outputs)
 
 
 def _as_given(values: Tensor, outputs: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tametail.losses.links import Family
 from tametail.losses.validation import check_number
 from tametail.training.strategies.after_training import AfterTraining
-from tametail.training.strategies.decision_rule import Adjusted, Judgement
+from tametail.training.strategies.decision_rule import DecisionRule, PriorAdjustedDecision
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ class LogitAdjustment(AfterTraining):
     def __post_init__(self) -> None:
         check_number("tau", self.tau)
 
-    def judge(self, judgement: Judgement, class_counts: Tensor, images: int) -> Judgement:
-        return Adjusted(judgement, self.tau * log_shares(class_counts, images, judgement.family))
+    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
+        return PriorAdjustedDecision(
+            decision_rule, self.tau * log_shares(class_counts, images, decision_rule.family)
+        )
 
 
 def log_shares(class_counts: Tensor, images: int, family: Family) -> Tensor:

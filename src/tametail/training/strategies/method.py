@@ -21,7 +21,7 @@ from tametail.losses.validation import check_class_counts
 from tametail.models.heads import Head, build_head, choose_head
 from tametail.training.recipe import Recipe
 from tametail.training.strategies.after_training import AfterTraining, NewHead, check_features, equal_counts
-from tametail.training.strategies.decision_rule import ByLoss, Judgement
+from tametail.training.strategies.decision_rule import DecisionRule, LossDecision
 from tametail.training.strategies.recipe_changes import RecipeChange
 from tametail.training.strategies.registry import Strategy, place
 
@@ -144,7 +144,7 @@ class Method:
         fitted = self._new_head.fit(copy.deepcopy(head).cpu(), features.float(), target.long(), loss, seed)
         return fitted.requires_grad_(False).eval()
 
-    def judgement(self, class_counts: Sequence[int], images: int | None = None) -> Judgement:
+    def decision_rule(self, class_counts: Sequence[int], images: int | None = None) -> DecisionRule:
         """How the outputs of the method's head are read.
 
         Args:
@@ -153,10 +153,10 @@ class Method:
         """
         counts = check_class_counts(class_counts)
         seen = equal_counts(counts) if self._new_head else counts
-        judgement: Judgement = ByLoss(self.loss.create(seen))
+        decision_rule: DecisionRule = LossDecision(self.loss.create(seen))
         for strategy in self.after:
-            judgement = strategy.judge(judgement, counts, images or int(counts.sum()))
-        return judgement
+            decision_rule = strategy.judge(decision_rule, counts, images or int(counts.sum()))
+        return decision_rule
 
     @property
     def _changes(self) -> tuple[RecipeChange, ...]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tametail.losses import CrossEntropyLoss, Loss
 from tametail.models.heads import Head
 from tametail.training.strategies.after_training import NewHead
-from tametail.training.strategies.decision_rule import ByLoss, FromEqualClasses, Judgement
+from tametail.training.strategies.decision_rule import BalancedDecision, DecisionRule, LossDecision
 
 _ABSENT = -1e4  # an output below that of every class with images
 _SCALES = (1.0, 1000.0)
@@ -50,9 +50,9 @@ class NearestClassMean(NewHead):
             new.fit(features, target)
         return new
 
-    def judge(self, judgement: Judgement, class_counts: Tensor, images: int) -> Judgement:
+    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
         # Distances know no loss: they are read by the plain softmax.
-        return FromEqualClasses(ByLoss(CrossEntropyLoss()), class_counts)
+        return BalancedDecision(LossDecision(CrossEntropyLoss()), class_counts)
 
 
 class ClassMeans(nn.Module):
