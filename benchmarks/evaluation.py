@@ -34,7 +34,7 @@ from tametail.predictions.single_label import Predictions, scores
 from tametail.report.study.comparisons import across_runs, by_class
 from tametail.report.study.evaluation_results import KIND
 from tametail.report.study.page import results_html
-from tametail.report.study.results import LossResults, PartCounts, StudyResults
+from tametail.report.study.results import MethodResults, SetCounts, StudyResults
 from tametail.report.writers.csv import results_csv
 from tametail.report.writers.markdown import results_markdown
 
@@ -93,12 +93,12 @@ def report(tables: Tables, _: int, found: Found) -> str:
         "thresholds_elsewhere": False,
     }  # fmt: skip
     losses = [
-        LossResults(loss, len(own), len(own), (), evaluation.balanced_accuracy.value, evaluation, None, None, (),
+        MethodResults(loss, len(own), len(own), (), evaluation.balanced_accuracy.value, evaluation, None, None, (),
                     calibration=found[CALIBRATIONS][loss])
         for (loss, own), evaluation in zip(tables.items(), found[EVALUATIONS].values(), strict=True)
     ]  # fmt: skip
     results = StudyResults(
-        settings, tuple(losses), (), PartCounts(images, dict.fromkeys(images, 0), len(table), 0, len(table), 0), (), 0.0,
+        settings, tuple(losses), (), SetCounts(images, dict.fromkeys(images, 0), len(table), 0, len(table), 0), (), 0.0,
         found[COMPARISONS], found[BY_CLASS], found[BY_RUN],
     )  # fmt: skip
     return results_html(results) + results_csv(results) + results_markdown(results)

@@ -72,7 +72,7 @@ def drawn_losses(count: int) -> list[ALPALoss]:
 def features_of(
     folder: Path, recipe: Recipe
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Features (N, D), targets (N,) and folds (N,) of a folder's images; -1 is the sealed test part."""
+    """Features (N, D), targets (N,) and folds (N,) of a folder's images; -1 is the held-out test set."""
     console = Console(quiet=True)
     spec = describe_backbone(recipe.backbone, recipe.image_size)
     inputs = prepare_inputs(

@@ -2,7 +2,7 @@
 
     python scripts/new_loss.py try --ham STUDY --aptos STUDY -o FOLDER      train all configurations of all families
     python scripts/new_loss.py table --ham STUDY --aptos STUDY -o FOLDER    choose in nested folds, and print the tables
-    python scripts/new_loss.py confirm --ham STUDY --aptos STUDY -o FOLDER --candidate FAMILY    once: the test parts
+    python scripts/new_loss.py confirm --ham STUDY --aptos STUDY -o FOLDER --candidate FAMILY    once: the test sets
 
 STUDY is a folder that ``tametail compare DATA --recipe head --weights offline --folds 5`` has begun. What is done is not
 done again. ``try`` takes one of the two studies alone as well, so that both can be at work at once.
@@ -142,7 +142,7 @@ def _differences(found: list[Compared]) -> list[str]:
 
 
 def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidates: list[str]) -> str:
-    """Train on the whole development parts what the folds have chosen, and decide the test parts."""
+    """Train on the whole development parts what the folds have chosen, and decide the test sets."""
     tuned = list(dict.fromkeys([*candidates, *RIVALS, *BESIDE, *ORIENTATION]))
     choices = [Family.read(out, name, parts).chosen(parts) for name in tuned]
     configured = [configuration(name, choice) for name, choice in zip(tuned, choices, strict=True)]
@@ -201,7 +201,7 @@ def main() -> None:
         text = report(parts, chosen.out)
     else:
         if page.exists():
-            raise UsageError(f"{page} is there: the test parts are opened once")
+            raise UsageError(f"{page} is there: the test sets are opened once")
         tests = {name: load(path, "test") for name, path in studies.items()}
         text = confirm(parts, tests, chosen.out, chosen.candidate)
     page.write_text(text, encoding="utf-8")

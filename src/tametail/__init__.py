@@ -18,8 +18,8 @@ __all__ = [
     "Study",
     "__version__",
     "compare",
+    "evaluate_test_set",
     "load",
-    "open_test_part",
     "read_images",
     "recommend",
     "search",
@@ -32,7 +32,7 @@ _HOMES = {
     "Study": "tametail.study.study",
     "compare": "tametail.study.study",
     "load": "tametail.deployment.classifier",
-    "open_test_part": "tametail.study.study",
+    "evaluate_test_set": "tametail.study.study",
     "read_images": "tametail.data",
     "recommend": "tametail.recommend.recommend",
     "search": "tametail.search.search",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tametail.deployment.classifier import Classifier, load
     from tametail.recommend.recommend import recommend
     from tametail.search.search import Search, search
-    from tametail.study.study import Study, compare, open_test_part
+    from tametail.study.study import Study, compare, evaluate_test_set
 
 
 def __getattr__(name: str) -> object:

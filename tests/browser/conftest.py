@@ -74,11 +74,11 @@ def open_page(chromium: Any) -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with every section but that of a test part, and with images."""
+    """A report with every section but that of a test set, and with images."""
     folder = tmp_path_factory.mktemp("browser")
     study = write_study(
         folder / "study",
-        losses=("alpa", "asl", "ce", "focal"),
+        methods=("alpa", "asl", "ce", "focal"),
         image_root=folder / "images",
         synthetic=True,
         unreadable=[("a<b>.png", "an empty file")],
@@ -96,7 +96,7 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     study = write_study(
         folder / "study",
-        losses=("ce", "alpa[variant=code]"),
+        methods=("ce", "alpa[variant=code]"),
         class_names=HOSTILE,
         counts=(60, 40, 30, 25),
         seeds=(0, 3),

@@ -47,7 +47,7 @@ def test_open_and_report(study_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(study_folder, out)
     code, _, errors = run("open", out)
     assert code == 0
-    assert "Opening 1 of the test part" in errors
+    assert "Opening 1 of the test set" in errors
     (out / "report.html").unlink()
     assert run("report", out)[0] == 0
     assert (out / "report.html").is_file()

@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_predictions(two_models: Path) -> None:
         assert "folds" not in rows[name]
 
 
-def test_the_page_has_no_recipe_no_test_part_and_no_fold(two_models: Path) -> None:
+def test_the_page_has_no_recipe_no_test_set_and_no_fold(two_models: Path) -> None:
     page = (two_models / "out" / "report.html").read_text(encoding="utf-8")
     text = (two_models / "out" / "results.md").read_text(encoding="utf-8")
     for written in (page, text):

@@ -52,7 +52,7 @@ def test_it_says_what_to_use_and_what_to_run_next(finished: Path, image_folder: 
     assert len(list((finished / "readings").iterdir())) == 3 + 3
 
 
-def test_the_test_part_is_not_looked_at(finished: Path) -> None:
+def test_the_test_set_is_not_looked_at(finished: Path) -> None:
     splits = pd.read_csv(finished / "splits.csv")
     content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
     inside = splits[splits["part"] == "train"]

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from fixtures.skin import WORDS, write_skin
 from tametail.cli.app import app
-from tametail.storage.study_file import read_openings
+from tametail.storage.study_file import read_test_set_evaluations
 
 
 def run(*words: object) -> tuple[int, str, str]:
@@ -24,9 +24,9 @@ def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
     assert code == 0
     assert "Differs from the paper in: what is measured: out of fold" in errors
     assert output.startswith("Table 4 of the paper")
-    assert "The test part is sealed" in output
+    assert "The test set is held out" in output
     assert f"Table: {out / 'reproduce.md'}\nReport: {out / 'report.html'}" in output
-    assert not read_openings(out)
+    assert not read_test_set_evaluations(out)
     assert not list(out.glob("runs/*/*/test_predictions.parquet"))
     content = json.loads((out / "reproduce.json").read_text(encoding="utf-8"))
     assert content["classes"][5]["here"] == "Nevus"

@@ -11,7 +11,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.run_files import PREDICTIONS
 from tametail.deployment import classifier
 from tametail.predictions.single_label import ensemble, read_predictions
-from tametail.study.study import compare, open_test_part
+from tametail.study.study import compare, evaluate_test_set
 
 
 def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
@@ -21,12 +21,12 @@ def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
 
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    open_test_part(out)
+    evaluate_test_set(out)
     classifier = tametail.load(out)
-    assert classifier.loss == tametail.Study(out).best_loss
+    assert classifier.method == tametail.Study(out).best_method
     parts = [
         read_predictions(path)
-        for path in sorted(out.glob(f"runs/{classifier.loss}/*/test_predictions.parquet"))
+        for path in sorted(out.glob(f"runs/{classifier.method}/*/test_predictions.parquet"))
     ]
     expected = ensemble(parts)
     found = classifier.predict_proba([image_folder / image for image in expected.image])
@@ -36,7 +36,7 @@ def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
 
 def test_another_loss_can_be_named(study_folder: Path, image_folder: Path) -> None:
     image = image_folder / "images" / "000.png"
-    tables = [tametail.load(study_folder, loss).predict([image]) for loss in ("alpa", "ce")]
+    tables = [tametail.load(study_folder, method).predict([image]) for method in ("alpa", "ce")]
     assert [table["link"][0] for table in tables] == ["inverse", "softmax"]
     with pytest.raises(UsageError, match=r"\(alpa, ce\), got focal"):
         tametail.load(study_folder, "focal")

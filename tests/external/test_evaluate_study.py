@@ -161,7 +161,7 @@ def test_the_studys_training_images_are_no_validation(
     assert "alpa" not in output
 
 
-def test_the_sealed_test_part_is_not_opened_this_way(
+def test_the_sealed_test_set_is_not_opened_this_way(
     study_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     only = own_images(study_folder, image_folder, tmp_path / "own", part="test")
@@ -170,8 +170,8 @@ def test_the_sealed_test_part_is_not_opened_this_way(
         out = tmp_path / f"out{total}"
         code, output, errors = run("evaluate", study_folder, "--data", folder, "-o", out, "--losses", "ce")
         assert code == 3, errors
-        assert f"{count} of {total} are byte for byte images of the study's sealed test part" in errors
-        assert "tametail open" in errors
+        assert f"{count} of {total} are byte for byte images of the study's held-out test set" in errors
+        assert "tametail test-set" in errors
         assert output == ""
         assert not list(out.iterdir())
 

@@ -1,4 +1,4 @@
-"""The paper's tables against arithmetic: what no test part can give, and what its own numbers say. See docs/paper.md."""
+"""The paper's tables against arithmetic: what no test set can give, and what its own numbers say. See docs/paper.md."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_lyi_recalls_are_no_elevenths() -> None:
         "CE": [],
         "Focal": [1],
     }
-    # No test part of any plausible size has them; ASL's repeats the number two rows below.
+    # No test set of any plausible size has them; ASL's repeats the number two rows below.
     smallest = {
         lyi[column].recall: next(n for n in range(1, 999) if found(lyi[column].recall, n))
         for column in ("ASL", "CE")
@@ -177,7 +177,7 @@ def test_the_one_balanced_accuracy_that_differs_fits_a_mended_cell() -> None:
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
-def test_predicted_labels_can_add_up_to_the_test_part(table: str, column: str) -> None:
+def test_predicted_labels_can_add_up_to_the_test_set(table: str, column: str) -> None:
     """Every image is given one label, so that the p of a column sum to the test images. They can, everywhere."""
     images = sum(held_out_images(TABLES[table]["dataset"]).values())
     low = high = 0
@@ -235,7 +235,7 @@ def test_leads_in_balanced_accuracy_with_intervals(
 
 
 def test_imbalance_ratios() -> None:
-    """HAM10000's printed ratio is that of the whole set, bone marrow's that of the training part."""
+    """HAM10000's printed ratio is that of the whole set, bone marrow's that of the training set."""
     ratios = {}
     for dataset, facts in DATASETS.items():
         whole = [row["total"] for row in facts["classes"].values()]

@@ -35,7 +35,7 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def sealed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def held_out_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete study with its report; tests only read it."""
     study = write_study(
         tmp_path_factory.mktemp("sealed") / "study", unreadable=[("a<b>.png", "an empty file")]
@@ -46,10 +46,10 @@ def sealed_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def opened_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete study of two seeds whose test part was opened twice, with its report; tests only read it."""
+    """A complete study of two seeds whose test set was opened twice, with its report; tests only read it."""
     study = write_study(
         tmp_path_factory.mktemp("opened") / "study",
-        losses=("ce", "alpa[variant=code]"),
+        methods=("ce", "alpa[variant=code]"),
         seeds=(0, 3),
         opened=2,
     )

@@ -1,4 +1,4 @@
-"""Table 4 reproduced once on the small folder, with its test part opened."""
+"""Table 4 reproduced once on the small folder, with its test set opened."""
 
 from __future__ import annotations
 

@@ -88,11 +88,11 @@ def test_a_loss_without_results_keeps_its_line(table4: Reproduction) -> None:
     assert "1 of 2 runs" in text
     assert "Focal (focal)" not in text
     assert "| Focal | 31.3 | 1 of 2 runs | – | – | – |" in as_markdown(comparison, ())
-    assert as_dict(comparison, ())["losses"][3]["measured"] == {}
+    assert as_dict(comparison, ())["methods"][3]["measured"] == {}
     nothing = replace(comparison, columns=(waiting,))
     assert reading(nothing) == ("Nothing is measured yet: no loss has all its runs finished.",)
 
 
-def test_a_sealed_test_part_that_was_opened_before_is_not_called_sealed(table4: Reproduction) -> None:
+def test_a_sealed_test_set_that_was_opened_before_is_not_called_sealed(table4: Reproduction) -> None:
     opened = replace(table4.comparison, kinds=("out_of_fold",), columns=(), openings=2)
     assert "was opened twice before, and is not shown" in as_text(opened, ())

@@ -53,7 +53,7 @@ def test_images_are_compared_number_by_number(table: ImageTable) -> None:
     ("changes", "phrase"),
     [
         ({"folds": 3}, "folds: 3 (the paper: 5)"),
-        ({"sealed": True}, "the test part stays sealed"),
+        ({"sealed": True}, "the test set stays held out"),
         ({"variant": "code"}, "ALPA: variant code, the released code's form"),
         ({"recipe": {"image_size": 128}}, "image_size: 128 (the paper: 256)"),
         ({"recipe": {"batch_size": 32}}, "batch_size: 32 (the paper: 128)"),
@@ -82,11 +82,11 @@ def test_every_told_field_is_compared(table: ImageTable) -> None:
         assert any(phrase.startswith(f"{field}: ") for phrase in phrases), field
 
 
-def test_a_test_part_that_comes_with_the_set_is_told(table: ImageTable) -> None:
+def test_a_test_set_that_comes_with_the_set_is_told(table: ImageTable) -> None:
     frame = table.frame.copy()
     frame.loc[frame["group"].str.endswith("0"), "split"] = "test"
     given = replace(table, frame=frame)
-    assert "test part: the 8 images (17%) that come with the set (the paper: 20%, drawn)" in told(given)
+    assert "test set: the 8 images (17%) that come with the set (the paper: 20%, drawn)" in told(given)
 
 
 def test_what_the_paper_leaves_open_is_said(table: ImageTable) -> None:

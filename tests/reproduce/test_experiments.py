@@ -18,7 +18,7 @@ from tametail.reproduce.remarks import impossible_numbers, remarks_on
 @pytest.mark.parametrize("variant", get_args(Variant))
 def test_every_column_has_a_loss_that_exists(name: str, rivals: str, variant: str) -> None:
     experiment = EXPERIMENTS[name]
-    texts = experiment.losses(variant, rivals)  # type: ignore[arg-type]
+    texts = experiment.methods(variant, rivals)  # type: ignore[arg-type]
     left_out = {"v3"} if (name, variant) == ("table2", "code") else set()
     assert set(texts) == set(experiment.printed.columns) - left_out
     assert [parse_loss(text).text for text in texts.values()] == list(texts.values())
@@ -27,21 +27,21 @@ def test_every_column_has_a_loss_that_exists(name: str, rivals: str, variant: st
 
 def test_versions_have_the_parameters_of_section_6_1() -> None:
     def parameters(text: str) -> tuple[float, ...]:
-        loss = parse_loss(text).create()
-        assert isinstance(loss, ALPALoss)
-        return (loss.alpha, loss.beta, loss.gamma_pos, loss.gamma_neg)
+        method = parse_loss(text).create()
+        assert isinstance(method, ALPALoss)
+        return (method.alpha, method.beta, method.gamma_pos, method.gamma_neg)
 
-    versions = EXPERIMENTS["table2"].losses("paper", "figure1")
+    versions = EXPERIMENTS["table2"].methods("paper", "figure1")
     assert {column: parameters(text) for column, text in versions.items()} == {
         "v1": (1, 1, 0, 4),
         "v2": (0.875, 1.625, 0, 4),
         "v3": (1.25, 2, 3, 2),
     }
-    assert versions["v2"] == EXPERIMENTS["table3"].losses("paper", "figure1")["ALPA"]
+    assert versions["v2"] == EXPERIMENTS["table3"].methods("paper", "figure1")["ALPA"]
 
 
 def test_figure1_settings_of_rivals_are_those_of_its_caption() -> None:
-    texts = EXPERIMENTS["table4"].losses("paper", "figure1")
+    texts = EXPERIMENTS["table4"].methods("paper", "figure1")
     assert parse_loss(texts["ASL"]).params == {"gamma_pos": 0, "gamma_neg": 0.01, "clip": 0.01}
     assert parse_loss(texts["Focal"]).params == {"alpha": None, "gamma": 0.5}
 

@@ -11,7 +11,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.report import read_results
 from tametail.reproduce import Reproduction, reproduce
 from tametail.reproduce.experiments import EXPERIMENTS
-from tametail.storage.study_file import read_openings
+from tametail.storage.study_file import read_test_set_evaluations
 
 COLUMNS = ("ALPA", "ASL", "CE", "Focal")
 
@@ -22,10 +22,10 @@ def trained(directory: Path) -> dict[Path, int]:
 
 
 def test_what_is_measured_is_the_studys_own_evaluation(table4: Reproduction) -> None:
-    results = {result.loss: result for result in read_results(table4.study.directory).losses}
+    results = {result.method: result for result in read_results(table4.study.directory).methods}
     for column in table4.comparison.columns:
-        assert column.loss is not None
-        result = results[column.loss]
+        assert column.method is not None
+        result = results[column.method]
         assert result.test is not None
         assert result.test_ensemble is not None
         for kind, evaluation in (("fold_models", result.test), ("ensemble", result.test_ensemble)):
@@ -42,10 +42,10 @@ def test_the_text_says_differences_first_and_then_everything(table4: Reproductio
         "Differs from the paper in:\n  - images: 46 (the paper: 10,015)",
         "epochs 1 (",
         "Left open by the paper; here:",
-        "The test part is open: this command evaluates on it",
+        "The test set is open: this command evaluates on it",
         "It was opened once, which is recorded",
         "Balanced accuracy, %",
-        "ALPA (alpa): test part, mean over the fold models",
+        "ALPA (alpa): test set, mean over the fold models",
         "Remarks on the printed numbers:",
         "What this says:",
         "does not refute it",
@@ -60,13 +60,13 @@ def test_the_text_says_differences_first_and_then_everything(table4: Reproductio
 
 def test_the_files_hold_the_same(table4: Reproduction) -> None:
     markdown = table4.markdown.read_text(encoding="utf-8")
-    assert "## Classes: test part, ensemble of the fold models" in markdown
+    assert "## Classes: test set, ensemble of the fold models" in markdown
     assert all(phrase in markdown for phrase in table4.comparison.differences.told)
     content = json.loads((table4.study.directory / "reproduce.json").read_text(encoding="utf-8"))
     assert content["openings"] == 1
     assert content["models_per_loss"] == 2
-    assert [loss["column"] for loss in content["losses"]] == list(COLUMNS)
-    akiec = content["losses"][1]["measured"]["fold_models"]["classes"]["akiec"]["recall"]
+    assert [method["column"] for method in content["methods"]] == list(COLUMNS)
+    akiec = content["methods"][1]["measured"]["fold_models"]["classes"]["akiec"]["recall"]
     assert akiec["printed"] == "16.9"
     assert akiec["printed_share"] == 0.169
     assert akiec["low"] <= akiec["value"] <= akiec["high"]
@@ -87,7 +87,7 @@ def test_the_opening_is_recorded_and_a_repetition_trains_and_opens_nothing(
     (out / "reproduce.md").unlink()
     again = reproduce("table4", skin, out=out, **TRAINING)
     assert trained(out) == before
-    assert len(read_openings(out)) == 1
+    assert len(read_test_set_evaluations(out)) == 1
     assert again.text == table4.text
     assert (out / "reproduce.json").read_text(encoding="utf-8") == written
     assert again.markdown.is_file()
@@ -108,7 +108,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tm
     assert not out.exists()
 
 
-def test_several_processes_leave_the_test_part_closed(skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_leave_the_test_set_closed(skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="expected --sealed with several processes"):
         reproduce("table4", skin)
@@ -129,4 +129,4 @@ def test_the_default_folder_is_named_by_the_experiment(
     assert asked["out"] == Path("runs/reproduce-table4")
     assert asked["folds"] == 5
     assert asked["recipe"] == "paper"
-    assert EXPERIMENTS["table4"].losses("paper", "figure1")["ALPA"] == "alpa"
+    assert EXPERIMENTS["table4"].methods("paper", "figure1")["ALPA"] == "alpa"

@@ -62,7 +62,7 @@ def test_the_default_is_what_a_study_measures(
 ) -> None:
     study = compare(image_folder, "alpa", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder)
     content = read_search(search_folder)
-    measured = study.results.set_index("loss")["balanced_accuracy"]
+    measured = study.results.set_index("method")["balanced_accuracy"]
     assert measured["alpa"] == pytest.approx(content["result"]["nested"]["default"]["value"], abs=1e-6)
     best = content["result"]["best"]
     assert measured[best["method"]] == pytest.approx(best["score"], abs=1e-6)
@@ -75,7 +75,7 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
         image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder, console=Console()
     )
     method = read_search(search_folder)["result"]["best"]["method"]
-    assert study.settings["losses"] == ["ce", method]
+    assert study.settings["methods"] == ["ce", method]
     assert set(study.settings["tuned"]) == {method}
     said = f"The values of {method} were chosen on these very folds, as the best of 12 trials"
     assert said in " ".join(capsys.readouterr().err.split())

@@ -114,7 +114,7 @@ def test_no_threshold_is_chosen_on_these_images_where_none_came_with_the_model(t
     """`written` has images of the class, so that one could be chosen, and says that none was chosen elsewhere."""
     folder = written(tmp_path / "e")
     write_report(folder)
-    (model,) = read_evaluation(folder).losses
+    (model,) = read_evaluation(folder).methods
     (point,) = model.operating
     assert math.isnan(point.threshold)
     assert point.sensitivity.n == point.flagged.n == 0

@@ -10,24 +10,29 @@ import filelock
 import pytest
 
 from tametail.core.errors import DataError, TametailError
-from tametail.storage.study_file import lock, read_openings, record_opening, remove_leftovers
+from tametail.storage.study_file import (
+    lock,
+    read_test_set_evaluations,
+    record_test_set_evaluation,
+    remove_leftovers,
+)
 
 
 def test_openings_are_numbered_and_kept(tmp_path: Path) -> None:
-    assert read_openings(tmp_path) == []
+    assert read_test_set_evaluations(tmp_path) == []
     for runs in (1, 2):
-        record_opening(tmp_path, {"runs": runs, "best_out_of_fold": "ce·é"})
-    assert [(one["opening"], one["runs"]) for one in read_openings(tmp_path)] == [(1, 1), (2, 2)]
-    assert read_openings(tmp_path)[0]["best_out_of_fold"] == "ce·é"
+        record_test_set_evaluation(tmp_path, {"runs": runs, "best_out_of_fold": "ce·é"})
+    assert [(one["opening"], one["runs"]) for one in read_test_set_evaluations(tmp_path)] == [(1, 1), (2, 2)]
+    assert read_test_set_evaluations(tmp_path)[0]["best_out_of_fold"] == "ce·é"
 
 
 def test_a_damaged_record_of_openings_is_told_and_not_written_over(tmp_path: Path) -> None:
-    record_opening(tmp_path, {"runs": 1})
-    record = tmp_path / "openings.jsonl"
+    record_test_set_evaluation(tmp_path, {"runs": 1})
+    record = tmp_path / "test_set_evaluations.jsonl"
     record.write_text(record.read_text() + '{"opening": 2, "ti')
     before = record.read_bytes()
     with pytest.raises(DataError, match=r"openings\.jsonl.* cannot be read"):
-        record_opening(tmp_path, {"runs": 1})
+        record_test_set_evaluation(tmp_path, {"runs": 1})
     assert record.read_bytes() == before
 
 

@@ -139,8 +139,8 @@ def test_an_opening_that_cannot_be_recorded_opens_nothing(
 ) -> None:
     out = tmp_path / "study"
     shutil.copytree(undisturbed, out)
-    replacing("openings.jsonl")(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    replacing("test_set_evaluations.jsonl")(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     result = CliRunner().invoke(app, ["open", str(out)])
     assert result.exit_code == 1, result.output
-    assert f"openings.jsonl cannot be written ({os.strerror(errno.ENOSPC)})" in result.stderr
+    assert f"test_set_evaluations.jsonl cannot be written ({os.strerror(errno.ENOSPC)})" in result.stderr
     assert outcome(out) == outcome(undisturbed)

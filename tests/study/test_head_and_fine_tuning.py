@@ -30,8 +30,8 @@ def script() -> ModuleType:
     return module
 
 
-def _study(path: Path, losses: tuple[str, ...]) -> Path:
-    write_report(write_study(path, losses=losses))
+def _study(path: Path, methods: tuple[str, ...]) -> Path:
+    write_report(write_study(path, methods=methods))
     return path
 
 
@@ -63,15 +63,15 @@ def test_two_studies_are_compared_over_images_too(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script, "RESAMPLES", 500)
-    losses = ("alpa", "ce", "focal", "ldam", "asl")
-    one, other = (script.read(_study(tmp_path / name, losses)) for name in ("one", "other"))
-    assert set(one.tables) == set(losses)
+    methods = ("alpa", "ce", "focal", "ldam", "asl")
+    one, other = (script.read(_study(tmp_path / name, methods)) for name in ("one", "other"))
+    assert set(one.tables) == set(methods)
     lines = script.compared(one, other)
     assert lines[0] == "one and other: n = 5 methods."
     spearman = next(line for line in lines if line.startswith("| Spearman"))
     assert spearman.split("|")[2].strip() == "1.00"
     assert "–" not in spearman  # there are predictions
-    low, high = script.over_images((one, other), losses)["Spearman"]
+    low, high = script.over_images((one, other), methods)["Spearman"]
     assert low == pytest.approx(high) == pytest.approx(1)  # the same predictions, drawn together
 
 

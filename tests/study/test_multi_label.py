@@ -19,7 +19,7 @@ from tametail.data import read_images
 from tametail.losses import parse_loss
 from tametail.predictions.multi_label import ensemble_labels, read_label_predictions
 from tametail.report import read_results, write_report
-from tametail.study.study import compare, open_test_part
+from tametail.study.study import compare, evaluate_test_set
 
 # Colour and place of the patch that stands for a label, and the share of images that have it.
 PATCHES = {
@@ -66,7 +66,7 @@ def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         result = CliRunner().invoke(app, [str(word) for word in [*words, "--quiet"]])
         assert (result.exit_code, result.stderr) == (0, "")
         assert "Mean average precision, %" in result.stdout
-        open_test_part(out)
+        evaluate_test_set(out)
     return out
 
 
@@ -81,14 +81,14 @@ def test_the_study_says_what_it_is(study: Path, patches: Path) -> None:
 
 def test_every_loss_finds_the_patches(study: Path) -> None:
     results = read_results(study)
-    assert {result.loss for result in results.ranking} == set(LOSSES.split(","))
+    assert {result.method for result in results.ranking} == set(LOSSES.split(","))
     for result in results.ranking:
         assert result.labels is not None
         for evaluation in (result.labels.out_of_fold, result.labels.test, result.labels.test_ensemble):
             assert evaluation is not None
-            assert evaluation.auroc.value > 0.8, result.loss
-            assert evaluation.average_precision.value > 0.6, result.loss
-        assert result.labels.out_of_fold.chosen.macro_f1.value > 0.5, result.loss
+            assert evaluation.auroc.value > 0.8, result.method
+            assert evaluation.average_precision.value > 0.6, result.method
+        assert result.labels.out_of_fold.chosen.macro_f1.value > 0.5, result.method
     assert "Macro AUROC" in (study / "report.html").read_text(encoding="utf-8")
 
 
@@ -115,7 +115,7 @@ def test_the_model_answers_for_each_label_by_itself(study: Path, patches: Path) 
     np.testing.assert_array_equal(classifier.predict_proba(images), p)
     assert not np.allclose(p.sum(axis=1), 1, atol=0.05)
     assert classifier.thresholds is not None
-    of_report = next(result.labels for result in read_results(study).losses if result.loss == "asl")
+    of_report = next(result.labels for result in read_results(study).methods if result.method == "asl")
     assert of_report is not None
     assert tuple(classifier.thresholds) == of_report.thresholds
     given = p >= classifier.thresholds
@@ -158,9 +158,9 @@ def test_class_shares_are_refused(study: Path, patches: Path, tmp_path: Path, pr
 
 def test_what_takes_one_class_for_granted_is_refused_before_any_work(patches: Path, tmp_path: Path) -> None:
     table = read_images(patches, multi_label=True)
-    for losses, message in (("bce,ce", "ce cannot be trained"), ("bce+crt", "got crt")):
+    for methods, message in (("bce,ce", "ce cannot be trained"), ("bce+crt", "got crt")):
         with pytest.raises(UsageError, match=message):
-            compare(table, losses, out=tmp_path / "s", folds=3, fields=SETTINGS)
+            compare(table, methods, out=tmp_path / "s", folds=3, fields=SETTINGS)
     assert not (tmp_path / "s" / "study.json").exists()
 
 

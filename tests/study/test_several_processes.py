@@ -78,21 +78,21 @@ def studies(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return one, two
 
 
-def runs(studies: tuple[Path, Path], loss: str) -> list[Path]:
-    return [study / "runs" / loss / PLACE for study in studies]
+def runs(studies: tuple[Path, Path], method: str) -> list[Path]:
+    return [study / "runs" / method / PLACE for study in studies]
 
 
-@pytest.mark.parametrize("loss", ["ce", "ce+la", "alpa+drw"])
-def test_two_processes_give_the_predictions_of_one(studies: tuple[Path, Path], loss: str) -> None:
-    one, two = (read_predictions(run / "predictions.parquet") for run in runs(studies, loss))
+@pytest.mark.parametrize("method", ["ce", "ce+la", "alpa+drw"])
+def test_two_processes_give_the_predictions_of_one(studies: tuple[Path, Path], method: str) -> None:
+    one, two = (read_predictions(run / "predictions.parquet") for run in runs(studies, method))
     assert one.image.tolist() == two.image.tolist()
     assert np.abs(one.logits - two.logits).max() <= 1e-5 * np.abs(one.logits).max()
 
 
-@pytest.mark.parametrize("loss", ["ce", "alpa+drw"])
-def test_two_processes_write_one_history(studies: tuple[Path, Path], loss: str) -> None:
+@pytest.mark.parametrize("method", ["ce", "alpa+drw"])
+def test_two_processes_write_one_history(studies: tuple[Path, Path], method: str) -> None:
     one, two = (
-        np.genfromtxt(run / "history.csv", delimiter=",", skip_header=1) for run in runs(studies, loss)
+        np.genfromtxt(run / "history.csv", delimiter=",", skip_header=1) for run in runs(studies, method)
     )
     assert len(one) == 3
     np.testing.assert_allclose(one, two, rtol=1e-5)

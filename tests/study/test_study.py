@@ -13,7 +13,7 @@ from fixtures.tiny_study import TINY
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
-from tametail.study.study import Study, compare, open_test_part, resume
+from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
 from tametail.training.checkpointing.interrupts import Stopped
 from tametail.training.hardware import Hardware
@@ -21,8 +21,8 @@ from tametail.training.hardware import Hardware
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
 
 
-def again(images: Path, out: Path, losses: str = "alpa,ce", **options: object) -> Study:
-    return compare(images, losses, out=out, **({"folds": 3, "fields": FIELDS} | options))  # type: ignore[arg-type]
+def again(images: Path, out: Path, methods: str = "alpa,ce", **options: object) -> Study:
+    return compare(images, methods, out=out, **({"folds": 3, "fields": FIELDS} | options))  # type: ignore[arg-type]
 
 
 def test_a_study_holds_what_its_layout_says(study_folder: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_study_holds_what_its_layout_says(study_folder: Path) -> None:
     assert runs == ["seed0-fold0", "seed0-fold1", "seed0-fold2"]
     assert not list(study_folder.glob("runs/*/*/test_predictions.parquet"))
     described = json.loads((study_folder / "study.json").read_text(encoding="utf-8"))
-    assert described["losses"] == ["alpa", "ce"]
+    assert described["methods"] == ["alpa", "ce"]
     assert described["table"]["images"] == 70
 
 
@@ -64,7 +64,7 @@ def test_each_training_image_is_predicted_once_by_a_model_that_never_saw_it(stud
 
 def test_a_head_learns_the_colours(study_folder: Path) -> None:
     results = Study(study_folder).results
-    assert sorted(results["loss"]) == ["alpa", "ce"]
+    assert sorted(results["method"]) == ["alpa", "ce"]
     assert results["balanced_accuracy"].max() > 0.6
 
 
@@ -111,7 +111,7 @@ def test_losses_and_seeds_add_up(study_folder: Path, image_folder: Path, tmp_pat
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     study = again(image_folder, out, "focal", seeds=2)
-    assert study.settings["losses"] == ["alpa", "ce", "focal"]
+    assert study.settings["methods"] == ["alpa", "ce", "focal"]
     assert study.settings["seeds"] == [0, 1]
     assert len(list(out.glob("runs/*/*/predictions.parquet"))) == 3 * 3 * 2
 
@@ -171,8 +171,8 @@ def test_a_failed_run_is_named_and_its_loss_has_no_result(
 
     real = head_training._noted
 
-    def fails(place: Any, losses: torch.Tensor, epoch: int, step: int) -> Any:
-        return real(place, losses * float("nan") if epoch == 1 and failing else losses, epoch, step)
+    def fails(place: Any, methods: torch.Tensor, epoch: int, step: int) -> Any:
+        return real(place, methods * float("nan") if epoch == 1 and failing else methods, epoch, step)
 
     failing = True
     monkeypatch.setattr(head_training, "_noted", fails)
@@ -205,17 +205,17 @@ def test_opening_is_recorded_and_evaluates_the_hold_out(study_folder: Path, tmp_
     shutil.copytree(study_folder, out)
     sealed = Study(out).results
     assert not any(column.startswith("test_") for column in sealed.columns)
-    opened = open_test_part(out)
+    opened = evaluate_test_set(out)
     splits = pd.read_csv(out / "splits.csv")
     held_out = sorted(splits.loc[splits["part"] == "test", "image"])
     predictions = read_predictions(out / "runs/ce/seed0-fold1/test_predictions.parquet")
     assert sorted(predictions.image.tolist()) == held_out
     assert set(predictions.fold) == {1}
     assert any(column.startswith("test_") for column in opened.results.columns)
-    open_test_part(out)
-    openings = study_file.read_openings(out)
+    evaluate_test_set(out)
+    openings = study_file.read_test_set_evaluations(out)
     assert [entry["opening"] for entry in openings] == [1, 2]
-    assert openings[0]["losses"] == ["alpa", "ce"]
+    assert openings[0]["methods"] == ["alpa", "ce"]
     assert (openings[0]["new_runs"], openings[1]["new_runs"]) == (6, 0)
 
 
@@ -227,12 +227,12 @@ def test_opening_needs_the_same_images(study_folder: Path, image_folder: Path, t
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     with pytest.raises(DataError, match="not the ones"):
-        open_test_part(out, image_root=moved)
-    assert study_file.read_openings(out) == []
+        evaluate_test_set(out, image_root=moved)
+    assert study_file.read_test_set_evaluations(out) == []
     first.write_bytes(content)
-    open_test_part(out, image_root=moved)
+    evaluate_test_set(out, image_root=moved)
     with pytest.raises(DataError, match="70 of 70 are missing"):
-        open_test_part(out, image_root=tmp_path)
+        evaluate_test_set(out, image_root=tmp_path)
     noted = json.loads((out / "source.json").read_text(encoding="utf-8"))["image_root"]
     assert noted == str(moved), "the new place is remembered, the wrong one is not"
 
@@ -255,23 +255,23 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
     study = compare(image_folder, "ce,ldam", out=tmp_path / "s", recipe="quick", folds=2, fields=fields)
     assert len(study.results) == 2
     assert np.isfinite(study.results["balanced_accuracy"]).all()
-    open_test_part(study.directory)
+    evaluate_test_set(study.directory)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"losses": "alpha"}, UsageError, "alpa"),
-        ({"losses": "alpa[gama_neg=2]"}, UsageError, "gamma_neg"),
-        ({"losses": ""}, UsageError, "methods separated by commas"),
-        ({"losses": []}, UsageError, "at least one loss"),
+        ({"methods": "alpha"}, UsageError, "alpa"),
+        ({"methods": "alpa[gama_neg=2]"}, UsageError, "gamma_neg"),
+        ({"methods": ""}, UsageError, "methods separated by commas"),
+        ({"methods": []}, UsageError, "at least one loss"),
         ({"folds": 1}, UsageError, "at least 2 folds, got 1"),
         ({"seeds": 0}, UsageError, "at least 1 seed"),
-        ({"losses": "lade", "hardware": Hardware(micro_batch=4)}, UsageError, "whole batch"),
-        ({"losses": "torch.nn:NLLLoss+mixup"}, UsageError, "NLLLoss"),
+        ({"methods": "lade", "hardware": Hardware(micro_batch=4)}, UsageError, "whole batch"),
+        ({"methods": "torch.nn:NLLLoss+mixup"}, UsageError, "NLLLoss"),
         ({"only_folds": [3]}, UsageError, "folds among 0 to 2"),
-        ({"losses": "ce+lo"}, UsageError, "nearest: la"),
-        ({"losses": "ce+cutmix"}, UsageError, "cutmix"),
+        ({"methods": "ce+lo"}, UsageError, "nearest: la"),
+        ({"methods": "ce+cutmix"}, UsageError, "cutmix"),
         ({"folds": 6}, DataError, "crimson.*at most 4"),
         ({"recipe": "slow"}, UsageError, "head, modern, paper, quick"),
         ({"fields": {"backbone": "resnet", "weights": "none"}}, UsageError, "timm model"),

@@ -38,7 +38,7 @@ def test_recipes_are_listed_and_shown(tmp_path: Path) -> None:
         "recipe", "show", "head", "--set", "optimizer.lr=3e-4", "--set", "mixing.kind=mixup"
     )
     assert code == 0
-    assert "# passes over the training part." in output
+    assert "# passes over the training set." in output
     file = tmp_path / "mine.yaml"
     file.write_text(output, encoding="utf-8")
     mine = load_recipe(file)

@@ -53,9 +53,9 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) 
 
 
 def test_what_fixes_a_run_names_it() -> None:
-    described = {"table": {"fingerprint": "a"}, "recipe": {"lr": 1}, "losses": ["ce"]}
+    described = {"table": {"fingerprint": "a"}, "recipe": {"lr": 1}, "methods": ["ce"]}
     run = Run(parse_method("ce"), 0, 1)
-    same = run.identity(described | {"losses": ["ce", "alpa"], "name": "b"})
+    same = run.identity(described | {"methods": ["ce", "alpa"], "name": "b"})
     assert run.identity(described) == same
     others = [described | {"recipe": {"lr": 2}}, described | {"splits": {"folds": 5}}]
     assert same not in [run.identity(other) for other in others]

@@ -77,7 +77,7 @@ def weights(training: Stepper) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("images", "most", "fewest"), [(16, 5, 1), (10, 16, 1), (7, 1, 1), (16, 15, 2), (3, 2, 1)]
 )
-def test_parts_are_as_torch_splits_a_tensor_into_the_fewest(images: int, most: int, fewest: int) -> None:
+def test_sets_are_as_torch_splits_a_tensor_into_the_fewest(images: int, most: int, fewest: int) -> None:
     expected = [len(part) for part in torch.arange(images).tensor_split(-(-images // most))]
     assert part_sizes(images, most, fewest) == expected
 
@@ -114,7 +114,7 @@ def test_batch_normalisation_takes_no_part_of_one_image() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_parts_are_halved_until_they_fit_and_leave_nothing_behind(backward: bool) -> None:
+def test_sets_are_halved_until_they_fit_and_leave_nothing_behind(backward: bool) -> None:
     cramped, roomy = stepper(Cramped(5, backward=backward)), stepper(Cramped(16))
     for step in range(2):
         for training in (cramped, roomy):

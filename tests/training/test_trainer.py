@@ -162,7 +162,7 @@ def test_prediction_leaves_the_models_mode_as_it_was_and_keeps_the_order() -> No
 
 
 @pytest.mark.parametrize("micro_batch", [1, 5, 16, 100])
-def test_parts_of_a_batch_add_up_to_the_batch(micro_batch: int) -> None:
+def test_sets_of_a_batch_add_up_to_the_batch(micro_batch: int) -> None:
     """Twice differently rounded sums, but the same mean: the last batch of 90 images, which has 10, too."""
     model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
     other = copy.deepcopy(model)

@@ -120,8 +120,8 @@ def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
     crossing = tuple(rows for rows in duplicates.joined if len({splits[row] == "test" for row in rows}) > 1)
     yield from say(
         "duplicates_cross_split", "unsafe", crossing,
-        f"{counted(len(crossing), 'set', 'sets')} of duplicates with images both in the given test part and outside it",
-        "the test part is not unseen: take them out of one side, or leave the split column out",
+        f"{counted(len(crossing), 'set', 'sets')} of duplicates with images both in the given test set and outside it",
+        "the test set is not unseen: take them out of one side, or leave the split column out",
     )  # fmt: skip
     yield from say(
         "duplicates_apart", "unsafe", apart,

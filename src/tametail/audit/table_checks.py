@@ -34,7 +34,7 @@ def _crossing_groups(table: ImageTable) -> Iterator[Finding]:
         yield Finding(
             "groups_cross_split",
             "unsafe",
-            f"{counted(len(crossing), 'group has', 'groups have')} images both in the given test part and outside it",
+            f"{counted(len(crossing), 'group has', 'groups have')} images both in the given test set and outside it",
             "put each group on one side, or leave the split column out and let the groups be split here",
             tuple(images[group] for group in crossing),
             tuple(crossing),

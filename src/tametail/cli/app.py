@@ -51,12 +51,12 @@ def open_(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Evaluate a study on its sealed test part. Every opening is recorded and printed in the report."""
+    """Evaluate a study on its held-out test set. Every opening is recorded and printed in the report."""
 
     def work(console: Console) -> None:
-        from tametail.study.study import open_test_part
+        from tametail.study.study import evaluate_test_set
 
-        show_study(open_test_part(study, image_root=image_root, device=device, console=console))
+        show_study(evaluate_test_set(study, image_root=image_root, device=device, console=console))
 
     _run(work, quiet=quiet, debug=debug, interrupted="The opening is recorded; repeat the command to go on.")
 
@@ -156,13 +156,13 @@ def predict(
         saturated = int((table["saturated"] == True).sum())  # noqa: E712  (a failed image has none)
         if saturated:
             console.warn(
-                f"{saturated} of {len(table)} images reach the largest probability that {classifier.loss} can tell, "
+                f"{saturated} of {len(table)} images reach the largest probability that {classifier.method} can tell, "
                 f"{classifier.ceiling:.3f} before scaling; column saturated names them"
             )
         if failed:
             console.warn(f"{failed} of {len(table)} images could not be read; column error says why")
         console.say(
-            f"{len(table) - failed} images, model {classifier.loss} (mean of {len(classifier.fold_models)} fold models, "
+            f"{len(table) - failed} images, model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
             f"link {classifier.link}):"
         )
         typer.echo(out)

@@ -104,7 +104,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train every loss on every fold, and report out-of-fold results; the test part stays sealed.
+    """Train every loss on every fold, and report out-of-fold results; the test set stays held out.
 
     Repeat the command to go on where it stopped.
     """

@@ -122,7 +122,7 @@ def evaluate(
                 predictions[0],
                 data,
                 out,
-                losses=losses,
+                methods=losses,
                 mapping=read_mapping(map_ or ()),
                 drop_unknown=drop_unknown,
                 columns=reading(

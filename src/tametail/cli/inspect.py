@@ -141,7 +141,7 @@ def _say_what_was_drawn(table: ImageTable, ratio: float, single_images: bool, co
     drawn = table.take((table.frame["split"] != "test").to_numpy())
     counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
     given = len(table) - len(drawn)
-    kept = f", beside {given:,} of the given test part" if given else ""
+    kept = f", beside {given:,} of the given test set" if given else ""
     listed = ", ".join(f"{name} {count:,}" for name, count in counts)
     reached = f"{drawn.imbalance_ratio:.1f}"
     console.say(f"{len(drawn):,} images, ratio {reached}{kept}: {listed}")

@@ -28,7 +28,7 @@ Data = Annotated[
 ImageCol = Annotated[str | None, option(DATA, "--image-col", text="Column of image paths.")]
 LabelCol = Annotated[str | None, option(DATA, "--label-col", text="Column of labels.")]
 GroupCol = Annotated[str | None, option(DATA, "--group-col", text="Column of patients or lesions.")]
-SplitCol = Annotated[str | None, option(DATA, "--split-col", text="Column that names the test part.")]
+SplitCol = Annotated[str | None, option(DATA, "--split-col", text="Column that names the test set.")]
 ImageRoot = Annotated[str | None, option(DATA, "--image-root", text="Folder of the images.")]
 LabelCols = Annotated[
     str | None, option(DATA, "--label-cols", text="One column of 0 and 1 per class: MEL,NV,BCC.")
@@ -58,7 +58,7 @@ Weights = Annotated[
     str | None, option(TRAINING, "--weights", text="auto (timm's hub), offline, none, or a file.")
 ]
 ImageSize = Annotated[int | None, option(TRAINING, "--image-size", text="Pixels.")]
-Epochs = Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training part.")]
+Epochs = Annotated[int | None, option(TRAINING, "--epochs", text="Passes over the training set.")]
 BatchSize = Annotated[int | None, option(TRAINING, "--batch-size", text="Images per step.")]
 LearningRate = Annotated[float | None, option(TRAINING, "--lr", text="Peak learning rate.")]
 Assignments = Annotated[

@@ -71,7 +71,7 @@ def recommend(
     """Say what to use on this data, and how sure that is: minutes, on features of a frozen backbone.
 
     Tries plain cross-entropy, what can follow it without a training, other losses and a second training of the head. All
-    that is chosen is chosen on inner folds; the test part stays sealed. Repeat the command to go on where it stopped.
+    that is chosen is chosen on inner folds; the test set stays held out. Repeat the command to go on where it stopped.
     """
 
     def work(console: Console) -> None:

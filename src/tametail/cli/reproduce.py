@@ -51,7 +51,7 @@ def reproduce(
         typer.Option("-o", "--out", help="Folder of the study; default runs/reproduce-EXPERIMENT. Of figure1 the file.", show_default=False),
     ] = None,
     sealed: Annotated[
-        bool, typer.Option("--sealed", help="Leave the test part closed; compare out-of-fold results.")
+        bool, typer.Option("--sealed", help="Leave the test set closed; compare out-of-fold results.")
     ] = False,
     variant: Annotated[str, typer.Option(help="ALPA as paper (Eq. 11), code (as released) or pade.")] = "paper",
     rivals: Annotated[
@@ -76,8 +76,8 @@ def reproduce(
 ) -> None:  # fmt: skip
     """Run one of the paper's experiments, and set what is measured beside what is printed.
 
-    The tables are trained by the paper's protocol, as far as it is told, and evaluated on the test part, as the paper does:
-    the test part is opened, and the opening recorded. With --sealed it stays closed.
+    The tables are trained by the paper's protocol, as far as it is told, and evaluated on the test set, as the paper does:
+    the test set is opened, and the opening recorded. With --sealed it stays closed.
     """
 
     def work(console: Console) -> None:

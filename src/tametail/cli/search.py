@@ -105,7 +105,7 @@ def search(
 ) -> None:
     """Search a loss's parameters by nested cross-validation, and say whether the gain over its defaults is real.
 
-    Repeat the command to go on where it stopped; start it several times at once to share the work. The test part stays sealed.
+    Repeat the command to go on where it stopped; start it several times at once to share the work. The test set stays held out.
     """
 
     def work(console: Console) -> None:

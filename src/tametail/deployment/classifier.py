@@ -27,7 +27,7 @@ from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
 from tametail.predictions.multi_label import read_label_predictions
-from tametail.report import best_loss
+from tametail.report import best_method
 from tametail.storage import study_file
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -58,7 +58,7 @@ class Classifier:
         thresholds: per label (C,), from which probability on it is given; None where an image has exactly one class.
     """
 
-    loss: str
+    method: str
     class_names: tuple[str, ...]
     spec: BackboneSpec
     backbone: nn.Module
@@ -126,7 +126,7 @@ class Classifier:
 
         if prevalence is not None and self.thresholds is not None:
             raise UsageError(
-                f"expected no prevalence for {self.loss}, as its images may have several labels: class shares that sum "
+                f"expected no prevalence for {self.method}, as its images may have several labels: class shares that sum "
                 f"to one say nothing of labels that come together; leave it out"
             )
         shares = None if prevalence is None else shares_of(prevalence, self.class_names)
@@ -140,7 +140,7 @@ class Classifier:
             for chunk in _chunks(images, _BATCH):
                 rows += self._predict_chunk(chunk, shares)
                 advance(len(chunk))
-        columns = ["image", "predicted", *self._columns, "saturated", "loss", "link", "error"]
+        columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         whole = dict.fromkeys(
             (c for c in self._columns if c.startswith(_HAS)), "Int64"
         )  # empty after an error
@@ -157,7 +157,7 @@ class Classifier:
     ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         decoded = []
-        same = {"loss": self.loss, "link": self.link, "error": ""}
+        same = {"method": self.method, "link": self.link, "error": ""}
         for image in images:
             row: dict[str, object] = {"image": str(image), **same}
             try:
@@ -204,7 +204,7 @@ class Classifier:
         return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
 
-def load(directory: str | Path, loss: str | None = None, *, device: str = "auto") -> Classifier:
+def load(directory: str | Path, method: str | None = None, *, device: str = "auto") -> Classifier:
     """Load the model of a study.
 
     Args:
@@ -218,7 +218,7 @@ def load(directory: str | Path, loss: str | None = None, *, device: str = "auto"
     study = Path(directory)
     described = study_file.read_study_file(study)
     check_one_process("predict")
-    chosen = _canonical(loss, described["losses"]) if loss else best_loss(study)
+    chosen = _canonical(method, described["methods"]) if method else best_method(study)
     wanted = [run for run in all_runs(described) if run.method.text == chosen]
     runs = [run for run in wanted if is_finished(run.directory(study))]
     if not runs:
@@ -273,13 +273,13 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _canonical(loss: str, known: Sequence[str]) -> str:
+def _canonical(method: str, known: Sequence[str]) -> str:
     try:
-        text = parse_method(loss).text
+        text = parse_method(method).text
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     if text not in known:
-        raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {loss}")
+        raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {method}")
     return text
 
 

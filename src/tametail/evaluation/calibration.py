@@ -79,7 +79,7 @@ def calibrate(
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
-        temperatures: S of them, fitted on other images (for a test part on the validation folds); None to fit that of
+        temperatures: S of them, fitted on other images (for a test set on the validation folds); None to fit that of
             each fold on the other folds, where there are any.
 
     Raises:

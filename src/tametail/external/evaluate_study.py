@@ -40,7 +40,7 @@ def evaluate_study(
     data: str | Path | ImageTable,
     out: Path,
     *,
-    losses: str | None = None,
+    methods: str | None = None,
     mapping: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     columns: Mapping[str, Any] | None = None,
@@ -79,12 +79,12 @@ def evaluate_study(
     check_one_process("evaluate")
     if described.get("multi_label"):
         raise UsageError(
-            f"expected a study of images with one label each, but those of {study} may have several; open its own test part "
-            f"with tametail open"
+            f"expected a study of images with one label each, but those of {study} may have several; open its own test set "
+            f"with tametail test-set"
         )
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
-    runs = _runs(study, described, losses, console)
+    runs = _runs(study, described, methods, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_folder(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
@@ -102,7 +102,7 @@ def evaluate_study(
     carried = {column: _text(table, column) for column in by}
     answers = _answers(runs, context, operating, console)
     words = ["tametail", "evaluate", "STUDY", "--data", given.name]
-    words += ["--losses", ",".join(runs)] if losses else []
+    words += ["--losses", ",".join(runs)] if methods else []
     words += [word for pair in (mapping or {}).items() for word in ("--map", "=".join(pair))]
     words += ["--drop-unknown"] if drop_unknown else []
     words += [word for column in by for word in ("--by", column)]
@@ -124,27 +124,27 @@ def evaluate_study(
 
 
 def _runs(
-    study: Path, described: Mapping[str, Any], losses: str | None, console: Console
+    study: Path, described: Mapping[str, Any], methods: str | None, console: Console
 ) -> dict[str, list[Run]]:
     """The runs of each loss that is asked for, or of each that is finished.
 
     Raises:
         UsageError: the study has no such loss. TametailError: one that is asked for, or every one, is not finished.
     """
-    runs: dict[str, list[Run]] = {text: [] for text in described["losses"]}
+    runs: dict[str, list[Run]] = {text: [] for text in described["methods"]}
     for run in all_runs(described):
         if run.method.text in runs:
             runs[run.method.text].append(run)
     left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
-    if losses is not None:
+    if methods is not None:
         with as_usage_error(f"the losses of this study are {', '.join(runs)}"):
-            wanted = [parse_method(text).text for text in split_methods(losses)]
+            wanted = [parse_method(text).text for text in split_methods(methods)]
         strangers = [text for text in wanted if text not in runs]
         if strangers:
             raise UsageError(f"expected losses of this study ({', '.join(runs)}), got {', '.join(strangers)}")
         runs = {text: runs[text] for text in wanted}
     waiting = {text: len(left[text]) for text in runs if left[text]}
-    if waiting and (losses is not None or len(waiting) == len(runs)):
+    if waiting and (methods is not None or len(waiting) == len(runs)):
         states = ", ".join(
             f"{text} lacks {count} of {len(runs[text])} runs" for text, count in waiting.items()
         )
@@ -188,11 +188,11 @@ def _workshop(
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
     """Look for images that are byte for byte some that the study was made of; as far as those can be found.
 
-    Those of the training part are warned of. Those of the test part are refused: scored here, it would be open, and no
+    Those of the training set are warned of. Those of the test set are refused: scored here, it would be open, and no
     record would say so.
 
     Raises:
-        DataError: there are images of the test part, or the splits are not those that the study was begun with.
+        DataError: there are images of the test set, or the splits are not those that the study was begun with.
     """
     root, sealed, trained = study_file.remembered_root(study), set[str](), set[str]()
     if root is not None:
@@ -212,7 +212,7 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
     if opened:
         raise DataError(
             f"expected images from elsewhere, but {opened} of {count} are byte for byte images of the study's sealed test "
-            f"part, which opens once and is recorded: use tametail open {shlex.quote(str(study))} for it, and leave them out "
+            f"part, which opens once and is recorded: use tametail test-set {shlex.quote(str(study))} for it, and leave them out "
             f"here"
         )
     known = sum(digest in trained for digest in decoded.digests)
@@ -229,15 +229,15 @@ def _answers(
     """What the fold models of each loss say, and their ensemble where there are several."""
     answers: dict[str, ModelPredictions] = {}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
-        for text, of_loss in runs.items():
+        for text, of_method in runs.items():
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
-            for run in of_loss:
+            for run in of_method:
                 tables.append(_predict(run, context))
                 counts += np.array(trained_counts(run.directory(context.study))[0])
                 advance(1)
-            held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_loss]
+            held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_method]
             cuts = _thresholds(held_out, operating)
-            per_model = np.maximum(counts // len(of_loss), counts > 0).tolist()
+            per_model = np.maximum(counts // len(of_method), counts > 0).tolist()
             answers[text] = ModelPredictions(
                 tables, [fit_temperature(each) for each in held_out], cuts, per_model
             )

@@ -27,9 +27,9 @@ def build_head(kind: Head, features: int, classes: int) -> nn.Module:
     return NormalisedLinear(features, classes) if kind == "normalised" else CosineLinear(features, classes)
 
 
-def choose_head(asked: Literal["auto", "normalised"], of_loss: Literal["linear", "normalised"]) -> Head:
+def choose_head(asked: Literal["auto", "normalised"], of_method: Literal["linear", "normalised"]) -> Head:
     """The kind of head for a loss: its own, unless a normalised one is asked for and its own is linear."""
-    return "cosine" if asked == "normalised" and of_loss == "linear" else of_loss
+    return "cosine" if asked == "normalised" and of_method == "linear" else of_method
 
 
 class Standardise(nn.Module):

@@ -28,7 +28,7 @@ class Predictions:
         group: (N,) what must not be split (a patient, a lesion).
         target: (N,) class indices into ``class_names``.
         fold: (N,) the fold whose model made the row (the fold the image was held out in, or, on the
-            test part, the fold of the model).
+            test set, the fold of the model).
         logits: (N, C) float32; the largest decides.
         class_names: C names, in the order of the logits.
         link: how logits become ``scores``: ``softmax`` or ``sigmoid``.

@@ -38,7 +38,7 @@ def shown(content: Mapping[str, Any]) -> str:
         [
             f"Out of fold, with 95 % intervals; n = {content['images']:,}. * to use: the simplest "
             "within one standard",
-            "error (SE) of the best. = not told apart from it by test. Test part: sealed.",
+            "error (SE) of the best. = not told apart from it by test. Test set: held out.",
             *table,
             "",
             *([narrative.SYNTHETIC] if content["synthetic"] else []),

@@ -1,6 +1,6 @@
 """All that a recommendation rests on, from the readings of the trainings. No torch.
 
-Shape legend: S seeds, n images of the training part, C classes.
+Shape legend: S seeds, n images of the training set, C classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLLOWED = "what the other folds say"
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The training part: n images, in the order of the readings' rows.
+    """The training set: n images, in the order of the readings' rows.
 
     Attributes:
         image, group: (n,).

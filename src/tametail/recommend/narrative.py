@@ -20,8 +20,8 @@ COSTS: dict[Step, str] = {
     "re-training": "It costs a second, short training of the head after that of cross-entropy.",
 }
 READING = (
-    "Each image of the training part was held out once. Numbers are out of fold, with 95 % intervals that speak of the "
-    "images and count those of one group as alike; the test part was not looked at.",
+    "Each image of the training set was held out once. Numbers are out of fold, with 95 % intervals that speak of the "
+    "images and count those of one group as alike; the test set was not looked at.",
     "τ and thresholds were chosen on inner folds: for each fold, by trainings that saw neither it nor the fold they were "
     "chosen on. So their estimates have nothing to flatter them but what all share: that the best of many is the best partly "
     "by luck.",
@@ -34,7 +34,7 @@ READING = (
     "trainings that did not see it, and then judged on it. Those choices had a fold less to train on and to choose by than "
     "the recommendation had, so it leans to the low side. Where it shows little gain, the choice is less settled than the "
     "tests of one candidate beside plain cross-entropy sound.",
-    "All of this is about a linear head on a frozen backbone and this training part. What is best for a head need not be the "
+    "All of this is about a linear head on a frozen backbone and this training set. What is best for a head need not be the "
     "best for fine-tuning.",
 )
 
@@ -44,8 +44,8 @@ class Circumstances:
     """Of what and how a recommendation was made.
 
     Attributes:
-        class_counts: images of the training part by class.
-        test_images: those of the sealed test part.
+        class_counts: images of the training set by class.
+        test_images: those of the held-out test set.
         recipe: as in study.json.
         splits: their fingerprint.
         unsafe: findings of the audit that no one should train on, in words.

@@ -3,7 +3,7 @@
 A training leaves one fold out, or two. The one without fold k gives the predictions of fold k that are judged. What is
 chosen for them is chosen on the other folds alone: fold j is then predicted by the training without j and k, which knows
 neither. So one training without two folds serves both of them.
-Shape legend: S seeds, n images of the training part, m of them in some folds, C classes.
+Shape legend: S seeds, n images of the training set, m of them in some folds, C classes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AllOutputs:
     """What all trainings say of the images they left out.
 
     Attributes:
-        target, fold: (n,) of the training part's images.
+        target, fold: (n,) of the training set's images.
         classes: C.
         seeds: S.
         folds: k.

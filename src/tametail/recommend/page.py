@@ -98,7 +98,7 @@ def _facts(findings: Findings, circumstances: Circumstances) -> list[tuple[str, 
     return [
         ("Images", narrative.images_and_groups(result.n, result.groups)),
         ("Classes", ", ".join(f"{name} {count:,}" for name, count in counts)),
-        ("Test part", f"{circumstances.test_images:,} images, sealed"),
+        ("Test set", f"{circumstances.test_images:,} images, sealed"),
         (
             "Folds and seeds",
             f"{circumstances.folds} folds, {circumstances.seeds} seed{'s' * (circumstances.seeds > 1)}",

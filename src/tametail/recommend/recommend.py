@@ -19,7 +19,7 @@ from tametail.recommend.files import RECOMMEND_HTML, read_recommendation, write_
 from tametail.recommend.findings import Images, find
 from tametail.recommend.narrative import Circumstances
 from tametail.recommend.nested import AllOutputs, TrainingKey
-from tametail.recommend.trainings import TrainingPart, run_all
+from tametail.recommend.trainings import TrainingSet, run_all
 from tametail.storage.study_file import lock
 from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts
@@ -78,7 +78,7 @@ def recommend(
     """Try what is cheap on the features of a frozen backbone, and say what to use and how sure that is.
 
     Every number that a candidate needs is chosen on inner folds and judged on the outer one; so is, for the estimate of what
-    following the recommendation comes to, the choice of the candidate itself. The test part stays sealed.
+    following the recommendation comes to, the choice of the candidate itself. The test set stays held out.
 
     Args:
         data: what `read_images` takes, or a table.
@@ -122,7 +122,7 @@ def recommend(
         settings = outputs.create_or_extend(directory, inputs.describe([], [], []))
         save_splits(inputs.splits, directory / "splits.csv")
         features = inputs.training_data(accelerator, console).array.astype(np.float32)
-        part, images = _training_part(inputs, features)
+        part, images = _training_set(inputs, features)
         readings = run_all(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
         usable, failed = _without_failures(CANDIDATES, readings)
         for name, why in failed.items():
@@ -167,12 +167,12 @@ def _check_table(table: ImageTable, folds: int) -> None:
     check_folds(table, folds)
 
 
-def _training_part(inputs: StudyInputs, features: Any) -> tuple[TrainingPart, Images]:
-    """The rows outside the test part; nothing below this line sees another."""
+def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, Images]:
+    """The rows outside the test set; nothing below this line sees another."""
     rows = np.flatnonzero(inputs.splits.part == "train")
     table = inputs.table
     names = table.class_names
-    part = TrainingPart(
+    part = TrainingSet(
         features[rows], table.targets[rows], inputs.splits.fold[rows], len(names), inputs.splits.folds
     )
     return part, Images(table.images[rows], table.groups[rows], names)

@@ -1,6 +1,6 @@
 """The trainings a recommendation is made from, each done once and kept.
 
-Shape legend: n images of the training part, D features, C classes.
+Shape legend: n images of the training set, D features, C classes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tametail.training.strategies import parse_method
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingPart:
-    """All that is looked at: the images outside the sealed test part.
+class TrainingSet:
+    """All that is looked at: the images outside the held-out test set.
 
     Attributes:
         features: (n, D).
@@ -48,7 +48,7 @@ def random_seed(training: TrainingKey) -> int:
 
 def run_all(
     directory: Path,
-    part: TrainingPart,
+    part: TrainingSet,
     methods: Sequence[str],
     seeds: int,
     recipe: Recipe,
@@ -94,7 +94,7 @@ def run_all(
 
 
 def train(
-    part: TrainingPart,
+    part: TrainingSet,
     training: TrainingKey,
     methods: Sequence[str],
     recipe: Recipe,

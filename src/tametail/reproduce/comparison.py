@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tametail.evaluation import Estimate, Evaluation
-from tametail.report import LossResults, StudyResults
+from tametail.report import MethodResults, StudyResults
 from tametail.reproduce.differences import Differences
 from tametail.reproduce.experiments import Experiment
 from tametail.reproduce.remarks import impossible_numbers, remarks_on
 
 Kind = Literal["fold_models", "ensemble", "out_of_fold"]
 KINDS: dict[Kind, str] = {
-    "fold_models": "test part, mean over the fold models",
-    "ensemble": "test part, ensemble of the fold models",
-    "out_of_fold": "out of fold, on the training part",
+    "fold_models": "test set, mean over the fold models",
+    "ensemble": "test set, ensemble of the fold models",
+    "out_of_fold": "out of fold, on the training set",
 }
 
 
@@ -30,7 +30,7 @@ class Pair:
         share: the printed number in 0..1; for a balanced accuracy what its column gives.
         half_unit: half of the last printed place, in 0..1.
         measured: with its interval.
-        impossible: no test part can give the printed number.
+        impossible: no test set can give the printed number.
     """
 
     printed: str | None
@@ -67,7 +67,7 @@ class Column:
     """
 
     name: str
-    loss: str | None
+    method: str | None
     status: str
     rows: Mapping[Kind, Mapping[str, Row]]
     balanced_accuracy: Mapping[Kind, Pair]
@@ -84,7 +84,7 @@ class Comparison:
         train, test: printed class → images (in print, here).
         columns: in the paper's order.
         kinds: what was evaluated, the one to read first at the front.
-        openings: how often the test part was opened.
+        openings: how often the test set was opened.
         differences: from the paper.
         models: trainings per loss, folds × seeds.
     """
@@ -114,7 +114,7 @@ class Comparison:
 def compare_with_print(
     experiment: Experiment,
     results: StudyResults,
-    losses: Mapping[str, str],
+    methods: Mapping[str, str],
     classes: Mapping[str, str],
     differences: Differences,
     *,
@@ -128,10 +128,10 @@ def compare_with_print(
         losses: printed column → loss text.
         classes: printed class → class of the study.
         differences: from the paper.
-        sealed: show out-of-fold results, else those of the test part.
+        sealed: show out-of-fold results, else those of the test set.
     """
     kinds: tuple[Kind, ...] = ("out_of_fold",) if sealed else ("fold_models", "ensemble")
-    printed, by_loss = experiment.printed, {result.loss: result for result in results.losses}
+    printed, by_method = experiment.printed, {result.method: result for result in results.methods}
     counts = results.counts
     return Comparison(
         experiment=experiment,
@@ -140,7 +140,8 @@ def compare_with_print(
         train={name: (printed.images.train[name], counts.train[own]) for name, own in classes.items()},
         test={name: (printed.images.test[name], counts.test[own]) for name, own in classes.items()},
         columns=tuple(
-            _column(experiment, name, losses.get(name), by_loss, classes, kinds) for name in printed.columns
+            _column(experiment, name, methods.get(name), by_method, classes, kinds)
+            for name in printed.columns
         ),
         kinds=kinds,
         openings=len(results.openings),
@@ -152,14 +153,14 @@ def compare_with_print(
 def _column(
     experiment: Experiment,
     name: str,
-    loss: str | None,
-    results: Mapping[str, LossResults],
+    method: str | None,
+    results: Mapping[str, MethodResults],
     classes: Mapping[str, str],
     kinds: tuple[Kind, ...],
 ) -> Column:
-    if loss is None:
+    if method is None:
         return Column(name, None, "no such loss", {}, {})
-    result = results[loss]
+    result = results[method]
     evaluations = {kind: evaluation for kind in kinds if (evaluation := _evaluation(result, kind))}
     rows = {kind: _rows(experiment, name, one, classes) for kind, one in evaluations.items()}
     printed = experiment.printed
@@ -167,10 +168,10 @@ def _column(
         kind: Pair(printed.balanced_accuracy.get(name), printed.mean_recall(name), 0.0, one.balanced_accuracy)
         for kind, one in evaluations.items()
     }
-    return Column(name, loss, result.status, rows, overall)
+    return Column(name, method, result.status, rows, overall)
 
 
-def _evaluation(result: LossResults, kind: Kind) -> Evaluation | None:
+def _evaluation(result: MethodResults, kind: Kind) -> Evaluation | None:
     return {
         "fold_models": result.test,
         "ensemble": result.test_ensemble,
@@ -219,10 +220,10 @@ def as_dict(comparison: Comparison, reading: tuple[str, ...]) -> dict[str, Any]:
             }
             for name, own in comparison.classes.items()
         ],
-        "losses": [
+        "methods": [
             {
                 "column": column.name,
-                "loss": column.loss,
+                "method": column.method,
                 "status": column.status,
                 "measured": {
                     kind: {

@@ -27,7 +27,7 @@ TOLD: dict[str, Any] = {
 """What Section 5.2 tells of the training, as fields of a recipe."""
 NOTHING_TOLD = "nothing that the paper tells"
 
-_SHARE = 0.2  # of the test part
+_SHARE = 0.2  # of the test set
 _NAMES = ("name", "summary")  # fields that do nothing
 
 
@@ -42,7 +42,7 @@ class Setting:
         folds, seeds: of the study.
         variant: of ALPA.
         rivals: whose settings they have.
-        sealed: whether the test part stays closed.
+        sealed: whether the test set stays closed.
     """
 
     table: ImageTable
@@ -74,7 +74,7 @@ def differences_from_paper(experiment: Experiment, setting: Setting) -> Differen
         *_sealed(setting),
         *_images(experiment, setting),
         *_split(setting),
-        *_losses(experiment, setting),
+        *_methods(experiment, setting),
         *_training(setting.recipe),
     )
     return Differences(tuple(told), tuple(_left_open(experiment, setting)))
@@ -82,7 +82,7 @@ def differences_from_paper(experiment: Experiment, setting: Setting) -> Differen
 
 def _sealed(setting: Setting) -> Iterator[str]:
     if setting.sealed:
-        yield "what is measured: out of fold, on the training part; the test part stays sealed (the paper: the test part)"
+        yield "what is measured: out of fold, on the training set; the test set stays held out (the paper: the test set)"
 
 
 def _images(experiment: Experiment, setting: Setting) -> Iterator[str]:
@@ -117,19 +117,19 @@ def _split(setting: Setting) -> Iterator[str]:
     held_out = int((setting.table.frame["split"] == "test").sum())
     if held_out:
         share = held_out / len(setting.table)
-        yield f"test part: the {held_out:,} images ({share:.0%}) that come with the set (the paper: {_SHARE:.0%}, drawn)"
+        yield f"test set: the {held_out:,} images ({share:.0%}) that come with the set (the paper: {_SHARE:.0%}, drawn)"
     if setting.folds != PAPER_FOLDS:
         yield f"folds: {setting.folds} (the paper: {PAPER_FOLDS})"
 
 
-def _losses(experiment: Experiment, setting: Setting) -> Iterator[str]:
+def _methods(experiment: Experiment, setting: Setting) -> Iterator[str]:
     if setting.variant != "paper":
         whose = {
             "code": "the released code's form",
             "pade": "true Padé approximants, our reading of the title",
         }
         yield f"ALPA: variant {setting.variant}, {whose[setting.variant]} (the paper: Eq. 11, variant paper)"
-    trained = experiment.losses(setting.variant, setting.rivals)
+    trained = experiment.methods(setting.variant, setting.rivals)
     for column in experiment.printed.columns:
         if column not in trained:
             yield f"column {column}: left out, as the released code has no such loss"

@@ -49,7 +49,7 @@ class Experiment:
         """What the paper prints."""
         return printed_table(self.number)
 
-    def losses(self, variant: Variant, rivals: Rivals) -> dict[str, str]:
+    def methods(self, variant: Variant, rivals: Rivals) -> dict[str, str]:
         """Printed column → loss text; without the columns that there is no such loss for (v3 of the released code)."""
         texts = {}
         for column in self.printed.columns:

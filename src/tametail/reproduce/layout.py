@@ -21,7 +21,7 @@ _AUDIT = "In full, with what is behind them: docs/paper.md of tametail."
 
 
 def as_text(comparison: Comparison, reading: Sequence[str]) -> str:
-    """For a terminal, plain; of the test part's two evaluations the classes of the first alone."""
+    """For a terminal, plain; of the test set's two evaluations the classes of the first alone."""
     blocks = [_title(comparison), _listed_text("Differs from the paper in:", _told(comparison))]
     blocks.append(_listed_text("Left open by the paper; here:", comparison.differences.left_open))
     blocks.append(_state(comparison))
@@ -66,11 +66,11 @@ def _told(comparison: Comparison) -> Sequence[str]:
 def _state(comparison: Comparison) -> str:
     if "out_of_fold" in comparison.kinds:
         opened = narrative.openings_in_words(comparison.openings)
-        state = f"was opened {opened} before, and is not shown" if comparison.openings else "is sealed"
-        return f"The test part {state}: each image of the training part is predicted by a model that has not seen it."
+        state = f"was opened {opened} before, and is not shown" if comparison.openings else "is held out"
+        return f"The test set {state}: each image of the training set is predicted by a model that has not seen it."
     times = narrative.openings_in_words(comparison.openings)
     return (
-        f"The test part is open: this command evaluates on it, as the paper does. It was opened {times}, which is recorded "
+        f"The test set is open: this command evaluates on it, as the paper does. It was opened {times}, which is recorded "
         f"in the study; whatever is chosen after this must be judged on other images."
     )
 
@@ -83,7 +83,7 @@ def _note(comparison: Comparison) -> str:
 
 
 def _heading(column: Column, tick: str = "") -> str:
-    return f"{column.name} ({tick}{column.loss}{tick})"
+    return f"{column.name} ({tick}{column.method}{tick})"
 
 
 def _summary(comparison: Comparison) -> Grid:

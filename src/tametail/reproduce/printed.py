@@ -18,7 +18,7 @@ class PrintedSet:
 
     Attributes:
         samples: images in all.
-        train: images per class in the training part; for APTOS beside the classes that they belong to.
+        train: images per class in the training set; for APTOS beside the classes that they belong to.
         total: images per class in the public set.
     """
 
@@ -28,7 +28,7 @@ class PrintedSet:
 
     @property
     def test(self) -> dict[str, int]:
-        """Images per class in the test part: the whole set without the training images."""
+        """Images per class in the test set: the whole set without the training images."""
         return {name: self.total[name] - count for name, count in self.train.items()}
 
     @property

@@ -14,7 +14,7 @@ class Remark:
     Attributes:
         text: in words.
         experiments: what it touches.
-        impossible: printed numbers that no test part can give, as (column, class, ``recall`` or ``f1``).
+        impossible: printed numbers that no test set can give, as (column, class, ``recall`` or ``f1``).
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Runs an experiment: the study, the opening of its test part, and the table of measured beside printed."""
+"""Runs an experiment: the study, the opening of its test set, and the table of measured beside printed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.reading import reading
 from tametail.storage.study_file import read_study_file
-from tametail.study.study import Study, compare, open_test_part
+from tametail.study.study import Study, compare, evaluate_test_set
 from tametail.training.hardware import Hardware
 from tametail.training.recipe import load_recipe
 
@@ -67,14 +67,14 @@ def reproduce(
 ) -> Reproduction:
     """Run one of the paper's tables on a set, and write reproduce.md and reproduce.json into the study's folder.
 
-    The test part is opened, as the paper reports it, and the opening recorded; it is not opened again as long as no run
+    The test set is opened, as the paper reports it, and the opening recorded; it is not opened again as long as no run
     is added. What is done is not done again.
 
     Args:
         name: ``table2`` to ``table5``.
         root: folder of the paper's set as downloaded, or any set of its classes that `read_images` reads.
         out: folder of the study; ``runs/reproduce-<name>`` when None.
-        sealed: leave the test part closed, and compare out-of-fold results.
+        sealed: leave the test set closed, and compare out-of-fold results.
         variant: of ALPA: ``paper`` (its equation), ``code`` (the released class), ``pade``.
         rivals: ``figure1`` or ``defaults``, see `RIVALS`.
         recipe, folds, seeds, hardware, fields, assignments, console: as `tametail.study.study.compare` takes them.
@@ -94,10 +94,10 @@ def reproduce(
     setting = Setting(table, classes, settings, folds, seeds, variant, rivals, sealed)
     differences = differences_from_paper(experiment, setting)
     console.say(f"Differs from the paper in: {'; '.join(differences.told) or NOTHING_TOLD}")
-    losses = experiment.losses(variant, rivals)
+    methods = experiment.methods(variant, rivals)
     study = compare(
         table,
-        list(losses.values()),
+        list(methods.values()),
         out=Path("runs") / f"reproduce-{name}" if out is None else out,
         recipe=recipe,
         folds=folds,
@@ -107,10 +107,10 @@ def reproduce(
         assignments=assignments,
         console=console,
     )
-    if not sealed and _has_untested(study.directory, losses.values()):
-        open_test_part(study.directory, device=hardware.device, console=console)
+    if not sealed and _has_untested(study.directory, methods.values()):
+        evaluate_test_set(study.directory, device=hardware.device, console=console)
     comparison = compare_with_print(
-        experiment, read_results(study.directory), losses, classes, differences, sealed=sealed
+        experiment, read_results(study.directory), methods, classes, differences, sealed=sealed
     )
     said = reading(comparison)
     _write(study.directory, comparison, said)
@@ -125,14 +125,14 @@ def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
 def _check_processes(sealed: bool) -> None:
     if not sealed and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "expected --sealed with several processes: they train together, but one alone opens the test part; train with "
+            "expected --sealed with several processes: they train together, but one alone opens the test set; train with "
             "--sealed, then repeat the command as one process without it, which trains nothing anew"
         )
 
 
-def _has_untested(directory: Path, losses: Any) -> bool:
-    """Whether a loss is complete and a run of it not yet evaluated on the test part."""
-    runs = [run for run in find_runs(directory, read_study_file(directory)) if run.loss in set(losses)]
+def _has_untested(directory: Path, methods: Any) -> bool:
+    """Whether a loss is complete and a run of it not yet evaluated on the test set."""
+    runs = [run for run in find_runs(directory, read_study_file(directory)) if run.method in set(methods)]
     folders = [folder for run in runs if run.complete for folder in run.finished.values()]
     return any(not (folder / TEST_PREDICTIONS).is_file() for folder in folders)
 

@@ -1,6 +1,6 @@
 """What each search chooses, and how good that is on the images that it never saw.
 
-Shape legend: N images of the table, n of its training part, C classes.
+Shape legend: N images of the table, n of its training set, C classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tametail.evaluation import Estimate, metrics
 from tametail.evaluation.evaluate import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, paired_table
 from tametail.predictions.single_label import Predictions, concatenate, exclusive
-from tametail.search.folds import Folds, training_part
+from tametail.search.folds import Folds, training_set
 from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
 from tametail.search.space import Space
@@ -143,7 +143,7 @@ def _as_tables(
     """A trial's decisions out of fold, as tables in which the class that was decided for has logit 1."""
     classes, found = len(table.class_names), []
     for seed in seeds:
-        rows = training_part(splits)
+        rows = training_set(splits)
         decided = np.zeros(len(splits.fold), dtype=np.int64)
         for fold in np.unique(splits.fold[rows]).tolist():
             of_one = trial.found[TrainingKey(seed, (fold,), (fold,)).name]

@@ -63,17 +63,17 @@ class Folds:
 def training_folds(
     inputs: NDArray[np.generic], targets: NDArray[np.int64], splits: Splits, classes: int
 ) -> Folds:
-    """The folds of a table's training part: of the sealed test part nothing is in them.
+    """The folds of a table's training set: of the held-out test set nothing is in them.
 
     Args:
         inputs: (N, *D) of all images.
         targets: (N,) of all images.
         splits: of the N images, in the same order.
     """
-    rows = training_part(splits)
+    rows = training_set(splits)
     return Folds(inputs[rows], targets[rows], splits.fold[rows], classes)
 
 
-def training_part(splits: Splits) -> NDArray[np.int64]:
+def training_set(splits: Splits) -> NDArray[np.int64]:
     """(n,) rows of the table that lie in some fold."""
     return np.flatnonzero((splits.part == "train") & (splits.fold >= 0))

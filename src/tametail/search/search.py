@@ -1,6 +1,6 @@
 """The search: which values of a method's parameters, and whether they are worth more than the defaults.
 
-Nested: what an outer fold's choice is judged by took no part in it. The sealed test part takes part in nothing.
+Nested: what an outer fold's choice is judged by took no part in it. The held-out test set takes part in nothing.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _check(folds: int, seeds: int, trials: int, sampler: str, metric: str) -> No
 def _described(inputs: StudyInputs, space: Space, settings: Settings) -> dict[str, Any]:
     """The content of search.json before there is a result."""
     described = inputs.describe([], [], [])
-    for key in ("losses", "seeds", "run_folds"):
+    for key in ("methods", "seeds", "run_folds"):
         del described[key]
     return described | {
         "format": search_file.FORMAT,

@@ -18,7 +18,7 @@ from tametail.core.run_files import is_finished
 
 FORMAT = 1
 NAME = "study.json"
-OPENINGS = "openings.jsonl"
+TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 SOURCE = "source.json"  # where the images lie
 CHECKPOINT = ".checkpoint"  # how the folder ends in which an unfinished run is kept
 _LOCK = ".lock"
@@ -197,7 +197,7 @@ def create_or_extend(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     if (directory / NAME).is_file():
         present = read_study_file(directory)
         present["run_folds"] = folds_to_run(present)
-        for key in ("losses", "seeds", "run_folds"):
+        for key in ("methods", "seeds", "run_folds"):
             new = (item for item in wanted[key] if item not in present[key])
             wanted = wanted | {key: [*present[key], *new]}
         if "tuned" in present:
@@ -215,35 +215,35 @@ def _difference(key: str, present: Any, wanted: Any) -> str:
     return f"its {key} is {present}, asked for is {wanted}"
 
 
-def read_openings(directory: Path) -> list[dict[str, Any]]:
-    """Each time the test part was opened, oldest first.
+def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
+    """Each time the test set was opened, oldest first.
 
     Raises:
         DataError: the record is there and cannot be read.
     """
     try:
-        lines = (directory / OPENINGS).read_text(encoding="utf-8").splitlines()
+        lines = (directory / TEST_SET_EVALUATIONS).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.strip()]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise DataError(
-            f"expected the record of openings of the test part at {directory / OPENINGS}, one JSON object a line, but it "
+            f"expected the record of openings of the test set at {directory / TEST_SET_EVALUATIONS}, one JSON object a line, but it "
             f"cannot be read: {error}; mend the line, or put the file back from a copy"
         ) from error
 
 
-def record_opening(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def record_test_set_evaluation(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Add one line to the record of openings, on disk before any test image is predicted.
 
     Raises:
-        DataError: see `read_openings`.
+        DataError: see `read_test_set_evaluations`.
         TametailError: the record cannot be written; it is as it was before.
     """
-    before = read_openings(directory)
+    before = read_test_set_evaluations(directory)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"opening": len(before) + 1, "time": now, **facts}
     lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in (*before, entry)]
-    with explain_save_error(directory / OPENINGS):
-        write_atomically(directory / OPENINGS, "".join(lines))
+    with explain_save_error(directory / TEST_SET_EVALUATIONS):
+        write_atomically(directory / TEST_SET_EVALUATIONS, "".join(lines))
     return entry

@@ -57,7 +57,7 @@ class StudyInputs:
         """Fingerprint of the readable images' bytes, in the order of the table."""
         return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
 
-    def describe(self, losses: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
+    def describe(self, methods: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
         return {
             "format": study_file.FORMAT,
@@ -86,7 +86,7 @@ class StudyInputs:
             "weights_digest": state_digest(self.backbone),
             "image_size": self.spec.image_size,
             "canvas": self.spec.canvas if self.spec.enlarged else None,
-            "losses": losses,
+            "methods": methods,
             "seeds": seeds,
             "run_folds": run_folds,
         }

@@ -54,9 +54,9 @@ def run_all(
     left = agreed([run for run in runs if not is_finished(run.directory(directory))], accelerator)
     if accelerator.is_main_process:
         study_file.remove_leftovers(directory)
-    if study_file.read_openings(directory) and left:
+    if study_file.read_test_set_evaluations(directory) and left:
         console.warn(
-            "the test part of this study was opened before these runs: choices made since may lean on it"
+            "the test set of this study was opened before these runs: choices made since may lean on it"
         )
     failed: list[str] = []
     try:
@@ -186,9 +186,9 @@ class _Watchers:
         self._steps = steps_per_epoch
         self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
 
-    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
-        self._display.step(epoch, step, loss, lr, images)
-        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
+    def step(self, epoch: int, step: int, method: float, lr: float, images: int) -> None:
+        self._display.step(epoch, step, method, lr, images)
+        self._trackers.log({"loss": method, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)
@@ -228,11 +228,11 @@ class _HeadsWatcher:
                     self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs
                 )
 
-    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
+    def step(self, epoch: int, step: int, method: float, lr: float, images: int) -> None:
         with self._lock:
             self._done += 1
             so_far = self._done // self._portions
-            self._display.step(so_far // self._steps, so_far % self._steps, loss, lr, images)
+            self._display.step(so_far // self._steps, so_far % self._steps, method, lr, images)
 
     def epoch(self, record: EpochRecord) -> None:
         with self._lock:

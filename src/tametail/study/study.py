@@ -13,7 +13,7 @@ from tametail.core.errors import TametailError
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.models.backbones import describe_backbone
-from tametail.report import best_loss, write_report
+from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
 from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from accelerate import Accelerator
 
-DEFAULT_LOSSES = ("alpa", "asl", "focal", "ce", "ce+la", "balanced_softmax", "ldam")
-DEFAULT_LABEL_LOSSES = ("alpa", "asl", "focal", "bce")  # where an image may have several labels
+DEFAULT_METHODS = ("alpa", "asl", "focal", "ce", "ce+la", "balanced_softmax", "ldam")
+DEFAULT_LABEL_METHODS = ("alpa", "asl", "focal", "bce")  # where an image may have several labels
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Study:
         return self.directory / "report.html"
 
     @property
-    def best_loss(self) -> str:
+    def best_method(self) -> str:
         """The loss of the highest out-of-fold balanced accuracy."""
-        return best_loss(self.directory)
+        return best_method(self.directory)
 
 
 def compare(
     data: str | Path | ImageTable,
-    losses: Sequence[str] | str | None = None,
+    methods: Sequence[str] | str | None = None,
     *,
     out: str | Path | None = None,
     recipe: str | Path = "head",
@@ -92,7 +92,7 @@ def compare(
     Args:
         data: what `read_images` takes, or a table.
         losses: texts such as ``alpa``, ``alpa[variant=code]`` or ``ldam+drw``, or one text with commas; None for the
-            ``DEFAULT_LOSSES``, or ``DEFAULT_LABEL_LOSSES`` where an image may have several labels.
+            ``DEFAULT_METHODS``, or ``DEFAULT_LABEL_METHODS`` where an image may have several labels.
         out: the study's folder; ``runs/<name of the data>`` when None. A study that is there goes on.
         recipe: a name or a YAML file.
         folds: k of the cross-validation, at least 2.
@@ -116,12 +116,12 @@ def compare(
     hardware = hardware or Hardware()
     searches = read_tuned(tuned)
     of_searches = parse_methods([search.method for search in searches]) if searches else []
-    methods = _joined(parse_methods(DEFAULT_LOSSES if losses is None else losses), of_searches)
+    parsed = _joined(parse_methods(DEFAULT_METHODS if methods is None else methods), of_searches)
     places = check_counts(folds, only_folds, seeds)
     seconds_between()
     check_trackers(track)
     settings = asked_recipe(data, recipe, fields, assignments)
-    for method in methods:
+    for method in parsed:
         method.configure(settings)
     spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
@@ -130,11 +130,11 @@ def compare(
         if out is not None:
             study_file.prepare_directory(Path(out))
         data = read_images(data, **(columns or {}))
-    if losses is None and data.multi_label:
-        methods = _joined(parse_methods(DEFAULT_LABEL_LOSSES), of_searches)
-    check_methods(methods, data, settings)
+    if methods is None and data.multi_label:
+        parsed = _joined(parse_methods(DEFAULT_LABEL_METHODS), of_searches)
+    check_methods(parsed, data, settings)
     check_folds(data, folds)
-    try_out(methods, settings, len(data.class_names), hardware, accelerator)
+    try_out(parsed, settings, len(data.class_names), hardware, accelerator)
     directory = Path(out) if out is not None else Path("runs") / data.name
     study_file.prepare_directory(directory)
     with _alone(directory, accelerator):
@@ -148,7 +148,7 @@ def compare(
                 group_duplicates=group_duplicates,
                 console=console,
             )
-        described = inputs.describe([method.text for method in methods], list(range(seeds)), places)
+        described = inputs.describe([method.text for method in parsed], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
         for search in searches:
             search.check(described, completed)
@@ -212,14 +212,14 @@ def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[
     return study_file.lock(directory) if accelerator.is_main_process else nullcontext()
 
 
-def open_test_part(
+def evaluate_test_set(
     directory: str | Path,
     *,
     image_root: str | Path | None = None,
     device: str = "auto",
     console: Console | None = None,
 ) -> Study:
-    """Evaluate every finished run on the sealed hold-out, record that it was opened, and renew the report.
+    """Evaluate every finished run on the held-out test set, record that it was opened, and renew the report.
 
     Args:
         directory: the study's folder.
@@ -233,7 +233,7 @@ def open_test_part(
     console = console or Console(quiet=True)
     study = Study(Path(directory))
     described = study.settings
-    check_one_process("open the test part")
+    check_one_process("open the test set")
     with study_file.lock(study.directory):
         runs = [run for run in all_runs(described) if is_finished(run.directory(study.directory))]
         if not runs:
@@ -248,16 +248,16 @@ def open_test_part(
         context = RunContext(training_data, inputs.recipe, accelerator, study.directory, Hardware(device))
         new = [run for run in runs if not (run.directory(study.directory) / TEST_PREDICTIONS).is_file()]
         facts = {
-            "losses": described["losses"],
+            "methods": described["methods"],
             "runs": len(runs),
             "new_runs": len(new),
-            "best_out_of_fold": study.best_loss,
+            "best_out_of_fold": study.best_method,
         }
-        opening = study_file.record_opening(study.directory, facts)["opening"]
+        opening = study_file.record_test_set_evaluation(study.directory, facts)["opening"]
         console.say(
-            f"Opening {opening} of the test part; it is recorded in the study and printed in its report."
+            f"Opening {opening} of the test set; it is recorded in the study and printed in its report."
         )
-        with console.track("Test part", len(runs)) as advance:
+        with console.track("Test set", len(runs)) as advance:
             for run in runs:
                 predict_test(run, context)
                 advance(1)

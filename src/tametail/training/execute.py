@@ -240,7 +240,7 @@ def _describe(run: Run, context: RunContext) -> dict[str, Any]:
     rows = training_rows(run, context.training_data)
     counts = context.training_data.class_counts(rows)
     return {
-        "loss": run.method.text,
+        "method": run.method.text,
         "seed": run.seed,
         "fold": run.fold,
         "link": run.method.decision_rule(counts, len(rows)).link,

@@ -98,7 +98,7 @@ class Recipe(BaseModel):
         backbone: timm name.
         weights: ``auto``, ``offline``, ``none`` or the path of a weight file.
         image_size: pixels; null for the backbone's own.
-        epochs: passes over the training part.
+        epochs: passes over the training set.
         batch_size: images per step.
         optimizer: its kind and settings.
         schedule: what the learning rate does after its rise: ``cosine`` falls along half a cosine to zero at the last

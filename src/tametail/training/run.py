@@ -57,7 +57,7 @@ class Run:
 
 def all_runs(described: Mapping[str, Any]) -> list[Run]:
     """Every run of a study, done or not; a run whose model another starts from comes before it."""
-    methods = [parse_method(text) for text in described["losses"]]
+    methods = [parse_method(text) for text in described["methods"]]
     places = [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
     runs = [Run(method, *place) for place in places for method in methods]
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))

@@ -186,7 +186,7 @@ def test_demo_is_the_built_in_set_and_a_path_of_that_name_a_folder(
         assert (table.name, table.synthetic, table.class_names) == ("demo", False, ("u", "v"))
 
 
-def test_a_group_on_both_sides_of_the_given_test_part_is_a_leak(tmp_path: Path) -> None:
+def test_a_group_on_both_sides_of_the_given_test_set_is_a_leak(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
     rows = "a.png,x,p1,train\nb.png,y,p1,test\nc.png,x,p2,val\nd.png,y,p2,train\n"
     (tmp_path / "t.csv").write_text(f"image,label,group,split\n{rows}")

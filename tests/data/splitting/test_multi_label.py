@@ -113,7 +113,7 @@ def test_splits_are_those_of_every_other_machine() -> None:
 GOLDEN = "112211tt00000000111122002200tt00111111tt2222tttt001122tt2222"
 
 
-def test_a_given_test_part_is_kept() -> None:
+def test_a_given_test_set_is_kept() -> None:
     labels = drawn_table(0).labels
     split = ["test" if n % 4 == 0 else "" for n in range(len(labels))]
     table = make_table(labels, np.arange(len(labels)), split)

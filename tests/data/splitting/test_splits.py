@@ -95,7 +95,7 @@ def test_fractions_hold_in_every_class(seed: int, fraction: float, several: bool
 
 
 def test_the_rarest_possible_class_is_spread_over_test_and_folds() -> None:
-    """Six groups for five folds and the test part: exactly one in each, whatever the seed."""
+    """Six groups for five folds and the test set: exactly one in each, whatever the seed."""
     rows = [("many", f"m{n}", "") for n in range(60)] + [("rare", f"r{n % 6}", "") for n in range(18)]
     table = make_table(rows)
     for seed in range(15):
@@ -151,7 +151,7 @@ SINGLE = "021t1t201t02t1120020t1100t22212tt12tt11002210010"
 THREES = "111tttttt222222111000000111000000111222000ttt222"
 
 
-def test_a_given_test_part_is_kept_and_the_rest_goes_to_the_folds() -> None:
+def test_a_given_test_set_is_kept_and_the_rest_goes_to_the_folds() -> None:
     splits_of = ["test", "train", "val", ""]
     table = make_table([(label, f"{label}{n}", splits_of[n % 4]) for label in "ab" for n in range(24)])
     splits = make_splits(table, folds=3)
@@ -167,7 +167,7 @@ def test_given_train_and_val_without_test_get_a_drawn_hold_out() -> None:
     assert 0.1 < (splits.part == "test").mean() < 0.3
 
 
-def test_a_class_may_be_absent_from_a_given_test_part() -> None:
+def test_a_class_may_be_absent_from_a_given_test_set() -> None:
     rows = [("a", f"a{n}", "test" if n < 3 else "") for n in range(12)] + [
         ("b", f"b{n}", "") for n in range(4)
     ]
@@ -184,7 +184,7 @@ def rare(groups: int, split: str = "") -> ImageTable:
     [
         (5, "", r"at least 6 groups .*'rare' has 5; use at most 4 folds"),
         (2, "", r"'rare' has 2; add images"),
-        (4, "test", r"at least 5 groups outside the given test part .*'rare' has 4; use at most 4 folds"),
+        (4, "test", r"at least 5 groups outside the given test set .*'rare' has 4; use at most 4 folds"),
     ],
 )
 def test_too_few_groups_are_named_with_what_is_possible(groups: int, split: str, message: str) -> None:

@@ -84,7 +84,7 @@ def test_groups_of_several_classes_come_near_the_ratio(seed: int) -> None:
     )
 
 
-def test_a_class_that_is_only_in_the_test_part_is_named() -> None:
+def test_a_class_that_is_only_in_the_test_set_is_named() -> None:
     table = _table([30, 30])
     frame = table.frame.copy()
     frame.loc[frame["label"] == "c1", "split"] = "test"
@@ -97,7 +97,7 @@ def test_another_seed_draws_others() -> None:
     assert subsample(table, 10, seed=0).fingerprint != subsample(table, 10, seed=1).fingerprint
 
 
-def test_a_given_test_part_stays() -> None:
+def test_a_given_test_set_stays() -> None:
     table = _table([100, 100])
     frame = table.frame.copy()
     frame.loc[frame.index % 5 == 0, "split"] = "test"

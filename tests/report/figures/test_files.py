@@ -25,8 +25,8 @@ MakeStudy = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def results(sealed_study: Path) -> StudyResults:
-    return read_results(sealed_study)
+def results(held_out_study: Path) -> StudyResults:
+    return read_results(held_out_study)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_every_figure_is_there_in_every_format(files: dict[str, bytes]) -> None:
 
 
 def test_they_are_the_same_bytes_when_made_again(results: StudyResults, files: dict[str, bytes]) -> None:
-    few = replace(results, losses=results.losses)
+    few = replace(results, methods=results.methods)
     assert figure_files(few, ("pdf", "svg", "png")) == files
 
 
@@ -90,7 +90,7 @@ def test_the_page_s_figures_have_its_variables(results: StudyResults) -> None:
 def test_the_confusion_figure_shows_shares_of_each_row(results: StudyResults) -> None:
     best = results.ranking[0]
     assert best.out_of_fold is not None
-    drawn = confusion_drawing(best.loss, best.out_of_fold, results.class_order)
+    drawn = confusion_drawing(best.method, best.out_of_fold, results.class_order)
     counts = best.out_of_fold.confusion
     for index in results.class_order:
         share = counts[index, index] / counts[index].sum()
@@ -113,7 +113,7 @@ def test_of_labels_there_is_average_precision(tmp_path: Path) -> None:
 
 
 def test_without_a_ranking_there_is_the_tail(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     (study / "runs" / "ce" / "seed0-fold1" / "run.json").unlink()
     assert [drawn.name for drawn in drawings(read_results(study))] == ["tail"]
 
@@ -131,7 +131,7 @@ def test_formats_are_read_from_text() -> None:
 
 
 def test_figures_that_are_there_are_made_again_with_the_report(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     write_report(study, figures=("svg",))
     assert formats_there(study) == ("svg",)
     first = (study / "figures" / "ranking.svg").read_bytes()

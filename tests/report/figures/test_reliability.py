@@ -27,22 +27,22 @@ def test_which_way_confidence_is_off_in_words(bins: tuple[Bin, ...], said: str) 
     assert manner(bins) == said
 
 
-def test_one_row_per_loss_that_was_looked_at(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
+def test_one_row_per_loss_that_was_looked_at(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
     rows = calibration_rows(results)
-    assert [row.loss for row in rows] == [result.loss for result in results.ranking]
+    assert [row.method for row in rows] == [result.method for result in results.ranking]
     for row, result in zip(rows, results.ranking, strict=True):
         found = result.calibration
         assert found is not None
         assert found.after is not None
         assert (row.ece, row.ece_after, row.temperature) == (found.ece, found.after.ece, found.temperature)
         assert (row.brier, row.brier_after) == (found.brier, found.after.brier.value)
-    unseen = replace(results, losses=tuple(replace(result, calibration=None) for result in results.losses))
+    unseen = replace(results, methods=tuple(replace(result, calibration=None) for result in results.methods))
     assert calibration_rows(unseen) == []
 
 
-def test_the_figure_is_drawn_without_a_temperature_too(sealed_study: Path) -> None:
-    result = read_results(sealed_study).ranking[0]
+def test_the_figure_is_drawn_without_a_temperature_too(held_out_study: Path) -> None:
+    result = read_results(held_out_study).ranking[0]
     assert result.calibration is not None
     without = replace(result, calibration=replace(result.calibration, after=None, temperature=math.nan))
     assert len(reliability(without, 0)) < len(reliability(result, 0))

@@ -58,9 +58,9 @@ def test_scores_and_intervals_are_those_of_the_studies(
     studies: list[Path], compared: BenchmarkScores
 ) -> None:
     for study, found in zip(studies, compared.sets, strict=True):
-        for result in read_results(study).losses:
+        for result in read_results(study).methods:
             assert result.out_of_fold is not None
-            assert found.scores[result.loss] == result.out_of_fold.balanced_accuracy
+            assert found.scores[result.method] == result.out_of_fold.balanced_accuracy
             assert (found.images, found.groups) == (result.out_of_fold.n, result.out_of_fold.groups)
     assert [one.name for one in compared.sets] == list(NAMES)
     assert (
@@ -110,7 +110,7 @@ def test_files_are_the_same_bytes_again(studies: list[Path], tmp_path: Path) -> 
 
 
 def test_only_methods_that_all_sets_have_are_ranked(tmp_path: Path) -> None:
-    one, other = write_sets(tmp_path, ("one", "other"), losses=("alpa", "ce", "asl", "focal"))
+    one, other = write_sets(tmp_path, ("one", "other"), methods=("alpa", "ce", "asl", "focal"))
     shutil.rmtree(other / "runs" / "asl" / "seed0-fold1")
     settings = (other / "study.json").read_text(encoding="utf-8")
     (other / "study.json").write_text(settings.replace(', "focal"', ""), encoding="utf-8")
@@ -167,7 +167,7 @@ def test_few_sets_and_the_same_images_are_warned_of(studies: list[Path], compare
 
 
 def test_sets_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    studies = write_sets(tmp_path, ("skin", "skin"), losses=("alpa", "ce"))
+    studies = write_sets(tmp_path, ("skin", "skin"), methods=("alpa", "ce"))
     assert [one.name for one in read_data_sets(studies)] == ["skin (set0)", "skin (set1)"]
 
 

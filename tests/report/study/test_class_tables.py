@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tametail.report import read_results
-from tametail.report.study.class_tables import class_table, details, loss_table
+from tametail.report.study.class_tables import class_table, details, method_table
 
 
 def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> None:
     results = read_results(opened_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
-    assert table.losses == tuple(result.loss for result in results.ranking)
+    assert table.methods == tuple(result.method for result in results.ranking)
     assert [row.train for row in table.rows] == sorted(results.counts.train.values(), reverse=True)
     for row, index in zip(table.rows, results.class_order, strict=True):
         for cell, result in zip(row.cells, results.ranking, strict=True):
@@ -52,11 +52,11 @@ def test_nothing_to_show_is_an_empty_table(opened_study: Path) -> None:
     assert (table.rows, table.totals, table.class_groups) == ((), (), ())
 
 
-def test_details_follow_the_rows_of_the_table(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
+def test_details_follow_the_rows_of_the_table(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
     found = details(results.ranking, table)
-    assert [detail.loss for detail in found] == [result.loss for result in results.ranking]
+    assert [detail.method for detail in found] == [result.method for result in results.ranking]
     for detail, result in zip(found, results.ranking, strict=True):
         assert result.out_of_fold is not None
         for row, index in zip(detail.rows, results.class_order, strict=True):
@@ -67,10 +67,10 @@ def test_details_follow_the_rows_of_the_table(sealed_study: Path) -> None:
                 assert not math.isnan(estimate.value)
 
 
-def test_the_ranking_says_how_each_stands_against_the_best(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
-    table = loss_table(results)
-    assert [row.loss for row in table.rows] == [result.loss for result in results.ranking]
+def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
+    table = method_table(results)
+    assert [row.method for row in table.rows] == [result.method for result in results.ranking]
     assert table.tested
     assert results.pairs is not None
     assert table.rows[0].paired is None

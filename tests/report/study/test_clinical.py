@@ -23,7 +23,7 @@ from tametail.report.study.runs import find_runs
 @pytest.fixture
 def study(make_study: Callable[..., Path]) -> Path:
     """A study whose images have a site and an age; that of the first image is not known."""
-    folder = make_study(losses=("ce", "alpa"))
+    folder = make_study(methods=("ce", "alpa"))
     table = pd.read_parquet(folder / "table.parquet")
     table["site"] = np.where(np.arange(len(table)) % 3 == 0, "north", "<b>south</b>")
     table["age"] = (np.arange(len(table)) % 80).astype(float)
@@ -51,8 +51,8 @@ def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
 def test_each_subgroup_is_evaluated_by_itself(study: Path) -> None:
     results = read_results(study, ReportOptions(by=("site", "age")))
     best = results.ranking[0]
-    runs = {of_loss.loss: of_loss for of_loss in find_runs(study, results.settings)}
-    (table,) = runs[best.loss].replicates
+    runs = {of_method.method: of_method for of_method in find_runs(study, results.settings)}
+    (table,) = runs[best.method].replicates
     site = pd.read_parquet(study / "table.parquet").set_index("image")["site"]
     north = np.array([site[image] == "north" for image in table.image])
     expected = evaluate([_taken(table, north)]).balanced_accuracy.value

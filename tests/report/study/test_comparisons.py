@@ -19,26 +19,26 @@ from tametail.storage.study_file import read_study_file
 
 
 def test_scores_of_runs_are_those_of_each_fold_by_itself(opened_study: Path) -> None:
-    for of_loss in find_runs(opened_study, read_study_file(opened_study)):
+    for of_method in find_runs(opened_study, read_study_file(opened_study)):
         expected = [
             [
                 balanced_accuracy_score(table.target[table.fold == fold], table.predicted[table.fold == fold])
                 for fold in sorted(set(table.fold))
             ]
-            for table in of_loss.replicates
+            for table in of_method.replicates
         ]
-        np.testing.assert_allclose(run_scores(of_loss.replicates), expected)
+        np.testing.assert_allclose(run_scores(of_method.replicates), expected)
 
 
 def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened_study: Path) -> None:
     results = read_results(opened_study)
     best, other = results.ranking
-    runs = {of_loss.loss: of_loss for of_loss in find_runs(opened_study, results.settings)}
-    scores = [run_scores(runs[result.loss].replicates) for result in (best, other)]
+    runs = {of_method.method: of_method for of_method in find_runs(opened_study, results.settings)}
+    scores = [run_scores(runs[result.method].replicates) for result in (best, other)]
     folds = scores[0].shape[1]
     n = results.counts.train_images
     found = resampled_t(*scores, n * (folds - 1) / folds, n / folds)
-    assert results.over_runs == {other.loss: RunComparison(found, found.p)}
+    assert results.over_runs == {other.method: RunComparison(found, found.p)}
 
 
 def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
@@ -61,7 +61,7 @@ def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
 
 def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
     results = read_results(opened_study)
-    tests = [test for of_loss in results.by_class.values() for test in of_loss]
+    tests = [test for of_method in results.by_class.values() for test in of_method]
     expected = multipletests([test.p for test in tests], method="holm")[1]
     np.testing.assert_allclose([test.p_holm for test in tests], expected)
 
@@ -87,5 +87,5 @@ def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -
 
 
 def test_one_loss_alone_is_compared_with_none(make_study: Callable[..., Path]) -> None:
-    results = read_results(make_study(losses=("ce",)))
+    results = read_results(make_study(methods=("ce",)))
     assert (results.by_class, results.over_runs, best_versus_rest(results).classes) == ({}, {}, ())

@@ -76,7 +76,7 @@ def test_the_surest_mistakes_and_the_rarest_classes(
 
 @pytest.fixture
 def study(make_study: MakeStudy, tmp_path: Path) -> Path:
-    return make_study(losses=("alpa", "ce"), seeds=(0, 1), opened=1, image_root=tmp_path / "images")
+    return make_study(methods=("alpa", "ce"), seeds=(0, 1), opened=1, image_root=tmp_path / "images")
 
 
 def read(study: Path, root: Path | None) -> Gallery | str:
@@ -102,7 +102,7 @@ def test_pictures_say_what_the_tables_say(study: Path, tmp_path: Path) -> None:
     assert len(shown.mistakes) == MOST_MISTAKES
     for one in pictures:
         row = table.iloc[one.number - 1]
-        assert parts[row["image"]] == "train", "the test part stays out of it"
+        assert parts[row["image"]] == "train", "the test set stays out of it"
         assert row["label"] == one.true
         assert names[int(mean[row["image"]].argmax())] == one.predicted
         assert one.probability == pytest.approx(mean[row["image"]].max(), abs=1e-6)

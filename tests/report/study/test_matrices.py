@@ -16,13 +16,13 @@ from tametail.report import read_results
 from tametail.report.study.matrices import confusion, pairs, points
 
 
-def test_a_confusion_matrix_is_that_of_scikit_learn(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
-    result = {each.loss: each for each in results.ranking}["ce"]
+def test_a_confusion_matrix_is_that_of_scikit_learn(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
+    result = {each.method: each for each in results.ranking}["ce"]
     assert result.out_of_fold is not None
     table = confusion("ce", result.out_of_fold, results.class_order)
     joined = concatenate(
-        [read_predictions(path) for path in sealed_study.glob("runs/ce/*/predictions.parquet")]
+        [read_predictions(path) for path in held_out_study.glob("runs/ce/*/predictions.parquet")]
     )
     labels = results.class_order
     counts = confusion_matrix(joined.target, joined.predicted, labels=labels)
@@ -40,8 +40,8 @@ def test_a_confusion_matrix_is_that_of_scikit_learn(sealed_study: Path) -> None:
     assert not table.dense
 
 
-def test_shares_too_small_to_round_and_absent_classes(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
+def test_shares_too_small_to_round_and_absent_classes(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
     evaluation = results.ranking[0].out_of_fold
     assert evaluation is not None
     counts = np.zeros_like(evaluation.confusion)
@@ -69,8 +69,8 @@ def three_losses() -> PairedTable:
     return PairedTable(("alpa", "asl", "ce"), of_pairs)
 
 
-def test_pairs_are_read_from_both_sides(sealed_study: Path) -> None:
-    shown = pairs(replace(read_results(sealed_study), pairs=three_losses()))
+def test_pairs_are_read_from_both_sides(held_out_study: Path) -> None:
+    shown = pairs(replace(read_results(held_out_study), pairs=three_losses()))
     assert shown is not None
     assert (shown.best, shown.count, shown.small) == ("alpa", 3, False)
     assert [(row.other, row.points, row.verdict, row.more) for row in shown.rows] == [
@@ -92,10 +92,12 @@ def test_pairs_are_read_from_both_sides(sealed_study: Path) -> None:
     assert cells[0, 1].p_in_words == "< 0.001"  # type: ignore[union-attr]
 
 
-def test_one_loss_has_no_pairs_and_two_no_matrix(make_study: Callable[..., Path], sealed_study: Path) -> None:
-    assert pairs(read_results(make_study(losses=("ce",)))) is None
+def test_one_loss_has_no_pairs_and_two_no_matrix(
+    make_study: Callable[..., Path], held_out_study: Path
+) -> None:
+    assert pairs(read_results(make_study(methods=("ce",)))) is None
     two = PairedTable(("alpa", "ce"), (paired(0.0, 1.0, "not told apart", None),))
-    shown = pairs(replace(read_results(sealed_study), pairs=two))
+    shown = pairs(replace(read_results(held_out_study), pairs=two))
     assert shown is not None
     assert shown.matrix == ()
     assert shown.rows[0].more == "more images than can be said"

@@ -15,12 +15,12 @@ from tametail.core.errors import DataError
 from tametail.evaluation.multi_label import evaluate_labels
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
-from tametail.report import best_loss, read_results, results_table, write_report
+from tametail.report import best_method, read_results, results_table, write_report
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A multi-label study whose test part was opened and has no scar; tests only read it."""
+    """A multi-label study whose test set was opened and has no scar; tests only read it."""
     folder = tmp_path_factory.mktemp("labels") / "study"
     write_label_study(folder, opened=1, seeds=(0, 1), absent_from_test="scar")
     write_report(folder)
@@ -33,15 +33,15 @@ def rows_of(study: Path) -> list[dict[str, str]]:
 
 def test_losses_rank_by_mean_average_precision(study: Path) -> None:
     results = read_results(study)
-    assert [result.loss for result in results.ranking] == ["bce", "asl", "focal"]
-    assert best_loss(study) == "bce"
+    assert [result.method for result in results.ranking] == ["bce", "asl", "focal"]
+    assert best_method(study) == "bce"
     assert results.headline == "mean average precision"
     for result in results.ranking:
         tables = [
             concatenate_labels(
                 [
                     read_label_predictions(path)
-                    for path in study.glob(f"runs/{result.loss}/seed{seed}-*/predictions.parquet")
+                    for path in study.glob(f"runs/{result.method}/seed{seed}-*/predictions.parquet")
                 ]
             )
             for seed in (0, 1)
@@ -52,7 +52,7 @@ def test_losses_rank_by_mean_average_precision(study: Path) -> None:
         assert result.labels.out_of_fold.average_precision.value == pytest.approx(result.score)
 
 
-def test_the_test_part_is_judged_at_thresholds_chosen_out_of_fold(study: Path) -> None:
+def test_the_test_set_is_judged_at_thresholds_chosen_out_of_fold(study: Path) -> None:
     best = read_results(study).ranking[0]
     assert best.labels is not None
     seeds = [
@@ -118,7 +118,7 @@ def test_markdown_has_labels_and_thresholds(study: Path) -> None:
     assert "| a&lt;b&gt; |" in text
     assert "## bce at its thresholds, out of fold" in text
     assert "balanced accuracy" not in text.lower()
-    tested = text[text.index("## Test part, mean") :]
+    tested = text[text.index("## Test set, mean") :]
     scar = next(line for line in tested.splitlines() if line.startswith("| scar"))
     assert scar.split(" | ")[3] == "60"
     assert scar.count("–") == 6  # AP and AUROC of three losses, and no number
@@ -140,14 +140,14 @@ def test_the_page_shows_labels_and_no_confusion_matrix(study: Path) -> None:
 
 
 def test_a_sealed_study_and_one_without_results(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "sealed", losses=("bce", "asl"))
+    study = write_label_study(tmp_path / "sealed", methods=("bce", "asl"))
     write_report(study)
     assert "test_n" not in rows_of(study)[0]
     for path in study.glob("runs/asl/seed0-fold1/*"):
         path.unlink()
     write_report(study)
     rows = rows_of(study)
-    assert [(row["loss"], row["status"]) for row in rows] == [("bce", "complete"), ("asl", "2 of 3 runs")]
+    assert [(row["method"], row["status"]) for row in rows] == [("bce", "complete"), ("asl", "2 of 3 runs")]
     assert rows[1]["average_precision"] == rows[1]["threshold_mass"] == ""
     for path in study.glob("runs/bce/seed0-fold1/*"):
         path.unlink()
@@ -156,7 +156,7 @@ def test_a_sealed_study_and_one_without_results(tmp_path: Path) -> None:
 
 
 def test_results_are_the_same_bytes_each_time(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "study", losses=("bce",))
+    study = write_label_study(tmp_path / "study", methods=("bce",))
     found = []
     for _ in range(2):
         write_report(study)
@@ -165,7 +165,7 @@ def test_results_are_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 def test_predictions_of_the_other_kind_are_a_data_error(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "study", losses=("bce",))
+    study = write_label_study(tmp_path / "study", methods=("bce",))
     described = json.loads((study / "study.json").read_text(encoding="utf-8"))
     (study / "study.json").write_text(json.dumps(described | {"multi_label": False}), encoding="utf-8")
     with pytest.raises(DataError, match="expected kind single_label, found multi_label"):

@@ -9,13 +9,13 @@ import pytest
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired, PairedTable
-from tametail.report import LossResults, PartCounts, StudyResults
+from tametail.report import MethodResults, SetCounts, StudyResults
 from tametail.report.study import narrative
 
 UNDEFINED = math.nan
 
 
-def loss(name: str, value: float, low: float, high: float) -> LossResults:
+def method(name: str, value: float, low: float, high: float) -> MethodResults:
     estimate = Estimate(value, low, high, 1200)
     evaluation = Evaluation(
         classes=(),
@@ -30,14 +30,14 @@ def loss(name: str, value: float, low: float, high: float) -> LossResults:
         groups=400,
         replicates=1,
     )
-    return LossResults(name, 5, 5, (), value, evaluation, None, None, ())
+    return MethodResults(name, 5, 5, (), value, evaluation, None, None, ())
 
 
-def study(losses: Sequence[LossResults], openings: int = 0, test_images: int = 30) -> StudyResults:
-    counts = PartCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10, 1200, test_images)
+def study(methods: Sequence[MethodResults], openings: int = 0, test_images: int = 30) -> StudyResults:
+    counts = SetCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10, 1200, test_images)
     return StudyResults(
         {"class_names": ["a", "b"]},
-        tuple(losses),
+        tuple(methods),
         tuple({"opening": n} for n in range(openings)),
         counts,
         (),
@@ -47,7 +47,9 @@ def study(losses: Sequence[LossResults], openings: int = 0, test_images: int = 3
 
 def test_overlap_is_not_superiority() -> None:
     first, second = narrative.answer(
-        study([loss("ce", 0.71, 0.68, 0.74), loss("asl", 0.70, 0.67, 0.73), loss("ldam", 0.3, 0.28, 0.33)])
+        study(
+            [method("ce", 0.71, 0.68, 0.74), method("asl", 0.70, 0.67, 0.73), method("ldam", 0.3, 0.28, 0.33)]
+        )
     )
     assert first == (
         "Out of fold, ce has the highest balanced accuracy: 71.0 % (95 % interval 68.0 to 74.0), "
@@ -61,20 +63,20 @@ def test_overlap_is_not_superiority() -> None:
 
 @pytest.mark.parametrize(("low", "overlaps"), [(0.6799, False), (0.68, True)])
 def test_intervals_that_touch_overlap(low: float, overlaps: bool) -> None:
-    said = narrative.answer(study([loss("ce", 0.71, 0.68, 0.74), loss("asl", 0.65, 0.6, low)]))[1]
+    said = narrative.answer(study([method("ce", 0.71, 0.68, 0.74), method("asl", 0.65, 0.6, low)]))[1]
     assert ("overlaps with that of ce, so" in said) is overlaps
     assert ("No other loss's interval overlaps" in said) is not overlaps
     assert "not a test" in said
 
 
 def test_many_overlaps_are_counted_and_undefined_ones_exclude_nothing() -> None:
-    others = [loss(name, 0.7, 0.66, 0.74) for name in "bcde"] + [loss("f", 0.2, UNDEFINED, UNDEFINED)]
-    said = narrative.answer(study([loss("a", 0.71, 0.68, 0.74), *others]))[1]
+    others = [method(name, 0.7, 0.66, 0.74) for name in "bcde"] + [method("f", 0.2, UNDEFINED, UNDEFINED)]
+    said = narrative.answer(study([method("a", 0.71, 0.68, 0.74), *others]))[1]
     assert said.startswith("The intervals of all 5 other losses overlap")
 
 
 def test_a_shared_first_place_is_said() -> None:
-    said = narrative.answer(study([loss("a", 0.71, 0.68, 0.74), loss("b", 0.71, 0.67, 0.75)]))[0]
+    said = narrative.answer(study([method("a", 0.71, 0.68, 0.74), method("b", 0.71, 0.67, 0.75)]))[0]
     assert "a has the highest balanced accuracy, shared with b:" in said
 
 
@@ -101,12 +103,12 @@ def verdicts(*of_pairs: str) -> PairedTable:
     ],
 )
 def test_paired_tests_take_the_place_of_intervals(of_pairs: tuple[str, ...], said: str) -> None:
-    losses = [loss(name, 0.7, 0.6, 0.8) for name in "abcdefgh"[: len(of_pairs) + 1]]
-    sentences = narrative.answer(replace(study(losses), pairs=verdicts(*of_pairs)))
+    methods = [method(name, 0.7, 0.6, 0.8) for name in "abcdefgh"[: len(of_pairs) + 1]]
+    sentences = narrative.answer(replace(study(methods), pairs=verdicts(*of_pairs)))
     assert len(sentences) == 2
     assert sentences[1].startswith("In paired tests on the same images, corrected for all ")
     assert sentences[1].endswith(said)
-    two = narrative.answer(replace(study(losses[:2]), pairs=verdicts("better")))
+    two = narrative.answer(replace(study(methods[:2]), pairs=verdicts("better")))
     assert two[1] == "In paired tests on the same images, it is better than b."
 
 
@@ -117,15 +119,15 @@ def test_p_values() -> None:
 
 
 def test_a_loss_that_is_not_tested_is_named() -> None:
-    on_test = loss("a", 0.7, 0.6, 0.8).out_of_fold
-    tested = replace(loss("a", 0.71, 0.68, 0.74), test=on_test, test_ensemble=on_test)
-    said = " ".join(narrative.state_of_test_part(study([tested, loss("b", 0.7, 0.6, 0.8)], openings=1)))
+    on_test = method("a", 0.7, 0.6, 0.8).out_of_fold
+    tested = replace(method("a", 0.71, 0.68, 0.74), test=on_test, test_ensemble=on_test)
+    said = " ".join(narrative.state_of_test_set(study([tested, method("b", 0.7, 0.6, 0.8)], openings=1)))
     assert "was opened once" in said
     assert "added after the last opening: b." in said
 
 
-def test_a_study_without_a_test_part() -> None:
-    assert narrative.state_of_test_part(study([], test_images=0)) == ["This study has no test part."]
+def test_a_study_without_a_test_set() -> None:
+    assert narrative.state_of_test_set(study([], test_images=0)) == ["This study has no test set."]
 
 
 def test_numbers() -> None:

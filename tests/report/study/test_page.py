@@ -59,7 +59,7 @@ def page_of(study: Path) -> Page:
     return Page((study / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=["sealed_study", "opened_study"])
+@pytest.fixture(params=["held_out_study", "opened_study"])
 def study(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
@@ -122,8 +122,8 @@ def test_the_policy_allows_the_one_script_and_nothing_else(study: Path) -> None:
     assert not re.search(r"<[^>]* on[a-z]+=", html)
 
 
-def test_every_loss_has_its_figures(sealed_study: Path) -> None:
-    page = page_of(sealed_study)
+def test_every_loss_has_its_figures(held_out_study: Path) -> None:
+    page = page_of(held_out_study)
     assert page.tags["svg"] == 4 + 3 + 3  # overview; reliability; curves
     assert [value for name, value in page.attributes if name == "class"].count("confusion") == 3
 
@@ -149,10 +149,10 @@ def test_no_group_is_shown(study: Path) -> None:
     assert str(study) not in (study / "report.html").read_text(encoding="utf-8")
 
 
-def test_sealed_wording(sealed_study: Path) -> None:
-    text = page_of(sealed_study).text
-    assert "Test part: sealed" in text
-    assert "“tametail open STUDY”" in text
+def test_sealed_wording(held_out_study: Path) -> None:
+    text = page_of(held_out_study).text
+    assert "Test set: held out" in text
+    assert "“tametail test-set STUDY”" in text
     assert "was opened" not in text
     assert "Synthetic" not in text
     assert "Out of fold, alpa has the highest balanced accuracy:" in text
@@ -163,7 +163,7 @@ def test_sealed_wording(sealed_study: Path) -> None:
 
 def test_opened_wording(opened_study: Path) -> None:
     text = page_of(opened_study).text
-    assert "Test part: opened twice" in text
+    assert "Test set: opened twice" in text
     assert "2026-01-02. Opening 2:" in text
     assert "Choices made after the first opening may lean on it" in text
     assert re.search(r"the 6 fold models of \S+ reach [\d.]+ % \(95 % interval", text)
@@ -172,7 +172,7 @@ def test_opened_wording(opened_study: Path) -> None:
 
 def test_names_are_escaped(make_study: MakeStudy) -> None:
     names = ("<script>alert(1)</script>", "=cmd()", "白血球 $x$ & y", "\"quoted\" 'name'")
-    study = make_study(losses=("ce",), class_names=names, counts=(30, 30, 40, 60), synthetic=True)
+    study = make_study(methods=("ce",), class_names=names, counts=(30, 30, 40, 60), synthetic=True)
     page = Page(results_html(read_results(study)))
     assert page.tags["script"] == 1, "the page's own"
     assert "Synthetic demo images: these numbers say nothing about real blood cells." in page.text
@@ -184,7 +184,7 @@ def test_names_are_escaped(make_study: MakeStudy) -> None:
 def test_unfinished_losses_are_told_with_their_failures(
     make_study: MakeStudy, fail_run: Callable[[Path, str], None]
 ) -> None:
-    study = make_study(losses=("alpa", "ce", "asl"))
+    study = make_study(methods=("alpa", "ce", "asl"))
     fail_run(study / "runs" / "alpa" / "seed0-fold2", "the loss became <nan> at step 7")
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold0")
     text = Page(results_html(read_results(study))).text
@@ -194,9 +194,9 @@ def test_unfinished_losses_are_told_with_their_failures(
 
 
 def test_no_answer_without_a_finished_loss(make_study: MakeStudy) -> None:
-    study = make_study(losses=("alpa", "ce"))
-    for loss in ("alpa", "ce"):
-        shutil.rmtree(study / "runs" / loss / "seed0-fold0")
+    study = make_study(methods=("alpa", "ce"))
+    for method in ("alpa", "ce"):
+        shutil.rmtree(study / "runs" / method / "seed0-fold0")
     shutil.rmtree(study / "runs" / "ce")
     write_report(study)
     page = page_of(study)
@@ -207,7 +207,7 @@ def test_no_answer_without_a_finished_loss(make_study: MakeStudy) -> None:
 
 def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
     names = [f"class {number:02d}" for number in range(45)]
-    study = make_study(losses=("ce",), class_names=names, counts=[15] * 44 + [600])
+    study = make_study(methods=("ce",), class_names=names, counts=[15] * 44 + [600])
     page = Page(results_html(read_results(study)))
     assert "With 45 classes a matrix cannot be read" in page.text
     assert page.words.count("class 44") == 2, "in the table of classes, and in that of the one loss"
@@ -216,7 +216,7 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
 def test_of_many_losses_and_classes_the_best_are_shown(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = make_study(losses=("alpa", "asl", "ce", "focal"), opened=1)
+    study = make_study(methods=("alpa", "asl", "ce", "focal"), opened=1)
     whole = Page(results_html(read_results(study)))
     assert "are shown here" not in whole.text
     monkeypatch.setattr(
@@ -237,4 +237,4 @@ def test_a_folder_that_cannot_be_written_is_named(
 
     monkeypatch.setattr("tametail.report.study.write.write_atomically", full)
     with pytest.raises(TametailError, match="No space left"):
-        write_report(make_study(losses=("ce",)))
+        write_report(make_study(methods=("ce",)))

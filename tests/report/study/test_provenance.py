@@ -7,14 +7,14 @@ from tametail.report import read_results
 from tametail.report.study.provenance import citation, methods, unreadable
 
 
-def test_a_study_is_cited_by_its_fingerprints(sealed_study: Path) -> None:
-    said = citation(read_results(sealed_study))
+def test_a_study_is_cited_by_its_fingerprints(held_out_study: Path) -> None:
+    said = citation(read_results(held_out_study))
     assert "study “cells”, table ab12ab12ab12, splits cd34cd34cd34." in said
     assert "BMVC 2024" in said
 
 
-def test_the_protocol_in_words(sealed_study: Path, opened_study: Path) -> None:
-    said = methods(read_results(sealed_study))
+def test_the_protocol_in_words(held_out_study: Path, opened_study: Path) -> None:
+    said = methods(read_results(held_out_study))
     assert said.startswith(
         "3 training losses were compared on 548 images of 187 groups by cross-validation (3 folds, stratified by class, "
         "1 seed per fold; images of one group were never split between parts or folds)."
@@ -24,7 +24,7 @@ def test_the_protocol_in_words(sealed_study: Path, opened_study: Path) -> None:
     twice = methods(read_results(opened_study))
     assert "2 seeds per fold" in twice
     assert "was opened twice." in twice
-    assert "sign-flip" not in methods(replace(read_results(sealed_study), pairs=None))
+    assert "sign-flip" not in methods(replace(read_results(held_out_study), pairs=None))
 
 
 def test_unreadable_files_are_counted_by_reason_and_not_named() -> None:

@@ -12,13 +12,13 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from tametail.core.errors import DataError, TametailError
 from tametail.predictions.single_label import read_predictions, scores
-from tametail.report import best_loss, read_results
+from tametail.report import best_method, read_results
 
 MakeStudy = Callable[..., Path]
 
 
 def test_folds_are_pooled_and_seeds_averaged(opened_study: Path) -> None:
-    result = {each.loss: each for each in read_results(opened_study).losses}["ce"]
+    result = {each.method: each for each in read_results(opened_study).methods}["ce"]
     scores, matrices = [], []
     for seed in (0, 3):
         tables = [read_predictions(p) for p in opened_study.glob(f"runs/ce/seed{seed}-*/predictions.parquet")]
@@ -34,8 +34,8 @@ def test_folds_are_pooled_and_seeds_averaged(opened_study: Path) -> None:
     assert result.out_of_fold.replicates == 2
 
 
-def test_the_test_part_is_a_mean_over_fold_models_and_an_ensemble(opened_study: Path) -> None:
-    result = {each.loss: each for each in read_results(opened_study).losses}["ce"]
+def test_the_test_set_is_a_mean_over_fold_models_and_an_ensemble(opened_study: Path) -> None:
+    result = {each.method: each for each in read_results(opened_study).methods}["ce"]
     tables = [read_predictions(p) for p in sorted(opened_study.glob("runs/ce/*/test_predictions.parquet"))]
     target = tables[0].target
     each = [balanced_accuracy_score(target, table.logits.argmax(axis=1)) for table in tables]
@@ -49,80 +49,82 @@ def test_the_test_part_is_a_mean_over_fold_models_and_an_ensemble(opened_study: 
     )
 
 
-def test_a_sealed_test_part_is_not_read(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",), opened=1)
-    (study / "openings.jsonl").unlink()
+def test_a_sealed_test_set_is_not_read(make_study: MakeStudy) -> None:
+    study = make_study(methods=("ce",), opened=1)
+    (study / "test_set_evaluations.jsonl").unlink()
     for path in study.glob("runs/*/*/test_predictions.parquet"):
         path.write_bytes(b"damaged")
     results = read_results(study)
     assert not results.opened
-    assert results.losses[0].test is None
+    assert results.methods[0].test is None
 
 
 def test_a_loss_that_came_after_the_opening_has_no_test_numbers(make_study: MakeStudy) -> None:
-    study = make_study(losses=("alpa", "ce"), opened=1)
+    study = make_study(methods=("alpa", "ce"), opened=1)
     (study / "runs" / "ce" / "seed0-fold1" / "test_predictions.parquet").unlink()
-    tested = {result.loss: result.test is not None for result in read_results(study).losses}
+    tested = {result.method: result.test is not None for result in read_results(study).methods}
     assert tested == {"alpa": True, "ce": False}
 
 
 def test_unfinished_losses_come_last_with_their_state(
     make_study: MakeStudy, fail_run: Callable[[Path, str], None]
 ) -> None:
-    study = make_study(losses=("alpa", "ce", "asl", "focal"))
+    study = make_study(methods=("alpa", "ce", "asl", "focal"))
     fail_run(study / "runs" / "alpa" / "seed0-fold2", "the loss became nan at step 7")
     shutil.rmtree(study / "runs" / "focal" / "seed0-fold0")
     (study / "runs" / "focal" / ".seed0-fold0.123").mkdir()
     (study / "runs" / "focal" / ".seed0-fold0.123" / "run.json").write_text("{", encoding="utf-8")
     results = read_results(study)
-    assert [(each.loss, each.status) for each in results.losses[2:]] == [
+    assert [(each.method, each.status) for each in results.methods[2:]] == [
         ("alpa", "2 of 3 runs"),
         ("focal", "2 of 3 runs"),
     ]
-    assert results.losses[2].failures == ("seed 0, fold 2: the loss became nan at step 7",)
-    assert results.losses[2].out_of_fold is None
-    assert {each.loss for each in results.ranking} == {"asl", "ce"}
+    assert results.methods[2].failures == ("seed 0, fold 2: the loss became nan at step 7",)
+    assert results.methods[2].out_of_fold is None
+    assert {each.method for each in results.ranking} == {"asl", "ce"}
 
 
 def test_runs_of_another_seed_fold_or_loss_are_not_counted(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",))
-    for change in ({"seed": 5}, {"fold": 3}, {"loss": "bce"}):
+    study = make_study(methods=("ce",))
+    for change in ({"seed": 5}, {"fold": 3}, {"method": "bce"}):
         other = study / "runs" / "other" / "-".join(change)
         shutil.copytree(study / "runs" / "ce" / "seed0-fold0", other)
         described = json.loads((other / "run.json").read_text(encoding="utf-8"))
         (other / "run.json").write_text(json.dumps(described | change), encoding="utf-8")
-    assert read_results(study).losses[0].finished == 3
+    assert read_results(study).methods[0].finished == 3
 
 
 def test_the_ranking_is_by_score_and_equal_losses_by_name(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce", "alpa", "ldam"))
+    study = make_study(methods=("ce", "alpa", "ldam"))
     results = read_results(study)
     scores = [result.score for result in results.ranking]
     assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
-    assert results.ranking[0].loss == best_loss(study) == "alpa"
+    assert results.ranking[0].method == best_method(study) == "alpa"
     for run in (study / "runs" / "alpa").iterdir():
         shutil.copy(run / "predictions.parquet", study / "runs" / "ce" / run.name / "predictions.parquet")
         shutil.copy(run / "predictions.parquet", study / "runs" / "ldam" / run.name / "predictions.parquet")
-    assert [result.loss for result in read_results(study).ranking] == ["alpa", "ce", "ldam"]
-    assert best_loss(study) == "alpa"
+    assert [result.method for result in read_results(study).ranking] == ["alpa", "ce", "ldam"]
+    assert best_method(study) == "alpa"
 
 
-def test_best_loss_computes_no_interval(sealed_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_loss_computes_no_interval(held_out_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tametail.evaluation.intervals.wilson", lambda *_: pytest.fail("intervals computed"))
-    assert best_loss(sealed_study) == "alpa"
+    assert best_method(held_out_study) == "alpa"
 
 
 def test_no_best_loss_among_unfinished_ones(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
     with pytest.raises(TametailError, match=r"ce 2 of 3.*repeat the tametail compare") as caught:
-        best_loss(study)
+        best_method(study)
     assert caught.value.exit_code == 1
 
 
-def test_counts_are_those_of_table_and_splits(sealed_study: Path) -> None:
-    results = read_results(sealed_study)
-    table = pd.read_parquet(sealed_study / "table.parquet").merge(pd.read_csv(sealed_study / "splits.csv"))
+def test_counts_are_those_of_table_and_splits(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
+    table = pd.read_parquet(held_out_study / "table.parquet").merge(
+        pd.read_csv(held_out_study / "splits.csv")
+    )
     for part, counts in (("train", results.counts.train), ("test", results.counts.test)):
         assert counts == table[table["part"] == part]["label"].value_counts().to_dict()
     assert results.counts.test_groups == table[table["part"] == "test"]["group"].nunique()
@@ -143,26 +145,26 @@ def test_counts_are_those_of_table_and_splits(sealed_study: Path) -> None:
     ],
 )
 def test_damage_is_a_data_error(make_study: MakeStudy, file: str, content: str) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     (study / file).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="expected"):
         read_results(study)
 
 
 def test_runs_that_disagree_are_a_data_error(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",), seeds=(0, 1))
+    study = make_study(methods=("ce",), seeds=(0, 1))
     runs = study / "runs" / "ce"
     shutil.copy(runs / "seed0-fold0" / "predictions.parquet", runs / "seed1-fold1" / "predictions.parquet")
-    for read in (read_results, best_loss):
+    for read in (read_results, best_method):
         with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
             read(study)
-    other = make_study(losses=("ce",), seeds=(0,), counts=(14, 40, 90, 160, 60, 300, 30))
+    other = make_study(methods=("ce",), seeds=(0,), counts=(14, 40, 90, 160, 60, 300, 30))
     shutil.copy(other / "runs" / "ce" / "seed0-fold1" / "predictions.parquet", runs / "seed1-fold1")
     with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
         read_results(study)
 
 
 def test_a_folder_without_a_study_is_a_data_error(tmp_path: Path) -> None:
-    for read in (read_results, best_loss):
+    for read in (read_results, best_method):
         with pytest.raises(DataError, match="expected a study"):
             read(tmp_path)

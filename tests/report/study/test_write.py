@@ -28,7 +28,7 @@ def test_every_file_is_the_same_again_and_elsewhere(opened_study: Path, tmp_path
 def test_a_file_that_cannot_be_made_changes_none(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     for name in ALWAYS:
         (study / name).write_text("before", encoding="utf-8")
 

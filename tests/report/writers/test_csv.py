@@ -25,9 +25,9 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_numbers_are_those_of_scikit_learn(sealed_study: Path) -> None:
-    row = next(row for row in rows_of((sealed_study / "results.csv").read_text()) if row["loss"] == "asl")
-    tables = [read_predictions(path) for path in sealed_study.glob("runs/asl/*/predictions.parquet")]
+def test_numbers_are_those_of_scikit_learn(held_out_study: Path) -> None:
+    row = next(row for row in rows_of((held_out_study / "results.csv").read_text()) if row["method"] == "asl")
+    tables = [read_predictions(path) for path in held_out_study.glob("runs/asl/*/predictions.parquet")]
     target = np.concatenate([table.target for table in tables])
     predicted = np.concatenate([table.logits.argmax(axis=1) for table in tables])
     expected = {
@@ -46,13 +46,13 @@ def test_numbers_are_those_of_scikit_learn(sealed_study: Path) -> None:
     assert (row["status"], row["folds"], row["seeds"]) == ("complete", "3", "1")
 
 
-def test_results_are_the_same_bytes_again_and_elsewhere(sealed_study: Path, tmp_path: Path) -> None:
-    shutil.copytree(sealed_study, tmp_path / "elsewhere")
+def test_results_are_the_same_bytes_again_and_elsewhere(held_out_study: Path, tmp_path: Path) -> None:
+    shutil.copytree(held_out_study, tmp_path / "elsewhere")
     for name in ("results.csv", "results.md", "report.html"):
         (tmp_path / "elsewhere" / name).unlink()
     write_report(tmp_path / "elsewhere")
     for name in ("results.csv", "results.md", "report.html"):
-        assert (tmp_path / "elsewhere" / name).read_bytes() == (sealed_study / name).read_bytes()
+        assert (tmp_path / "elsewhere" / name).read_bytes() == (held_out_study / name).read_bytes()
 
 
 def test_results_csv_has_no_time_or_path(opened_study: Path) -> None:
@@ -61,8 +61,10 @@ def test_results_csv_has_no_time_or_path(opened_study: Path) -> None:
     assert not re.search(r"\d{4}-\d\d-\d\d|\d:\d\d|seconds|/", text)
 
 
-def test_test_columns_appear_with_the_opening(sealed_study: Path, opened_study: Path) -> None:
-    sealed, opened = (rows_of((study / "results.csv").read_text()) for study in (sealed_study, opened_study))
+def test_test_columns_appear_with_the_opening(held_out_study: Path, opened_study: Path) -> None:
+    sealed, opened = (
+        rows_of((study / "results.csv").read_text()) for study in (held_out_study, opened_study)
+    )
     assert not [column for column in sealed[0] if column.startswith("test_")]
     assert float(opened[0]["test_balanced_accuracy"]) > 0
     assert float(opened[0]["test_ensemble_recall_blast_high"]) > 0
@@ -70,18 +72,20 @@ def test_test_columns_appear_with_the_opening(sealed_study: Path, opened_study: 
 
 
 def test_an_unfinished_loss_has_a_state_and_no_numbers(make_study: MakeStudy) -> None:
-    study = make_study(losses=("alpa", "ce"))
+    study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     ce, alpa = rows_of(results_csv(read_results(study)))
-    assert (ce["loss"], ce["status"]) == ("ce", "complete")
-    assert (alpa["loss"], alpa["status"]) == ("alpa", "2 of 3 runs")
+    assert (ce["method"], ce["status"]) == ("ce", "complete")
+    assert (alpa["method"], alpa["status"]) == ("alpa", "2 of 3 runs")
     assert {
-        value for column, value in alpa.items() if column not in ("loss", "data", "status", "folds", "seeds")
+        value
+        for column, value in alpa.items()
+        if column not in ("method", "data", "status", "folds", "seeds")
     } == {""}
 
 
 def test_no_cell_is_a_formula(make_study: MakeStudy) -> None:
-    study = make_study(losses=("=2+2", "ce"), class_names=ODD, counts=(30, 30, 40, 60))
+    study = make_study(methods=("=2+2", "ce"), class_names=ODD, counts=(30, 30, 40, 60))
     rows = list(csv.reader(io.StringIO(results_csv(read_results(study)))))
     cells = [cell for row in rows for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
@@ -90,16 +94,16 @@ def test_no_cell_is_a_formula(make_study: MakeStudy) -> None:
     assert len({len(row) for row in rows}) == 1
 
 
-def test_markdown_has_the_paper_s_table(sealed_study: Path) -> None:
-    text = (sealed_study / "results.md").read_text(encoding="utf-8")
+def test_markdown_has_the_paper_s_table(held_out_study: Path) -> None:
+    text = (held_out_study / "results.md").read_text(encoding="utf-8")
     table = text.split("## Classes, out of fold\n\n")[1].split("\n\n")[0].splitlines()
     assert table[0].startswith("| Class | Training images | n | alpa Acc | alpa F1 | asl Acc |")
     assert table[2].startswith("| neutrophil | 240 | 240 |"), "the most frequent class is on top"
     assert table[-1].startswith("| Balanced accuracy")
-    best = rows_of((sealed_study / "results.csv").read_text())[0]
+    best = rows_of((held_out_study / "results.csv").read_text())[0]
     value, low, high = (100 * float(best[f"balanced_accuracy{end}"]) for end in ("", "_low", "_high"))
     assert f"**{value:.1f} ({low:.1f}–{high:.1f})**" in table[-1]
-    assert "is sealed" in text
+    assert "is held out" in text
     assert "Synthetic" not in text
 
 
@@ -107,12 +111,12 @@ def test_markdown_of_an_opened_study(opened_study: Path) -> None:
     text = (opened_study / "results.md").read_text(encoding="utf-8")
     assert "was opened twice" in text
     assert "Opening 1: best out of fold was alpa" in text
-    assert "## Classes, test part, ensemble of fold models" in text
+    assert "## Classes, test set, ensemble of fold models" in text
     assert "sealed" not in text
 
 
 def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",), class_names=ODD, counts=(30, 30, 40, 60), synthetic=True)
+    study = make_study(methods=("ce",), class_names=ODD, counts=(30, 30, 40, 60), synthetic=True)
     text = results_markdown(read_results(study))
     assert "Synthetic demo images: these numbers say nothing about real blood cells." in text
     assert "<script" not in text
@@ -121,27 +125,27 @@ def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
 
 
-def test_the_table_for_the_terminal(sealed_study: Path, opened_study: Path, make_study: MakeStudy) -> None:
-    lines = results_table(sealed_study).splitlines()
-    assert lines[0].endswith("Test part: sealed.")
+def test_the_table_for_the_terminal(held_out_study: Path, opened_study: Path, make_study: MakeStudy) -> None:
+    lines = results_table(held_out_study).splitlines()
+    assert lines[0].endswith("Test set: held out.")
     assert [line.split()[:2] for line in lines[1:]] == [
         ["Rank", "Loss"],
         ["1", "alpa"],
         ["2", "asl"],
         ["3", "ce"],
     ]
-    best = rows_of((sealed_study / "results.csv").read_text())[0]
+    best = rows_of((held_out_study / "results.csv").read_text())[0]
     for column in ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"):
         assert f"{100 * float(best[column]):.1f}" in lines[2]
     opened = results_table(opened_study).splitlines()
-    assert opened[0].endswith("Test part: opened twice.")
+    assert opened[0].endswith("Test set: opened twice.")
     assert "ensemble, %" in opened[1]
     with pytest.raises(DataError, match="tametail report"):
-        results_table(make_study(losses=("ce",)))
+        results_table(make_study(methods=("ce",)))
 
 
 def test_the_terminal_shows_unfinished_losses_and_synthetic_images(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",), synthetic=True)
+    study = make_study(methods=("ce",), synthetic=True)
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
     write_report(study)
     text = results_table(study)

@@ -37,8 +37,8 @@ def misfits(content: dict[str, Any]) -> list[str]:
     return errors(content, schema, schema)
 
 
-def test_a_sealed_and_an_opened_study_fit_the_schema(sealed_study: Path, opened_study: Path) -> None:
-    for study in (sealed_study, opened_study):
+def test_a_sealed_and_an_opened_study_fit_the_schema(held_out_study: Path, opened_study: Path) -> None:
+    for study in (held_out_study, opened_study):
         content = load(study)
         assert misfits(content) == []
         assert content["schema"] == "tametail.metrics/1"
@@ -48,8 +48,8 @@ def test_an_evaluation_with_operating_points_and_subgroups_fits(two_models: Path
     content = load(two_models / "out")
     assert misfits(content) == []
     assert content["kind"] == "evaluation"
-    assert content["losses"][0]["operating_points"]
-    assert content["losses"][0]["subgroups"]
+    assert content["methods"][0]["operating_points"]
+    assert content["methods"][0]["subgroups"]
     assert "patient" not in json.dumps(content)
 
 
@@ -58,34 +58,34 @@ def test_a_multi_label_study_fits(tmp_path: Path) -> None:
     write_report(study)
     content = load(study)
     assert misfits(content) == []
-    scar = next(one for one in content["losses"][0]["test"]["labels"] if one["name"] == "scar")
+    scar = next(one for one in content["methods"][0]["test"]["labels"] if one["name"] == "scar")
     assert scar["average_precision"] == {"value": None, "low": None, "high": None, "n": 0}
 
 
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
-        (lambda c: c.pop("losses"), "losses is missing"),
+        (lambda c: c.pop("methods"), "losses is missing"),
         (lambda c: c.update(more=1), "more is not foreseen"),
-        (lambda c: c["losses"][0].update(rank="1"), "rank: '1' is no integer or null"),
-        (lambda c: c["losses"][0]["out_of_fold"]["mcc"].update(n=-1), "out of range"),
+        (lambda c: c["methods"][0].update(rank="1"), "rank: '1' is no integer or null"),
+        (lambda c: c["methods"][0]["out_of_fold"]["mcc"].update(n=-1), "out of range"),
         (lambda c: c["pairs"][0].update(verdict="best"), "is none of"),
         (lambda c: c.update(schema="tametail.metrics/2"), "is not 'tametail.metrics/1'"),
         (lambda c: c["classes"][0].update(name=True), "is no string"),
     ],
 )
 def test_the_validator_sees_what_does_not_fit(
-    sealed_study: Path, break_it: Callable[[dict[str, Any]], Any], said: str
+    held_out_study: Path, break_it: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
-    content = load(sealed_study)
+    content = load(held_out_study)
     break_it(content)
     assert any(said in fault for fault in misfits(content))
 
 
-def test_numbers_are_those_of_the_predictions(sealed_study: Path) -> None:
-    content = load(sealed_study)
-    found = next(one for one in content["losses"] if one["loss"] == "asl")["out_of_fold"]
-    tables = [read_predictions(path) for path in sealed_study.glob("runs/asl/*/predictions.parquet")]
+def test_numbers_are_those_of_the_predictions(held_out_study: Path) -> None:
+    content = load(held_out_study)
+    found = next(one for one in content["methods"] if one["method"] == "asl")["out_of_fold"]
+    tables = [read_predictions(path) for path in held_out_study.glob("runs/asl/*/predictions.parquet")]
     target = np.concatenate([table.target for table in tables])
     predicted = np.concatenate([table.predicted for table in tables])
     expected = {
@@ -104,26 +104,28 @@ def test_numbers_are_those_of_the_predictions(sealed_study: Path) -> None:
         assert of_class["n"] == np.sum(target == index)
 
 
-def test_pairs_and_ranks_agree(sealed_study: Path) -> None:
-    content = load(sealed_study)
-    ranked = [one["loss"] for one in content["losses"]]
-    assert [one["rank"] for one in content["losses"]] == [1, 2, 3]
+def test_pairs_and_ranks_agree(held_out_study: Path) -> None:
+    content = load(held_out_study)
+    ranked = [one["method"] for one in content["methods"]]
+    assert [one["rank"] for one in content["methods"]] == [1, 2, 3]
     assert [(pair["a"], pair["b"]) for pair in content["pairs"]] == [
         (ranked[0], ranked[1]),
         (ranked[0], ranked[2]),
         (ranked[1], ranked[2]),
     ]
     for pair in content["pairs"]:
-        a, b = (next(one["score"] for one in content["losses"] if one["loss"] == pair[side]) for side in "ab")
+        a, b = (
+            next(one["score"] for one in content["methods"] if one["method"] == pair[side]) for side in "ab"
+        )
         assert pair["difference"]["value"] == pytest.approx(a - b, abs=1e-9)
 
 
 def test_what_is_not_finished_or_sealed_is_null(make_study: MakeStudy) -> None:
-    study = make_study(losses=("alpa", "ce"))
+    study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     content = json.loads(metrics_json(read_results(study)))
     assert misfits(content) == []
-    alpa = next(one for one in content["losses"] if one["loss"] == "alpa")
+    alpa = next(one for one in content["methods"] if one["method"] == "alpa")
     assert (alpa["rank"], alpa["score"], alpa["out_of_fold"], alpa["test"]) == (None, None, None, None)
     assert alpa["runs"] == {"finished": 2, "expected": 3}
     assert content["pairs"] is None
@@ -131,10 +133,10 @@ def test_what_is_not_finished_or_sealed_is_null(make_study: MakeStudy) -> None:
 
 def test_a_large_confusion_matrix_is_left_to_the_predictions(make_study: MakeStudy) -> None:
     names = [f"class{number:03}" for number in range(MOST_CLASSES + 1)]
-    study = make_study(losses=("ce",), class_names=names, counts=[6] * len(names), images_per_group=1)
+    study = make_study(methods=("ce",), class_names=names, counts=[6] * len(names), images_per_group=1)
     content = json.loads(metrics_json(read_results(study)))
     assert misfits(content) == []
-    assert content["losses"][0]["out_of_fold"]["confusion"] is None
+    assert content["methods"][0]["out_of_fold"]["confusion"] is None
 
 
 def test_no_path_time_or_group(opened_study: Path) -> None:

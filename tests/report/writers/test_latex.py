@@ -32,29 +32,29 @@ def plain(cell: str) -> str:
     return re.sub(r"\\textbf\{(.*)\}", r"\1", cell).removeprefix(r"{\scriptsize ").removesuffix("}")
 
 
-def test_the_paper_s_table_has_the_numbers_of_results_csv(sealed_study: Path) -> None:
-    tables = read_tables((sealed_study / "results.tex").read_text(encoding="utf-8"))
+def test_the_paper_s_table_has_the_numbers_of_results_csv(held_out_study: Path) -> None:
+    tables = read_tables((held_out_study / "results.tex").read_text(encoding="utf-8"))
     assert len(tables) == 2
-    rows = {r["loss"]: r for r in csv.DictReader(io.StringIO((sealed_study / "results.csv").read_text()))}
-    losses = [cell[cell.rindex("{") + 1 : -1] for cell in tables[1].rows[0][3:]]
-    assert losses == ["alpa", "asl", "ce"]
+    rows = {r["method"]: r for r in csv.DictReader(io.StringIO((held_out_study / "results.csv").read_text()))}
+    methods = [cell[cell.rindex("{") + 1 : -1] for cell in tables[1].rows[0][3:]]
+    assert methods == ["alpa", "asl", "ce"]
     values = {row[0]: row for row in tables[1].rows[2::2]}
     limits = {
         above[0]: below for above, below in zip(tables[1].rows[2::2], tables[1].rows[3::2], strict=True)
     }
     for name in ("neutrophil", "smudge cell"):
-        for place, loss in enumerate(losses):
-            recall, low, high = (float(rows[loss][f"recall_{name}{end}"]) for end in ("", "_low", "_high"))
+        for place, method in enumerate(methods):
+            recall, low, high = (float(rows[method][f"recall_{name}{end}"]) for end in ("", "_low", "_high"))
             assert plain(values[name][3 + 2 * place]) == f"{100 * recall:.1f}"
             assert plain(limits[name][3 + 2 * place]) == f"{100 * low:.1f}--{100 * high:.1f}"
-            assert plain(values[name][4 + 2 * place]) == f"{float(rows[loss][f'f1_{name}']):.2f}"
+            assert plain(values[name][4 + 2 * place]) == f"{float(rows[method][f'f1_{name}']):.2f}"
     assert next(iter(values)) == "neutrophil"
     assert list(values)[-1] == "Mean"
     assert plain(tables[0].rows[1][2]) == f"{100 * float(rows['alpa']['balanced_accuracy']):.1f}"
 
 
-def test_of_each_row_what_is_highest_as_printed_is_bold(sealed_study: Path) -> None:
-    for row in read_tables((sealed_study / "results.tex").read_text(encoding="utf-8"))[1].rows[2::2]:
+def test_of_each_row_what_is_highest_as_printed_is_bold(held_out_study: Path) -> None:
+    for row in read_tables((held_out_study / "results.tex").read_text(encoding="utf-8"))[1].rows[2::2]:
         for side in (3, 4):
             cells = row[side::2]
             printed = [float(plain(cell)) for cell in cells]
@@ -105,7 +105,7 @@ def test_names_are_set_as_they_are() -> None:
 
 def test_a_study_of_odd_names_is_read(make_study: MakeStudy) -> None:
     study = make_study(
-        losses=("ce", "alpa[variant=code,preset=v1]", "=2+2", "ldam"),
+        methods=("ce", "alpa[variant=code,preset=v1]", "=2+2", "ldam"),
         class_names=ODD,
         counts=(30, 30, 40, 60, 35, 45),
         opened=1,
@@ -129,7 +129,7 @@ def test_a_multi_label_study_has_labels(tmp_path: Path) -> None:
 
 
 def test_unfinished_losses_are_named_in_a_comment(make_study: MakeStudy) -> None:
-    study = make_study(losses=("alpa", "ce"))
+    study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     text = results_tex(read_results(study))
     assert "% Not finished, so not ranked: alpa: 2 of 3 runs finished" in text
@@ -139,7 +139,7 @@ def test_unfinished_losses_are_named_in_a_comment(make_study: MakeStudy) -> None
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_pdflatex_sets_it(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(
-        losses=("ce", "alpa[variant=code]"), class_names=ODD, counts=(30, 30, 40, 60, 35, 45), opened=1
+        methods=("ce", "alpa[variant=code]"), class_names=ODD, counts=(30, 30, 40, 60, 35, 45), opened=1
     )
     (tmp_path / "results.tex").write_text(results_tex(read_results(study)), encoding="utf-8")
     (tmp_path / "main.tex").write_text(DOCUMENT, encoding="utf-8")

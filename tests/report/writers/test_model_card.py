@@ -12,12 +12,12 @@ from tametail.report.writers.model_card import model_card
 MakeStudy = Callable[..., Path]
 
 
-def test_it_is_about_the_best_loss_with_intervals_per_class(sealed_study: Path) -> None:
-    card = (sealed_study / "model_card.md").read_text(encoding="utf-8")
-    best = read_results(sealed_study).ranking[0]
+def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path) -> None:
+    card = (held_out_study / "model_card.md").read_text(encoding="utf-8")
+    best = read_results(held_out_study).ranking[0]
     assert best.out_of_fold is not None
-    assert f"- Loss: {best.loss}\n" in card
-    table = card.split(f"### {best.loss}, out of fold")[1]
+    assert f"- Loss: {best.method}\n" in card
+    table = card.split(f"### {best.method}, out of fold")[1]
     for one in best.out_of_fold.classes:
         row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
         for estimate in (one.recall, one.precision, one.specificity):
@@ -25,14 +25,14 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(sealed_study: Path) 
     assert "| basophil | 11 | 3 |" in card
     assert "not a medical device" in card
     assert "basophil (11)" in card, "few images are a limit"
-    assert "is sealed" in card
+    assert "is held out" in card
     assert "_Not known from the study; fill in._" in card
 
 
-def test_the_opened_test_part_is_shown_and_counted(opened_study: Path) -> None:
+def test_the_opened_test_set_is_shown_and_counted(opened_study: Path) -> None:
     card = (opened_study / "model_card.md").read_text(encoding="utf-8")
-    assert "test part, ensemble of the fold models" in card
-    assert "The test part was opened twice." in card
+    assert "test set, ensemble of the fold models" in card
+    assert "The test set was opened twice." in card
 
 
 def test_no_time_path_or_group_is_in_it(opened_study: Path) -> None:
@@ -43,7 +43,7 @@ def test_no_time_path_or_group_is_in_it(opened_study: Path) -> None:
 
 
 def test_without_a_finished_loss_there_is_no_model(make_study: MakeStudy) -> None:
-    study = make_study(losses=("ce",))
+    study = make_study(methods=("ce",))
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold0")
     card = model_card(read_results(study))
     assert "There is no model yet." in card
@@ -55,7 +55,7 @@ def test_what_the_data_lack_is_a_limit(make_study: MakeStudy) -> None:
         {"code": "x", "severity": "warning", "what": "3 images <b>twice</b>", "advice": "", "concerned": 3},
         {"code": "y", "severity": "note", "what": "one size", "advice": "", "concerned": 1},
     ]
-    study = make_study(losses=("ce",), images_per_group=1, findings=findings, synthetic=True)
+    study = make_study(methods=("ce",), images_per_group=1, findings=findings, synthetic=True)
     card = model_card(read_results(study))
     assert "It is not known which images are of one patient" in card
     assert "Found in the data: 3 images &lt;b&gt;twice&lt;/b&gt;." in card

@@ -26,10 +26,10 @@ def checked_table(
 
     Args:
         frame: as `ImageTable` wants it, in any order of rows.
-        allow_leaks: let groups pass that lie on both sides of the test part: for whoever looks for them.
+        allow_leaks: let groups pass that lie on both sides of the test set: for whoever looks for them.
 
     Raises:
-        DataError: a single class, a name that cannot be written in UTF-8, or a group on both sides of the test part.
+        DataError: a single class, a name that cannot be written in UTF-8, or a group on both sides of the test set.
     """
     labels = set(frame["label"])
     if multi_label:

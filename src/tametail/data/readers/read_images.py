@@ -67,12 +67,12 @@ def read_images(
             or ``,``) or lists of them, or ``label_cols`` have several ones or none in a row.
         root: folder of a known set as it was downloaded.
         download: fetch a MedMNIST set that is not on this machine.
-        allow_leaks: read a table although groups cross its test part, to look into it; never for training.
+        allow_leaks: read a table although groups cross its test set, to look into it; never for training.
 
     Raises:
         UsageError: options that the source has no use for, or that contradict each other.
         DataError: the source is absent or holds no images, a column or label or file is missing, rows contradict
-            each other, there is a single class, or a group lies on both sides of the given test part.
+            each other, there is a single class, or a group lies on both sides of the given test set.
         TametailError: the download failed, or the cache folder cannot be written.
     """
     options = ReadOptions(

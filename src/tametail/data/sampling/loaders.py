@@ -1,6 +1,6 @@
 """Arrays → batches. The order of the images and what is drawn for each is a function of (seed, epoch, index) alone.
 
-Shape legend: N rows of the whole array, n rows of the training part, B batch.
+Shape legend: N rows of the whole array, n rows of the training set, B batch.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def training_batches(
 
     Args:
         array: (N, ...) features or images.
-        rows: (n,) the training part.
+        rows: (n,) the training set.
         target: (n,) their classes, or (n, C) their labels.
         batch_size: B, of all processes together.
         seed: of order and draws.

@@ -2,7 +2,7 @@
 
 No state is kept between epochs and none in worker processes: what a sampler yields says its epoch itself, so that any
 process can work out the rest. Processes of a distributed run take disjoint parts of the same order.
-Shape legend: n rows of the training part, C classes.
+Shape legend: n rows of the training set, C classes.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class Splits:
     Attributes:
         image: (N,) image ids, sorted.
         part: (N,) ``train`` or ``test``.
-        fold: (N,) fold in which the image is held out, 0 to folds - 1; -1 on the test part.
+        fold: (N,) fold in which the image is held out, 0 to folds - 1; -1 on the test set.
         folds, seed: what they were made with.
-        given: the test part came with the table.
+        given: the test set came with the table.
         fingerprint: SHA-256 hex digest of the saved CSV.
     """
 
@@ -53,16 +53,16 @@ class Splits:
 
 
 def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2, seed: int = 0) -> Splits:
-    """Hold a test part out and divide the rest into folds; no group is divided, every class is everywhere.
+    """Hold a test set out and divide the rest into folds; no group is divided, every class is everywhere.
 
-    Rows of the table that are given as ``test`` are the test part, and all its other rows go to the folds. Without
+    Rows of the table that are given as ``test`` are the test set, and all its other rows go to the folds. Without
     any, a part near ``test_fraction`` is drawn. Of several drawn divisions the best balanced is taken; where a rare
     class is still missing somewhere, a small group that holds it is moved there. In a multi-label table an image
     counts for each of its labels, and those without any are divided as evenly as a label is.
 
     Raises:
         UsageError: fewer than 2 folds, a fraction outside (0, 0.5], or a negative seed.
-        DataError: a class has too few groups for the folds, and for the test part where that is drawn.
+        DataError: a class has too few groups for the folds, and for the test set where that is drawn.
     """
     if not 0 < test_fraction <= 0.5:
         raise UsageError(f"expected a test fraction above 0 and up to 0.5, got {test_fraction}")
@@ -135,7 +135,7 @@ def _given_test(table: ImageTable) -> NDArray[np.bool_]:
 
 
 def check_folds(table: ImageTable, folds: int) -> None:
-    """Refuse more folds than a class has groups for: one in each, and one more for a test part yet to be drawn.
+    """Refuse more folds than a class has groups for: one in each, and one more for a test set yet to be drawn.
 
     Raises:
         UsageError: fewer than 2 folds.
@@ -159,7 +159,7 @@ def check_folds(table: ImageTable, folds: int) -> None:
         if most >= 2
         else "add images, or join it with another class or leave it out"
     )
-    where = "outside the given test part" if given else "(one for the test part, one for each fold)"
+    where = "outside the given test set" if given else "(one for the test set, one for each fold)"
     raise DataError(
         f"expected every class to have at least {folds + reserved} groups {where} for {folds} folds, but {listed}; {advice}"
     )

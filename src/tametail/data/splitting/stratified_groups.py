@@ -50,7 +50,7 @@ def best_partition(
     lacking = np.flatnonzero(_missing(part, strata, minimum).sum(axis=0))
     listed = ", ".join(repr(names[c]) for c in lacking)
     raise DataError(
-        f"the groups of {listed} cannot be spread over the test part and every fold, as they hold images of other "
+        f"the groups of {listed} cannot be spread over the test set and every fold, as they hold images of other "
         f"classes too; use fewer folds, or check the group column"
     )
 

@@ -20,7 +20,7 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
 
     Classes keep their order by size, and n is the largest that the set allows. Groups are taken whole and so that the
     sizes come as near as a search of single changes brings them; where groups hold several classes that may be far off.
-    A given test part stays as it is.
+    A given test set stays as it is.
 
     Args:
         ratio: images of the largest class per image of the smallest, at least 1.
@@ -29,7 +29,7 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
 
     Raises:
         UsageError: a ratio below 1, a negative seed, or images with several labels.
-        DataError: a class has no image outside the test part, or too few for the ratio.
+        DataError: a class has no image outside the test set, or too few for the ratio.
     """
     if not (math.isfinite(ratio) and ratio >= 1):
         raise UsageError(f"expected a ratio of 1 or more, got {ratio:g}")
@@ -45,7 +45,7 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
     absent = [table.class_names[c] for c in np.flatnonzero(available == 0)]
     if absent:
         raise DataError(
-            f"expected images of every class outside the test part, found none of {', '.join(absent)}"
+            f"expected images of every class outside the test set, found none of {', '.join(absent)}"
         )
     wanted = tail_sizes(available, ratio)
     groups = np.arange(len(open_rows)) if single_images else table.groups[open_rows]

@@ -21,7 +21,7 @@ _LIGHT_FROM = 0.8  # share from which white letters have more contrast than dark
 _LONGEST = 24
 
 
-def confusion_drawing(loss: str, evaluation: Evaluation, order: Sequence[int]) -> Drawing:
+def confusion_drawing(method: str, evaluation: Evaluation, order: Sequence[int]) -> Drawing:
     """Where the images of each class (rows) went (columns).
 
     Args:
@@ -62,7 +62,12 @@ def confusion_drawing(loss: str, evaluation: Evaluation, order: Sequence[int]) -
     )
     side = (_CELL if numbered else _SMALL_CELL) * len(names) + _NAMES
     return Drawing(
-        "confusion", f"Confusion matrix of {loss}; right: {hits}", side + 20, side, draw, title=f"{loss}, %"
+        "confusion",
+        f"Confusion matrix of {method}; right: {hits}",
+        side + 20,
+        side,
+        draw,
+        title=f"{method}, %",
     )
 
 

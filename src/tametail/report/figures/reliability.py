@@ -11,7 +11,7 @@ import numpy as np
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import Bin
 from tametail.report.figures.svg import MUTED, SERIES, Drawing, inlined
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ _CLEAR = 0.02  # points of confidence less accuracy from which a model is called
 class CalibrationRow:
     """Calibration of a loss as it comes and after temperature (nan where none was fitted), and a word on it."""
 
-    loss: str
+    method: str
     ece: float
     ece_after: float
     brier: Estimate
@@ -43,7 +43,7 @@ def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
         after = found.after
         rows.append(
             CalibrationRow(
-                result.loss,
+                result.method,
                 found.ece,
                 after.ece if after else float("nan"),
                 found.brier,
@@ -64,7 +64,7 @@ def manner(bins: Sequence[Bin]) -> str:
     return f"{'too sure' if gap > 0 else 'not sure enough'}, by {100 * abs(gap):.0f} points"
 
 
-def reliability(result: LossResults, number: int) -> str:
+def reliability(result: MethodResults, number: int) -> str:
     """Share of right decisions by confidence, with 95 % limits; open diamonds are those after temperature.
 
     Args:
@@ -74,7 +74,7 @@ def reliability(result: LossResults, number: int) -> str:
     return inlined(reliability_drawing(result, f"reliability{number}"))
 
 
-def reliability_drawing(result: LossResults, name: str) -> Drawing:
+def reliability_drawing(result: MethodResults, name: str) -> Drawing:
     """The same, yet to be drawn under this name."""
     found = result.calibration
     assert found is not None
@@ -105,8 +105,8 @@ def reliability_drawing(result: LossResults, name: str) -> Drawing:
     spoken = ", ".join(
         f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
     )
-    said = f"Reliability of {result.loss}: {spoken}"
-    return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.loss)
+    said = f"Reliability of {result.method}: {spoken}"
+    return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.method)
 
 
 def _points(axes: Any, bins: Sequence[Bin], marker: str, colour: str, **style: Any) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tametail.evaluation import Estimate
 from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing, drawing, inline, inlined
 from tametail.report.study import narrative
-from tametail.report.study.results import LossResults, StudyResults, headline
+from tametail.report.study.results import MethodResults, StudyResults, headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,14 +29,14 @@ _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
 
 
-def lower_of_two(losses: int, classes: int) -> str:
+def lower_of_two(methods: int, classes: int) -> str:
     """Which of the first two figures is so much lower that there is room below it: ``ranking``, ``tail`` or neither."""
-    room = _ranking_height(losses) - _count_bars_height(classes)
+    room = _ranking_height(methods) - _count_bars_height(classes)
     return "" if abs(room) < ROOM else "tail" if room > 0 else "ranking"
 
 
-def _ranking_height(losses: int) -> int:
-    return 48 + 36 * losses
+def _ranking_height(methods: int) -> int:
+    return 48 + 36 * methods
 
 
 def _count_bars_height(classes: int) -> int:
@@ -96,30 +96,30 @@ def ranking(results: StudyResults) -> str:
 
 def ranking_drawing(results: StudyResults) -> Drawing:
     """The same, yet to be drawn."""
-    losses = results.ranking
+    methods = results.ranking
 
     def draw(_: Figure, axes: Any) -> None:
-        for place, result in enumerate(losses):
+        for place, result in enumerate(methods):
             assert result.log_posterior is not None
             estimate = headline(result.log_posterior)
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
             numbers = f"{narrative.percent(estimate.value)} ({narrative.percent_interval(estimate)})"
-            label = f"{place + 1}. {_short(result.loss, 36)}:  {numbers}"
+            label = f"{place + 1}. {_short(result.method, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
-        best = losses[0].log_posterior
+        best = methods[0].log_posterior
         assert best is not None
         axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
-        axes.set_ylim(len(losses) - 0.5, -0.72)
+        axes.set_ylim(len(methods) - 0.5, -0.72)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"{results.headline}, % (95 % interval)")
         axes.margins(x=0.08)
         _grid(axes, "x")
 
-    spoken = [(r.loss, f"{100 * r.score:.1f} %") for r in losses if r.score is not None]
+    spoken = [(r.method, f"{100 * r.score:.1f} %") for r in methods if r.score is not None]
     said = f"{results.headline.capitalize()} {narrative.narrative_of(results).where}: {_spoken(spoken)}"
-    return Drawing("ranking", said, WIDTH, _ranking_height(len(losses)), draw)
+    return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
 
 
 def recall_by_class(results: StudyResults) -> str:
@@ -130,7 +130,7 @@ def recall_by_class(results: StudyResults) -> str:
 def recall_drawing(results: StudyResults) -> Drawing:
     """The same, yet to be drawn."""
 
-    def recalls(result: LossResults) -> list[Estimate]:
+    def recalls(result: MethodResults) -> list[Estimate]:
         assert result.out_of_fold is not None
         return [of_class.recall for of_class in result.out_of_fold.classes]
 
@@ -140,7 +140,7 @@ def recall_drawing(results: StudyResults) -> Drawing:
 def precision_by_class(results: StudyResults) -> str:
     """The same with the precision of each class."""
 
-    def precisions(result: LossResults) -> list[Estimate]:
+    def precisions(result: MethodResults) -> list[Estimate]:
         assert result.out_of_fold is not None
         return [of_class.precision for of_class in result.out_of_fold.classes]
 
@@ -155,7 +155,7 @@ def precision_by_label(results: StudyResults) -> str:
 def precision_by_label_drawing(results: StudyResults) -> Drawing:
     """The same, yet to be drawn."""
 
-    def precisions(result: LossResults) -> list[Estimate]:
+    def precisions(result: MethodResults) -> list[Estimate]:
         assert result.labels is not None
         return [label.average_precision for label in result.labels.out_of_fold.labels]
 
@@ -163,19 +163,19 @@ def precision_by_label_drawing(results: StudyResults) -> Drawing:
 
 
 def _by_class(
-    results: StudyResults, choose: Callable[[LossResults], Sequence[Estimate]], metric: str, unit: str
+    results: StudyResults, choose: Callable[[MethodResults], Sequence[Estimate]], metric: str, unit: str
 ) -> Drawing:
     """A row for each class (or label), in it a whisker for each loss."""
-    losses = results.ranking[:MOST_LOSSES]
+    methods = results.ranking[:MOST_LOSSES]
     order = results.class_order
     names = [results.class_names[index] for index in order]
 
     def draw(figure: Figure, axes: Any) -> None:
-        for index, result in enumerate(losses):
+        for index, result in enumerate(methods):
             estimates = choose(result)
-            shift = (index - (len(losses) - 1) / 2) * 0.74 / len(losses)
+            shift = (index - (len(methods) - 1) / 2) * 0.74 / len(methods)
             for place, of_class in enumerate(order):
-                label = _short(result.loss, 36) if place == 0 else None
+                label = _short(result.method, 36) if place == 0 else None
                 _whisker(
                     axes, estimates[of_class], place + shift, SERIES[index], _MARKERS[index], label=label
                 )
@@ -187,7 +187,7 @@ def _by_class(
         _grid(axes, "x")
         figure.legend(
             loc="outside upper left",
-            ncols=2 if any(len(result.loss) > 14 for result in losses) else 3,
+            ncols=2 if any(len(result.method) > 14 for result in methods) else 3,
             handletextpad=0.3,
             columnspacing=1.4,
         )
@@ -196,11 +196,11 @@ def _by_class(
         f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of "
         f"{unit}{'e' * (unit == 'class')}s"
     )
-    row = 9 * len(losses) + 12
+    row = 9 * len(methods) + 12
     return Drawing(metric.replace(" ", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
 
 
-def training_curve(result: LossResults, number: int) -> str:
+def training_curve(result: MethodResults, number: int) -> str:
     """Training loss per epoch: thin lines are runs, the thick one their mean."""
     curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
     longest = max(curves, key=len).index
@@ -215,7 +215,7 @@ def training_curve(result: LossResults, number: int) -> str:
         axes.set_ylabel("training loss")
         _grid(axes, "y")
         return inline(
-            figure, f"curve{number}", f"Training loss of {result.loss} per epoch, {len(curves)} runs"
+            figure, f"curve{number}", f"Training loss of {result.method} per epoch, {len(curves)} runs"
         )
 
 

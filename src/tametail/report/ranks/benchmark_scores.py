@@ -12,7 +12,7 @@ from tametail.evaluation import Estimate, evaluate
 from tametail.evaluation.multi_dataset import Ranks, rank_sets
 from tametail.evaluation.multi_label import evaluate_labels
 from tametail.report.study.results import headline
-from tametail.report.study.runs import LossRuns, disagreeing, find_runs
+from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
 from tametail.storage.study_file import folds_to_run, read_study_file
 
@@ -155,14 +155,14 @@ def _warnings(sets: Sequence[DataSet]) -> list[str]:
 def _study(directory: Path) -> DataSet:
     settings = read_study_file(directory)
     runs = find_runs(directory, settings)
-    evaluated = {of_loss.loss: _score(of_loss) for of_loss in runs if of_loss.complete}
+    evaluated = {of_method.method: _score(of_method) for of_method in runs if of_method.complete}
     images, groups = next(((n, g) for _, n, g in evaluated.values()), (0, 0))
     seeds, folds = len(settings["seeds"]), len(folds_to_run(settings))
     return DataSet(
         name=str(settings["name"]),
         score_name="mean average precision" if settings.get("multi_label", False) else "balanced accuracy",
-        scores={loss: score for loss, (score, _, _) in evaluated.items()},
-        unfinished=tuple(of_loss.loss for of_loss in runs if not of_loss.complete),
+        scores={method: score for method, (score, _, _) in evaluated.items()},
+        unfinished=tuple(of_method.method for of_method in runs if not of_method.complete),
         images=images,
         groups=groups,
         classes=len(settings["class_names"]),
@@ -172,15 +172,15 @@ def _study(directory: Path) -> DataSet:
     )
 
 
-def _score(of_loss: LossRuns) -> tuple[Estimate, int, int]:
+def _score(of_method: MethodRuns) -> tuple[Estimate, int, int]:
     """The score with its interval, and the images and groups it is of."""
     try:
-        if of_loss.multi_label:
-            labels = evaluate_labels(of_loss.label_replicates)
+        if of_method.multi_label:
+            labels = evaluate_labels(of_method.label_replicates)
             return headline(labels), labels.n, labels.groups
-        evaluation = evaluate(of_loss.replicates)
+        evaluation = evaluate(of_method.replicates)
     except ValueError as error:
-        raise disagreeing(of_loss.loss, error) from error
+        raise disagreeing(of_method.method, error) from error
     return headline(evaluation), evaluation.n, evaluation.groups
 
 

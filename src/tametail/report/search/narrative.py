@@ -24,7 +24,7 @@ READING = (
     "say which value is right.",
     "Importance is the share of the scores’ spread that a parameter alone accounts for over the searched space (fANOVA, "
     "Hutter et al. 2014); it depends on the space, and adds up to 100 %.",
-    "The sealed test part took part in nothing.",
+    "The held-out test set took part in nothing.",
 )
 
 

@@ -12,7 +12,7 @@ from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.matrices import interval, points
 from tametail.report.study.results import StudyResults
 
-_MOST_LOSSES = 8  # whose classes are shown; metrics.json has all
+_MOST_METHODS = 8  # whose classes are shown; metrics.json has all
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class BestVersusRest:
 
 def best_versus_rest(results: StudyResults) -> BestVersusRest:
     """The tables, losses in the order of their rank and classes from the most frequent in training."""
-    shown = list(results.by_class.items())[:_MOST_LOSSES]
+    shown = list(results.by_class.items())[:_MOST_METHODS]
     rows = tuple(
         (other, tuple(_class_row(tests[index]) for index in results.class_order)) for other, tests in shown
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
 from tametail.report.study import narrative
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ClassTable:
         show_n: n is not the number of training images and needs a column of its own.
     """
 
-    losses: tuple[str, ...]
+    methods: tuple[str, ...]
     rows: tuple[ClassRow, ...]
     totals: tuple[Total, ...]
     class_groups: tuple[tuple[str, int], ...]
@@ -64,13 +64,13 @@ class ClassTable:
 
 def class_table(
     results: StudyResults,
-    losses: Sequence[LossResults],
-    choose: Callable[[LossResults], Evaluation | None],
+    methods: Sequence[MethodResults],
+    choose: Callable[[MethodResults], Evaluation | None],
     *,
     show_n: bool,
 ) -> ClassTable:
     """The paper's table: each loss with recall and F1 of each class."""
-    chosen = [(result.loss, evaluation) for result in losses if (evaluation := choose(result)) is not None]
+    chosen = [(result.method, evaluation) for result in methods if (evaluation := choose(result)) is not None]
     evaluations = [evaluation for _, evaluation in chosen]
     if not evaluations:
         return ClassTable((), (), (), (), show_n)
@@ -92,7 +92,7 @@ def class_table(
         )
     counted = tuple((band.name, len(band.classes)) for band in first.class_groups)
     return ClassTable(
-        tuple(loss for loss, _ in chosen),
+        tuple(method for method, _ in chosen),
         tuple(rows),
         (*_bands(results, evaluations), _all(results, evaluations)),
         counted,
@@ -173,12 +173,12 @@ class DetailRow:
 class Detail:
     """Every number of one loss, class by class."""
 
-    loss: str
+    method: str
     metrics: tuple[Metric, ...]
     rows: tuple[DetailRow, ...]
 
 
-def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
+def details(methods: Sequence[MethodResults], table: ClassTable) -> list[Detail]:
     """Every number out of fold of each loss.
 
     Args:
@@ -186,7 +186,7 @@ def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
         table: classes and losses out of fold, whose rows these follow.
     """
     found = []
-    for result in losses:
+    for result in methods:
         assert result.out_of_fold is not None
         classes = {one.name: one for one in result.out_of_fold.classes}
         rows = tuple(
@@ -201,7 +201,7 @@ def details(losses: Sequence[LossResults], table: ClassTable) -> list[Detail]:
             )
             for row in table.rows
         )
-        found.append(Detail(result.loss, _METRICS, rows))
+        found.append(Detail(result.method, _METRICS, rows))
     return found
 
 
@@ -215,11 +215,11 @@ class Number:
 
 
 @dataclass(frozen=True)
-class LossRow:
+class MethodRow:
     """A loss in the ranking; ``paired`` is its test against the best (None for the best), ``order`` sorts by it."""
 
     rank: int
-    loss: str
+    method: str
     paired: Paired | None
     order: int
     numbers: tuple[Number, ...]
@@ -234,18 +234,18 @@ class Column:
 
 
 @dataclass(frozen=True)
-class LossTable:
+class MethodTable:
     """The ranking with every mean. ``tested`` says whether there are paired tests against the best."""
 
     columns: tuple[Column, ...]
-    rows: tuple[LossRow, ...]
+    rows: tuple[MethodRow, ...]
     tested: bool
 
 
 _VERDICTS = ("better", "not told apart", "worse")
 
 
-def loss_table(results: StudyResults) -> LossTable:
+def method_table(results: StudyResults) -> MethodTable:
     """The losses by rank: balanced accuracy, macro-F1, MCC, kappa where classes are ordered, accuracy and the bands."""
     evaluations = [result.out_of_fold for result in results.ranking if result.out_of_fold is not None]
     shown = [_means(evaluation) for evaluation in evaluations]
@@ -259,13 +259,13 @@ def loss_table(results: StudyResults) -> LossTable:
             Number(estimate, score, highest[column][place])
             for column, (_, estimate, score) in enumerate(means)
         )
-        rows.append(LossRow(place + 1, result.loss, paired, order, numbers))
+        rows.append(MethodRow(place + 1, result.method, paired, order, numbers))
     tested = results.pairs is not None
     against = [Column("Against the best", text=True)] if tested else []
-    return LossTable(
+    return MethodTable(
         (
             Column("Rank", text=True),
-            Column(narrative.sentence(narrative.narrative_of(results).loss), text=True),
+            Column(narrative.sentence(narrative.narrative_of(results).method), text=True),
             *against,
             *columns,
         ),

@@ -58,7 +58,7 @@ def across_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
         Nothing where a single fold was held out: seeds alone do not show what another training set would change.
     """
     names = tuple(tables)
-    scores = {name: run_scores(of_loss) for name, of_loss in tables.items()}
+    scores = {name: run_scores(of_method) for name, of_method in tables.items()}
     folds = scores[names[0]].shape[1]
     if folds < 2:
         return {}

@@ -1,4 +1,4 @@
-"""What the page and the tables say of an evaluation where they speak of recipe, folds and test part for a study."""
+"""What the page and the tables say of an evaluation where they speak of recipe, folds and test set for a study."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study import narrative
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, estimate, share
 from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
 
@@ -26,7 +26,7 @@ class OperatingTable:
 class SubgroupTable:
     """One loss and column, with the evaluation of each of its values."""
 
-    loss: str
+    method: str
     column: str
     rows: tuple[Subgroup, ...]
 
@@ -46,14 +46,14 @@ def evaluation_context(results: StudyResults) -> dict[str, Any]:
         "facts_in_short": [
             ("Images", f"{counts.train_images:,}", _groups(results)),
             ("Classes", f"{len(results.class_names)}", f"rarest: {min(images):,} images"),
-            ("Models", f"{len(results.losses)}", "trained elsewhere, evaluated here"),
+            ("Models", f"{len(results.methods)}", "trained elsewhere, evaluated here"),
         ],
-        "has_test_part": False,
-        "test_part": [],
+        "has_test_set": False,
+        "test_set": [],
         "openings": [],
         "openings_in_words": "",
         "folds": "",
-        "seeds": max(result.finished for result in results.losses),
+        "seeds": max(result.finished for result in results.methods),
         "grouped": counts.train_groups != counts.train_images,
         "data_facts": [("Images", size), *(tuple(fact) for fact in settings["facts"]), *_absent(results)],
         "findings": [],
@@ -79,7 +79,7 @@ def _absent(results: StudyResults) -> list[tuple[str, str]]:
 
 
 def _methods(results: StudyResults, size: str) -> str:
-    models = len(results.losses)
+    models = len(results.methods)
     said = [
         f"{models} {'model was' if models == 1 else 'models were'} evaluated on {size}; intervals are 95 % and speak of the "
         f"images drawn.",
@@ -98,7 +98,7 @@ def operating_tables(results: StudyResults) -> list[OperatingTable]:
         OperatingTable(
             at[0].class_name,
             at[0].asked,
-            tuple((result.loss, one) for result, one in zip(results.ranking, at, strict=True)),
+            tuple((result.method, one) for result, one in zip(results.ranking, at, strict=True)),
         )
         for at in zip(*points, strict=True)
     ]
@@ -108,7 +108,7 @@ def subgroup_tables(results: StudyResults) -> list[SubgroupTable]:
     """One per column and loss, with the losses in the order of their rank."""
     columns = dict.fromkeys(one.column for result in results.ranking for one in result.subgroups)
     return [
-        SubgroupTable(result.loss, column, tuple(one for one in result.subgroups if one.column == column))
+        SubgroupTable(result.method, column, tuple(one for one in result.subgroups if one.column == column))
         for column in columns
         for result in results.ranking
     ]
@@ -120,7 +120,7 @@ def further_blocks(results: StudyResults) -> list[str]:
     for operating in operating_tables(results):
         rows = [
             [
-                text(loss),
+                text(method),
                 narrative.threshold(point.threshold)
                 if point.threshold == point.threshold
                 else narrative.ABSENT,
@@ -130,10 +130,10 @@ def further_blocks(results: StudyResults) -> list[str]:
                 ),
                 percent(point.flagged),
             ]
-            for loss, point in operating.points
+            for method, point in operating.points
         ]
         header = [
-            narrative.sentence(narrative.narrative_of(results).loss),
+            narrative.sentence(narrative.narrative_of(results).method),
             "Threshold",
             "Sensitivity, %",
             "Specificity, %",
@@ -166,12 +166,12 @@ def further_blocks(results: StudyResults) -> list[str]:
             "Accuracy, %",
             "Absent",
         ]
-        blocks.append(f"## {text(subgroup.loss)}, by {text(subgroup.column)}")
+        blocks.append(f"## {text(subgroup.method)}, by {text(subgroup.column)}")
         blocks.append(table(header, ["---", *[NUMBER] * 5, "---"], rows))
     return blocks
 
 
-def further_cells(result: LossResults) -> Cells:
+def further_cells(result: MethodResults) -> Cells:
     """Operating points and subgroups of one loss as cells of results.csv."""
     cells: Cells = []
     for point in result.operating:

@@ -1,6 +1,6 @@
 """Reads an evaluation folder: finished predictions of models, evaluated as the losses of a study are.
 
-What of a study they do not have, such as a recipe or a test part, is not made up: see `StudyResults.evaluated`.
+What of a study they do not have, such as a recipe or a test set, is not made up: see `StudyResults.evaluated`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import subgroups
 from tametail.predictions.single_label import Predictions
 from tametail.report.study.comparisons import by_class
-from tametail.report.study.results import LossResults, PartCounts, StudyResults
+from tametail.report.study.results import MethodResults, SetCounts, StudyResults
 from tametail.storage.evaluation_file import Evaluated, Model, read_columns, read_evaluation_file, read_tables
 
 KIND = "evaluation"
@@ -40,8 +40,8 @@ def read_evaluation(directory: Path) -> StudyResults:
         first = tables[about.models[0].name][0]
         columns = read_columns(directory, about, first.image)
         results = [_evaluate(model, tables[model.name], about, columns) for model in about.models]
-        results.sort(key=lambda result: (-(result.score or 0.0), result.loss))
-        ranked = {result.loss: tables[result.loss] for result in results}
+        results.sort(key=lambda result: (-(result.score or 0.0), result.method))
+        ranked = {result.method: tables[result.method] for result in results}
         pairs = paired_table(ranked) if len(ranked) > 1 else None
         classes = by_class(ranked) if len(ranked) > 1 else {}
     except (ValueError, IndexError, KeyError) as error:
@@ -51,7 +51,7 @@ def read_evaluation(directory: Path) -> StudyResults:
         ) from error
     return StudyResults(
         settings=_settings(about),
-        losses=tuple(results),
+        methods=tuple(results),
         openings=(),
         counts=_count(first),
         environments=(),
@@ -63,15 +63,15 @@ def read_evaluation(directory: Path) -> StudyResults:
 
 def _evaluate(
     model: Model, tables: Sequence[Predictions], about: Evaluated, columns: Mapping[str, NDArray[np.str_]]
-) -> LossResults:
+) -> MethodResults:
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other classes")
     evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
     # Where none could be chosen elsewhere, none is chosen here either: these images are only to judge by.
     elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
-    return LossResults(
-        loss=model.name,
+    return MethodResults(
+        method=model.name,
         finished=len(tables),
         expected=len(tables),
         failures=(),
@@ -91,11 +91,11 @@ def _evaluate(
     )
 
 
-def _count(table: Predictions) -> PartCounts:
-    """The images evaluated, in the place of those of a training part: by them classes are put in order."""
+def _count(table: Predictions) -> SetCounts:
+    """The images evaluated, in the place of those of a training set: by them classes are put in order."""
     found = np.bincount(table.target, minlength=len(table.class_names)).tolist()
     images = dict(zip(table.class_names, found, strict=True))
-    return PartCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)
+    return SetCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)
 
 
 def _settings(about: Evaluated) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _settings(about: Evaluated) -> dict[str, Any]:
         "synthetic": about.synthetic,
         "multi_label": False,
         "class_names": list(about.class_names),
-        "losses": [model.name for model in about.models],
+        "methods": [model.name for model in about.models],
         "facts": [list(fact) for fact in about.facts],
         "command": about.command,
         "ordered": about.ordered,

@@ -1,6 +1,6 @@
 """Images for the report: the surest mistakes of the best loss, and how its rarest classes fare, out of fold.
 
-The test part stays out of it. An image is known by its row in table.parquet, never by its name or folder, which may
+The test set stays out of it. An image is known by its row in table.parquet, never by its name or folder, which may
 tell who a patient is. Shape legend: N images, C classes.
 """
 
@@ -112,8 +112,8 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     """
     if results.multi_label or not results.ranking:
         return "No images are shown for this kind of study."
-    best = results.ranking[0].loss
-    runs = next(of_loss for of_loss in find_runs(directory, results.settings) if of_loss.loss == best)
+    best = results.ranking[0].method
+    runs = next(of_method for of_method in find_runs(directory, results.settings) if of_method.method == best)
     predictions = ensemble(runs.replicates)
     chosen = choose(predictions, results.class_order)
     numbers = _numbers(directory, predictions, chosen.rows)

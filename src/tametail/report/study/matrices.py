@@ -38,13 +38,13 @@ class ConfusionCell:
 class Confusion:
     """The confusion matrix of one loss, rows and columns in the order of ``names``."""
 
-    loss: str
+    method: str
     names: tuple[str, ...]
     rows: tuple[tuple[str, tuple[ConfusionCell, ...]], ...]
     dense: bool
 
 
-def confusion(loss: str, evaluation: Evaluation, order: Sequence[int]) -> Confusion:
+def confusion(method: str, evaluation: Evaluation, order: Sequence[int]) -> Confusion:
     """Where the images of each class (rows) went (columns).
 
     Args:
@@ -66,7 +66,7 @@ def confusion(loss: str, evaluation: Evaluation, order: Sequence[int]) -> Confus
         )
         for row, name in enumerate(names)
     )
-    return Confusion(loss, names, rows, len(names) > _MOST_ROOMY)
+    return Confusion(method, names, rows, len(names) > _MOST_ROOMY)
 
 
 def _cell(rate: float, count: float, *, diagonal: bool) -> ConfusionCell:

@@ -1,4 +1,4 @@
-"""What a report says in words: numbers with intervals, the answer, and the state of the test part.
+"""What a report says in words: numbers with intervals, the answer, and the state of the test set.
 
 The wording claims no more than the numbers carry: a ranking by estimates is not a test.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tametail.evaluation import Estimate
-from tametail.report.study.results import LossResults, StudyResults, headline
+from tametail.report.study.results import MethodResults, StudyResults, headline
 from tametail.storage.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
@@ -23,8 +23,8 @@ class Narrative:
     """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
 
     where: str
-    loss: str
-    losses: str
+    method: str
+    methods: str
     images: str
 
 
@@ -32,7 +32,7 @@ def narrative_of(results: StudyResults) -> Narrative:
     """The words that fit what is reported."""
     if results.evaluated:
         return Narrative("on these images", "model", "models", "images")
-    return Narrative("out of fold", "loss", "losses", "training images")
+    return Narrative("out of fold", "method", "methods", "training images")
 
 
 def sentence(text: str) -> str:
@@ -95,9 +95,9 @@ def listed(names: Sequence[str]) -> str:
 
 
 def answer(results: StudyResults) -> list[str]:
-    """The answer to "which loss?": what is best out of fold and how far it can be told apart, then the test part."""
+    """The answer to "which loss?": what is best out of fold and how far it can be told apart, then the test set."""
     if not results.ranking:
-        states = listed([f"{result.loss} ({result.status})" for result in results.losses])
+        states = listed([f"{result.method} ({result.status})" for result in results.methods])
         return [
             f"No answer yet: no loss has all its runs finished: {states}.",
             "Repeat the same compare command; what is finished is kept.",
@@ -105,14 +105,14 @@ def answer(results: StudyResults) -> list[str]:
     best = results.ranking[0]
     log_posterior = best.log_posterior
     assert log_posterior is not None
-    shared = [result.loss for result in results.ranking[1:] if result.score == best.score]
+    shared = [result.method for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"{sentence(narrative_of(results).where)}, {best.loss} has the highest {results.headline}{_shared(shared)}: "
+        f"{sentence(narrative_of(results).where)}, {best.method} has the highest {results.headline}{_shared(shared)}: "
         f"{in_words(headline(log_posterior))}, n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
     )
-    if len(results.losses) == 1:
+    if len(results.methods) == 1:
         first = (
-            f"{sentence(narrative_of(results).where)}, {best.loss} has a {results.headline} of {in_words(headline(log_posterior))}, "
+            f"{sentence(narrative_of(results).where)}, {best.method} has a {results.headline} of {in_words(headline(log_posterior))}, "
             f"n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
         )
     return [first, _how_sure(results)]
@@ -127,14 +127,14 @@ def _how_sure(results: StudyResults) -> str:
     if not others and results.evaluated:
         return "It is the only model, so nothing is compared."
     if not others:
-        lock = "of this study" if len(results.losses) == 1 else "with all its runs finished"
+        lock = "of this study" if len(results.methods) == 1 else "with all its runs finished"
         return f"It is the only loss {lock}, so nothing is compared yet."
     if results.pairs is not None:
         return _by_tests(results)
-    overlapping = [other.loss for other in others if _overlap(best, other)]
+    overlapping = [other.method for other in others if _overlap(best, other)]
     if not overlapping:
         return (
-            f"No other loss's interval overlaps with that of {best.loss}; "
+            f"No other loss's interval overlaps with that of {best.method}; "
             "but the ranking orders estimates and is not a test: no paired test has been made."
         )
     which = (
@@ -144,7 +144,7 @@ def _how_sure(results: StudyResults) -> str:
     )
     verb = "overlap" if len(overlapping) > 1 else "overlaps"
     return (
-        f"{which} {verb} with that of {best.loss}, so these intervals do not tell them apart; "
+        f"{which} {verb} with that of {best.method}, so these intervals do not tell them apart; "
         "the ranking orders estimates and is not a test."
     )
 
@@ -160,7 +160,7 @@ def _by_tests(results: StudyResults) -> str:
         ("not told apart", "not told apart from"),
         ("worse", "worse than"),
     ):
-        names = [other.loss for other, found in zip(others, verdicts, strict=True) if found == verdict]
+        names = [other.method for other, found in zip(others, verdicts, strict=True) if found == verdict]
         said += [f"{words} {_some(names, len(others), any_=verdict == 'not told apart')}"] if names else []
     pairs = len(results.ranking) * len(others) // 2
     corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
@@ -179,7 +179,7 @@ def _how_many(some: int, all_: int) -> str:
     return f"all {all_}" if some == all_ else f"{some} of the {all_}"
 
 
-def _overlap(one: LossResults, other: LossResults) -> bool:
+def _overlap(one: MethodResults, other: MethodResults) -> bool:
     assert one.log_posterior is not None
     assert other.log_posterior is not None
     a, b = headline(one.log_posterior), headline(other.log_posterior)
@@ -188,13 +188,13 @@ def _overlap(one: LossResults, other: LossResults) -> bool:
 
 
 def best_on_test(results: StudyResults) -> list[str]:
-    """What the best loss reaches on the test part, in a sentence; nothing while it is sealed for it."""
+    """What the best loss reaches on the test set, in a sentence; nothing while it is held out for it."""
     best = results.ranking[0] if results.ranking else None
     if best is None or best.on_test is None:
         return []
     test, ensemble = best.on_test
     return [
-        f"On it, the {test.replicates} fold models of {best.loss} reach {in_words(headline(test))} {results.headline} on "
+        f"On it, the {test.replicates} fold models of {best.method} reach {in_words(headline(test))} {results.headline} on "
         f"average and their ensemble {in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
     ]
 
@@ -208,35 +208,35 @@ def openings_in_words(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def state_of_test_part(results: StudyResults) -> list[str]:
-    """Whether the test part is sealed or was opened, how often, and what that means."""
+def state_of_test_set(results: StudyResults) -> list[str]:
+    """Whether the test set is held out or was opened, how often, and what that means."""
     images = results.counts.test_images
     if results.evaluated:
         return ["These are finished predictions: nothing was trained, held out or chosen here."]
     if not images:
-        return ["This study has no test part."]
+        return ["This study has no test set."]
     size = images_and_groups(images, results.counts.test_groups)
     if not results.opened:
         return [
-            f"The test part ({size}) is sealed: it has not been looked at.",
-            "When every choice is made, “tametail open STUDY” evaluates all finished runs on it (STUDY is the folder this "
+            f"The test set ({size}) is held out: it has not been looked at.",
+            "When every choice is made, “tametail test-set STUDY” evaluates all finished runs on it (STUDY is the folder this "
             "report lies in); every opening is recorded here.",
         ]
-    said = [f"The test part ({size}) was opened {openings_in_words(len(results.openings))}."]
+    said = [f"The test set ({size}) was opened {openings_in_words(len(results.openings))}."]
     if len(results.openings) > 1:
         said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
-    waiting = [result.loss for result in results.ranking if result.on_test is None]
+    waiting = [result.method for result in results.ranking if result.on_test is None]
     if waiting:
         said.append(f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}.")
     return said
 
 
 def opening_in_words(opening: Mapping[str, Any]) -> str:
-    """One line of the record: after which choice the test part was opened, and for which runs."""
-    losses = listed([str(loss) for loss in opening.get("losses", [])])
+    """One line of the record: after which choice the test set was opened, and for which runs."""
+    methods = listed([str(method) for method in opening.get("methods", [])])
     return (
         f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
-        f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {losses}."
+        f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {methods}."
     )
 
 
@@ -249,14 +249,14 @@ def folds_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def all_held_out(results: StudyResults) -> bool:
-    """Whether every image of the training part was held out once, so that n is its number of images."""
+    """Whether every image of the training set was held out once, so that n is its number of images."""
     settings = results.settings
     return results.evaluated or len(folds_to_run(settings)) == settings["splits"]["folds"]
 
 
 def held_out(results: StudyResults) -> str:
     """Which images out-of-fold numbers are about."""
-    return "image of the training part" if all_held_out(results) else "image of the folds that were held out"
+    return "image of the training set" if all_held_out(results) else "image of the folds that were held out"
 
 
 def count_of_folds(settings: Mapping[str, Any]) -> str:
@@ -268,7 +268,7 @@ def count_of_folds(settings: Mapping[str, Any]) -> str:
 def not_ranked(results: StudyResults) -> list[str]:
     """Losses that are not finished, each with its state and the messages of its failed runs."""
     return [
-        f"{result.loss}: {result.status} finished" + "".join(f"; failed, {why}" for why in result.failures)
-        for result in results.losses
+        f"{result.method}: {result.status} finished" + "".join(f"; failed, {why}" for why in result.failures)
+        for result in results.methods
         if result.score is None
     ]

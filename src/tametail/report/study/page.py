@@ -11,7 +11,7 @@ from tametail.report.figures.reliability import calibration_rows, reliability
 from tametail.report.render import render
 from tametail.report.study import matrices, narrative, provenance
 from tametail.report.study.best_versus_rest import best_versus_rest
-from tametail.report.study.class_tables import class_table, details, loss_table
+from tametail.report.study.class_tables import class_table, details, method_table
 from tametail.report.study.evaluation_page import evaluation_context, operating_tables, subgroup_tables
 from tametail.report.study.gallery import Gallery
 from tametail.report.study.results import StudyResults
@@ -59,8 +59,8 @@ def _contents(context: dict[str, Any], results: StudyResults) -> list[tuple[str,
     """Ids and titles of the sections that the page has."""
     ranked, single = bool(results.ranking), not results.multi_label
     there = [
-        ("test", "Test part", bool(context["tested"])),
-        ("losses", narrative.sentence(narrative.narrative_of(results).losses), ranked),
+        ("test", "Test set", bool(context["tested"])),
+        ("methods", narrative.sentence(narrative.narrative_of(results).methods), ranked),
         ("pairs", "Differences", ranked and context.get("pairs") is not None),
         ("classes", "Classes" if single else "Labels", ranked),
         ("thresholds", "Thresholds", ranked and not single),
@@ -78,7 +78,7 @@ def _contents(context: dict[str, Any], results: StudyResults) -> list[tuple[str,
 
 
 def _study(results: StudyResults) -> dict[str, Any]:
-    """What the study is, and the state of its test part."""
+    """What the study is, and the state of its test set."""
     settings = results.settings
     return {
         "name": settings["name"],
@@ -88,8 +88,8 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "classes": len(results.class_names),
         "imbalance_ratio": provenance.imbalance_ratio(results),
         "tiles": _tiles(results),
-        "has_test_part": results.counts.test_images > 0,
-        "test_part": [*narrative.state_of_test_part(results), *narrative.best_on_test(results)],
+        "has_test_set": results.counts.test_images > 0,
+        "test_set": [*narrative.state_of_test_set(results), *narrative.best_on_test(results)],
         "openings": [
             f"{str(entry.get('time', ''))[:10]}. {narrative.opening_in_words(entry)}"
             for entry in results.openings
@@ -142,7 +142,7 @@ def _tiles(results: StudyResults) -> list[Tile]:
             f"{seeds} {'seed' if seeds == 1 else 'seeds'}, recipe {settings['recipe'].get('name', '')}",
         ),
         Tile(
-            "Test part", part[0], narrative.images_and_groups(counts.test_images, counts.test_groups), part[1]
+            "Test set", part[0], narrative.images_and_groups(counts.test_images, counts.test_groups), part[1]
         ),
     ]
 
@@ -177,7 +177,7 @@ def _classes(results: StudyResults) -> dict[str, Any]:
             "details": _how_many(6 * classes),
             "confusions": 2 * _how_many(classes**2),
         },
-        "loss_table": loss_table(results) if ranking else None,
+        "loss_table": method_table(results) if ranking else None,
         "pairs": matrices.pairs(results),
         "beside": best_versus_rest(results),
         "out_of_fold_classes": table,
@@ -186,7 +186,7 @@ def _classes(results: StudyResults) -> dict[str, Any]:
         "bands": len(table.class_groups) > 1,
         "details": details(ranking[: _how_many(6 * classes)], table),
         "confusions": [
-            matrices.confusion(result.loss, result.out_of_fold, results.class_order)
+            matrices.confusion(result.method, result.out_of_fold, results.class_order)
             for result in ranking[: 2 * _how_many(classes**2)]  # most cells are 0, which is short
             if fit and result.out_of_fold is not None
         ],
@@ -216,21 +216,21 @@ def _labels(results: StudyResults) -> dict[str, Any]:
 def _figures(results: StudyResults, markup: Callable[[str], str]) -> dict[str, Any]:
     ranking = results.ranking
     by_class = bool(ranking) and len(results.class_names) <= study_figures.MOST_CLASSES
-    trained = [result for result in results.losses if result.histories]
-    by_loss = study_figures.precision_by_label if results.multi_label else study_figures.recall_by_class
+    trained = [result for result in results.methods if result.histories]
+    by_method = study_figures.precision_by_label if results.multi_label else study_figures.recall_by_class
     calibrated = [result for result in ranking[: study_figures.MOST_LOSSES] if result.calibration is not None]
     return {
         "tail": markup(study_figures.tail(results)),
         "ranking": markup(study_figures.ranking(results)) if ranking else "",
-        "recall": markup(by_loss(results)) if by_class else "",
+        "recall": markup(by_method(results)) if by_class else "",
         "precision": markup(study_figures.precision_by_class(results))
         if by_class and not results.multi_label
         else "",
         "reliability": [
-            (result.loss, markup(reliability(result, number))) for number, result in enumerate(calibrated)
+            (result.method, markup(reliability(result, number))) for number, result in enumerate(calibrated)
         ],
         "curves": [
-            (result.loss, markup(study_figures.training_curve(result, number)))
+            (result.method, markup(study_figures.training_curve(result, number)))
             for number, result in enumerate(trained)
         ],
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from tametail.evaluation import Estimate, evaluate
 from tametail.evaluation.multi_label import evaluate_labels
 from tametail.report.study.results import headline
-from tametail.report.study.runs import LossRuns, disagreeing, find_runs
+from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.report.writers.csv_cells import Cells, estimate, guarded
 from tametail.report.writers.markdown_table import NUMBER, percent, table, text
 from tametail.storage.evaluation_file import is_evaluation
@@ -39,7 +39,7 @@ class Partial:
         beside: the finished losses on the same runs.
     """
 
-    loss: str
+    method: str
     used: tuple[Run, ...]
     unused: tuple[Run, ...]
     missing: tuple[Run, ...]
@@ -47,15 +47,15 @@ class Partial:
     beside: tuple[tuple[str, Estimate], ...]
 
 
-def partial_losses(directory: Path) -> list[Partial]:
+def partial_methods(directory: Path) -> list[Partial]:
     """The losses of a study that are not finished, in the study's order.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
     """
     runs = find_runs(directory, read_study_file(directory))
-    complete = [of_loss for of_loss in runs if of_loss.complete]
-    return [_partial(of_loss, complete) for of_loss in runs if not of_loss.complete]
+    complete = [of_method for of_method in runs if of_method.complete]
+    return [_partial(of_method, complete) for of_method in runs if not of_method.complete]
 
 
 def unfinished(directory: Path) -> list[str]:
@@ -67,21 +67,21 @@ def unfinished(directory: Path) -> list[str]:
     if is_evaluation(directory):
         return []
     return [
-        f"{of_loss.loss} is not ranked, as runs are missing: {runs_in_words(of_loss.missing)}"
-        for of_loss in find_runs(directory, read_study_file(directory))
-        if not of_loss.complete
+        f"{of_method.method} is not ranked, as runs are missing: {runs_in_words(of_method.missing)}"
+        for of_method in find_runs(directory, read_study_file(directory))
+        if not of_method.complete
     ]
 
 
-def _partial(of_loss: LossRuns, complete: Sequence[LossRuns]) -> Partial:
-    used = largest_block(tuple(of_loss.finished))
-    scored = [(other.loss, _score(other.only(used))) for other in complete] if used else []
+def _partial(of_method: MethodRuns, complete: Sequence[MethodRuns]) -> Partial:
+    used = largest_block(tuple(of_method.finished))
+    scored = [(other.method, _score(other.only(used))) for other in complete] if used else []
     return Partial(
-        loss=of_loss.loss,
+        method=of_method.method,
         used=used,
-        unused=tuple(run for run in of_loss.finished if run not in used),
-        missing=of_loss.missing,
-        score=_score(of_loss.only(used)) if used else None,
+        unused=tuple(run for run in of_method.finished if run not in used),
+        missing=of_method.missing,
+        score=_score(of_method.only(used)) if used else None,
         beside=tuple(scored),
     )
 
@@ -101,22 +101,22 @@ def largest_block(finished: Sequence[Run]) -> tuple[Run, ...]:
     return best
 
 
-def _score(of_loss: LossRuns) -> Estimate:
+def _score(of_method: MethodRuns) -> Estimate:
     try:
-        if of_loss.multi_label:
-            return headline(evaluate_labels(of_loss.label_replicates))
-        return headline(evaluate(of_loss.replicates))
+        if of_method.multi_label:
+            return headline(evaluate_labels(of_method.label_replicates))
+        return headline(evaluate(of_method.replicates))
     except ValueError as error:
-        raise disagreeing(of_loss.loss, error) from error
+        raise disagreeing(of_method.method, error) from error
 
 
-def partial_markdown(name: str, score_name: str, losses: Sequence[Partial]) -> str:
+def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> str:
     """What is known of each loss that is not finished, and which runs are missing."""
     blocks = [f"# {text(name)}: losses that are not finished", f"**{WARNING}**"]
-    for one in losses:
+    for one in methods:
         all_runs = len(one.used) + len(one.unused) + len(one.missing)
         blocks += [
-            f"## {text(one.loss)}: partial, {all_runs - len(one.missing)} of {all_runs} runs",
+            f"## {text(one.method)}: partial, {all_runs - len(one.missing)} of {all_runs} runs",
             f"Missing: {runs_in_words(one.missing)}.",
         ]
         if one.score is None:
@@ -130,24 +130,24 @@ def partial_markdown(name: str, score_name: str, losses: Sequence[Partial]) -> s
                 else ""
             )
         )
-        rows = [[f"{text(one.loss)} (partial)", percent(one.score), str(one.score.n)]]
+        rows = [[f"{text(one.method)} (partial)", percent(one.score), str(one.score.n)]]
         rows += [[f"{text(other)}, same runs", percent(score), str(score.n)] for other, score in one.beside]
         blocks.append(table(["Loss", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows))
     return "\n\n".join(blocks) + "\n"
 
 
-def partial_csv(score_name: str, losses: Sequence[Partial]) -> str:
+def partial_csv(score_name: str, methods: Sequence[Partial]) -> str:
     """One row per loss that is not finished, and one per finished loss beside it."""
     column = score_name.replace(" ", "_")
     rows: list[Cells] = []
-    for one in losses:
+    for one in methods:
         shared = [("missing", runs_in_words(one.missing)), ("runs", runs_in_words(one.used))]
-        for loss, status, score in [
-            (one.loss, "partial", one.score),
-            *((other, f"same runs as {one.loss}", score) for other, score in one.beside),
+        for method, status, score in [
+            (one.method, "partial", one.score),
+            *((other, f"same runs as {one.method}", score) for other, score in one.beside),
         ]:
             n = str(score.n) if score else ""
-            rows.append([("loss", loss), ("status", status), *shared, ("n", n), *estimate(column, score)])
+            rows.append([("method", method), ("status", status), *shared, ("n", n), *estimate(column, score)])
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow([guarded(name) for name, _ in rows[0]])

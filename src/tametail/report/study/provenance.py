@@ -51,8 +51,8 @@ def data_rows(results: StudyResults) -> Rows:
             "Labels, several per image or none" if results.multi_label else "Classes",
             f"{len(results.class_names)}, imbalance ratio {imbalance_ratio(results)}",
         ),
-        ("Training part", narrative.images_and_groups(counts.train_images, counts.train_groups)),
-        ("Test part", narrative.images_and_groups(counts.test_images, counts.test_groups)),
+        ("Training set", narrative.images_and_groups(counts.train_images, counts.train_groups)),
+        ("Test set", narrative.images_and_groups(counts.test_images, counts.test_groups)),
         ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
         (
             "Folds",
@@ -99,8 +99,8 @@ def environment_rows(results: StudyResults) -> Rows:
     facts = [("tametail", str(results.settings["tametail"]))]
     for environment in results.environments:
         facts.append(("Runs on" if len(facts) == 1 else "and on", _in_words(environment)))
-    finished = sum(result.finished for result in results.losses)
-    expected = sum(result.expected for result in results.losses)
+    finished = sum(result.finished for result in results.methods)
+    expected = sum(result.expected for result in results.methods)
     return [
         *facts,
         ("Runs", f"{finished} of {expected} finished"),
@@ -119,7 +119,7 @@ def command(settings: Mapping[str, Any]) -> str:
     recipe = settings["recipe"]
     words: list[object] = ["tametail", "compare", "demo" if settings["synthetic"] else "DATA"]
     words += ["--multi-label"] if settings.get("multi_label") else []
-    words += ["--losses", ",".join(settings["losses"]), "--recipe", str(recipe["name"])]
+    words += ["--losses", ",".join(settings["methods"]), "--recipe", str(recipe["name"])]
     words += ["--backbone", settings["backbone"], "--weights", _weights(settings)]
     words += ["--image-size", settings["image_size"], "--epochs", recipe["epochs"]]
     words += ["--batch-size", recipe["batch_size"], "--lr", recipe["optimizer"]["lr"]]
@@ -151,8 +151,8 @@ def citation(results: StudyResults) -> str:
 def methods(results: StudyResults) -> str:
     """The protocol in the words of a methods section."""
     settings, counts = results.settings, results.counts
-    losses, seeds, unit = (
-        len(settings["losses"]),
+    methods, seeds, unit = (
+        len(settings["methods"]),
         len(settings["seeds"]),
         "label" if results.multi_label else "class",
     )
@@ -162,7 +162,7 @@ def methods(results: StudyResults) -> str:
     )
     together = "; images of one group were never split between parts or folds" if grouped(results) else ""
     said = [
-        f"{losses} training {'loss was' if losses == 1 else 'losses were'} compared on {judged} by cross-validation "
+        f"{methods} training {'loss was' if methods == 1 else 'losses were'} compared on {judged} by cross-validation "
         f"({narrative.folds_in_words(settings)}, stratified by {unit}, {seeds} {'seed' if seeds == 1 else 'seeds'} per fold"
         f"{together}).",
         f"All used the backbone {settings['backbone']} at {settings['image_size']} pixels and the recipe "
@@ -182,5 +182,5 @@ def methods(results: StudyResults) -> str:
             if results.opened
             else "never opened"
         )
-        said.append(f"A held-out test part ({size}) was {opened}.")
+        said.append(f"A held-out test set ({size}) was {opened}.")
     return " ".join([*said, f"Computed with tametail {settings['tametail']}."])

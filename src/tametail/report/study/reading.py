@@ -26,9 +26,9 @@ from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
 from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import across_runs, by_class
-from tametail.report.study.results import LabelEvidence, LossResults, PartCounts, StudyResults
-from tametail.report.study.runs import LossRuns, disagreeing, find_runs, ranked
-from tametail.storage.study_file import read_openings, read_study_file
+from tametail.report.study.results import LabelEvidence, MethodResults, SetCounts, StudyResults
+from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
+from tametail.storage.study_file import read_study_file, read_test_set_evaluations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,25 +43,25 @@ def read_results(directory: Path, asked: ReportOptions | None = None) -> StudyRe
     """
     settings = read_study_file(directory)
     runs = find_runs(directory, settings)
-    openings = tuple(read_openings(directory))
+    openings = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
     further = clinical_results(directory, asked or ReportOptions(), settings)
     results = [
-        _evaluate(of_loss, tuple(counts.train.values()), further, opened=bool(openings))
-        for of_loss in in_order
+        _evaluate(of_method, tuple(counts.train.values()), further, opened=bool(openings))
+        for of_method in in_order
     ]
     tables = {
-        of_loss.loss: of_loss.replicates
-        for of_loss in in_order
-        if of_loss.complete and not of_loss.multi_label
+        of_method.method: of_method.replicates
+        for of_method in in_order
+        if of_method.complete and not of_method.multi_label
     }
     several = len(tables) > 1
-    described = [run for of_loss in runs for run in of_loss.described if run["status"] == "finished"]
+    described = [run for of_method in runs for run in of_method.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
         settings=settings,
-        losses=tuple(results),
+        methods=tuple(results),
         openings=openings,
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
@@ -73,8 +73,8 @@ def read_results(directory: Path, asked: ReportOptions | None = None) -> StudyRe
 
 
 def _evaluate(
-    runs: LossRuns, train_counts: Sequence[int], further: ClinicalResults, *, opened: bool
-) -> LossResults:
+    runs: MethodRuns, train_counts: Sequence[int], further: ClinicalResults, *, opened: bool
+) -> MethodResults:
     out_of_fold = test = test_ensemble = labels = calibration = None
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -90,9 +90,9 @@ def _evaluate(
             test_ensemble = judged([ensemble(on_test)]) if on_test else None
             operating, groups = further.points(runs.replicates), further.groups(runs.replicates)
     except ValueError as error:
-        raise disagreeing(runs.loss, error) from error
-    return LossResults(
-        loss=runs.loss,
+        raise disagreeing(runs.method, error) from error
+    return MethodResults(
+        method=runs.method,
         finished=len(runs.finished),
         expected=len(runs.wanted),
         failures=tuple(
@@ -116,7 +116,7 @@ def _evaluate(
     )
 
 
-def _label_evidence(runs: LossRuns, *, opened: bool) -> LabelEvidence:
+def _label_evidence(runs: MethodRuns, *, opened: bool) -> LabelEvidence:
     thresholds = deployable_thresholds(runs.label_replicates)
     on_test = runs.label_test_replicates() if opened else []
     return LabelEvidence(
@@ -136,7 +136,7 @@ def _history(path: Path) -> pd.DataFrame:
         raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
 
 
-def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> PartCounts:
+def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) -> SetCounts:
     import pandas as pd
 
     try:
@@ -160,7 +160,7 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
             for name in (label.split(LABEL_SEPARATOR) if multi_label else [label])
         )
         per_class[part] = {name: found[name] for name in class_names}
-    return PartCounts(
+    return SetCounts(
         per_class["train"],
         per_class["test"],
         int(parts["train"]["group"].nunique()),

@@ -1,4 +1,4 @@
-"""What a study says: its losses with every number and interval, its images, and how often its test part was opened."""
+"""What a study says: its losses with every number and interval, its images, and how often its test set was opened."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LabelEvidence:
 
     Attributes:
         out_of_fold: folds pooled, one replicate per seed, at thresholds chosen for each fold on the others.
-        thresholds: per label, chosen on all out-of-fold predictions: for the test part and for images yet to come.
-        test: the fold models on the test part, one replicate each; None while it is sealed for this loss.
-        test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
+        thresholds: per label, chosen on all out-of-fold predictions: for the test set and for images yet to come.
+        test: the fold models on the test set, one replicate each; None while it is held out for this loss.
+        test_ensemble: the mean of the fold models' probabilities on the test set; None likewise.
     """
 
     out_of_fold: LabelEvaluation
@@ -37,7 +37,7 @@ class LabelEvidence:
 
 
 @dataclass(frozen=True)
-class LossResults:
+class MethodResults:
     """What a study says about one loss.
 
     Attributes:
@@ -46,8 +46,8 @@ class LossResults:
         failures: one message per failed run.
         score: what ranks it, out of fold, mean over seeds (see `headline`); None unless every run is finished.
         out_of_fold: folds pooled, one replicate per seed; None unless every run is finished.
-        test: the fold models on the test part, one replicate each; None while it is sealed for this loss.
-        test_ensemble: the mean of the fold models' probabilities on the test part; None likewise.
+        test: the fold models on the test set, one replicate each; None while it is held out for this loss.
+        test_ensemble: the mean of the fold models' probabilities on the test set; None likewise.
         histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
         labels: what takes the place of the three evaluations where an image may have several labels.
         calibration: how far its probabilities out of fold can be taken at their word; None where that was not looked at.
@@ -55,7 +55,7 @@ class LossResults:
         subgroups: its evaluation for each value of the columns asked for; empty likewise.
     """
 
-    loss: str
+    method: str
     finished: int
     expected: int
     failures: tuple[str, ...]
@@ -76,7 +76,7 @@ class LossResults:
 
     @property
     def on_test(self) -> tuple[Evaluation | LabelEvaluation, Evaluation | LabelEvaluation] | None:
-        """On the test part the mean of the fold models and their ensemble; None while it is sealed for this loss."""
+        """On the test set the mean of the fold models and their ensemble; None while it is held out for this loss."""
         of = self.labels or self
         return (of.test, of.test_ensemble) if of.test and of.test_ensemble else None
 
@@ -87,8 +87,8 @@ class LossResults:
 
 
 @dataclass(frozen=True)
-class PartCounts:
-    """Images per class, and images and groups in all, of the training and the test part.
+class SetCounts:
+    """Images per class, and images and groups in all, of the training and the test set.
 
     Attributes:
         train, test: images per class name, in the order of the class names; an image of several labels counts for each.
@@ -116,7 +116,7 @@ class StudyResults:
     Attributes:
         settings: the content of study.json.
         losses: complete ones in the order of their rank, then the others in the study's order.
-        openings: each opening of the test part, oldest first.
+        openings: each opening of the test set, oldest first.
         counts: images per class and part.
         environments: the distinct environments of the finished runs.
         seconds: time all finished runs took, added up.
@@ -127,9 +127,9 @@ class StudyResults:
     """
 
     settings: Mapping[str, Any]
-    losses: tuple[LossResults, ...]
+    methods: tuple[MethodResults, ...]
     openings: tuple[Mapping[str, Any], ...]
-    counts: PartCounts
+    counts: SetCounts
     environments: tuple[Mapping[str, str], ...]
     seconds: float
     pairs: PairedTable | None = None
@@ -148,9 +148,9 @@ class StudyResults:
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
 
     @property
-    def ranking(self) -> tuple[LossResults, ...]:
+    def ranking(self) -> tuple[MethodResults, ...]:
         """Complete losses, the highest score out of fold first; equal ones by name."""
-        return tuple(result for result in self.losses if result.score is not None)
+        return tuple(result for result in self.methods if result.score is not None)
 
     @property
     def multi_label(self) -> bool:
@@ -169,7 +169,7 @@ class StudyResults:
 
     @property
     def opened(self) -> bool:
-        """Whether the test part has been looked at."""
+        """Whether the test set has been looked at."""
         return bool(self.openings)
 
 

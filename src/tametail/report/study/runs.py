@@ -23,7 +23,7 @@ _Table = TypeVar("_Table")
 
 
 @dataclass(frozen=True)
-class LossRuns:
+class MethodRuns:
     """The runs of one loss.
 
     Attributes:
@@ -34,7 +34,7 @@ class LossRuns:
         multi_label: an image may have several labels; then the predictions are those of `label_replicates`.
     """
 
-    loss: str
+    method: str
     wanted: tuple[tuple[int, int], ...]
     finished: Mapping[tuple[int, int], Path]
     described: Sequence[Mapping[str, Any]]
@@ -50,7 +50,7 @@ class LossRuns:
         """(seed, fold) of the runs that are not finished."""
         return tuple(run for run in self.wanted if run not in self.finished)
 
-    def only(self, runs: Sequence[tuple[int, int]]) -> LossRuns:
+    def only(self, runs: Sequence[tuple[int, int]]) -> MethodRuns:
         """The same loss as if the study were of these runs alone, as far as they are finished."""
         finished = {run: self.finished[run] for run in runs if run in self.finished}
         return replace(self, wanted=tuple(runs), finished=finished)
@@ -73,7 +73,7 @@ class LossRuns:
         try:
             return [join([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
         except ValueError as error:
-            raise disagreeing(self.loss, error) from error
+            raise disagreeing(self.method, error) from error
 
     @cached_property
     def score(self) -> float | None:
@@ -95,7 +95,7 @@ class LossRuns:
         return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
 
     def test_replicates(self) -> list[Predictions]:
-        """One table per fold model, or none unless every run has been evaluated on the test part."""
+        """One table per fold model, or none unless every run has been evaluated on the test set."""
         return [read_predictions(path).sorted_by_image() for path in self._test_files()]
 
     def label_test_replicates(self) -> list[LabelPredictions]:
@@ -107,8 +107,8 @@ class LossRuns:
         return paths if self.complete and all(path.is_file() for path in paths) else []
 
 
-def best_loss(directory: Path) -> str:
-    """The complete loss of the highest score out of fold (see `LossRuns.score`); of equal ones the first by name.
+def best_method(directory: Path) -> str:
+    """The complete loss of the highest score out of fold (see `MethodRuns.score`); of equal ones the first by name.
 
     Quick: no interval is computed.
 
@@ -119,16 +119,16 @@ def best_loss(directory: Path) -> str:
     runs = ranked(find_runs(directory, read_study_file(directory)))
     if not runs or not runs[0].complete:
         states = ", ".join(
-            f"{of_loss.loss} {len(of_loss.finished)} of {len(of_loss.wanted)}" for of_loss in runs
+            f"{of_method.method} {len(of_method.finished)} of {len(of_method.wanted)}" for of_method in runs
         )
         raise TametailError(
             f"expected a loss with all its runs finished in {directory}, found none ({states}); "
             "repeat the tametail compare command that made it to finish them"
         )
-    return runs[0].loss
+    return runs[0].method
 
 
-def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
+def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[MethodRuns]:
     """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
     wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in folds_to_run(settings))
     found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
@@ -138,33 +138,33 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[LossRuns]:
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
             key = (int(described["seed"]), int(described["fold"]))
-            found.setdefault(described["loss"], {})[key] = (path.parent, described)
+            found.setdefault(described["method"], {})[key] = (path.parent, described)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"expected the description of a run at {path}, but it cannot be read: {error}"
             ) from error
     runs = []
-    for loss in settings["losses"]:
-        of_loss = {run: found[loss][run] for run in wanted if run in found.get(loss, {})}
+    for method in settings["methods"]:
+        of_method = {run: found[method][run] for run in wanted if run in found.get(method, {})}
         finished = {
             run: folder
-            for run, (folder, described) in of_loss.items()
+            for run, (folder, described) in of_method.items()
             if described.get("status") == "finished" and (folder / PREDICTIONS).is_file()
         }
-        descriptions = [described for _, described in of_loss.values()]
-        runs.append(LossRuns(loss, wanted, finished, descriptions, settings.get("multi_label", False)))
+        descriptions = [described for _, described in of_method.values()]
+        runs.append(MethodRuns(method, wanted, finished, descriptions, settings.get("multi_label", False)))
     return runs
 
 
-def ranked(runs: Sequence[LossRuns]) -> list[LossRuns]:
+def ranked(runs: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Complete losses, the highest score first and equal ones by name; then the others as they were."""
-    complete = [of_loss for of_loss in runs if of_loss.complete]
-    complete.sort(key=lambda of_loss: (-(of_loss.score or 0.0), of_loss.loss))
-    return complete + [of_loss for of_loss in runs if not of_loss.complete]
+    complete = [of_method for of_method in runs if of_method.complete]
+    complete.sort(key=lambda of_method: (-(of_method.score or 0.0), of_method.method))
+    return complete + [of_method for of_method in runs if not of_method.complete]
 
 
-def disagreeing(loss: str, error: ValueError) -> DataError:
+def disagreeing(method: str, error: ValueError) -> DataError:
     """The error of runs that are not about the same images."""
     return DataError(
-        f"expected the runs of {loss} to be about the images of one study, but they are not: {error}"
+        f"expected the runs of {method} to be about the images of one study, but they are not: {error}"
     )

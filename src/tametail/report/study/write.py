@@ -21,8 +21,8 @@ from tametail.report.study.partial import (
     PARTIAL_CSV,
     PARTIAL_MD,
     partial_csv,
-    partial_losses,
     partial_markdown,
+    partial_methods,
 )
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import StudyResults
@@ -124,12 +124,12 @@ def _partial(directory: Path, results: StudyResults, *, asked: bool) -> dict[str
     there = (directory / PARTIAL_MD).is_file()
     if results.evaluated or not (asked or there):
         return {}
-    losses = partial_losses(directory)
-    if not losses:
+    methods = partial_methods(directory)
+    if not methods:
         return {PARTIAL_MD: None, PARTIAL_CSV: None}
     return {
-        PARTIAL_MD: partial_markdown(results.settings["name"], results.headline, losses),
-        PARTIAL_CSV: partial_csv(results.headline, losses),
+        PARTIAL_MD: partial_markdown(results.settings["name"], results.headline, methods),
+        PARTIAL_CSV: partial_csv(results.headline, methods),
     }
 
 

@@ -16,10 +16,10 @@ from tametail.evaluation import Evaluation
 from tametail.report.study import narrative
 from tametail.report.study.evaluation_page import further_cells
 from tametail.report.study.label_columns import label_cells
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, estimate, guarded
 from tametail.storage.evaluation_file import is_evaluation
-from tametail.storage.study_file import read_openings, read_study_file
+from tametail.storage.study_file import read_study_file, read_test_set_evaluations
 
 RESULTS_CSV = "results.csv"
 # Columns and titles of what ranks and of what stands beside it in the terminal.
@@ -31,9 +31,9 @@ def results_csv(results: StudyResults) -> str:
     """One row per loss as CSV text, in the order of `StudyResults.losses`.
 
     Shares have six decimals; what is undefined or not finished is empty. Columns that start with ``test_``
-    (mean over the fold models) and ``test_ensemble_`` appear once the test part is opened.
+    (mean over the fold models) and ``test_ensemble_`` appear once the test set is opened.
     """
-    rows = [_row(result, results) for result in results.losses]
+    rows = [_row(result, results) for result in results.methods]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if rows:
@@ -43,10 +43,10 @@ def results_csv(results: StudyResults) -> str:
     return text.getvalue()
 
 
-def _row(result: LossResults, results: StudyResults) -> Cells:
+def _row(result: MethodResults, results: StudyResults) -> Cells:
     names = results.class_names
     cells = [
-        ("loss", result.loss),
+        ("method", result.method),
         ("data", results.settings["name"] + (" (synthetic)" if results.settings["synthetic"] else "")),
         ("status", result.status),
     ]
@@ -89,7 +89,7 @@ def results_table(directory: Path) -> str:
     """
     evaluated = is_evaluation(directory)
     settings = {} if evaluated else read_study_file(directory)
-    openings = read_openings(directory)
+    openings = read_test_set_evaluations(directory)
     try:
         with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
             rows = list(csv.DictReader(handle))
@@ -105,7 +105,7 @@ def results_table(directory: Path) -> str:
             line.append(row.get("test_n") or narrative.ABSENT)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     times = narrative.openings_in_words(len(openings))
-    text = [f"Out of fold, with 95 % intervals. Test part: {f'opened {times}' if openings else 'sealed'}."]
+    text = [f"Out of fold, with 95 % intervals. Test set: {f'opened {times}' if openings else 'sealed'}."]
     if evaluated:
         text = ["On these images, with 95 % intervals."]
     text += [
@@ -117,9 +117,9 @@ def results_table(directory: Path) -> str:
 
 def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:
     if row["status"] != "complete":
-        return [narrative.ABSENT, row["loss"], row["status"], narrative.ABSENT, narrative.ABSENT]
+        return [narrative.ABSENT, row["method"], row["status"], narrative.ABSENT, narrative.ABSENT]
     score = narrative.score(float(row[second] or math.nan))
-    return [str(place), row["loss"], _cell(row, headline), score, row["n"]]
+    return [str(place), row["method"], _cell(row, headline), score, row["n"]]
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:

@@ -20,7 +20,7 @@ from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study.comparisons import RunComparison
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.storage.study_file import folds_to_run
 
 METRICS = "metrics.json"
@@ -47,7 +47,7 @@ def metrics_schema() -> Json:
 def metrics_json(results: StudyResults) -> str:
     """All results as JSON. What is undefined or not finished is null, never 0 and never NaN."""
     settings, ranking = results.settings, results.ranking
-    ranks = {result.loss: rank for rank, result in enumerate(ranking, start=1)}
+    ranks = {result.method: rank for rank, result in enumerate(ranking, start=1)}
     content = {
         "schema": SCHEMA,
         "tametail": settings["tametail"],
@@ -59,8 +59,8 @@ def metrics_json(results: StudyResults) -> str:
         "protocol": None if results.evaluated else _protocol(settings),
         "images": _images(results),
         "classes": _classes(results),
-        "test_part_openings": len(results.openings),
-        "losses": [_loss(result, ranks.get(result.loss)) for result in results.losses],
+        "test_set_evaluations": len(results.openings),
+        "methods": [_method(result, ranks.get(result.method)) for result in results.methods],
         "pairs": None if results.pairs is None else _pairs(results.pairs),
         "by_class": [
             _class_test(results, other, test) for other, tests in results.by_class.items() for test in tests
@@ -103,10 +103,10 @@ def _classes(results: StudyResults) -> list[Json]:
     ]
 
 
-def _loss(result: LossResults, rank: int | None) -> Json:
+def _method(result: MethodResults, rank: int | None) -> Json:
     labels = result.labels
     return {
-        "loss": result.loss,
+        "method": result.method,
         "rank": rank,
         "runs": {"finished": result.finished, "expected": result.expected},
         "failures": list(result.failures),
@@ -238,7 +238,7 @@ def _pairs(table: PairedTable) -> list[Json]:
 
 def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
     return {
-        "a": results.ranking[0].loss,
+        "a": results.ranking[0].method,
         "b": other,
         "class": test.name,
         "n": test.n,
@@ -255,7 +255,7 @@ def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
 def _over_runs(results: StudyResults, other: str, compared: RunComparison) -> Json:
     limits = {name: _number(getattr(compared.found, name)) for name in ("difference", "low", "high", "p")}
     return {
-        "a": results.ranking[0].loss,
+        "a": results.ranking[0].method,
         "b": other,
         **limits,
         "p_holm": _number(compared.p_holm),

@@ -13,7 +13,7 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.report.study import narrative
 from tametail.report.study.matrices import points
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.latex_text import ABSENT, breakable, interval, row_of_best, signed, tabular, tex
 
 RESULTS_TEX = "results.tex"
@@ -49,18 +49,18 @@ def results_tex(results: StudyResults) -> str:
         ]
     tested = [result for result in results.ranking if result.on_test is not None]
     if tested:
-        mean, together = "test part, mean over the fold models", "test part, ensemble of the fold models"
+        mean, together = "test set, mean over the fold models", "test set, ensemble of the fold models"
         blocks += _classes(results, tested, lambda result: _on_test(result)[0], "test", mean)
         blocks += _classes(results, tested, lambda result: _on_test(result)[1], "ensemble", together)
     return "\n\n".join(blocks) + "\n"
 
 
-def _out_of_fold(result: LossResults) -> Either:
+def _out_of_fold(result: MethodResults) -> Either:
     assert result.log_posterior is not None
     return result.log_posterior
 
 
-def _on_test(result: LossResults) -> tuple[Either, Either]:
+def _on_test(result: MethodResults) -> tuple[Either, Either]:
     assert result.on_test is not None
     return result.on_test
 
@@ -74,16 +74,16 @@ def _ranking(results: StudyResults) -> str:
     means = [_means(evaluation) for evaluation in evaluations]
     titles = [title for title, _, _ in means[0]]
     columns = [
-        row_of_best([of_loss[column][1] for of_loss in means], means[0][column][2])
+        row_of_best([of_method[column][1] for of_method in means], means[0][column][2])
         for column in range(len(titles))
     ]
     pairs = results.pairs
-    loss = narrative.sentence(narrative.narrative_of(results).loss)
-    header = ["", loss, *titles, *(["Against the first"] if pairs else [])]
+    method = narrative.sentence(narrative.narrative_of(results).method)
+    header = ["", method, *titles, *(["Against the first"] if pairs else [])]
     body = []
     for place, result in enumerate(results.ranking):
         paired = pairs.pair(place, 0) if pairs and place else None
-        first = [str(place + 1), _name(result.loss), *(column[place] for column in columns)]
+        first = [str(place + 1), _name(result.method), *(column[place] for column in columns)]
         second = ["", "", *(_small(interval(estimate, write)) for _, estimate, write in means[place])]
         if pairs and paired is None:
             first, second = [*first, ""], [*second, ""]
@@ -126,21 +126,21 @@ def _means(evaluation: Either) -> list[tuple[str, Estimate, Write]]:
 
 def _classes(
     results: StudyResults,
-    losses: Sequence[LossResults],
-    choose: Callable[[LossResults], Either],
+    methods: Sequence[MethodResults],
+    choose: Callable[[MethodResults], Either],
     key: str,
     where: str,
 ) -> list[str]:
     """Classes × losses, in several tables where there are many losses; what is best is best of all of them."""
-    evaluations = [choose(result) for result in losses]
+    evaluations = [choose(result) for result in methods]
     rows = [*(_row(results, index, evaluations) for index in results.class_order)]
     last = _last(results, evaluations)
     titles, writes = _columns(evaluations[0])
     blocks = []
-    for start in range(0, len(losses), MOST_ACROSS):
-        shown = range(start, min(start + MOST_ACROSS, len(losses)))
+    for start in range(0, len(methods), MOST_ACROSS):
+        shown = range(start, min(start + MOST_ACROSS, len(methods)))
         body = [line for row in rows for line in _lines(row, shown, writes)]
-        names = [rf"\multicolumn{{2}}{{c}}{{{_name(losses[place].loss)}}}" for place in shown]
+        names = [rf"\multicolumn{{2}}{{c}}{{{_name(methods[place].method)}}}" for place in shown]
         unit = "Label" if results.multi_label else "Class"
         counted = narrative.sentence(narrative.narrative_of(results).images)
         rules = "".join(rf"\cmidrule(lr){{{4 + 2 * k}-{5 + 2 * k}}}" for k in range(len(shown)))
@@ -153,8 +153,8 @@ def _classes(
             ],
             [body, _lines(last, shown, writes)],
         )
-        many = len(losses) > MOST_ACROSS
-        part = f" Part {start // MOST_ACROSS + 1} of {-(-len(losses) // MOST_ACROSS)}." if many else ""
+        many = len(methods) > MOST_ACROSS
+        part = f" Part {start // MOST_ACROSS + 1} of {-(-len(methods) // MOST_ACROSS)}." if many else ""
         counted = "" if results.evaluated else f" Train: {counted.lower()}."
         label = f"{key}-{start // MOST_ACROSS + 1}" if many else key
         caption = f"{unit} by {unit.lower()}.{part} {_caption(results, evaluations[0], where)}{counted}"
@@ -205,10 +205,10 @@ def _small(text: str) -> str:
     return rf"{{\scriptsize {text}}}" if text else ""
 
 
-def _name(loss: str) -> str:
-    if len(loss) <= _LONG:
-        return tex(loss)
-    return rf"\parbox[b]{{8em}}{{\raggedright\hspace{{0pt}}{breakable(loss)}}}"
+def _name(method: str) -> str:
+    if len(method) <= _LONG:
+        return tex(method)
+    return rf"\parbox[b]{{8em}}{{\raggedright\hspace{{0pt}}{breakable(method)}}}"
 
 
 def _caption(results: StudyResults, evaluation: Either, where: str) -> str:

@@ -1,4 +1,4 @@
-"""results.md: the paper's table (classes × losses) with intervals, the ranking, and the state of the test part."""
+"""results.md: the paper's table (classes × losses) with intervals, the ranking, and the state of the test set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tametail.evaluation import Evaluation
 from tametail.report.study import narrative
 from tametail.report.study.evaluation_page import further_blocks
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.report.writers.markdown_labels import label_blocks
 from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
@@ -15,12 +15,12 @@ from tametail.report.writers.markdown_table import NUMBER, percent, score, table
 
 def results_markdown(results: StudyResults) -> str:
     """The results as Markdown. Losses are in the order of their rank."""
-    blocks = [f"# {text(results.settings['name'])}: {narrative.narrative_of(results).losses} compared"]
+    blocks = [f"# {text(results.settings['name'])}: {narrative.narrative_of(results).methods} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
     blocks += [f"**{text(line)}**" for line in tuned_in_words(results.settings)]
     blocks.append(text(" ".join(narrative.answer(results))))
-    blocks += _test_part(results)
+    blocks += _test_set(results)
     blocks += label_blocks(results) if results.multi_label else _class_blocks(results)
     waiting = narrative.not_ranked(results)
     if waiting:
@@ -51,16 +51,16 @@ def _class_blocks(results: StudyResults) -> list[str]:
     tested = [result for result in ranked if result.test is not None]
     if tested:
         blocks += [
-            "## Classes, test part, mean over fold models",
+            "## Classes, test set, mean over fold models",
             _classes(results, tested, lambda result: result.test),
-            "## Classes, test part, ensemble of fold models",
+            "## Classes, test set, ensemble of fold models",
             _classes(results, tested, lambda result: result.test_ensemble),
         ]
     return blocks
 
 
-def _test_part(results: StudyResults) -> list[str]:
-    blocks = [text(" ".join([*narrative.state_of_test_part(results), *narrative.best_on_test(results)]))]
+def _test_set(results: StudyResults) -> list[str]:
+    blocks = [text(" ".join([*narrative.state_of_test_set(results), *narrative.best_on_test(results)]))]
     if results.opened:
         blocks.append("\n".join(f"- {text(narrative.opening_in_words(entry))}" for entry in results.openings))
     return blocks
@@ -74,7 +74,7 @@ def _ranking(results: StudyResults) -> str:
         rows.append(
             [
                 str(rank),
-                text(result.loss),
+                text(result.method),
                 percent(log_posterior.balanced_accuracy),
                 score(log_posterior.macro_f1),
                 percent(log_posterior.accuracy),
@@ -83,7 +83,7 @@ def _ranking(results: StudyResults) -> str:
         )
     header = [
         "Rank",
-        narrative.sentence(narrative.narrative_of(results).loss),
+        narrative.sentence(narrative.narrative_of(results).method),
         "Balanced accuracy, %",
         "Macro-F1",
         "Accuracy, %",
@@ -94,13 +94,13 @@ def _ranking(results: StudyResults) -> str:
 
 def _classes(
     results: StudyResults,
-    losses: Sequence[LossResults],
-    choose: Callable[[LossResults], Evaluation | None],
+    methods: Sequence[MethodResults],
+    choose: Callable[[MethodResults], Evaluation | None],
 ) -> str:
-    evaluations = [evaluation for result in losses if (evaluation := choose(result)) is not None]
+    evaluations = [evaluation for result in methods if (evaluation := choose(result)) is not None]
     header = ["Class", narrative.sentence(narrative.narrative_of(results).images), "n"]
-    for result in losses:
-        header += [f"{text(result.loss)} Acc", f"{text(result.loss)} F1"]
+    for result in methods:
+        header += [f"{text(result.method)} Acc", f"{text(result.method)} F1"]
     rows = []
     for index in results.class_order:
         name = results.class_names[index]

@@ -6,56 +6,56 @@ from collections.abc import Callable, Sequence
 
 from tametail.evaluation.multi_label import LabelDecision, LabelEvaluation
 from tametail.report.study import narrative
-from tametail.report.study.results import LabelEvidence, LossResults, StudyResults
+from tametail.report.study.results import LabelEvidence, MethodResults, StudyResults
 from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
 
 Choose = Callable[[LabelEvidence], LabelEvaluation | None]
 
 
 def label_blocks(results: StudyResults) -> list[str]:
-    """Ranking, labels and decisions, out of fold and on the test part."""
+    """Ranking, labels and decisions, out of fold and on the test set."""
     ranked = results.ranking
     if not ranked:
         return []
     blocks = [
         "## Ranking, out of fold",
-        _losses(ranked, lambda log_posterior: log_posterior.out_of_fold, ranked=True),
+        _methods(ranked, lambda log_posterior: log_posterior.out_of_fold, ranked=True),
         "## Labels, out of fold",
         _labels(results, ranked, lambda log_posterior: log_posterior.out_of_fold),
     ]
     for result in ranked:
-        blocks += [f"## {text(result.loss)} at its thresholds, out of fold", _decisions(results, result)]
+        blocks += [f"## {text(result.method)} at its thresholds, out of fold", _decisions(results, result)]
     tested = [result for result in ranked if result.on_test is not None]
     for title, choose in (
         ("mean over fold models", lambda log_posterior: log_posterior.test),
         ("ensemble of fold models", lambda log_posterior: log_posterior.test_ensemble),
     ):
         if tested:
-            blocks += [f"## Test part, {title}", _losses(tested, choose), _labels(results, tested, choose)]
+            blocks += [f"## Test set, {title}", _methods(tested, choose), _labels(results, tested, choose)]
     return [
         *blocks,
         "AP is average precision and AUROC the area under the ROC curve, in %; 95 % intervals in brackets. "
         "Means are over the labels that some images have and others have not; an absent label is a dash. Out of fold, "
         "thresholds are chosen by F1 for each fold on the other folds; those shown are chosen on all folds, for the "
-        "test part and for images yet to come.",
+        "test set and for images yet to come.",
     ]
 
 
-def _evaluations(losses: Sequence[LossResults], choose: Choose) -> list[LabelEvaluation]:
-    chosen = [choose(result.labels) for result in losses if result.labels]
+def _evaluations(methods: Sequence[MethodResults], choose: Choose) -> list[LabelEvaluation]:
+    chosen = [choose(result.labels) for result in methods if result.labels]
     return [evaluation for evaluation in chosen if evaluation is not None]
 
 
-def _losses(losses: Sequence[LossResults], choose: Choose, *, ranked: bool = False) -> str:
+def _methods(methods: Sequence[MethodResults], choose: Choose, *, ranked: bool = False) -> str:
     rows = []
     for rank, (result, log_posterior) in enumerate(
-        zip(losses, _evaluations(losses, choose), strict=True), start=1
+        zip(methods, _evaluations(methods, choose), strict=True), start=1
     ):
         at = log_posterior.chosen
         cells = [percent(log_posterior.average_precision), percent(log_posterior.auroc), score(at.macro_f1)]
         cells += [score(at.micro_f1), percent(at.subset_accuracy), percent(at.hamming_loss)]
         cells += [score(log_posterior.plain.macro_f1), str(log_posterior.n)]
-        rows.append([*[str(rank)] * ranked, text(result.loss), *cells])
+        rows.append([*[str(rank)] * ranked, text(result.method), *cells])
     header = [
         *["Rank"] * ranked,
         "Loss",
@@ -69,11 +69,11 @@ def _losses(losses: Sequence[LossResults], choose: Choose, *, ranked: bool = Fal
     return table(header, [*[NUMBER] * ranked, "---", *[NUMBER] * (len(header) - 1 - ranked)], rows)
 
 
-def _labels(results: StudyResults, losses: Sequence[LossResults], choose: Choose) -> str:
-    evaluations = _evaluations(losses, choose)
+def _labels(results: StudyResults, methods: Sequence[MethodResults], choose: Choose) -> str:
+    evaluations = _evaluations(methods, choose)
     header = ["Label", "Training images", "With it", "Without"]
-    for result in losses:
-        header += [f"{text(result.loss)} AP", f"{text(result.loss)} AUROC"]
+    for result in methods:
+        header += [f"{text(result.method)} AP", f"{text(result.method)} AUROC"]
     rows = []
     for index in results.class_order:
         name, of_first = results.class_names[index], evaluations[0].labels[index]
@@ -88,7 +88,7 @@ def _labels(results: StudyResults, losses: Sequence[LossResults], choose: Choose
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])
 
 
-def _decisions(results: StudyResults, result: LossResults) -> str:
+def _decisions(results: StudyResults, result: MethodResults) -> str:
     assert result.labels is not None
     log_posterior = result.labels.out_of_fold
     measures = ("Recall, %", "Specificity, %", "Precision, %", "F1")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tametail.evaluation import Evaluation
 from tametail.report.study import narrative, provenance
-from tametail.report.study.results import LossResults, StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
 
 MODEL_CARD = "model_card.md"
@@ -51,7 +51,7 @@ def model_card(results: StudyResults) -> str:
         text(provenance.methods(results)),
         _facts([*provenance.recipe_rows(results.settings), *_environment(results)]),
         "## Results",
-        text(" ".join([*narrative.answer(results), *narrative.state_of_test_part(results)])),
+        text(" ".join([*narrative.answer(results), *narrative.state_of_test_set(results)])),
         *_results(results, best),
         "## Limits",
         "\n".join(f"- {text(limit)}" for limit in _limits(results, best)),
@@ -64,11 +64,11 @@ def model_card(results: StudyResults) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _model(results: StudyResults, best: LossResults) -> provenance.Rows:
+def _model(results: StudyResults, best: MethodResults) -> provenance.Rows:
     settings = results.settings
     said = [
         ("Task", "several labels per image or none" if results.multi_label else "one class per image"),
-        ("Loss", best.loss),
+        ("Loss", best.method),
         ("Backbone", f"{settings['backbone']} at {settings['image_size']} pixels"),
         (
             "Members",
@@ -93,16 +93,16 @@ def _counts(results: StudyResults) -> str:
     return table([unit, "Training images", "Test images"], ["---", NUMBER, NUMBER], [*rows, total])
 
 
-def _results(results: StudyResults, best: LossResults) -> list[str]:
+def _results(results: StudyResults, best: MethodResults) -> list[str]:
     if results.multi_label:
         return [_labels(results, best)]
     blocks = []
     for where, evaluation in (
         ("out of fold", best.out_of_fold),
-        ("test part, ensemble of the fold models", best.test_ensemble),
+        ("test set, ensemble of the fold models", best.test_ensemble),
     ):
         if evaluation is not None:
-            blocks += [f"### {text(best.loss)}, {where}", _classes(results, evaluation)]
+            blocks += [f"### {text(best.method)}, {where}", _classes(results, evaluation)]
     if best.calibration is not None:
         found = best.calibration
         blocks.append(
@@ -127,7 +127,7 @@ def _classes(results: StudyResults, evaluation: Evaluation) -> str:
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
-def _labels(results: StudyResults, best: LossResults) -> str:
+def _labels(results: StudyResults, best: MethodResults) -> str:
     assert best.labels is not None
     log_posterior = best.labels.out_of_fold
     rows = []
@@ -142,7 +142,7 @@ def _labels(results: StudyResults, best: LossResults) -> str:
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
-def _limits(results: StudyResults, best: LossResults) -> list[str]:
+def _limits(results: StudyResults, best: MethodResults) -> list[str]:
     """What the numbers themselves say of how far they go."""
     counts, unit = results.counts, "label" if results.multi_label else "class"
     said = ["The intervals speak of images like these; on those of another place the model may be worse."]
@@ -163,10 +163,10 @@ def _limits(results: StudyResults, best: LossResults) -> list[str]:
         )
     if results.counts.test_images and not results.opened:
         said.append(
-            "The best loss was chosen by these results, which flatters a little; the test part is still sealed."
+            "The best loss was chosen by these results, which flatters a little; the test set is still sealed."
         )
     if len(results.openings) > 1:
-        said.append(f"The test part was opened {narrative.openings_in_words(len(results.openings))}.")
+        said.append(f"The test set was opened {narrative.openings_in_words(len(results.openings))}.")
     said += [f"Found in the data: {finding}" for finding in _findings(results)]
     looked_at = dict.fromkeys(group.column for group in best.subgroups)
     if looked_at:
@@ -180,7 +180,7 @@ def _limits(results: StudyResults, best: LossResults) -> list[str]:
     return said
 
 
-def _worst(best: LossResults) -> str:
+def _worst(best: MethodResults) -> str:
     if best.out_of_fold is None:
         return ""
     found = [one for one in best.out_of_fold.classes if one.n]

@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from fixtures.label_study import write_label_study
 from tametail.predictions.single_label import read_predictions
 from tametail.report import unfinished, write_report
-from tametail.report.study.partial import WARNING, largest_block, partial_losses, runs_in_words
+from tametail.report.study.partial import WARNING, largest_block, partial_methods, runs_in_words
 
 MakeStudy = Callable[..., Path]
 RUNS = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)))
@@ -26,7 +26,7 @@ RUNS = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)))
 @pytest.fixture
 def broken(make_study: MakeStudy) -> Path:
     """Of asl seed 1 lacks two folds, of ce seed 0 lacks one; alpa is finished, focal has nothing."""
-    study = make_study(losses=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
+    study = make_study(methods=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
     for gone in ("asl/seed1-fold1", "asl/seed1-fold2", "ce/seed0-fold2", "focal"):
         shutil.rmtree(study / "runs" / gone)
     return study
@@ -40,9 +40,9 @@ def test_what_is_missing_is_named(broken: Path) -> None:
     ]
 
 
-def score(study: Path, loss: str, seed: int, folds: tuple[int, ...]) -> float:
+def score(study: Path, method: str, seed: int, folds: tuple[int, ...]) -> float:
     tables = [
-        read_predictions(study / f"runs/{loss}/seed{seed}-fold{fold}/predictions.parquet") for fold in folds
+        read_predictions(study / f"runs/{method}/seed{seed}-fold{fold}/predictions.parquet") for fold in folds
     ]
     target = np.concatenate([table.target for table in tables])
     predicted = np.concatenate([table.predicted for table in tables])
@@ -50,7 +50,7 @@ def score(study: Path, loss: str, seed: int, folds: tuple[int, ...]) -> float:
 
 
 def test_means_are_over_the_finished_runs_and_others_over_the_same(broken: Path) -> None:
-    asl, ce, focal = partial_losses(broken)
+    asl, ce, focal = partial_methods(broken)
     assert asl.score is not None
     assert ce.score is not None
     assert asl.score.value == pytest.approx(score(broken, "asl", 0, (0, 1, 2)))
@@ -68,7 +68,7 @@ def test_means_are_over_the_finished_runs_and_others_over_the_same(broken: Path)
 def test_without_being_asked_no_partial_mean_is_anywhere(broken: Path) -> None:
     write_report(broken)
     assert not (broken / "partial.md").exists()
-    rows = {row["loss"]: row for row in csv.DictReader(io.StringIO((broken / "results.csv").read_text()))}
+    rows = {row["method"]: row for row in csv.DictReader(io.StringIO((broken / "results.csv").read_text()))}
     assert rows["asl"]["balanced_accuracy"] == ""
 
 
@@ -84,7 +84,7 @@ def test_asked_for_they_stand_in_files_of_their_own_and_are_marked(broken: Path)
     assert "| alpa, same runs |" in text
     assert "No run is finished, so there is no mean." in text
     rows = list(csv.DictReader(io.StringIO((broken / "partial.csv").read_text())))
-    assert [(row["loss"], row["status"]) for row in rows] == [
+    assert [(row["method"], row["status"]) for row in rows] == [
         ("asl", "partial"),
         ("alpa", "same runs as asl"),
         ("ce", "partial"),
@@ -98,7 +98,7 @@ def test_they_are_made_again_with_the_report_and_go_when_all_is_finished(
     broken: Path, make_study: MakeStudy
 ) -> None:
     write_report(broken, partial=True)
-    whole = make_study(losses=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
+    whole = make_study(methods=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
     shutil.copytree(whole / "runs" / "asl", broken / "runs" / "asl", dirs_exist_ok=True)
     write_report(broken)
     assert "## asl" not in (broken / "partial.md").read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def test_they_are_made_again_with_the_report_and_go_when_all_is_finished(
 
 
 def test_no_cell_is_a_formula(make_study: MakeStudy) -> None:
-    study = make_study(losses=("=2+2", "ce"))
+    study = make_study(methods=("=2+2", "ce"))
     shutil.rmtree(study / "runs" / "=2+2" / "seed0-fold1")
     write_report(study, partial=True)
     cells = [cell for row in csv.reader(io.StringIO((study / "partial.csv").read_text())) for cell in row]
@@ -121,7 +121,7 @@ def test_labels_too(tmp_path: Path) -> None:
     study = write_label_study(tmp_path / "study")
     for fold in (1, 2):
         shutil.rmtree(study / f"runs/asl/seed0-fold{fold}")
-    (asl,) = partial_losses(study)
+    (asl,) = partial_methods(study)
     assert asl.score is not None
     assert 0 < asl.score.value < 1
     assert [name for name, _ in asl.beside] == ["focal", "bce"]
