@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tametail import __version__
 from tametail.core.console import Console
 from tametail.core.errors import explain_write_error
+from tametail.core.version import __version__
 
 try:
     import typer

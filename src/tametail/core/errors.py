@@ -6,8 +6,7 @@ tracebacks are for ``--debug``.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,13 +62,3 @@ def _telling(path: Path, way_out: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise TametailError(f"{path} cannot be written ({error.strerror or error}){way_out}") from error
-
-
-def nearest(name: str, known: Iterable[str], most: int = 5) -> str:
-    """Words that name the known entries closest to ``name``: ``"did you mean a, b?"``, or all of them if few."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
-    if close:
-        return f"did you mean {', '.join(close)}?"
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"known: {listed}"

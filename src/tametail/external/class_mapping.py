@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tametail.core.errors import DataError, UsageError, nearest
+from tametail.core.errors import DataError, UsageError
+from tametail.core.registry import nearest
 from tametail.core.text import sample_of
 from tametail.data.table import ImageTable
 

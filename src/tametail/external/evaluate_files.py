@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.console import Console
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.report import write_report
 from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder, write_evaluation

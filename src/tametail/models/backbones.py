@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tametail.core.errors import TametailError, UsageError, nearest
+from tametail.core.errors import TametailError, UsageError
+from tametail.core.registry import nearest
 from tametail.models import torchvision_ops
 
 torchvision_ops.ensure_importable()

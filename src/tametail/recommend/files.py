@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tametail import __version__
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError, explain_save_error
+from tametail.core.version import __version__
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import PLAIN

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 from tametail.reproduce.printed import PrintedTable, printed_table
 
 Variant = Literal["paper", "code", "pade"]

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 from tametail.losses.grammar import parameter_types, parse_loss, split_brackets
 from tametail.losses.registry import loss_class
 from tametail.search.default_spaces import DEFAULT_SPACES

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail import __version__
 from tametail.core.atomic import atomic_path, make_folder, write_atomically
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.version import __version__
 from tametail.predictions.single_label import Predictions, read_predictions, write_predictions
 
 FORMAT = 1

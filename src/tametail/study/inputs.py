@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tametail import __version__
 from tametail.audit import Finding, audit_table, of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
+from tametail.core.version import __version__
 from tametail.data import (
     DecodedImages,
     ImageTable,

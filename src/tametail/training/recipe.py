@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 
 _PACKAGED = resources.files("tametail.training") / "recipes"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 Value = str | int | float | bool

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.core.errors import DataError, nearest
+from tametail.core.errors import DataError
+from tametail.core.registry import nearest
 from tametail.data.readers.checked_table import checked_table
 from tametail.data.readers.csv_table import read_table
 from tametail.data.readers.folders import (

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from tametail.core.errors import UsageError, nearest
+from tametail.core.errors import UsageError
+from tametail.core.registry import nearest
 
 SamplerName = Literal["shuffled", "balanced", "sqrt", "progressive", "deferred"]
 _ORDER, _DRAWS, _CYCLES = 0, 1, 2  # purposes that random numbers are kept apart by; 3 is for `mixing`

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail import __version__
 from tametail.core.errors import DataError
+from tametail.core.version import __version__
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibrate
 from tametail.evaluation.operating import operating_point
