@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: one thread in each of the processes of pytest-xdist
 
 from fixtures.tiny_study import TINY, write_images
 
