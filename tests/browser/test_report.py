@@ -47,16 +47,16 @@ def test_undefined_values_are_last_whichever_way(label_report: Path, open_page: 
         assert "" not in column(table, 2)[:-1]
 
 
-def test_classes_are_filtered_by_band(report: Path, open_page: Open) -> None:
+def test_classes_are_filtered_by_class_group(report: Path, open_page: Open) -> None:
     page = open_page(report).page
     section = page.locator("#classes")
     rows = section.locator("table.classes").first.locator("tbody tr")
     shown = {}
-    for band in ("Head", "Medium", "Tail", "All"):
-        section.locator("label", has_text=band).first.click()
-        shown[band] = [row.locator("th").get_attribute("data-v") for row in rows.all() if row.is_visible()]
-    assert shown["Tail"] == ["smudge cell", "basophil"]
-    assert shown["Head"] + shown["Medium"] + shown["Tail"] == shown["All"]
+    for group in ("Many-shot", "Medium-shot", "Few-shot", "All"):
+        section.locator("label", has_text=group).first.click()
+        shown[group] = [row.locator("th").get_attribute("data-v") for row in rows.all() if row.is_visible()]
+    assert shown["Few-shot"] == ["smudge cell", "basophil"]
+    assert shown["Many-shot"] + shown["Medium-shot"] + shown["Few-shot"] == shown["All"]
     assert len(shown["All"]) == 7
     section.locator("input").first.focus()
     page.keyboard.press("ArrowRight")

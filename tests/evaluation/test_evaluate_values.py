@@ -121,7 +121,9 @@ def unknown(estimate: Estimate) -> bool:
 def every_estimate(found: Evaluation) -> list[tuple[str, Estimate]]:
     named = [(f.name, getattr(c, f.name)) for c in found.classes for f in dataclasses.fields(c)]
     named += [(f.name, getattr(found, f.name)) for f in dataclasses.fields(found)]
-    named += [(f"{band.name} band", mean) for band in found.class_groups for mean in (band.recall, band.f1)]
+    named += [
+        (f"{group.name}-shot", mean) for group in found.class_groups for mean in (group.recall, group.f1)
+    ]
     return [(name, value) for name, value in named if isinstance(value, Estimate)]
 
 

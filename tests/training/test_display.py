@@ -55,7 +55,7 @@ def test_a_log_has_a_line_per_epoch() -> None:
     one_run(TrainingDisplay(seen.console, 2, 6, clock), clock, seconds=5)
     assert len(seen.lines) == 3
     assert seen.lines[1] == (
-        "ce seed 0 fold 1 · epoch 2/3 · loss 0.5 · lr 0.001 · 2 images/s · balanced accuracy 62.5 % · on the tail 25.0 % "
+        "ce seed 0 fold 1 · epoch 2/3 · loss 0.5 · lr 0.001 · 2 images/s · balanced accuracy 62.5 % · few-shot classes 25.0 % "
         "· run 1/2 · 0:01:20 left"
     )
 

@@ -24,14 +24,14 @@ def test_validation_agrees_with_scikit_learn() -> None:
     found = validate(scores, target, counts)
     assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(target, scores.argmax(1)))
     tail = recall_score(target, scores.argmax(1), labels=[1, 4], average="macro")
-    assert found.tail_recall == pytest.approx(tail)
+    assert found.few_shot_recall == pytest.approx(tail)
 
 
 def test_absent_classes_do_not_count() -> None:
     target = np.array([0, 0, 1, 1])
     found = validate(np.eye(4)[[0, 1, 1, 1]], target, [9, 8, 7, 1])
     assert found.balanced_accuracy == pytest.approx(0.75)
-    assert np.isnan(found.tail_recall)
+    assert np.isnan(found.few_shot_recall)
 
 
 def test_several_labels_are_judged_by_average_precision() -> None:
@@ -41,7 +41,7 @@ def test_several_labels_are_judged_by_average_precision() -> None:
     expected = [average_precision_score(labels[:, k], scores[:, k]) for k in range(4)]
     found = validate(scores, labels, [150, 90, 60, 15, 40])
     assert found.balanced_accuracy == pytest.approx(np.mean(expected))
-    assert found.tail_recall == pytest.approx(expected[3])
+    assert found.few_shot_recall == pytest.approx(expected[3])
 
 
 @pytest.mark.parametrize("shapes", [((4, 3), (3,)), ((4, 2), (4,)), ((4, 3), (4, 2)), ((4,), (4,))])
@@ -70,7 +70,7 @@ def test_times_do_not_touch_the_history() -> None:
     assert history_csv(again) == history_csv(RECORDS)
     assert timing_csv(again) != timing_csv(RECORDS)
     assert history_csv([EpochRecord(1, 5, 0.25, 1e-3)]) == (
-        "epoch,step,loss,lr,val_balanced_accuracy,val_tail_recall\n1,5,0.25,0.001,,\n"
+        "epoch,step,loss,lr,val_balanced_accuracy,val_few_shot_recall\n1,5,0.25,0.001,,\n"
     )
 
 

@@ -63,7 +63,7 @@ class Evaluation:
         accuracy: share of images predicted right.
         mcc: Matthews correlation over all classes, in -1..1; see `metrics.mcc_from_counts` for what is degenerate.
         kappa: quadratic weighted, in -1..1; None where the classes have no order.
-        bands: head, medium and tail by training images; empty where those are not given.
+        class_groups: many-, medium- and few-shot classes; empty without training counts.
         confusion: (C, C) images by true class (rows) and predicted class, mean over replicates.
         n: images.
         groups: distinct groups.
@@ -107,13 +107,13 @@ def evaluate(
     - AUROC and average precision, of each class against all others: see `rank.rank_shares`. Images are put in
       order by `Predictions.probabilities` of the class, that is by the loss's own link where it is known. Those sum
       to one over the classes, so that the order is another than that of the class's logit alone.
-    - balanced accuracy, and the mean recall of a band: see `intervals.mean_of_shares`; mean F1 of a band: MOVER.
+    - balanced accuracy, and the mean recall of a class group: see `intervals.mean_of_shares`; mean F1 of a class group: MOVER.
     - macro F1, MCC, kappa: the group bootstrap, stratified by class, and on each side at least as wide as a closed
       form that keeps its width where nothing is wrong; see `overall.overall`.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
-        train_counts: C training images per class, for the bands.
+        train_counts: C training images per class, which define the class groups.
         ordered: whether the order of the classes means something, as that of grades does.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same interval.

@@ -116,7 +116,7 @@ def _tried(findings: Findings, tried: CandidateResult) -> dict[str, Any]:
         "balanced_accuracy": _estimate(result.balanced_accuracy),
         "accuracy": _estimate(result.accuracy),
         "macro_f1": _estimate(result.macro_f1),
-        "recall_by_band": {band.name: _estimate(band.recall) for band in result.class_groups},
+        "recall_by_class_group": {group.name: _estimate(group.recall) for group in result.class_groups},
         "recall_by_class": {one.name: _estimate(one.recall) for one in result.classes},
         "comes_first": tried.first,
         "standard_errors_below_best": choice.standard_errors_below(name),
@@ -171,12 +171,12 @@ def _tau(method: str) -> str:
 
 def as_markdown(findings: Findings, circumstances: Circumstances) -> str:
     """The answer, the table, and how to read them."""
-    names = [band.name for band in findings.tried[PLAIN].result.class_groups]
+    names = [group.name for group in findings.tried[PLAIN].result.class_groups]
     header = [
         "Candidate",
         "Step",
         "Balanced accuracy, %",
-        *(f"Recall {name}, %" for name in names),
+        *(f"Recall {name}-shot, %" for name in names),
         "Accuracy, %",
         "Beside ce, points",
         "p, Holm",
@@ -214,7 +214,7 @@ def _line(findings: Findings, tried: CandidateResult) -> list[str]:
         shown + (f", {text(chosen)}" if chosen else ""),
         tried.candidate.step,
         percent(result.balanced_accuracy),
-        *(percent(band.recall) for band in result.class_groups),
+        *(percent(group.recall) for group in result.class_groups),
         percent(result.accuracy),
         narrative.ABSENT
         if difference is None

@@ -42,7 +42,7 @@ class CandidateResult:
     """A candidate and what came of it.
 
     Attributes:
-        result: out of fold, with recalls of head, medium and tail.
+        result: out of fold, with recall of many-, medium- and few-shot classes.
         first: the share of group bootstrap resamples in which it comes first.
         picks: what was chosen for each fold.
         final: what is chosen by all folds together, for images yet to come.

@@ -165,11 +165,11 @@ def _by_tests(findings: Findings) -> str:
 
 def _price(findings: Findings, use: CandidateResult) -> str:
     plain, result = findings.tried[PLAIN].result, use.result
-    before = {band.name: band.recall.value for band in plain.class_groups}
+    before = {group.name: group.recall.value for group in plain.class_groups}
     changes = [
-        f"of {band.name} classes {'goes ' * (at == 0)}from {narrative.percent(before[band.name])} to "
-        f"{narrative.percent(band.recall.value)} %"
-        for at, band in enumerate(result.class_groups)
+        f"of {group.name}-shot classes {'goes ' * (at == 0)}from {narrative.percent(before[group.name])} to "
+        f"{narrative.percent(group.recall.value)} %"
+        for at, group in enumerate(result.class_groups)
     ]
     surely = use.candidate.name in findings.choice.beats_plain
     lost = result.accuracy.value < plain.accuracy.value

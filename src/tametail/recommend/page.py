@@ -51,7 +51,7 @@ def page(findings: Findings, circumstances: Circumstances) -> str:
         figure=Markup(inlined(candidates_drawing(findings))),
         command=next_command(findings, circumstances),
         rows=rows,
-        class_groups=[band.name for band in findings.tried[PLAIN].result.class_groups],
+        class_groups=[group.name for group in findings.tried[PLAIN].result.class_groups],
         difference=_difference,
         best=choice.best,
         nested=[("The recommendation", findings.followed), ("The highest estimate", findings.highest)],

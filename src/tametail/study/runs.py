@@ -195,7 +195,7 @@ class _Watchers:
         seen = {
             "images_per_second": record.images_per_second,
             "val_balanced_accuracy": record.val_balanced_accuracy,
-            "val_tail_recall": record.val_tail_recall,
+            "val_few_shot_recall": record.val_few_shot_recall,
         }
         self._trackers.log({name: value for name, value in seen.items() if value is not None}, record.step)
 

@@ -131,7 +131,7 @@ class TrainingDisplay:
         run = self._run
         if run is None or self._console.quiet:
             return
-        found = {run.measure: record.val_balanced_accuracy, "on the tail": record.val_tail_recall}
+        found = {run.measure: record.val_balanced_accuracy, "few-shot classes": record.val_few_shot_recall}
         run.judged = tuple(
             f"{name} {100 * value:.1f} %" for name, value in found.items() if value is not None
         )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tametail.core.errors import DataError
-from tametail.evaluation.class_groups import tail_classes
+from tametail.evaluation.class_groups import few_shot_classes
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
 from tametail.evaluation.ranking_metrics import average_precision
 
@@ -29,11 +29,11 @@ class Validation:
 
     Attributes:
         balanced_accuracy: mean recall of the classes, or, with several labels per image, mean average precision.
-        tail_recall: the same over the rarest third of the classes.
+        few_shot_recall: the same over the rarest third of the classes.
     """
 
     balanced_accuracy: float
-    tail_recall: float
+    few_shot_recall: float
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class EpochRecord:
         lr: learning rate of its last step.
         seconds: spent on its steps.
         images_per_second: of all processes together.
-        val_balanced_accuracy, val_tail_recall: see `Validation`; None where nobody looked, or nothing could be told.
+        val_balanced_accuracy, val_few_shot_recall: see `Validation`; None where nobody looked, or nothing could be told.
     """
 
     epoch: int
@@ -57,7 +57,7 @@ class EpochRecord:
     seconds: float = 0.0
     images_per_second: float = 0.0
     val_balanced_accuracy: float | None = None
-    val_tail_recall: float | None = None
+    val_few_shot_recall: float | None = None
 
     @classmethod
     def of(
@@ -71,7 +71,7 @@ class EpochRecord:
         validation: Validation | None = None,
     ) -> EpochRecord:
         """A record of an epoch and of what was seen after it."""
-        seen = (validation.balanced_accuracy, validation.tail_recall) if validation else ()
+        seen = (validation.balanced_accuracy, validation.few_shot_recall) if validation else ()
         found = [None if math.isnan(value) else value for value in seen] or [None, None]
         return cls(epoch, step, loss, lr, seconds, images_per_second, *found)
 
@@ -99,8 +99,8 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
         pairs = zip(truth.T.astype(bool), values.T, strict=True)
         per_class = np.array([average_precision(label, score) for label, score in pairs])
     present = ~np.isnan(per_class)
-    tail = present & tail_classes(class_counts)
-    return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, tail)))
+    few = present & few_shot_classes(class_counts)
+    return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, few)))
 
 
 def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
@@ -111,7 +111,7 @@ def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
         known = [value for value in values if value is not None and not math.isnan(value)]
         return sum(known) / len(known) if known else None
 
-    names = ("lr", "val_balanced_accuracy", "val_tail_recall")
+    names = ("lr", "val_balanced_accuracy", "val_few_shot_recall")
     loss = mean("loss")
     means: dict[str, Any] = {name: mean(name) for name in names}
     return replace(records[0], loss=math.nan if loss is None else loss, **means)
@@ -119,7 +119,7 @@ def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
 
 def history_csv(history: Sequence[EpochRecord]) -> str:
     """The history as CSV text: what is the same whenever the same run is repeated, to the last digit."""
-    return _csv(("epoch", "step", "loss", "lr", "val_balanced_accuracy", "val_tail_recall"), history)
+    return _csv(("epoch", "step", "loss", "lr", "val_balanced_accuracy", "val_few_shot_recall"), history)
 
 
 def timing_csv(history: Sequence[EpochRecord]) -> str:
@@ -163,7 +163,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _record(row: dict[str, str], times: dict[str, str]) -> EpochRecord:
     seen: dict[str, Any] = {
         name: float(row[name]) if row.get(name) else None
-        for name in ("val_balanced_accuracy", "val_tail_recall")
+        for name in ("val_balanced_accuracy", "val_few_shot_recall")
     }
     took = {name: float(times[name]) for name in _TIMES if name in times}
     return EpochRecord(

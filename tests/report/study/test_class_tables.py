@@ -29,17 +29,17 @@ def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> N
 def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -> None:
     results = read_results(opened_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
-    assert table.class_groups == (("head", 2), ("medium", 3), ("tail", 2))
-    assert [row.band for row in table.rows] == ["head"] * 2 + ["medium"] * 3 + ["tail"] * 2
+    assert table.class_groups == (("many", 2), ("medium", 3), ("few", 2))
+    assert [row.class_group for row in table.rows] == ["many"] * 2 + ["medium"] * 3 + ["few"] * 2
     assert [row.next for row in table.rows] == [False, False, True, False, False, True, False]
     assert [total.name for total in table.totals] == [
-        "Head, mean of 2",
-        "Medium, mean of 3",
-        "Tail, mean of 2",
+        "Many-shot, mean of 2",
+        "Medium-shot, mean of 3",
+        "Few-shot, mean of 2",
         "Balanced accuracy, macro-F1",
     ]
     for place, total in enumerate(table.totals[:3]):
-        rows = [row for row in table.rows if row.band == table.class_groups[place][0]]
+        rows = [row for row in table.rows if row.class_group == table.class_groups[place][0]]
         assert total.train == sum(row.train for row in rows)
         for number, cell in enumerate(total.cells):
             mean = sum(row.cells[number].recall.value for row in rows) / len(rows)
@@ -80,6 +80,6 @@ def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path)
         assert row.order == {"better": 1, "not told apart": 2, "worse": 3}[row.paired.verdict]
     titles = [column.title for column in table.columns]
     assert titles[:3] == ["Rank", "Loss", "Against the best"]
-    assert titles[-3:] == ["Head recall, %", "Medium recall, %", "Tail recall, %"]
+    assert titles[-3:] == ["Many-shot recall, %", "Medium-shot recall, %", "Few-shot recall, %"]
     assert len(table.rows[0].numbers) == len(titles) - 3
     assert [row.numbers[0].best for row in table.rows] == [True, False, False]

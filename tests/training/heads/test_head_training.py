@@ -195,7 +195,7 @@ def test_validations_are_written_down_for_each_head() -> None:
 
     trained = together(["ce", "alpa"], [recipe()] * 2, validate=judge)
     assert [record.val_balanced_accuracy for record in trained.histories[1]] == [0.75] * 2
-    assert [record.val_tail_recall for record in trained.histories[1]] == [None] * 2
+    assert [record.val_few_shot_recall for record in trained.histories[1]] == [None] * 2
 
 
 class Memory:

@@ -23,10 +23,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: its band (empty where none is known), whether a band begins with it, its counts and its cells."""
+    """A class: its group (empty if unknown), whether a group begins with it, its counts and its cells."""
 
     name: str
-    band: str
+    class_group: str
     next: bool
     train: int
     n: int
@@ -36,7 +36,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Total:
-    """A mean over classes: of a band, or of all. Groups are None where they are not counted."""
+    """A mean over the classes of a group, or over all classes. Groups are None where they are not counted."""
 
     name: str
     train: int
@@ -51,7 +51,7 @@ class ClassTable:
 
     Attributes:
         losses: the columns.
-        bands: the bands there are, head first, with how many classes each has.
+        class_groups: names of the class groups, many-shot first, and their numbers of classes.
         show_n: n is not the number of training images and needs a column of its own.
     """
 
@@ -74,43 +74,43 @@ def class_table(
     evaluations = [evaluation for _, evaluation in chosen]
     if not evaluations:
         return ClassTable((), (), (), (), show_n)
-    first, class_groups, train = evaluations[0], band_of_class(evaluations[0]), results.counts.train
+    first, class_groups, train = evaluations[0], class_group_of(evaluations[0]), results.counts.train
     rows: list[ClassRow] = []
     for index in results.class_order:
-        name, band = results.class_names[index], class_groups.get(index, "")
+        name, group = results.class_names[index], class_groups.get(index, "")
         of_class = [evaluation.classes[index] for evaluation in evaluations]
         rows.append(
             ClassRow(
                 name,
-                band,
-                bool(rows) and rows[-1].band != band,
+                group,
+                bool(rows) and rows[-1].class_group != group,
                 train[name],
                 of_class[0].n,
                 of_class[0].groups,
                 _cells([(one.recall, one.f1) for one in of_class]),
             )
         )
-    counted = tuple((band.name, len(band.classes)) for band in first.class_groups)
+    counted = tuple((group.name, len(group.classes)) for group in first.class_groups)
     return ClassTable(
         tuple(method for method, _ in chosen),
         tuple(rows),
-        (*_bands(results, evaluations), _all(results, evaluations)),
+        (*_class_groups(results, evaluations), _all(results, evaluations)),
         counted,
         show_n,
     )
 
 
-def _bands(results: StudyResults, evaluations: Sequence[Evaluation]) -> list[Total]:
+def _class_groups(results: StudyResults, evaluations: Sequence[Evaluation]) -> list[Total]:
     names, train = results.class_names, results.counts.train
     return [
         Total(
-            f"{band.name.capitalize()}, mean of {len(band.classes)}",
-            sum(train[names[index]] for index in band.classes),
-            band.recall.n,
+            f"{group.name.capitalize()}-shot, mean of {len(group.classes)}",
+            sum(train[names[index]] for index in group.classes),
+            group.recall.n,
             None,
             _cells([(e.class_groups[place].recall, e.class_groups[place].f1) for e in evaluations]),
         )
-        for place, band in enumerate(evaluations[0].class_groups)
+        for place, group in enumerate(evaluations[0].class_groups)
     ]
 
 
@@ -132,9 +132,9 @@ def _highest(values: Sequence[float]) -> list[bool]:
     return [len(distinct) > 1 and value == max(distinct) for value in values]
 
 
-def band_of_class(evaluation: Evaluation) -> dict[int, str]:
-    """The band of each class by its index; empty where no training counts were given."""
-    return {index: band.name for band in evaluation.class_groups for index in band.classes}
+def class_group_of(evaluation: Evaluation) -> dict[int, str]:
+    """Name of the class group by class index; empty without training counts."""
+    return {index: group.name for group in evaluation.class_groups for index in group.classes}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class DetailRow:
     """A class under one loss, with an estimate for each metric."""
 
     name: str
-    band: str
+    class_group: str
     next: bool
     train: int
     n: int
@@ -192,7 +192,7 @@ def details(methods: Sequence[MethodResults], table: ClassTable) -> list[Detail]
         rows = tuple(
             DetailRow(
                 row.name,
-                row.band,
+                row.class_group,
                 row.next,
                 row.train,
                 row.n,
@@ -246,7 +246,7 @@ _VERDICTS = ("better", "not told apart", "worse")
 
 
 def method_table(results: StudyResults) -> MethodTable:
-    """The losses by rank: balanced accuracy, macro-F1, MCC, kappa where classes are ordered, accuracy and the bands."""
+    """The losses by rank: balanced accuracy, macro-F1, MCC, kappa where classes are ordered, accuracy and recall by class group."""
     evaluations = [result.out_of_fold for result in results.ranking if result.out_of_fold is not None]
     shown = [_means(evaluation) for evaluation in evaluations]
     columns = [Column(title) for title, _, _ in shown[0]]
@@ -285,6 +285,7 @@ def _means(evaluation: Evaluation) -> list[tuple[str, Estimate, bool]]:
     ]
     if len(evaluation.class_groups) > 1:
         means += [
-            (f"{band.name.capitalize()} recall, %", band.recall, False) for band in evaluation.class_groups
+            (f"{group.name.capitalize()}-shot recall, %", group.recall, False)
+            for group in evaluation.class_groups
         ]
     return means

@@ -183,7 +183,7 @@ def _classes(results: StudyResults) -> dict[str, Any]:
         "out_of_fold_classes": table,
         "test_classes": class_table(results, tested, lambda result: result.test, show_n=True),
         "ensemble_classes": class_table(results, tested, lambda result: result.test_ensemble, show_n=True),
-        "bands": len(table.class_groups) > 1,
+        "class_groups": len(table.class_groups) > 1,
         "details": details(ranking[: _how_many(6 * classes)], table),
         "confusions": [
             matrices.confusion(result.method, result.out_of_fold, results.class_order)

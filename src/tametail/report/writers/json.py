@@ -133,13 +133,13 @@ def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
         | _estimates(evaluation, _OVER_CLASSES)
         | {
             "kappa": _estimate(evaluation.kappa),
-            "bands": [
+            "class_groups": [
                 {
-                    "name": band.name,
-                    "classes": [evaluation.classes[index].name for index in band.classes],
-                    **_estimates(band, ("recall", "f1")),
+                    "name": group.name,
+                    "classes": [evaluation.classes[index].name for index in group.classes],
+                    **_estimates(group, ("recall", "f1")),
                 }
-                for band in evaluation.class_groups
+                for group in evaluation.class_groups
             ],
             "classes": [
                 {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, _OF_CLASS)}

@@ -111,14 +111,14 @@ def _means(evaluation: Either) -> list[tuple[str, Estimate, Write]]:
             (r"AUROC, \%", evaluation.auroc, narrative.percent),
             ("Macro-F1", evaluation.chosen.macro_f1, narrative.score),
         ]
-    tail = [band.recall for band in evaluation.class_groups if band.name == "tail"]
+    few = [group.recall for group in evaluation.class_groups if group.name == "few"]
     return [
         (r"Bal.\ acc., \%", evaluation.balanced_accuracy, narrative.percent),
         ("Macro-F1", evaluation.macro_f1, narrative.score),
         (r"Acc., \%", evaluation.accuracy, narrative.percent),
         *(
-            [(r"Tail recall, \%", tail[0], narrative.percent)]
-            if tail and len(evaluation.class_groups) > 1
+            [(r"Few-shot recall, \%", few[0], narrative.percent)]
+            if few and len(evaluation.class_groups) > 1
             else []
         ),
     ]

@@ -121,9 +121,9 @@ def _classes(results: StudyResults, evaluation: Evaluation) -> str:
     header = ["Class", "n", "Recall, %", "Precision, %", "Specificity, %", "F1", "AUROC, %"]
     mean = ["Balanced accuracy, macro-F1", str(evaluation.n), percent(evaluation.balanced_accuracy), "", ""]
     rows.append([*mean, score(evaluation.macro_f1), ""])
-    for band in evaluation.class_groups if len(evaluation.class_groups) > 1 else ():
-        title = f"{band.name.capitalize()}, mean of {len(band.classes)}"
-        rows.append([title, str(band.recall.n), percent(band.recall), "", "", score(band.f1), ""])
+    for group in evaluation.class_groups if len(evaluation.class_groups) > 1 else ():
+        title = f"{group.name.capitalize()}-shot, mean of {len(group.classes)}"
+        rows.append([title, str(group.recall.n), percent(group.recall), "", "", score(group.f1), ""])
     return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
