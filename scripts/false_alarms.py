@@ -206,7 +206,10 @@ def simulate(setting: Setting, simulations: int, seed: int) -> dict[str, float]:
             "bootstrap": bootstrap(*hits, images, rng),
             "newcombe": square_and_add(*hits, images),
         }
-        row: dict[str, float] = {"flips": found.p <= LEVEL, "verdict": found.verdict != "not told apart"}
+        row: dict[str, float] = {
+            "flips": found.p <= LEVEL,
+            "verdict": found.verdict != "no significant difference",
+        }
         for name, (low, high) in limits.items():
             row[f"{name} sees"] = not low <= 0 <= high
             row[f"{name} covers"] = low <= setting.truth <= high

@@ -118,12 +118,12 @@ def _pairs(families: list[str]) -> list[tuple[str, str]]:
 
 
 def _by_family(found: list[Compared]) -> list[str]:
-    """Differences with a row for each family and set, those told apart marked."""
+    """Differences with a row for each family and set, significant ones marked."""
     rivals = list(dict.fromkeys(c.b for c in found))
     lines = [f"| | on | {' | '.join(rivals)} |", "|---|---|" + "---:|" * len(rivals)]
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for c in found:
-        told = "" if c.verdict == "not told apart" else f" **{c.verdict}**"
+        told = "" if c.verdict == "no significant difference" else f" **{c.verdict}**"
         rows.setdefault((c.a, c.of_set), {})[c.b] = points(c) + told
     for (family, of_set), cells in rows.items():
         lines.append(f"| {family} | {of_set} | {' | '.join(cells.get(rival, '') for rival in rivals)} |")

@@ -65,8 +65,8 @@ def test_verdicts_and_what_turns_them_round():
     b = [table(target, np.repeat([0, 1, 0, 1], [30, 30, 5, 40]), classes=4)]
     found, turned = mcnemar_by_class(a, b), mcnemar_by_class(b, a)
     # The five images of c1 all speak for a, and five cannot tell: p = 2 / 32.
-    assert [test.verdict for test in found] == ["better", "not told apart", "worse", "absent"]
-    assert [test.verdict for test in turned] == ["worse", "not told apart", "better", "absent"]
+    assert [test.verdict for test in found] == ["better", "no significant difference", "worse", "absent"]
+    assert [test.verdict for test in turned] == ["worse", "no significant difference", "better", "absent"]
     assert found[1].p == pytest.approx(2 / 32)
     for one, other in zip(found[:3], turned[:3], strict=True):
         assert (one.p, one.p_holm, one.only_a) == (other.p, other.p_holm, other.only_b)

@@ -68,7 +68,7 @@ def test_holm_over_all_pairs_and_every_pair_both_ways():
     assert pairs == list(found.pairs)
     expected = multipletests([pair.p for pair in pairs], method="holm")[1]
     np.testing.assert_allclose([pair.p_holm for pair in pairs], expected)
-    assert {pair.verdict for pair in pairs} == {"better", "not told apart", "worse"}
+    assert {pair.verdict for pair in pairs} == {"better", "no significant difference", "worse"}
     for i, j in product(range(4), repeat=2):
         if i == j:
             with pytest.raises(ValueError, match="different models"):
@@ -83,7 +83,7 @@ def test_holm_over_all_pairs_and_every_pair_both_ways():
         )
         assert one.difference.low == -other.difference.high
         assert (one.verdict == "better") == (other.verdict == "worse")
-        assert (one.required_sample_size == 0) == (one.verdict != "not told apart")
+        assert (one.required_sample_size == 0) == (one.verdict != "no significant difference")
     with pytest.raises(ValueError, match=r"0\.\.3"):
         found.pair(0, 4)
 
@@ -138,7 +138,7 @@ def test_identical_models_are_not_told_apart_and_keep_a_width():
     assert (found.difference.value, found.p, found.verdict, found.required_sample_size) == (
         0,
         1,
-        "not told apart",
+        "no significant difference",
         None,
     )
     assert found.discordant == 0
@@ -159,7 +159,7 @@ def test_all_right_against_all_wrong():
     few = paired_table({"a": [table([0] * 5, [1] * 5)], "b": [table([0] * 5, [0] * 5)]}).pair(0, 1)
     assert (few.p, few.verdict) == (
         pytest.approx(2 / 32),
-        "not told apart",
+        "no significant difference",
     )  # five images cannot tell, whatever they say
 
 
@@ -169,7 +169,7 @@ def test_one_group_tells_nothing():
     found = paired_table({n: [table(target, np.full(60, r), group)] for n, r in (("a", 1), ("b", 0))}).pair(
         0, 1
     )
-    assert (found.p, found.verdict, found.groups) == (1, "not told apart", 1)
+    assert (found.p, found.verdict, found.groups) == (1, "no significant difference", 1)
     assert found.difference.low < 0.5
 
 

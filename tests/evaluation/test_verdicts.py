@@ -31,11 +31,11 @@ def _estimate(value, half=1e-9, n=200):
 def test_the_verdict_needs_test_and_interval_and_agrees_with_the_difference():
     assert verdict(_estimate(0.1), 0.05) == "better"
     assert verdict(_estimate(-0.1), 0.05) == "worse"
-    assert verdict(_estimate(0.1), 0.0501) == "not told apart"
-    assert verdict(_estimate(0.1, 0.1), 0.01) == "not told apart"
-    assert verdict(_estimate(-0.1, 0.11), 0.01) == "not told apart"
-    assert verdict(_estimate(0.0), 0.01) == "not told apart"
-    assert verdict(_estimate(0.1), float("nan")) == "not told apart"
+    assert verdict(_estimate(0.1), 0.0501) == "no significant difference"
+    assert verdict(_estimate(0.1, 0.1), 0.01) == "no significant difference"
+    assert verdict(_estimate(-0.1, 0.11), 0.01) == "no significant difference"
+    assert verdict(_estimate(0.0), 0.01) == "no significant difference"
+    assert verdict(_estimate(0.1), float("nan")) == "no significant difference"
 
 
 def test_no_number_of_images_tells_a_difference_of_nothing():

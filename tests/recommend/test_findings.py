@@ -75,7 +75,7 @@ def test_where_nothing_helps_no_gain_is_claimed(which: str, request: pytest.Fixt
     if findings.choice.use == "ce":
         assert first.startswith("Use ce, plain cross-entropy as it is")
     else:
-        assert "not told apart from plain cross-entropy: " in first
+        assert "not significantly different from plain cross-entropy: " in first
         assert "of such a recommendation over plain cross-entropy is not shown" in said
     assert "above plain cross-entropy" not in said
     assert "is bought with it" not in said
@@ -97,7 +97,9 @@ def test_another_than_plain_is_said_to_be_not_told_apart_from_it(random: Finding
     choice = replace(random.choice, use=random.choice.best)
     assert choice.use != "ce"
     said = answer(replace(random, choice=choice))
-    assert re.search(r"not told apart from plain cross-entropy: \+\d+\.\d points \(-\S+ to \+", said[0])
+    assert re.search(
+        r"not significantly different from plain cross-entropy: \+\d+\.\d points \(-\S+ to \+", said[0]
+    )
     assert "take it as one to be confirmed" in " ".join(said)
     assert "is bought with it" not in " ".join(said)
 

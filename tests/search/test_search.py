@@ -180,7 +180,7 @@ def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: 
     assert "The learning rate, 0.01, was searched for it too, and the whole study uses it" in said
 
 
-@pytest.mark.parametrize("verdict", ["better", "worse", "not told apart"])
+@pytest.mark.parametrize("verdict", ["better", "worse", "no significant difference"])
 def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_folder: Path) -> None:
     content = read_search(search_folder)
     content["result"]["nested"]["balanced_accuracy"]["verdict"] = verdict

@@ -107,7 +107,7 @@ def _test(
     difference = Estimate(value, min(low, value), max(high, value), n)
     only_a, only_b = float((a * (1 - b)).sum()), float((b * (1 - a)).sum())
     return ClassTest(
-        counted.class_names[index], n, groups, only_a, only_b, difference, p, p, "not told apart"
+        counted.class_names[index], n, groups, only_a, only_b, difference, p, p, "no significant difference"
     )
 
 

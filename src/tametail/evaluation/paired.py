@@ -27,7 +27,7 @@ _LOW = 10.0  # times Holm's first step: a p below it is worth more draws
 _REVERSED: dict[Verdict, Verdict] = {
     "better": "worse",
     "worse": "better",
-    "not told apart": "not told apart",
+    "no significant difference": "no significant difference",
 }
 
 
@@ -155,7 +155,7 @@ def _compare(
         found = verdict(difference, float(corrected))
         # The first step of Holm's correction, which a single difference in the table would have to pass.
         more = required_sample_size(d, difference, level=LEVEL / len(indices))
-        told = found != "not told apart"
+        told = found != "no significant difference"
         pairs.append(
             Paired(
                 difference=difference,
@@ -184,11 +184,15 @@ def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> floa
 def describe(paired: Paired, a: str, b: str) -> str:
     """One sentence on model ``a`` beside ``b``, for people."""
     d = paired.difference
-    verb = {"better": "is better than", "worse": "is worse than", "not told apart": "is not told apart from"}
+    verb = {
+        "better": "is better than",
+        "worse": "is worse than",
+        "no significant difference": "is not significantly different from",
+    }
     points = f"{100 * d.value:+.1f} points of balanced accuracy ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
     p = "p < 0.001" if paired.p_holm < 0.001 else f"p = {paired.p_holm:.2g}"
     text = f"{a} {verb[paired.verdict]} {b}: {points}, {p}"
-    if paired.verdict != "not told apart":
+    if paired.verdict != "no significant difference":
         return f"{text}."
     if paired.required_sample_size == 0:
         return f"{text}; not among so many comparisons."

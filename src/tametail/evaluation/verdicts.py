@@ -12,7 +12,7 @@ from scipy import stats
 from tametail.core.arrays import FloatArray
 from tametail.evaluation.proportions import Estimate
 
-Verdict = Literal["better", "worse", "not told apart"]
+Verdict = Literal["better", "worse", "no significant difference"]
 
 LEVEL = 0.05
 POWER = 0.8
@@ -47,7 +47,7 @@ def verdict(difference: Estimate, p_holm: float) -> Verdict:
     """
     beside = difference.low > 0 or difference.high < 0
     if not (p_holm <= LEVEL and beside):
-        return "not told apart"
+        return "no significant difference"
     return "better" if difference.value > 0 else "worse"
 
 

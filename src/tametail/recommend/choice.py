@@ -28,7 +28,7 @@ class Choice:
         best: the one of the highest balanced accuracy.
         ranking: all of them by balanced accuracy, the best first.
         near: those within one standard error of the best, in the order of the ranking, the best first.
-        alike: those that are not told apart from the best, in the order of the ranking, the best first.
+        alike: those that are not significantly different from the best, in the order of the ranking, the best first.
         against_best: the best beside each other one.
         against_plain: plain cross-entropy beside each other one.
     """
@@ -76,7 +76,9 @@ def choose(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predic
     best = ranking[0]
     against_best = against_one(tables, best)
     against_plain = against_best if best == PLAIN else against_one(tables, PLAIN)
-    alike = [name for name in ranking if name == best or against_best[name].verdict == "not told apart"]
+    alike = [
+        name for name in ranking if name == best or against_best[name].verdict == "no significant difference"
+    ]
     near = [name for name in ranking if name == best or _within_one_standard_error(against_best[name])]
     # Standard errors differ from pair to pair: a simpler one may lie between a candidate and the best, and not be near.
     worth_it = [

@@ -38,7 +38,7 @@ def shown(content: Mapping[str, Any]) -> str:
         [
             f"Out of fold, with 95 % intervals; n = {content['images']:,}. * to use: the simplest "
             "within one standard",
-            "error (SE) of the best. = not told apart from it by test. Test set: held out.",
+            "error (SE) of the best. = not significantly different from it by test. Test set: held out.",
             *table,
             "",
             *([narrative.SYNTHETIC] if content["synthetic"] else []),
@@ -51,7 +51,9 @@ def shown(content: Mapping[str, Any]) -> str:
 
 
 def _line(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
-    mark = "*" if one["name"] == content["use"] else "=" if one["not_told_apart_from_best"] else ""
+    mark = (
+        "*" if one["name"] == content["use"] else "=" if one["not_significantly_different_from_best"] else ""
+    )
     beside = one["against_plain"]
     return (
         mark,

@@ -1,4 +1,4 @@
-"""The picture of a recommendation: all candidates with their intervals, sorted, and which are not told apart from the best."""
+"""The picture of a recommendation: all candidates with their intervals, sorted, and which are not significantly different from the best."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALIKE, _APART = SERIES[0], MUTED
 
 
 def candidates_drawing(findings: Findings) -> Drawing:
-    """One line per candidate, the best on top: full dots are not told apart from it, empty ones are; a ring is to be used."""
+    """One line per candidate, the best on top: full dots are not significantly different from it, empty ones are; a ring is to be used."""
     tried, choice = list(findings.tried.values()), findings.choice
 
     def draw(figure: Figure, axes: Any) -> None:
@@ -58,7 +58,7 @@ def candidates_drawing(findings: Findings) -> Drawing:
     spoken = ", ".join(
         f"{one.candidate.name} {narrative.percent(one.result.balanced_accuracy.value)} %" for one in tried
     )
-    said = f"Balanced accuracy: {spoken}. Not told apart from the best: {', '.join(choice.alike)}. To use: {choice.use}."
+    said = f"Balanced accuracy: {spoken}. Not significantly different from the best: {', '.join(choice.alike)}. To use: {choice.use}."
     return Drawing("candidates", said, _WIDTH, 52 + _ROW * len(tried), draw)
 
 

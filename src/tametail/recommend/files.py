@@ -73,7 +73,7 @@ def as_json(findings: Findings, circumstances: Circumstances) -> dict[str, Any]:
         "use_in_compare": losses_to_compare(findings),
         "best": choice.best,
         "within_one_standard_error": list(choice.near),
-        "not_told_apart_from_best": list(choice.alike),
+        "not_significantly_different_from_best": list(choice.alike),
         "better_than_plain": list(choice.beats_plain),
         "answer": answer(findings),
         "next_command": next_command(findings, circumstances),
@@ -120,7 +120,7 @@ def _tried(findings: Findings, tried: CandidateResult) -> dict[str, Any]:
         "recall_by_class": {one.name: _estimate(one.recall) for one in result.classes},
         "comes_first": tried.first,
         "standard_errors_below_best": choice.standard_errors_below(name),
-        "not_told_apart_from_best": name in choice.alike,
+        "not_significantly_different_from_best": name in choice.alike,
         "against_best": None if name == choice.best else _pair(choice.against_best[name].reversed()),
         "against_plain": None if name == PLAIN else _pair(choice.against_plain[name].reversed()),
     }

@@ -27,7 +27,7 @@ READING = (
     "by luck.",
     RULE,
     "Tests say how sure the choice is. They flip signs of paired differences by group. p against the best and p against plain cross-entropy are each corrected "
-    "by Holm for all candidates. Not told apart is not the same as equal: with more images more would be told.",
+    "by Holm for all candidates. No significant difference does not mean equal: more images could show one.",
     "Comes first is the share of 2,000 bootstrap resamples of the groups in which a candidate has the highest balanced "
     "accuracy. Of two that are equally good each comes first in half; it is no probability of being the best.",
     "The nested estimate is of the whole procedure: for each fold, numbers and candidate were chosen on the other folds by "
@@ -117,7 +117,7 @@ def _gain(findings: Findings, name: str) -> str:
     pair = findings.choice.against_plain[name].reversed()
     if pair.verdict == "better":
         return f"{_points(pair)} above plain cross-entropy"
-    return f"not told apart from plain cross-entropy: {_points(pair, signed=True)}"
+    return f"not significantly different from plain cross-entropy: {_points(pair, signed=True)}"
 
 
 def _score(tried: CandidateResult) -> str:
@@ -157,9 +157,9 @@ def _by_tests(findings: Findings) -> str:
     others = [name for name in choice.alike if name != choice.best]
     beside = f"{choice.best} " if choice.use != choice.best else "it "
     if len(others) == len(findings.tried) - 1 and others:
-        return f"By paired tests {beside}is not told apart from any of the {len(others)} others: any may be the best."
+        return f"By paired tests {beside}is not significantly different from any of the {len(others)} others: any may be the best."
     if others:
-        return f"By paired tests {beside}is not told apart from {narrative.listed(others)}: any of these may be the best."
+        return f"By paired tests {beside}is not significantly different from {narrative.listed(others)}: any of these may be the best."
     return f"By paired tests {beside}is better than every other candidate."
 
 
@@ -214,7 +214,7 @@ def _share(share: float) -> str:
 
 
 def losses_to_compare(findings: Findings) -> list[str]:
-    """Plain cross-entropy, what is recommended, the best, and of each step the best that is not told apart from it.
+    """Plain cross-entropy, what is recommended, the best, and of each step the best that is not significantly different from it.
 
     Thresholds have no name of their own there, so that of their step the next best is named.
     """

@@ -81,7 +81,7 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
         (
             "Near the best",
             f"{len(findings.choice.near)} of {len(findings.tried)}",
-            f"within one standard error; {len(findings.choice.alike)} not told apart",
+            f"within one standard error; {len(findings.choice.alike)} without a significant difference",
         ),
     ]
 

@@ -50,7 +50,7 @@ def _order(comparison: Comparison, kind: Kind) -> str:
     close = [column.name for column in here[1:] if _overlap(first, column, kind)]
     told_apart = (
         f"the interval{'s' if len(close) > 1 else ''} of {narrative.listed(close)} "
-        f"overlap{'' if len(close) > 1 else 's'} with that of {first.name}, so that these are not told apart"
+        f"overlap{'' if len(close) > 1 else 's'} with that of {first.name}, so that these do not differ significantly"
         if close
         else f"no other interval overlaps with that of {first.name}; that is no paired test"
     )

@@ -117,7 +117,7 @@ def estimate_of(evaluation: Evaluation, metric: str) -> Estimate:
 def indistinguishable(
     trials: Sequence[TrialRecord], best: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
 ) -> list[TrialRecord]:
-    """The trials of the search over all folds that are not told apart from its best one, it among them.
+    """The trials of the search over all folds that are not significantly different from its best one, it among them.
 
     By the paired test of balanced accuracy on the same images, each by itself at 5 %; at most 200 of the best are tested.
     """
@@ -131,7 +131,7 @@ def indistinguishable(
         if trial.number != best.number:
             both = {"best": first, "other": _as_tables(trial, table, splits, seeds)}
             pair = paired_table(both, resamples=_RESAMPLES).pair(0, 1)
-            if pair.verdict != "not told apart":
+            if pair.verdict != "no significant difference":
                 continue
         found.append(trial)
     return found

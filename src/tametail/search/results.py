@@ -37,7 +37,7 @@ def result_of(
         best: of the search over all folds.
         chosen: by outer fold.
         found: what the chosen ones reach.
-        alike: trials that are not told apart from the best.
+        alike: trials that are not significantly different from the best.
         importance: share of each dimension, or why there is none.
     """
     final = [trial for trial in trials if trial.outer is None]

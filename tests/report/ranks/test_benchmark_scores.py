@@ -178,7 +178,7 @@ def test_a_clear_winner_is_said_to_win() -> None:
     assert first == "Over 12 data sets, m0 has the best mean rank, 1.00, of 4 methods."
     assert second.endswith("the methods do not all rank alike.")
     assert third.startswith("By Nemenyi’s critical difference (1.35) m0 ranks better than m2 and m3")
-    assert third.endswith("is not told apart from the other.")
+    assert third.endswith("is not significantly different from the other.")
 
 
 def test_no_difference_is_no_winner() -> None:

@@ -77,7 +77,7 @@ def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path)
     for place, row in enumerate(table.rows[1:], start=1):
         assert row.paired == results.pairs.pair(place, 0)
         assert row.paired.difference.value <= 0
-        assert row.order == {"better": 1, "not told apart": 2, "worse": 3}[row.paired.verdict]
+        assert row.order == {"better": 1, "no significant difference": 2, "worse": 3}[row.paired.verdict]
     titles = [column.title for column in table.columns]
     assert titles[:3] == ["Rank", "Loss", "Against the best"]
     assert titles[-3:] == ["Many-shot recall, %", "Medium-shot recall, %", "Few-shot recall, %"]

@@ -63,7 +63,7 @@ def paired(difference: float, p: float, verdict: str, more: int | None) -> Paire
 def three_losses() -> PairedTable:
     of_pairs = (
         paired(0.05, 0.0001, "better", 0),
-        paired(0.01, 0.3, "not told apart", 4200),
+        paired(0.01, 0.3, "no significant difference", 4200),
         paired(-0.04, 0.002, "worse", 0),
     )
     return PairedTable(("alpa", "asl", "ce"), of_pairs)
@@ -75,7 +75,7 @@ def test_pairs_are_read_from_both_sides(held_out_study: Path) -> None:
     assert (shown.best, shown.count, shown.small) == ("alpa", 3, False)
     assert [(row.other, row.points, row.verdict, row.more) for row in shown.rows] == [
         ("asl", "+5.0", "better", "–"),
-        ("ce", "+1.0", "not told apart", "about 4,200 more images"),
+        ("ce", "+1.0", "no significant difference", "about 4,200 more images"),
     ]
     assert shown.rows[0].interval == "+3.0 to +7.0"
     cells = {
@@ -96,7 +96,7 @@ def test_one_loss_has_no_pairs_and_two_no_matrix(
     make_study: Callable[..., Path], held_out_study: Path
 ) -> None:
     assert pairs(read_results(make_study(methods=("ce",)))) is None
-    two = PairedTable(("alpa", "ce"), (paired(0.0, 1.0, "not told apart", None),))
+    two = PairedTable(("alpa", "ce"), (paired(0.0, 1.0, "no significant difference", None),))
     shown = pairs(replace(read_results(held_out_study), pairs=two))
     assert shown is not None
     assert shown.matrix == ()

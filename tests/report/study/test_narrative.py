@@ -83,7 +83,7 @@ def test_a_shared_first_place_is_said() -> None:
 def verdicts(*of_pairs: str) -> PairedTable:
     """The first loss against each other one; what the others are to each other does not matter."""
     count = len(of_pairs) + 1
-    all_pairs = [*of_pairs, *["not told apart"] * (count * (count - 1) // 2 - len(of_pairs))]
+    all_pairs = [*of_pairs, *["no significant difference"] * (count * (count - 1) // 2 - len(of_pairs))]
     estimate = Estimate(0.02, 0.01, 0.03, 1200)
     made = tuple(Paired(estimate, 0.01, 0.03, each, 0, 400, 20, 0.005) for each in all_pairs)  # type: ignore[arg-type]
     return PairedTable(tuple("abcdefgh"[:count]), made)
@@ -92,13 +92,13 @@ def verdicts(*of_pairs: str) -> PairedTable:
 @pytest.mark.parametrize(
     ("of_pairs", "said"),
     [
-        (("better", "not told apart"), "it is better than b; not told apart from c."),
+        (("better", "no significant difference"), "it is better than b; not significantly different from c."),
         (("better", "better"), "it is better than b and c."),
         (("better",) * 5, "it is better than all 5 others."),
-        (("not told apart",) * 5, "it is not told apart from any of the 5 others."),
+        (("no significant difference",) * 5, "it is not significantly different from any of the 5 others."),
         (
-            ("not told apart",) * 5 + ("better",),
-            "it is better than g; not told apart from 5 of the 6 others.",
+            ("no significant difference",) * 5 + ("better",),
+            "it is better than g; not significantly different from 5 of the 6 others.",
         ),
     ],
 )

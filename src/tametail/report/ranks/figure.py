@@ -1,4 +1,4 @@
-"""The critical-difference plot (Demsar 2006): methods at their mean ranks, bars over those that are not told apart."""
+"""The critical-difference plot (Demsar 2006): methods at their mean ranks, bars over those that do not differ significantly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
 
     placed = ", ".join(f"{m} {r:.2f}" for m, r in zip(ranks.methods, ranks.mean_ranks, strict=True))
     alike = "; ".join(" and ".join(ranks.methods[index] for index in bar) for bar in bars) or "none"
-    said = f"Mean ranks, 1 is best: {placed}. Not told apart: {alike}."
+    said = f"Mean ranks, 1 is best: {placed}. No significant difference: {alike}."
     return Drawing("critical-difference", said, width, height, draw, title=title)
 
 

@@ -12,7 +12,7 @@ READING = (
     "On each set the methods are ranked by their score, 1 is best, equal scores share the mean of their ranks. Friedman’s "
     "test asks whether any method ranks differently; its p by permutation of the ranks within each set holds with few sets "
     "too and is the one to go by, that of Iman and Davenport is what most papers print.",
-    "Two methods whose mean ranks are further apart than Nemenyi’s critical difference are told apart at 5 %. Wilcoxon’s "
+    "Two methods whose mean ranks are further apart than Nemenyi’s critical difference differ significantly at 5 %. Wilcoxon’s "
     "signed-rank test, corrected by Holm over all pairs, compares the scores themselves and does not depend on which other "
     "methods are in the table.",
     "The intervals of the scores speak of the images of one set; the ranks do not use them.",
@@ -55,9 +55,9 @@ def _beside_best(ranks: Ranks, best: str) -> str:
     ]
     by = f"By Nemenyi’s critical difference ({ranks.critical_difference:.2f})"
     if not worse:
-        return f"{by} {best} is not told apart from any other."
+        return f"{by} {best} is not significantly different from any other."
     rest = len(ranks.methods) - 1 - len(worse)
-    tail = f", and is not told apart from the other{'s' if rest > 1 else ''}" if rest else ""
+    tail = f", and is not significantly different from the other{'s' if rest > 1 else ''}" if rest else ""
     return f"{by} {best} ranks better than {narrative.listed(worse)}{tail}."
 
 

@@ -20,7 +20,7 @@ READING = (
     "shown to be told from an estimate: do not report it. The nested estimate is what the procedure reaches with one fold fewer.",
     "The default is the same method as its text gives it, trained and judged on the same folds with the same seeds. Tuned and "
     "default are compared on the same images by the paired sign-flip test with groups as units; intervals are 95 %.",
-    "Trials not told apart from the best: by the same test, each alone at 5 %. Where they span a wide range the data do not "
+    "Trials not significantly different from the best: by the same test, each alone at 5 %. Where they span a wide range the data do not "
     "say which value is right.",
     "Importance is the share of the scores’ spread that a parameter alone accounts for over the searched space (fANOVA, "
     "Hutter et al. 2014); it depends on the space, and adds up to 100 %.",
@@ -79,12 +79,12 @@ def worth_it(results: SearchResults) -> str:
     )
     more = str(found["in_words"]).partition("; ")[2]
     tail = f"; {more.rstrip('.')}" if more and not same else ""
-    return f"Tuning is not shown to be worth it: tuned is not told apart from the default, {tested}{tail}."
+    return f"Tuning is not shown to be worth it: tuned is not significantly different from the default, {tested}{tail}."
 
 
 def _other_verdict(verdict: str, metric: str, tested: str) -> str:
     """The verdict of the test where something else was searched by: what it is about, and no advice."""
-    beside = {"better": "better than", "worse": "worse than"}.get(verdict, "not told apart from")
+    beside = {"better": "better than", "worse": "worse than"}.get(verdict, "not significantly different from")
     return (
         f"In balanced accuracy, which is not what was searched by, tuned is {beside} the default: {tested}. Whether tuning is worth it "
         f"in {metric} was not tested; the intervals above say how far it is known."

@@ -33,7 +33,7 @@ class TrialRow:
         values: of each dimension, as text.
         score: over the folds; nan where it was given up or failed.
         n: images the score is of.
-        alike: whether it is not told apart from the best.
+        alike: whether it is not significantly different from the best.
     """
 
     number: int

@@ -103,5 +103,5 @@ def _runs_row(other: str, compared: RunComparison) -> RunsRow:
         interval(Estimate(found.difference, found.low, found.high, found.runs)),
         found.p,
         compared.p_holm,
-        narrative.ABSENT if undefined else ahead if told else "not told apart",
+        narrative.ABSENT if undefined else ahead if told else "no significant difference",
     )

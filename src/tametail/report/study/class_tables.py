@@ -242,7 +242,7 @@ class MethodTable:
     tested: bool
 
 
-_VERDICTS = ("better", "not told apart", "worse")
+_VERDICTS = ("better", "no significant difference", "worse")
 
 
 def method_table(results: StudyResults) -> MethodTable:

@@ -95,7 +95,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def answer(results: StudyResults) -> list[str]:
-    """The answer to "which loss?": what is best out of fold and how far it can be told apart, then the test set."""
+    """The answer to "which loss?": what is best out of fold and how significant that is, then the test set."""
     if not results.ranking:
         states = listed([f"{result.method} ({result.status})" for result in results.methods])
         return [
@@ -157,11 +157,15 @@ def _by_tests(results: StudyResults) -> str:
     said = []
     for verdict, words in (
         ("better", "better than"),
-        ("not told apart", "not told apart from"),
+        ("no significant difference", "not significantly different from"),
         ("worse", "worse than"),
     ):
         names = [other.method for other, found in zip(others, verdicts, strict=True) if found == verdict]
-        said += [f"{words} {_some(names, len(others), any_=verdict == 'not told apart')}"] if names else []
+        said += (
+            [f"{words} {_some(names, len(others), any_=verdict == 'no significant difference')}"]
+            if names
+            else []
+        )
     pairs = len(results.ranking) * len(others) // 2
     corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
     return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."

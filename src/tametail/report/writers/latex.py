@@ -95,7 +95,7 @@ def _ranking(results: StudyResults) -> str:
         body += [first, second]
     test = (
         " Against the first: points of balanced accuracy, with $p$ of a paired sign-flip test, Holm-corrected over "
-        r"all pairs; two are told apart where $p \le 0.05$ and the interval is beside 0."
+        r"all pairs; two differ significantly where $p \le 0.05$ and the interval is beside 0."
         if pairs
         else ""
     )
