@@ -92,3 +92,11 @@ def test_a_package_that_cannot_be_loaded_takes_nothing_with_it(
 
 def test_nearest_lists_at_most_twenty() -> None:
     assert nearest("qqq", [f"{number:02}" for number in range(30)]).endswith("19, ...")
+
+
+def test_an_unregistered_name_is_free_again() -> None:
+    things: Registry[Thing] = Registry("things")
+    things.register(Thing("own"))
+    things.unregister("own")
+    things.unregister("own")
+    assert things.names() == []

@@ -11,10 +11,12 @@ from tametail.evaluation.ranking_metrics import (
     auroc_limits,
     auroc_residuals,
     average_precision,
-    placements,
     placements_and_precision,
-    precision_at_positives,
 )
+
+
+def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    return placements_and_precision(positive, score)[0]
 
 
 def _reference_placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -97,7 +99,7 @@ def test_average_precision_is_sklearns(seed: int) -> None:
     assert average_precision(positive, score) == pytest.approx(
         sklearn.average_precision_score(positive, score)
     )
-    assert len(precision_at_positives(positive, score)) == 15
+    assert len(placements_and_precision(positive, score)[1]) == 15
 
 
 def test_equal_scores_say_nothing() -> None:

@@ -69,6 +69,11 @@ class Registry(Generic[T]):
         self._items[name] = item  # type: ignore[assignment]
         return item
 
+    def unregister(self, name: str) -> None:
+        """Remove the object of that name, if there is one."""
+        self._load()
+        self._items.pop(name, None)
+
     def get(self, name: str) -> T:
         """The object of that name.
 

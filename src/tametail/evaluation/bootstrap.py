@@ -62,9 +62,33 @@ def group_bootstrap(
         weights = np.concatenate([part.draw(size, rng) for part in parts], axis=1).astype(rows.dtype)
         sums = (weights @ rows).astype(np.float64) + fixed
         values.append(statistic(sums.reshape(size, *tables.shape[1:])))
-    drawn = np.concatenate(values)
-    low, high = _quantiles(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = percentile_limits(np.concatenate(values), confidence)
     return low, high
+
+
+def resampled_groups(strata: IntArray, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """Draw groups with replacement within strata, for statistics that are no function of summed counts.
+
+    Args:
+        strata: (G,) the stratum of each group.
+
+    Yields:
+        (G,) how often each group is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    for _ in range(resamples):
+        drawn = [own[rng.integers(0, len(own), len(own))] for own in members]
+        yield np.bincount(np.concatenate(drawn), minlength=len(strata)).astype(np.float64)
+
+
+def percentile_limits(drawn: FloatArray, confidence: float = 0.95) -> FloatArray:
+    """(2, ...) percentile limits over the first axis, of the finite values; nan where there are none."""
+    if drawn.ndim == 1:
+        defined = drawn[np.isfinite(drawn)]
+        at = [0.5 - confidence / 2, 0.5 + confidence / 2]
+        return np.quantile(defined, at) if defined.size else np.full(2, np.nan)
+    return np.stack([percentile_limits(column, confidence) for column in drawn.T], axis=1)
 
 
 @dataclass(frozen=True)
@@ -121,11 +145,3 @@ def _marks(rows: NDArray[np.generic]) -> FloatArray:
 def _chunks(total: int, most: int) -> Iterator[int]:
     for start in range(0, total, most):
         yield min(most, total - start)
-
-
-def _quantiles(drawn: FloatArray, at: list[float]) -> FloatArray:
-    """(2, ...) over the first axis, of what is finite."""
-    if drawn.ndim == 1:
-        defined = drawn[np.isfinite(drawn)]
-        return np.quantile(defined, at) if defined.size else np.full(2, np.nan)
-    return np.stack([_quantiles(column, at) for column in drawn.T], axis=1)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import FloatArray, IntArray
-from tametail.evaluation import metrics, ranking_metrics
+from tametail.evaluation import metrics
 from tametail.evaluation.proportions import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
-from tametail.evaluation.rank import rank_shares
+from tametail.evaluation.ranking_metrics import average_precision, ranking_proportions
 from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
 from tametail.predictions.multi_label import LabelPredictions, aligned
 
@@ -114,7 +114,7 @@ def evaluate_labels(
     Values are means over the replicates, and intervals speak of the images, as those of `evaluate` do. Logits order
     the images, so that ties of probabilities at their end do not count; thresholds are on probabilities.
 
-    - AUROC, average precision: see `rank.rank_shares`.
+    - AUROC, average precision: see `ranking_metrics.ranking_proportions`.
     - recall, specificity, precision, subset accuracy, Hamming loss: Wilson for clustered data; F1 on F1 / (2 - F1).
     - means over labels: MOVER, from the intervals of the labels.
 
@@ -134,7 +134,7 @@ def evaluate_labels(
     group = np.unique(first.group, return_inverse=True)[1].astype(np.int64)
     positives = first.labels.sum(axis=0)
     both = (positives > 0) & (positives < len(first))
-    auroc, precision = rank_shares(first.labels, (table.logits for table in tables), group)
+    auroc, precision = ranking_proportions(first.labels, (table.logits for table in tables), group)
     return LabelEvaluation(
         labels=tuple(
             LabelResult(
@@ -164,8 +164,7 @@ def evaluate_labels(
 def macro_average_precision(table: LabelPredictions) -> float:
     """Mean average precision of the labels that some images have and others have not; nan if there is none."""
     values = [
-        ranking_metrics.average_precision(table.labels[:, c], table.logits[:, c])
-        for c in range(len(table.class_names))
+        average_precision(table.labels[:, c], table.logits[:, c]) for c in range(len(table.class_names))
     ]
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 

@@ -1,22 +1,89 @@
-"""How well scores put the images of a label before the others: AUROC and average precision, with group-aware limits.
+"""AUROC and average precision of classes or labels, with intervals for clustered data and means over replicates.
 
-What one kind of images alone cannot tell is nan. Shape legend: N images, G groups, K labels, P positives.
+They are nan without a positive or without a negative image.
+Shape legend: S replicates, N images, G groups, K classes or labels, P positives.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from tametail.core.arrays import BoolArray, FloatArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import intervals
+from tametail.evaluation.proportions import Proportions, proportions, sums_by_group
+
+
+def ranking_proportions(
+    positive: BoolArray, scores: Iterable[NDArray[np.floating]], group: IntArray
+) -> tuple[Proportions, Proportions]:
+    """AUROC and average precision of each class against all others.
+
+    - AUROC: mean over the replicates, with DeLong's variance for clustered data, see `auroc_limits`. n counts all images.
+    - average precision: mean over the positives of the precision at each, with the Wilson interval for the effective
+      sample size of the positives, after the binomial interval of Boyd, Eng & Page (2013). n counts the positives.
+
+    Args:
+        positive: (N, K) whether an image is of a class.
+        scores: S arrays (N, K), one per replicate; higher means more likely. Read one at a time.
+        group: (N,) codes 0..G-1.
+
+    Returns:
+        nan with n = 0 for a class without a positive or without a negative image.
+    """
+    count, positives = len(positive), positive.sum(axis=0)
+    both = (positives > 0) & (positives < count)
+    # Sums over the replicates, one class per row; the precision is 0 at negatives, which are not counted.
+    placed, precision = np.zeros(positive.shape[::-1]), np.zeros(positive.shape[::-1])
+    replicates = 0
+    for score in scores:
+        replicates += 1
+        columns = np.ascontiguousarray(score.T)
+        for k in np.flatnonzero(both):
+            of_class = positive[:, k]
+            placements, at_positives = placements_and_precision(of_class, columns[k])
+            placed[k] += placements
+            precision[k, of_class] += at_positives
+    placed /= replicates
+    precision /= replicates
+    mean = np.where(both, precision.sum(axis=1) / np.maximum(positives, 1), np.nan)
+    of_positives = proportions(
+        mean, sums_by_group(precision.T, group), sums_by_group(positive, group), np.where(both, positives, 0)
+    )
+    # The precision at a positive is not binary, so that the mean over classes uses MOVER alone.
+    return _auroc(positive, placed, group, both), replace(of_positives, trials=None)
+
+
+def _auroc(positive: BoolArray, placed: FloatArray, group: IntArray, both: BoolArray) -> Proportions:
+    value = np.full(len(placed), np.nan)
+    residuals = np.zeros((group.max() + 1, len(placed)))
+    for k in np.flatnonzero(both):
+        value[k] = placed[k, positive[:, k]].mean()
+        residuals[:, k] = auroc_residuals(positive[:, k], placed[k], group)
+    groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive)]
+    low, high = auroc_limits(value, residuals, *groups)
+    return Proportions(value, low, high, np.where(both, len(positive), 0), residuals)
 
 
 def placements_and_precision(
     positive: BoolArray, score: NDArray[np.floating]
 ) -> tuple[FloatArray, FloatArray]:
-    """`placements` (N,) and `precision_at_positives` (P,), from one sorting of the scores."""
+    """Placement values and the precision at each positive, from one sort of the scores.
+
+    Args:
+        positive, score: (N,).
+
+    Returns:
+        (N,) for each positive the proportion of negatives below it, for each negative the proportion of positives above
+        it; ties count half. Their mean over the positives, and over the negatives, is the AUROC (the structural
+        components of DeLong, DeLong & Clarke-Pearson 1988). nan without a positive or without a negative image.
+        (P,) for each positive the proportion of positives among the images that score as high or higher; their mean is
+        the average precision.
+    """
     order = np.argsort(score)
     first, end = _ties(score[order])
     is_positive, count, positives = positive[order], len(score), np.count_nonzero(positive)
@@ -32,33 +99,21 @@ def placements_and_precision(
     return placed, precision[positive]
 
 
-def _ties(ordered: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(N,) where the run of equal scores that each ordered score is in begins, and where it ends."""
+def _ties(ordered: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
+    """(N,) start and end of the run of equal scores that each ordered score belongs to."""
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
     ends = np.append(starts[1:], len(ordered))
     return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
 
 
-def placements(positive: BoolArray, score: NDArray[np.floating]) -> FloatArray:
-    """(N,) of each positive the share of negatives below it, of each negative the share of positives above it.
+def auroc_residuals(positive: BoolArray, placed: FloatArray, group: IntArray) -> FloatArray:
+    """Contribution (G,) of each group to the error of the AUROC; their squares add up to its variance.
 
-    Ties count half. The mean over the positives is the AUROC, and so is that over the negatives (the structural
-    components of DeLong, DeLong & Clarke-Pearson 1988).
-
-    Returns:
-        nan for all where there are positives alone, or none.
-    """
-    return placements_and_precision(positive, score)[0]
-
-
-def auroc_residuals(positive: BoolArray, placed: FloatArray, group: NDArray[np.int64]) -> FloatArray:
-    """(G,) contribution of each group to the error of the AUROC; their squares add up to its variance.
-
-    With one image to a group these are DeLong's components; images of one group err together, as in Obuchowski (1997).
+    With one image per group these are DeLong's components; errors within a group are correlated, as in Obuchowski (1997).
 
     Args:
         positive: (N,).
-        placed: (N,) from `placements`, or its mean over replicates.
+        placed: (N,) from `placements_and_precision`, or its mean over replicates.
         group: (N,) codes 0..G-1.
     """
     total = np.zeros(group.max() + 1)
@@ -72,7 +127,7 @@ def auroc_residuals(positive: BoolArray, placed: FloatArray, group: NDArray[np.i
 
 
 def auroc_limits(
-    auroc: FloatArray, residuals: FloatArray, positives: NDArray[np.int64], negatives: NDArray[np.int64]
+    auroc: FloatArray, residuals: FloatArray, positives: IntArray, negatives: IntArray
 ) -> intervals.Limits:
     """95 % limits (K,) of AUROCs (K,) by DeLong's variance, on the scale of log-odds, so that they stay in 0..1.
 
@@ -97,16 +152,8 @@ def auroc_limits(
     )
 
 
-def precision_at_positives(positive: BoolArray, score: NDArray[np.floating]) -> FloatArray:
-    """(P,) of each positive the share of positives among the images that score as high or higher.
-
-    Their mean is the average precision, the step-wise area under the precision-recall curve.
-    """
-    return placements_and_precision(positive, score)[1]
-
-
 def average_precision(positive: BoolArray, score: NDArray[np.floating]) -> float:
-    """Mean of `precision_at_positives`; nan where there are positives alone, or none."""
+    """Step-wise area under the precision-recall curve; nan without a positive or without a negative image."""
     if positive.all() or not positive.any():
         return float("nan")
-    return float(precision_at_positives(positive, score).mean())
+    return float(placements_and_precision(positive, score)[1].mean())

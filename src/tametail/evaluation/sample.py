@@ -1,0 +1,261 @@
+"""A set of images with the predictions of one method: counts by group, and the estimates that the metrics share.
+
+Shape legend: S replicates, N images, G groups, C classes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
+from tametail.evaluation import bootstrap, intervals, metrics
+from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.proportions import Estimate, Proportions, defined_mean, f1_proportions, proportions
+from tametail.predictions.single_label import Predictions
+
+_SmallInts = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each group by true and predicted class.
+
+    Attributes:
+        actual: (G, C) images of each class.
+        predicted: (S, G, C) images predicted as each class.
+        hits: (S, G, C) images of each class that are predicted as it.
+        distance: (S, G) sum of the squared distances between true and predicted class, in classes.
+        furthest: the largest distance, in classes.
+        ever_predicted: (C,) images that at least one replicate predicts as the class.
+    """
+
+    actual: _SmallInts
+    predicted: _SmallInts
+    hits: _SmallInts
+    distance: _SmallInts
+    furthest: int
+    ever_predicted: IntArray
+
+
+class Sample:
+    """Predictions of one method for one set of images. Everything is computed on first use, and once.
+
+    Args:
+        replicates: S tables over the same images.
+        ordered: whether the classes are ordinal.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
+    """
+
+    def __init__(
+        self,
+        replicates: Sequence[Predictions],
+        *,
+        ordered: bool = False,
+        resamples: int = 2000,
+        seed: int = 0,
+    ) -> None:
+        self.tables = aligned(replicates)
+        self.ordered, self.resamples, self.seed = ordered, resamples, seed
+
+    def __len__(self) -> int:
+        return len(self.tables[0])
+
+    @cached_property
+    def group(self) -> IntArray:
+        """(N,) codes 0..G-1 of the groups."""
+        return group_codes(self.tables[0])
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Images of each group by true and predicted class."""
+        return _count(self.tables, self.group)
+
+    @cached_property
+    def confusions(self) -> IntArray:
+        """(S, C, C) confusion matrices."""
+        return np.stack(
+            [metrics.confusion_matrix(t.target, t.predicted, len(t.class_names)) for t in self.tables]
+        )
+
+    @cached_property
+    def class_n(self) -> IntArray:
+        """(C,) images of each class."""
+        return np.asarray(self.counts.actual.sum(axis=0, dtype=np.int64))
+
+    @property
+    def present(self) -> BoolArray:
+        """(C,) whether the class has an image."""
+        return np.asarray(self.class_n > 0)
+
+    @property
+    def strata(self) -> IntArray:
+        """(G,) the rarest class of each group: as strata of the bootstrap they keep the number of rare images."""
+        counts = self.counts
+        size = np.where(counts.actual > 0, counts.actual.sum(axis=0), np.iinfo(np.int64).max)
+        return np.asarray(size.argmin(axis=1), dtype=np.int64)
+
+    @cached_property
+    def recall(self) -> Proportions:
+        """Recall of each class."""
+        value = defined_mean(metrics.recall(self.confusions))
+        return proportions(value, self.counts.hits.mean(axis=0), self.counts.actual, self.class_n)
+
+    @cached_property
+    def precision(self) -> Proportions:
+        """Precision of each class."""
+        value = defined_mean(metrics.precision(self.confusions))
+        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
+        return proportions(value, hits, predicted, self.counts.ever_predicted)
+
+    @cached_property
+    def f1(self) -> Proportions:
+        """F1 of each class; nan for an absent class."""
+        value = np.where(self.class_n > 0, defined_mean(metrics.f1(self.confusions)), np.nan)
+        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
+        return f1_proportions(value, hits, self.counts.actual + predicted - hits, self.class_n)
+
+    @cached_property
+    def specificity(self) -> Proportions:
+        """Specificity of each class."""
+        value = defined_mean(metrics.specificity(self.confusions))
+        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
+        others = self.counts.actual.sum(axis=1, keepdims=True) - self.counts.actual
+        return proportions(value, others - (predicted - hits), others, self.class_n.sum() - self.class_n)
+
+    @cached_property
+    def accuracy(self) -> Estimate:
+        """Proportion of correct images, with Wilson limits."""
+        hits = self.counts.hits.mean(axis=0).sum(axis=1, keepdims=True)
+        size = self.counts.actual.sum(axis=1, keepdims=True)
+        value = metrics.accuracy(self.confusions).mean(keepdims=True)
+        return proportions(value, hits, size, np.array([len(self)])).estimate(0)
+
+    @property
+    def balanced_accuracy(self) -> Estimate:
+        """Mean recall of the classes present, see `intervals.mean_of_shares`."""
+        return self.recall.mean(self.present, len(self))
+
+    # The bootstrap follows any skew, but has no width where no prediction is wrong, and little where few are. So each of
+    # the three metrics below is at least as wide as a closed form that keeps its width there.
+
+    @property
+    def macro_f1(self) -> Estimate:
+        """Mean F1 of the classes present: at least the MOVER limits."""
+        return _widened(self.f1.mean(self.present, len(self)), *self._bootstrap[:, 0])
+
+    @property
+    def mcc(self) -> Estimate:
+        """Matthews correlation: at least what the limits of the accuracy give.
+
+        With the counts of true and predicted classes fixed, MCC is linear in the accuracy.
+        """
+        counts = self.counts
+        actual, predicted, hits = (
+            counts.actual.sum(axis=0),
+            counts.predicted.sum(axis=1),
+            counts.hits.sum(axis=1),
+        )
+        n = float(actual.sum())
+        varies, also = (n**2 - (sums.astype(np.float64) ** 2).sum(axis=-1) for sums in (actual, predicted))
+        # MCC is 0 / 0 where one of them does not vary; the other gives the scale.
+        scale = np.where(also > 0, np.sqrt(varies * also), varies) if varies > 0 else also
+        slope = np.divide(n**2, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+        values = metrics.mcc_from_counts(hits, actual, predicted)
+        return _widened(_linear(values, slope, self.accuracy), *self._bootstrap[:, 1])
+
+    @property
+    def kappa(self) -> Estimate:
+        """Quadratic weighted kappa of ordinal classes: at least what the limits of the mean squared distance give.
+
+        See `intervals.weighted_rate`: the next mistake may be one class further off than the furthest seen.
+        """
+        counts = self.counts
+        actual, predicted = counts.actual.sum(axis=0), counts.predicted.sum(axis=1)
+        n = int(actual.sum())
+        values = metrics.kappa_from_counts(counts.distance.sum(axis=1), actual, predicted)
+        chance = metrics.chance_distance(actual, predicted) / n
+        slopes = np.divide(1.0, chance, out=np.full(chance.shape, np.nan), where=chance > 0)
+        of_groups, size = counts.distance.mean(axis=0), counts.actual.sum(axis=1)
+        unseen = min(counts.furthest + 1, max(actual.size - 1, 1)) ** 2
+        low, high = intervals.weighted_rate(of_groups, size, unseen)
+        distance = Estimate(float(of_groups.sum() / n), float(low), float(high), n)
+        return _widened(_linear(values, -slopes, distance), *self._bootstrap[:, 2])
+
+    @cached_property
+    def _bootstrap(self) -> FloatArray:
+        """(2, 2 or 3) low and high limits of macro F1, MCC and, for ordinal classes, kappa."""
+        counts = self.counts
+        per_group = np.concatenate([counts.actual[None], counts.predicted, counts.hits]).swapaxes(0, 1)
+        per_group = per_group.reshape(len(per_group), -1)
+        if self.ordered:
+            per_group = np.concatenate([per_group, counts.distance.T], axis=1)
+        return np.stack(
+            bootstrap.group_bootstrap(
+                per_group, self.strata, self._statistics, resamples=self.resamples, seed=self.seed
+            )
+        )
+
+    def _statistics(self, summed: FloatArray) -> FloatArray:
+        """(R, 2 or 3) macro F1, MCC and kappa, means over the replicates, of counts summed over groups.
+
+        Args:
+            summed: (R, C + S C + S C [+ S]) true classes, predicted classes, hits [and distances].
+        """
+        rows, classes, replicates = len(summed), len(self.class_n), len(self.tables)
+        decisions = summed[:, : classes * (2 * replicates + 1)].reshape(rows, -1, classes)
+        actual, predicted, hits = np.split(decisions, [1, replicates + 1], axis=1)
+        f1 = metrics.f1_from_counts(hits, actual, predicted)
+        found = [
+            metrics.mean_over(f1, np.broadcast_to(actual > 0, f1.shape)),
+            metrics.mcc_from_counts(hits, actual, predicted),
+        ]
+        if self.ordered:
+            found.append(metrics.kappa_from_counts(summed[:, -replicates:], actual, predicted))
+        return np.stack([metrics.mean_over(values, ~np.isnan(values)) for values in found], axis=1)
+
+
+def _count(tables: Sequence[Predictions], group: IntArray) -> Counts:
+    target, classes = tables[0].target, len(tables[0].class_names)
+    groups, everyone = int(group.max()) + 1, np.arange(len(target))
+
+    def by_group(category: IntArray, chosen: BoolArray | slice = slice(None)) -> _SmallInts:
+        cells = (group * classes + category)[chosen]
+        return np.bincount(cells, minlength=groups * classes).reshape(groups, classes).astype(np.int32)
+
+    ever = np.zeros((len(target), classes), dtype=np.bool_)
+    predicted = np.empty((len(tables), groups, classes), dtype=np.int32)
+    hits, distance = np.empty_like(predicted), np.empty(predicted.shape[:2], dtype=np.int32)
+    furthest = 0
+    for replicate, table in enumerate(tables):
+        given = table.predicted
+        ever[everyone, given] = True
+        predicted[replicate] = by_group(given)
+        hits[replicate] = by_group(target, given == target)
+        apart = np.abs(given - target)
+        furthest = max(furthest, int(apart.max()))
+        distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
+    return Counts(by_group(target), predicted, hits, distance, furthest, ever.sum(axis=0))
+
+
+def _linear(values: FloatArray, slopes: FloatArray, source: Estimate) -> Estimate:
+    """Mean of values (S,) that are linear in ``source`` with slopes (S,) of one sign; nan with n = 0 if undefined."""
+    value, slope = (float(metrics.mean_over(each, ~np.isnan(values))) for each in (values, slopes))
+    ends = [value + slope * (limit - source.value) for limit in (source.low, source.high)]
+    limits = np.clip([min(ends), max(ends)], -1.0, 1.0)
+    return Estimate(value, float(limits[0]), float(limits[1]), 0 if np.isnan(value) else source.n)
+
+
+def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
+    """The wider limit on each side; that of the estimate where the bootstrap has none."""
+    lowest, highest = np.fmin(estimate.low, low), np.fmax(estimate.high, high)
+    if np.isnan(estimate.value):
+        return estimate
+    return Estimate(estimate.value, float(lowest), float(highest), estimate.n)
