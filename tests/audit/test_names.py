@@ -13,7 +13,7 @@ import pytest
 from tametail.audit.patient_ids import check_columns, check_names
 from tametail.audit.spelling import same_word
 from tametail.data import ImageTable
-from tametail.data.readers.medmnist_facts import MEDMNIST_SETS
+from tametail.data.readers.medmnist_sets import MEDMNIST_SETS
 
 
 @pytest.mark.parametrize(

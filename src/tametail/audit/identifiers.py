@@ -15,10 +15,10 @@ def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]
     rows = [row for row, look in enumerate(facts.looks) if look.kind == "DICOM"]
     if not rows:
         return
-    from tametail.data.readers.dicom_folder import burned_in, private_tags
+    from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
 
     paths, images = table.paths, table.images.tolist()
-    tags = {row: found for row in rows if (found := private_tags(paths[row]))}
+    tags = {row: found for row in rows if (found := identifying_attributes(paths[row]))}
     if tags:
         named = Counter(tag for found in tags.values() for tag in found).most_common()
         yield Finding(
@@ -30,7 +30,7 @@ def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]
             singles([images[row] for row in tags]),
             tuple(", ".join(found) for found in tags.values()),
         )
-    burned = [row for row in rows if burned_in(paths[row])]
+    burned = [row for row in rows if declares_burned_in_text(paths[row])]
     if burned:
         yield Finding(
             "burned_in_annotation",

@@ -7,7 +7,9 @@ from tametail.data.decoding.decode import decode_image
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from tametail.data.readers.known_sets import KNOWN_SETS, KnownSet
 from tametail.data.readers.read_images import read_images
+from tametail.data.readers.reader import Reader, ReadOptions, readers, register_reader
 from tametail.data.splitting.splits import Splits, check_folds, load_splits, make_splits, save_splits
+from tametail.data.splitting.subsample import subsample
 from tametail.data.table import ImageTable
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "DecodedImages",
     "ImageTable",
     "KnownSet",
+    "ReadOptions",
+    "Reader",
     "Splits",
     "cache_dir",
     "check_folds",
@@ -25,5 +29,8 @@ __all__ = [
     "load_splits",
     "make_splits",
     "read_images",
+    "readers",
+    "register_reader",
     "save_splits",
+    "subsample",
 ]

@@ -1,4 +1,4 @@
-"""The labelled images of a study as one table: image, label, group, split. Class names are fixed here, once."""
+"""The labelled images of a study as one table: image, label, group, split, with fixed class names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pandas as pd
+from tametail.core.errors import DataError
+from tametail.core.text import sample_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,18 +34,18 @@ LABEL_SEPARATOR = "|"  # between the classes of one image in a multi-label table
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """N labelled images, sorted by image id.
+    """N labelled images, sorted by image id. `read_images` and `from_frame` make one.
 
     Attributes:
-        frame: columns image (unique id: POSIX path relative to root), label, group (what must not be split, such
-            as a patient; the image id where none is known), split (``train``, ``val``, ``test`` or empty), then
-            the columns carried along. Text in the first four. In a multi-label table the label holds all classes of
-            the image in the order of ``class_names``, joined by ``|``; it is empty where the image has none.
-        root: folder the image ids are relative to.
-        class_names: C names sorted by code point, from the whole table; kept by every part taken of it.
+        frame: the columns image (unique id: POSIX path relative to ``root``), label, group (images that must stay
+            together, such as those of a patient; by default the image id) and split (``train``, ``val``, ``test`` or
+            empty) as text, then any others. In a multi-label table the label holds all classes of the image in the
+            order of ``class_names``, joined by ``|``; it is empty for an image without a class.
+        root: folder that the image ids are relative to.
+        class_names: C names sorted by code point, from the whole table; `take` keeps all of them.
         name: short name for titles.
-        synthetic: the images are drawn, not taken.
-        multi_label: an image may be of several classes or of none. Without it ``|`` is a letter like any other.
+        synthetic: whether the images are generated, not photographed.
+        multi_label: whether an image may have several classes or none. Otherwise ``|`` has no special meaning.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -70,9 +70,9 @@ class ImageTable:
         if self.multi_label:
             self._check_multi_labels(labels)
             labels = {name for label in labels for name in _classes_in(label)}
-        strangers = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
-        if strangers:
-            raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {strangers}")
+        unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
+        if unknown:
+            raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {unknown}")
 
     def _check_multi_labels(self, labels: set[str]) -> None:
         if any(not name or LABEL_SEPARATOR in name for name in self.class_names):
@@ -80,6 +80,56 @@ class ImageTable:
         unsorted = [label for label in labels if join_classes(_classes_in(label)) != label]
         if unsorted:
             raise ValueError(f"expected distinct classes in sorted order in every label, got {unsorted[:3]}")
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        root: Path,
+        name: str,
+        *,
+        synthetic: bool = False,
+        multi_label: bool = False,
+        allow_leaks: bool = False,
+    ) -> ImageTable:
+        """Make a table of rows in any order; the classes are those of the labels.
+
+        Args:
+            frame: columns as described above.
+            root, name, synthetic, multi_label: see the attributes.
+            allow_leaks: accept groups that are both in the test set and outside it, for inspection.
+
+        Raises:
+            DataError: there are fewer than two classes, a name cannot be written in UTF-8, or a group is both in the test
+                set and outside it.
+        """
+        labels = set(frame["label"])
+        if multi_label:
+            labels = {part for label in labels for part in label.split(LABEL_SEPARATOR)} - {""}
+        classes = tuple(sorted(labels))
+        if len(classes) < 2:
+            found = f"only {classes[0]!r} on all {len(frame)} images" if classes else "none"
+            raise DataError(f"expected at least two classes, found {found}")
+        if "" in classes:
+            unnamed = frame.loc[frame["label"] == "", "image"].tolist()
+            raise DataError(
+                f"expected a class with a name for every image, found none for {sample_of(unnamed)}"
+            )
+        _check_encodable(frame["image"].tolist(), "file names", "the file")
+        _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
+        tested = frame["split"] == "test"
+        leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
+        if leaks and not allow_leaks:
+            raise DataError(
+                f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
+                f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+            )
+        ordered = frame.sort_values("image", ignore_index=True)
+        return cls(ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}: {count}" for name, count in self.counts().items())
+        return f"ImageTable({self.name!r}, {len(self)} images, {len(set(self.frame['group']))} groups, {{{counts}}})"
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -115,7 +165,7 @@ class ImageTable:
 
     @property
     def labels(self) -> NDArray[np.bool_]:
-        """(N, C) which classes each image has, of any table; one per row unless the table is multi-label."""
+        """(N, C) which classes each image has; one per row unless the table is multi-label."""
         matrix = np.zeros((len(self), len(self.class_names)), dtype=np.bool_)
         if not self.multi_label:
             matrix[np.arange(len(self)), self.targets] = True
@@ -126,9 +176,9 @@ class ImageTable:
         return matrix
 
     def counts(self) -> dict[str, int]:
-        """Images per class, in the order of ``class_names``; classes absent from this part count 0.
+        """Images per class, in the order of ``class_names``; 0 for classes without an image.
 
-        In a multi-label table an image counts for each of its classes, so that they need not sum to N.
+        In a multi-label table an image counts for each of its classes, so that the counts need not sum to N.
         """
         counted = (
             self.labels.sum(axis=0)
@@ -145,20 +195,20 @@ class ImageTable:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of image ids, labels, groups, splits and class names: the same on every machine.
+        """SHA-256 of image ids, labels, groups, splits and class names; the same on every machine.
 
-        It covers what a study is made of; the pixels have digests of their own, and carried columns no part in it.
+        It does not cover the pixels, which have their own digests, nor the other columns.
         """
         rows = self.frame[list(COLUMNS)].to_numpy(dtype=object).tolist()
         digest = hashlib.sha256()
-        # The mark stands only where it says something: tables of one class per image keep the digest they always had.
+        # Only multi-label tables have the mark.
         mark = [["multi_label"]] if self.multi_label else []
         for row in [*mark, list(self.class_names), *rows]:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> ImageTable:
-        """The table of some rows, given as a mask (N,) or as indices in any order; class names are kept."""
+        """A table of some rows, given as a mask (N,) or as indices in any order, with the same class names."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows)
         if rows.dtype == np.bool_ and rows.shape != (len(self),):
             raise ValueError(f"expected a mask of {len(self)} rows, got shape {rows.shape}")
@@ -166,8 +216,17 @@ class ImageTable:
 
 
 def join_classes(names: Iterable[str]) -> str:
-    """Classes of one image → its label in a multi-label table: each class once, in sorted order."""
+    """The label of an image in a multi-label table: each class once, in sorted order, joined by ``|``."""
     return LABEL_SEPARATOR.join(sorted(set(names)))
+
+
+def _check_encodable(texts: list[str], what: str, thing: str) -> None:
+    """Refuse lone surrogates, by which Python represents bytes of file names that are not UTF-8."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"expected {what} in UTF-8, found {text!r}; rename {thing}") from error
 
 
 def _classes_in(label: str) -> list[str]:

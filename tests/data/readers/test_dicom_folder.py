@@ -10,8 +10,8 @@ import pytest
 from fixtures.dicom_samples import DEFLATED, dicom_bytes
 from tametail.core.errors import DataError
 from tametail.data import read_images
-from tametail.data.readers.dicom_folder import CARRIED, burned_in, private_tags, read_dicom_folder
-from tametail.data.readers.dicom_patients import patient_codes
+from tametail.data.readers.dicom_folder import HEADER_COLUMNS, read_dicom_folder
+from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes, patient_codes
 
 PIXELS = np.arange(64, dtype=np.uint16).reshape(8, 8)
 
@@ -34,7 +34,7 @@ def test_class_folders_with_series_in_them(tmp_path: Path) -> None:
     (tmp_path / "malignant" / "notes.txt").write_text("nothing")
     put(tmp_path / "DICOMDIR", "P1")
     frame = read_dicom_folder(tmp_path)
-    assert frame.columns.tolist() == ["image", "label", "group", "split", *CARRIED]
+    assert frame.columns.tolist() == ["image", "label", "group", "split", *HEADER_COLUMNS]
     assert frame["image"].tolist() == [
         "benign/a.dcm",
         "benign/b/series/1.dcm",
@@ -109,7 +109,7 @@ def test_unreadable_files_stay_rows(tmp_path: Path) -> None:
 def test_deflated_headers_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(dicom_bytes(PIXELS, DEFLATED, PatientID="P1", PatientName="Doe^Jane"))
     assert patient_codes([tmp_path / "a.dcm"]) == ["patient_0001"]
-    assert private_tags(tmp_path / "a.dcm") == ["PatientName"]
+    assert identifying_attributes(tmp_path / "a.dcm") == ["PatientName"]
 
 
 def test_files_outside_a_class_and_empty_folders_are_refused(tmp_path: Path) -> None:
@@ -132,16 +132,16 @@ def test_codes_depend_on_the_paths_and_not_on_their_order(tmp_path: Path) -> Non
 
 def test_identifying_attributes_are_named_without_their_values(tmp_path: Path) -> None:
     path = put(tmp_path / "a", "P1", PatientName="Doe^Jane", PatientBirthDate="", InstitutionName="Ward 9")
-    assert private_tags(path) == ["PatientName", "InstitutionName"]
-    assert private_tags(put(tmp_path / "b", "P1")) == []
-    assert private_tags(tmp_path / "absent") == []
+    assert identifying_attributes(path) == ["PatientName", "InstitutionName"]
+    assert identifying_attributes(put(tmp_path / "b", "P1")) == []
+    assert identifying_attributes(tmp_path / "absent") == []
 
 
 @pytest.mark.parametrize(("said", "found"), [("YES", True), ("NO", False), (None, None), ("MAYBE", None)])
 def test_burned_in_text_as_the_file_says(said: str | None, found: bool | None, tmp_path: Path) -> None:
     attributes = {} if said is None else {"BurnedInAnnotation": said}
-    assert burned_in(put(tmp_path / "a", **attributes)) is found
-    assert burned_in(tmp_path / "absent") is None
+    assert declares_burned_in_text(put(tmp_path / "a", **attributes)) is found
+    assert declares_burned_in_text(tmp_path / "absent") is None
 
 
 def test_a_pipe_among_the_paths_is_not_waited_for(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import KNOWN_SETS, read_images
-from tametail.data.readers import medmnist_files as files
-from tametail.data.readers.medmnist_facts import MEDMNIST_SETS
+from tametail.data.readers import medmnist_sets
+from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, MEDMNIST_SETS, md5_of
 
 
 @pytest.fixture(autouse=True)
@@ -147,12 +147,12 @@ def test_two_processes_at_once_find_the_same(tmp_path: Path) -> None:
 def hostile(tmp_path: Path) -> Iterator[tuple[bytes, str]]:
     """Bytes of a .npz, and what is said of them."""
     whole = save(tmp_path / "good.npz", arrays()).read_bytes()
-    yield b"", "no sound .npz"
+    yield b"", "not a valid .npz"
     for tenth in range(1, 10):
-        yield whole[: len(whole) * tenth // 10], "no sound .npz"
+        yield whole[: len(whole) * tenth // 10], "not a valid .npz"
     middle = whole.index(b"train_images.npy") + 60
-    yield whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :], "no sound .npz"
-    yield pickle.dumps({"train_images": 1}), "no sound .npz"
+    yield whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :], "not a valid .npz"
+    yield pickle.dumps({"train_images": 1}), "not a valid .npz"
     for key, value, message in [
         ("train_images", np.array([b"x", None] * 3, dtype=object), "pickled objects"),
         ("train_labels", np.array([[{}]] * 6, dtype=object), "pickled objects"),
@@ -170,7 +170,7 @@ def hostile(tmp_path: Path) -> Iterator[tuple[bytes, str]]:
     ]:
         yield save(tmp_path / "bad.npz", arrays() | {key: value}).read_bytes(), message
     missing = {key: value for key, value in arrays().items() if key != "val_labels"}
-    yield save(tmp_path / "bad.npz", missing).read_bytes(), "val_labels beside val_images"
+    yield save(tmp_path / "bad.npz", missing).read_bytes(), "val_labels along with val_images"
     yield save(tmp_path / "bad.npz", {"x": np.zeros(3)}).read_bytes(), "arrays train_images, .* found x"
     for header in (
         b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000, 28, 28), }\n",
@@ -185,7 +185,7 @@ def hostile(tmp_path: Path) -> Iterator[tuple[bytes, str]]:
                 "train_images.npy", np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header
             )
             archive.writestr("train_labels.npy", b"")
-        yield bomb.getvalue(), r"is damaged: an array|no sound \.npz"
+        yield bomb.getvalue(), r"is damaged: an array|not a valid \.npz"
 
 
 def test_hostile_files_are_refused_and_leave_no_images(tmp_path: Path, cache: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_download_is_checked_and_found_again(
     ):
         read_images("pneumoniamnist", download=True)
     assert not list(cache.rglob("*.npz*[tz]"))
-    monkeypatch.setattr(files, "_md5", lambda name: hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(medmnist_sets, "md5_of", lambda name: hashlib.md5(content).hexdigest())
     table = read_images("pneumoniamnist", download=True)
     assert table.class_names == ("normal", "pneumonia")
     assert read_images("pneumoniamnist").fingerprint == table.fingerprint
@@ -262,6 +262,6 @@ def test_every_set_has_its_facts() -> None:
     assert all(len(digest) == 32 and int(digest, 16) for digest in sums)
     assert all(len(set(known.classes)) == len(known.classes) >= 2 for known in MEDMNIST_SETS.values())
     assert not any("|" in name for known in MEDMNIST_SETS.values() for name in known.classes)
-    assert set(files.NAMES) <= set(KNOWN_SETS)
-    assert files._md5("dermamnist_224") == "8974907d8e169bef5f5b96bc506ae45d"
-    assert files._md5("dermamnist") == "0744692d530f8e62ec473284d019b0c7"
+    assert set(MEDMNIST_NAMES) <= set(KNOWN_SETS)
+    assert md5_of("dermamnist_224") == "8974907d8e169bef5f5b96bc506ae45d"
+    assert md5_of("dermamnist") == "0744692d530f8e62ec473284d019b0c7"

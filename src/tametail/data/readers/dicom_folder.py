@@ -1,6 +1,6 @@
-"""Headers of DICOM files → groups by patient, columns for subgroup results, and what identifies a person.
+"""Folders of DICOM files → groups by patient, and columns of the header for subgroup results.
 
-Who a patient is never leaves this file: groups are numbered, and names, birth dates, identifiers and dates are not kept.
+Patients are numbered: names, birth dates, identifiers and dates do not leave the headers.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
 from tametail.data.decoding.decode import is_dicom
-from tametail.data.readers.dicom_patients import (
-    PATIENT,
-    patient_numbers,
-    read_headers,
-)
-from tametail.data.readers.image_entries import DICOM_SUFFIXES, walk
-from tametail.data.table import SPLIT_WORDS
+from tametail.data.decoding.dicom import has_dicom_mark
+from tametail.data.readers.class_folders import labels_from_folders
+from tametail.data.readers.dicom_headers import PATIENT, patient_numbers, read_headers
+from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, walk
+from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.readers.table_folders import LABELS_FILE, folder_name
+from tametail.data.table import ImageTable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CARRIED = {
+HEADER_COLUMNS = {
     "modality": "Modality",
     "sex": "PatientSex",
     "age": "PatientAge",
@@ -34,49 +33,52 @@ CARRIED = {
     "photometric": "PhotometricInterpretation",
 }
 _OLD_LATERALITY = "Laterality"  # of the series, where the image has none
-_IDENTIFYING = (
-    "PatientName",
-    "PatientBirthDate",
-    "PatientBirthTime",
-    "PatientBirthName",
-    "PatientMotherBirthName",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "PatientAddress",
-    "PatientTelephoneNumbers",
-    "MilitaryRank",
-    "AccessionNumber",
-    "StudyID",
-    "InstitutionName",
-    "InstitutionAddress",
-    "InstitutionalDepartmentName",
-    "ReferringPhysicianName",
-    "ReferringPhysicianAddress",
-    "ReferringPhysicianTelephoneNumbers",
-    "PerformingPhysicianName",
-    "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy",
-    "RequestingPhysician",
-    "OperatorsName",
-    "PatientComments",
-    "AdditionalPatientHistory",
-    "IssuerOfPatientID",
-)
+
+
+@register_reader
+class DicomFolderReader(Reader):
+    """Reads a folder of DICOM files in class folders, without other images."""
+
+    name = "dicom_folder"
+    priority = -30
+
+    def matches(self, source: str | Path) -> bool:
+        folder = Path(source).expanduser()
+        return folder.is_dir() and _holds_only_dicom(folder)
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        folder = Path(source).expanduser()
+        options.refuse_table_options(f"{folder} is a folder without {LABELS_FILE}")
+        return ImageTable.from_frame(read_dicom_folder(folder), folder, folder_name(folder))
+
+
+def _holds_only_dicom(root: Path) -> bool:
+    """Whether a file is named ``.dcm``, or begins as DICOM and has no extension, and none has that of an image."""
+    unnamed = []
+    found = False
+    for file in walk(root):
+        suffix = file.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            return False
+        found = found or suffix in DICOM_SUFFIXES
+        # Exports are named by their UID: 1.2.840.10008.5 has no extension, whatever follows its last point.
+        if not suffix or suffix[1:].isdigit():
+            unnamed.append(root / file)
+    return found or any(has_dicom_mark(_first_bytes(path)) for path in unnamed)
 
 
 def read_dicom_folder(root: Path) -> pd.DataFrame:
-    """A table of the DICOM files below a folder whose sub-folders are the classes (or train, val, test with those in them).
+    """Read the DICOM files below a folder whose sub-folders are the classes (or train, val, test with those in them).
 
-    Files that cannot be read are rows too, of their own group: the decoder says later what is wrong with them.
+    Files that cannot be read are rows too, each in its own group: the decoder reports later what is wrong with them.
 
     Returns:
         Columns image (POSIX path relative to ``root``, sorted), label, group (``patient_0001``, ... in that order, see
-        `patient_codes`), split (train, val, test or empty), then the columns of `CARRIED`, text, empty where the file
-        does not say.
+        `patient_codes`), split (train, val, test or empty), then the columns of `HEADER_COLUMNS`, text, empty where the
+        file has none.
 
     Raises:
-        DataError: pydicom is absent, there is no DICOM file, or one that lies in no folder of a class.
+        DataError: pydicom is absent, there is no DICOM file, or one is not in the folder of a class.
     """
     import pandas as pd
 
@@ -85,26 +87,19 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
     )
     if not files:
         raise DataError(f"expected DICOM files in {root}, found none")
-    by_split = all(file.parts[0].lower() in SPLIT_WORDS for file in files)
-    depth = 2 if by_split else 1
-    stray = [file.as_posix() for file in files if len(file.parts) <= depth]
-    if stray:
-        raise DataError(
-            f"expected every DICOM file of {root} in the folder of its class, but {len(stray)} of {len(files)} lie "
-            f"outside ({sample_of(stray)}); move them, or add a labels.csv with the columns image and label"
-        )
-    names = (PATIENT, _OLD_LATERALITY, *CARRIED.values())
+    labels, splits = labels_from_folders(root, files, "DICOM file")
+    names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
     frame = pd.DataFrame(
         {
             "image": [file.as_posix() for file in files],
-            "label": [file.parts[depth - 1].strip() for file in files],
+            "label": labels,
             "group": patient_numbers([header[PATIENT] for header in headers]),
-            "split": [SPLIT_WORDS[file.parts[0].lower()] if by_split else "" for file in files],
+            "split": splits,
         },
         dtype=object,
     )
-    for column, name in CARRIED.items():
+    for column, name in HEADER_COLUMNS.items():
         frame[column] = pd.Series([header[name] for header in headers], dtype=object)
     series = [header[_OLD_LATERALITY] for header in headers]
     frame["laterality"] = [
@@ -113,37 +108,16 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
     return frame
 
 
-def private_tags(path: Path) -> list[str]:
-    """Names of the attributes of a DICOM file that can identify a person and are not empty; never their values.
-
-    The patient identifier is not among them: studies need it for their groups, and it is mostly a pseudonym.
-    A file that cannot be read gives none.
-
-    Raises:
-        DataError: pydicom is absent.
-    """
-    (header,) = read_headers([path], _IDENTIFYING)
-    return [name for name in _IDENTIFYING if header[name]]
-
-
-def burned_in(path: Path) -> bool | None:
-    """Whether a DICOM file says that identifying text is part of its pixels; None where it does not say.
-
-    Raises:
-        DataError: pydicom is absent.
-    """
-    (header,) = read_headers([path], ("BurnedInAnnotation",))
-    return {"YES": True, "NO": False}.get(header["BurnedInAnnotation"].upper())
-
-
 def _is_dicom_file(path: Path) -> bool:
-    """By its name, or by its beginning: many archives name files by numbers. The list of a medium is no image."""
+    """By its name, or by its first bytes, as many archives name files by numbers. A DICOMDIR is not an image."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
-    if path.name.upper() == "DICOMDIR":
-        return False
+    return path.name.upper() != "DICOMDIR" and is_dicom(_first_bytes(path))
+
+
+def _first_bytes(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            return is_dicom(file.read(132))
+            return file.read(132)
     except OSError:
-        return False
+        return b""

@@ -1,17 +1,13 @@
-"""The image entries of a table → files below a folder. Each folder is listed once, whatever the number of rows."""
+"""Image files below a folder: those that a table names, or all. Each folder is listed once, whatever the number of rows."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
-
-if TYPE_CHECKING:
-    pass
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
@@ -28,22 +24,22 @@ IMAGE_SUFFIXES = (
     ".pgm",
     ".jfif",
 )
-_ENDINGS = ("", *(spelt for suffix in (*IMAGE_SUFFIXES, ".dcm") for spelt in (suffix, suffix.upper())))
+_ENDINGS = ("", *(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper())))
 _OUTSIDE = ".."
 
 
 def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) -> list[str]:
-    """Image entries as written → POSIX paths of existing files, relative to ``root``.
+    """Find the files of image entries as written in a table.
 
     An entry is a path relative to ``base`` or an absolute one, with ``/`` or ``\\`` between its parts; its extension
-    may be left out. A link counts where it leads: no entry may reach a file outside ``root``.
+    may be omitted. Links are resolved: no entry may reach a file outside ``root``.
 
     Args:
         entries: N entries of the table at ``path``.
-        base: folder that they are relative to, ``root`` or one below it.
+        base: folder that the entries are relative to, ``root`` or one below it.
 
     Returns:
-        N paths.
+        N POSIX paths of existing files, relative to ``root``.
 
     Raises:
         DataError: entries lead outside ``root`` or to no file, or a folder cannot be listed.
@@ -53,8 +49,8 @@ def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) ->
     outside = [entry for entry, image in zip(entries, found, strict=True) if image == _OUTSIDE]
     if outside:
         raise DataError(
-            f"{len(outside)} of {len(entries)} images of {path} lie outside {os.path.abspath(root)}, where links lead "
-            f"counted ({sample_of(outside)}); name a folder above them with --image-root"
+            f"{len(outside)} of {len(entries)} images of {path} lie outside {os.path.abspath(root)}, links "
+            f"resolved ({sample_of(outside)}); name a folder above them with --image-root"
         )
     missing = [entry for entry, image in zip(entries, found, strict=True) if image is None]
     if missing:
@@ -66,7 +62,7 @@ def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) ->
 
 
 class _Folders:
-    """The folders that entries name, each listed when first asked for."""
+    """The folders that entries name, each listed on first use."""
 
     def __init__(self, base: Path, root: Path) -> None:
         self._base = os.path.abspath(base)
@@ -104,16 +100,19 @@ class _Folders:
         try:
             real = os.path.realpath(full)
             if not _within(real, self._real_root):
-                return _OUTSIDE, {}  # not even listed: a table from elsewhere learns nothing of this machine
+                return (
+                    _OUTSIDE,
+                    {},
+                )  # not even listed: a table from elsewhere must reveal nothing about this machine
             relative = os.path.relpath(full, self._root) if _within(full, self._root) else None
             relative = relative or os.path.relpath(real, self._real_root)
             with os.scandir(full) as items:
                 files = {item.name: item.is_symlink() for item in items if is_kind(item, os.DirEntry.is_file)}
         except PermissionError as error:
             raise DataError(
-                f"the folder {full} cannot be read ({error.strerror}); give yourself the right"
+                f"the folder {full} cannot be read ({error.strerror}); grant yourself permission"
             ) from error
-        except (OSError, ValueError):  # absent, no folder, a circle of links, too long a name, a NUL
+        except (OSError, ValueError):  # absent, not a folder, a circle of links, too long a name, a NUL
             return None
         return ("" if relative == os.curdir else f"{Path(relative).as_posix()}/"), files
 
@@ -133,43 +132,45 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def walk(root: Path) -> list[Path]:
-    """Files below ``root``, relative to it, through links but never in circles; hidden ones are passed over.
+def walk(root: Path) -> Iterator[Path]:
+    """Files below ``root``, relative to it, in sorted order; without hidden ones, through links but never in circles.
 
-    A link to nothing is listed, so that it is found unreadable; a pipe or device, which would never end, is refused.
+    A broken link is listed, so that it is reported as unreadable; a pipe or device, which would block, is refused.
 
     Raises:
-        DataError: a folder cannot be read, or an image is no file.
+        DataError: a folder cannot be read, or an image is not a file.
     """
-    seen: set[str] = set()
-    files: list[Path] = []
+    visited: set[str] = set()
     folders = [root]
     while folders:
         folder = folders.pop()
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in visited:
             continue
-        seen.add(real)
+        visited.add(real)
         below = []
         for item in list_folder(folder):
             if is_kind(item, os.DirEntry.is_dir):
                 below.append(Path(item.path))
             elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
-                files.append(Path(item.path).relative_to(root))
+                yield Path(item.path).relative_to(root)
             elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
-                raise DataError(f"expected image files, but {item.path} is a pipe or a device; take it away")
+                raise DataError(f"expected image files, but {item.path} is a pipe or a device; remove it")
         folders += reversed(below)
-    return files
 
 
 def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, sorted, without what systems and archives put there for themselves."""
+    """The entries of a folder, sorted, without hidden files and those that archive programs add.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
     try:
         with os.scandir(folder) as items:
             found = sorted(items, key=lambda item: item.name)
     except OSError as error:
         raise DataError(
-            f"the folder {folder} cannot be read ({error.strerror or error}); give yourself the right to, or "
-            f"take it away"
+            f"the folder {folder} cannot be read ({error.strerror or error}); grant yourself permission, or move it "
+            f"elsewhere"
         ) from error
     return (item for item in found if not item.name.startswith((".", "__MACOSX")))

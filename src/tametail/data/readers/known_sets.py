@@ -1,4 +1,4 @@
-"""Public sets by name, read as they are downloaded. Each says where it is from and under which terms."""
+"""Public sets by name, read in the form in which they are downloaded, with their source and licence."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
 from tametail.core.text import sample_of
-from tametail.data.readers.checked_table import checked_table
-from tametail.data.readers.csv_table import read_table
-from tametail.data.readers.folders import image_files, read_class_folders
+from tametail.data.readers.class_folders import image_files, read_class_folders
 from tametail.data.readers.image_entries import walk
 from tametail.data.readers.medmnist import read_medmnist
-from tametail.data.readers.medmnist_files import NAMES, SOURCE, medmnist_file, terms_of
-from tametail.data.readers.read_options import ReadOptions
+from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, SOURCE, medmnist_file, terms_of
+from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.readers.tables import read_table
 from tametail.data.table import ImageTable
 
 
@@ -24,16 +23,16 @@ class KnownSet:
     """A set that can be read by its name.
 
     Attributes:
-        title: its full name.
-        source: where it is to be had.
-        terms: under which licence or conditions.
-        reader: (root and download of the options, name of the set) → table.
+        title: full name.
+        source: where it can be downloaded.
+        terms: licence or conditions of use.
+        read: (options, of which root and download are used; name of the set) → table.
     """
 
     title: str
     source: str
     terms: str
-    reader: Callable[[ReadOptions, str], ImageTable]
+    read: Callable[[ReadOptions, str], ImageTable]
 
 
 APTOS_GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
@@ -43,41 +42,45 @@ BONE_MARROW_CLASSES = (
     "NIF", "OTH", "PEB", "PLM", "PMO",
 )  # fmt: skip
 BONE_MARROW_LEFT_OUT = ("ABE", "ART", "NIF", "OTH")
-"""The paper speaks of 17 classes and 147,904 images but does not name them. Of the 171,374 images in 21 classes these
-four alone leave that number: abnormal eosinophils (8), artefacts (19,630), not identifiable (3,538), other cells (294).
+"""The paper has 17 classes and 147,904 images but does not name the classes. Of the 171,374 images in 21 classes, only
+without these four that number is left: abnormal eosinophils (8), artefacts (19,630), not identifiable (3,538), other
+cells (294).
 """
 
 
-def read_known_set(name: str, options: ReadOptions) -> ImageTable:
-    """Read one of `KNOWN_SETS` from ``options.root``.
+@register_reader
+class KnownSetReader(Reader):
+    """Reads one of `KNOWN_SETS` by its name, from ``root`` or, of MedMNIST, the cache folder."""
 
-    Raises:
-        UsageError: a download was asked for that tametail cannot make.
-        DataError: the folder is not given, or is not the set as it is downloaded; says what to fetch.
-        TametailError: a download failed.
-    """
-    return KNOWN_SETS[name].reader(options, name)
+    name = "known_sets"
+    priority = 20
+    takes_root = True
+
+    def matches(self, source: str | Path) -> bool:
+        return isinstance(source, str) and source in KNOWN_SETS
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        name = str(source)
+        options.refuse_table_options(f"{name} has fixed columns")
+        return KNOWN_SETS[name].read(options, name)
 
 
 def _root(options: ReadOptions, name: str) -> Path:
     if options.download:
-        raise UsageError(f"--download is for MedMNIST sets; {_how_to_get(name)}")
+        raise UsageError(f"--download is for MedMNIST sets; {_where_to_get(name)}")
     if options.root is None or not options.root.is_dir():
         found = "it was not given" if options.root is None else f"{options.root} is none"
-        raise DataError(f"expected the folder of {name} in --root, but {found}; {_how_to_get(name)}")
+        raise DataError(f"expected the folder of {name} in --root, but {found}; {_where_to_get(name)}")
     return options.root
 
 
-def _how_to_get(name: str) -> str:
+def _where_to_get(name: str) -> str:
     known = KNOWN_SETS[name]
-    return (
-        f"{known.title} is to be fetched by you from {known.source} (terms: {known.terms}); unpack it and name its "
-        f"folder with --root"
-    )
+    return f"download {known.title} from {known.source} (terms: {known.terms}), unpack it and name its folder with --root"
 
 
 def _missing(name: str, what: str, root: Path) -> DataError:
-    return DataError(f"expected {what} in {root}, but there is none; {_how_to_get(name)}")
+    return DataError(f"expected {what} in {root}, but there is none; {_where_to_get(name)}")
 
 
 def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
@@ -89,13 +92,13 @@ def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
     columns = ReadOptions(image_col="id_code", label_col="diagnosis")
     frame = read_table(table, columns, root, base=images)
     grades = {str(grade): label for grade, label in enumerate(APTOS_GRADES)}
-    strange = sorted(set(frame["label"]) - set(grades))
-    if strange:
+    unknown = sorted(set(frame["label"]) - set(grades))
+    if unknown:
         raise DataError(
-            f"expected grades 0 to 4 in the column diagnosis of {table}, found {sample_of(strange)}"
+            f"expected grades 0 to 4 in the column diagnosis of {table}, found {sample_of(unknown)}"
         )
     frame["label"] = frame["label"].map(grades).astype(object)
-    return checked_table(frame, root, name)
+    return ImageTable.from_frame(frame, root, name)
 
 
 def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
@@ -109,21 +112,21 @@ def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
     if not tables:
         raise _missing(name, "HAM10000_metadata.csv (or .tab)", root)
     images = image_files(walk(root))
-    # Kaggle's copy unpacks each part twice, in two spellings; only one is wanted.
+    # The copy on Kaggle unpacks each part twice, in two spellings.
     parts = [file for file in images if file.parts[0].startswith("HAM10000_images_part_")]
     columns = ReadOptions(image_col="image_id", label_col="dx", group_col="lesion_id")
     locate = partial(_by_stem, files=parts or images, root=root, name=name)
-    return checked_table(read_table(tables[0], columns, root, locate=locate), root, name)
+    return ImageTable.from_frame(read_table(tables[0], columns, root, locate=locate), root, name)
 
 
 def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name: str) -> list[str]:
     """Image ids without folder or extension → POSIX paths relative to ``root``."""
     found: dict[str, Path] = {}
-    wanted = set(entries)
+    requested = set(entries)
     for file in files:
-        if file.stem in wanted and file.stem in found:
+        if file.stem in requested and file.stem in found:
             raise DataError(
-                f"expected one file per image in {root}, found {found[file.stem]} and {file}; take one folder away"
+                f"expected one file per image in {root}, found {found[file.stem]} and {file}; remove one of the folders"
             )
         found[file.stem] = file
     missing = [entry for entry in entries if entry not in found]
@@ -150,14 +153,14 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
             name, "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)", root
         )
     frame = read_class_folders(folder, [file for file in walk(folder) if file.parts[0] not in left_out])
-    wanted, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
-    if found != wanted:
+    expected, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
+    if found != expected:
         raise DataError(
-            f"expected images of the {len(wanted)} classes of {name} in {folder}; missing: "
-            f"{', '.join(sorted(wanted - found)) or 'none'}, unknown: {', '.join(sorted(found - wanted)) or 'none'}; "
-            f"is the download complete? To read what is there give the folder itself"
+            f"expected images of the {len(expected)} classes of {name} in {folder}; missing: "
+            f"{', '.join(sorted(expected - found)) or 'none'}, unknown: {', '.join(sorted(found - expected)) or 'none'}; "
+            f"is the download complete? To read the images that are there, give the folder itself"
         )
-    return checked_table(frame, folder, name)
+    return ImageTable.from_frame(frame, folder, name)
 
 
 def _subfolders(folder: Path, depth: int) -> list[Path]:
@@ -187,6 +190,9 @@ KNOWN_SETS: dict[str, KnownSet] = {
     "ham10000": KnownSet(
         "HAM10000", "Harvard Dataverse, doi 10.7910/DVN/DBW86T", "CC BY-NC 4.0", _read_ham10000
     ),
-    **{name: KnownSet(f"MedMNIST {name}", SOURCE, terms_of(name), _read_medmnist_set) for name in NAMES},
+    **{
+        name: KnownSet(f"MedMNIST {name}", SOURCE, terms_of(name), _read_medmnist_set)
+        for name in MEDMNIST_NAMES
+    },
 }
 """Name → set. ``bone_marrow`` is the paper's 17 classes, ``bone_marrow_all`` all 21."""

@@ -1,6 +1,6 @@
-"""A MedMNIST .npz (2D) → `ImageTable`. Its images are written out once, as PNG files, to the cache folder.
+"""MedMNIST files (.npz, 2D) → `ImageTable`. The images are written once, as PNG files, to the cache folder.
 
-The arrays are read as a stream, one image at a time, so that a file larger than memory passes, and nothing in the file
+The arrays are read as a stream, one image at a time, so that a file may be larger than memory, and nothing in the file
 is unpickled. Shape legend: N images, H × W pixels, L labels.
 """
 
@@ -26,15 +26,15 @@ from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cached_folder import cached_folder
-from tametail.data.readers.checked_table import checked_table
-from tametail.data.readers.medmnist_facts import MEDMNIST_SETS, SIZES
+from tametail.data.readers.medmnist_sets import MEDMNIST_SETS, SIZES
+from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.table import COLUMNS, ImageTable, join_classes
 
-MAX_BYTES = 64 << 30  # of all pixels of a split; the largest official file has a quarter of it
+MAX_BYTES = 64 << 30  # pixels of a split; the largest official file has a quarter of this
 _MAX_IMAGES = 10_000_000
 _MAX_LABELS = 1000
 _SPLITS = ("train", "val", "test")
-# What zipfile and the readers of array headers raise on bytes that are not theirs.
+# What zipfile and NumPy's readers of array headers raise on invalid bytes.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -63,14 +63,31 @@ class _Part:
         return [f"{self.split}/{row:06d}.png" for row in range(self.shape[0])]
 
 
-def read_medmnist(path: Path) -> ImageTable:
-    """Read a file of the arrays train_images, train_labels and the like of val and test.
+@register_reader
+class MedMnistReader(Reader):
+    """Reads a MedMNIST file (.npz)."""
 
-    Labels of (N, 1) give one class per image, (N, L) with L > 1 a multi-label table. The split is the file's own; the
-    classes have their official names where the file is named after a set (``dermamnist_224.npz``), else class_0, ....
+    name = "medmnist"
+    priority = 0
+
+    def matches(self, source: str | Path) -> bool:
+        path = Path(source).expanduser()
+        return path.suffix.lower() == ".npz" and path.exists() and not path.is_dir()
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        path = Path(source).expanduser()
+        options.refuse_table_options(f"{path} is a MedMNIST file")
+        return read_medmnist(path)
+
+
+def read_medmnist(path: Path) -> ImageTable:
+    """Read the arrays train_images, train_labels and those of val and test.
+
+    Labels (N, 1) give one class per image, (N, L) with L > 1 a multi-label table. The split is that of the file. The
+    classes have their official names if the file is named after a set (``dermamnist_224.npz``), else class_0, ....
 
     Raises:
-        DataError: the file is no such file, damaged, pickled, or of volumes.
+        DataError: the file is of another kind, damaged, pickled, or of volumes.
         TametailError: the cache folder cannot be written.
     """
     import pandas as pd
@@ -90,16 +107,16 @@ def read_medmnist(path: Path) -> ImageTable:
         columns=list(COLUMNS),
         dtype=object,
     )
-    # Last, so that a file whose labels are wrong leaves no images behind.
+    # Last, so that a file with wrong labels leaves no images behind.
     digest = _digest(path)
     folder = cached_folder(
-        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_whole, parts)
+        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_complete, parts)
     )
-    return checked_table(frame, folder, path.stem, multi_label=width > 1)
+    return ImageTable.from_frame(frame, folder, path.stem, multi_label=width > 1)
 
 
 def medmnist_flag(name: str) -> tuple[str, int] | None:
-    """``"dermamnist_224"`` → ``("dermamnist", 224)``; None for what is no MedMNIST set. Without a size it is 28."""
+    """Set and size of a name: ``"dermamnist_224"`` → ``("dermamnist", 224)``, 28 by default; None for other names."""
     flag, _, size = name.partition("_")
     if flag not in MEDMNIST_SETS or size not in {"", *(str(size) for size in SIZES[1:])}:
         return None
@@ -142,13 +159,13 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; whatever is wrong inside it, as an error of the data."""
+    """Open the archive; damage inside it is raised as `DataError`."""
     try:
         with _opened_file(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
     except _DAMAGE as error:  # DataError is none of these
         raise DataError(
-            f"{path} is no sound .npz file ({quoted(error)}); fetch it again, or write it with np.savez_compressed"
+            f"{path} is not a valid .npz file ({quoted(error)}); fetch it again, or write it with np.savez_compressed"
         ) from error
 
 
@@ -160,10 +177,10 @@ def _opened_file(path: Path) -> BufferedReader:
 
 
 def _parts(archive: zipfile.ZipFile, path: Path) -> list[_Part]:
-    fold_models = set(archive.namelist())
-    splits = [split for split in _SPLITS if f"{split}_images.npy" in fold_models]
+    members = set(archive.namelist())
+    splits = [split for split in _SPLITS if f"{split}_images.npy" in members]
     if not splits:
-        keys = sorted(name.removesuffix(".npy") for name in fold_models)
+        keys = sorted(name.removesuffix(".npy") for name in members)
         raise DataError(
             f"expected the arrays train_images, train_labels, val_..., test_... in {path}, found {sample_of(keys, most=10)}"
         )
@@ -177,7 +194,7 @@ def _parts(archive: zipfile.ZipFile, path: Path) -> list[_Part]:
 def _part(archive: zipfile.ZipFile, split: str, path: Path) -> _Part:
     labels_member = f"{split}_labels.npy"
     if labels_member not in archive.namelist():
-        raise DataError(f"expected {split}_labels beside {split}_images in {path}, but they are missing")
+        raise DataError(f"expected {split}_labels along with {split}_images in {path}, but they are missing")
     with archive.open(f"{split}_images.npy") as stream:
         shape, dtype, order = _header(stream, archive.getinfo(f"{split}_images.npy").file_size, path)
     _check_images(shape, dtype, f"{split}_images", path)
@@ -197,18 +214,18 @@ def _part(archive: zipfile.ZipFile, split: str, path: Path) -> _Part:
 
 
 def _header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """(shape, dtype, order "C" or "F") of an array; the stream is left at its first value."""
+    """Shape, dtype and order ("C" or "F") of an array; leaves the stream at its first value."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read(stream)
     if dtype.hasobject:
         raise DataError(
-            f"{path} holds pickled objects, which can run code when they are read; write it anew as plain arrays"
+            f"{path} holds pickled objects, which can run code when they are read; write the file again with plain arrays"
         )
-    promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if promised != size - stream.tell():
+    declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if declared != size - stream.tell():
         raise DataError(
-            f"{path} is damaged: an array of {shape} {dtype} takes {promised} bytes, but {size - stream.tell()} are there"
+            f"{path} is damaged: an array of {shape} {dtype} takes {declared} bytes, but {size - stream.tell()} are there"
         )
     return shape, dtype, "F" if is_fortran else "C"
 
@@ -239,12 +256,12 @@ def _write_images(path: Path, parts: Sequence[_Part], folder: Path) -> None:
         mode = "RGB" if part.shape[3:] == (3,) else "L"
         size = (part.shape[2], part.shape[1])
         for name, pixels in zip(part.names, _pixels(path, part), strict=True):
-            # zlib at its fastest: half the time for a tenth more bytes
+            # The fastest level of zlib: half the time for a tenth more bytes.
             Image.frombytes(mode, size, pixels).save(folder / name, compress_level=1)
 
 
 def _pixels(path: Path, part: _Part) -> Iterator[bytes]:
-    """The bytes of one image after the other."""
+    """The bytes of each image in turn."""
     member = f"{part.split}_images.npy"
     size = int(np.prod(part.shape[1:]))
     with _opened(path) as archive, archive.open(member) as stream:
@@ -256,7 +273,7 @@ def _pixels(path: Path, part: _Part) -> Iterator[bytes]:
             yield pixels
 
 
-def _is_whole(parts: Sequence[_Part], folder: Path) -> bool:
+def _is_complete(parts: Sequence[_Part], folder: Path) -> bool:
     return all(
         (folder / part.split).is_dir() and len(os.listdir(folder / part.split)) == part.shape[0]
         for part in parts

@@ -152,7 +152,7 @@ GOOD = "images/a.jpg,x\nimages/b.png,y\n"
         ("image,label\n" + GOOD + "images,x\n", r"1 of 3 images .* are not in"),
         (
             "image,label\n" + GOOD + "images/a.jpg,y\n",
-            r"1 images stand .*\(images/a.jpg; the first differs in label\)",
+            r"1 images are listed .*\(images/a.jpg; the first differs in label\)",
         ),
         ("image,label,site\nimages/a.jpg,x,A\nimages/b.png,y,B\nimages/a.jpg,x,B\n", "differs in site"),
         ("image,label\nimages/a.jpg,x\nimages/b.png,x\n", "at least two classes, found only 'x'"),

@@ -1,0 +1,157 @@
+"""Readers: each reads one kind of source of labelled images into an `ImageTable`, and they are asked in turn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tametail.core.errors import UsageError
+from tametail.core.registry import Registry
+from tametail.core.text import sample_of
+from tametail.data.table import ImageTable
+
+
+class Reader(ABC):
+    """Reads one kind of source of labelled images.
+
+    To add a kind, write a subclass in a package of your own and name it in an entry point,
+
+        [project.entry-points."tametail.readers"]
+        slides = "my_package.slides:SlideReader"
+
+    or register it with the decorator. `read_images` and all commands that read images then accept its sources:
+
+        @register_reader
+        class SlideReader(Reader):
+            name = "slides"
+
+            def matches(self, source):
+                return str(source).endswith(".slides")
+
+            def read(self, source, options):
+                frame = ...  # columns image, label, group, split
+                return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem)
+
+    Attributes:
+        name: unique among the readers.
+        priority: readers with a higher priority are asked first. Built-in readers of names have 20, those of files and
+            folders 0 or less.
+        takes_root: whether `read` uses ``options.root`` and ``options.download``. Where it does not, they are refused
+            before it is called. A reader without table columns calls `ReadOptions.refuse_table_options` itself.
+    """
+
+    name: ClassVar[str]
+    priority: ClassVar[int] = 10
+    takes_root: ClassVar[bool] = False
+
+    @abstractmethod
+    def matches(self, source: str | Path) -> bool:
+        """Whether the source is of this kind. Quick: it looks at names and at the first bytes of files only."""
+
+    @abstractmethod
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        """Read a source that matches.
+
+        Raises:
+            UsageError: options that do not apply to the source.
+            DataError: the source cannot be read; the message says what was expected, what was found and what to do.
+        """
+
+
+_BUILT_IN = ("known_sets", "demo", "medmnist", "tables", "table_folders", "dicom_folder", "class_folders")
+readers: Registry[type[Reader]] = Registry("readers", [f"tametail.data.readers.{name}" for name in _BUILT_IN])
+"""The registered readers."""
+
+
+def register_reader(reader: type[Reader]) -> type[Reader]:
+    """Class decorator: add a reader under its ``name``.
+
+    Raises:
+        ValueError: the name is taken by another reader.
+    """
+    return readers.register(reader)
+
+
+def find_reader(source: str | Path, *, after: type[Reader] | None = None) -> Reader | None:
+    """The first reader that matches a source, among all or those of a lower priority than ``after``; None if none does."""
+    for kind in sorted(readers, key=lambda reader: -reader.priority):
+        if after is None or kind.priority < after.priority:
+            reader = kind()
+            if reader.matches(source):
+                return reader
+    return None
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The options of `tametail.data.read_images`, where each is explained."""
+
+    image_col: str | None = None
+    label_col: str | None = None
+    group_col: str | None = None
+    split_col: str | None = None
+    image_root: Path | None = None
+    label_cols: tuple[str, ...] = ()
+    multi_label: bool = False
+    root: Path | None = None
+    download: bool = False
+    allow_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.label_cols and self.label_col is not None:
+            raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
+        if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):
+            raise UsageError(
+                f"expected two or more distinct columns in --label-cols, got {', '.join(self.label_cols)}; "
+                f"for one column that holds the classes' names use --label-col"
+            )
+
+    def refuse_table_options(self, why: str) -> None:
+        """For sources without columns to choose from.
+
+        Raises:
+            UsageError: an option that names columns or their folder was given.
+        """
+        given = self._given(
+            "image_col", "label_col", "group_col", "split_col", "image_root", "label_cols", "multi_label"
+        )
+        if given:
+            raise UsageError(
+                f"{given} can only be given for a CSV or another table, but {why}; leave it out or give the table"
+            )
+
+    def refuse_root(self, known: Sequence[str]) -> None:
+        """For sources that are not known sets.
+
+        Raises:
+            UsageError: ``root`` or ``download`` was given.
+        """
+        given = self._given("root", "download")
+        if given:
+            raise UsageError(
+                f"{given} can only be given with the name of a known set ({sample_of(known)}); "
+                f"for a table use --image-root"
+            )
+
+    def _given(self, *names: str) -> str:
+        """Those of the named options that differ from their default, as the command line spells them."""
+        given = [name for name in names if getattr(self, name) not in (None, (), False)]
+        return ", ".join(f"--{name.replace('_', '-')}" for name in given)
+
+
+def column_names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Split ``"MEL, NV"`` at its commas; a sequence of names stays as it is.
+
+    Raises:
+        UsageError: a name is empty.
+    """
+    if columns is None:
+        return ()
+    listed = columns.split(",") if isinstance(columns, str) else columns
+    names = tuple(name.strip() for name in listed)
+    if not all(names):
+        raise UsageError(f"expected names of columns in --label-cols, got {columns!r}")
+    return names

@@ -1,0 +1,171 @@
+"""Folders with a table that names their images: one for all, or one in each of train, val and test."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tametail.core.errors import DataError
+from tametail.core.text import sample_of
+from tametail.data.readers.image_entries import is_kind, list_folder
+from tametail.data.readers.reader import Reader, ReadOptions, find_reader, register_reader
+from tametail.data.readers.table_file import IMAGE_COLUMNS, read_table_file
+from tametail.data.readers.tables import read_table, table_of_images
+from tametail.data.table import SPLIT_WORDS, ImageTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS_FILE = "labels.csv"
+# Files of the first row come before those of the second; of each row a folder may have one.
+_TABLES = (
+    (LABELS_FILE, "labels.tsv", "labels.parquet", "labels.jsonl"),
+    ("metadata.csv", "metadata.jsonl", "metadata.parquet"),
+)
+
+
+@register_reader
+class TableFolderReader(Reader):
+    """Reads a folder with a table named ``labels`` or ``metadata``."""
+
+    name = "table_folder"
+    priority = -10
+
+    def matches(self, source: str | Path) -> bool:
+        return _has_table(Path(source).expanduser())
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        folder = Path(source).expanduser()
+        table = labels_file(folder, options.image_col)
+        if table is None:
+            return _read_as_another_kind(folder, options, type(self))
+        return table_of_images(table, options, folder_name(folder))
+
+
+@register_reader
+class SplitTablesReader(Reader):
+    """Reads a folder with sub-folders named train, val and test, each with a table."""
+
+    name = "split_tables"
+    priority = -20
+
+    def matches(self, source: str | Path) -> bool:
+        folder = Path(source).expanduser()
+        return folder.is_dir() and any(map(_has_table, _split_folders(folder)))
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        folder = Path(source).expanduser()
+        tables = labels_files_by_split(folder, options.image_col)
+        if tables is None:
+            return _read_as_another_kind(folder, options, type(self))
+        root = options.image_root or folder
+        frame = read_split_tables(tables, options, root)
+        return ImageTable.from_frame(
+            frame,
+            root,
+            folder_name(folder),
+            multi_label=options.multi_label,
+            allow_leaks=options.allow_leaks,
+        )
+
+
+def folder_name(folder: Path) -> str:
+    """Name of the images in a folder, for titles."""
+    return folder.resolve().name or "images"
+
+
+def _has_table(folder: Path) -> bool:
+    return any((folder / name).is_file() for names in _TABLES for name in names)
+
+
+def _split_folders(root: Path) -> list[Path]:
+    inside = [Path(item.path) for item in list_folder(root) if is_kind(item, os.DirEntry.is_dir)]
+    return [folder for folder in inside if folder.name.lower() in SPLIT_WORDS]
+
+
+def _read_as_another_kind(folder: Path, options: ReadOptions, after: type[Reader]) -> ImageTable:
+    """Read a folder whose tables name no images by the next reader that matches."""
+    reader = find_reader(folder, after=after)
+    assert reader is not None  # the reader of class folders matches every folder
+    return reader.read(folder, options)
+
+
+def labels_file(folder: Path, image_col: str | None = None) -> Path | None:
+    """Find the table in a folder that names its images: ``labels.csv``, or ``metadata.csv`` as of Hugging Face.
+
+    Tables of other things are often named metadata too, so such a table counts only if it has a column of images:
+    ``image_col``, ``file_name`` or ``image``.
+
+    Raises:
+        DataError: there are several, or one cannot be read.
+    """
+    for names in _TABLES:
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if len(found) > 1:
+            raise DataError(
+                f"expected one table of labels in {folder}, found {', '.join(file.name for file in found)}; "
+                f"give the path of the one to read"
+            )
+        if found and (names is _TABLES[0] or _names_images(found[0], image_col)):
+            return found[0]
+    return None
+
+
+def _names_images(path: Path, image_col: str | None) -> bool:
+    columns = read_table_file(path).columns
+    if image_col is not None or any(column.lower() in IMAGE_COLUMNS for column in columns):
+        return True
+    logging.getLogger(__name__).warning(
+        "%s has no column file_name or image, so it is not read; to read it name the column with --image-col",
+        path,
+    )
+    return False
+
+
+def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path, str] | None:
+    """Find the tables in sub-folders named train, val and test: table → split; None where there are none.
+
+    Raises:
+        DataError: some of these sub-folders have a table and some have not.
+    """
+    folders = _split_folders(root)
+    tables = {folder: labels_file(folder, image_col) for folder in folders}
+    bare = [folder.name for folder, table in tables.items() if table is None]
+    if len(bare) == len(folders):
+        return None
+    if bare:
+        raise DataError(
+            f"expected a table such as metadata.csv in every sub-folder of {root} named train, val or test, but "
+            f"{sample_of(bare)} has none; add it or take the folder out"
+        )
+    return {table: SPLIT_WORDS[folder.name.lower()] for folder, table in tables.items() if table is not None}
+
+
+def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path) -> pd.DataFrame:
+    """Read one table per split into one frame; image entries are relative to the folder of their table.
+
+    Raises:
+        DataError: a table is not valid, or its split column contradicts the folder.
+    """
+    import pandas as pd
+
+    parts = []
+    for path, split in tables.items():
+        part = read_table(path, options, root, base=path.parent)
+        others = sorted(set(part["split"]) - {"", split})
+        if others:
+            raise DataError(
+                f"{path} lies in the folder of the split {split!r}, but its split column says {sample_of(others)}; "
+                f"take the column out"
+            )
+        part["split"] = split
+        parts.append(part)
+    frame = pd.concat(parts, ignore_index=True)
+    twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
+    if twice:
+        raise DataError(
+            f"{len(twice)} images of {root} are listed in two splits ({sample_of(twice)}); keep one"
+        )
+    return frame
