@@ -22,7 +22,7 @@ from tametail.study.inputs import load_inputs
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.recipe import load_recipe
-from tametail.training.strategies.logit_adjustment import log_shares
+from tametail.training.strategies.logit_adjustment import log_prior_odds
 
 USUAL = STRENGTHS.index(1.0)
 Ints = NDArray[np.int64]
@@ -72,8 +72,8 @@ def decided(result: TrialResult, counts: Sequence[int], strengths: Sequence[floa
     assert result.outputs is not None, result.message
     decision_rule = result.decision_rule
     log_posterior, tensor = decision_rule.log_posterior(result.outputs), torch.tensor(counts)
-    prior = log_shares(tensor, sum(counts), decision_rule.family)
-    share = log_shares(tensor, sum(counts), "softmax")
+    prior = log_prior_odds(tensor, sum(counts), decision_rule.family)
+    share = log_prior_odds(tensor, sum(counts), "softmax")
     log_posterior = log_posterior if decision_rule.family == "softmax" else F.logsigmoid(log_posterior)
     found = [log_posterior - t * prior for t in strengths] + [log_posterior - t * share for t in strengths]
     return torch.stack([logits.argmax(dim=1) for logits in found]).numpy()

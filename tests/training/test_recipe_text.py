@@ -15,7 +15,7 @@ from tametail.training.recipe import (
     list_recipes,
     load_recipe,
 )
-from tametail.training.recipe_text import field_meanings, recipe_yaml
+from tametail.training.recipe_text import field_descriptions, recipe_yaml
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -27,7 +27,7 @@ def test_a_shown_recipe_is_the_recipe(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [Recipe, OptimizerSettings, AugmentationSettings, MixingSettings])
 def test_every_field_is_explained(model: type) -> None:
-    assert all(field_meanings(model).values())
+    assert all(field_descriptions(model).values())
 
 
 def test_recipes_are_listed_and_shown(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_recipes_are_listed_and_shown(tmp_path: Path) -> None:
         "recipe", "show", "head", "--set", "optimizer.lr=3e-4", "--set", "mixing.kind=mixup"
     )
     assert code == 0
-    assert "# passes over the training set." in output
+    assert "# number of training epochs." in output
     file = tmp_path / "mine.yaml"
     file.write_text(output, encoding="utf-8")
     mine = load_recipe(file)

@@ -36,7 +36,7 @@ from tametail.training.checkpointing.interrupts import Stop, stopping
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
-from tametail.training.recipe import completed
+from tametail.training.recipe import complete_recipe
 from tametail.training.training_data import with_training_canvas
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def search(
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     asked = Settings(trials, sampler, halving, metric, seeds, seed, batch)
     with lock(directory):
-        described = search_file.create_or_extend(directory, _described(inputs, found, asked), completed)
+        described = search_file.create_or_extend(directory, _described(inputs, found, asked), complete_recipe)
     # Another process may have asked for more.
     asked = replace(asked, trials=described["search"]["trials"], identity=search_file.identity(described))
     if "result" in described:

@@ -24,7 +24,7 @@ from tametail.training.checkpointing.checkpointer import seconds_between
 from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.predicting import RunContext, predict_test
-from tametail.training.recipe import Recipe, completed
+from tametail.training.recipe import Recipe, complete_recipe
 from tametail.training.run import all_runs
 from tametail.training.strategies import Method
 from tametail.training.trackers import check_trackers
@@ -151,10 +151,10 @@ def compare(
         described = inputs.describe([method.text for method in parsed], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
         for search in searches:
-            search.check(described, completed)
+            search.check(described, complete_recipe)
         if searches:
             described |= {"tuned": {search.method: search.note for search in searches}}
-        study_file.check_same(directory, described, completed=completed)
+        study_file.check_same(directory, described, completed=complete_recipe)
         if accelerator.is_main_process:
             inputs.save(directory)
             described = study_file.create_or_extend(directory, described)

@@ -16,7 +16,8 @@ from tametail.data import ImageTable
 from tametail.losses import Loss, list_losses, parse_loss
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.training.recipe import Recipe
-from tametail.training.strategies import DecisionRule, LogitAdjustment, Method
+from tametail.training.strategies import DecisionRule, Method, list_strategies
+from tametail.training.strategies.strategy import find_strategy
 
 _PLAIN = {"sampler": "shuffled", "reweighting": "none"}
 
@@ -41,10 +42,12 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
             )
         with as_usage_error():
             loss(torch.zeros(2, classes), torch.ones(2, classes))
-        for strategy in method.after:
-            if not isinstance(strategy, LogitAdjustment):
+        for strategy in method.strategies:
+            decides = strategy.overrides("fit_head") or strategy.overrides("decision_rule")
+            if decides and not strategy.multi_label:
+                fit = ", ".join(name for name in list_strategies() if find_strategy(name).multi_label)
                 raise UsageError(
-                    f"{method.text}: expected no strategy after training but la for images with several labels, got "
+                    f"{method.text}: expected no strategy after training but {fit} for images with several labels, got "
                     f"{strategy.name}, which needs one class per image"
                 )
         _check_recipe(method, method.configure(recipe))

@@ -1,4 +1,4 @@
-"""What a run is, but for its loss and data: read from YAML, checked field by field."""
+"""Training recipes: all settings of a run except its loss and data, read from YAML and validated."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tametail.core.registry import nearest
 _PACKAGED = resources.files("tametail.training") / "recipes"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class OptimizerSettings(BaseModel):
-    """How gradients become steps.
+    """The optimizer and its hyper-parameters.
 
     Attributes:
         kind: ``adamw``, ``adam`` or ``sgd``.
-        lr: largest learning rate, for a batch of ``batch_size``.
-        weight_decay: pull towards zero: of matrices and kernels, apart from the gradient (``adamw``) or added to it
-            (``sgd``); of all weights, added to the gradient, with ``adam``, as torch's own has it.
-        momentum: in [0, 1): share that is kept of the last steps' direction; the first beta of ``adamw`` and ``adam``.
-        layer_decay: in (0, 1]: each layer learns by this factor slower than the next one towards the head; null for
-            one rate. With ``trains: all`` alone.
+        lr: peak learning rate.
+        weight_decay: weight decay: decoupled and of weight matrices and kernels only with ``adamw``, an L2 penalty on
+            those with ``sgd``, an L2 penalty on all parameters with ``adam`` (as in torch.optim.Adam).
+        momentum: momentum of ``sgd``, beta1 of ``adamw`` and ``adam``, in [0, 1).
+        layer_decay: layer-wise learning-rate decay, in (0, 1]: factor between the learning rates of neighbouring
+            layers, smaller towards the input; null for none. Only with ``trains: all``.
     """
 
     model_config = _STRICT
@@ -38,87 +38,86 @@ class OptimizerSettings(BaseModel):
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    layer_decay: Share | None = None
+    layer_decay: Fraction | None = None
 
 
 class AugmentationSettings(BaseModel):
-    """Geometry, and no change of colour unless asked for.
+    """Random augmentation of training images: geometric by default, colour only on request.
 
     Attributes:
-        flip: mirror left-right and top-bottom, each with probability one half; or ``horizontal`` or ``vertical``
-            alone, where the other would show what cannot be (a heart on the right).
-        scale: range of the share of the image's side that is seen, drawn uniformly. Images are kept with the pixels that
-            the smallest share needs, up to twice the network's side.
-        rotation: largest turn, in degrees, either way.
-        colour: largest relative change of brightness and of contrast. Leave it 0 where colour or density carries
-            the diagnosis (stains, skin lesions, X-ray densities).
-        operations: how many of the further changes are drawn for each image, 0 to 4 (RandAugment): a turn, a shear or
-            shift along either axis, a zoom, a little brightness, contrast or sharpness. None changes hue, inverts,
-            reduces grey levels or covers a part.
-        magnitude: their largest strength, in (0, 1]; 1 allows turns by 45 degrees, shifts by a fifth of the side,
-            zooms by 1.3, and a fifth of brightness. What comes in from outside is the image mirrored.
-        sharpening: share of the images whose sharpness is doubled, in [0, 1].
-        erasing: share of the images of which a rectangle is blackened, 2 to 33 % of the area, in [0, 1]. It can take
-            the finding away and leave its label; it is here because the paper's released code has it.
+        flip: random horizontal and vertical flips, each with probability 0.5; or ``horizontal`` or ``vertical`` only,
+            where the other would be anatomically impossible (a heart on the right).
+        scale: range of the crop's side as a fraction of the image's side, drawn uniformly. Images are cached with the
+            resolution that the smallest crop needs, up to twice the network's input size.
+        rotation: maximum rotation in degrees, in both directions.
+        colour: maximum relative change of brightness and contrast. Leave it 0 where colour or density carries the
+            diagnosis (stains, skin lesions, X-ray densities).
+        operations: number of RandAugment operations per image, 0 to 4, drawn from rotation, shear and translation along
+            each axis, zoom, brightness, contrast and sharpness. None changes hue, inverts, posterises or erases.
+        magnitude: maximum strength of these operations, in (0, 1]; 1 allows 45 degrees of rotation, translation by a
+            fifth of the side, zoom by 1.3, and 20 % of brightness. Borders are filled by reflection.
+        sharpening: probability that an image's sharpness is doubled, in [0, 1].
+        erasing: probability of random erasing, in [0, 1]: a black rectangle of 2 to 33 % of the area. It can remove the
+            finding and keep its label; it is included because the paper's released code has it.
     """
 
     model_config = _STRICT
     flip: bool | Literal["horizontal", "vertical"] = False
-    scale: tuple[Share, Share] = (1.0, 1.0)
+    scale: tuple[Fraction, Fraction] = (1.0, 1.0)
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
     operations: Annotated[int, Field(ge=0, le=4)] = 0
-    magnitude: Share = 0.3
+    magnitude: Fraction = 0.3
     sharpening: Annotated[float, Field(ge=0, le=1)] = 0.0
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class MixingSettings(BaseModel):
-    """Each image of a batch mixed with another, and the labels with them.
+    """Mixing of each image of a batch with another one, and of their labels.
 
     Attributes:
         kind: ``none``, ``mixup``, ``cutmix`` or ``remix``; see `tametail.data.sampling.mixing`.
-        alpha: the share λ of an image is drawn from Beta(alpha, alpha). Small values (0.2, mixup's and remix's) leave
-            most images nearly alone, 1 (cutmix's) makes all shares equally likely.
-        probability: share of the batches that are mixed.
+        alpha: the mixing weight λ is drawn from Beta(alpha, alpha). Small values (0.2 for mixup and remix) leave most
+            images nearly unchanged; with 1 (cutmix) λ is uniform.
+        probability: probability that a batch is mixed.
     """
 
     model_config = _STRICT
     kind: Literal["none", "mixup", "cutmix", "remix"] = "none"
     alpha: Positive = 0.2
-    probability: Share = 1.0
+    probability: Fraction = 1.0
 
 
 class Recipe(BaseModel):
-    """How a run trains.
+    """All training settings of a run.
 
     Attributes:
-        name: what the recipe is called in results.
-        summary: one line for people.
+        name: name of the recipe in results.
+        summary: one-line description.
         trains: ``head`` (frozen backbone, cached features) or ``all`` (fine-tuning).
-        backbone: timm name.
-        weights: ``auto``, ``offline``, ``none`` or the path of a weight file.
-        image_size: pixels; null for the backbone's own.
-        epochs: passes over the training set.
-        batch_size: images per step.
-        optimizer: its kind and settings.
-        schedule: what the learning rate does after its rise: ``cosine`` falls along half a cosine to zero at the last
-            epoch, ``constant`` stays.
-        warmup_epochs: linear rise of the learning rate, at most half of the epochs.
-        gradient_clip: largest norm of the gradient; null for none.
-        ema_decay: decay of the averaged weights that are then the result; null for none.
-        label_smoothing: in [0, 1): share of each label that is spread over all classes. Losses of the sigmoid family
-            take the labels as they are.
-        head: ``auto`` (what the loss was made for) or ``normalised`` (cosines between features and class weights).
-        reweighting: by the effective number of images of a class: ``none``, ``always``, or ``deferred`` to the last
-            epochs (LDAM-DRW). A loss that corrects for the class counts itself corrects twice.
-        deferred_from: in (0, 1): share of the epochs after which deferred re-weighting and re-sampling begin; the last
-            epoch is always among them.
-        augmentation: what is done to training images; with ``trains: head`` there is none.
-        sampler: how often a class is shown: ``shuffled`` (every image once per epoch), ``balanced`` (all classes equally
-            often), ``sqrt`` (by the square root of their counts), ``progressive`` (from shuffled to balanced over the
-            epochs), ``deferred`` (shuffled, and balanced in the last epochs). The losses still get the true class counts, so that one that corrects for them corrects twice.
-        mixing: batches of mixed images, or, with ``trains: head``, of mixed features (no cutmix).
+        backbone: name of a timm model or of a registered backbone.
+        weights: ``auto`` (pretrained), ``offline``, ``none`` (random) or the path of a weight file.
+        image_size: side of the input in pixels; null for the backbone's default.
+        epochs: number of training epochs.
+        batch_size: images per optimizer step.
+        optimizer: kind and hyper-parameters of the optimizer.
+        schedule: learning-rate schedule after warm-up: ``cosine`` (annealing to zero at the last epoch) or ``constant``.
+        warmup_epochs: epochs of linear learning-rate warm-up, at most half of all epochs.
+        gradient_clip: maximum norm of the gradient; null for no clipping.
+        ema_decay: decay of the exponential moving average of the weights, which is the final model; null for none.
+        label_smoothing: label smoothing in [0, 1), in proportion to the class counts. Losses of the sigmoid family
+            ignore it.
+        head: ``auto`` (the head that the loss needs) or ``normalised`` (cosine classifier).
+        reweighting: class weights by the effective number of images: ``none``, ``always``, or ``deferred`` to the last
+            epochs (LDAM-DRW). A loss that adjusts for the class counts itself then adjusts twice.
+        deferred_from: fraction of the epochs, in (0, 1), after which deferred re-weighting and re-sampling begin; they
+            always include the last epoch.
+        augmentation: random augmentation of training images; none with ``trains: head``.
+        sampler: ``shuffled`` (every image once per epoch), ``balanced`` (class-balanced), ``sqrt`` (by the square root
+            of the class counts), ``progressive`` (from shuffled to balanced over the epochs) or ``deferred`` (shuffled,
+            then balanced in the last epochs). Losses still get the true class counts, so that one that adjusts for them
+            adjusts twice.
+        mixing: mixing of images, or of features with ``trains: head`` (no cutmix).
         precision: ``float32``, ``bfloat16``, ``float16`` or ``auto`` (bfloat16 on a GPU that has it).
     """
 
@@ -147,7 +146,7 @@ class Recipe(BaseModel):
 
     @property
     def deferred_epoch(self) -> int:
-        """The first epoch, counted from 0, that deferred re-weighting and re-sampling apply to."""
+        """First epoch, counted from 0, with deferred re-weighting and re-sampling."""
         return min(math.ceil(self.deferred_from * self.epochs - 1e-9), self.epochs - 1)
 
     @model_validator(mode="after")
@@ -157,18 +156,18 @@ class Recipe(BaseModel):
         if self.mixing.kind == "cutmix":
             raise ValueError(
                 "expected mixing.kind none, mixup or remix with trains: head: its inputs are features, and cutmix "
-                "pastes a part of one image into another"
+                "pastes patches of images"
             )
         if self.optimizer.layer_decay is not None:
             raise ValueError(
                 f"expected optimizer.layer_decay null with trains: head, got {self.optimizer.layer_decay}: the "
-                f"backbone's layers are frozen and do not learn at any rate"
+                f"backbone is frozen"
             )
         for name in ("operations", "sharpening", "erasing"):
             if value := getattr(self.augmentation, name):
                 raise ValueError(
-                    f"expected augmentation.{name} 0 with trains: head, got {value}: the features are of the images "
-                    f"as they are, so that augmentation has no effect"
+                    f"expected augmentation.{name} 0 with trains: head, got {value}: features are cached "
+                    f"without augmentation"
                 )
         return self
 
@@ -181,42 +180,39 @@ _GROUPS: dict[str, type[BaseModel]] = {
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes in the package."""
-    folder = resources.files("tametail.training").joinpath("recipes")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    """Return the names of the packaged recipes."""
+    names = (entry.name for entry in _PACKAGED.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def load_recipe(
     recipe: str | Path, *, fields: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()
 ) -> Recipe:
-    """Read a recipe by name or from a YAML file, change some of its fields, and check it.
+    """Load a recipe by name or from a YAML file, override some of its fields, and validate it.
 
     Args:
         recipe: a name from `list_recipes`, or the path of a file that ends in .yaml or .yml.
-        fields: top-level fields to replace; those that are None are left as they are.
-            ``lr`` stands for ``optimizer.lr``.
+        fields: top-level fields to override; None leaves a field unchanged. ``lr`` stands for ``optimizer.lr``.
         assignments: ``"optimizer.lr=3e-4"``: dotted path and YAML value, applied last.
 
     Raises:
-        UsageError: an unknown recipe or field, or a value out of range, named.
+        UsageError: an unknown recipe or field, or an invalid value.
     """
     settings = _read(recipe)
     for path, value in (fields or {}).items():
         if value is not None:
-            _assign(settings, "optimizer.lr" if path == "lr" else path, value)
+            assign(settings, "optimizer.lr" if path == "lr" else path, value)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise UsageError(f"expected --set key=value, such as optimizer.lr=3e-4, got {assignment!r}")
-        _assign(settings, path.strip(), _value(text))
+        assign(settings, path.strip(), _value(text))
     if settings.get("weights") == "offline" and not (fields or {}).get("backbone"):
-        settings["backbone"] = "tf_efficientnet_lite0"  # the one backbone these weights are of
+        settings["backbone"] = "tf_efficientnet_lite0"  # the only one with offline weights
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        raise UsageError(f"recipe {recipe}: {_in_words(error)}") from error
+        raise UsageError(f"recipe {recipe}: {explain_invalid(error)}") from error
 
 
 def _read(recipe: str | Path) -> dict[str, Any]:
@@ -241,14 +237,17 @@ def _read(recipe: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _assign(settings: dict[str, Any], path: str, value: Any) -> None:
+def assign(settings: dict[str, Any], path: str, value: Any) -> None:
+    """Set the field at a dotted path of nested settings.
+
+    Raises:
+        UsageError: a parent is not a group of fields.
+    """
     *parents, last = path.split(".")
     for parent in parents:
         inner = settings.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise UsageError(
-                f"expected a field of the recipe, got {path!r}: {parent} has no fields of its own"
-            )
+            raise UsageError(f"expected a field of the recipe, got {path!r}: {parent} has no sub-fields")
         settings = inner
     settings[last] = value
 
@@ -263,7 +262,8 @@ def _value(text: str) -> Any:
             raise UsageError(f"expected a YAML value after '=', got {text!r}") from error
 
 
-def _in_words(error: ValidationError) -> str:
+def explain_invalid(error: ValidationError) -> str:
+    """The reasons why a recipe is invalid, in one line."""
     words = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
@@ -276,6 +276,6 @@ def _in_words(error: ValidationError) -> str:
     return "; ".join(words)
 
 
-def completed(recipe: Any) -> dict[str, Any]:
-    """What is kept of a recipe, with the fields that the version which wrote it did not know."""
+def complete_recipe(recipe: Any) -> dict[str, Any]:
+    """A stored recipe with defaults for fields that its version did not have."""
     return Recipe.model_validate(recipe).model_dump(mode="json")

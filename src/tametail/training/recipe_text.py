@@ -1,4 +1,4 @@
-"""A recipe as YAML that explains itself: every field with its value and what it means. It can be read back."""
+"""Recipes as commented YAML, which can be loaded again."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _WIDTH = 100
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """YAML that `load_recipe` reads, each field below a comment with its meaning."""
+    """YAML for `load_recipe`, with a comment above each field that describes it."""
     return "\n".join(_lines(recipe, "")) + "\n"
 
 
-def field_meanings(model: type[BaseModel]) -> dict[str, str]:
-    """What each field means, by the ``Attributes`` of the docstring; empty where that says nothing."""
+def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Description of each field from the ``Attributes`` of the docstring; empty where there is none."""
     _, _, listed = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
-    meanings: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for entry in re.split(r"\n(?= {4}\w+:)", listed.split("\n\n")[0]):
-        name, _, meaning = entry.strip().partition(":")
-        meanings[name] = " ".join(meaning.split()).replace("``", "")
-    return {name: meanings.get(name, "") for name in model.model_fields}
+        name, _, description = entry.strip().partition(":")
+        descriptions[name] = " ".join(description.split()).replace("``", "")
+    return {name: descriptions.get(name, "") for name in model.model_fields}
 
 
 def _lines(settings: BaseModel, indent: str) -> Iterator[str]:
-    meanings = field_meanings(type(settings))
+    descriptions = field_descriptions(type(settings))
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if meanings[name]:
-            for line in textwrap.wrap(meanings[name], _WIDTH - len(indent)):
+        if descriptions[name]:
+            for line in textwrap.wrap(descriptions[name], _WIDTH - len(indent)):
                 yield f"{indent}# {line}"
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:"

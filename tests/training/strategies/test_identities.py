@@ -12,7 +12,7 @@ from torch import nn
 from fixtures.strategy_task import COUNTS, LOSSES, balanced_accuracy, decided, draw, fitted, trained_head
 from tametail.models.heads import Standardise
 from tametail.training.strategies import parse_method
-from tametail.training.strategies.logit_adjustment import log_shares
+from tametail.training.strategies.logit_adjustment import log_prior_odds
 from tametail.training.strategies.nearest_class_mean import ClassMeans
 from tametail.training.strategies.tau_normalisation import tau_normalised
 
@@ -70,7 +70,7 @@ def test_a_prior_inside_a_loss_is_replaced_not_doubled() -> None:
 
 def test_with_several_labels_per_image_shares_are_of_the_images() -> None:
     counts = torch.tensor([60, 50, 0, 80])
-    shares = log_shares(counts, 80, "sigmoid")
+    shares = log_prior_odds(counts, 80, "sigmoid")
     expected = [math.log(60 / 20), math.log(50 / 30), math.log(1 / 80), math.log(80)]
     assert shares.tolist() == pytest.approx(expected)
     decision_rule = parse_method("bce+la").decision_rule([60, 50, 0, 80], images=80)

@@ -105,8 +105,8 @@ def test_a_loss_alone_keeps_the_name_of_its_directory() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ce+mixip", r"ce\+mixip: expected the name of a strategy, one of .*'mixip'; nearest: mixup"),
-        ("ce+focal", "expected the name of a strategy"),
+        ("ce+mixip", r"ce\+mixip: expected one of the strategies of .*'mixip'; did you mean mixup"),
+        ("ce+focal", "expected one of the strategies"),
         ("cee+la", "expected the name of a loss.*nearest"),
         ("ce+", r"expected a strategy as name or name\[parameter=value"),
         ("ce+la]", "expected a loss as name"),
@@ -115,7 +115,7 @@ def test_a_loss_alone_keeps_the_name_of_its_directory() -> None:
         ("ce+drs+balanced", "at most one strategy that sets the recipe's sampler, got balanced and drs"),
         ("ce+drw+reweighted", "sets the recipe's reweighting, got drw and reweighted"),
         ("ce+mixup+remix", "sets the recipe's mixing.kind, got mixup and remix"),
-        ("ce+ncm+crt", "at most one strategy that makes a new head, got crt and ncm"),
+        ("ce+ncm+crt", "at most one strategy that fits a new head, got crt and ncm"),
         ("ce+mixup[alpha=1]", "expected mixup without parameters.*mixing.kind, mixing.alpha by --set"),
         ("ce+la[tua=1]", "expected parameters of la among tau, got 'tua'; nearest: tau"),
         ("ce+ncm[tau=1]", "expected parameters of ncm among none"),
@@ -145,8 +145,8 @@ def test_lists_are_split_at_commas_outside_brackets() -> None:
 
 def test_every_strategy_has_a_line() -> None:
     for name in list_strategies():
-        assert re.fullmatch(r"[^\n]{20,110} \(.+ [12]\d{3}\)", strategy_summary(name)), strategy_summary(name)
-    with pytest.raises(ValueError, match="nearest: mixup"):
+        assert re.fullmatch(r"[A-Z][^\n]{19,109}[^.] \(.+ [12]\d{3}\)", strategy_summary(name)), name
+    with pytest.raises(ValueError, match="did you mean mixup"):
         strategy_summary("mixips")
 
 

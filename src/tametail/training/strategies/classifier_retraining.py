@@ -1,4 +1,4 @@
-"""Classifier re-training (crt): a new classifier on the representation as it is, with classes shown equally often.
+"""Classifier re-training (crt): a new classifier on the fixed representation, with class-balanced sampling.
 
 Shape legend: n images, C classes, D features.
 """
@@ -13,46 +13,48 @@ import torch
 from torch import Tensor, nn
 
 from tametail.losses import Loss
-from tametail.models.heads import Head, Standardise, build_head
-from tametail.training.strategies.after_training import NewHead
-from tametail.training.strategies.balanced_training import seeded, train_balanced
-from tametail.training.strategies.checks import check_positive, check_whole
+from tametail.models.heads import Standardise
+from tametail.training.strategies.balanced_training import (
+    check_positive,
+    check_positive_int,
+    seeded,
+    train_balanced,
+)
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 _WEIGHT_DECAY = 1e-2
 
 
+@register_strategy
 @dataclass(frozen=True)
-class ClassifierRetraining(NewHead):
-    """The same kind of head, from new weights, trained with the same loss on features shown class-balanced.
+class ClassifierRetraining(Strategy):
+    """Classifier re-training: a new classifier on the same features, with class-balanced sampling.
 
-    A linear head is trained on standardised features, and then written for the features as they are, so that the
-    learning rate means the same for every backbone.
+    The head is of the same kind, starts from new weights, and is trained with the same loss. A linear head is trained on
+    standardised features and then rewritten for the raw ones, so that the learning rate has the same meaning for every
+    backbone.
 
-    Deviations: AdamW on features of the images as they are, in place of SGD on augmented images.
+    Deviations: AdamW on features of the images without augmentation, in place of SGD on augmented images.
 
     Attributes:
-        epochs: passes over as many images as there are, >= 1.
-        lr: learning rate at the start times √D, > 0: AdamW moves every weight by the rate, and the more weights
-            there are the further that moves a logit.
+        epochs: number of passes over n sampled images, >= 1.
+        lr: initial learning rate times √D, > 0: AdamW moves every weight by the learning rate, and the more weights
+            there are, the further that moves a logit.
 
     Reference:
         Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 4.2.
     """
 
     name: ClassVar[str] = "crt"
-    summary: ClassVar[str] = "a new classifier on the same features, trained with classes shown equally often"
     source: ClassVar[str] = "Kang et al., ICLR 2020"
     epochs: int = 30
     lr: float = 0.08
 
     def __post_init__(self) -> None:
-        check_whole("epochs", self.epochs)
+        check_positive_int("epochs", self.epochs)
         check_positive("lr", self.lr)
 
-    def build_head(self, kind: Head, features: int, classes: int) -> nn.Module:
-        return build_head(kind, features, classes)
-
-    def fit(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
+    def fit_head(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
         with seeded(seed):
             head.reset_parameters()  # type: ignore[operator]
         standardise = Standardise(features.shape[1])

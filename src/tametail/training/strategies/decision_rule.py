@@ -1,4 +1,4 @@
-"""How the outputs of a head are read: which class they decide for, and how probable each class is.
+"""Decision rules: from the outputs of a head to a decision and class probabilities.
 
 Shape legend: B batch, C classes.
 """
@@ -18,12 +18,12 @@ from tametail.losses.prior import log_prior
 
 
 class DecisionRule(ABC):
-    """The reading of a head's outputs (B, C).
+    """Maps a head's outputs (B, C) to decisions and probabilities.
 
     Attributes:
-        family: how the logits of :meth:`decision` become scores: by one ``softmax`` or by one ``sigmoid`` per class.
-        link: how outputs become probabilities: the name of the loss's link; ``+bayes`` follows where a population of
-            equally frequent classes was turned into the trained one.
+        family: how the logits of :meth:`decision` become scores: ``softmax``, or one ``sigmoid`` per class.
+        link: how outputs become probabilities: the name of the loss's link, followed by ``+bayes`` where the class
+            frequencies were corrected from equal ones to those of the training set.
         ceiling: the largest probability that the loss's link can give, see `tametail.losses.Link`.
     """
 
@@ -33,24 +33,24 @@ class DecisionRule(ABC):
 
     @abstractmethod
     def decision(self, outputs: Tensor) -> Tensor:
-        """Logits (B, C), float32 or float64, whose largest decides."""
+        """Logits (B, C), float32 or float64; the predicted class is their argmax."""
 
     @abstractmethod
     def posterior(self, outputs: Tensor) -> Tensor:
-        """Probabilities (B, C), float32 or float64, in the population that was trained on."""
+        """Probabilities (B, C), float32 or float64, for the class frequencies of the training set."""
 
     @abstractmethod
     def log_posterior(self, outputs: Tensor) -> Tensor:
-        """The posterior's logarithms up to a constant per row (softmax), or its log-odds (sigmoid): (B, C) float64."""
+        """Log-posterior up to a constant per row (softmax), or log-odds (sigmoid): (B, C) float64."""
 
     @abstractmethod
     def saturated(self, outputs: Tensor) -> Tensor:
-        """Where (B, C) a probability is at the end of what the loss's link can tell."""
+        """Mask (B, C) of probabilities at the end of the range of the loss's link."""
 
 
 @dataclass(frozen=True, eq=False)
 class LossDecision(DecisionRule):
-    """Outputs read as their loss reads them."""
+    """The loss's own decision and link."""
 
     loss: Loss
 
@@ -86,20 +86,20 @@ class LossDecision(DecisionRule):
         if self.family == "softmax":
             return self.loss.posterior(z).clamp(min=torch.finfo(z.dtype).tiny).log()
         log_odds = stationary_log_odds(self.loss.terms, z)
-        # No finite log-odds of float64 slopes reaches ±1000; beyond them the logits keep their own order.
+        # No finite log-odds of float64 gradients reaches ±1000; beyond them the logits decide the order.
         return torch.where(log_odds.isinf(), torch.sign(log_odds) * 1000 + z, log_odds)
 
 
 @dataclass(frozen=True, eq=False)
 class BalancedDecision(DecisionRule):
-    """Outputs of a classifier that was made for equally frequent classes, of which an image has exactly one.
+    """The decision for equally frequent, mutually exclusive classes, for a classifier that was fitted for those.
 
-    It decides for that population. By Bayes' rule the posterior in the trained one is in proportion to the posterior
-    in this one times the class's count; a class without images counts as if it had one.
+    By Bayes' rule the posterior for the training set's class frequencies is proportional to the posterior for equal
+    ones times the class count; a class without images counts as one image.
 
     Attributes:
-        inner: the reading in the population of equal classes.
-        class_counts: (C,) images per class that were trained on.
+        inner: the rule for equally frequent classes.
+        class_counts: (C,) training images per class.
     """
 
     inner: DecisionRule
@@ -118,29 +118,29 @@ class BalancedDecision(DecisionRule):
         return self.inner.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
-        return _as_given(self._log_shares(outputs), outputs)
+        return _keep_dtype(self._log_scores(outputs), outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        return _as_given(torch.softmax(self.log_posterior(outputs), dim=1), outputs)
+        return _keep_dtype(torch.softmax(self.log_posterior(outputs), dim=1), outputs)
 
     def saturated(self, outputs: Tensor) -> Tensor:
         return self.inner.saturated(outputs)
 
     def log_posterior(self, outputs: Tensor) -> Tensor:
-        return self._log_shares(outputs) + log_prior(self.class_counts, torch.float64)
+        return self._log_scores(outputs) + log_prior(self.class_counts, torch.float64)
 
-    def _log_shares(self, outputs: Tensor) -> Tensor:
+    def _log_scores(self, outputs: Tensor) -> Tensor:
         log_posterior = self.inner.log_posterior(outputs)
         return log_posterior if self.inner.family == "softmax" else F.logsigmoid(log_posterior)
 
 
 @dataclass(frozen=True, eq=False)
 class PriorAdjustedDecision(DecisionRule):
-    """Another reading's posterior, and a decision for the population in which a power of the prior is taken out of it.
+    """The posterior of another rule, and a decision by it divided by a power of the prior.
 
     Attributes:
-        inner: where the posterior comes from.
-        shift: (C,) float64, what is taken off its logarithms or log-odds.
+        inner: the rule that gives the posterior.
+        shift: (C,) float64, subtracted from its log-posterior or log-odds.
     """
 
     inner: DecisionRule
@@ -159,7 +159,7 @@ class PriorAdjustedDecision(DecisionRule):
         return self.inner.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
-        return _as_given(self.log_posterior(outputs) - self.shift, outputs)
+        return _keep_dtype(self.log_posterior(outputs) - self.shift, outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
         return self.inner.posterior(outputs)
@@ -171,6 +171,6 @@ class PriorAdjustedDecision(DecisionRule):
         return self.inner.log_posterior(outputs)
 
 
-def _as_given(values: Tensor, outputs: Tensor) -> Tensor:
-    """Values in the outputs' dtype, or float32 where that is a smaller one."""
+def _keep_dtype(values: Tensor, outputs: Tensor) -> Tensor:
+    """Cast values to the outputs' dtype, but at least to float32."""
     return values.to(torch.promote_types(outputs.dtype, torch.float32))

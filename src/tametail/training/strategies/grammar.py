@@ -9,8 +9,7 @@ from typing import Any
 from tametail.losses import parse_loss
 from tametail.losses.grammar import assigned, split_brackets
 from tametail.training.strategies.method import Method
-from tametail.training.strategies.recipe_changes import RecipeChange
-from tametail.training.strategies.registry import Strategy, find_strategy
+from tametail.training.strategies.strategy import Strategy, find_strategy
 
 _OUTSIDE_BRACKETS = r"(?![^\[\]]*\])"
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -29,11 +28,11 @@ def split_methods(text: str) -> list[str]:
 
 
 def parse_method(text: str) -> Method:
-    """Read ``loss``, or ``loss+strategy+...``; losses and strategies may have ``[parameter=value,...]``.
+    """Parse ``loss``, or ``loss+strategy+...``; losses and strategies may have ``[parameter=value,...]``.
 
     Raises:
-        ValueError: an unknown loss, strategy or parameter (the message lists the known ones), a value that cannot be,
-            a strategy twice, or strategies that contradict each other.
+        ValueError: an unknown loss, strategy or parameter (the message has the nearest ones), an invalid value, a
+            strategy twice, or strategies that contradict each other.
     """
     loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
     try:
@@ -45,22 +44,19 @@ def parse_method(text: str) -> Method:
 
 
 def parse_strategy(text: str) -> Strategy:
-    """Read ``name`` or ``name[parameter=value,...]``.
+    """Parse ``name`` or ``name[parameter=value,...]``.
 
     Raises:
-        ValueError: an unknown name or parameter, a value that cannot be, or text that is not of this form.
+        ValueError: an unknown name or parameter, an invalid value, or text that is not of this form.
     """
     name, assignments = split_brackets(text, "strategy")
     strategy = find_strategy(name)
-    if isinstance(strategy, RecipeChange):
-        if assignments:
-            paths = ", ".join(path for path, _ in strategy.assignments)
-            raise ValueError(
-                f"expected {name} without parameters, got {','.join(assignments)!r}; for other values leave it out, and set "
-                f"the recipe's {paths} by --set"
-            )
-        return strategy
     defaults = {field.name: field.default for field in fields(strategy)}
+    if assignments and not defaults and (paths := strategy().change_recipe()):
+        raise ValueError(
+            f"expected {name} without parameters, got {','.join(assignments)!r}; for other values leave it out, and set "
+            f"the recipe's {', '.join(paths)} by --set"
+        )
     values = assigned(text, name, assignments, defaults)
     params: dict[str, Any] = {
         key: _whole(key, value) if isinstance(defaults[key], int) else _number(key, value)

@@ -13,40 +13,41 @@ from torch import Tensor, nn
 
 from tametail.losses import Loss
 from tametail.models.heads import Head, build_head
-from tametail.training.strategies.after_training import NewHead
-from tametail.training.strategies.balanced_training import train_balanced
-from tametail.training.strategies.checks import check_positive, check_whole
+from tametail.training.strategies.balanced_training import check_positive, check_positive_int, train_balanced
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 
+@register_strategy
 @dataclass(frozen=True)
-class LearnedScales(NewHead):
-    """z_c = f_c (x · w_c + b_c): the factors f are learned with classes shown equally often, the head stays.
+class LearnedScales(Strategy):
+    """Learnable weight scaling: one factor per class, learned with class-balanced sampling.
 
-    Deviations: the logarithm of f is learned, so that no factor turns a class's direction round. AdamW on features of
-    the images as they are, in place of SGD on augmented images.
+    z_c = f_c (x · w_c + b_c), where the head's w and b are fixed.
+
+    Deviations: the logarithm of f is learned, so that every factor is positive. AdamW on features of the images without
+    augmentation, in place of SGD on augmented images.
 
     Attributes:
-        epochs: passes over as many images as there are, >= 1.
-        lr: learning rate of log f at the start, > 0.
+        epochs: number of passes over n sampled images, >= 1.
+        lr: initial learning rate of log f, > 0.
 
     Reference:
         Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 4.2.
     """
 
     name: ClassVar[str] = "lws"
-    summary: ClassVar[str] = "one factor per class, learned with classes shown equally often"
     source: ClassVar[str] = "Kang et al., ICLR 2020"
     epochs: int = 30
     lr: float = 0.02
 
     def __post_init__(self) -> None:
-        check_whole("epochs", self.epochs)
+        check_positive_int("epochs", self.epochs)
         check_positive("lr", self.lr)
 
     def build_head(self, kind: Head, features: int, classes: int) -> nn.Module:
         return nn.Sequential(build_head(kind, features, classes), Scales(classes))
 
-    def fit(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
+    def fit_head(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
         with torch.no_grad():
             outputs = head(features)
         scales = Scales(outputs.shape[1])

@@ -13,45 +13,45 @@ from torch import Tensor
 
 from tametail.losses.links import Family
 from tametail.losses.validation import check_number
-from tametail.training.strategies.after_training import AfterTraining
 from tametail.training.strategies.decision_rule import DecisionRule, PriorAdjustedDecision
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 
+@register_strategy
 @dataclass(frozen=True)
-class LogitAdjustment(AfterTraining):
-    """Decide by log η - τ log π (softmax losses) or logit η - τ logit π (sigmoid losses). Nothing is trained.
+class LogitAdjustment(Strategy):
+    """Post-hoc logit adjustment: decides by the posterior divided by the class prior; trains nothing.
 
-    η is the posterior by the loss's own link, π the share of the class in training. With τ = 1 the largest log η - log π
-    is the best decision for balanced accuracy, as far as η is right; odds over odds, which keep the classes apart as a
-    sigmoid loss does, may decide otherwise where a class is likely, with three classes or more. What a loss does for rare classes in its own decision is
-    replaced, not added to: after balanced_softmax, τ = 1 decides as it did already, and τ = 0 for the trained
-    population. The posterior stays that of the trained population.
+    Decides by log η - τ log π (softmax losses) or logit η - τ logit π (sigmoid losses), where η is the posterior by the
+    loss's own link and π the class frequency in the training set. With τ = 1 the largest log η - log π is the optimal
+    decision for balanced accuracy, as far as η is correct; the ratio of odds, which treats classes separately as a
+    sigmoid loss does, may decide otherwise for a likely class among three or more. It replaces the loss's own
+    adjustment for rare classes: after balanced_softmax, τ = 1 decides as before, and τ = 0 for the class frequencies of
+    the training set. The posterior stays that of the training population.
 
     Attributes:
-        tau: τ >= 0, the power of the prior that is taken out (1 in the paper).
+        tau: τ >= 0, the power of the prior that is divided out (1 in the paper).
 
     Reference:
         Menon, Jayasumana, Rawat, Jain, Veit, Kumar: Long-Tail Learning via Logit Adjustment, ICLR 2021, Eq. 9.
     """
 
     name: ClassVar[str] = "la"
-    summary: ClassVar[str] = "decides by the posterior over the class's share; trains nothing"
     source: ClassVar[str] = "Menon et al., ICLR 2021"
+    multi_label: ClassVar[bool] = True
     tau: float = 1.0
 
     def __post_init__(self) -> None:
         check_number("tau", self.tau)
 
-    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
-        return PriorAdjustedDecision(
-            decision_rule, self.tau * log_shares(class_counts, images, decision_rule.family)
-        )
+    def decision_rule(self, inner: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
+        return PriorAdjustedDecision(inner, self.tau * log_prior_odds(class_counts, images, inner.family))
 
 
-def log_shares(class_counts: Tensor, images: int, family: Family) -> Tensor:
-    """log π (C,) float64 of the classes' shares π among ``images``, or, for sigmoid losses, their log-odds.
+def log_prior_odds(class_counts: Tensor, images: int, family: Family) -> Tensor:
+    """Log class frequencies log π (C,) float64 among ``images``, or, for sigmoid losses, their log-odds.
 
-    A class without images counts as if it had one, and one that all images have as if one more had it not.
+    A class without images counts as one image; a class that all images have counts as absent from one.
     """
     counts = class_counts.double()
     rest = torch.full_like(counts, images) if family == "softmax" else (images - counts).clamp(min=1)

@@ -1,4 +1,4 @@
-"""A method: a loss with any number of strategies, as one value.
+"""A method: a loss joined with any number of strategies.
 
 Shape legend: n images, B batch, C classes, D features.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -19,22 +20,20 @@ from tametail.losses import LossSpec
 from tametail.losses.custom import ModuleLoss
 from tametail.losses.validation import check_class_counts
 from tametail.models.heads import Head, build_head, choose_head
-from tametail.training.recipe import Recipe
-from tametail.training.strategies.after_training import AfterTraining, NewHead, check_features, equal_counts
+from tametail.training.recipe import Recipe, assign, explain_invalid
 from tametail.training.strategies.decision_rule import DecisionRule, LossDecision
-from tametail.training.strategies.recipe_changes import RecipeChange
-from tametail.training.strategies.registry import Strategy, place
+from tametail.training.strategies.strategy import Strategy, sort_key
 
-_ANY_LOSS = (1, 1)  # class counts to ask a loss about itself with
+_ANY_COUNTS = (1, 1)  # class counts for a loss of which only the type matters
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss and strategies, in one order whatever order they are given in.
+    """A loss and strategies, in canonical order.
 
     Attributes:
-        loss: what is trained with.
-        strategies: changes of the recipe first, then what follows the training.
+        loss: the training loss.
+        strategies: changes of the recipe first, then a new head, then decisions.
 
     Raises:
         ValueError: a strategy comes twice, or two contradict each other.
@@ -44,70 +43,71 @@ class Method:
     strategies: tuple[Strategy, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strategies", tuple(sorted(self.strategies, key=place)))
+        object.__setattr__(self, "strategies", tuple(sorted(self.strategies, key=sort_key)))
         _check_that_they_agree(self.strategies)
 
     @property
     def text(self) -> str:
-        """Canonical form, ``loss+strategy+strategy``: one method, one text."""
+        """Canonical form, ``loss+strategy+strategy``."""
         return "+".join([self.loss.text, *(strategy.text for strategy in self.strategies)])
 
     @property
     def slug(self) -> str:
         """The text as a directory name, see `LossSpec.slug`; different texts have different slugs.
 
-        Strategies follow the loss's slug, each after a ``+``, which no loss's slug has.
+        A ``+``, which no loss's slug has, precedes each strategy.
         """
         return "+".join([self.loss.slug, *(_slug(strategy.text) for strategy in self.strategies)])
 
     @property
-    def after(self) -> tuple[AfterTraining, ...]:
-        """The strategies that follow the training, in the order in which they do."""
-        return tuple(strategy for strategy in self.strategies if isinstance(strategy, AfterTraining))
+    def after(self) -> tuple[Strategy, ...]:
+        """The strategies that are applied to a trained model, in order."""
+        return tuple(each for each in self.strategies if not each.overrides("change_recipe"))
 
     @property
     def base(self) -> Method:
-        """The method whose trained model this one starts from; itself where nothing follows the training."""
-        return Method(self.loss, self._changes) if self.after else self
+        """The method whose trained model this one starts from: itself where no strategy is applied after training."""
+        return (
+            Method(self.loss, tuple(each for each in self.strategies if each not in self.after))
+            if self.after
+            else self
+        )
 
     @property
     def single_label(self) -> bool:
-        """Whether it is for images of exactly one class alone."""
+        """Whether it needs exactly one class per image."""
         return self._new_head is not None
 
     def configure(self, recipe: Recipe) -> Recipe:
-        """The recipe that the method trains with.
+        """The recipe with the changes of the method's strategies.
 
         Raises:
-            UsageError: a strategy cannot be with this recipe, or not with the loss's head.
+            UsageError: a strategy does not fit this recipe, or the loss's head.
         """
         settings = recipe.model_dump()
-        for change in self._changes:
-            for path, value in change.assignments:
-                _assign(settings, path, value)
+        for path, value in self._recipe_changes.items():
+            assign(settings, path, value)
         try:
             configured = Recipe.model_validate(settings)
         except ValidationError as error:
-            reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-            raise UsageError(f"{self.text} with recipe {recipe.name}: {reasons}") from error
+            raise UsageError(f"{self.text} with recipe {recipe.name}: {explain_invalid(error)}") from error
         if self._new_head:
             self._new_head.build_head(self.trained_head(configured.head), 1, 1)
-        if configured.reweighting != "none" and isinstance(self.loss.create(_ANY_LOSS), ModuleLoss):
+        if configured.reweighting != "none" and isinstance(self.loss.create(_ANY_COUNTS), ModuleLoss):
             raise UsageError(
-                f"{self.text}: expected a loss that has a value for each image, as images are to weigh differently, but "
+                f"{self.text}: expected a loss that has a value for each image, as re-weighting needs, but "
                 f"{self.loss.name} gives one for the batch; leave the re-weighting out, or make it a tametail.losses.Loss"
             )
         return configured
 
     def trained_head(self, asked: Literal["auto", "normalised"] = "auto") -> Head:
-        """The kind of head that is trained, where the study's recipe asks for ``asked``."""
-        own = any(path == "head" for change in self._changes for path, _ in change.assignments)
-        return choose_head("normalised" if own else asked, self.loss.create(_ANY_LOSS).head)
+        """The kind of head that is trained, where the study's recipe has ``head: asked``."""
+        return choose_head(self._recipe_changes.get("head", asked), self.loss.create(_ANY_COUNTS).head)
 
     def build_head(
         self, features: int, classes: int, asked: Literal["auto", "normalised"] = "auto"
     ) -> nn.Module:
-        """A head (B, D) → (B, C), not trained and not fitted, whose weights can be loaded.
+        """Build an untrained head (B, D) → (B, C).
 
         Args:
             features: D.
@@ -124,47 +124,49 @@ class Method:
     def fit_head(
         self, head: nn.Module, features: Tensor, target: Tensor, class_counts: Sequence[int], seed: int
     ) -> nn.Module:
-        """The head of this method, from the trained head of its base: that one itself where there is no other.
+        """Fit the head of this method, from the trained head of its base; the same head where no strategy fits one.
 
         Args:
-            head: from features (B, D) to outputs (B, C); it is left as it is.
+            head: from features (B, D) to outputs (B, C); not changed.
             features: (n, D) of the training images, on the CPU.
             target: (n,) their classes, or (n, C) labels.
             class_counts: C training images per class.
-            seed: of all that is drawn; the same seed gives the same weights, bit for bit on a CPU.
+            seed: of all random numbers; the same seed gives the same weights, bit for bit on a CPU.
 
         Raises:
-            UsageError: labels (n, C) where the strategy needs one class per image, or a head that it cannot change.
-            ValueError: shapes that do not fit.
+            UsageError: labels (n, C) where the strategy needs one class per image, or an unsuitable head.
+            ValueError: shapes that do not match.
         """
         if self._new_head is None:
             return head
-        check_features(features, target, self._new_head.name)
-        loss = self.loss.create(equal_counts(check_class_counts(class_counts)))
-        fitted = self._new_head.fit(copy.deepcopy(head).cpu(), features.float(), target.long(), loss, seed)
+        _check_features(features, target, self._new_head.name)
+        loss = self.loss.create(_equal_counts(check_class_counts(class_counts)))
+        fitted = self._new_head.fit_head(
+            copy.deepcopy(head).cpu(), features.float(), target.long(), loss, seed
+        )
         return fitted.requires_grad_(False).eval()
 
     def decision_rule(self, class_counts: Sequence[int], images: int | None = None) -> DecisionRule:
-        """How the outputs of the method's head are read.
+        """The rule from the outputs of the method's head to decisions and probabilities.
 
         Args:
             class_counts: C training images per class.
-            images: training images; needed where an image may have several labels, else the counts' sum.
+            images: training images, for several labels per image; the sum of the counts by default.
         """
         counts = check_class_counts(class_counts)
-        seen = equal_counts(counts) if self._new_head else counts
+        seen = _equal_counts(counts) if self._new_head else counts
         decision_rule: DecisionRule = LossDecision(self.loss.create(seen))
-        for strategy in self.after:
-            decision_rule = strategy.judge(decision_rule, counts, images or int(counts.sum()))
+        for strategy in self.strategies:
+            decision_rule = strategy.decision_rule(decision_rule, counts, images or int(counts.sum()))
         return decision_rule
 
     @property
-    def _changes(self) -> tuple[RecipeChange, ...]:
-        return tuple(strategy for strategy in self.strategies if isinstance(strategy, RecipeChange))
+    def _recipe_changes(self) -> dict[str, Any]:
+        return {path: value for each in self.strategies for path, value in each.change_recipe().items()}
 
     @property
-    def _new_head(self) -> NewHead | None:
-        return next((strategy for strategy in self.after if isinstance(strategy, NewHead)), None)
+    def _new_head(self) -> Strategy | None:
+        return next((each for each in self.strategies if each.overrides("fit_head")), None)
 
 
 def _check_that_they_agree(strategies: Sequence[Strategy]) -> None:
@@ -172,23 +174,32 @@ def _check_that_they_agree(strategies: Sequence[Strategy]) -> None:
     for strategy in strategies:
         if strategy.name in seen.values():
             raise ValueError(f"expected each strategy once, got {strategy.name} twice")
-        if isinstance(strategy, RecipeChange):
-            sets = [f"sets the recipe's {path}" for path, _ in strategy.assignments]
-        else:
-            sets = ["makes a new head" if isinstance(strategy, NewHead) else f"is {strategy.name}"]
-        for what in sets:
-            if what in seen:
+        claims = [f"sets the recipe's {path}" for path in strategy.change_recipe()]
+        claims += ["fits a new head"] if strategy.overrides("fit_head") else []
+        for claim in claims:
+            if claim in seen:
                 raise ValueError(
-                    f"expected at most one strategy that {what}, got {seen[what]} and {strategy.name}; choose one"
+                    f"expected at most one strategy that {claim}, got {seen[claim]} and {strategy.name}; choose one"
                 )
-        seen |= dict.fromkeys(sets, strategy.name)
+        seen |= dict.fromkeys(claims or [f"is {strategy.name}"], strategy.name)
 
 
-def _assign(settings: dict[str, Any], path: str, value: str | float) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        settings = settings[parent]
-    settings[last] = value
+def _equal_counts(class_counts: Tensor) -> Tensor:
+    """(C,) int64: the mean number of images per class, at least one, for each class."""
+    return torch.full_like(class_counts, max(round(int(class_counts.sum()) / len(class_counts)), 1))
+
+
+def _check_features(features: Tensor, target: Tensor, strategy: str) -> None:
+    if target.ndim == 2:
+        raise UsageError(
+            f"expected one class per image for {strategy}, got labels of shape {tuple(target.shape)}: it samples or "
+            f"averages images class by class. With several labels per image leave it out; la works there"
+        )
+    if features.ndim != 2 or target.shape != features.shape[:1] or not len(target):
+        raise ValueError(
+            f"expected features (n, D) and target (n,) with n >= 1 for {strategy}, "
+            f"got {tuple(features.shape)} and {tuple(target.shape)}"
+        )
 
 
 def _slug(text: str) -> str:

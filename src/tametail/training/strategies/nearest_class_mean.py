@@ -1,4 +1,4 @@
-"""Nearest class mean (ncm): an image belongs to the class whose mean its features are nearest to.
+"""Nearest class mean (ncm): the class with the nearest mean of features.
 
 Shape legend: n images, B batch, C classes, D features.
 """
@@ -14,23 +14,25 @@ from torch.nn import functional as F
 
 from tametail.losses import CrossEntropyLoss, Loss
 from tametail.models.heads import Head
-from tametail.training.strategies.after_training import NewHead
 from tametail.training.strategies.decision_rule import BalancedDecision, DecisionRule, LossDecision
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 _ABSENT = -1e4  # an output below that of every class with images
 _SCALES = (1.0, 1000.0)
 
 
+@register_strategy
 @dataclass(frozen=True)
-class NearestClassMean(NewHead):
-    """argmin_c ‖u - μ_c‖ with u = (x - m) / ‖x - m‖, m the mean of the class means of x, and μ_c the mean of u in c.
+class NearestClassMean(Strategy):
+    """Nearest-class-mean classifier on centred features of unit length; trains nothing.
 
-    The paper leaves open whether cosine or Euclidean distance is meant: this is Euclidean distance on features that
-    are centred and brought to length one (Wang et al. 2019, who centre by the mean of balanced training images; the
-    mean of class means is that mean where classes are unbalanced). A class without images is never chosen.
+    argmin_c ‖u - μ_c‖ with u = (x - m) / ‖x - m‖, m the mean of the class means of x, and μ_c the mean of u in c.
+    The paper leaves open whether cosine or Euclidean distance is meant: this is Euclidean distance on centred and
+    L2-normalised features (Wang et al. 2019, who centre by the mean of balanced training images; the mean of class
+    means is its counterpart for unbalanced classes). A class without images is never predicted.
 
-    Outputs are -s ‖u - μ_c‖², the logarithm of spherical Gaussian densities. The scale s is the most likely one for
-    equally frequent classes, each image measured against its class's mean without itself; it changes no decision.
+    Outputs are -s ‖u - μ_c‖², the logarithms of spherical Gaussian densities. The scale s is the maximum-likelihood
+    one for equally frequent classes, with leave-one-out class means; it changes no decision.
 
     Reference:
         Kang et al.: Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 4.2.
@@ -38,20 +40,19 @@ class NearestClassMean(NewHead):
     """
 
     name: ClassVar[str] = "ncm"
-    summary: ClassVar[str] = "the class whose mean the features are nearest to; trains nothing"
     source: ClassVar[str] = "Kang et al., ICLR 2020; Wang et al., 2019"
 
     def build_head(self, kind: Head, features: int, classes: int) -> nn.Module:
         return ClassMeans(features, classes)
 
-    def fit(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
+    def fit_head(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
         with torch.no_grad():
             new = ClassMeans(features.shape[1], head(features[:1]).shape[1])
             new.fit(features, target)
         return new
 
-    def judge(self, decision_rule: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
-        # Distances know no loss: they are read by the plain softmax.
+    def decision_rule(self, inner: DecisionRule, class_counts: Tensor, images: int) -> DecisionRule:
+        # Distances do not depend on the loss: their link is the plain softmax.
         return BalancedDecision(LossDecision(CrossEntropyLoss()), class_counts)
 
 
@@ -71,15 +72,15 @@ class ClassMeans(nn.Module):
         self.register_buffer("present", torch.ones(classes, dtype=torch.bool))
 
     def fit(self, features: Tensor, target: Tensor) -> None:
-        """Take centre, means and scale from training features (n, D) and their classes (n,)."""
+        """Estimate centre, means and scale from training features (n, D) and their classes (n,)."""
         one_hot = F.one_hot(target, len(self.means)).to(features.dtype)
         counts = one_hot.sum(dim=0)
         self.present.copy_(counts > 0)
-        shares = one_hot / counts.clamp(min=1)
-        self.centre.copy_((shares.T @ features)[self.present].mean(dim=0))
+        weights = one_hot / counts.clamp(min=1)
+        self.centre.copy_((weights.T @ features)[self.present].mean(dim=0))
         units = F.normalize(features - self.centre, dim=1)
-        self.means.copy_(shares.T @ units)
-        self.scale.fill_(_likeliest_scale(units, target, self.means, counts))
+        self.means.copy_(weights.T @ units)
+        self.scale.fill_(_fitted_scale(units, target, self.means, counts))
 
     def forward(self, features: Tensor) -> Tensor:
         units = F.normalize(features - self.centre, dim=1)
@@ -87,26 +88,26 @@ class ClassMeans(nn.Module):
         return (self.scale * nearness).masked_fill(~self.present, _ABSENT)
 
 
-def _likeliest_scale(units: Tensor, target: Tensor, means: Tensor, counts: Tensor) -> float:
-    """The s in [1, 1000] of the largest mean over classes of the mean log-likelihood, log softmax(-s d²)_y.
+def _fitted_scale(units: Tensor, target: Tensor, means: Tensor, counts: Tensor) -> float:
+    """The s in [1, 1000] that maximises the mean over classes of the mean log-likelihood, log softmax(-s d²)_y.
 
-    It is concave in s, so that its slope is halved in on. Classes of one image have no mean without it, and only
-    compete; where all are so, nothing is known and s is 1.
+    It is concave in s; the root of its derivative is found by bisection. A class of one image has no leave-one-out mean
+    and enters only as a competitor; where all classes have one image, s is 1.
     """
     own = F.one_hot(target, len(means)).bool()
     left = counts[target] / (counts[target] - 1).clamp(min=1)
     distances = torch.cdist(units.double(), means.double()).square()
-    # Without itself the mean of n images lies n / (n - 1) times as far from the image.
+    # The leave-one-out mean of n images is n / (n - 1) times as far from the image.
     distances = torch.where(own, distances * left.square().unsqueeze(1), distances)
     logits = (-distances).masked_fill(counts == 0, -torch.inf)
     weights = torch.where(counts > 1, 1 / counts, 0.0).double()[target]
 
-    def slope(scale: float) -> float:
+    def derivative(scale: float) -> float:
         expected = (torch.softmax(scale * logits, dim=1) * distances).sum(dim=1)
         return float((weights * (expected - distances[own])).sum())
 
     low, high = _SCALES
     for _ in range(40):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+        low, high = (middle, high) if derivative(middle) > 0 else (low, middle)
     return low

@@ -1,95 +1,118 @@
-"""Strategies that are other settings of the recipe, and nothing else."""
+"""Strategies that set fields of the recipe, and nothing else: the trainer sees the recipe alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
+
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 
-@dataclass(frozen=True)
-class RecipeChange:
-    """A strategy that sets fields of the recipe; the trainer sees the recipe alone.
+@register_strategy
+class BalancedSampling(Strategy):
+    """Class-balanced sampling: every class is equally likely."""
 
-    Attributes:
-        name: as it is written after a ``+``.
-        assignments: dotted paths of fields of the recipe, each with its value.
-        summary: one line for people.
-        source: the paper.
-    """
+    name = "balanced"
+    source = "Kang et al., ICLR 2020"
 
-    name: str
-    assignments: tuple[tuple[str, str | float], ...]
-    summary: str
-    source: str
-
-    @property
-    def text(self) -> str:
-        """Its name: it has no parameters."""
-        return self.name
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"sampler": "balanced"}
 
 
-def _mixing(kind: str, alpha: float) -> tuple[tuple[str, str | float], ...]:
-    return (("mixing.kind", kind), ("mixing.alpha", alpha))
+@register_strategy
+class SquareRootSampling(Strategy):
+    """Samples classes in proportion to the square roots of their counts."""
+
+    name = "sqrt"
+    source = "Mahajan et al., ECCV 2018"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"sampler": "sqrt"}
 
 
-RECIPE_CHANGES = (
-    RecipeChange(
-        "balanced",
-        (("sampler", "balanced"),),
-        "classes are shown equally often",
-        "Kang et al., ICLR 2020",
-    ),
-    RecipeChange(
-        "sqrt",
-        (("sampler", "sqrt"),),
-        "classes are shown in proportion to the square roots of their counts",
-        "Mahajan et al., ECCV 2018",
-    ),
-    RecipeChange(
-        "progressive",
-        (("sampler", "progressive"),),
-        "from every image once per epoch to classes equally often, epoch by epoch",
-        "Kang et al., ICLR 2020",
-    ),
-    RecipeChange(
-        "drs",
-        (("sampler", "deferred"),),
-        "classes are shown equally often in the last epochs",
-        "Cao et al., NeurIPS 2019",
-    ),
-    RecipeChange(
-        "drw",
-        (("reweighting", "deferred"),),
-        "rare classes weigh more in the last epochs",
-        "Cao et al., NeurIPS 2019; Cui et al., CVPR 2019",
-    ),
-    RecipeChange(
-        "reweighted",
-        (("reweighting", "always"),),
-        "rare classes weigh more, by the effective number of images",
-        "Cui et al., CVPR 2019",
-    ),
-    RecipeChange(
-        "mixup",
-        _mixing("mixup", 0.2),
-        "images and labels of a batch are blended in pairs",
-        "Zhang et al., ICLR 2018",
-    ),
-    RecipeChange(
-        "cutmix",
-        _mixing("cutmix", 1.0),
-        "a part of each image is pasted from another, labels by area; fine-tuning only",
-        "Yun et al., ICCV 2019",
-    ),
-    RecipeChange(
-        "remix",
-        _mixing("remix", 0.2),
-        "mixup whose labels favour the rarer class",
-        "Chou et al., ECCV Workshops 2020",
-    ),
-    RecipeChange(
-        "normalised",
-        (("head", "normalised"),),
-        "the head compares directions alone, times a learned scale",
-        "Gidaris and Komodakis, CVPR 2018",
-    ),
-)
+@register_strategy
+class ProgressiveSampling(Strategy):
+    """From instance-balanced to class-balanced sampling over the epochs."""
+
+    name = "progressive"
+    source = "Kang et al., ICLR 2020"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"sampler": "progressive"}
+
+
+@register_strategy
+class DeferredResampling(Strategy):
+    """Deferred re-sampling: class-balanced sampling in the last epochs."""
+
+    name = "drs"
+    source = "Cao et al., NeurIPS 2019"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"sampler": "deferred"}
+
+
+@register_strategy
+class DeferredReweighting(Strategy):
+    """Deferred re-weighting: larger weights for rare classes in the last epochs."""
+
+    name = "drw"
+    source = "Cao et al., NeurIPS 2019; Cui et al., CVPR 2019"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"reweighting": "deferred"}
+
+
+@register_strategy
+class Reweighting(Strategy):
+    """Larger weights for rare classes, by the effective number of images."""
+
+    name = "reweighted"
+    source = "Cui et al., CVPR 2019"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"reweighting": "always"}
+
+
+@register_strategy
+class Mixup(Strategy):
+    """Convex combinations of pairs of images and their labels."""
+
+    name = "mixup"
+    source = "Zhang et al., ICLR 2018"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"mixing.kind": "mixup", "mixing.alpha": 0.2}
+
+
+@register_strategy
+class CutMix(Strategy):
+    """Pastes a patch of another image, labels mixed by area; fine-tuning only."""
+
+    name = "cutmix"
+    source = "Yun et al., ICCV 2019"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"mixing.kind": "cutmix", "mixing.alpha": 1.0}
+
+
+@register_strategy
+class Remix(Strategy):
+    """Mixup whose labels favour the rarer class."""
+
+    name = "remix"
+    source = "Chou et al., ECCV Workshops 2020"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"mixing.kind": "remix", "mixing.alpha": 0.2}
+
+
+@register_strategy
+class NormalisedHead(Strategy):
+    """Cosine classifier: features and class weights of length one, times a learned scale."""
+
+    name = "normalised"
+    source = "Gidaris and Komodakis, CVPR 2018"
+
+    def change_recipe(self) -> Mapping[str, Any]:
+        return {"head": "normalised"}

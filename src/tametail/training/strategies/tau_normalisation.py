@@ -1,4 +1,4 @@
-"""τ-normalisation (taunorm): class weights of one length.
+"""τ-normalisation (taunorm): class weights of equal norm.
 
 Shape legend: C classes, D features.
 """
@@ -15,20 +15,22 @@ from tametail.core.errors import UsageError
 from tametail.losses import Loss
 from tametail.losses.validation import check_number
 from tametail.models.heads import Head
-from tametail.training.strategies.after_training import NewHead
+from tametail.training.strategies.strategy import Strategy, register_strategy
 
 
+@register_strategy
 @dataclass(frozen=True)
-class TauNormalisation(NewHead):
-    """z_c = x · w_c / ‖w_c‖^τ, without bias: frequent classes lose what the length of their weights gives them.
+class TauNormalisation(Strategy):
+    """Tau-normalised classifier: class weights of equal norm, no bias; trains nothing.
 
-    All weights are multiplied by the geometric mean of the lengths to the power τ. That changes no decision, and keeps
-    the logits of the size that the loss made them.
+    z_c = x · w_c / ‖w_c‖^τ, so that frequent classes lose the advantage of their larger norms. All weights are
+    multiplied by the geometric mean of the norms to the power τ, which changes no decision and keeps the scale of the
+    logits.
 
-    Deviations: the paper chooses τ on held-out images; here 1 is the default, and other values are asked for.
+    Deviations: the paper selects τ on held-out images; here it is a parameter with default 1.
 
     Attributes:
-        tau: τ >= 0; 0 leaves the lengths alone, 1 makes them all alike.
+        tau: τ >= 0; 0 leaves the norms unchanged, 1 makes them equal.
 
     Reference:
         Kang, Xie, Rohrbach, Yan, Gordo, Feng, Kalantidis: Decoupling Representation and Classifier for Long-Tailed
@@ -36,7 +38,6 @@ class TauNormalisation(NewHead):
     """
 
     name: ClassVar[str] = "taunorm"
-    summary: ClassVar[str] = "class weights of one length, no bias; trains nothing"
     source: ClassVar[str] = "Kang et al., ICLR 2020"
     tau: float = 1.0
 
@@ -46,12 +47,12 @@ class TauNormalisation(NewHead):
     def build_head(self, kind: Head, features: int, classes: int) -> nn.Module:
         if kind != "linear":
             raise UsageError(
-                f"expected a linear head for taunorm, got the {kind} one, in which all class weights count as of one "
-                f"length already; leave taunorm out, or use crt, lws or ncm"
+                f"expected a linear head for taunorm, got the {kind} one, whose class weights have equal norms "
+                f"already; leave taunorm out, or use crt, lws or ncm"
             )
         return nn.Linear(features, classes, bias=False)
 
-    def fit(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
+    def fit_head(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
         if not isinstance(head, nn.Linear):
             raise UsageError(f"expected a linear head for taunorm, got {type(head).__name__}; leave it out")
         classes, width = head.weight.shape
@@ -62,12 +63,12 @@ class TauNormalisation(NewHead):
 
 
 def tau_normalised(weight: Tensor, tau: float) -> Tensor:
-    """Weights (C, D) over their lengths to the power ``tau``, times the geometric mean length to that power.
+    """Divide weights (C, D) by their norms to the power ``tau``, and multiply by the geometric mean norm to that power.
 
-    A weight of length 0 stays 0, and has no part in the mean.
+    A weight of norm 0 stays 0 and is left out of the mean.
     """
-    log_lengths = torch.linalg.vector_norm(weight.double(), dim=1, keepdim=True).log()
-    some = log_lengths.isfinite()
-    mean = torch.where(some, log_lengths, 0.0).sum() / some.sum().clamp(min=1)
-    factor = torch.where(some, tau * (mean - log_lengths), 0.0).exp()
+    log_norms = torch.linalg.vector_norm(weight.double(), dim=1, keepdim=True).log()
+    nonzero = log_norms.isfinite()
+    mean = torch.where(nonzero, log_norms, 0.0).sum() / nonzero.sum().clamp(min=1)
+    factor = torch.where(nonzero, tau * (mean - log_norms), 0.0).exp()
     return (weight * factor).to(weight.dtype)
