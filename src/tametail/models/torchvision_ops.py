@@ -1,8 +1,8 @@
-"""Lets ``import torchvision`` (and so timm) succeed where torchvision's C++ extension cannot be loaded.
+"""Makes ``import torchvision`` (and so timm) succeed where torchvision's C++ extension cannot be loaded.
 
-PyPI's torchvision is built for CUDA. Beside a CPU build of torch its extension fails to load, and then the import
-dies with "operator torchvision::nms does not exist", since torchvision describes two operators (nms, qnms) that only
-the extension defines. Declaring them, unimplemented, is enough: nothing in this project calls them.
+PyPI's torchvision is built for CUDA. With a CPU build of torch its extension fails to load, and the import raises
+"operator torchvision::nms does not exist", as torchvision registers fake kernels for two operators (nms, qnms) that only
+the extension defines. Declaring them without an implementation is enough: this project does not call them.
 Where the extension loads, nothing is done.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 _OPERATOR = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[torch.library.Library] = []  # a library's operators vanish when it is collected
+_declared: list[torch.library.Library] = []  # keeps the operators alive
 
 
 def ensure_importable() -> None:
@@ -31,11 +31,11 @@ def ensure_importable() -> None:
 def _extension_loads() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
-        return True  # not installed: nothing to cure, and the import will say so
+        return True  # not installed: the import raises its own error
     for extension in Path(spec.origin).parent.glob("_C*.so"):
         try:
             torch.ops.load_library(str(extension))
         except (OSError, ImportError):
             return False
         return True
-    return sys.platform == "win32"  # there it is a .pyd, which torchvision finds for itself
+    return sys.platform == "win32"  # there it is a .pyd, which torchvision loads itself
