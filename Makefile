@@ -1,15 +1,18 @@
-# make demo   sets up .venv and compares losses on the built-in synthetic demo set, into runs/demo
-# make test   sets up .venv and runs all tests
-# make test-browser  opens the reports in a headless Chromium that is installed already; downloads no browser
-# make coverage  how often the intervals hold the truth, by simulation
-# make check  lint, formatting, types, import layers
-# make bench-data  images/s of decoding and of cached epochs, beside Pillow, torchvision and OpenCV; memory
-# make bench-train  fine-tuning beside a plain loop: time of an epoch, and what of it is not the network's own
-# make bench-evaluation  time and memory of all statistics of a large study, beside loops over resamples
-# make bench-heads  a thousand heads trained together beside one at a time; fails where that is not worth it
-# make bench-losses  times and memory of the losses, beside torch's BCE and the released forms
-# make false-alarms  how often paired comparisons see a difference where there is none; do their intervals hold
-# make leak-proof  a search on random labels: the nested estimate is at chance, the score of the choice above it
+# make demo              set up .venv and compare methods on the built-in synthetic demo set, in runs/demo
+# make test              set up .venv and run all tests
+# make test-browser      open the reports in an installed headless Chromium
+# make check             lint, formatting, language, types, import layers
+# make format            fix lint and formatting
+# make wheel             build the package
+# make prove-kill        kill studies at random moments and compare their results with undisturbed ones
+# make coverage          simulate the coverage of the intervals
+# make false-alarms      simulate the type I error of the paired comparisons
+# make leak-proof        search on random labels: the nested estimate must be at chance
+# make bench-data        speed and memory of decoding and of cached epochs
+# make bench-evaluation  time and memory of all statistics of a large study
+# make bench-heads       a thousand heads trained together and one by one
+# make bench-losses      time and memory of the losses
+# make bench-train       fine-tuning and a plain training loop: time per epoch
 BIN := .venv/bin
 
 .PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train leak-proof clean
@@ -30,8 +33,10 @@ test-browser: setup
 check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/python scripts/check_language.py
+	@$(BIN)/python scripts/import_graph.py --check
 	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 format: setup
 	@$(BIN)/ruff check --fix .
@@ -47,6 +52,12 @@ prove-kill: setup
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
 
+false-alarms: setup
+	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
+
+leak-proof: setup
+	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
+
 bench-data: setup
 	@$(BIN)/python benchmarks/data.py
 
@@ -61,12 +72,6 @@ bench-losses: setup
 
 bench-train: setup
 	@$(BIN)/python benchmarks/train.py
-
-false-alarms: setup
-	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
-
-leak-proof: setup
-	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
 clean:
 	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv in the clone and installs the project with everything its demo and tests need.
-# uv installs in seconds and is tried first; it is told of pip's own find-links, so that a wheel of torch
-# that pip would find locally is found by uv too. Plain pip is the fallback.
+# Create .venv and install the project with everything that the demo and the tests need.
+# uv is tried first, as it installs in seconds; it gets pip's find-links, so that it finds the same local wheels
+# (such as a CPU build of torch). Plain pip is the fallback.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -17,7 +17,7 @@ extras='.[train,offline,dicom,search]'
 
 install_with_uv() {
     $pip install --quiet --disable-pip-version-check uv || return 1
-    # Compiled as pip does it: where nothing may be written later, every command would compile its imports anew.
+    # Compile bytecode as pip does: in a read-only environment every command would otherwise compile its imports again.
     UV_FIND_LINKS=$(echo "$links" | tr -s ' ' ',') .venv/bin/uv pip install --quiet --python .venv/bin/python \
         --compile-bytecode --constraint constraints.txt --group dev --editable "$extras"
 }

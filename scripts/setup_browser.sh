@@ -1,7 +1,7 @@
 #!/bin/sh
-# Puts what drives a browser into .venv, and looks for a Chromium to be driven. It installs none by itself:
-# only with --install-chromium, as on a machine that is thrown away after its tests, and then by apt-get.
-# Exit code 3: there is no Chromium or nothing to drive it, and none could be installed.
+# Install Playwright and axe-core into .venv and look for an installed Chromium.
+# With --install-chromium (for disposable machines) Chromium is installed by apt-get.
+# Exit code 3: Chromium or Playwright is missing and could not be installed.
 set -eu
 cd "$(dirname "$0")/.."
 .venv/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || {
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
     .venv/bin/python -m uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --group browser ||
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group browser ||
         {
-            echo "What drives a browser cannot be installed here." >&2
+            echo "Playwright cannot be installed." >&2
             exit 3
         }
 }
@@ -25,5 +25,5 @@ if [ "${1:-}" = --install-chromium ] && command -v apt-get >/dev/null && [ "$(id
     apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null || true
     found >/dev/null && exit 0
 fi
-echo "No Chromium was found. Install one (on Debian: apt-get install chromium), or name one in TAMETAIL_CHROMIUM." >&2
+echo "Chromium was not found. Install it (Debian: apt-get install chromium), or set TAMETAIL_CHROMIUM to its path." >&2
 exit 3
