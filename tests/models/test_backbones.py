@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from tametail.core.errors import TametailError, UsageError
 from tametail.models import backbones
@@ -109,3 +111,47 @@ def test_a_larger_canvas_is_seen_in_the_same_share() -> None:
     larger = spec.on_canvas(183)
     assert (larger.canvas, larger.seen, larger.enlarged) == (183, 128 / 146, True)
     assert spec.on_canvas(20) == spec
+
+
+class Averages(backbones.BackboneProvider):
+    """Mean colours after a convolution."""
+
+    name = "averages"
+
+    def describe(self, name: str, image_size: int | None) -> backbones.BackboneSpec | None:
+        size = image_size or 24
+        return backbones.BackboneSpec(name, 6, size, size, seen=1.0) if name == self.name else None
+
+    def build(self, spec: backbones.BackboneSpec, weights: str) -> nn.Module:
+        if weights == "auto":
+            raise TametailError("averages has no pretrained weights; choose --weights none")
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(nn.Conv2d(3, spec.features, 3), pooled)
+
+
+@pytest.fixture
+def averages() -> Iterator[None]:
+    backbones.register_backbone(Averages)
+    yield
+    backbones.BACKBONES.unregister("averages")
+
+
+@pytest.mark.usefixtures("averages")
+def test_a_registered_backbone_is_described_and_built(tmp_path: Path) -> None:
+    spec = backbones.describe_backbone("averages")
+    assert (spec.features, spec.image_size, spec.canvas, spec.provider) == (6, 24, 24, "averages")
+    assert not spec.enlarged
+    network = backbones.build_backbone(spec, "none")
+    assert network(torch.rand(2, 3, 24, 24)).shape == (2, 6)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    again = backbones.build_backbone(spec, str(tmp_path / "weights.safetensors"))
+    assert backbones.state_digest(again) == backbones.state_digest(network)
+    with pytest.raises(TametailError, match="no pretrained weights"):
+        backbones.build_backbone(spec, "auto")
+    assert backbones.describe_backbone("test_efficientnet", 32).provider == "timm"
+
+
+@pytest.mark.usefixtures("averages")
+def test_an_unknown_backbone_names_registered_ones_too() -> None:
+    with pytest.raises(UsageError, match=r"a registered backbone, got 'avrages'; did you mean averages"):
+        backbones.describe_backbone("avrages")

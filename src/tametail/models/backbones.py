@@ -110,7 +110,7 @@ class BackboneProvider(ABC):
         """
 
 
-_PROVIDERS: Registry[type[BackboneProvider]] = Registry("backbones", ["tametail.models.timm_backbones"])
+BACKBONES: Registry[type[BackboneProvider]] = Registry("backbones", ["tametail.models.timm_backbones"])
 
 
 def register_backbone(provider: P) -> P:
@@ -119,7 +119,7 @@ def register_backbone(provider: P) -> P:
     Raises:
         ValueError: the name is taken.
     """
-    return _PROVIDERS.register(provider)
+    return BACKBONES.register(provider)
 
 
 def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
@@ -132,12 +132,12 @@ def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
     Raises:
         UsageError: no provider has such a backbone, or it does not work with this size.
     """
-    providers = [each() for each in _PROVIDERS]
+    providers = [each() for each in BACKBONES]
     for provider in providers:
         if spec := provider.describe(name, image_size):
             return replace(spec, provider=provider.name)
     known = [each for provider in providers for each in provider.list_names()]
-    failures = "".join(f". {reason}" for reason in _PROVIDERS.failures.values())
+    failures = "".join(f". {reason}" for reason in BACKBONES.failures.values())
     raise UsageError(
         f"expected the name of a timm model or of a registered backbone, got {name!r}; {nearest(name, known)}{failures}"
     )
@@ -179,7 +179,7 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
         TametailError: the weights cannot be downloaded or read, or do not fit the backbone.
     """
     check_weights(weights, spec.name)
-    provider = _PROVIDERS.get(spec.provider)()
+    provider = BACKBONES.get(spec.provider)()
     if weights in {"auto", "none"}:
         return provider.build(spec, weights)
     network = provider.build(spec, "none")

@@ -147,7 +147,7 @@ _BUILT_IN = tuple(
         "logit_adjustment",
     )
 )
-_STRATEGIES: Registry[type[Strategy]] = Registry("strategies", _BUILT_IN, _checked_name)
+STRATEGIES: Registry[type[Strategy]] = Registry("strategies", _BUILT_IN, _checked_name)
 
 
 def register_strategy(strategy: S) -> S:
@@ -157,7 +157,7 @@ def register_strategy(strategy: S) -> S:
         TypeError: the class is not complete.
         ValueError: the name is taken.
     """
-    return _STRATEGIES.register(strategy)
+    return STRATEGIES.register(strategy)
 
 
 def find_strategy(name: str) -> type[Strategy]:
@@ -167,14 +167,14 @@ def find_strategy(name: str) -> type[Strategy]:
         ValueError: an unknown name; the message has the nearest ones.
     """
     try:
-        return _STRATEGIES.get(name)
+        return STRATEGIES.get(name)
     except LookupError as error:
         raise ValueError(str(error)) from None
 
 
 def list_strategies() -> list[str]:
     """The names of all strategies, in the order in which the text of a method has them."""
-    return [strategy.name for strategy in sorted(_STRATEGIES, key=sort_key)]
+    return [strategy.name for strategy in sorted(STRATEGIES, key=sort_key)]
 
 
 def strategy_summary(name: str) -> str:
@@ -190,7 +190,7 @@ def strategy_summary(name: str) -> str:
 
 def sort_key(strategy: Strategy | type[Strategy]) -> tuple[int, int, str]:
     """Changes of the recipe come first, then new heads, then decisions; in each group other packages' by name."""
-    names = [each.name for each in _STRATEGIES if each.__module__ in _BUILT_IN]
+    names = [each.name for each in STRATEGIES if each.__module__ in _BUILT_IN]
     hooks = [strategy.overrides("change_recipe"), strategy.overrides("fit_head"), True]
     place = names.index(strategy.name) if strategy.name in names else len(names)
     return hooks.index(True), place, strategy.name
