@@ -26,7 +26,7 @@ from scipy import stats
 
 from tametail.evaluation.bootstrap import group_bootstrap
 from tametail.predictions.single_label import Predictions, concatenate, read_predictions
-from tametail.report.writers.markdown_table import text
+from tametail.report.writers.markdown_table import markdown_text
 from tametail.training.strategies import parse_method
 
 FloatArray = NDArray[np.float64]
@@ -231,7 +231,7 @@ def compared(one: Measured, other: Measured) -> list[str]:
     ]
     for at in np.argsort(ranks[0], kind="stable"):
         cells = [f"{100 * a[at]:.1f}", f"{ranks[0][at]:g}", f"{100 * b[at]:.1f}", f"{ranks[1][at]:g}"]
-        lines.append(f"| {text(methods[at])} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown_text(methods[at])} | {' | '.join(cells)} |")
     lock = sorted(set(one.scores) ^ set(other.scores))
     return [*lines, *(["", f"Left out, as only one has them: {', '.join(lock)}."] if lock else [])]
 

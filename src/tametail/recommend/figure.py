@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.recommend.candidates import PLAIN
 from tametail.recommend.findings import Findings
+from tametail.report import formatting
 from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing
-from tametail.report.study import narrative
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def candidates_drawing(findings: Findings) -> Drawing:
         axes.set_xlabel("balanced accuracy, % (95 % interval); the dashed line is plain cross-entropy")
 
     spoken = ", ".join(
-        f"{one.candidate.name} {narrative.percent(one.result.balanced_accuracy.value)} %" for one in tried
+        f"{one.candidate.name} {formatting.percent(one.result.balanced_accuracy.value)} %" for one in tried
     )
     said = f"Balanced accuracy: {spoken}. Not significantly different from the best: {', '.join(choice.alike)}. To use: {choice.use}."
     return Drawing("candidates", said, _WIDTH, 52 + _ROW * len(tried), draw)

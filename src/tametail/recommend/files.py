@@ -21,8 +21,10 @@ from tametail.recommend.choice import RULE
 from tametail.recommend.findings import CandidateResult, Findings, Followed
 from tametail.recommend.narrative import READING, Circumstances, answer, losses_to_compare, next_command
 from tametail.recommend.page import page
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval
 from tametail.report.study import narrative
-from tametail.report.writers.markdown_table import NUMBER, percent, table, text
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
 
@@ -188,18 +190,18 @@ def as_markdown(findings: Findings, circumstances: Circumstances) -> str:
     notes = [*([narrative.SYNTHETIC] if circumstances.synthetic else []), *circumstances.unsafe]
     left_out = [f"{name}: {why}" for name, why in findings.failed.items()]
     blocks = [
-        f"# {text(circumstances.name)}: what to use",
-        *(f"**{text(note)}**" for note in notes),
-        *map(text, answer(findings)),
+        f"# {markdown_text(circumstances.name)}: what to use",
+        *(f"**{markdown_text(note)}**" for note in notes),
+        *map(markdown_text, answer(findings)),
         f"Next:\n\n    {next_command(findings, circumstances)}",
         "## Candidates, out of fold",
-        table(header, ["---", "---", *[NUMBER] * (len(header) - 4), "---", NUMBER], lines),
+        markdown_table(header, ["---", "---", *[NUMBER] * (len(header) - 4), "---", NUMBER], lines),
         *(
-            ["## Left out, as a training failed", "\n".join(f"- {text(line)}" for line in left_out)]
+            ["## Left out, as a training failed", "\n".join(f"- {markdown_text(line)}" for line in left_out)]
             * bool(left_out)
         ),
         "## How to read this",
-        *map(text, READING),
+        *map(markdown_text, READING),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -208,19 +210,19 @@ def _line(findings: Findings, tried: CandidateResult) -> list[str]:
     choice, name, result = findings.choice, tried.candidate.name, tried.result
     beside = None if name == PLAIN else choice.against_plain[name].reversed()
     difference = None if beside is None else beside.difference
-    shown = f"**{text(name)}**" if name == choice.use else text(name)
+    shown = f"**{markdown_text(name)}**" if name == choice.use else markdown_text(name)
     chosen = chosen_in_words(tried)
     return [
-        shown + (f", {text(chosen)}" if chosen else ""),
+        shown + (f", {markdown_text(chosen)}" if chosen else ""),
         tried.candidate.step,
-        percent(result.balanced_accuracy),
-        *(percent(group.recall) for group in result.class_groups),
-        percent(result.accuracy),
-        narrative.ABSENT
+        percent_with_interval(result.balanced_accuracy),
+        *(percent_with_interval(group.recall) for group in result.class_groups),
+        percent_with_interval(result.accuracy),
+        formatting.ABSENT
         if difference is None
         else f"{100 * difference.value:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})",
-        narrative.ABSENT if beside is None else text(narrative.p_value(beside.p_holm)),
-        narrative.ABSENT if name == choice.best else f"{choice.standard_errors_below(name):.2f}",
+        formatting.ABSENT if beside is None else markdown_text(formatting.p_value(beside.p_holm)),
+        formatting.ABSENT if name == choice.best else f"{choice.standard_errors_below(name):.2f}",
         "best" if name == choice.best else "no" if name in choice.alike else "yes",
         f"{100 * tried.first:.1f}",
     ]

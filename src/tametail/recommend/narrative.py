@@ -11,7 +11,7 @@ from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import PLAIN, STEPS, Step
 from tametail.recommend.choice import RULE
 from tametail.recommend.findings import CandidateResult, Findings, Followed
-from tametail.report.study import narrative
+from tametail.report import formatting
 
 COSTS: dict[Step, str] = {
     "nothing": "Nothing is added to the training, and nothing is changed after it.",
@@ -123,14 +123,14 @@ def _gain(findings: Findings, name: str) -> str:
 def _score(tried: CandidateResult) -> str:
     result = tried.result
     return (
-        f"balanced accuracy {narrative.in_words(result.balanced_accuracy)}, "
-        f"n = {narrative.images_and_groups(result.n, result.groups)}"
+        f"balanced accuracy {formatting.percent_in_words(result.balanced_accuracy)}, "
+        f"n = {formatting.images_and_groups(result.n, result.groups)}"
     )
 
 
 def _points(pair: Paired, *, signed: bool = False) -> str:
     d, form = pair.difference, "+.1f" if signed else ".1f"
-    p = narrative.p_value(pair.p_holm)
+    p = formatting.p_value(pair.p_holm)
     limits = f"{100 * d.low:{form}} to {100 * d.high:{form}}"
     return f"{100 * d.value:{form}} points ({limits}; p {p if p.startswith('<') else f'= {p}'})"
 
@@ -147,7 +147,7 @@ def _by_the_rule(findings: Findings) -> str:
     best = findings.tried[choice.best].result.balanced_accuracy
     below, error = 100 * pair.difference.value, 100 * pair.standard_error
     return (
-        f"{choice.best} has the highest estimate, {narrative.percent(best.value)} %; the rule of one standard error puts "
+        f"{choice.best} has the highest estimate, {formatting.percent(best.value)} %; the rule of one standard error puts "
         f"{choice.use} before it, which is simpler and {below:.1f} points below, at a standard error of {error:.1f}."
     )
 
@@ -159,7 +159,7 @@ def _by_tests(findings: Findings) -> str:
     if len(others) == len(findings.tried) - 1 and others:
         return f"By paired tests {beside}is not significantly different from any of the {len(others)} others: any may be the best."
     if others:
-        return f"By paired tests {beside}is not significantly different from {narrative.listed(others)}: any of these may be the best."
+        return f"By paired tests {beside}is not significantly different from {formatting.join_names(others)}: any of these may be the best."
     return f"By paired tests {beside}is better than every other candidate."
 
 
@@ -167,16 +167,16 @@ def _price(findings: Findings, use: CandidateResult) -> str:
     plain, result = findings.tried[PLAIN].result, use.result
     before = {group.name: group.recall.value for group in plain.class_groups}
     changes = [
-        f"of {group.name}-shot classes {'goes ' * (at == 0)}from {narrative.percent(before[group.name])} to "
-        f"{narrative.percent(group.recall.value)} %"
+        f"of {group.name}-shot classes {'goes ' * (at == 0)}from {formatting.percent(before[group.name])} to "
+        f"{formatting.percent(group.recall.value)} %"
         for at, group in enumerate(result.class_groups)
     ]
     surely = use.candidate.name in findings.choice.beats_plain
     lost = result.accuracy.value < plain.accuracy.value
     bought = ": balanced accuracy is bought with it" if surely and lost else ""
     return (
-        f"Beside plain cross-entropy, recall {narrative.listed(changes)}; accuracy from "
-        f"{narrative.percent(plain.accuracy.value)} to {narrative.percent(result.accuracy.value)} %{bought}."
+        f"Beside plain cross-entropy, recall {formatting.join_names(changes)}; accuracy from "
+        f"{formatting.percent(plain.accuracy.value)} to {formatting.percent(result.accuracy.value)} %{bought}."
     )
 
 
@@ -198,10 +198,10 @@ def _how_sure(findings: Findings) -> list[str]:
 
 
 def _nested(followed: Followed) -> str:
-    gain, p = followed.gain.difference, narrative.p_value(followed.gain.p)
-    counted = narrative.listed([f"{name} in {count}" for name, count in followed.counted])
+    gain, p = followed.gain.difference, formatting.p_value(followed.gain.p)
+    counted = formatting.join_names([f"{name} in {count}" for name, count in followed.counted])
     return (
-        f"reaches {narrative.in_words(followed.result.balanced_accuracy)}, {100 * gain.value:+.1f} points "
+        f"reaches {formatting.percent_in_words(followed.result.balanced_accuracy)}, {100 * gain.value:+.1f} points "
         f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f}; p {p if p.startswith('<') else f'= {p}'}) beside plain "
         f"cross-entropy: {counted} of {len(followed.used)} folds"
     )

@@ -9,6 +9,7 @@ from tametail.recommend.candidates import PLAIN
 from tametail.recommend.figure import candidates_drawing
 from tametail.recommend.findings import CandidateResult, Findings
 from tametail.recommend.narrative import READING, Circumstances, answer, next_command, title
+from tametail.report import formatting
 from tametail.report.figures.svg import inlined
 from tametail.report.render import render
 from tametail.report.study import narrative
@@ -67,11 +68,11 @@ def _tiles(findings: Findings) -> list[tuple[str, str, str]]:
     score, gain = use.result.balanced_accuracy, nested.gain.difference
     return [
         ("Use", title(use), use.candidate.step),
-        ("Balanced accuracy", f"{narrative.percent(score.value)} %", narrative.percent_interval(score)),
+        ("Balanced accuracy", f"{formatting.percent(score.value)} %", formatting.percent_interval(score)),
         (
             "Nested estimate",
-            f"{narrative.percent(nested.result.balanced_accuracy.value)} %",
-            narrative.percent_interval(nested.result.balanced_accuracy),
+            f"{formatting.percent(nested.result.balanced_accuracy.value)} %",
+            formatting.percent_interval(nested.result.balanced_accuracy),
         ),
         (
             "Nested, beside plain ce",
@@ -96,7 +97,7 @@ def _facts(findings: Findings, circumstances: Circumstances) -> list[tuple[str, 
     result = findings.tried[PLAIN].result
     counts = sorted(circumstances.class_counts.items(), key=lambda item: -item[1])
     return [
-        ("Images", narrative.images_and_groups(result.n, result.groups)),
+        ("Images", formatting.images_and_groups(result.n, result.groups)),
         ("Classes", ", ".join(f"{name} {count:,}" for name, count in counts)),
         ("Test set", f"{circumstances.test_images:,} images, sealed"),
         (

@@ -14,8 +14,19 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from tametail.report.study import narrative
+from tametail.report import formatting
 
+_FORMATS = (
+    "percent",
+    "percent_interval",
+    "score",
+    "score_interval",
+    "points",
+    "points_interval",
+    "three_decimals",
+    "threshold",
+    "p_value",
+)
 _STYLES = ("style.css", "report.css", "narrow.css")
 _SCRIPT = "report.js"
 
@@ -33,13 +44,7 @@ def render(template: str, **context: Any) -> str:
         loader=FunctionLoader(read_part),
     )
     environment.globals.update(
-        percent=narrative.percent,
-        threshold=narrative.threshold,
-        score=narrative.score,
-        three=narrative.three,
-        p_value=narrative.p_value,
-        percent_interval=narrative.percent_interval,
-        score_interval=narrative.score_interval,
+        {name: getattr(formatting, name) for name in _FORMATS},
         sort_key=sort_key,
         light=Markup(read_part("colours.css")),
         dark=Markup(read_part("dark.css")),
@@ -55,7 +60,7 @@ def render(template: str, **context: Any) -> str:
         r"(?<=n) (?==)|(?<=n =) (?=\d)|(?<=\d) (?=%)", "\u00a0", text
     )
     environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["sentence"] = formatting.sentence_case
     return environment.get_template(template).render(**context) + "\n"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from tametail.evaluation import Estimate
-from tametail.report.study import narrative
+from tametail.report import formatting
 from tametail.reproduce.comparison import KINDS, Column, Comparison, Kind, Pair
 from tametail.reproduce.differences import NOTHING_TOLD
 
@@ -65,10 +65,10 @@ def _told(comparison: Comparison) -> Sequence[str]:
 
 def _state(comparison: Comparison) -> str:
     if "out_of_fold" in comparison.kinds:
-        opened = narrative.openings_in_words(comparison.openings)
+        opened = formatting.times(comparison.openings)
         state = f"was opened {opened} before, and is not shown" if comparison.openings else "is held out"
         return f"The test set {state}: each image of the training set is predicted by a model that has not seen it."
-    times = narrative.openings_in_words(comparison.openings)
+    times = formatting.times(comparison.openings)
     return (
         f"The test set is open: this command evaluates on it, as the paper does. It was opened {times}, which is recorded "
         f"in the study; whatever is chosen after this must be judged on other images."
@@ -94,12 +94,12 @@ def _summary(comparison: Comparison) -> Grid:
     for column in comparison.columns:
         share = comparison.experiment.printed.mean_recall(column.name)
         if not column.rows:
-            rest = [column.status, *[narrative.ABSENT] * (2 * len(comparison.kinds) - 1)]
-            grid.append([column.name, narrative.percent(share), *rest])
+            rest = [column.status, *[formatting.ABSENT_TEX] * (2 * len(comparison.kinds) - 1)]
+            grid.append([column.name, formatting.percent(share), *rest])
             continue
         pairs = [column.balanced_accuracy[kind] for kind in comparison.kinds]
         cells = chain.from_iterable((_percent(pair.measured), _inside(pair)) for pair in pairs)
-        grid.append([column.name, narrative.percent(share), *cells])
+        grid.append([column.name, formatting.percent(share), *cells])
     return grid
 
 
@@ -140,11 +140,11 @@ def _inside(pair: Pair) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    return _with_interval(estimate, narrative.percent, narrative.percent_interval)
+    return _with_interval(estimate, formatting.percent, formatting.percent_interval)
 
 
 def _score(estimate: Estimate) -> str:
-    return _with_interval(estimate, narrative.score, narrative.score_interval)
+    return _with_interval(estimate, formatting.score, formatting.score_interval)
 
 
 def _with_interval(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tametail.report.study import narrative
+from tametail.report import formatting
 from tametail.reproduce.comparison import KINDS, Column, Comparison, Kind
 
 
@@ -49,7 +49,7 @@ def _order(comparison: Comparison, kind: Kind) -> str:
     first = here[0]
     close = [column.name for column in here[1:] if _overlap(first, column, kind)]
     told_apart = (
-        f"the interval{'s' if len(close) > 1 else ''} of {narrative.listed(close)} "
+        f"the interval{'s' if len(close) > 1 else ''} of {formatting.join_names(close)} "
         f"overlap{'' if len(close) > 1 else 's'} with that of {first.name}, so that these do not differ significantly"
         if close
         else f"no other interval overlaps with that of {first.name}; that is no paired test"

@@ -9,7 +9,7 @@ import pytest
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired, PairedTable
-from tametail.report import MethodResults, SetCounts, StudyResults
+from tametail.report import MethodResults, SetCounts, StudyResults, formatting
 from tametail.report.study import narrative
 
 UNDEFINED = math.nan
@@ -113,7 +113,7 @@ def test_paired_tests_take_the_place_of_intervals(of_pairs: tuple[str, ...], sai
 
 
 def test_p_values() -> None:
-    assert [narrative.p_value(p) for p in (0.00004, 0.0342, 0.0999, 0.31, 1.0, UNDEFINED)] == [
+    assert [formatting.p_value(p) for p in (0.00004, 0.0342, 0.0999, 0.31, 1.0, UNDEFINED)] == [
         "< 0.001", "0.034", "0.100", "0.31", "1.00", "–",
     ]  # fmt: skip
 
@@ -131,9 +131,9 @@ def test_a_study_without_a_test_set() -> None:
 
 
 def test_numbers() -> None:
-    assert narrative.percent(UNDEFINED) == narrative.score(UNDEFINED) == "–"
-    assert narrative.percent_interval(Estimate(0.5, UNDEFINED, UNDEFINED, 0)) == ""
-    assert narrative.score_interval(Estimate(0.5, 0.25, 0.75, 4)) == "0.25–0.75"
-    assert narrative.listed(["a", "b", "c"]) == "a, b and c"
-    assert narrative.images_and_groups(5, 5) == "5 images"
-    assert narrative.openings_in_words(3) == "3 times"
+    assert formatting.percent(UNDEFINED) == formatting.score(UNDEFINED) == "–"
+    assert formatting.percent_interval(Estimate(0.5, UNDEFINED, UNDEFINED, 0)) == ""
+    assert formatting.score_interval(Estimate(0.5, 0.25, 0.75, 4)) == "0.25–0.75"
+    assert formatting.join_names(["a", "b", "c"]) == "a, b and c"
+    assert formatting.images_and_groups(5, 5) == "5 images"
+    assert formatting.times(3) == "3 times"

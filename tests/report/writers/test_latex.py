@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from fixtures.label_study import write_label_study
 from fixtures.tex_reader import read_tables
 from tametail.evaluation import Estimate
-from tametail.report import read_results
-from tametail.report.study import narrative
+from tametail.report import formatting, read_results
 from tametail.report.writers.latex import MOST_ACROSS, results_tex
-from tametail.report.writers.latex_text import breakable, interval, row_of_best, tex
+from tametail.report.writers.latex_text import breakable, interval_tex, row_of_best, tex
 
 MakeStudy = Callable[..., Path]
 ODD = ("*star", "[b] & c", "naïve 白血球 $x$ \\", "d_e%#~^{}", "f--g", "<script>|`'\"")
@@ -66,25 +65,25 @@ def estimates(*values: float) -> list[Estimate]:
 
 
 def test_ties_as_printed_are_all_bold_and_the_undefined_never() -> None:
-    found = row_of_best(estimates(0.71234, 0.71199, 0.5, np.nan), narrative.percent)
+    found = row_of_best(estimates(0.71234, 0.71199, 0.5, np.nan), formatting.percent)
     assert found == [r"\textbf{71.2}", r"\textbf{71.2}", "50.0", "--"]
-    assert row_of_best(estimates(0.7124, 0.7116), narrative.percent) == [r"\textbf{71.2}", r"\textbf{71.2}"]
-    assert row_of_best(estimates(0.7), narrative.percent) == ["70.0"], "alone it is no best"
-    assert row_of_best(estimates(np.nan, np.nan), narrative.percent) == ["--", "--"]
-    assert row_of_best(estimates(-0.1, -0.2), narrative.score) == [r"\textbf{$-$0.10}", "$-$0.20"]
+    assert row_of_best(estimates(0.7124, 0.7116), formatting.percent) == [r"\textbf{71.2}", r"\textbf{71.2}"]
+    assert row_of_best(estimates(0.7), formatting.percent) == ["70.0"], "alone it is no best"
+    assert row_of_best(estimates(np.nan, np.nan), formatting.percent) == ["--", "--"]
+    assert row_of_best(estimates(-0.1, -0.2), formatting.score) == [r"\textbf{$-$0.10}", "$-$0.20"]
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_bold_is_what_no_other_is_printed_above(values: list[float]) -> None:
-    found = row_of_best(estimates(*values), narrative.percent)
-    printed = [float(narrative.percent(value)) for value in values]
+    found = row_of_best(estimates(*values), formatting.percent)
+    printed = [float(formatting.percent(value)) for value in values]
     assert [cell.startswith(r"\textbf") for cell in found] == [number == max(printed) for number in printed]
 
 
 def test_limits_have_true_signs_and_nothing_where_there_are_none() -> None:
-    assert interval(Estimate(0.0, -0.1, 0.2, 5), narrative.score) == "$-$0.10--0.20"
-    assert interval(Estimate(np.nan, np.nan, np.nan, 0), narrative.score) == ""
+    assert interval_tex(Estimate(0.0, -0.1, 0.2, 5), formatting.score) == "$-$0.10--0.20"
+    assert interval_tex(Estimate(np.nan, np.nan, np.nan, 0), formatting.score) == ""
 
 
 @settings(deadline=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fixtures.label_study import write_label_study
 from tametail.report import read_results
-from tametail.report.writers.markdown_table import percent
+from tametail.report.formatting import percent_with_interval
 from tametail.report.writers.model_card import model_card
 
 MakeStudy = Callable[..., Path]
@@ -21,7 +21,7 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path
     for one in best.out_of_fold.classes:
         row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
         for estimate in (one.recall, one.precision, one.specificity):
-            assert f" {percent(estimate)} |" in row
+            assert f" {percent_with_interval(estimate)} |" in row
     assert "| basophil | 11 | 3 |" in card
     assert "not a medical device" in card
     assert "basophil (11)" in card, "few images are a limit"

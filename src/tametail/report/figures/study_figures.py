@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation import Estimate
+from tametail.report import formatting
 from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing, drawing, inline, inlined
 from tametail.report.study import narrative
 from tametail.report.study.results import MethodResults, StudyResults, headline
@@ -53,7 +54,7 @@ def tail_drawing(results: StudyResults) -> Drawing:
     names = [results.class_names[index] for index in results.class_order]
     images = narrative.narrative_of(results).images
     counts = [results.counts.train[name] for name in names]
-    return _count_bars(names, counts, f"{narrative.sentence(images)} per class", images)
+    return _count_bars(names, counts, f"{formatting.sentence_case(images)} per class", images)
 
 
 def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
@@ -103,7 +104,7 @@ def ranking_drawing(results: StudyResults) -> Drawing:
             assert result.log_posterior is not None
             estimate = headline(result.log_posterior)
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
-            numbers = f"{narrative.percent(estimate.value)} ({narrative.percent_interval(estimate)})"
+            numbers = f"{formatting.percent(estimate.value)} ({formatting.percent_interval(estimate)})"
             label = f"{place + 1}. {_short(result.method, 36)}:  {numbers}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 10.5), va="center", **above)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tametail.evaluation.multi_dataset import QUESTION, Ranks
 from tametail.evaluation.verdicts import LEVEL
+from tametail.report import formatting
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
-from tametail.report.study import narrative
 
 READING = (
     QUESTION,
@@ -25,7 +25,7 @@ def answer(compared: BenchmarkScores) -> list[str]:
     best, *_ = ranks.methods
     tied = [m for m, rank in zip(ranks.methods, ranks.mean_ranks, strict=True) if rank == ranks.mean_ranks[0]]
     first = (
-        f"Over {len(ranks.sets)} data sets, {narrative.listed(tied)} {'has' if len(tied) == 1 else 'share'} the best mean "
+        f"Over {len(ranks.sets)} data sets, {formatting.join_names(tied)} {'has' if len(tied) == 1 else 'share'} the best mean "
         f"rank, {ranks.mean_ranks[0]:.2f}, of {len(ranks.methods)} methods."
     )
     return [first, *_tests(ranks, best)]
@@ -36,7 +36,7 @@ def _tests(ranks: Ranks, best: str) -> list[str]:
     if found is None:
         p = float(ranks.wilcoxon_p[0, 1])
         apart = "tells them apart" if p <= LEVEL else "does not tell them apart"
-        return [f"Wilcoxon’s signed-rank test {apart} (p = {narrative.p_value(p)}).".replace("= <", "<")]
+        return [f"Wilcoxon’s signed-rank test {apart} (p = {formatting.p_value(p)}).".replace("= <", "<")]
     tests = (
         f"Friedman’s test: p {_equals(found.permutation_p)} by permutation, {_equals(found.iman_davenport_p)} by Iman and "
         "Davenport"
@@ -58,11 +58,11 @@ def _beside_best(ranks: Ranks, best: str) -> str:
         return f"{by} {best} is not significantly different from any other."
     rest = len(ranks.methods) - 1 - len(worse)
     tail = f", and is not significantly different from the other{'s' if rest > 1 else ''}" if rest else ""
-    return f"{by} {best} ranks better than {narrative.listed(worse)}{tail}."
+    return f"{by} {best} ranks better than {formatting.join_names(worse)}{tail}."
 
 
 def _equals(p: float) -> str:
-    text = narrative.p_value(p)
+    text = formatting.p_value(p)
     return text if text.startswith("<") else f"= {text}"
 
 
@@ -73,7 +73,7 @@ def left_out(compared: BenchmarkScores) -> list[str]:
     for method, where in compared.left_out:
         begun = [name for name in where if method in unfinished[name]]
         absent = [name for name in where if name not in begun]
-        parts = [f"not on {narrative.listed(absent)}"] if absent else []
-        parts += [f"not finished on {narrative.listed(begun)}"] if begun else []
+        parts = [f"not on {formatting.join_names(absent)}"] if absent else []
+        parts += [f"not finished on {formatting.join_names(begun)}"] if begun else []
         said.append(f"{method}: {', '.join(parts)}")
     return said

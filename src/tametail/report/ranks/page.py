@@ -9,6 +9,7 @@ from typing import Literal
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.evaluation.verdicts import LEVEL
+from tametail.report import formatting
 from tametail.report.figures.export import FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.ranks.benchmark_scores import BenchmarkScores, compare_data_sets, read_data_sets
@@ -16,7 +17,6 @@ from tametail.report.ranks.figure import critical_difference_drawing
 from tametail.report.ranks.narrative import READING, answer, left_out
 from tametail.report.ranks.tables import rank_in_words, ranks_csv, ranks_markdown, rows
 from tametail.report.render import render
-from tametail.report.study import narrative
 
 Bars = Literal["nemenyi", "wilcoxon"]
 BARS: tuple[Bars, ...] = ("nemenyi", "wilcoxon")
@@ -131,5 +131,5 @@ def _drawing(compared: BenchmarkScores, bars: Bars) -> Drawing:
 
 
 def _p(p: float) -> str:
-    text = narrative.p_value(p)
+    text = formatting.p_value(p)
     return text if text.startswith("<") else f"= {text}"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from scipy import stats
 
 from tametail.evaluation import Estimate
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 from tametail.report.ranks.narrative import READING, answer, left_out
-from tametail.report.study import narrative
-from tametail.report.writers.csv_cells import Cells, estimate, guarded
-from tametail.report.writers.markdown_table import NUMBER, percent, table, text
+from tametail.report.writers.csv_cells import Cells, estimate_cells, guarded
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ def ranks_csv(compared: BenchmarkScores) -> str:
     for row in rows(compared):
         cells = [("method", row.method), ("mean_rank", f"{row.mean_rank:.6f}")]
         for one, on in zip(compared.sets, row.on, strict=True):
-            cells += [(f"rank {one.name}", rank_in_words(on.rank)), *estimate(f"score {one.name}", on.score)]
+            cells += [
+                (f"rank {one.name}", rank_in_words(on.rank)),
+                *estimate_cells(f"score {one.name}", on.score),
+            ]
             cells.append((f"n {one.name}", str(on.score.n)))
         lines.append(cells)
     written = io.StringIO()
@@ -76,21 +80,21 @@ def ranks_markdown(compared: BenchmarkScores) -> str:
     ranks = compared.ranks
     blocks = [
         f"# {len(compared.sets)} data sets: methods ranked",
-        text(" ".join(answer(compared))),
-        *(f"**{text(warning)}**" for warning in compared.warnings),
-        *([text(ranks.undefined)] if ranks.undefined else []),
-        f"## {narrative.sentence(compared.score_name)} in %, with 95 % interval and rank",
+        markdown_text(" ".join(answer(compared))),
+        *(f"**{markdown_text(warning)}**" for warning in compared.warnings),
+        *([markdown_text(ranks.undefined)] if ranks.undefined else []),
+        f"## {formatting.sentence_case(compared.score_name)} in %, with 95 % interval and rank",
         _scores(compared),
     ]
     if ranks.friedman is not None and ranks.critical_difference is not None:
         found = ranks.friedman
         facts = [
-            f"Friedman: chi² = {found.statistic:.3f}, p = {narrative.p_value(found.p)}",
-            f"Iman-Davenport: F = {found.iman_davenport:.3f}, p = {narrative.p_value(found.iman_davenport_p)}",
-            f"by permutation: p = {narrative.p_value(found.permutation_p)}",
+            f"Friedman: chi² = {found.statistic:.3f}, p = {formatting.p_value(found.p)}",
+            f"Iman-Davenport: F = {found.iman_davenport:.3f}, p = {formatting.p_value(found.iman_davenport_p)}",
+            f"by permutation: p = {formatting.p_value(found.permutation_p)}",
             f"Nemenyi's critical difference at 5 %: {ranks.critical_difference:.3f}",
         ]
-        blocks += ["## Tests", "\n".join(f"- {text(fact.replace('= <', '<'))}" for fact in facts)]
+        blocks += ["## Tests", "\n".join(f"- {markdown_text(fact.replace('= <', '<'))}" for fact in facts)]
     blocks += [
         "## Wilcoxon's signed-rank test, p after Holm",
         _wilcoxon(compared),
@@ -99,45 +103,56 @@ def ranks_markdown(compared: BenchmarkScores) -> str:
     ]
     waiting = left_out(compared)
     if waiting:
-        blocks += ["## Left out, as not all sets have them", "\n".join(f"- {text(line)}" for line in waiting)]
-    return "\n\n".join([*blocks, "## How to read this", *map(text, READING)]) + "\n"
+        blocks += [
+            "## Left out, as not all sets have them",
+            "\n".join(f"- {markdown_text(line)}" for line in waiting),
+        ]
+    return "\n\n".join([*blocks, "## How to read this", *map(markdown_text, READING)]) + "\n"
 
 
 def _scores(compared: BenchmarkScores) -> str:
     lines = [
         [
-            text(row.method),
+            markdown_text(row.method),
             f"{row.mean_rank:.2f}",
             *(
-                f"{f'**{percent(on.score)}**' if on.best else percent(on.score)}, {rank_in_words(on.rank)}"
+                f"{f'**{percent_with_interval(on.score)}**' if on.best else percent_with_interval(on.score)}, {rank_in_words(on.rank)}"
                 for on in row.on
             ),
         ]
         for row in rows(compared)
     ]
-    header = ["Method", "Mean rank", *(text(one.name) for one in compared.sets)]
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
+    header = ["Method", "Mean rank", *(markdown_text(one.name) for one in compared.sets)]
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
 
 
 def _wilcoxon(compared: BenchmarkScores) -> str:
     ranks = compared.ranks
     lines = [
         [
-            text(method),
+            markdown_text(method),
             *(
-                narrative.ABSENT if i == j else text(narrative.p_value(float(ranks.wilcoxon_p[i, j])))
+                formatting.ABSENT_TEX
+                if i == j
+                else markdown_text(formatting.p_value(float(ranks.wilcoxon_p[i, j])))
                 for j in range(len(ranks.methods))
             ),
         ]
         for i, method in enumerate(ranks.methods)
     ]
-    header = ["", *(text(method) for method in ranks.methods)]
-    return table(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
+    header = ["", *(markdown_text(method) for method in ranks.methods)]
+    return markdown_table(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
 
 
 def _sets(compared: BenchmarkScores) -> str:
     lines = [
-        [text(one.name), f"{one.images}", f"{one.groups}", f"{one.classes}", text(one.protocol)]
+        [
+            markdown_text(one.name),
+            f"{one.images}",
+            f"{one.groups}",
+            f"{one.classes}",
+            markdown_text(one.protocol),
+        ]
         for one in compared.sets
     ]
-    return table(["Set", "Images", "Groups", "Classes", "How"], ["---", *[NUMBER] * 3, "---"], lines)
+    return markdown_table(["Set", "Images", "Groups", "Classes", "How"], ["---", *[NUMBER] * 3, "---"], lines)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tametail.evaluation import Estimate
+from tametail.report import formatting
 from tametail.report.search.results import METRIC_NAMES, SearchResults
-from tametail.report.study import narrative
 
 READING = (
     "The parameters were chosen by trying them out, and whatever is best among many tries is partly so by luck. So the images "
@@ -40,7 +40,7 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
     said = [
         f"Tuned, {results.asked['method']} reaches a {results.metric} of {with_interval(results, tuned)} on images that took no part "
         f"in the choice of its values, and {with_interval(results, default)} at its defaults; n = "
-        f"{narrative.images_and_groups(nested['n'], nested['groups'])}.",
+        f"{formatting.images_and_groups(nested['n'], nested['groups'])}.",
         worth_it(results),
     ]
     score, optimism = results.result["best"]["score"], results.result["optimism"]
@@ -66,7 +66,7 @@ def worth_it(results: SearchResults) -> str:
     """The verdict of the paired test."""
     found = results.result["nested"]["balanced_accuracy"]
     points = difference_in_words(results.difference)
-    p = narrative.p_value(float(found["p"]))
+    p = formatting.p_value(float(found["p"]))
     tested = f"{points}, p {p if p.startswith('<') else f'= {p}'}"
     if results.asked["metric"] != "balanced_accuracy":
         return _other_verdict(str(found["verdict"]), results.metric, tested)
@@ -101,7 +101,7 @@ def difference_in_words(difference: Estimate) -> str:
 
 def shown(results: SearchResults, value: float) -> str:
     """A value of the metric."""
-    return f"{narrative.percent(value)} %" if results.in_percent else narrative.score(value)
+    return f"{formatting.percent(value)} %" if results.in_percent else formatting.score(value)
 
 
 def gap(results: SearchResults, value: float) -> str:
@@ -112,9 +112,11 @@ def gap(results: SearchResults, value: float) -> str:
 def with_interval(results: SearchResults, estimate: Estimate) -> str:
     """A value of the metric with its interval."""
     if results.in_percent or not math.isfinite(estimate.low):
-        return narrative.in_words(estimate) if results.in_percent else narrative.score(estimate.value)
-    low, high = narrative.score(estimate.low), narrative.score(estimate.high)
-    return f"{narrative.score(estimate.value)} (95 % interval {low} to {high})"
+        return (
+            formatting.percent_in_words(estimate) if results.in_percent else formatting.score(estimate.value)
+        )
+    low, high = formatting.score(estimate.low), formatting.score(estimate.high)
+    return f"{formatting.score(estimate.value)} (95 % interval {low} to {high})"
 
 
 def facts(results: SearchResults) -> list[tuple[str, str]]:

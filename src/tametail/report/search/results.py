@@ -84,15 +84,15 @@ class SearchResults:
 
     def nested(self, which: str) -> Estimate:
         """The estimate of ``tuned`` or ``default``."""
-        return estimate(self.result["nested"][which])
+        return read_estimate(self.result["nested"][which])
 
     @property
     def difference(self) -> Estimate:
         """Balanced accuracy, tuned less default."""
-        return estimate(self.result["nested"]["balanced_accuracy"]["difference"])
+        return read_estimate(self.result["nested"]["balanced_accuracy"]["difference"])
 
 
-def estimate(written: Mapping[str, Any]) -> Estimate:
+def read_estimate(written: Mapping[str, Any]) -> Estimate:
     """An estimate from search.json, where what is undefined is null."""
     value, low, high = (
         math.nan if written[key] is None else float(written[key]) for key in ("value", "low", "high")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, mcnemar, resampled_t
 from tametail.evaluation.verdicts import LEVEL
-from tametail.report.study import narrative
+from tametail.report import formatting
 from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.matrices import interval, points
 from tametail.report.study.results import StudyResults
@@ -103,5 +103,5 @@ def _runs_row(other: str, compared: RunComparison) -> RunsRow:
         interval(Estimate(found.difference, found.low, found.high, found.runs)),
         found.p,
         compared.p_holm,
-        narrative.ABSENT if undefined else ahead if told else "no significant difference",
+        formatting.ABSENT if undefined else ahead if told else "no significant difference",
     )

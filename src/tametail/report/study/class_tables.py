@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
+from tametail.report import formatting
 from tametail.report.study import narrative
 from tametail.report.study.results import MethodResults, StudyResults
 
@@ -265,7 +266,7 @@ def method_table(results: StudyResults) -> MethodTable:
     return MethodTable(
         (
             Column("Rank", text=True),
-            Column(narrative.sentence(narrative.narrative_of(results).method), text=True),
+            Column(formatting.sentence_case(narrative.narrative_of(results).method), text=True),
             *against,
             *columns,
         ),

@@ -7,10 +7,12 @@ from typing import Any
 
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.subgroups import Subgroup
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval, score_with_interval
 from tametail.report.study import narrative
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.writers.csv_cells import Cells, estimate, share
-from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+from tametail.report.writers.csv_cells import Cells, estimate_cells, six_decimals
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def evaluation_context(results: StudyResults) -> dict[str, Any]:
     settings, counts = results.settings, results.counts
     images = counts.images.values()
     ratio = f"{max(images) / min(images):.1f}" if min(images) else "infinite"
-    size = narrative.images_and_groups(counts.train_images, counts.train_groups)
+    size = formatting.images_and_groups(counts.train_images, counts.train_groups)
     return {
         "name": settings["name"],
         "unit": "class",
@@ -120,20 +122,20 @@ def further_blocks(results: StudyResults) -> list[str]:
     for operating in operating_tables(results):
         rows = [
             [
-                text(method),
-                narrative.threshold(point.threshold)
+                markdown_text(method),
+                formatting.threshold(point.threshold)
                 if point.threshold == point.threshold
-                else narrative.ABSENT,
+                else formatting.ABSENT_TEX,
                 *(
-                    f"{percent(one)}, n = {one.n}"
+                    f"{percent_with_interval(one)}, n = {one.n}"
                     for one in (point.sensitivity, point.specificity, point.ppv)
                 ),
-                percent(point.flagged),
+                percent_with_interval(point.flagged),
             ]
             for method, point in operating.points
         ]
         header = [
-            narrative.sentence(narrative.narrative_of(results).method),
+            formatting.sentence_case(narrative.narrative_of(results).method),
             "Threshold",
             "Sensitivity, %",
             "Specificity, %",
@@ -141,24 +143,24 @@ def further_blocks(results: StudyResults) -> list[str]:
             "Flagged, %",
         ]
         blocks.append(
-            f"## {text(operating.class_name)}: sensitivity of {narrative.percent(operating.asked)} % asked for"
+            f"## {markdown_text(operating.class_name)}: sensitivity of {formatting.percent(operating.asked)} % asked for"
         )
-        blocks.append(table(header, ["---", *[NUMBER] * 5], rows))
+        blocks.append(markdown_table(header, ["---", *[NUMBER] * 5], rows))
     for subgroup in subgroup_tables(results):
         rows = [
             [
-                (text(one.value) or "not known") + (" (too few to judge)" if one.small else ""),
+                (markdown_text(one.value) or "not known") + (" (too few to judge)" if one.small else ""),
                 str(one.n),
                 str(one.groups),
-                percent(one.balanced_accuracy),
-                score(one.macro_f1),
-                percent(one.accuracy),
-                text(", ".join(one.absent)) or "none",
+                percent_with_interval(one.balanced_accuracy),
+                score_with_interval(one.macro_f1),
+                percent_with_interval(one.accuracy),
+                markdown_text(", ".join(one.absent)) or "none",
             ]
             for one in subgroup.rows
         ]
         header = [
-            text(subgroup.column),
+            markdown_text(subgroup.column),
             "n",
             "Groups",
             "Balanced accuracy, %",
@@ -166,8 +168,8 @@ def further_blocks(results: StudyResults) -> list[str]:
             "Accuracy, %",
             "Absent",
         ]
-        blocks.append(f"## {text(subgroup.method)}, by {text(subgroup.column)}")
-        blocks.append(table(header, ["---", *[NUMBER] * 5, "---"], rows))
+        blocks.append(f"## {markdown_text(subgroup.method)}, by {markdown_text(subgroup.column)}")
+        blocks.append(markdown_table(header, ["---", *[NUMBER] * 5, "---"], rows))
     return blocks
 
 
@@ -176,13 +178,13 @@ def further_cells(result: MethodResults) -> Cells:
     cells: Cells = []
     for point in result.operating:
         prefix = f"operating_{point.class_name}_{point.asked:g}_"
-        cells.append((f"{prefix}threshold", share(point.threshold)))
+        cells.append((f"{prefix}threshold", six_decimals(point.threshold)))
         for name in ("sensitivity", "specificity", "ppv", "flagged"):
-            cells += estimate(prefix + name, getattr(point, name))
+            cells += estimate_cells(prefix + name, getattr(point, name))
             cells.append((f"{prefix}{name}_n", str(getattr(point, name).n)))
     for one in result.subgroups:
         prefix = f"by_{one.column}_{one.value or 'not known'}_"
         cells.append((f"{prefix}n", str(one.n)))
         for name in ("balanced_accuracy", "macro_f1", "accuracy"):
-            cells += estimate(prefix + name, getattr(one, name))
+            cells += estimate_cells(prefix + name, getattr(one, name))
     return cells

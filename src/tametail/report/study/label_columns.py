@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tametail.evaluation.multi_label import Decisions, LabelEvaluation
 from tametail.report.study.results import LabelEvidence
-from tametail.report.writers.csv_cells import Cells, estimate, share
+from tametail.report.writers.csv_cells import Cells, estimate_cells, six_decimals
 
 _OVER_LABELS = ("macro_f1", "micro_f1", "subset_accuracy", "hamming_loss")
 _OF_LABEL = ("recall", "specificity", "precision", "f1")
@@ -20,7 +20,7 @@ def label_cells(log_posterior: LabelEvidence | None, class_names: Sequence[str],
     in ``_at_half``.
     """
     cells = [
-        (f"threshold_{name}", share(log_posterior.thresholds[index] if log_posterior else math.nan))
+        (f"threshold_{name}", six_decimals(log_posterior.thresholds[index] if log_posterior else math.nan))
         for index, name in enumerate(class_names)
     ]
     cells += _evaluation("", log_posterior.out_of_fold if log_posterior else None, class_names)
@@ -38,7 +38,7 @@ def _evaluation(prefix: str, evaluation: LabelEvaluation | None, class_names: Se
         (f"{prefix}groups", str(evaluation.groups) if evaluation else ""),
     ]
     for metric in ("average_precision", "auroc"):
-        cells += estimate(prefix + metric, getattr(evaluation, metric) if evaluation else None)
+        cells += estimate_cells(prefix + metric, getattr(evaluation, metric) if evaluation else None)
     for index, name in enumerate(class_names):
         label = evaluation.labels[index] if evaluation else None
         cells += [
@@ -46,7 +46,7 @@ def _evaluation(prefix: str, evaluation: LabelEvaluation | None, class_names: Se
             (f"{prefix}negatives_{name}", str(label.negatives) if label else ""),
         ]
         for metric in ("average_precision", "auroc"):
-            cells += estimate(f"{prefix}{metric}_{name}", getattr(label, metric) if label else None)
+            cells += estimate_cells(f"{prefix}{metric}_{name}", getattr(label, metric) if label else None)
     cells += _decisions(prefix, "", evaluation.chosen if evaluation else None, class_names)
     return cells + _decisions(prefix, "_at_half", evaluation.plain if evaluation else None, class_names)
 
@@ -54,9 +54,13 @@ def _evaluation(prefix: str, evaluation: LabelEvaluation | None, class_names: Se
 def _decisions(prefix: str, suffix: str, decisions: Decisions | None, class_names: Sequence[str]) -> Cells:
     cells: Cells = []
     for metric in _OVER_LABELS:
-        cells += estimate(f"{prefix}{metric}{suffix}", getattr(decisions, metric) if decisions else None)
+        cells += estimate_cells(
+            f"{prefix}{metric}{suffix}", getattr(decisions, metric) if decisions else None
+        )
     for index, name in enumerate(class_names):
         label = decisions.labels[index] if decisions else None
         for metric in _OF_LABEL:
-            cells += estimate(f"{prefix}{metric}{suffix}_{name}", getattr(label, metric) if label else None)
+            cells += estimate_cells(
+                f"{prefix}{metric}{suffix}_{name}", getattr(label, metric) if label else None
+            )
     return cells

@@ -10,7 +10,7 @@ import numpy as np
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
-from tametail.report.study import narrative
+from tametail.report import formatting
 from tametail.report.study.results import StudyResults
 
 MOST_CLASSES = 40  # beyond this a matrix cannot be read on a page
@@ -150,7 +150,7 @@ def _against(other: str, paired: Paired) -> AgainstBest:
 
 def _more(paired: Paired) -> str:
     if paired.verdict in _KINDS:
-        return narrative.ABSENT
+        return formatting.ABSENT_TEX
     if paired.required_sample_size is None:
         return "more images than can be said"
     return (
@@ -163,14 +163,14 @@ def _more(paired: Paired) -> str:
 def _pair(paired: Paired) -> PairCell:
     kind = _KINDS.get(paired.verdict, "alike")
     return PairCell(
-        kind, _SIGNS[kind], paired.verdict, points(paired.difference.value), narrative.p_value(paired.p_holm)
+        kind, _SIGNS[kind], paired.verdict, points(paired.difference.value), formatting.p_value(paired.p_holm)
     )
 
 
 def points(difference: float) -> str:
     """0.0312 → ``+3.1``, with a true minus sign."""
     if not math.isfinite(difference):
-        return narrative.ABSENT
+        return formatting.ABSENT_TEX
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 

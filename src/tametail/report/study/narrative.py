@@ -5,17 +5,15 @@ The wording claims no more than the numbers carry: a ranking by estimates is not
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tametail.evaluation import Estimate
+from tametail.report.formatting import images_and_groups, join_names, percent_in_words, sentence_case, times
 from tametail.report.study.results import MethodResults, StudyResults, headline
 from tametail.storage.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
-ABSENT = "–"
 
 
 @dataclass(frozen=True)
@@ -35,69 +33,10 @@ def narrative_of(results: StudyResults) -> Narrative:
     return Narrative("out of fold", "method", "methods", "training images")
 
 
-def sentence(text: str) -> str:
-    """With a capital at its start."""
-    return text[:1].upper() + text[1:]
-
-
-def percent(value: float) -> str:
-    """0.7123 → ``71.2``; an undefined value is a dash."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else ABSENT
-
-
-def score(value: float) -> str:
-    """0.7123 → ``0.71``; an undefined value is a dash."""
-    return f"{value:.2f}" if math.isfinite(value) else ABSENT
-
-
-def threshold(value: float) -> str:
-    """0.07123 → ``0.071``: three digits that tell, as thresholds of rare labels are small."""
-    return f"{value:.3g}"
-
-
-def percent_interval(estimate: Estimate) -> str:
-    """``68.0–74.3``, or nothing where it is undefined."""
-    return _interval(estimate, percent)
-
-
-def score_interval(estimate: Estimate) -> str:
-    """``0.68–0.74``, or nothing where it is undefined."""
-    return _interval(estimate, score)
-
-
-def three(value: float) -> str:
-    """0.7123 → ``0.712``; an undefined value is a dash."""
-    return f"{value:.3f}" if math.isfinite(value) else ABSENT
-
-
-def p_value(p: float) -> str:
-    """``0.034``, or ``< 0.001``."""
-    if not math.isfinite(p):
-        return ABSENT
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def in_words(estimate: Estimate) -> str:
-    """``71.2 % (95 % interval 68.0 to 74.3)``."""
-    if not math.isfinite(estimate.low):
-        return f"{percent(estimate.value)} %"
-    return f"{percent(estimate.value)} % (95 % interval {percent(estimate.low)} to {percent(estimate.high)})"
-
-
-def images_and_groups(images: int, groups: int) -> str:
-    """``812 images of 310 groups``; groups of one image each are not mentioned."""
-    return f"{images:,} images" + (f" of {groups:,} groups" if groups != images else "")
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
-
-
 def answer(results: StudyResults) -> list[str]:
     """The answer to "which loss?": what is best out of fold and how significant that is, then the test set."""
     if not results.ranking:
-        states = listed([f"{result.method} ({result.status})" for result in results.methods])
+        states = join_names([f"{result.method} ({result.status})" for result in results.methods])
         return [
             f"No answer yet: no loss has all its runs finished: {states}.",
             "Repeat the same compare command; what is finished is kept.",
@@ -107,19 +46,19 @@ def answer(results: StudyResults) -> list[str]:
     assert log_posterior is not None
     shared = [result.method for result in results.ranking[1:] if result.score == best.score]
     first = (
-        f"{sentence(narrative_of(results).where)}, {best.method} has the highest {results.headline}{_shared(shared)}: "
-        f"{in_words(headline(log_posterior))}, n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
+        f"{sentence_case(narrative_of(results).where)}, {best.method} has the highest {results.headline}{_shared(shared)}: "
+        f"{percent_in_words(headline(log_posterior))}, n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
     )
     if len(results.methods) == 1:
         first = (
-            f"{sentence(narrative_of(results).where)}, {best.method} has a {results.headline} of {in_words(headline(log_posterior))}, "
+            f"{sentence_case(narrative_of(results).where)}, {best.method} has a {results.headline} of {percent_in_words(headline(log_posterior))}, "
             f"n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
         )
     return [first, _how_sure(results)]
 
 
 def _shared(others: Sequence[str]) -> str:
-    return f", shared with {listed(others)}" if others else ""
+    return f", shared with {join_names(others)}" if others else ""
 
 
 def _how_sure(results: StudyResults) -> str:
@@ -138,7 +77,7 @@ def _how_sure(results: StudyResults) -> str:
             "but the ranking orders estimates and is not a test: no paired test has been made."
         )
     which = (
-        f"The interval{'s' if len(overlapping) > 1 else ''} of {listed(overlapping)}"
+        f"The interval{'s' if len(overlapping) > 1 else ''} of {join_names(overlapping)}"
         if len(overlapping) <= 3
         else f"The intervals of {_how_many(len(overlapping), len(others))} other losses"
     )
@@ -176,7 +115,7 @@ def _some(names: Sequence[str], of: int, *, any_: bool) -> str:
         return (
             f"any of the {of} others" if any_ and len(names) == of else f"{_how_many(len(names), of)} others"
         )
-    return listed(names)
+    return join_names(names)
 
 
 def _how_many(some: int, all_: int) -> str:
@@ -198,18 +137,9 @@ def best_on_test(results: StudyResults) -> list[str]:
         return []
     test, ensemble = best.on_test
     return [
-        f"On it, the {test.replicates} fold models of {best.method} reach {in_words(headline(test))} {results.headline} on "
-        f"average and their ensemble {in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
+        f"On it, the {test.replicates} fold models of {best.method} reach {percent_in_words(headline(test))} {results.headline} on "
+        f"average and their ensemble {percent_in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
     ]
-
-
-def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    return f"{write(estimate.low)}–{write(estimate.high)}" if math.isfinite(estimate.low) else ""
-
-
-def openings_in_words(count: int) -> str:
-    """``once``, ``twice``, ``3 times``."""
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def state_of_test_set(results: StudyResults) -> list[str]:
@@ -226,18 +156,18 @@ def state_of_test_set(results: StudyResults) -> list[str]:
             "When every choice is made, “tametail test-set STUDY” evaluates all finished runs on it (STUDY is the folder this "
             "report lies in); every opening is recorded here.",
         ]
-    said = [f"The test set ({size}) was opened {openings_in_words(len(results.openings))}."]
+    said = [f"The test set ({size}) was opened {times(len(results.openings))}."]
     if len(results.openings) > 1:
         said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
     waiting = [result.method for result in results.ranking if result.on_test is None]
     if waiting:
-        said.append(f"Not evaluated on it, as runs were added after the last opening: {listed(waiting)}.")
+        said.append(f"Not evaluated on it, as runs were added after the last opening: {join_names(waiting)}.")
     return said
 
 
 def opening_in_words(opening: Mapping[str, Any]) -> str:
     """One line of the record: after which choice the test set was opened, and for which runs."""
-    methods = listed([str(method) for method in opening.get("methods", [])])
+    methods = join_names([str(method) for method in opening.get("methods", [])])
     return (
         f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
         f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {methods}."
@@ -249,7 +179,9 @@ def folds_in_words(settings: Mapping[str, Any]) -> str:
     folds, of = folds_to_run(settings), settings["splits"]["folds"]
     if len(folds) == of:
         return f"{of} folds"
-    return f"{'fold' if len(folds) == 1 else 'folds'} {listed([str(fold) for fold in folds])} of {of} alone"
+    return (
+        f"{'fold' if len(folds) == 1 else 'folds'} {join_names([str(fold) for fold in folds])} of {of} alone"
+    )
 
 
 def all_held_out(results: StudyResults) -> bool:

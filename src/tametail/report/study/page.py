@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tametail.report import formatting
 from tametail.report.figures import study_figures
 from tametail.report.figures.reliability import calibration_rows, reliability
 from tametail.report.render import render
@@ -60,7 +61,7 @@ def _contents(context: dict[str, Any], results: StudyResults) -> list[tuple[str,
     ranked, single = bool(results.ranking), not results.multi_label
     there = [
         ("test", "Test set", bool(context["tested"])),
-        ("methods", narrative.sentence(narrative.narrative_of(results).methods), ranked),
+        ("methods", formatting.sentence_case(narrative.narrative_of(results).methods), ranked),
         ("pairs", "Differences", ranked and context.get("pairs") is not None),
         ("classes", "Classes" if single else "Labels", ranked),
         ("thresholds", "Thresholds", ranked and not single),
@@ -94,7 +95,7 @@ def _study(results: StudyResults) -> dict[str, Any]:
             f"{str(entry.get('time', ''))[:10]}. {narrative.opening_in_words(entry)}"
             for entry in results.openings
         ],
-        "openings_in_words": narrative.openings_in_words(len(results.openings)),
+        "openings_in_words": formatting.times(len(results.openings)),
         "folds": narrative.folds_in_words(settings),
         "held_out": narrative.held_out(results),
         "seeds": len(settings["seeds"]),
@@ -127,7 +128,7 @@ def _tiles(results: StudyResults) -> list[Tile]:
     unit = ("label", "labels") if results.multi_label else ("class", "classes")
     part = ("none", "") if not counts.test_images else ("sealed", "sealed")
     if results.opened:
-        part = (f"opened {narrative.openings_in_words(len(results.openings))}", "opened")
+        part = (f"opened {formatting.times(len(results.openings))}", "opened")
     fewest = min(counts.train.values())
     return [
         Tile("Images", f"{images:,}", groups),
@@ -142,7 +143,7 @@ def _tiles(results: StudyResults) -> list[Tile]:
             f"{seeds} {'seed' if seeds == 1 else 'seeds'}, recipe {settings['recipe'].get('name', '')}",
         ),
         Tile(
-            "Test set", part[0], narrative.images_and_groups(counts.test_images, counts.test_groups), part[1]
+            "Test set", part[0], formatting.images_and_groups(counts.test_images, counts.test_groups), part[1]
         ),
     ]
 
@@ -155,7 +156,7 @@ def _evidence(results: StudyResults) -> dict[str, Any]:
         "answer": narrative.answer(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": ranking,
-        "evidence_size": narrative.images_and_groups(best.n, best.groups) if best else "",
+        "evidence_size": formatting.images_and_groups(best.n, best.groups) if best else "",
         "not_drawn": len(ranking) > study_figures.MOST_LOSSES,
         "most_losses": study_figures.MOST_LOSSES,
         "lower_figure": study_figures.lower_of_two(len(ranking), len(results.class_names)),

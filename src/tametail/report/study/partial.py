@@ -14,10 +14,11 @@ from pathlib import Path
 
 from tametail.evaluation import Estimate, evaluate
 from tametail.evaluation.multi_label import evaluate_labels
+from tametail.report.formatting import percent_with_interval
 from tametail.report.study.results import headline
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
-from tametail.report.writers.csv_cells import Cells, estimate, guarded
-from tametail.report.writers.markdown_table import NUMBER, percent, table, text
+from tametail.report.writers.csv_cells import Cells, estimate_cells, guarded
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file
 
@@ -112,11 +113,11 @@ def _score(of_method: MethodRuns) -> Estimate:
 
 def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> str:
     """What is known of each loss that is not finished, and which runs are missing."""
-    blocks = [f"# {text(name)}: losses that are not finished", f"**{WARNING}**"]
+    blocks = [f"# {markdown_text(name)}: losses that are not finished", f"**{WARNING}**"]
     for one in methods:
         all_runs = len(one.used) + len(one.unused) + len(one.missing)
         blocks += [
-            f"## {text(one.method)}: partial, {all_runs - len(one.missing)} of {all_runs} runs",
+            f"## {markdown_text(one.method)}: partial, {all_runs - len(one.missing)} of {all_runs} runs",
             f"Missing: {runs_in_words(one.missing)}.",
         ]
         if one.score is None:
@@ -130,9 +131,16 @@ def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> 
                 else ""
             )
         )
-        rows = [[f"{text(one.method)} (partial)", percent(one.score), str(one.score.n)]]
-        rows += [[f"{text(other)}, same runs", percent(score), str(score.n)] for other, score in one.beside]
-        blocks.append(table(["Loss", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows))
+        rows = [
+            [f"{markdown_text(one.method)} (partial)", percent_with_interval(one.score), str(one.score.n)]
+        ]
+        rows += [
+            [f"{markdown_text(other)}, same runs", percent_with_interval(score), str(score.n)]
+            for other, score in one.beside
+        ]
+        blocks.append(
+            markdown_table(["Loss", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows)
+        )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -147,7 +155,9 @@ def partial_csv(score_name: str, methods: Sequence[Partial]) -> str:
             *((other, f"same runs as {one.method}", score) for other, score in one.beside),
         ]:
             n = str(score.n) if score else ""
-            rows.append([("method", method), ("status", status), *shared, ("n", n), *estimate(column, score)])
+            rows.append(
+                [("method", method), ("status", status), *shared, ("n", n), *estimate_cells(column, score)]
+            )
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow([guarded(name) for name, _ in rows[0]])

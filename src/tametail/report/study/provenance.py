@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tametail.report import formatting
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
 from tametail.storage.study_file import folds_to_run
@@ -51,8 +52,8 @@ def data_rows(results: StudyResults) -> Rows:
             "Labels, several per image or none" if results.multi_label else "Classes",
             f"{len(results.class_names)}, imbalance ratio {imbalance_ratio(results)}",
         ),
-        ("Training set", narrative.images_and_groups(counts.train_images, counts.train_groups)),
-        ("Test set", narrative.images_and_groups(counts.test_images, counts.test_groups)),
+        ("Training set", formatting.images_and_groups(counts.train_images, counts.train_groups)),
+        ("Test set", formatting.images_and_groups(counts.test_images, counts.test_groups)),
         ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
         (
             "Folds",
@@ -157,7 +158,7 @@ def methods(results: StudyResults) -> str:
         "label" if results.multi_label else "class",
     )
     best = results.ranking[0].log_posterior if results.ranking else None
-    judged = narrative.images_and_groups(
+    judged = formatting.images_and_groups(
         *((best.n, best.groups) if best else (counts.train_images, counts.train_groups))
     )
     together = "; images of one group were never split between parts or folds" if grouped(results) else ""
@@ -176,11 +177,7 @@ def methods(results: StudyResults) -> str:
             f"{' of groups' if grouped(results) else ''}, with Holm’s correction over all pairs."
         )
     if counts.test_images:
-        size = narrative.images_and_groups(counts.test_images, counts.test_groups)
-        opened = (
-            f"opened {narrative.openings_in_words(len(results.openings))}"
-            if results.opened
-            else "never opened"
-        )
+        size = formatting.images_and_groups(counts.test_images, counts.test_groups)
+        opened = f"opened {formatting.times(len(results.openings))}" if results.opened else "never opened"
         said.append(f"A held-out test set ({size}) was {opened}.")
     return " ".join([*said, f"Computed with tametail {settings['tametail']}."])

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from tametail.core.errors import DataError
 from tametail.evaluation import Evaluation
+from tametail.report import formatting
 from tametail.report.study import narrative
 from tametail.report.study.evaluation_page import further_cells
 from tametail.report.study.label_columns import label_cells
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.writers.csv_cells import Cells, estimate, guarded
+from tametail.report.writers.csv_cells import Cells, estimate_cells, guarded
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations
 
@@ -72,12 +73,12 @@ def _evaluation(prefix: str, evaluation: Evaluation | None, class_names: Sequenc
         (f"{prefix}groups", str(evaluation.groups) if evaluation else ""),
     ]
     for metric in ("balanced_accuracy", "macro_f1", "accuracy"):
-        cells += estimate(prefix + metric, getattr(evaluation, metric) if evaluation else None)
+        cells += estimate_cells(prefix + metric, getattr(evaluation, metric) if evaluation else None)
     for index, name in enumerate(class_names):
         of_class = evaluation.classes[index] if evaluation else None
-        cells += estimate(f"{prefix}recall_{name}", of_class.recall if of_class else None)
+        cells += estimate_cells(f"{prefix}recall_{name}", of_class.recall if of_class else None)
         cells.append((f"{prefix}n_{name}", str(of_class.n) if of_class else ""))
-        cells += estimate(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
+        cells += estimate_cells(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
     return cells
 
 
@@ -102,9 +103,9 @@ def results_table(directory: Path) -> str:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
             line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
-            line.append(row.get("test_n") or narrative.ABSENT)
+            line.append(row.get("test_n") or formatting.ABSENT_TEX)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    times = narrative.openings_in_words(len(openings))
+    times = formatting.times(len(openings))
     text = [f"Out of fold, with 95 % intervals. Test set: {f'opened {times}' if openings else 'sealed'}."]
     if evaluated:
         text = ["On these images, with 95 % intervals."]
@@ -117,12 +118,18 @@ def results_table(directory: Path) -> str:
 
 def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:
     if row["status"] != "complete":
-        return [narrative.ABSENT, row["method"], row["status"], narrative.ABSENT, narrative.ABSENT]
-    score = narrative.score(float(row[second] or math.nan))
+        return [
+            formatting.ABSENT_TEX,
+            row["method"],
+            row["status"],
+            formatting.ABSENT_TEX,
+            formatting.ABSENT_TEX,
+        ]
+    score = formatting.score(float(row[second] or math.nan))
     return [str(place), row["method"], _cell(row, headline), score, row["n"]]
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
     value, low, high = (float(row.get(column + suffix) or math.nan) for suffix in ("", "_low", "_high"))
-    interval = f" ({narrative.percent(low)}–{narrative.percent(high)})" if math.isfinite(low) else ""
-    return narrative.percent(value) + interval
+    interval = f" ({formatting.percent(low)}–{formatting.percent(high)})" if math.isfinite(low) else ""
+    return formatting.percent(value) + interval

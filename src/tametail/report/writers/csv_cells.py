@@ -15,15 +15,15 @@ def guarded(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def estimate(column: str, estimate: Estimate | None) -> Cells:
+def estimate_cells(column: str, estimate: Estimate | None) -> Cells:
     """A value with its limits, ``column``, ``column_low`` and ``column_high``; empty where there is none."""
     parts = (("", "value"), ("_low", "low"), ("_high", "high"))
     return [
-        (column + suffix, share(getattr(estimate, field) if estimate else math.nan))
+        (column + suffix, six_decimals(getattr(estimate, field) if estimate else math.nan))
         for suffix, field in parts
     ]
 
 
-def share(value: float) -> str:
+def six_decimals(value: float) -> str:
     """Six decimals; empty where it is undefined."""
     return f"{value:.6f}" if math.isfinite(value) else ""

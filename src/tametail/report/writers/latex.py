@@ -11,10 +11,19 @@ from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.report import formatting
 from tametail.report.study import narrative
 from tametail.report.study.matrices import points
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.writers.latex_text import ABSENT, breakable, interval, row_of_best, signed, tabular, tex
+from tametail.report.writers.latex_text import (
+    ABSENT_TEX,
+    breakable,
+    interval_tex,
+    row_of_best,
+    signed,
+    tabular,
+    tex,
+)
 
 RESULTS_TEX = "results.tex"
 MOST_ACROSS = 3  # losses side by side: so many fit on a page with their intervals
@@ -78,20 +87,20 @@ def _ranking(results: StudyResults) -> str:
         for column in range(len(titles))
     ]
     pairs = results.pairs
-    method = narrative.sentence(narrative.narrative_of(results).method)
+    method = formatting.sentence_case(narrative.narrative_of(results).method)
     header = ["", method, *titles, *(["Against the first"] if pairs else [])]
     body = []
     for place, result in enumerate(results.ranking):
         paired = pairs.pair(place, 0) if pairs and place else None
         first = [str(place + 1), _name(result.method), *(column[place] for column in columns)]
-        second = ["", "", *(_small(interval(estimate, write)) for _, estimate, write in means[place])]
+        second = ["", "", *(_small(interval_tex(estimate, write)) for _, estimate, write in means[place])]
         if pairs and paired is None:
             first, second = [*first, ""], [*second, ""]
         elif paired is not None:
-            p = narrative.p_value(paired.p_holm)
+            p = formatting.p_value(paired.p_holm)
             p = f"$p{p.replace('< ', '<')}$" if p.startswith("<") else f"$p={p}$"
             first.append(f"{signed(points(paired.difference.value))}, {p}")
-            second.append(_small(interval(paired.difference, points, " to ")))
+            second.append(_small(interval_tex(paired.difference, points, " to ")))
         body += [first, second]
     test = (
         " Against the first: points of balanced accuracy, with $p$ of a paired sign-flip test, Holm-corrected over "
@@ -107,17 +116,17 @@ def _means(evaluation: Either) -> list[tuple[str, Estimate, Write]]:
     """Title, estimate and form of what stands in the ranking."""
     if isinstance(evaluation, LabelEvaluation):
         return [
-            (r"mAP, \%", evaluation.average_precision, narrative.percent),
-            (r"AUROC, \%", evaluation.auroc, narrative.percent),
-            ("Macro-F1", evaluation.chosen.macro_f1, narrative.score),
+            (r"mAP, \%", evaluation.average_precision, formatting.percent),
+            (r"AUROC, \%", evaluation.auroc, formatting.percent),
+            ("Macro-F1", evaluation.chosen.macro_f1, formatting.score),
         ]
     few = [group.recall for group in evaluation.class_groups if group.name == "few"]
     return [
-        (r"Bal.\ acc., \%", evaluation.balanced_accuracy, narrative.percent),
-        ("Macro-F1", evaluation.macro_f1, narrative.score),
-        (r"Acc., \%", evaluation.accuracy, narrative.percent),
+        (r"Bal.\ acc., \%", evaluation.balanced_accuracy, formatting.percent),
+        ("Macro-F1", evaluation.macro_f1, formatting.score),
+        (r"Acc., \%", evaluation.accuracy, formatting.percent),
         *(
-            [(r"Few-shot recall, \%", few[0], narrative.percent)]
+            [(r"Few-shot recall, \%", few[0], formatting.percent)]
             if few and len(evaluation.class_groups) > 1
             else []
         ),
@@ -142,7 +151,7 @@ def _classes(
         body = [line for row in rows for line in _lines(row, shown, writes)]
         names = [rf"\multicolumn{{2}}{{c}}{{{_name(methods[place].method)}}}" for place in shown]
         unit = "Label" if results.multi_label else "Class"
-        counted = narrative.sentence(narrative.narrative_of(results).images)
+        counted = formatting.sentence_case(narrative.narrative_of(results).images)
         rules = "".join(rf"\cmidrule(lr){{{4 + 2 * k}-{5 + 2 * k}}}" for k in range(len(shown)))
         table = tabular(
             "lrr" + "rr" * len(shown),
@@ -189,15 +198,17 @@ def _last(results: StudyResults, evaluations: Sequence[Either]) -> _Row:
 
 def _columns(evaluation: Either) -> tuple[list[str], tuple[Write, Write]]:
     if isinstance(evaluation, LabelEvaluation):
-        return ["AP", "AUROC"], (narrative.percent, narrative.percent)
-    return ["Acc", "F1"], (narrative.percent, narrative.score)
+        return ["AP", "AUROC"], (formatting.percent, formatting.percent)
+    return ["Acc", "F1"], (formatting.percent, formatting.score)
 
 
 def _lines(row: _Row, shown: range, writes: tuple[Write, Write]) -> list[list[str]]:
     """The line of values and the line of their intervals."""
     best = [row_of_best([pair[side] for pair in row.pairs], writes[side]) for side in (0, 1)]
     values = [best[side][place] for place in shown for side in (0, 1)]
-    limits = [_small(interval(row.pairs[place][side], writes[side])) for place in shown for side in (0, 1)]
+    limits = [
+        _small(interval_tex(row.pairs[place][side], writes[side])) for place in shown for side in (0, 1)
+    ]
     return [[row.name, *row.counts, *values], ["", "", "", *limits]]
 
 
@@ -216,7 +227,7 @@ def _caption(results: StudyResults, evaluation: Either, where: str) -> str:
         f" of {evaluation.groups} groups" if evaluation.groups != evaluation.n else ""
     )
     synthetic = f" {narrative.SYNTHETIC}" if results.settings["synthetic"] else ""
-    said = f"{tex(results.settings['name'])}, {where}, $n$ = {size}; 95\\,\\% intervals below the values; {ABSENT}: undefined."
+    said = f"{tex(results.settings['name'])}, {where}, $n$ = {size}; 95\\,\\% intervals below the values; {ABSENT_TEX}: undefined."
     return f"{said} Bold is the highest value and no test.{synthetic}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tametail.evaluation import Estimate
 
-ABSENT = "--"
+ABSENT_TEX = "--"
 # Brackets and stars would be options of the \\ before them; < > | and hyphens in a row are other letters in TeX's old fonts.
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -47,7 +47,7 @@ def breakable(text: str) -> str:
     return r"\allowbreak{}".join(tex(piece) for piece in pieces if piece.strip())
 
 
-def interval(estimate: Estimate, write: Callable[[float], str], between: str = "--") -> str:
+def interval_tex(estimate: Estimate, write: Callable[[float], str], between: str = "--") -> str:
     """``68.0--74.3``, or nothing where it is undefined."""
     if estimate.low != estimate.low:
         return ""
@@ -57,7 +57,7 @@ def interval(estimate: Estimate, write: Callable[[float], str], between: str = "
 def signed(number: str) -> str:
     """A number as it is printed, with a true minus sign; a dash where it is undefined."""
     if number == "–":
-        return ABSENT
+        return ABSENT_TEX
     return number.replace("−", "-").replace("-", "$-$")
 
 

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tametail.evaluation import Evaluation
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval, score_with_interval
 from tametail.report.study import narrative
 from tametail.report.study.evaluation_page import further_blocks
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.report.writers.markdown_labels import label_blocks
-from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 
 def results_markdown(results: StudyResults) -> str:
     """The results as Markdown. Losses are in the order of their rank."""
-    blocks = [f"# {text(results.settings['name'])}: {narrative.narrative_of(results).methods} compared"]
+    blocks = [
+        f"# {markdown_text(results.settings['name'])}: {narrative.narrative_of(results).methods} compared"
+    ]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
-    blocks += [f"**{text(line)}**" for line in tuned_in_words(results.settings)]
-    blocks.append(text(" ".join(narrative.answer(results))))
+    blocks += [f"**{markdown_text(line)}**" for line in tuned_in_words(results.settings)]
+    blocks.append(markdown_text(" ".join(narrative.answer(results))))
     blocks += _test_set(results)
     blocks += label_blocks(results) if results.multi_label else _class_blocks(results)
     waiting = narrative.not_ranked(results)
     if waiting:
-        blocks += ["## Not finished", "\n".join(f"- {text(line)}" for line in waiting)]
+        blocks += ["## Not finished", "\n".join(f"- {markdown_text(line)}" for line in waiting)]
     if results.ranking and not results.multi_label:
         blocks.append(
             "Acc is recall in %; 95 % intervals in brackets; n counts images"
@@ -60,9 +64,13 @@ def _class_blocks(results: StudyResults) -> list[str]:
 
 
 def _test_set(results: StudyResults) -> list[str]:
-    blocks = [text(" ".join([*narrative.state_of_test_set(results), *narrative.best_on_test(results)]))]
+    blocks = [
+        markdown_text(" ".join([*narrative.state_of_test_set(results), *narrative.best_on_test(results)]))
+    ]
     if results.opened:
-        blocks.append("\n".join(f"- {text(narrative.opening_in_words(entry))}" for entry in results.openings))
+        blocks.append(
+            "\n".join(f"- {markdown_text(narrative.opening_in_words(entry))}" for entry in results.openings)
+        )
     return blocks
 
 
@@ -74,22 +82,22 @@ def _ranking(results: StudyResults) -> str:
         rows.append(
             [
                 str(rank),
-                text(result.method),
-                percent(log_posterior.balanced_accuracy),
-                score(log_posterior.macro_f1),
-                percent(log_posterior.accuracy),
+                markdown_text(result.method),
+                percent_with_interval(log_posterior.balanced_accuracy),
+                score_with_interval(log_posterior.macro_f1),
+                percent_with_interval(log_posterior.accuracy),
                 str(log_posterior.n),
             ]
         )
     header = [
         "Rank",
-        narrative.sentence(narrative.narrative_of(results).method),
+        formatting.sentence_case(narrative.narrative_of(results).method),
         "Balanced accuracy, %",
         "Macro-F1",
         "Accuracy, %",
         "n",
     ]
-    return table(header, [NUMBER, "---", *[NUMBER] * 4], rows)
+    return markdown_table(header, [NUMBER, "---", *[NUMBER] * 4], rows)
 
 
 def _classes(
@@ -98,17 +106,23 @@ def _classes(
     choose: Callable[[MethodResults], Evaluation | None],
 ) -> str:
     evaluations = [evaluation for result in methods if (evaluation := choose(result)) is not None]
-    header = ["Class", narrative.sentence(narrative.narrative_of(results).images), "n"]
+    header = ["Class", formatting.sentence_case(narrative.narrative_of(results).images), "n"]
     for result in methods:
-        header += [f"{text(result.method)} Acc", f"{text(result.method)} F1"]
+        header += [f"{markdown_text(result.method)} Acc", f"{markdown_text(result.method)} F1"]
     rows = []
     for index in results.class_order:
         name = results.class_names[index]
-        row = [text(name), str(results.counts.train[name]), str(evaluations[0].classes[index].n)]
+        row = [markdown_text(name), str(results.counts.train[name]), str(evaluations[0].classes[index].n)]
         for evaluation in evaluations:
-            row += [percent(evaluation.classes[index].recall), score(evaluation.classes[index].f1)]
+            row += [
+                percent_with_interval(evaluation.classes[index].recall),
+                score_with_interval(evaluation.classes[index].f1),
+            ]
         rows.append(row)
     last = ["Balanced accuracy, macro-F1", str(results.counts.train_images), str(evaluations[0].n)]
     for evaluation in evaluations:
-        last += [f"**{percent(evaluation.balanced_accuracy)}**", f"**{score(evaluation.macro_f1)}**"]
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])
+        last += [
+            f"**{percent_with_interval(evaluation.balanced_accuracy)}**",
+            f"**{score_with_interval(evaluation.macro_f1)}**",
+        ]
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tametail.evaluation.multi_label import LabelDecision, LabelEvaluation
-from tametail.report.study import narrative
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval, score_with_interval
 from tametail.report.study.results import LabelEvidence, MethodResults, StudyResults
-from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 Choose = Callable[[LabelEvidence], LabelEvaluation | None]
 
@@ -24,7 +25,10 @@ def label_blocks(results: StudyResults) -> list[str]:
         _labels(results, ranked, lambda log_posterior: log_posterior.out_of_fold),
     ]
     for result in ranked:
-        blocks += [f"## {text(result.method)} at its thresholds, out of fold", _decisions(results, result)]
+        blocks += [
+            f"## {markdown_text(result.method)} at its thresholds, out of fold",
+            _decisions(results, result),
+        ]
     tested = [result for result in ranked if result.on_test is not None]
     for title, choose in (
         ("mean over fold models", lambda log_posterior: log_posterior.test),
@@ -52,10 +56,18 @@ def _methods(methods: Sequence[MethodResults], choose: Choose, *, ranked: bool =
         zip(methods, _evaluations(methods, choose), strict=True), start=1
     ):
         at = log_posterior.chosen
-        cells = [percent(log_posterior.average_precision), percent(log_posterior.auroc), score(at.macro_f1)]
-        cells += [score(at.micro_f1), percent(at.subset_accuracy), percent(at.hamming_loss)]
-        cells += [score(log_posterior.plain.macro_f1), str(log_posterior.n)]
-        rows.append([*[str(rank)] * ranked, text(result.method), *cells])
+        cells = [
+            percent_with_interval(log_posterior.average_precision),
+            percent_with_interval(log_posterior.auroc),
+            score_with_interval(at.macro_f1),
+        ]
+        cells += [
+            score_with_interval(at.micro_f1),
+            percent_with_interval(at.subset_accuracy),
+            percent_with_interval(at.hamming_loss),
+        ]
+        cells += [score_with_interval(log_posterior.plain.macro_f1), str(log_posterior.n)]
+        rows.append([*[str(rank)] * ranked, markdown_text(result.method), *cells])
     header = [
         *["Rank"] * ranked,
         "Loss",
@@ -66,26 +78,34 @@ def _methods(methods: Sequence[MethodResults], choose: Choose, *, ranked: bool =
         "All labels right, %",
     ]
     header += ["Hamming loss, %", "Macro-F1 at 0.5", "n"]
-    return table(header, [*[NUMBER] * ranked, "---", *[NUMBER] * (len(header) - 1 - ranked)], rows)
+    return markdown_table(header, [*[NUMBER] * ranked, "---", *[NUMBER] * (len(header) - 1 - ranked)], rows)
 
 
 def _labels(results: StudyResults, methods: Sequence[MethodResults], choose: Choose) -> str:
     evaluations = _evaluations(methods, choose)
     header = ["Label", "Training images", "With it", "Without"]
     for result in methods:
-        header += [f"{text(result.method)} AP", f"{text(result.method)} AUROC"]
+        header += [f"{markdown_text(result.method)} AP", f"{markdown_text(result.method)} AUROC"]
     rows = []
     for index in results.class_order:
         name, of_first = results.class_names[index], evaluations[0].labels[index]
-        row = [text(name), str(results.counts.train[name]), str(of_first.positives), str(of_first.negatives)]
+        row = [
+            markdown_text(name),
+            str(results.counts.train[name]),
+            str(of_first.positives),
+            str(of_first.negatives),
+        ]
         for evaluation in evaluations:
             label = evaluation.labels[index]
-            row += [percent(label.average_precision), percent(label.auroc)]
+            row += [percent_with_interval(label.average_precision), percent_with_interval(label.auroc)]
         rows.append(row)
     last = ["Mean AP, macro AUROC", str(results.counts.train_images), "", ""]
     for evaluation in evaluations:
-        last += [f"**{percent(evaluation.average_precision)}**", f"**{percent(evaluation.auroc)}**"]
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])
+        last += [
+            f"**{percent_with_interval(evaluation.average_precision)}**",
+            f"**{percent_with_interval(evaluation.auroc)}**",
+        ]
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], [*rows, last])
 
 
 def _decisions(results: StudyResults, result: MethodResults) -> str:
@@ -96,11 +116,15 @@ def _decisions(results: StudyResults, result: MethodResults) -> str:
     rows = []
     for index in results.class_order:
         chosen, plain = log_posterior.chosen.labels[index], log_posterior.plain.labels[index]
-        threshold = narrative.threshold(result.labels.thresholds[index])
-        rows.append([text(results.class_names[index]), threshold, *_measures(chosen), *_measures(plain)])
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
+        threshold = formatting.threshold(result.labels.thresholds[index])
+        rows.append(
+            [markdown_text(results.class_names[index]), threshold, *_measures(chosen), *_measures(plain)]
+        )
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 def _measures(decision: LabelDecision) -> list[str]:
-    shares = [percent(share) for share in (decision.recall, decision.specificity, decision.precision)]
-    return [*shares, score(decision.f1)]
+    shares = [
+        percent_with_interval(share) for share in (decision.recall, decision.specificity, decision.precision)
+    ]
+    return [*shares, score_with_interval(decision.f1)]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tametail.evaluation import Evaluation
+from tametail.report import formatting
+from tametail.report.formatting import percent_with_interval, score_with_interval
 from tametail.report.study import narrative, provenance
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.writers.markdown_table import NUMBER, percent, score, table, text
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 MODEL_CARD = "model_card.md"
 _FEW = 30  # images of a class, below which its numbers are said to be rough
@@ -31,11 +33,11 @@ _FILL_IN = "_Not known from the study; fill in._"
 def model_card(results: StudyResults) -> str:
     """The card of the model that ``tametail predict`` uses: the fold models of the best loss, their mean."""
     name = results.settings["name"]
-    blocks = [f"# Model card: {text(name)}", _COPY]
+    blocks = [f"# Model card: {markdown_text(name)}", _COPY]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
     if not results.ranking:
-        blocks += ["There is no model yet.", text(" ".join(narrative.answer(results)))]
+        blocks += ["There is no model yet.", markdown_text(" ".join(narrative.answer(results)))]
         return "\n\n".join(blocks) + "\n"
     best = results.ranking[0]
     blocks += [
@@ -48,16 +50,16 @@ def model_card(results: StudyResults) -> str:
         _facts(provenance.data_rows(results)),
         _counts(results),
         "## Training",
-        text(provenance.methods(results)),
+        markdown_text(provenance.methods(results)),
         _facts([*provenance.recipe_rows(results.settings), *_environment(results)]),
         "## Results",
-        text(" ".join([*narrative.answer(results), *narrative.state_of_test_set(results)])),
+        markdown_text(" ".join([*narrative.answer(results), *narrative.state_of_test_set(results)])),
         *_results(results, best),
         "## Limits",
-        "\n".join(f"- {text(limit)}" for limit in _limits(results, best)),
+        "\n".join(f"- {markdown_text(limit)}" for limit in _limits(results, best)),
         "## Licence and citation",
         f"tametail is under the Apache License 2.0. Licence of the images and of the pretrained weights: {_FILL_IN}",
-        text(provenance.citation(results)),
+        markdown_text(provenance.citation(results)),
         f"Made again by: `{provenance.command(results.settings).replace('`', '')}`",
         f"Who is responsible for the model, and how to reach them: {_FILL_IN}",
     ]
@@ -87,10 +89,10 @@ def _environment(results: StudyResults) -> provenance.Rows:
 
 def _counts(results: StudyResults) -> str:
     counts, names = results.counts, [results.class_names[index] for index in results.class_order]
-    rows = [[text(name), str(counts.train[name]), str(counts.test[name])] for name in names]
+    rows = [[markdown_text(name), str(counts.train[name]), str(counts.test[name])] for name in names]
     total = ["Images in all", str(counts.train_images), str(counts.test_images)]
     unit = "Label" if results.multi_label else "Class"
-    return table([unit, "Training images", "Test images"], ["---", NUMBER, NUMBER], [*rows, total])
+    return markdown_table([unit, "Training images", "Test images"], ["---", NUMBER, NUMBER], [*rows, total])
 
 
 def _results(results: StudyResults, best: MethodResults) -> list[str]:
@@ -102,12 +104,12 @@ def _results(results: StudyResults, best: MethodResults) -> list[str]:
         ("test set, ensemble of the fold models", best.test_ensemble),
     ):
         if evaluation is not None:
-            blocks += [f"### {text(best.method)}, {where}", _classes(results, evaluation)]
+            blocks += [f"### {markdown_text(best.method)}, {where}", _classes(results, evaluation)]
     if best.calibration is not None:
         found = best.calibration
         blocks.append(
-            f"Calibration out of fold: expected calibration error {narrative.three(found.ece)}, Brier score "
-            f"{narrative.three(found.brier.value)} ({narrative.three(found.brier.low)}–{narrative.three(found.brier.high)})."
+            f"Calibration out of fold: expected calibration error {formatting.three_decimals(found.ece)}, Brier score "
+            f"{formatting.three_decimals(found.brier.value)} ({formatting.three_decimals(found.brier.low)}–{formatting.three_decimals(found.brier.high)})."
         )
     return [*blocks, "95 % intervals in brackets; n counts images."]
 
@@ -117,14 +119,38 @@ def _classes(results: StudyResults, evaluation: Evaluation) -> str:
     for index in results.class_order:
         one = evaluation.classes[index]
         shares = (one.recall, one.precision, one.specificity)
-        rows.append([text(one.name), str(one.n), *map(percent, shares), score(one.f1), percent(one.auroc)])
+        rows.append(
+            [
+                markdown_text(one.name),
+                str(one.n),
+                *map(percent_with_interval, shares),
+                score_with_interval(one.f1),
+                percent_with_interval(one.auroc),
+            ]
+        )
     header = ["Class", "n", "Recall, %", "Precision, %", "Specificity, %", "F1", "AUROC, %"]
-    mean = ["Balanced accuracy, macro-F1", str(evaluation.n), percent(evaluation.balanced_accuracy), "", ""]
-    rows.append([*mean, score(evaluation.macro_f1), ""])
+    mean = [
+        "Balanced accuracy, macro-F1",
+        str(evaluation.n),
+        percent_with_interval(evaluation.balanced_accuracy),
+        "",
+        "",
+    ]
+    rows.append([*mean, score_with_interval(evaluation.macro_f1), ""])
     for group in evaluation.class_groups if len(evaluation.class_groups) > 1 else ():
         title = f"{group.name.capitalize()}-shot, mean of {len(group.classes)}"
-        rows.append([title, str(group.recall.n), percent(group.recall), "", "", score(group.f1), ""])
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
+        rows.append(
+            [
+                title,
+                str(group.recall.n),
+                percent_with_interval(group.recall),
+                "",
+                "",
+                score_with_interval(group.f1),
+                "",
+            ]
+        )
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 def _labels(results: StudyResults, best: MethodResults) -> str:
@@ -133,13 +159,20 @@ def _labels(results: StudyResults, best: MethodResults) -> str:
     rows = []
     for index in results.class_order:
         label, at = log_posterior.labels[index], log_posterior.chosen.labels[index]
-        cells = [percent(label.average_precision), percent(label.auroc), percent(at.recall)]
-        cells += [percent(at.specificity), narrative.threshold(best.labels.thresholds[index])]
-        rows.append([text(label.name), str(label.positives), *cells])
-    mean = [percent(log_posterior.average_precision), percent(log_posterior.auroc)]
+        cells = [
+            percent_with_interval(label.average_precision),
+            percent_with_interval(label.auroc),
+            percent_with_interval(at.recall),
+        ]
+        cells += [percent_with_interval(at.specificity), formatting.threshold(best.labels.thresholds[index])]
+        rows.append([markdown_text(label.name), str(label.positives), *cells])
+    mean = [
+        percent_with_interval(log_posterior.average_precision),
+        percent_with_interval(log_posterior.auroc),
+    ]
     rows.append(["Mean", str(log_posterior.n), *mean, "", "", ""])
     header = ["Label", "With it", "AP, %", "AUROC, %", "Recall, %", "Specificity, %", "Threshold"]
-    return table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 def _limits(results: StudyResults, best: MethodResults) -> list[str]:
@@ -149,10 +182,10 @@ def _limits(results: StudyResults, best: MethodResults) -> list[str]:
     few = {name: n for name, n in counts.train.items() if 0 < n < _FEW}
     absent = [name for name, n in counts.train.items() if not n]
     if few:
-        listed = narrative.listed([f"{name} ({n})" for name, n in few.items()])
+        listed = formatting.join_names([f"{name} ({n})" for name, n in few.items()])
         said.append(f"Few training images, so that nothing about them is sure: {listed}.")
     if absent:
-        said.append(f"Never seen in training: {narrative.listed(absent)}.")
+        said.append(f"Never seen in training: {formatting.join_names(absent)}.")
     worst = _worst(best)
     if worst:
         said.append(worst)
@@ -166,11 +199,11 @@ def _limits(results: StudyResults, best: MethodResults) -> list[str]:
             "The best loss was chosen by these results, which flatters a little; the test set is still sealed."
         )
     if len(results.openings) > 1:
-        said.append(f"The test set was opened {narrative.openings_in_words(len(results.openings))}.")
+        said.append(f"The test set was opened {formatting.times(len(results.openings))}.")
     said += [f"Found in the data: {finding}" for finding in _findings(results)]
     looked_at = dict.fromkeys(group.column for group in best.subgroups)
     if looked_at:
-        said.append(f"Looked at by {narrative.listed(list(looked_at))}: see the report's subgroups.")
+        said.append(f"Looked at by {formatting.join_names(list(looked_at))}: see the report's subgroups.")
         said.append(f"Not looked at: images of no {unit}.")
     else:
         said.append(
@@ -185,7 +218,7 @@ def _worst(best: MethodResults) -> str:
         return ""
     found = [one for one in best.out_of_fold.classes if one.n]
     worst = min(found, key=lambda one: one.recall.value)
-    return f"It is worst at {worst.name}: recall {narrative.in_words(worst.recall)}, n = {worst.n}."
+    return f"It is worst at {worst.name}: recall {formatting.percent_in_words(worst.recall)}, n = {worst.n}."
 
 
 def _findings(results: StudyResults) -> list[str]:
@@ -197,4 +230,4 @@ def _findings(results: StudyResults) -> list[str]:
 
 
 def _facts(pairs: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(f"- {text(term)}: {text(said)}" for term, said in pairs)
+    return "\n".join(f"- {markdown_text(term)}: {markdown_text(said)}" for term, said in pairs)
