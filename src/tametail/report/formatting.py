@@ -7,33 +7,33 @@ from collections.abc import Sequence
 
 from tametail.evaluation import Estimate
 
-ABSENT_TEX = "–"
+ABSENT = "–"
 
 
 def percent(value: float) -> str:
     """0.7123 → ``71.2``; an undefined value is a dash."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else ABSENT_TEX
+    return f"{100 * value:.1f}" if math.isfinite(value) else ABSENT
 
 
 def score(value: float) -> str:
     """0.7123 → ``0.71``; an undefined value is a dash."""
-    return f"{value:.2f}" if math.isfinite(value) else ABSENT_TEX
+    return f"{value:.2f}" if math.isfinite(value) else ABSENT
 
 
 def three_decimals(value: float) -> str:
     """0.7123 → ``0.712``; an undefined value is a dash."""
-    return f"{value:.3f}" if math.isfinite(value) else ABSENT_TEX
+    return f"{value:.3f}" if math.isfinite(value) else ABSENT
 
 
 def threshold(value: float) -> str:
     """0.07123 → ``0.0712``: three significant digits, as thresholds of rare classes are small."""
-    return f"{value:.3g}" if math.isfinite(value) else ABSENT_TEX
+    return f"{value:.3g}" if math.isfinite(value) else ABSENT
 
 
 def p_value(p: float) -> str:
     """``0.034``, or ``< 0.001``; an undefined value is a dash."""
     if not math.isfinite(p):
-        return ABSENT_TEX
+        return ABSENT
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
@@ -78,7 +78,7 @@ def percent_in_words(estimate: Estimate) -> str:
 def points(difference: float) -> str:
     """0.0312 → ``+3.1``, with a true minus sign; an undefined value is a dash."""
     if not math.isfinite(difference):
-        return ABSENT_TEX
+        return ABSENT
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 

@@ -94,7 +94,7 @@ def _summary(comparison: Comparison) -> Grid:
     for column in comparison.columns:
         share = comparison.experiment.printed.mean_recall(column.name)
         if not column.rows:
-            rest = [column.status, *[formatting.ABSENT_TEX] * (2 * len(comparison.kinds) - 1)]
+            rest = [column.status, *[formatting.ABSENT] * (2 * len(comparison.kinds) - 1)]
             grid.append([column.name, formatting.percent(share), *rest])
             continue
         pairs = [column.balanced_accuracy[kind] for kind in comparison.kinds]

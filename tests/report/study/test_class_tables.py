@@ -79,7 +79,7 @@ def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path)
         assert row.paired.difference.value <= 0
         assert row.order == {"better": 1, "no significant difference": 2, "worse": 3}[row.paired.verdict]
     titles = [column.title for column in table.columns]
-    assert titles[:3] == ["Rank", "Loss", "Against the best"]
+    assert titles[:3] == ["Rank", "Method", "Against the best"]
     assert titles[-3:] == ["Many-shot recall, %", "Medium-shot recall, %", "Few-shot recall, %"]
     assert len(table.rows[0].numbers) == len(titles) - 3
     assert [row.numbers[0].best for row in table.rows] == [True, False, False]

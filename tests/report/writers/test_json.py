@@ -65,7 +65,7 @@ def test_a_multi_label_study_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
-        (lambda c: c.pop("methods"), "losses is missing"),
+        (lambda c: c.pop("methods"), "methods is missing"),
         (lambda c: c.update(more=1), "more is not foreseen"),
         (lambda c: c["methods"][0].update(rank="1"), "rank: '1' is no integer or null"),
         (lambda c: c["methods"][0]["out_of_fold"]["mcc"].update(n=-1), "out of range"),

@@ -132,7 +132,7 @@ def _wilcoxon(compared: BenchmarkScores) -> str:
         [
             markdown_text(method),
             *(
-                formatting.ABSENT_TEX
+                formatting.ABSENT
                 if i == j
                 else markdown_text(formatting.p_value(float(ranks.wilcoxon_p[i, j])))
                 for j in range(len(ranks.methods))

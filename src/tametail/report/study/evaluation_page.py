@@ -125,7 +125,7 @@ def further_blocks(results: StudyResults) -> list[str]:
                 markdown_text(method),
                 formatting.threshold(point.threshold)
                 if point.threshold == point.threshold
-                else formatting.ABSENT_TEX,
+                else formatting.ABSENT,
                 *(
                     f"{percent_with_interval(one)}, n = {one.n}"
                     for one in (point.sensitivity, point.specificity, point.ppv)

@@ -150,7 +150,7 @@ def _against(other: str, paired: Paired) -> AgainstBest:
 
 def _more(paired: Paired) -> str:
     if paired.verdict in _KINDS:
-        return formatting.ABSENT_TEX
+        return formatting.ABSENT
     if paired.required_sample_size is None:
         return "more images than can be said"
     return (
@@ -170,7 +170,7 @@ def _pair(paired: Paired) -> PairCell:
 def points(difference: float) -> str:
     """0.0312 → ``+3.1``, with a true minus sign."""
     if not math.isfinite(difference):
-        return formatting.ABSENT_TEX
+        return formatting.ABSENT
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 

@@ -103,7 +103,7 @@ def results_table(directory: Path) -> str:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
             line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
-            line.append(row.get("test_n") or formatting.ABSENT_TEX)
+            line.append(row.get("test_n") or formatting.ABSENT)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     times = formatting.times(len(openings))
     text = [f"Out of fold, with 95 % intervals. Test set: {f'opened {times}' if openings else 'sealed'}."]
@@ -119,11 +119,11 @@ def results_table(directory: Path) -> str:
 def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:
     if row["status"] != "complete":
         return [
-            formatting.ABSENT_TEX,
+            formatting.ABSENT,
             row["method"],
             row["status"],
-            formatting.ABSENT_TEX,
-            formatting.ABSENT_TEX,
+            formatting.ABSENT,
+            formatting.ABSENT,
         ]
     score = formatting.score(float(row[second] or math.nan))
     return [str(place), row["method"], _cell(row, headline), score, row["n"]]
