@@ -2,7 +2,7 @@
 
     python scripts/head_and_fine_tuning.py runs/head docs/results/ham10000_224-fine-tuned.md
 
-Each of the two is a study's folder, a results.csv, or a Markdown table with the columns Loss and Balanced accuracy. Methods
+Each of the two is a study's folder, a results.csv, or a Markdown table with the columns Method and Balanced accuracy. Methods
 that only one of them has are named and left out. Intervals: Spearman's by Bonett & Wright (2000), Kendall's by Fieller,
 Hartley & Pearson (1957), both after Fisher's transformation, which take the methods as drawn from many; a bootstrap over
 methods; and, of the studies whose predictions are there, a bootstrap over groups of images, which takes the methods as
@@ -54,7 +54,7 @@ def read(path: Path) -> Measured:
     scores = _from_csv(content) if source.suffix == ".csv" else _from_markdown(content)
     if not scores:
         raise SystemExit(
-            f"expected a table with the columns loss and balanced accuracy in {source}, found none; give results.csv or "
+            f"expected a table with the columns method and balanced accuracy in {source}, found none; give results.csv or "
             f"results.md of a study"
         )
     tables = {method: _predictions(path, method) for method in scores} if path.is_dir() else {}
@@ -65,7 +65,7 @@ def read(path: Path) -> Measured:
 
 def _from_csv(content: str) -> dict[str, float]:
     rows = csv.DictReader(content.splitlines())
-    return {row["loss"]: float(row["balanced_accuracy"]) for row in rows if row.get("balanced_accuracy")}
+    return {row["method"]: float(row["balanced_accuracy"]) for row in rows if row.get("balanced_accuracy")}
 
 
 def _from_markdown(content: str) -> dict[str, float]:
@@ -73,7 +73,7 @@ def _from_markdown(content: str) -> dict[str, float]:
     for line in lines:
         header = [cell.strip().lower() for cell in line.strip().strip("|").split("|")]
         score = next((at for at, cell in enumerate(header) if cell.startswith("balanced accuracy, %")), None)
-        if score is None or "loss" not in header:
+        if score is None or "method" not in header:
             continue
         next(lines, None)
         found = {}
@@ -82,7 +82,9 @@ def _from_markdown(content: str) -> dict[str, float]:
             value = re.match(_NUMBER, cells[score]) if len(cells) == len(header) else None
             if value is None:
                 break
-            found[re.sub(r"\\(.)", r"\1", cells[header.index("loss")].strip())] = float(value.group(1)) / 100
+            found[re.sub(r"\\(.)", r"\1", cells[header.index("method")].strip())] = (
+                float(value.group(1)) / 100
+            )
         return found
     return {}
 
