@@ -22,10 +22,10 @@ from scipy import stats
 
 from tametail.core.console import Console
 from tametail.evaluation import metrics
-from tametail.search.choice import best_of
-from tametail.search.folds import Folds
-from tametail.search.journal import open_journal, working
-from tametail.search.nested_search import Settings, run_searches, trial_records
+from tametail.search.folds import FoldData
+from tametail.search.journal import open_journal, register_worker
+from tametail.search.nested_estimate import best_of
+from tametail.search.nested_search import SearchSettings, run_searches, trial_records
 from tametail.search.space import make_space
 from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.hardware import make_accelerator
@@ -37,7 +37,7 @@ CLASSES = (300, 150, 80, 45, 25)
 FOLDS = 5
 
 
-def random_folds(features: NDArray[np.float32], seed: int) -> Folds:
+def random_folds(features: NDArray[np.float32], seed: int) -> FoldData:
     """The images with labels dealt out by a seed, in folds that hold each class evenly."""
     from sklearn.model_selection import StratifiedKFold
 
@@ -47,16 +47,16 @@ def random_folds(features: NDArray[np.float32], seed: int) -> Folds:
         StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(target, target)
     ):
         fold[held] = place
-    return Folds(features, target, fold, len(CLASSES))
+    return FoldData(features, target, fold, len(CLASSES))
 
 
-def one_search(folds: Folds, trials: int, seed: int) -> tuple[float, float, float]:
+def one_search(folds: FoldData, trials: int, seed: int) -> tuple[float, float, float]:
     """Balanced accuracy: the nested estimate, the score of the choice, and the mean score of all trials."""
     recipe = load_recipe("head")
     accelerator = make_accelerator(recipe, "cpu")
     space = make_space(parse_method("alpa"), recipe)
-    settings = Settings(trials, "random", False, "balanced_accuracy", 1, seed, 100)
-    with tempfile.TemporaryDirectory() as name, working(Path(name)) as worker:
+    settings = SearchSettings(trials, "random", False, "balanced_accuracy", 1, seed, 100)
+    with tempfile.TemporaryDirectory() as name, register_worker(Path(name)) as worker:
         storage = open_journal(Path(name))
         run_searches(
             Path(name),
@@ -64,17 +64,20 @@ def one_search(folds: Folds, trials: int, seed: int) -> tuple[float, float, floa
             space,
             folds,
             settings,
-            lambda own, data, training: run_trials(own, data, accelerator, seed=training.random_seed()),
+            lambda own, data, training, predicted: run_trials(
+                own, data, accelerator, seed=training.random_seed()
+            ),
             worker,
             Stop(),
             Console(quiet=True),
         )
-        found = trial_records(storage, folds.names, settings)
+        found = trial_records(storage, folds.folds, settings)
     final = {trial.number: trial for trial in found if trial.outer is None}
-    chosen = {fold: final[best_of(found, fold).number] for fold in folds.names}
+    chosen = {fold: final[best_of(found, fold).number] for fold in folds.folds}
     # What a trial's model, trained without one fold, says of that fold is kept: the choice is looked up, not trained again.
     counts = sum(
-        np.asarray(trial.found[f"seed0-without{fold}"]["counts"][str(fold)]) for fold, trial in chosen.items()
+        np.asarray(trial.outputs[f"seed0-without{fold}"]["counts"][str(fold)])
+        for fold, trial in chosen.items()
     )
     every = [trial.score for trial in final.values() if trial.state == "complete"]
     return float(metrics.balanced_accuracy(counts)), best_of(found, None).score, float(np.mean(every))

@@ -1,4 +1,4 @@
-"""Trials of another search, damaged ones and a full disk are told in words."""
+"""Trials of another search, damaged files and a full disk are explained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from fixtures.small_search import search_in, settings, small_folds
 from tametail.core.errors import DataError, TametailError, UsageError
-from tametail.search.journal import check_search, judging, lock, open_journal
+from tametail.search.journal import check_search, evaluation_lock, folder_lock, open_journal
 from tametail.storage.search_file import ASKED, FORMAT, JOURNAL, NAME, identity, read_search
 from tametail.storage.study_file import IDENTITY
 from tametail.training.checkpointing.interrupts import Stop, Stopped
@@ -44,32 +44,32 @@ def test_all_that_fixes_trials_is_in_the_identity() -> None:
 
 
 @pytest.mark.parametrize("search", [[], {}, {"method": "alpa"}, None])
-def test_a_damaged_search_file_is_told(search: object, tmp_path: Path) -> None:
+def test_a_damaged_search_file_is_reported(search: object, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps({"format": FORMAT, "search": search}), encoding="utf-8")
     with pytest.raises(DataError, match=r"is damaged: it does not say .*put it back from a copy"):
         read_search(tmp_path)
 
 
 @pytest.mark.parametrize(("key", "other"), [('"values"', '"valued"'), ('"counts"', '"count"')])
-def test_a_journal_with_renamed_keys_is_told(key: str, other: str, done: Path, tmp_path: Path) -> None:
-    from tametail.search.journal import reading
+def test_a_journal_with_renamed_keys_is_reported(key: str, other: str, done: Path, tmp_path: Path) -> None:
+    from tametail.search.journal import explain_damage
     from tametail.search.nested_search import trial_records
 
     (tmp_path / JOURNAL).write_text((done / JOURNAL).read_text("utf-8").replace(key, other), "utf-8")
-    with pytest.raises(DataError, match="begin anew"), reading(tmp_path):
+    with pytest.raises(DataError, match="start again"), explain_damage(tmp_path):
         trial_records(open_journal(tmp_path), small_folds().names, settings(2))
 
 
-def test_a_journal_that_lacks_lines_is_told(done: Path, tmp_path: Path) -> None:
+def test_a_journal_that_lacks_lines_is_reported(done: Path, tmp_path: Path) -> None:
     lines = (done / JOURNAL).read_text("utf-8").splitlines(keepends=True)
     left = [line for line in lines if '"values":{' not in line]
     assert len(left) < len(lines)
     (tmp_path / JOURNAL).write_text("".join(left), "utf-8")
-    with pytest.raises(DataError, match="begin anew"):
+    with pytest.raises(DataError, match="start again"):
         search_in(tmp_path, small_folds(), replace(settings(3), identity="one"))
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -79,19 +79,16 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert raised.value.exit_code == 1
 
 
-def test_who_waits_for_a_judge_says_so_and_can_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tametail.search.journal._PATIENCE", 0.01)
-    stop, told = Stop(), []
+def test_waiting_for_another_evaluation_is_announced_and_can_be_stopped(tmp_path: Path) -> None:
+    stop, said = Stop(), []
 
-    def tell(line: str) -> None:
-        told.append(line)
+    def say(line: str) -> None:
+        said.append(line)
         stop.requested = True
 
-    with judging(tmp_path, Stop(), told.append), lock(tmp_path):
-        assert not told
-        with pytest.raises(Stopped), judging(tmp_path, stop, tell):
+    with evaluation_lock(tmp_path, Stop(), said.append), folder_lock(tmp_path):
+        assert not said
+        with pytest.raises(Stopped), evaluation_lock(tmp_path, stop, say, poll_seconds=0.01):
             pass
-    assert len(told) == 1
-    assert "waiting" in told[0]
+    assert len(said) == 1
+    assert "waiting" in said[0]

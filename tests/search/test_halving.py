@@ -1,4 +1,4 @@
-"""Who goes on is decided within a batch, whatever the order in which it is asked, and is the same after a kill."""
+"""Successive halving prunes within a batch, whatever the order of evaluation, and the same after a kill."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
-import fixtures.small_search as small_search
 from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
 from tametail.search.objective import better_half
-from tametail.search.trainings import TrainingKey
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
+from tametail.training.training_key import TrainingKey
 
 
 @pytest.mark.parametrize(
@@ -26,48 +25,47 @@ from tametail.training.heads.head_experiments import Trial, TrialData, TrialResu
         ([], set()),
     ],
 )
-def test_the_better_half_goes_on(values: list[float], better: set[int]) -> None:
+def test_the_better_half_continues(values: list[float], better: set[int]) -> None:
     assert better_half(dict(enumerate(values))) == better
     assert better_half(dict(reversed(list(enumerate(values))))) == better
 
 
-def test_each_rung_leaves_half_of_each_batch(tmp_path: Path) -> None:
+def test_each_stage_leaves_half_of_each_batch(tmp_path: Path) -> None:
     trials = search_in(tmp_path, small_folds(), settings(6, halving=True, batch=4))
     for outer in (None, 0, 3):
-        rungs = 3 if outer is None else 2  # 4 folds, or 3; after the last there is nothing to give up for
+        pruned_stages = 3 if outer is None else 2  # of 4 folds, or 3; nothing is pruned after the last
         left = [4, 2]  # the batches
-        for _ in range(rungs):
+        for _ in range(pruned_stages):
             left = [(n + 1) // 2 for n in left]
         states = [trial.state for trial in trials if trial.outer == outer]
         assert [states[:4].count("complete"), states[4:].count("complete")] == left
 
 
 @pytest.mark.parametrize("killed_at", [2, 5])
-def test_a_kill_between_rungs_changes_nothing(
-    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_stages_changes_nothing(killed_at: int, tmp_path: Path) -> None:
     asked = settings(5, halving=True, batch=5)
-    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     calls = 0
 
-    def train(trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
+    def train(
+        trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
+    ) -> list[TrialResult]:
         nonlocal calls
         calls += 1
         if calls == killed_at:
             raise KeyboardInterrupt
-        return train_heads(trials, data, training)
+        return train_heads(trials, data, training, predicted)
 
-    monkeypatch.setattr(small_search, "train_heads", train)
     with pytest.raises(KeyboardInterrupt):
-        search_in(tmp_path / "killed", small_folds(), asked)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)
+        search_in(tmp_path / "killed", small_folds(), asked, runner=train)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)
 
 
-def test_a_kill_while_trials_are_given_up_changes_nothing(
+def test_a_kill_while_trials_are_pruned_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = settings(6, halving=True, batch=6)
-    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     real, told = JournalStorage.set_trial_state_values, 0
 
     def tell(
@@ -83,14 +81,14 @@ def test_a_kill_while_trials_are_given_up_changes_nothing(
     monkeypatch.setattr(JournalStorage, "set_trial_state_values", tell)
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)
 
 
 def test_a_kill_while_a_batch_is_claimed_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = settings(6, halving=True, batch=6)
-    undisturbed = search_in(tmp_path / "whole", small_folds(), asked)
+    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     real, made = JournalStorage.set_trial_param, 0
 
     def create(self: JournalStorage, *words: object) -> None:
@@ -103,4 +101,4 @@ def test_a_kill_while_a_batch_is_claimed_changes_nothing(
     monkeypatch.setattr(JournalStorage, "set_trial_param", create)
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)

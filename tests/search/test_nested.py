@@ -1,4 +1,4 @@
-"""The searches of a nested cross-validation: beside brute force, and whether anything leaks."""
+"""The searches of a nested cross-validation: compared with brute force, and tested for leakage."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fixtures.small_search import (
     train_heads,
 )
 from tametail.evaluation import metrics
-from tametail.search.choice import best_of
-from tametail.search.folds import Folds
-from tametail.search.objective import Objective, own_plan
-from tametail.search.trainings import TrainingKey, trainings_without_one, trainings_without_two
+from tametail.search.folds import FoldData
+from tametail.search.nested_estimate import best_of
+from tametail.search.objective import Objective, separate_plan
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import TrialData, run_trials
+from tametail.training.training_key import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
 WAYS = [("random", False), ("random", True), ("tpe", False)]
 
 
-def _brute_force(folds: Folds, values: dict[str, str], outer: int | None, seeds: range) -> float:
-    """A score by plain loops: one training at a time, with the data put together here."""
+def _brute_force(folds: FoldData, values: dict[str, str], outer: int | None, seeds: range) -> float:
+    """A score by plain loops: one training at a time, with the data selected here."""
     trial, scores = small_space().trial(values), []
     for seed in seeds:
         target, predicted = [], []
@@ -54,7 +54,7 @@ def test_scores_are_those_of_brute_force(sampler: str, halving: bool, tmp_path: 
     complete = [trial for trial in trials if trial.state == "complete"]
     assert {trial.outer for trial in complete} == {None, *range(FOLDS)}
     for trial in complete[::2]:
-        # An image at the border may fall to the other side when heads are trained together.
+        # Near the decision boundary an image may change sides when heads are trained together.
         wanted = _brute_force(folds, dict(trial.values), trial.outer, range(seeds))
         assert trial.score == pytest.approx(wanted, abs=0.03)
     exact = [
@@ -88,46 +88,46 @@ def test_nothing_of_an_outer_fold_reaches_its_search(
 def test_without_folds_nothing_of_them_is_left() -> None:
     folds = small_folds()
     left = folds.without(1, 2)
-    assert left.names == [0, 3]
+    assert left.folds == [0, 3]
     assert len(left.inputs) == len(left.targets) == np.isin(folds.fold, [0, 3]).sum()
     assert left.inputs.base is None  # no view of an array that has more
     assert left.targets.base is None
     np.testing.assert_array_equal(left.inputs, folds.inputs[np.isin(folds.fold, [0, 3])])
 
 
-def test_a_training_sees_the_targets_of_what_it_is_trained_on_alone() -> None:
+def test_a_training_sees_the_targets_of_its_training_rows_alone() -> None:
     folds = small_folds()
-    data = folds.trial_data((1, 3), (3, 1))
+    data = folds.trial_data((3, 1))
     np.testing.assert_array_equal(data.targets, folds.targets[np.isin(folds.fold, [0, 2])])
     np.testing.assert_array_equal(
         data.held_out, np.concatenate([folds.inputs[folds.fold == 3], folds.inputs[folds.fold == 1]])
     )
 
 
-def test_a_search_that_is_given_its_outer_fold_is_refused() -> None:
+def test_a_search_refuses_its_outer_fold() -> None:
     folds = small_folds()
     with pytest.raises(ValueError, match="without the outer fold 2"):
-        Objective(own_plan(2, folds.names, [0]), folds, train_heads, "accuracy", None, None, None)  # type: ignore[arg-type]
+        Objective(separate_plan(2, folds.folds, [0]), folds, train_heads, "accuracy", None, None, None)  # type: ignore[arg-type]
 
 
 def test_pairs_are_trained_once() -> None:
-    assert len(trainings_without_two(range(5), [0])) == 10
-    assert len(trainings_without_one(range(5), [0, 1])) == 10
+    assert len(leave_two_folds_out(range(5), [0])) == 10
+    assert len(leave_one_fold_out(range(5), [0, 1])) == 10
 
 
 def test_one_fold_left_out_has_the_seed_of_a_studys_run() -> None:
     from tametail.training.run import Run
     from tametail.training.strategies import parse_method
 
-    assert TrainingKey(3, (2,), (2,)).random_seed() == Run(parse_method("ce"), 3, 2).random_seed()
+    assert TrainingKey(3, (2,)).random_seed() == Run(parse_method("ce"), 3, 2).random_seed()
 
 
-def test_halving_trains_less_and_never_chooses_what_it_gave_up(tmp_path: Path) -> None:
+def test_halving_trains_less_and_never_selects_a_pruned_trial(tmp_path: Path) -> None:
     folds = small_folds()
     trials = search_in(tmp_path, folds, settings(4, "random", halving=True))
-    given_up = [trial for trial in trials if trial.state == "given up"]
-    assert len(given_up) > 8
-    assert all(len([name for name in trial.found if name.startswith("seed")]) < FOLDS for trial in given_up)
+    pruned = [trial for trial in trials if trial.state == "pruned"]
+    assert len(pruned) > 8
+    assert all(len([name for name in trial.outputs if name.startswith("seed")]) < FOLDS for trial in pruned)
     for outer in (None, *range(FOLDS)):
         assert best_of(trials, outer).state == "complete"
 

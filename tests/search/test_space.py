@@ -9,7 +9,7 @@ from tametail.core.errors import UsageError
 from tametail.losses import list_losses
 from tametail.losses.grammar import parse_loss
 from tametail.search.default_spaces import DEFAULT_SPACES
-from tametail.search.space import Numbers, Space, make_space
+from tametail.search.space import NumericRange, Space, make_space
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 
@@ -71,9 +71,9 @@ def test_a_value_is_short_within_the_range_and_gives_the_same_method_again(alpha
 
 
 def test_rounding_does_not_leave_the_range() -> None:
-    drawn = Numbers("alpha", 0.12345, 0.98765)
-    assert drawn.suggest(FixedTrial({"alpha": 0.12346})) == "0.12345"
-    assert drawn.suggest(FixedTrial({"alpha": 0.98764})) == "0.98765"
+    sampled = NumericRange("alpha", 0.12345, 0.98765)
+    assert sampled.suggest(FixedTrial({"alpha": 0.12346})) == "0.12345"
+    assert sampled.suggest(FixedTrial({"alpha": 0.98764})) == "0.98765"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_rounding_does_not_leave_the_range() -> None:
         ("alpa", "lr=fast", "fast"),
         ("alpa", "class_counts=1:2", "class_counts"),
         ("alpa", "reduction=mean|sum", "reduction"),
-        ("ce[label_smoothing=0.1]", "", "something to search"),
+        ("ce[label_smoothing=0.1]", "", "expected --space for ce.* its free parameters are "),
     ],
 )
 def test_a_space_that_cannot_be_is_told(method: str, text: str, message: str) -> None:

@@ -1,1 +1,1 @@
-"""Search for a method's parameters: nested, so that what is chosen is never judged by what it was chosen on."""
+"""Hyper-parameter search by nested cross-validation: the images that evaluate a selection took no part in it."""

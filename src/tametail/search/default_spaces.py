@@ -1,12 +1,12 @@
-"""The space that is searched for each loss when none is asked for.
+"""The default search space of each built-in loss.
 
-Ranges are those of the papers where they have some, and else what still makes sense around the defaults. Only what
-shapes a loss is in them; ``tau``, the pull of the class shares, is another question and is asked for by ``--space tau=0:2``.
+Ranges are those of the papers where they are given, otherwise plausible values around the defaults. Only parameters that
+shape a loss are included; ``tau``, the strength of the prior adjustment, is added with ``--space tau=0:2``.
 """
 
 from __future__ import annotations
 
-# ALPA's is that of the paper, Section 6.1.
+# The space of ALPA is that of the paper, Section 6.1.
 DEFAULT_SPACES: dict[str, tuple[str, ...]] = {
     "alpa": ("alpha=0.5:2", "beta=0.5:2", "gamma_pos=0:5", "gamma_neg=0:5"),
     "asl": ("gamma_pos=0:5", "gamma_neg=0:5", "clip=0:0.2"),

@@ -1,79 +1,73 @@
-"""The rows that a search may use, fold by fold: what is taken out of them cannot be reached from what is left.
+"""The images that a search may use, fold by fold: a fold that is left out cannot be reached from what remains.
 
-Shape legend: n images, D what an input is (features, or a picture), C classes.
+Shape legend: n images, D an input (features, or an image), C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.data import Splits
 from tametail.training.heads.head_experiments import TrialData
 
 
 @dataclass(frozen=True, eq=False)
-class Folds:
-    """Inputs, targets and folds of n images, in the order of the table; arrays of their own, no views of a larger one.
+class FoldData:
+    """Inputs, targets and folds of n images, in the order of the table; copies, never views of a larger array.
 
     Attributes:
         inputs: (n, *D) features or decoded images.
         targets: (n,) class indices.
-        fold: (n,) the fold of each.
+        fold: (n,) fold of each image.
         classes: C.
     """
 
     inputs: NDArray[np.generic]
-    targets: NDArray[np.int64]
-    fold: NDArray[np.int64]
+    targets: IntArray
+    fold: IntArray
     classes: int
 
     @property
-    def names(self) -> list[int]:
-        """The folds there are."""
-        return [int(name) for name in np.unique(self.fold)]
+    def folds(self) -> list[int]:
+        """The distinct folds in ascending order."""
+        return [int(fold) for fold in np.unique(self.fold)]
 
-    def without(self, *folds: int) -> Folds:
-        """What is left when some folds are taken out: nothing of those is in it."""
-        left = ~np.isin(self.fold, folds)
-        return Folds(self.inputs[left], self.targets[left], self.fold[left], self.classes)
+    def without(self, *folds: int) -> FoldData:
+        """A copy that holds nothing of the given folds."""
+        rest = ~np.isin(self.fold, folds)
+        return FoldData(self.inputs[rest], self.targets[rest], self.fold[rest], self.classes)
 
-    def trial_data(self, out: Sequence[int], read: Sequence[int]) -> TrialData:
-        """What a training sees when the folds ``out`` are left out of it: of the folds ``read`` the inputs alone.
+    def trial_data(self, left_out: Collection[int]) -> TrialData:
+        """What a training sees when folds are left out: of these the inputs alone, fold after fold in the order given."""
+        trained = ~np.isin(self.fold, list(left_out))
+        held_out = np.concatenate([np.flatnonzero(self.fold == fold) for fold in left_out])
+        inputs = cast(NDArray[np.float32], self.inputs)
+        return TrialData(inputs[trained], self.targets[trained], inputs[held_out], self.classes)
 
-        Args:
-            out: folds that are not trained on.
-            read: some of them, whose images are predicted, one fold after the other.
-        """
-        trained = ~np.isin(self.fold, out)
-        held_out = np.concatenate([np.flatnonzero(self.fold == fold) for fold in read])
-        inputs, targets = cast(NDArray[np.float32], self.inputs), self.targets[trained]
-        return TrialData(inputs[trained], targets, inputs[held_out], self.classes)
-
-    def of_fold(self, fold: int) -> NDArray[np.int64]:
-        """(m,) the targets of a fold, in the order of the table."""
-        of_fold: NDArray[np.int64] = self.targets[self.fold == fold]
-        return of_fold
+    def targets_of(self, fold: int) -> IntArray:
+        """(m,) targets of a fold, in the order of the table."""
+        return cast(IntArray, self.targets[self.fold == fold])
 
 
-def training_folds(
-    inputs: NDArray[np.generic], targets: NDArray[np.int64], splits: Splits, classes: int
-) -> Folds:
-    """The folds of a table's training set: of the held-out test set nothing is in them.
+def training_folds(inputs: NDArray[np.generic], targets: IntArray, splits: Splits, classes: int) -> FoldData:
+    """The folds of a table's training set, without the held-out test set.
 
     Args:
         inputs: (N, *D) of all images.
         targets: (N,) of all images.
         splits: of the N images, in the same order.
+        classes: C.
     """
-    rows = training_set(splits)
-    return Folds(inputs[rows], targets[rows], splits.fold[rows], classes)
+    rows = training_rows(splits)
+    return FoldData(inputs[rows], targets[rows], splits.fold[rows], classes)
 
 
-def training_set(splits: Splits) -> NDArray[np.int64]:
-    """(n,) rows of the table that lie in some fold."""
+def training_rows(splits: Splits) -> IntArray:
+    """(n,) rows of the table that belong to a fold."""
     return np.flatnonzero((splits.part == "train") & (splits.fold >= 0))

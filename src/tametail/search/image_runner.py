@@ -1,6 +1,6 @@
-"""Trials by fine-tuning: one after the other through the trainer, each kept, so that a kill loses at most one.
+"""Trials by fine-tuning: one after another through the trainer, each stored, so that a kill loses at most one.
 
-Shape legend: n training images, m held-out images, K canvas side, C classes.
+Shape legend: n training images, m held-out images, C classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import nn
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import explain_save_error
 from tametail.data.sampling.loaders import training_batches
-from tametail.search.trainings import TrainingKey
 from tametail.storage.search_file import TRAININGS
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.checkpointing.interrupts import Stop
@@ -30,11 +29,12 @@ from tametail.training.inference import Transform, predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.trainer import RunFailed, train
 from tametail.training.training_data import NewModel, TrainingData
+from tametail.training.training_key import TrainingKey
 
 
 @dataclass(frozen=True)
-class Making:
-    """How a model is made and sees images; of the images themselves nothing.
+class ModelFactory:
+    """How models are built and see images, without the images themselves.
 
     Attributes:
         new_model, train_transform, eval_transform, extra_draws: see `TrainingData`.
@@ -46,14 +46,9 @@ class Making:
     extra_draws: int
 
     @classmethod
-    def of(cls, training_data: TrainingData) -> Making:
-        """That of a study."""
-        return cls(
-            training_data.new_model,
-            training_data.train_transform,
-            training_data.eval_transform,
-            training_data.extra_draws,
-        )
+    def of(cls, data: TrainingData) -> ModelFactory:
+        """That of a study's training data."""
+        return cls(data.new_model, data.train_transform, data.eval_transform, data.extra_draws)
 
 
 @dataclass(frozen=True)
@@ -61,55 +56,53 @@ class ImageRunner:
     """Trains trials on images.
 
     Attributes:
-        directory: of the search; what comes of a training is kept below it.
-        identity: what else fixes the results: data, splits, weights.
-        making: how models are made.
+        directory: of the search; outputs are stored below it.
+        identity: what determines the results besides the trial: data, splits, weights.
+        models: how models are built.
         accelerator, hardware: what is computed on.
-        stop: whether someone asked to stop.
-        warn: is told what the user should know.
+        stop: whether a stop was requested.
+        warn: prints a warning.
     """
 
     directory: Path
     identity: str
-    making: Making
+    models: ModelFactory
     accelerator: Accelerator
     hardware: Hardware
     stop: Stop
     warn: Callable[[str], None]
 
-    def __call__(self, trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
-        """Train each, or find what was kept of it.
+    def __call__(
+        self, trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
+    ) -> list[TrialResult]:
+        """Train each trial, or load its stored outputs.
 
         Raises:
-            Stopped: asked to; the training at hand is kept as it is.
+            Stopped: requested; the current training is saved as a checkpoint.
         """
-        return [self._one(trial, data, training) for trial in trials]
+        return [self._run(trial, data, training, predicted) for trial in trials]
 
-    def _one(self, trial: Trial, data: TrialData, training: TrainingKey) -> TrialResult:
+    def _run(
+        self, trial: Trial, data: TrialData, training: TrainingKey, predicted: Sequence[int]
+    ) -> TrialResult:
         counts = np.bincount(data.targets, minlength=data.classes).tolist()
         decision_rule = trial.method.decision_rule(counts, len(data.targets))
-        parts = [
-            self.identity,
-            trial.method.text,
-            trial.recipe.model_dump(mode="json"),
-            training.name,
-            training.read,
-        ]
+        recipe = trial.recipe.model_dump(mode="json")
+        parts = [self.identity, trial.method.text, recipe, training.name, list(predicted)]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
         path = self.directory / TRAININGS / f"{key}.npy"
-        outputs = _read(path, (len(data.held_out), data.classes))
+        outputs = _load(path, (len(data.held_out), data.classes))
         if outputs is None:
+            checkpointer = RunCheckpointer(path, key, self.stop, self.warn)
             try:
-                outputs = self._train(
-                    trial, data, training, counts, RunCheckpointer(path, key, self.stop, self.warn)
-                )
+                outputs = self._train(trial, data, training, counts, checkpointer)
             except RunFailed as error:
                 return TrialResult(None, decision_rule, str(error))
             with explain_save_error(path):
                 make_folder(path.parent)
                 with atomic_path(path) as temporary, temporary.open("wb") as handle:
                     np.save(handle, outputs)
-            RunCheckpointer(path, key, self.stop, self.warn).remove()
+            checkpointer.remove()
         return TrialResult(torch.from_numpy(outputs), decision_rule)
 
     def _train(
@@ -132,19 +125,19 @@ class ImageRunner:
             sampler=recipe.sampler,
             deferred_from=recipe.deferred_from,
             epochs=recipe.epochs,
-            extra=self.making.extra_draws,
+            extra=self.models.extra_draws,
             workers=self.hardware.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         trained = train(
-            self.making.new_model(method.base, rows),
+            self.models.new_model(method.base, rows),
             method.loss.create(class_counts=counts),
             batches,
             recipe,
             self.accelerator,
             seed=seed,
             class_counts=counts,
-            transform=self.making.train_transform,
+            transform=self.models.train_transform,
             mixing=batch_mixing(recipe, counts, seed),
             hardware=self.hardware,
             checkpointer=checkpointer,
@@ -157,12 +150,11 @@ class ImageRunner:
         return self._predict(model, data.held_out)
 
     def _predict(self, model: nn.Module, array: NDArray[np.generic]) -> NDArray[np.float32]:
-        return predict_logits(
-            model, array, np.arange(len(array)), self.accelerator, transform=self.making.eval_transform
-        )
+        rows = np.arange(len(array))
+        return predict_logits(model, array, rows, self.accelerator, transform=self.models.eval_transform)
 
 
-def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     try:
         with path.open("rb") as handle:
             outputs: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)

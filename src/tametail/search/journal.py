@@ -1,8 +1,8 @@
-"""Where trials are kept: a journal of Optuna's in the output folder, and who is at work on it.
+"""The trials of a search in an Optuna journal, and the locks by which processes share the work.
 
-Optuna's own locks are files, which a killed process leaves behind for 30 s, and a line that a killed process had written by
-half makes its journal unreadable. So the lock here is the system's, which dies with its process, and whoever takes it cuts
-a half-written line off first: what it said is done again.
+Optuna's own locks are files, which a killed process leaves behind for 30 s, and an incomplete line of a killed process makes
+its journal unreadable. So the locks here are those of the operating system, which end with their process, and whoever takes
+the journal's lock first removes an incomplete line: what it recorded is computed again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-LOCK, JUDGING = ".lock", ".judging.lock"
-_PATIENCE = 1.0  # seconds between two looks at whether someone asked to stop
-WORKERS = ".workers"
-SEARCH = "search"  # attribute of a study: the digest of what it belongs to
-
-
-class Lock(Protocol):
-    """A lock of the system's on a file."""
-
-    def acquire(self, timeout: float | None = None) -> object: ...
-    def release(self) -> None: ...
+LOCK, EVALUATION_LOCK, WORKERS = ".lock", ".evaluation.lock", ".workers"
+SEARCH = "search"  # attribute of an Optuna study: the digest of the search that it belongs to
 
 
 class JournalLock:
@@ -48,39 +39,39 @@ class JournalLock:
         self._lock = FileLock(journal.with_name(f".{journal.name}.lock"))
 
     def acquire(self) -> bool:
-        """Wait for the lock, and leave a journal of whole lines."""
+        """Wait for the lock, then remove an incomplete last line of the journal."""
         self._lock.acquire()
-        cut_half_line(self._journal)
+        remove_incomplete_line(self._journal)
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
 
-def cut_half_line(journal: Path) -> None:
-    """Cut off what follows the last whole line; a journal that is not there is left alone."""
+def remove_incomplete_line(journal: Path) -> None:
+    """Truncate a file after its last newline; an absent file is left alone."""
     try:
         size = journal.stat().st_size
     except FileNotFoundError:
         return
     with journal.open("rb+") as handle:
-        keep, step = size, 65536
-        while keep:
-            start = max(keep - step, 0)
+        end, step = size, 65536
+        while end:
+            start = max(end - step, 0)
             handle.seek(start)
-            at = handle.read(keep - start).rfind(b"\n")
-            if at >= 0:
-                keep = start + at + 1
+            newline = handle.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
                 break
-            keep = start
-        if keep < size:
-            handle.truncate(keep)
+            end = start
+        if end < size:
+            handle.truncate(end)
             os.fsync(handle.fileno())
 
 
 def open_journal(directory: Path) -> BaseStorage:
-    """The journal of a search, begun where there is none.
+    """Open the journal of a search, or create it.
 
     Raises:
         DataError: it is damaged.
@@ -97,7 +88,7 @@ def open_journal(directory: Path) -> BaseStorage:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = directory / JOURNAL
-    with explain_save_error(path), reading(directory):
+    with explain_save_error(path), explain_damage(directory):
         lock = JournalLock(path)
         lock.acquire()
         try:
@@ -108,11 +99,11 @@ def open_journal(directory: Path) -> BaseStorage:
 
 
 @contextmanager
-def reading(directory: Path) -> Iterator[None]:
-    """What is wrong with a journal that can be parsed or not, told with the way to go on; around reading alone.
+def explain_damage(directory: Path) -> Iterator[None]:
+    """Turn the errors of reading a damaged journal into one that says what to do.
 
     Raises:
-        DataError: in place of what a missing or misshapen record gives.
+        DataError: a record is missing or malformed.
     """
     try:
         yield
@@ -126,41 +117,41 @@ def reading(directory: Path) -> Iterator[None]:
         zlib.error,
     ) as error:
         raise DataError(
-            f"expected the trials of a search at {directory / JOURNAL}, but it is damaged ({error!r}); put it back from a copy, or "
-            "begin anew in another folder with -o"
+            f"expected the trials of a search at {directory / JOURNAL}, but the file is damaged ({error!r}); restore it from a "
+            "copy, or start again in another folder with -o"
         ) from error
 
 
 def check_search(storage: BaseStorage, directory: Path, search: str) -> None:
-    """Refuse trials of another search, as are left where search.json was removed or replaced.
+    """Refuse the trials of another search, which remain where search.json was removed or replaced.
 
     Args:
-        search: the digest of all that fixes the trials.
+        search: digest of everything that determines the trials.
 
     Raises:
-        UsageError: it says what is there and what to do.
+        UsageError: the message says what was found and what to do.
     """
     for study in storage.get_all_studies():
         found = study.user_attrs.get(SEARCH)
         if found != search and (found is not None or storage.get_n_trials(study._study_id)):
             raise UsageError(
-                f"expected the trials of this search ({search[:8]}) in {directory / JOURNAL}, found those of another ({str(found)[:8]}): "
-                "of other data, splits, recipe, method, space, sampler, metric or seeds; give another folder with -o, or remove "
-                f"{JOURNAL} to begin anew"
+                f"expected the trials of this search ({search[:8]}) in {directory / JOURNAL}, found those of another ({str(found)[:8]}), "
+                "with other data, splits, recipe, method, space, sampler, metric or seeds; give another folder with -o, or remove "
+                f"{JOURNAL} to start again"
             )
 
 
 def _check_lines(journal: Path) -> None:
-    """Have every line read: Optuna takes a last line that it cannot read for one that is still being written."""
+    """Parse every line: Optuna takes an unreadable last line for one that is still being written."""
     if journal.is_file():
         with journal.open("rb") as handle:
             for number, line in enumerate(handle, 1):
                 if "op_code" not in json.loads(line):
-                    raise ValueError(f"line {number} is no record")
+                    raise ValueError(f"line {number} is not a record")
 
 
 def open_study(storage: BaseStorage, name: str, search: str) -> Study:
-    """A search's trials by name; only for whoever holds the folder's lock.
+    """The trials of one search by name; the caller must hold the folder's lock.
 
     Args:
         search: see `check_search`.
@@ -174,8 +165,8 @@ def open_study(storage: BaseStorage, name: str, search: str) -> Study:
 
 
 @contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Hold the search's folder for a moment, waiting for it as long as it takes."""
+def folder_lock(directory: Path) -> Iterator[None]:
+    """Hold the lock of a search's folder, waiting for it if necessary."""
     from filelock import FileLock
 
     with explain_save_error(directory / LOCK):
@@ -188,28 +179,31 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def judging(directory: Path, stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
-    """Be the one who judges: a lock of its own, so that others see meanwhile what is done.
+def evaluation_lock(
+    directory: Path, stop: Stop, say: Callable[[str], None], *, poll_seconds: float = 1.0
+) -> Iterator[None]:
+    """Hold the lock of the final evaluation; other processes can read the folder meanwhile.
 
     Args:
-        tell: is told once where another process has to be waited for.
+        say: prints a line, once, if another process has to be waited for.
+        poll_seconds: how often ``stop`` is checked while waiting.
 
     Raises:
-        Stopped: asked to while waiting.
+        Stopped: requested while waiting.
     """
     from filelock import FileLock, Timeout
 
-    with explain_save_error(directory / JUDGING):
-        lock, told = FileLock(directory / JUDGING), False
+    with explain_save_error(directory / EVALUATION_LOCK):
+        lock, said = FileLock(directory / EVALUATION_LOCK), False
         while not lock.is_locked:
             try:
-                lock.acquire(timeout=_PATIENCE)
+                lock.acquire(timeout=poll_seconds)
             except Timeout:
                 if stop.requested:
                     raise Stopped from None
-                if not told:
-                    tell("Another process is judging what was chosen; waiting for it ...")
-                told = True
+                if not said:
+                    say("Another process is evaluating the selected values; waiting for it ...")
+                said = True
     try:
         yield
     finally:
@@ -217,7 +211,7 @@ def judging(directory: Path, stop: Stop, tell: Callable[[str], None]) -> Iterato
 
 
 class Worker:
-    """This process among those that share a search. It is known by a lock that it holds for as long as it lives."""
+    """This process among those that share a search, identified by a lock that it holds until it ends."""
 
     def __init__(self, directory: Path) -> None:
         from filelock import FileLock
@@ -229,8 +223,8 @@ class Worker:
             self._lock = FileLock(self._path(self.name))
             self._lock.acquire(timeout=0)
 
-    def lives(self, name: str) -> bool:
-        """Whether a process of that name is at work; what a dead one has left is removed."""
+    def is_alive(self, name: str) -> bool:
+        """Whether the worker of that name is running; the lock file of a dead one is removed."""
         from filelock import FileLock, Timeout
 
         if name == self.name:
@@ -247,8 +241,8 @@ class Worker:
         other.release()
         return False
 
-    def leave(self) -> None:
-        """End the work."""
+    def close(self) -> None:
+        """Release the lock."""
         with suppress(OSError):
             self._path(self.name).unlink()
         self._lock.release()
@@ -260,10 +254,10 @@ class Worker:
 
 
 @contextmanager
-def working(directory: Path) -> Iterator[Worker]:
-    """A worker for as long as the block lasts."""
+def register_worker(directory: Path) -> Iterator[Worker]:
+    """A worker that is closed at the end of the block."""
     worker = Worker(directory)
     try:
         yield worker
     finally:
-        worker.leave()
+        worker.close()

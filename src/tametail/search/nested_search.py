@@ -1,4 +1,4 @@
-"""All searches of a nested cross-validation, worked through to their end, beside other processes that do the same."""
+"""Runs all searches of a nested cross-validation, possibly together with other processes."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tametail.core.console import Advance, Console
-from tametail.search.folds import Folds
-from tametail.search.journal import Worker, lock, open_study, reading
-from tametail.search.objective import Objective, Plan, Runner, own_plan, shared_plan
+from tametail.search.folds import FoldData
+from tametail.search.journal import Worker, explain_damage, folder_lock, open_study
+from tametail.search.objective import Objective, Runner, SearchPlan, separate_plan, shared_plan
 from tametail.search.queue import VALUES, Queue, Sampler
 from tametail.search.space import Space
-from tametail.search.trainings import images, inner_trainings, score, why_failed
+from tametail.search.trainings import failure_message, inner_trainings, scored_images, trial_score
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-_PATIENCE = 0.3  # seconds between two looks at what others are doing
+_POLL_SECONDS = 0.3  # between two looks at the progress of other processes
 _SHARED = "all"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How is searched.
+class SearchSettings:
+    """The settings of a search.
 
     Attributes:
-        trials: of each search.
-        sampler: of values; ``random`` draws the same trials for all searches.
-        halving: the worse half of a batch is given up after the first inner fold, and so on.
-        metric: one of ``trainings.METRICS``.
-        seeds: trainings of each model.
+        trials: number of trials of each search.
+        sampler: of values; ``random`` samples the same trials for all searches.
+        halving: successive halving: prune the worse half of a batch after each inner fold.
+        metric: one of `tametail.search.trainings.metric_names`.
+        seeds: number of trainings of each model, each with another seed.
         seed: of the sampler.
-        batch: trials that are trained together.
-        identity: digest of all that fixes the trials, by which the journal knows that they are this search's.
+        batch: number of trials that are trained together.
+        identity: digest of everything that determines the trials, by which the journal recognises this search.
     """
 
     trials: int
@@ -53,23 +53,23 @@ class Settings:
 
     @property
     def shared(self) -> bool:
-        """Whether all searches try the same trials to the end, so that they can share trainings."""
+        """Whether all searches run the same trials to the end, so that they can share trainings."""
         return self.sampler == "random" and not self.halving
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as a search sees it.
+    """A finished trial of one search.
 
     Attributes:
-        outer: the outer fold of the search; None is the search over all folds.
-        number: among the search's trials.
+        outer: the outer fold of the search; None for the search over all folds.
+        number: index among the trials of the search.
         values: of each dimension, as text.
-        score: over the inner folds; nan where the trial was given up or failed.
-        state: ``complete``, ``given up`` or ``failed``.
+        score: over the inner folds; nan if the trial was pruned or failed.
+        state: ``complete``, ``pruned`` or ``failed``.
         message: why it failed.
-        n: images the score is of.
-        found: what was kept of its trainings, by their names.
+        n: number of images that the score is computed on.
+        outputs: stored outputs of its trainings, by their names.
     """
 
     outer: int | None
@@ -79,37 +79,39 @@ class TrialRecord:
     state: str
     message: str
     n: int
-    found: Mapping[str, Any]
+    outputs: Mapping[str, Any]
 
 
 def run_searches(
     directory: Path,
     storage: BaseStorage,
     space: Space,
-    folds: Folds,
-    settings: Settings,
+    folds: FoldData,
+    settings: SearchSettings,
     runner: Runner,
     worker: Worker,
     stop: Stop,
     console: Console,
 ) -> None:
-    """Do what is left of all searches, and wait for what others are doing.
+    """Run the remaining trials of all searches, and wait for those of other processes.
 
     Raises:
-        Stopped: asked to; what is done is kept.
+        Stopped: requested; everything that was trained is stored.
     """
     seeds = range(settings.seeds)
     if settings.shared:
-        plans = {_SHARED: shared_plan(folds.names, seeds)}
+        plans = {_SHARED: shared_plan(folds.folds, seeds)}
     else:
-        plans = {_name(outer): own_plan(outer, folds.names, seeds) for outer in (*folds.names, None)}
+        plans = {
+            _study_name(outer): separate_plan(outer, folds.folds, seeds) for outer in (*folds.folds, None)
+        }
     total = settings.trials * sum(plan.trainings for plan in plans.values())
     with console.track("Trainings", total) as advance:
         for place, (name, plan) in enumerate(plans.items()):
-            with lock(directory), reading(directory):
+            with folder_lock(directory), explain_damage(directory):
                 study = open_study(storage, name, settings.identity)
                 _check_values(study, space)
-            # Each search draws trials of its own, where they are not the same on purpose.
+            # Separate searches sample different trials.
             seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
             queue = Queue(
                 directory,
@@ -122,77 +124,75 @@ def run_searches(
                 settings.batch,
                 worker,
             )
-            own = folds if plan.outer is None else folds.without(plan.outer)
-            objective = Objective(plan, own, runner, settings.metric, settings.halving, stop, advance)
-            _work(queue, objective, plan, advance, stop)
+            visible = folds if plan.outer is None else folds.without(plan.outer)
+            objective = Objective(plan, visible, runner, settings.metric, settings.halving, stop, advance)
+            _work_off(queue, objective, plan, advance, stop)
 
 
-def _work(queue: Queue, objective: Objective, plan: Plan, advance: Advance, stop: Stop) -> None:
-    seen = 0  # done by others, or before
-    mine = 0
+def _work_off(queue: Queue, objective: Objective, plan: SearchPlan, advance: Advance, stop: Stop) -> None:
+    own, others = 0, 0  # trials done by this process, and by others or earlier
     while True:
-        others = queue.done() - mine
-        if others > seen:
-            advance((others - seen) * plan.trainings)
-            seen = others
+        done = queue.done() - own
+        if done > others:
+            advance((done - others) * plan.trainings)
+            others = done
         batch = queue.claim()
         if batch:
             objective(queue, batch)
-            mine += len(batch)
+            own += len(batch)
         elif queue.finished():
             return
         elif stop.requested:
             raise Stopped
         else:
-            time.sleep(_PATIENCE)
+            time.sleep(_POLL_SECONDS)
 
 
-def trial_records(storage: BaseStorage, folds: Sequence[int], settings: Settings) -> list[TrialRecord]:
-    """Every trial of every search, the search over all folds first; of a search they are in the order of their numbers.
+def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSettings) -> list[TrialRecord]:
+    """The finished trials of every search by number, the search over all folds first.
 
     Args:
         folds: all folds of the study.
     """
     searches: tuple[int | None, ...] = (None, *folds)
-    found = []
+    records = []
     for outer in searches:
         study = search_study(storage, outer, settings)
         trainings = inner_trainings(outer, folds, range(settings.seeds))
         for trial in study.get_trials(deepcopy=False):
             if not trial.state.is_finished():
                 continue
-            attrs = trial.user_attrs
-            given_up = trial.state.name == "PRUNED"
-            value = float("nan") if given_up else score(attrs, trainings, settings.metric)
-            state = "given up" if given_up else "complete" if np.isfinite(value) else "failed"
-            why = why_failed(attrs) if state == "failed" else ""
-            found.append(
-                TrialRecord(
-                    outer, trial.number, attrs[VALUES], value, state, why, images(attrs, trainings), attrs
-                )
+            outputs, pruned = trial.user_attrs, trial.state.name == "PRUNED"
+            score = float("nan") if pruned else trial_score(outputs, trainings, settings.metric, outer)
+            state = "pruned" if pruned else "complete" if np.isfinite(score) else "failed"
+            message = failure_message(outputs) if state == "failed" else ""
+            n = scored_images(outputs, trainings, outer)
+            records.append(
+                TrialRecord(outer, trial.number, outputs[VALUES], score, state, message, n, outputs)
             )
-    return found
+    return records
 
 
-def search_study(storage: BaseStorage, outer: int | None, settings: Settings) -> Study:
-    """Optuna's study that holds the trials of a search."""
+def search_study(storage: BaseStorage, outer: int | None, settings: SearchSettings) -> Study:
+    """The Optuna study that holds the trials of a search."""
     import optuna
 
-    return optuna.load_study(study_name=_SHARED if settings.shared else _name(outer), storage=storage)
+    name = _SHARED if settings.shared else _study_name(outer)
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def failures(trials: Sequence[TrialRecord]) -> list[str]:
-    """Why trials failed, each reason once."""
+    """The distinct reasons for which trials failed."""
     return list(dict.fromkeys(trial.message for trial in trials if trial.state == "failed" and trial.message))
 
 
 def _check_values(study: Study, space: Space) -> None:
-    """Have a finished trial without its values be missed before there is work on others."""
+    """Detect finished trials without values before any work on further ones."""
     names = {dimension.name for dimension in space.dimensions}
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and set(trial.user_attrs[VALUES]) != names:
-            raise ValueError(f"trial {trial.number} has not the values of {', '.join(sorted(names))}")
+            raise ValueError(f"trial {trial.number} lacks values of {', '.join(sorted(names))}")
 
 
-def _name(outer: int | None) -> str:
+def _study_name(outer: int | None) -> str:
     return "final" if outer is None else f"outer {outer}"

@@ -1,7 +1,7 @@
-"""Doing a batch of trials: each training for all of them at once, each result kept at once, and the score told.
+"""Runs a batch of trials: each training for all of them at once, its outputs stored at once, then the score.
 
-Two ways through the folds. Where all searches try the same trials, a training without two folds serves both as outer and
-inner, and all searches are one. Otherwise each outer fold has a search of its own, that is given the other folds alone.
+There are two plans for the folds. If all searches use the same trials, a training without two folds is an inner training of
+both outer folds, and all searches are one. Otherwise each outer fold has its own search, which sees only the other folds.
 """
 
 from __future__ import annotations
@@ -15,76 +15,71 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from tametail.core.errors import TametailError
-from tametail.search.folds import Folds
-from tametail.search.journal import reading
+from tametail.search.folds import FoldData
+from tametail.search.journal import explain_damage
 from tametail.search.queue import Queue, TrialClaim
-from tametail.search.trainings import (
-    FAILED,
-    TrainingKey,
-    inner_trainings,
-    score,
-    trainings_without_one,
-    trainings_without_two,
-    trial_outputs,
-)
+from tametail.search.trainings import FAILED, inner_trainings, trial_outputs, trial_score
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
+from tametail.training.training_key import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 
 class Runner(Protocol):
-    """What trains trials, and is shown nothing but the data it is given."""
+    """Trains trials on the given data alone; ``predicted`` are the folds of the held-out rows."""
 
     def __call__(
-        self, trials: Sequence[Trial], data: TrialData, training: TrainingKey
+        self, trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
     ) -> list[TrialResult]: ...
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The trainings of a search.
+class SearchPlan:
+    """The trainings of each trial of a search.
 
     Attributes:
-        rungs: groups of trainings, one after the other; after each the worse trials may be given up.
-        told: those that the score told to Optuna is of.
-        outer: the outer fold, that is not among the folds of the search; None where there is none.
+        stages: groups of trainings in the order in which they run; with halving, trials are pruned between stages.
+        scored: the trainings that the score reported to Optuna is computed from.
+        outer: the outer fold, which the search does not see; None if there is none.
     """
 
-    rungs: tuple[tuple[TrainingKey, ...], ...]
-    told: tuple[TrainingKey, ...]
+    stages: tuple[tuple[TrainingKey, ...], ...]
+    scored: tuple[TrainingKey, ...]
     outer: int | None = None
 
     @property
     def trainings(self) -> int:
-        """How many there are for a trial that is not given up."""
-        return sum(map(len, self.rungs))
+        """Number of trainings of a trial that is not pruned."""
+        return sum(map(len, self.stages))
 
 
-def shared_plan(folds: Sequence[int], seeds: Sequence[int]) -> Plan:
-    """All searches at once: each fold left out, and each two; Optuna is told the score over all folds."""
-    single = tuple(trainings_without_one(folds, seeds))
-    return Plan(((*single, *trainings_without_two(folds, seeds)),), single)
+def shared_plan(folds: Sequence[int], seeds: Sequence[int]) -> SearchPlan:
+    """All searches at once: leave out each fold and each pair of folds; Optuna gets the score over all folds."""
+    single = tuple(leave_one_fold_out(folds, seeds))
+    return SearchPlan(((*single, *leave_two_folds_out(folds, seeds)),), single)
 
 
-def own_plan(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> Plan:
-    """One search by itself, inner fold by inner fold.
+def separate_plan(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> SearchPlan:
+    """One search alone, inner fold by inner fold.
 
     Args:
+        outer: its outer fold; None for the search over all folds.
         folds: all folds of the study.
+        seeds: numbers of the repeats.
     """
-    told = tuple(inner_trainings(outer, folds, seeds))
-    read = dict.fromkeys(training.read for training in told)
-    rungs = tuple(tuple(training for training in told if training.read == one) for one in read)
-    return Plan(rungs, told, outer)
+    scored = tuple(inner_trainings(outer, folds, seeds))
+    left_out = dict.fromkeys(training.left_out for training in scored)
+    stages = tuple(tuple(training for training in scored if training.left_out == one) for one in left_out)
+    return SearchPlan(stages, scored, outer)
 
 
 def better_half(values: Mapping[int, float]) -> set[int]:
-    """Numbers of the better half of trials, of an odd number the larger one; of equal trials the first are the better.
+    """Numbers of the better half of trials, rounded up; ties are resolved in favour of lower numbers.
 
     Args:
-        values: by trial number; the higher the better.
+        values: by trial number; higher is better.
     """
     ordered = sorted(values, key=lambda number: (-values[number], number))
     return set(ordered[: (len(ordered) + 1) // 2])
@@ -92,20 +87,20 @@ def better_half(values: Mapping[int, float]) -> set[int]:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is done with the trials of a search.
+    """Trains and scores the trials of a search.
 
     Attributes:
         plan: its trainings.
-        folds: the rows it may use. Of a search with an outer fold, that fold is not in them.
+        folds: the images it may use; an outer fold is not among them.
         runner: trains.
-        metric: one of ``trainings.METRICS``.
-        halving: whether the worse half of a batch is given up between rungs.
-        stop: whether someone asked to stop.
-        advance: is told how many trainings are done or given up.
+        metric: one of `tametail.search.trainings.metric_names`.
+        halving: prune the worse half of a batch between stages.
+        stop: whether a stop was requested.
+        advance: called with the number of trainings just done or skipped.
     """
 
-    plan: Plan
-    folds: Folds
+    plan: SearchPlan
+    folds: FoldData
     runner: Runner
     metric: str
     halving: bool
@@ -113,96 +108,97 @@ class Objective:
     advance: Callable[[int], None]
 
     def __post_init__(self) -> None:
-        if self.plan.outer is not None and self.plan.outer in self.folds.names:
+        if self.plan.outer is not None and self.plan.outer in self.folds.folds:
             raise ValueError(
-                f"expected folds without the outer fold {self.plan.outer}, got {self.folds.names}"
+                f"expected folds without the outer fold {self.plan.outer}, got {self.folds.folds}"
             )
 
     def __call__(self, queue: Queue, batch: Sequence[TrialClaim]) -> None:
-        """Do a batch.
+        """Run a batch.
 
         Raises:
-            Stopped: asked to; what is done is kept.
+            Stopped: requested; everything that was trained is stored.
         """
-        doing = [_Doing(claimed, *_built(queue, claimed), dict(claimed.known)) for claimed in batch]
-        for place, rung in enumerate(self.plan.rungs):
-            for training in rung:
+        trials = [_RunningTrial(claim, *_build(queue, claim), dict(claim.outputs)) for claim in batch]
+        for number, stage in enumerate(self.plan.stages, 1):
+            for training in stage:
                 if self.stop.requested:
                     raise Stopped
-                self._train(training, [one for one in doing if one.goes_on], queue.storage)
-                self.advance(sum(one.goes_on for one in doing))
-            for one in doing:
-                one.failed = one.failed or any(_failed(one.found, training) for training in rung)
-            if self.halving and place + 1 < len(self.plan.rungs):
-                self._give_up(place + 1, [one for one in doing if one.goes_on], queue)
-            self._skip(doing, len(self.plan.rungs) - place - 1)
-        for one in doing:
-            if not one.pruned:
-                self._tell(one, queue)
+                active = [trial for trial in trials if trial.active]
+                self._train(training, active, queue.storage)
+                self.advance(len(active))
+            for trial in trials:
+                trial.failed = trial.failed or any(trial.failed_in(training) for training in stage)
+            if self.halving and number < len(self.plan.stages):
+                self._prune(number, [trial for trial in trials if trial.active], queue)
+            self._skip(trials, sum(map(len, self.plan.stages[number:])))
+        for trial in trials:
+            if not trial.pruned:
+                self._report(trial, queue)
 
-    def _train(self, training: TrainingKey, doing: Sequence[_Doing], storage: BaseStorage) -> None:
-        left = [one for one in doing if training.name not in one.found]
-        if not left:
+    def _train(self, training: TrainingKey, trials: Sequence[_RunningTrial], storage: BaseStorage) -> None:
+        waiting = [trial for trial in trials if training.name not in trial.outputs]
+        if not waiting:
             return
-        began = time.perf_counter()
-        out = [fold for fold in training.out if fold != self.plan.outer]
-        data = self.folds.trial_data(out, training.read)
-        results = self.runner([one.trial for one in left if one.trial], data, training)
-        seconds = (time.perf_counter() - began) / len(left)
-        for one, result in zip(left, results, strict=True):
-            one.found[training.name] = trial_outputs(result, training, self.folds, seconds)
-            storage.set_trial_user_attr(one.claimed.id, training.name, one.found[training.name])
+        start = time.perf_counter()
+        left_out = [fold for fold in training.left_out if fold != self.plan.outer]
+        data = self.folds.trial_data(left_out)
+        results = self.runner([trial.trial for trial in waiting if trial.trial], data, training, left_out)
+        seconds = (time.perf_counter() - start) / len(waiting)
+        for trial, result in zip(waiting, results, strict=True):
+            outputs = trial_outputs(result, training, left_out, self.folds, seconds)
+            trial.outputs[training.name] = outputs
+            storage.set_trial_user_attr(trial.claim.id, training.name, outputs)
 
-    def _give_up(self, rung: int, doing: Sequence[_Doing], queue: Queue) -> None:
-        """Keep how good the trials of a batch are after so many rungs, and then give up the worse half of them, at once.
+    def _prune(self, stage: int, trials: Sequence[_RunningTrial], queue: Queue) -> None:
+        """Store the scores of a batch after a stage, then prune its worse half.
 
-        The values of all are kept before the first is given up, and those of a trial that was given up still count: who goes on
-        is the same after a kill.
+        All scores are stored before the first trial is pruned, and those of pruned trials still count, so that a kill does
+        not change which trials continue.
         """
-        so_far = [training for group in self.plan.rungs[:rung] for training in group]
-        with reading(queue.directory):
-            for one in doing:
-                value = score(one.found, so_far, self.metric)
-                queue.storage.set_trial_intermediate_value(one.claimed.id, rung, value)
-            for batch in {one.claimed.batch for one in doing}:
-                better = better_half(queue.values_after(rung, batch))
-                for one in doing:
-                    if one.claimed.batch == batch and one.claimed.number not in better:
-                        one.pruned = True
-                        self._tell(one, queue)
+        so_far = [training for group in self.plan.stages[:stage] for training in group]
+        with explain_damage(queue.directory):
+            for trial in trials:
+                value = trial_score(trial.outputs, so_far, self.metric, self.plan.outer)
+                queue.storage.set_trial_intermediate_value(trial.claim.id, stage, value)
+            for batch in {trial.claim.batch for trial in trials}:
+                better = better_half(queue.values_after(stage, batch))
+                for trial in trials:
+                    if trial.claim.batch == batch and trial.claim.number not in better:
+                        trial.pruned = True
+                        self._report(trial, queue)
 
-    def _skip(self, doing: Sequence[_Doing], rungs_left: int) -> None:
-        """Count the trainings that are not to be."""
-        left = sum(map(len, self.plan.rungs[len(self.plan.rungs) - rungs_left :])) if rungs_left else 0
-        for one in doing:
-            if not one.goes_on and not one.counted:
-                one.counted = True
-                self.advance(left)
+    def _skip(self, trials: Sequence[_RunningTrial], trainings: int) -> None:
+        """Count the remaining trainings of trials that have just ended."""
+        for trial in trials:
+            if not trial.active and not trial.counted:
+                trial.counted = True
+                self.advance(trainings)
 
-    def _tell(self, one: _Doing, queue: Queue) -> None:
+    def _report(self, trial: _RunningTrial, queue: Queue) -> None:
         from optuna.trial import TrialState
 
-        with reading(queue.directory):
-            value = score(one.found, self.plan.told, self.metric)
-        if one.pruned:
+        with explain_damage(queue.directory):
+            value = trial_score(trial.outputs, self.plan.scored, self.metric, self.plan.outer)
+        if trial.pruned:
             state, values = TrialState.PRUNED, None
-        elif one.failed or not math.isfinite(value):
+        elif trial.failed or not math.isfinite(value):
             state, values = TrialState.FAIL, None
-            if one.message:
-                queue.storage.set_trial_user_attr(one.claimed.id, FAILED, {FAILED: one.message})
+            if trial.message:
+                queue.storage.set_trial_user_attr(trial.claim.id, FAILED, {FAILED: trial.message})
         else:
             state, values = TrialState.COMPLETE, [value]
-        queue.storage.set_trial_state_values(one.claimed.id, state, values)
+        queue.storage.set_trial_state_values(trial.claim.id, state, values)
 
 
 @dataclass
-class _Doing:
-    """A trial at hand."""
+class _RunningTrial:
+    """A trial of the current batch."""
 
-    claimed: TrialClaim
+    claim: TrialClaim
     trial: Trial | None
     message: str
-    found: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
     failed: bool = False
     counted: bool = False
@@ -211,19 +207,18 @@ class _Doing:
         self.failed = self.trial is None
 
     @property
-    def goes_on(self) -> bool:
+    def active(self) -> bool:
         return not (self.pruned or self.failed)
 
+    def failed_in(self, training: TrainingKey) -> bool:
+        return FAILED in self.outputs.get(training.name, {})
 
-def _built(queue: Queue, claimed: TrialClaim) -> tuple[Trial | None, str]:
-    """The trial, or why there can be none: corners of a space may be buildable, and some place between them not."""
+
+def _build(queue: Queue, claim: TrialClaim) -> tuple[Trial | None, str]:
+    """The trial, or why it cannot be built: a loss may reject a point although it accepts the ends of the space."""
     try:
-        trial = queue.space.trial(claimed.values)
+        trial = queue.space.trial(claim.values)
         trial.method.configure(trial.recipe)
     except (ValueError, TypeError, ValidationError, TametailError) as error:
         return None, str(error)
     return trial, ""
-
-
-def _failed(found: Mapping[str, Any], training: TrainingKey) -> bool:
-    return FAILED in found.get(training.name, {})

@@ -1,4 +1,4 @@
-"""Who does which trial: batches are claimed under a lock, and those of a process that died are done by another."""
+"""The queue of trials: processes claim batches under a lock, and take over those of a process that died."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tametail.search.journal import Worker, lock, reading
+from tametail.search.journal import Worker, explain_damage, folder_lock
 from tametail.search.space import Space
 
 if TYPE_CHECKING:
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 Sampler = Literal["random", "tpe"]
 SAMPLERS: tuple[Sampler, ...] = ("random", "tpe")
 OWNER, VALUES, BATCH = "owner", "values", "batch"
-_WIDEST = 2**32
+_MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)
 class TrialClaim:
-    """A trial to be done.
+    """A trial that this process is to run.
 
     Attributes:
-        number: its place among the trials of its search, from 0.
-        id: by which the storage knows it.
+        number: index among the trials of its search.
+        id: key in the storage.
         values: of each dimension, as text.
-        known: what was already found by a process that died: by the names of trainings.
-        batch: the first and last number of those that were claimed with it.
+        outputs: what a process that died had already stored, by the names of trainings.
+        batch: first and last number of the trials claimed together with it.
     """
 
     number: int
     id: int
     values: Mapping[str, str]
-    known: Mapping[str, Any]
+    outputs: Mapping[str, Any]
     batch: tuple[int, int]
 
 
@@ -50,12 +50,12 @@ class Queue:
     Attributes:
         directory: of the search, for its lock.
         study, storage: Optuna's.
-        space: what is drawn.
-        sampler: how it is drawn.
-        seed: of what is drawn. The values of a trial are a function of the seed, its number and, with ``tpe``, the trials
+        space: what is sampled.
+        sampler: ``random`` or ``tpe``.
+        seed: of the sampler. The values of a trial are a function of the seed, its number and, with ``tpe``, the trials
             before it.
-        total: trials in the end.
-        batch: trials that one process takes at once.
+        total: number of trials.
+        batch: number of trials that a process claims at a time.
         worker: this process.
     """
 
@@ -70,10 +70,10 @@ class Queue:
     worker: Worker
 
     def claim(self) -> list[TrialClaim]:
-        """Trials for this process: the batch of one that died, or else a new one; none where all are given away."""
-        with lock(self.directory), reading(self.directory):
+        """Claim the batch of a process that died, or else a new one; empty when none is left."""
+        with folder_lock(self.directory), explain_damage(self.directory):
             trials = self.study.get_trials(deepcopy=False)
-            first, last = self._left_behind(trials) or self._new(len(trials))
+            first, last = self._abandoned(trials) or self._new(len(trials))
             return [
                 self._take(number, (first, last))
                 for number in range(first, last + 1)
@@ -81,65 +81,65 @@ class Queue:
             ]
 
     def finished(self) -> bool:
-        """Whether all trials are done, by whomever."""
-        with reading(self.directory):
+        """Whether all trials are done, by any process."""
+        with explain_damage(self.directory):
             trials = self.study.get_trials(deepcopy=False)
         return len(trials) >= self.total and all(trial.state.is_finished() for trial in trials)
 
     def done(self) -> int:
-        """How many are done."""
-        with reading(self.directory):
+        """Number of finished trials."""
+        with explain_damage(self.directory):
             return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
-    def values_after(self, rung: int, batch: tuple[int, int]) -> dict[int, float]:
-        """How good the trials of a batch were after a rung, by number: of those that came so far, given up since or not."""
+    def values_after(self, stage: int, batch: tuple[int, int]) -> dict[int, float]:
+        """Scores after a stage by trial number, of the trials of a batch that reached it, pruned since or not."""
         first, last = batch
         return {
-            trial.number: trial.intermediate_values[rung]
+            trial.number: trial.intermediate_values[stage]
             for trial in self.study.get_trials(deepcopy=False)[first : last + 1]
-            if rung in trial.intermediate_values
+            if stage in trial.intermediate_values
         }
 
-    def _left_behind(self, trials: list[FrozenTrial]) -> tuple[int, int] | None:
-        """The batch of a dead process: together, as it would have done it, also what it had not come to claim."""
+    def _abandoned(self, trials: list[FrozenTrial]) -> tuple[int, int] | None:
+        """The whole batch of a dead process, including trials that it had not yet claimed."""
         for trial in trials:
             if not trial.state.is_finished():
                 owner = trial.user_attrs.get(OWNER)
-                # Whoever claims holds the lock: without an owner is what a process was claiming when it died.
-                if owner is None or not self.worker.lives(owner):
+                # Whoever claims holds the lock, so a trial without an owner was being claimed when its process died.
+                if owner is None or not self.worker.is_alive(owner):
                     first, last = trial.user_attrs.get(BATCH) or self._new(trial.number)
                     return int(first), int(last)
         return None
 
     def _new(self, first: int) -> tuple[int, int]:
-        """The batch that begins with a trial; its last number is below its first where all are given away."""
+        """The batch that starts at a trial; its last number is below its first when none is left."""
         return first, min(first + self.batch, self.total) - 1
 
     def _take(self, number: int, batch: tuple[int, int]) -> TrialClaim:
-        """Trial ``number`` for this process, a new one or one that is there."""
+        """Claim trial ``number``, a new or an existing one."""
         from optuna.trial import Trial
 
         self.study.sampler = make_sampler(self.sampler, self.seed, number)
-        present = self.study.get_trials(deepcopy=False)
-        trial = Trial(self.study, present[number]._trial_id) if number < len(present) else self.study.ask()
-        known = trial.user_attrs
+        existing = self.study.get_trials(deepcopy=False)
+        trial = Trial(self.study, existing[number]._trial_id) if number < len(existing) else self.study.ask()
+        stored = trial.user_attrs
         trial.set_user_attr(BATCH, batch)
-        if VALUES not in known:
-            # Of a trial that was drawn by half, draw that half again, so that the other half is what it would have been.
-            drawn = self.storage.get_trial(trial._trial_id)
-            for name, distribution in drawn.distributions.items():
-                self.study.sampler.sample_independent(self.study, drawn, name, distribution)
-        values = known.get(VALUES) or self.space.suggest(trial)
+        if VALUES not in stored:
+            # Repeat the draws of a half-sampled trial, so that the remaining ones are what they would have been.
+            sampled = self.storage.get_trial(trial._trial_id)
+            for name, distribution in sampled.distributions.items():
+                self.study.sampler.sample_independent(self.study, sampled, name, distribution)
+        values = stored.get(VALUES) or self.space.suggest(trial)
         trial.set_user_attr(VALUES, values)
         trial.set_user_attr(OWNER, self.worker.name)
-        return TrialClaim(number, trial._trial_id, values, known, batch)
+        return TrialClaim(number, trial._trial_id, values, stored, batch)
 
 
 def make_sampler(kind: Sampler, seed: int, number: int) -> BaseSampler:
-    """What draws the values of trial ``number``: seeded by it, so that it does not matter who draws before or after."""
+    """The sampler of trial ``number``, seeded by it, so that the order in which trials are claimed does not matter."""
     from optuna.samplers import RandomSampler, TPESampler
 
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % _WIDEST
+    trial_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % _MAX_SEED
     if kind == "random":
-        return RandomSampler(seed=own)
-    return TPESampler(seed=own, constant_liar=True)
+        return RandomSampler(seed=trial_seed)
+    return TPESampler(seed=trial_seed, constant_liar=True)

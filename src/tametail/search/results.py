@@ -1,4 +1,4 @@
-"""What a finished search says, as the content of search.json and trials.csv."""
+"""The result of a finished search as the content of search.json and trials.csv."""
 
 from __future__ import annotations
 
@@ -12,78 +12,80 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import describe
-from tametail.search.choice import Nested, estimate_of
+from tametail.search.nested_estimate import NestedEstimate, estimate_of
 from tametail.search.nested_search import TrialRecord, failures
-from tametail.search.space import OF_RECIPE, Space
+from tametail.search.space import RECIPE_PARAMETERS, Space, recipe_values
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
+_MIN_TRIALS = 10  # for importances
 
-def result_of(
+
+def result_content(
     trials: Sequence[TrialRecord],
     best: TrialRecord,
-    chosen: Mapping[int, TrialRecord],
-    found: Nested,
-    alike: Sequence[TrialRecord],
+    selected: Mapping[int, TrialRecord],
+    nested: NestedEstimate,
+    indistinguishable: Sequence[TrialRecord],
     space: Space,
     metric: str,
     importance: Mapping[str, float] | str,
 ) -> dict[str, Any]:
-    """What was found, for search.json.
+    """The result, for search.json.
 
     Args:
         trials: of all searches.
-        best: of the search over all folds.
-        chosen: by outer fold.
-        found: what the chosen ones reach.
-        alike: trials that are not significantly different from the best.
+        best: the best one of the search over all folds.
+        selected: the best one of each outer fold's search.
+        nested: how the selected ones perform.
+        indistinguishable: trials that do not differ significantly from ``best``.
         importance: share of each dimension, or why there is none.
     """
-    final = [trial for trial in trials if trial.outer is None]
-    tuned, default = (estimate_of(one, metric) for one in (found.tuned, found.default))
+    over_all = [trial for trial in trials if trial.outer is None]
+    tuned, default = (estimate_of(evaluation, metric) for evaluation in (nested.tuned, nested.default))
     return {
-        "best": _choice(best, space) | {"score": best.score, "n": best.n},
+        "best": _selection(best, space) | {"score": best.score, "n": best.n},
         "nested": {
             "tuned": _estimate(tuned),
             "default": _estimate(default),
             "balanced_accuracy": {
-                "tuned": _estimate(found.tuned.balanced_accuracy),
-                "default": _estimate(found.default.balanced_accuracy),
-                "difference": _estimate(found.paired.difference),
-                "p": found.paired.p,
-                "verdict": found.paired.verdict,
-                "in_words": describe(found.paired, "tuned", "the default"),
+                "tuned": _estimate(nested.tuned.balanced_accuracy),
+                "default": _estimate(nested.default.balanced_accuracy),
+                "difference": _estimate(nested.paired.difference),
+                "p": nested.paired.p,
+                "verdict": nested.paired.verdict,
+                "in_words": describe(nested.paired, "tuned", "the default"),
             },
-            "n": found.tuned.n,
-            "groups": found.tuned.groups,
+            "n": nested.tuned.n,
+            "groups": nested.tuned.groups,
         },
         "optimism": best.score - tuned.value,
         "folds": [
-            _choice(trial, space)
+            _selection(trial, space)
             | {
                 "fold": fold,
                 "inner_score": trial.score,
                 "inner_n": trial.n,
-                "score": found.by_fold[fold][0],
-                "default_score": found.by_fold[fold][1],
-                "n": int(found.tuned.n - trial.n),
+                "score": nested.by_fold[fold][0],
+                "default_score": nested.by_fold[fold][1],
+                "n": int(nested.tuned.n - trial.n),
             }
-            for fold, trial in sorted(chosen.items())
+            for fold, trial in sorted(selected.items())
         ],
         "values": {
             dimension.name: {
                 "best": best.values[dimension.name],
                 "default": _default(dimension.name, space),
-                "folds": [chosen[fold].values[dimension.name] for fold in sorted(chosen)],
-                "alike": _spread([trial.values[dimension.name] for trial in alike]),
+                "folds": [selected[fold].values[dimension.name] for fold in sorted(selected)],
+                "indistinguishable": _range([trial.values[dimension.name] for trial in indistinguishable]),
             }
             for dimension in space.dimensions
         },
-        "alike": len(alike),
+        "indistinguishable": len(indistinguishable),
         "trials": {
-            state: sum(trial.state == state for trial in final)
-            for state in ("complete", "given up", "failed")
+            state: sum(trial.state == state for trial in over_all)
+            for state in ("complete", "pruned", "failed")
         },
         "failures": failures(trials)[:5],
         "importance": importance if isinstance(importance, Mapping) else None,
@@ -91,23 +93,25 @@ def result_of(
     }
 
 
-def trials_csv(trials: Sequence[TrialRecord], alike: Sequence[TrialRecord], space: Space) -> str:
+def trials_csv(trials: Sequence[TrialRecord], indistinguishable: Sequence[TrialRecord], space: Space) -> str:
     """Every trial of every search, one line each, those over all folds first."""
     names = [dimension.name for dimension in space.dimensions]
-    beside = {trial.number for trial in alike}
+    numbers = {trial.number for trial in indistinguishable}
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("search", "trial", "state", "score", "n", "alike", *names, "method", "message"))
+    writer.writerow(
+        ("search", "trial", "state", "score", "n", "indistinguishable", *names, "method", "message")
+    )
     for trial in trials:
-        final = trial.outer is None
+        tested = trial.outer is None and trial.state == "complete"
         writer.writerow(
             (
-                "all folds" if final else f"without fold {trial.outer}",
+                "all folds" if trial.outer is None else f"without fold {trial.outer}",
                 trial.number,
                 trial.state,
                 f"{trial.score:.6f}" if math.isfinite(trial.score) else "",
                 trial.n,
-                ("yes" if trial.number in beside else "no") if final and trial.state == "complete" else "",
+                ("yes" if trial.number in numbers else "no") if tested else "",
                 *(trial.values[name] for name in names),
                 _method(trial, space),
                 trial.message,
@@ -117,30 +121,29 @@ def trials_csv(trials: Sequence[TrialRecord], alike: Sequence[TrialRecord], spac
 
 
 def importances(study: Study, space: Space) -> dict[str, float] | str:
-    """How much of the scores' spread each dimension accounts for, by Optuna's fANOVA (Hutter et al. 2014); or why not."""
+    """Share of the variance of the scores due to each dimension, by fANOVA (Hutter et al. 2014); or why there is none."""
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = [d.name for d in space.dimensions if len({trial.params.get(d.name) for trial in complete}) > 1]
     if len({trial.value for trial in complete}) < 2 or not varied:
-        return "The scores do not differ, so there is no importance to tell."
-    if len(complete) < 10:
-        return f"{len(complete)} finished trials are too few to tell importance; 10 are the least."
+        return "All scores are equal, so no importance can be computed."
+    if len(complete) < _MIN_TRIALS:
+        return f"Importances need at least {_MIN_TRIALS} finished trials; there are {len(complete)}."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied)
     return {name: float(share) for name, share in found.items()}
 
 
-def _choice(trial: TrialRecord, space: Space) -> dict[str, Any]:
-    """A trial's values, and the method and recipe that they come to."""
-    recipe = {name: float(trial.values[name]) for name in OF_RECIPE if name in trial.values}
+def _selection(trial: TrialRecord, space: Space) -> dict[str, Any]:
+    """A trial's values, and the method and recipe that result from them."""
     return {
         "trial": trial.number,
         "method": _method(trial, space),
         "values": dict(trial.values),
-        "recipe": recipe,
+        "recipe": recipe_values(trial.values),
     }
 
 
@@ -152,8 +155,8 @@ def _method(trial: TrialRecord, space: Space) -> str:
 
 
 def _default(name: str, space: Space) -> str:
-    """The value that a dimension has where nothing is drawn."""
-    if name in OF_RECIPE:
+    """The value of a dimension where nothing is sampled."""
+    if name in RECIPE_PARAMETERS:
         return f"{getattr(space.recipe.optimizer, name):g}"
     value = getattr(space.method.loss.create([1, 1]), name, None)
     if isinstance(value, tuple):
@@ -161,8 +164,8 @@ def _default(name: str, space: Space) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _spread(values: Sequence[str]) -> list[str]:
-    """The lowest and the highest, or, of what is no number, all there are."""
+def _range(values: Sequence[str]) -> list[str]:
+    """Lowest and highest value, or, if they are not numbers, the distinct values."""
     try:
         ordered = sorted(values, key=float)
     except ValueError:

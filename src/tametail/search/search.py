@@ -1,11 +1,12 @@
-"""The search: which values of a method's parameters, and whether they are worth more than the defaults.
+"""Hyper-parameter search by nested cross-validation: which values to use, and whether they beat the defaults.
 
-Nested: what an outer fold's choice is judged by took no part in it. The held-out test set takes part in nothing.
+The selection of an outer fold is evaluated on images that took no part in it; the held-out test set is never used.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,18 +17,25 @@ from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.data import ImageTable, check_folds, read_images
+from tametail.evaluation import Estimate
 from tametail.models.backbones import describe_backbone
-from tametail.report.search.page import write_search_page
-from tametail.search.choice import best_of, indistinguishable, nested
-from tametail.search.folds import Folds, training_folds
-from tametail.search.image_runner import ImageRunner, Making
-from tametail.search.journal import check_search, judging, lock, open_journal, reading, working
-from tametail.search.nested_search import Settings, run_searches, search_study, trial_records
+from tametail.search.folds import FoldData, training_folds
+from tametail.search.image_runner import ImageRunner, ModelFactory
+from tametail.search.journal import (
+    check_search,
+    evaluation_lock,
+    explain_damage,
+    folder_lock,
+    open_journal,
+    register_worker,
+)
+from tametail.search.nested_estimate import best_of, indistinguishable, nested_estimate
+from tametail.search.nested_search import SearchSettings, run_searches, search_study, trial_records
 from tametail.search.objective import Runner
 from tametail.search.queue import SAMPLERS, Sampler
-from tametail.search.results import importances, result_of, trials_csv
+from tametail.search.results import importances, result_content, trials_csv
 from tametail.search.space import Space, make_space
-from tametail.search.trainings import METRICS, SECONDS, TrainingKey
+from tametail.search.trainings import SECONDS, metric_names
 from tametail.storage import search_file, study_file
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
@@ -38,14 +46,15 @@ from tametail.training.heads.head_experiments import Trial, TrialData, TrialResu
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import complete_recipe
 from tametail.training.training_data import with_training_canvas
+from tametail.training.training_key import TrainingKey
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from optuna.storages import BaseStorage
 
-# Trials that one process takes at once: many heads are trained as one, few are lost to a kill and few wait for each other.
+# Trials that a process claims at a time: enough heads to train together, few enough to share the work and to lose to a kill.
 _HEADS = {"random": 32, "tpe": 8}
-_HALVED = 8  # with fine-tuning each training is kept by itself, and a batch is what halving halves
+_HALVED = 8  # with fine-tuning each training is stored on its own, and a batch is what halving halves
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,22 @@ class Search:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was searched, on what, and what was found: the content of search.json."""
+        """Settings and result: the content of search.json."""
         return search_file.read_finished(self.directory)
 
     @property
     def best(self) -> str:
-        """The method with the values to recommend, as text."""
+        """The method with the recommended values, as text."""
         return str(self.settings["result"]["best"]["method"])
+
+    @property
+    def estimate(self) -> Estimate:
+        """The nested estimate of the metric, on images that took no part in the selection."""
+        tuned = self.settings["result"]["nested"]["tuned"]
+        value, low, high = (
+            math.nan if tuned[key] is None else tuned[key] for key in ("value", "low", "high")
+        )
+        return Estimate(value, low, high, tuned["n"])
 
     @property
     def report(self) -> Path:
@@ -91,22 +109,23 @@ def search(
     assignments: Sequence[str] = (),
     console: Console | None = None,
 ) -> Search:
-    """Search a method's parameters by nested cross-validation, keep the hold-out sealed, and write the report.
+    """Search a method's parameters by nested cross-validation without the test set, and write the report.
 
     Args:
         data: what `read_images` takes, or a table; each image of one class.
-        loss: one method, such as ``alpa`` or ``alpa[variant=pade]+la``; what its text gives is fixed.
-        out: the search's folder; ``runs/search-<name of the data>-<loss>`` when None. A search that is there goes on, also beside another
-            process that works on it.
-        trials: of each search.
-        space: texts such as ``gamma_neg=0:5``, in place of or beside the loss's default space.
+        loss: one method, such as ``alpa`` or ``alpa[variant=pade]+la``; parameters that its text gives are fixed.
+        out: the search's folder; ``runs/search-<name of the data>-<loss>`` when None. An existing search is resumed or
+            extended; several processes can share it.
+        trials: number of trials of each search.
+        space: texts such as ``gamma_neg=0:5`` that change or extend the loss's default space.
         sampler: ``random`` or ``tpe``.
-        halving: give up the worse half of a batch of trials after the first inner fold, half of the rest after the second,
-            and so on.
-        metric: what is searched by: ``balanced_accuracy``, ``macro_f1``, ``accuracy``, ``mcc`` or ``kappa``.
+        halving: successive halving: prune the worse half of a batch of trials after the first inner fold, half of the rest
+            after the second, and so on.
+        metric: what is maximised: ``balanced_accuracy``, ``macro_f1``, ``accuracy``, ``mcc``, ``kappa``, or a registered metric
+            that is a function of the confusion matrix.
         recipe: a name or a YAML file.
-        folds: k of the outer cross-validation, at least 3; the inner one has the k - 1 others.
-        seeds: how many seeds each model is trained with.
+        folds: k of the outer cross-validation, at least 3; the inner one uses the k - 1 others.
+        seeds: number of trainings of each model, each with another random seed.
         seed: of the splits and of the sampler.
         hardware: device and how it is used.
         columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
@@ -128,11 +147,11 @@ def search(
     seconds_between()
     methods = parse_methods(loss)
     if len(methods) != 1:
-        raise UsageError(f"expected one loss to search, got {len(methods)}; search them one by one")
+        raise UsageError(f"expected one method to search, got {len(methods)}; search them one by one")
     (method,) = methods
     _check(folds, seeds, trials, sampler, metric)
     settings = asked_recipe(data, recipe, fields, assignments)
-    found = make_space(method, settings, space)
+    search_space = make_space(method, settings, space)
     spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
     if not isinstance(data, ImageTable):
@@ -150,51 +169,57 @@ def search(
         data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
     )
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
-    asked = Settings(trials, sampler, halving, metric, seeds, seed, batch)
-    with lock(directory):
-        described = search_file.create_or_extend(directory, _described(inputs, found, asked), complete_recipe)
-    # Another process may have asked for more.
-    asked = replace(asked, trials=described["search"]["trials"], identity=search_file.identity(described))
-    if "result" in described:
-        console.say(f"{directory} holds this search, finished with {described['search']['trials']} trials")
-        write_search_page(directory)
+    requested = SearchSettings(trials, sampler, halving, metric, seeds, seed, batch)
+    with folder_lock(directory):
+        content = search_file.create_or_extend(
+            directory, _content(inputs, search_space, requested), complete_recipe
+        )
+    # Another process may have requested more trials.
+    requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))
+    if "result" in content:
+        console.say(f"{directory} holds this search, finished with {requested.trials} trials")
+        _write_page(directory)
         return Search(directory)
     with (
-        stopping(
-            lambda: console.say("Stopping after the training at hand ... (once more to quit at once)")
-        ) as stop,
-        working(directory) as worker,
+        stopping(lambda: console.say("Stopping after this training ... (press again to quit now)")) as stop,
+        register_worker(directory) as worker,
     ):
-        with lock(directory):
+        with folder_lock(directory):
             storage = open_journal(directory)
-            with reading(directory):
-                check_search(storage, directory, asked.identity)
-        arrays, runner = _runner(directory, described, inputs, accelerator, hardware, stop, console)
-        own = training_folds(arrays, inputs.table.targets, inputs.splits, len(inputs.table.class_names))
-        run_searches(directory, storage, found, own, asked, runner, worker, stop, console)
-        with judging(directory, stop, console.say):
-            _finish(directory, described, storage, inputs, found, own, asked, runner, console)
+            with explain_damage(directory):
+                check_search(storage, directory, requested.identity)
+        arrays, runner = _runner(directory, content, inputs, accelerator, hardware, stop, console)
+        data_of_folds = training_folds(
+            arrays, inputs.table.targets, inputs.splits, len(inputs.table.class_names)
+        )
+        run_searches(
+            directory, storage, search_space, data_of_folds, requested, runner, worker, stop, console
+        )
+        with evaluation_lock(directory, stop, console.say):
+            _finish(
+                directory, content, storage, inputs, search_space, data_of_folds, requested, runner, console
+            )
     return Search(directory)
 
 
 def _check(folds: int, seeds: int, trials: int, sampler: str, metric: str) -> None:
     check_counts(folds, None, seeds)
     if folds < 3:
-        raise UsageError(f"expected at least 3 folds, so that two inner ones are left, got {folds}")
+        raise UsageError(f"expected at least 3 folds, so that two inner folds remain, got {folds}")
     if not 1 <= trials <= 100_000:
         raise UsageError(f"expected --trials of 1 to 100000, got {trials}")
     if sampler not in SAMPLERS:
         raise UsageError(f"expected --sampler as one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    if metric not in METRICS:
-        raise UsageError(f"expected --metric as one of {', '.join(METRICS)}, got {metric!r}")
+    if metric not in metric_names():
+        raise UsageError(f"expected --metric as one of {', '.join(metric_names())}, got {metric!r}")
 
 
-def _described(inputs: StudyInputs, space: Space, settings: Settings) -> dict[str, Any]:
+def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dict[str, Any]:
     """The content of search.json before there is a result."""
-    described = inputs.describe([], [], [])
+    content = inputs.describe([], [], [])
     for key in ("methods", "seeds", "run_folds"):
-        del described[key]
-    return described | {
+        del content[key]
+    return content | {
         "format": search_file.FORMAT,
         "search": {
             "method": space.method.text,
@@ -211,65 +236,73 @@ def _described(inputs: StudyInputs, space: Space, settings: Settings) -> dict[st
 
 def _runner(
     directory: Path,
-    described: Mapping[str, Any],
+    content: Mapping[str, Any],
     inputs: StudyInputs,
     accelerator: Accelerator,
     hardware: Hardware,
     stop: Stop,
     console: Console,
 ) -> tuple[Any, Runner]:
-    """The inputs (N, *D) of all images, and what trains on those that it is given."""
+    """The inputs (N, *D) of all images, and the runner that trains on parts of them."""
     training_data = inputs.training_data(accelerator, console)
     if inputs.recipe.trains == "all":
-        identity = json.dumps([described.get(key) for key in study_file.IDENTITY], sort_keys=True)
-        making = Making.of(training_data)
+        identity = json.dumps([content.get(key) for key in study_file.IDENTITY], sort_keys=True)
+        models = ModelFactory.of(training_data)
         return training_data.array, ImageRunner(
-            directory, identity, making, accelerator, hardware, stop, console.warn
+            directory, identity, models, accelerator, hardware, stop, console.warn
         )
 
-    def heads(trials: Sequence[Trial], data: TrialData, training: TrainingKey) -> list[TrialResult]:
+    def train_heads(
+        trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
+    ) -> list[TrialResult]:
         return run_trials(trials, data, accelerator, seed=training.random_seed())
 
-    return training_data.array, heads
+    return training_data.array, train_heads
 
 
 def _finish(
     directory: Path,
-    described: dict[str, Any],
+    content: dict[str, Any],
     storage: BaseStorage,
     inputs: StudyInputs,
     space: Space,
-    folds: Folds,
-    settings: Settings,
+    folds: FoldData,
+    settings: SearchSettings,
     runner: Runner,
     console: Console,
 ) -> None:
-    """Judge what was chosen and write it down, unless another process has."""
+    """Compute the nested estimate and write the result, unless another process has."""
     present = search_file.read_search(directory)
     if "result" in present and present["search"]["trials"] >= settings.trials:
         return
-    console.say("Judging what each outer fold chose, on that fold ...")
-    seeds = range(settings.seeds)
-    with reading(directory):
-        trials = trial_records(storage, folds.names, settings)
+    console.say("Evaluating the values that each outer fold selected, on that fold ...")
+    table, splits, seeds = inputs.table, inputs.splits, range(settings.seeds)
+    with explain_damage(directory):
+        trials = trial_records(storage, folds.folds, settings)
     best = best_of(trials, None)
-    chosen = {fold: best_of(trials, fold) for fold in folds.names}
-    found = nested(chosen, space, folds, inputs.table, inputs.splits, seeds, settings.metric, runner)
-    with reading(directory):
-        beside = indistinguishable(trials, best, inputs.table, inputs.splits, seeds)
+    selected = {fold: best_of(trials, fold) for fold in folds.folds}
+    nested = nested_estimate(selected, space, folds, table, splits, seeds, settings.metric, runner)
+    with explain_damage(directory):
+        similar = indistinguishable(trials, best, table, splits, seeds)
         importance = importances(search_study(storage, None, settings), space)
-    result = result_of(trials, best, chosen, found, beside, space, settings.metric, importance)
-    searches = [None] if settings.shared else [None, *folds.names]
-    of_each = [
-        of_one[SECONDS]
+    result = result_content(trials, best, selected, nested, similar, space, settings.metric, importance)
+    searches = [None] if settings.shared else [None, *folds.folds]
+    seconds = [
+        outputs[SECONDS]
         for trial in trials
         if trial.outer in searches
-        for of_one in trial.found.values()
-        if isinstance(of_one, Mapping) and SECONDS in of_one
+        for outputs in trial.outputs.values()
+        if isinstance(outputs, Mapping) and SECONDS in outputs
     ]
-    result |= {"trainings": len(of_each), "seconds": round(sum(of_each), 1)}
-    described["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
+    result |= {"trainings": len(seconds), "seconds": round(sum(seconds), 1)}
+    content["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
     with explain_save_error(directory / search_file.TRIALS):
-        write_atomically(directory / search_file.TRIALS, trials_csv(trials, beside, space))
-    search_file.write(directory, described | {"result": result})
+        write_atomically(directory / search_file.TRIALS, trials_csv(trials, similar, space))
+    search_file.write(directory, content | {"result": result})
+    _write_page(directory)
+
+
+def _write_page(directory: Path) -> None:
+    from tametail.report.search.page import write_search_page
+
     write_search_page(directory)

@@ -1,4 +1,4 @@
-"""What is searched: ranges and choices of a loss's parameters, and of the recipe's rate and decay.
+"""The search space: ranges and categories of a loss's parameters, of the learning rate and of the weight decay.
 
 Written as text, ``gamma_neg=0:5``, ``lr=1e-4:1e-2:log``, ``order=1/1|2/2``, and checked by building the loss.
 """
@@ -21,13 +21,13 @@ from tametail.training.heads.head_experiments import Trial
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
-OF_RECIPE = ("lr", "weight_decay")
-_DIGITS = 3  # significant, so that a method's text stays readable and means the same when it is typed again
-_MOST_CHOICES = 100
+RECIPE_PARAMETERS = ("lr", "weight_decay")
+_DIGITS = 3  # significant digits of sampled values, so that the text of a method stays readable and exact
+_MAX_CATEGORIES = 100
 
 
 class Suggester(Protocol):
-    """What draws values: a trial of Optuna."""
+    """Samples values; satisfied by an Optuna trial."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
@@ -35,61 +35,61 @@ class Suggester(Protocol):
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A range of numbers, both ends included; drawn evenly, or on a logarithmic scale."""
+class NumericRange:
+    """A range of numbers, both ends included, sampled uniformly or log-uniformly."""
 
     name: str
     low: float
     high: float
     log: bool = False
-    whole: bool = False
+    integer: bool = False
 
     @property
     def text(self) -> str:
-        """As it is written for ``--space``."""
-        return f"{self.name}={_written(self.low)}:{_written(self.high)}{':log' if self.log else ''}"
+        """The notation of ``--space``."""
+        return f"{self.name}={_number_text(self.low)}:{_number_text(self.high)}{':log' if self.log else ''}"
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The values that stand for all when it is checked what can be."""
-        return _written(self.low), _written(self.high)
+        """The values at which the space is checked."""
+        return _number_text(self.low), _number_text(self.high)
 
     def suggest(self, trial: Suggester) -> str:
-        """A value as text, of three significant digits."""
-        if self.whole:
+        """A sampled value as text, rounded to three significant digits."""
+        if self.integer:
             return str(trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log))
         value = float(f"{trial.suggest_float(self.name, self.low, self.high, log=self.log):.{_DIGITS}g}")
-        return _written(min(max(value, self.low), self.high))
+        return _number_text(min(max(value, self.low), self.high))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A few values, of which each is as likely."""
+class Categories:
+    """A list of values, sampled uniformly."""
 
     name: str
-    options: tuple[str, ...]
+    values: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """As it is written for ``--space``."""
-        return f"{self.name}={'|'.join(self.options)}"
+        """The notation of ``--space``."""
+        return f"{self.name}={'|'.join(self.values)}"
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The values that stand for all when it is checked what can be."""
-        return self.options
+        """The values at which the space is checked."""
+        return self.values
 
     def suggest(self, trial: Suggester) -> str:
-        """A value as text."""
-        return trial.suggest_categorical(self.name, self.options)
+        """A sampled value."""
+        return trial.suggest_categorical(self.name, self.values)
 
 
-Dimension = Numbers | Choice
+Dimension = NumericRange | Categories
 
 
 @dataclass(frozen=True)
 class Space:
-    """The method and recipe that are searched from, and what of them is drawn."""
+    """A method and recipe, and the dimensions of them that are sampled."""
 
     method: Method
     recipe: Recipe
@@ -97,65 +97,70 @@ class Space:
 
     @property
     def texts(self) -> list[str]:
-        """One line for each dimension."""
+        """The notation of each dimension."""
         return [dimension.text for dimension in self.dimensions]
 
     @property
     def default(self) -> Trial:
-        """The method as it was asked for, with nothing drawn."""
+        """The method as given, with nothing sampled."""
         return Trial(self.method, self.recipe)
 
     def suggest(self, trial: Suggester) -> dict[str, str]:
-        """A value for each dimension, as text."""
+        """A sampled value for each dimension, as text."""
         return {dimension.name: dimension.suggest(trial) for dimension in self.dimensions}
 
     def trial(self, values: Mapping[str, str]) -> Trial:
         """The method and recipe with these values.
 
         Raises:
-            ValueError, TypeError: the loss cannot have them.
+            ValueError, TypeError: the loss rejects them.
         """
-        own = {name: value for name, value in values.items() if name not in OF_RECIPE}
-        name, given = split_brackets(self.method.loss.text, "loss")
-        inside = ",".join([*given, *(f"{key}={value}" for key, value in own.items())])
-        method = Method(parse_loss(f"{name}[{inside}]" if inside else name), self.method.strategies)
-        of_recipe = {name: float(values[name]) for name in OF_RECIPE if name in values}
-        settings = self.recipe.model_dump()
-        settings["optimizer"] |= of_recipe
-        return Trial(method, Recipe.model_validate(settings))
+        sampled = [f"{name}={value}" for name, value in values.items() if name not in RECIPE_PARAMETERS]
+        name, fixed = split_brackets(self.method.loss.text, "loss")
+        parameters = ",".join([*fixed, *sampled])
+        method = Method(parse_loss(f"{name}[{parameters}]" if parameters else name), self.method.strategies)
+        recipe = self.recipe.model_dump()
+        recipe["optimizer"] |= recipe_values(values)
+        return Trial(method, Recipe.model_validate(recipe))
+
+
+def recipe_values(values: Mapping[str, str]) -> dict[str, float]:
+    """The part of sampled values that belongs to the recipe: learning rate and weight decay."""
+    return {name: float(values[name]) for name in RECIPE_PARAMETERS if name in values}
 
 
 def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Space:
-    """The default space of a method's loss, with what is asked for in place of or beside it.
+    """The default space of a method's loss, changed and extended by the given dimensions.
 
-    Parameters that the method's text gives are fixed. Of the default space only what the loss can have beside them is
-    searched.
+    Parameters that the method's text gives are fixed. Dimensions of the default space that the loss rejects in combination
+    with them are dropped.
 
     Args:
         texts: ``name=low:high``, ``name=low:high:log`` or ``name=a|b|c``.
 
     Raises:
-        UsageError: a text that cannot be read, a name that is no parameter, a value that the loss cannot have, or
-            nothing to search.
+        UsageError: a text that cannot be parsed, an unknown parameter, a value that the loss rejects, or an empty space.
     """
     types = parameter_types(loss_class(method.loss.name))
-    asked: dict[str, Dimension] = {}
+    given: dict[str, Dimension] = {}
     for text in texts:
-        dimension = _read(text, method, types)
-        if dimension.name in asked:
+        dimension = _parse(text, method, types)
+        if dimension.name in given:
             raise UsageError(f"expected --space {dimension.name} once, got it twice; leave one out")
-        asked[dimension.name] = dimension
-    declared = [_read(text, None, types) for text in DEFAULT_SPACES.get(method.loss.name, ())]
-    kept = [
-        asked.pop(dimension.name, dimension)
-        for dimension in declared
-        if dimension.name in asked or _fits(dimension, method, recipe)
+        given[dimension.name] = dimension
+    default = [_parse(text, None, types) for text in DEFAULT_SPACES.get(method.loss.name, ())]
+    used = [
+        given.pop(dimension.name, dimension)
+        for dimension in default
+        if dimension.name in given or _accepts(dimension, method, recipe)
     ]
-    dimensions = (*kept, *asked.values())
+    dimensions = (*used, *given.values())
     if not dimensions:
+        free = [name for name in types if name not in method.loss.params]
+        parameters = f"its free parameters are {', '.join(free)}" if free else "it has no free parameters"
         raise UsageError(
-            f"expected something to search for {method.text}, but it has no default space or its text fixes all of it; "
-            f"say what to search, such as --space {next(iter(types), 'lr')}=0:1 or --space lr=1e-4:1e-2:log"
+            f"expected --space for {method.text}, whose loss has no default space or whose text fixes all of it: {parameters}; "
+            f"give at least one, such as --space {next(iter(free), 'lr')}=0:1 or --space lr=1e-4:1e-2:log"
         )
     space = Space(method, recipe, dimensions)
     for values in _corners(dimensions):
@@ -164,14 +169,14 @@ def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Spa
         except (ValueError, TypeError, ValidationError) as error:
             written = ", ".join(f"{name}={value}" for name, value in values.items())
             raise UsageError(
-                f"expected a space in which {method.loss.name} can be built everywhere, but not with {written}: "
-                f"{_in_short(error)}; change --space"
+                f"expected a space in which {method.loss.name} can be built everywhere, but it rejects {written}: "
+                f"{_short_message(error)}; change --space"
             ) from error
         trial.method.configure(trial.recipe)
     return space
 
 
-def _fits(dimension: Dimension, method: Method, recipe: Recipe) -> bool:
+def _accepts(dimension: Dimension, method: Method, recipe: Recipe) -> bool:
     if dimension.name in method.loss.params:
         return False
     try:
@@ -183,7 +188,7 @@ def _fits(dimension: Dimension, method: Method, recipe: Recipe) -> bool:
 
 
 def _corners(dimensions: Sequence[Dimension]) -> Iterator[dict[str, str]]:
-    """All at their lowest, all at their highest, and each of the others with the rest at their lowest."""
+    """All lowest ends, all highest ends, and each other end combined with the lowest of the rest."""
     lowest = {dimension.name: dimension.ends[0] for dimension in dimensions}
     yield lowest
     yield {dimension.name: dimension.ends[-1] for dimension in dimensions}
@@ -192,36 +197,36 @@ def _corners(dimensions: Sequence[Dimension]) -> Iterator[dict[str, str]]:
             yield lowest | {dimension.name: value}
 
 
-def _read(text: str, method: Method | None, types: Mapping[str, object]) -> Dimension:
-    name, equals, inside = (part.strip() for part in text.partition("="))
-    if not equals or not inside:
+def _parse(text: str, method: Method | None, types: Mapping[str, object]) -> Dimension:
+    name, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or not values:
         raise UsageError(
             f"expected --space name=low:high, name=low:high:log or name=a|b|c, got {text!r}; such as gamma_neg=0:5"
         )
-    if name not in types and name not in OF_RECIPE:
-        known = [*types, *OF_RECIPE]
+    if name not in types and name not in RECIPE_PARAMETERS:
+        known = [*types, *RECIPE_PARAMETERS]
         raise UsageError(
             f"expected --space for a parameter of the loss, lr or weight_decay, got {name!r}; {nearest(name, known)}"
         )
     if method and name in method.loss.params:
         raise UsageError(
-            f"expected --space for a parameter that the loss's text leaves open, but {method.loss.text} fixes {name}; "
-            "leave it out in one of the two"
+            f"expected --space for a free parameter, but {method.loss.text} fixes {name}; "
+            "remove it from one of the two"
         )
-    if ":" not in inside:
-        options = tuple(dict.fromkeys(part.strip() for part in inside.split("|")))
-        if not all(options) or len(options) > _MOST_CHOICES:
+    if ":" not in values:
+        categories = tuple(dict.fromkeys(part.strip() for part in values.split("|")))
+        if not all(categories) or len(categories) > _MAX_CATEGORIES:
             raise UsageError(
-                f"expected 1 to {_MOST_CHOICES} values between | for --space {name}, got {inside!r}"
+                f"expected 1 to {_MAX_CATEGORIES} values between | for --space {name}, got {values!r}"
             )
-        return Choice(name, options)
-    low, high, *scale = inside.split(":")
+        return Categories(name, categories)
+    low, high, *scale = values.split(":")
     if scale not in ([], ["log"]):
         raise UsageError(f"expected --space {name}=low:high or {name}=low:high:log, got {text!r}")
-    return _range(name, low, high, log=bool(scale), whole=types.get(name) is int)
+    return _range(name, low, high, log=bool(scale), integer=types.get(name) is int)
 
 
-def _range(name: str, low: str, high: str, *, log: bool, whole: bool) -> Numbers:
+def _range(name: str, low: str, high: str, *, log: bool, integer: bool) -> NumericRange:
     try:
         ends = float(low), float(high)
     except ValueError:
@@ -230,23 +235,23 @@ def _range(name: str, low: str, high: str, *, log: bool, whole: bool) -> Numbers
         ) from None
     if not all(map(math.isfinite, ends)) or not ends[0] < ends[1]:
         raise UsageError(f"expected --space {name} from a number to a larger one, got {low}:{high}")
-    if not whole and f"{ends[0]:.{_DIGITS}g}" == f"{ends[1]:.{_DIGITS}g}":
+    if not integer and f"{ends[0]:.{_DIGITS}g}" == f"{ends[1]:.{_DIGITS}g}":
         raise UsageError(
-            f"expected --space {name} from a number to one that differs in its first {_DIGITS} digits, to which values are rounded, "
-            f"got {low}:{high}; widen it, or fix the value in the loss's text"
+            f"expected the ends of --space {name} to differ in their first {_DIGITS} digits, to which values are rounded, "
+            f"got {low}:{high}; widen it, or fix the value in the text of the method"
         )
     if log and ends[0] <= 0:
         raise UsageError(f"expected a logarithmic range above 0 for --space {name}, got {low}:{high}")
-    if whole and not all(end.is_integer() for end in ends):
-        raise UsageError(f"expected whole numbers for --space {name}, got {low}:{high}")
-    return Numbers(name, *ends, log=log, whole=whole)
+    if integer and not all(end.is_integer() for end in ends):
+        raise UsageError(f"expected integers for --space {name}, got {low}:{high}")
+    return NumericRange(name, *ends, log=log, integer=integer)
 
 
-def _written(value: float) -> str:
+def _number_text(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def _in_short(error: Exception) -> str:
+def _short_message(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(problem["msg"] for problem in error.errors())
     return str(error)

@@ -1,4 +1,4 @@
-"""The trainings that a trial consists of, what is kept of each, and how they add up to scores.
+"""The trainings of a trial, the outputs that are stored of each, and the scores computed from them.
 
 Shape legend: C classes, m held-out images.
 """
@@ -9,72 +9,58 @@ import base64
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.evaluation import metrics
-from tametail.search.folds import Folds
+from tametail.core.arrays import FloatArray, IntArray
+from tametail.evaluation import METRICS, ConfusionMetric, metrics
+from tametail.search.folds import FoldData
 from tametail.training.heads.head_experiments import TrialResult
+from tametail.training.training_key import TrainingKey, leave_one_fold_out
 
-METRICS = {
-    "balanced_accuracy": metrics.balanced_accuracy,
-    "macro_f1": metrics.macro_f1,
-    "accuracy": metrics.accuracy,
-    "mcc": metrics.mcc,
-    "kappa": metrics.quadratic_kappa,
-}
-TrialOutputs = Mapping[str, Any]
+TrialOutputs = Mapping[str, Any]  # by the names of trainings, see `trial_outputs`
 FAILED, SECONDS = "failed", "seconds"
 
 
-@dataclass(frozen=True)
-class TrainingKey:
-    """A seed, the folds that are left out of the training, and those of them that are predicted."""
-
-    seed: int
-    out: tuple[int, ...]
-    read: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """By which it is kept."""
-        return f"seed{self.seed}-without{'-'.join(map(str, self.out))}"
-
-    def random_seed(self) -> int:
-        """Of weights and order; where one fold is left out, that of `Run.random_seed`, so that a study gives the same."""
-        return int(np.random.SeedSequence([self.seed, *self.out]).generate_state(1)[0])
+def metric_names() -> list[str]:
+    """Metrics that a search can maximise: registered functions of the confusion matrix of which greater is better."""
+    usable = (metric for metric in METRICS if isinstance(metric, ConfusionMetric))
+    return [metric.name for metric in usable if metric.greater_is_better]
 
 
-def trainings_without_one(folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
-    """Each fold is left out in turn and predicted: what chooses the values to recommend."""
-    return [TrainingKey(seed, (fold,), (fold,)) for fold in folds for seed in seeds]
-
-
-def trainings_without_two(folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
-    """Each two folds are left out: one training is inner fold j of the outer fold k, and inner fold k of the outer fold j."""
-    pairs = [(k, j) for k in folds for j in folds if k < j]
-    return [TrainingKey(seed, pair, pair) for pair in pairs for seed in seeds]
+def metric_value(metric: str, counts: FloatArray) -> float:
+    """The value of one of `metric_names` for a confusion matrix (C, C)."""
+    found = METRICS.get(metric)
+    assert isinstance(found, ConfusionMetric)
+    return float(found.function(counts))
 
 
 def inner_trainings(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
-    """Those that make up a score of the search ``outer``, inner fold by inner fold; None is the search over all folds.
+    """The trainings that a score in one search consists of, inner fold by inner fold.
 
     Args:
+        outer: the outer fold of the search; None for the search over all folds.
         folds: all folds of the study.
+        seeds: numbers of the repeats.
     """
     if outer is None:
-        return trainings_without_one(folds, seeds)
-    pairs = [(tuple(sorted((outer, fold))), fold) for fold in folds if fold != outer]
-    return [TrainingKey(seed, pair, (fold,)) for pair, fold in pairs for seed in seeds]
+        return leave_one_fold_out(folds, seeds)
+    pairs = [(min(outer, fold), max(outer, fold)) for fold in folds if fold != outer]
+    return [TrainingKey(seed, pair) for pair in pairs for seed in seeds]
 
 
-def trial_outputs(result: TrialResult, training: TrainingKey, folds: Folds, seconds: float) -> dict[str, Any]:
-    """What is written down of a training: images by true and by predicted class, for each fold that it predicted.
+def trial_outputs(
+    result: TrialResult, training: TrainingKey, left_out: Sequence[int], folds: FoldData, seconds: float
+) -> dict[str, Any]:
+    """What is stored of a training: a confusion matrix for each fold, or why it failed.
 
-    Of a training that leaves out a single fold also what each image was predicted as.
+    For a training that leaves out a single fold, also the predicted class of each image.
+
+    Args:
+        left_out: the folds that were predicted, in that order.
+        folds: where their targets are found.
+        seconds: how long the training took.
     """
     if result.outputs is None:
         return {FAILED: result.message}
@@ -83,62 +69,62 @@ def trial_outputs(result: TrialResult, training: TrainingKey, folds: Folds, seco
         return {FAILED: "the trained model's predictions are not finite numbers"}
     predicted = decision.argmax(axis=1)
     counts, start = {}, 0
-    for fold in training.read:
-        target = folds.of_fold(fold)
-        own = predicted[start : start + len(target)]
-        counts[str(fold)] = metrics.confusion_matrix(target, own, folds.classes).tolist()
+    for fold in left_out:
+        target = folds.targets_of(fold)
+        of_fold = predicted[start : start + len(target)]
+        counts[str(fold)] = metrics.confusion_matrix(target, of_fold, folds.classes).tolist()
         start += len(target)
-    found: dict[str, Any] = {"counts": counts, SECONDS: round(seconds, 4)}
-    if len(training.out) == 1:
-        found["predicted"] = _packed(predicted)
-    return found
+    outputs: dict[str, Any] = {"counts": counts, SECONDS: round(seconds, 4)}
+    if len(training.left_out) == 1:
+        outputs["predicted"] = _pack(predicted)
+    return outputs
 
 
-def score(found: TrialOutputs, trainings: Sequence[TrainingKey], metric: str) -> float:
-    """The metric on the pooled predictions of a seed's inner folds, mean over seeds; nan where a training failed.
+def trial_score(
+    outputs: TrialOutputs, trainings: Sequence[TrainingKey], metric: str, outer: int | None = None
+) -> float:
+    """The metric on the pooled predictions of a seed's inner folds, averaged over seeds; nan if a training failed.
 
     Args:
-        found: what was kept, by the names of trainings.
-        trainings: those that count, each read in one fold.
-        metric: one of ``METRICS``.
+        outputs: stored outputs of a trial.
+        trainings: those that count.
+        metric: one of `metric_names`.
+        outer: the outer fold of the search, which does not count; None for the search over all folds.
     """
-    by_seed: dict[int, NDArray[np.float64]] = {}
+    by_seed: dict[int, FloatArray] = {}
     for training in trainings:
-        of_one = found.get(training.name)
-        if of_one is None or FAILED in of_one:
+        stored = outputs.get(training.name)
+        if stored is None or FAILED in stored:
             return math.nan
-        counts = np.asarray(of_one["counts"][str(training.read[0])], dtype=np.float64)
+        counts = np.asarray(stored["counts"][_inner_fold(training, outer)], dtype=np.float64)
         by_seed[training.seed] = by_seed.get(training.seed, np.zeros_like(counts)) + counts
-    return float(np.mean([METRICS[metric](counts) for counts in by_seed.values()]))
+    return float(np.mean([metric_value(metric, counts) for counts in by_seed.values()]))
 
 
-def images(found: TrialOutputs, trainings: Sequence[TrainingKey]) -> int:
-    """n: images that a score is of, each counted once however many seeds there are."""
-    first = trainings[0].seed
+def scored_images(outputs: TrialOutputs, trainings: Sequence[TrainingKey], outer: int | None = None) -> int:
+    """Number of images that a score is computed on, counted once however many seeds there are."""
     return sum(
-        int(np.sum(found[training.name]["counts"][str(training.read[0])]))
+        int(np.sum(outputs[training.name]["counts"][_inner_fold(training, outer)]))
         for training in trainings
-        if training.seed == first and "counts" in found.get(training.name, {})
+        if training.seed == trainings[0].seed and "counts" in outputs.get(training.name, {})
     )
 
 
-def predicted_classes(of_one: TrialOutputs) -> NDArray[np.int64]:
-    """(m,) what a training that leaves out a single fold predicted."""
-    packed = zlib.decompress(base64.b64decode(of_one["predicted"]))
+def predicted_classes(stored: Mapping[str, Any]) -> IntArray:
+    """(m,) predictions of a training that leaves out a single fold."""
+    packed = zlib.decompress(base64.b64decode(stored["predicted"]))
     return np.frombuffer(packed, dtype="<u2").astype(np.int64)
 
 
-def why_failed(found: TrialOutputs) -> str:
-    """The first reason, or nothing."""
-    return next(
-        (
-            str(of_one[FAILED])
-            for of_one in found.values()
-            if isinstance(of_one, Mapping) and FAILED in of_one
-        ),
-        "",
-    )
+def failure_message(outputs: TrialOutputs) -> str:
+    """Why the first failed training of a trial failed, or an empty text."""
+    failed = (stored for stored in outputs.values() if isinstance(stored, Mapping) and FAILED in stored)
+    return next((str(stored[FAILED]) for stored in failed), "")
 
 
-def _packed(predicted: NDArray[np.int64]) -> str:
+def _inner_fold(training: TrainingKey, outer: int | None) -> str:
+    return str(next(fold for fold in training.left_out if fold != outer))
+
+
+def _pack(predicted: IntArray) -> str:
     return base64.b64encode(zlib.compress(predicted.astype("<u2").tobytes())).decode("ascii")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from tametail.core.atomic import flush, make_folder, temporary_sibling
@@ -22,6 +21,7 @@ from tametail.storage.study_file import IDENTITY, folds_to_run
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.strategies import Method, parse_method
 from tametail.training.training_data import NewModel
+from tametail.training.training_key import TrainingKey
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Run:
 
     def random_seed(self) -> int:
         """Shared by all methods, so that they start from the same weights and see the same batches."""
-        return int(np.random.SeedSequence([self.seed, self.fold]).generate_state(1)[0])
+        return TrainingKey(self.seed, (self.fold,)).random_seed()
 
     def identity(self, described: Mapping[str, Any]) -> str:
         """A digest of what fixes the run's result."""

@@ -138,7 +138,7 @@ def _slice(results: SearchResults, scale: Scale) -> Drawing:
     trials = results.trials
     x = np.array([scale.at(trial.values[scale.name]) for trial in trials])
     y = factor * np.array([trial.score for trial in trials])
-    alike = np.array([trial.alike for trial in trials])
+    alike = np.array([trial.indistinguishable for trial in trials])
 
     def draw(_: Figure, axes: Any) -> None:
         axes.plot(x[~alike], y[~alike], "o", color=SERIES[0], alpha=0.35, markersize=5, markeredgewidth=0)

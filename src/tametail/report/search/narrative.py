@@ -124,13 +124,9 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
     asked, settings, result = results.asked, results.settings, results.result
     folds = settings["splits"]["folds"]
     done = result["trials"]
-    other = [f"{done[state]} {state}" for state in ("given up", "failed") if done[state]]
+    other = [f"{done[state]} {state}" for state in ("pruned", "failed") if done[state]]
     sampler = "at random" if asked["sampler"] == "random" else "by TPE (Bergstra et al. 2011)"
-    halving = (
-        ", the worse half of a batch given up after the first inner fold, and so on"
-        if asked["halving"]
-        else ""
-    )
+    halving = ", successive halving of each batch after every inner fold" if asked["halving"] else ""
     same = asked["sampler"] == "random" and not asked["halving"]
     return [
         ("Method", str(asked["method"])),
@@ -144,7 +140,7 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
         ),
         ("Folds", f"{folds} outer, {folds - 1} inner; seed {settings['splits']['seed']}"),
         ("Seeds", f"{asked['seeds']} per training"),
-        ("Chosen by", METRIC_NAMES[asked["metric"]]),
+        ("Chosen by", results.metric),
         ("Trainings", f"{result['trainings']:,}, {_duration(result['seconds'])} in all"),
         (
             "Recipe",

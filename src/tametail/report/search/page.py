@@ -56,7 +56,9 @@ def search_html(results: SearchResults) -> str:
         contours=[(one.description, Markup(inlined(one))) for one in contours],
         rows=results.trials[:_MOST_TRIALS],
         ranges={name: _range(of_one["folds"]) for name, of_one in result["values"].items()},
-        alike={name: _range(of_one["alike"]) for name, of_one in result["values"].items()},
+        indistinguishable={
+            name: _range(of_one["indistinguishable"]) for name, of_one in result["values"].items()
+        },
         shown=lambda value: shown(results, value),
         gap=lambda value: gap(results, value),
         flatters=flatters(results),

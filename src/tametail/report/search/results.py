@@ -31,16 +31,16 @@ class TrialRow:
     Attributes:
         number: from 0.
         values: of each dimension, as text.
-        score: over the folds; nan where it was given up or failed.
+        score: over the folds; nan where it was pruned or failed.
         n: images the score is of.
-        alike: whether it is not significantly different from the best.
+        indistinguishable: whether it is not significantly different from the best.
     """
 
     number: int
     values: Mapping[str, str]
     score: float
     n: int
-    alike: bool
+    indistinguishable: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SearchResults:
     @property
     def metric(self) -> str:
         """What was searched by, in words."""
-        return METRIC_NAMES[self.asked["metric"]]
+        return METRIC_NAMES.get(self.asked["metric"], self.asked["metric"])
 
     @property
     def in_percent(self) -> bool:
@@ -118,7 +118,7 @@ def read_search_results(directory: Path) -> SearchResults:
                 {name: row[name] for name in names},
                 float(row["score"]),
                 int(row["n"]),
-                row["alike"] == "yes",
+                row["indistinguishable"] == "yes",
             )
             for row in rows
         ]
@@ -144,7 +144,7 @@ def _touch(results: SearchResults) -> None:
         "optimism",
         "folds",
         "values",
-        "alike",
+        "indistinguishable",
         "trials",
         "importance",
         "seconds",

@@ -1,0 +1,181 @@
+"""The trial that each search selects, and its performance on images that took no part in the selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.core.arrays import IntArray
+from tametail.core.errors import TametailError
+from tametail.data import ImageTable, Splits
+from tametail.evaluation import Estimate, metrics
+from tametail.evaluation.evaluate import Evaluation, evaluate
+from tametail.evaluation.paired import Paired, paired_table
+from tametail.predictions.single_label import Predictions, concatenate, exclusive
+from tametail.search.folds import FoldData, training_rows
+from tametail.search.nested_search import TrialRecord
+from tametail.search.objective import Runner
+from tametail.search.space import Space
+from tametail.search.trainings import metric_value, predicted_classes
+from tametail.training.heads.head_experiments import Trial, TrialResult
+from tametail.training.training_key import TrainingKey, leave_one_fold_out
+
+_MAX_TESTED = 200  # trials that are tested against the best one
+_RESAMPLES = 2000  # of each of these tests: enough for a level of 5 %
+
+
+@dataclass(frozen=True)
+class NestedEstimate:
+    """The tuned method and the same method at its defaults, on images that took no part in training or selection.
+
+    Attributes:
+        tuned, default: their evaluations.
+        paired: paired test of balanced accuracy, tuned minus default.
+        by_fold: for each outer fold the metric of tuned and default, averaged over seeds.
+    """
+
+    tuned: Evaluation
+    default: Evaluation
+    paired: Paired
+    by_fold: Mapping[int, tuple[float, float]]
+
+
+def best_of(trials: Sequence[TrialRecord], outer: int | None) -> TrialRecord:
+    """The trial of a search with the highest score; the first one if several share it.
+
+    Raises:
+        TametailError: no trial has a score.
+    """
+    complete = [trial for trial in trials if trial.outer == outer and trial.state == "complete"]
+    if not complete:
+        messages = (trial.message for trial in trials if trial.outer == outer and trial.message)
+        raise TametailError(
+            f"no trial finished its training, so none can be selected: {next(messages, 'unknown reason')}. Change --space, the "
+            "learning rate (--lr) or the method"
+        )
+    return max(complete, key=lambda trial: (trial.score, -trial.number))
+
+
+def nested_estimate(
+    selected: Mapping[int, TrialRecord],
+    space: Space,
+    folds: FoldData,
+    table: ImageTable,
+    splits: Splits,
+    seeds: Sequence[int],
+    metric: str,
+    runner: Runner,
+) -> NestedEstimate:
+    """For each outer fold, train on the other folds what was selected on them, and predict the outer fold once.
+
+    Args:
+        selected: the trial selected for each outer fold.
+
+    Raises:
+        TametailError: one of these trainings failed.
+    """
+    tuned: dict[int, list[Predictions]] = {seed: [] for seed in seeds}
+    default: dict[int, list[Predictions]] = {seed: [] for seed in seeds}
+    for training in leave_one_fold_out(folds.folds, seeds):
+        (fold,) = training.left_out
+        trials = [space.trial(selected[fold].values), space.default]
+        results = runner(trials, folds.trial_data([fold]), training, [fold])
+        for predictions, trial, result in zip((tuned, default), trials, results, strict=True):
+            predictions[training.seed].append(_predictions(result, trial, training, table, splits))
+    joined = [[concatenate(parts) for parts in predictions.values()] for predictions in (tuned, default)]
+    return NestedEstimate(
+        evaluate(joined[0], ordered=True),
+        evaluate(joined[1], ordered=True),
+        paired_table({"tuned": joined[0], "default": joined[1]}).pair(0, 1),
+        {
+            fold: (_on_fold(joined[0], fold, metric), _on_fold(joined[1], fold, metric))
+            for fold in folds.folds
+        },
+    )
+
+
+def estimate_of(evaluation: Evaluation, metric: str) -> Estimate:
+    """The estimate of a metric, with its interval."""
+    estimate: Estimate = evaluation.additional.get(metric) or getattr(evaluation, metric)
+    return estimate
+
+
+def indistinguishable(
+    trials: Sequence[TrialRecord], best: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[TrialRecord]:
+    """The trials over all folds that do not differ significantly from the best one, including it.
+
+    Uses the paired test of balanced accuracy on the same images, each at a level of 5 % without correction, for at most the
+    200 best trials.
+    """
+    complete = [trial for trial in trials if trial.outer is None and trial.state == "complete"]
+    first = _decisions(best, table, splits, seeds)
+    found = []
+    for trial in sorted(complete, key=lambda trial: (-trial.score, trial.number))[:_MAX_TESTED]:
+        if trial.number != best.number:
+            both = {"best": first, "other": _decisions(trial, table, splits, seeds)}
+            pair = paired_table(both, resamples=_RESAMPLES).pair(0, 1)
+            if pair.verdict != "no significant difference":
+                continue
+        found.append(trial)
+    return found
+
+
+def _decisions(
+    trial: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[Predictions]:
+    """Out-of-fold decisions of a trial as one-hot logits, one table for each seed."""
+    rows, tables = training_rows(splits), []
+    for seed in seeds:
+        decided = np.zeros(len(splits.fold), dtype=np.int64)
+        for fold in np.unique(splits.fold[rows]).tolist():
+            decided[splits.fold == fold] = predicted_classes(trial.outputs[TrainingKey(seed, (fold,)).name])
+        logits = np.eye(len(table.class_names), dtype=np.float32)[decided[rows]]
+        tables.append(_table(table, splits, rows, logits, "softmax", None))
+    return tables
+
+
+def _predictions(
+    result: TrialResult, trial: Trial, training: TrainingKey, table: ImageTable, splits: Splits
+) -> Predictions:
+    (fold,) = training.left_out
+    if result.outputs is None:
+        raise TametailError(
+            f"{trial.method.text} could not be trained without fold {fold}: {result.message}. Change --space, the "
+            "learning rate (--lr) or the method"
+        )
+    rows = np.flatnonzero(splits.fold == fold)
+    posterior = exclusive(result.decision_rule.posterior(result.outputs).float().numpy()).astype(np.float32)
+    return _table(table, splits, rows, result.decision(), result.decision_rule.family, posterior)
+
+
+def _table(
+    table: ImageTable,
+    splits: Splits,
+    rows: IntArray,
+    logits: NDArray[np.float32],
+    link: str,
+    posterior: NDArray[np.float32] | None,
+) -> Predictions:
+    return Predictions(
+        table.images[rows],
+        table.groups[rows],
+        table.targets[rows],
+        splits.fold[rows],
+        logits,
+        table.class_names,
+        "sigmoid" if link == "sigmoid" else "softmax",
+        posterior,
+    )
+
+
+def _on_fold(replicates: Sequence[Predictions], fold: int, metric: str) -> float:
+    values = []
+    for table in replicates:
+        rows = table.fold == fold
+        counts = metrics.confusion_matrix(table.target[rows], table.predicted[rows], len(table.class_names))
+        values.append(metric_value(metric, counts.astype(np.float64)))
+    return float(np.mean(values))
