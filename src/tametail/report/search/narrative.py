@@ -8,7 +8,7 @@ from typing import Any
 
 from tametail.evaluation import Estimate
 from tametail.report import formatting
-from tametail.report.search.results import METRIC_NAMES, SearchResults
+from tametail.report.search.results import SearchResults
 
 READING = (
     "The parameters were chosen by trying them out, and whatever is best among many tries is partly so by luck. So the images "

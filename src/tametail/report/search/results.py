@@ -70,7 +70,8 @@ class SearchResults:
     @property
     def metric(self) -> str:
         """What was searched by, in words."""
-        return METRIC_NAMES.get(self.asked["metric"], self.asked["metric"])
+        metric: str = self.asked["metric"]
+        return METRIC_NAMES.get(metric, metric)
 
     @property
     def in_percent(self) -> bool:
