@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
 from tametail.data import ImageTable, Splits
-from tametail.evaluation import Estimate, metrics
+from tametail.evaluation import metrics
 from tametail.evaluation.evaluate import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, paired_table
 from tametail.predictions.single_label import Predictions, concatenate, exclusive
@@ -95,12 +95,6 @@ def nested_estimate(
             for fold in folds.folds
         },
     )
-
-
-def estimate_of(evaluation: Evaluation, metric: str) -> Estimate:
-    """The estimate of a metric, with its interval."""
-    estimate: Estimate = evaluation.additional.get(metric) or getattr(evaluation, metric)
-    return estimate
 
 
 def indistinguishable(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import describe
-from tametail.search.nested_estimate import NestedEstimate, estimate_of
+from tametail.search.nested_estimate import NestedEstimate
 from tametail.search.nested_search import TrialRecord, failures
 from tametail.search.space import RECIPE_PARAMETERS, Space, recipe_values
 
@@ -43,7 +43,7 @@ def result_content(
         importance: share of each dimension, or why there is none.
     """
     over_all = [trial for trial in trials if trial.outer is None]
-    tuned, default = (estimate_of(evaluation, metric) for evaluation in (nested.tuned, nested.default))
+    tuned, default = (evaluation.estimate(metric) for evaluation in (nested.tuned, nested.default))
     return {
         "best": _selection(best, space) | {"score": best.score, "n": best.n},
         "nested": {
