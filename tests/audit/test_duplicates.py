@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tametail.audit import find_duplicates, group_duplicates, of_pixels
-from tametail.audit.duplicates import Duplicates, joined_sets
+from tametail.audit import find_duplicates, merge_groups, stats_of_pixels
+from tametail.audit.duplicates import Duplicates, connected_sets
 from tametail.data import ImageTable
 
 SIDE = 96
@@ -28,7 +28,7 @@ def _pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def _find(pixels: NDArray[np.uint8], digests: list[str] | None = None) -> Duplicates:
-    return find_duplicates(of_pixels(pixels, digests or [str(row) for row in range(len(pixels))]))
+    return find_duplicates(stats_of_pixels(pixels, digests or [str(row) for row in range(len(pixels))]))
 
 
 def _table(groups: list[str], labels: list[str] | None = None) -> ImageTable:
@@ -44,7 +44,7 @@ def test_files_of_equal_bytes_are_sets() -> None:
     found = _find(_pictures(5)[[0, 1, 0, 3, 0]], ["x", "y", "x", "z", "x"])
     assert found.exact == ((0, 2, 4),)
     assert found.near == ()
-    assert found.joined == ((0, 2, 4),)
+    assert found.merged == ((0, 2, 4),)
 
 
 @pytest.mark.parametrize("change", ["jpeg", "scaled", "brighter", "noise", "inverted"])
@@ -68,7 +68,7 @@ def test_pictures_that_are_alike_are_not_the_same() -> None:
     pixels = _pictures(300)
     mixed = (0.8 * pixels[:1].astype(float) + 0.2 * pixels[1:2]).astype(np.uint8)
     mirrored = pixels[:1, :, ::-1]
-    assert _find(np.concatenate([pixels, mixed, mirrored])).joined == ()
+    assert _find(np.concatenate([pixels, mixed, mirrored])).merged == ()
 
 
 def test_smooth_pictures_of_one_kind_are_not_the_same() -> None:
@@ -88,32 +88,34 @@ def test_smooth_pictures_of_one_kind_are_not_the_same() -> None:
     pixels = np.stack([*discs, (discs[5] * 0.9 + 10).astype(np.uint8)])
     found = _find(pixels)
     assert found.near == ((5, 60),)
-    assert found.alike > 1000
+    assert found.similar > 1000
 
 
 def test_blank_pictures_are_compared_by_their_bytes_alone() -> None:
     blank = np.zeros((4, SIDE, SIDE, 3), np.uint8)
     blank[1] += 255
-    assert _find(blank, ["a", "b", "c", "a"]).joined == ((0, 3),)
+    assert _find(blank, ["a", "b", "c", "a"]).merged == ((0, 3),)
 
 
-def test_near_pairs_reach_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tametail.audit.duplicates._BLOCK", 8)
+def test_near_pairs_reach_across_blocks() -> None:
     pixels = _pictures(50)
-    assert _find(np.concatenate([pixels, pixels[[3, 30]] // 2 + 60])).near == ((3, 50), (30, 51))
+    stats = stats_of_pixels(
+        np.concatenate([pixels, pixels[[3, 30]] // 2 + 60]), [str(row) for row in range(52)]
+    )
+    assert find_duplicates(stats, block_size=8).near == ((3, 50), (30, 51))
 
 
 def test_of_equal_files_one_stands_for_all() -> None:
     pixels = _pictures(3)
     again = pixels[[0, 0]] // 2 + 60
     found = _find(np.concatenate([pixels, again]), ["a", "b", "c", "d", "d"])
-    assert (found.exact, found.near, found.joined) == (((3, 4),), ((0, 3),), ((0, 3, 4),))
+    assert (found.exact, found.near, found.merged) == (((3, 4),), ((0, 3),), ((0, 3, 4),))
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=2, max_size=5), max_size=12))
-def test_joined_sets_are_the_components(sets: list[list[int]]) -> None:
-    joined = joined_sets(sets)
+def test_connected_sets_are_the_components(sets: list[list[int]]) -> None:
+    joined = connected_sets(sets)
     assert sum(map(len, joined)) == len({row for rows in joined for row in rows}), "no row in two sets"
     of = {row: place for place, rows in enumerate(joined) for row in rows}
     for rows in sets:
@@ -130,8 +132,8 @@ def test_joined_sets_are_the_components(sets: list[list[int]]) -> None:
 
 def test_joining_keeps_what_each_group_held() -> None:
     table = _table(["p1", "p1", "p2", "p3", "p4", "p2"])
-    joined = group_duplicates(table, Duplicates((), ((1, 2), (4, 3)), ((1, 2), (3, 4))))
+    joined = merge_groups(table, Duplicates((), ((1, 2), (4, 3)), ((1, 2), (3, 4))))
     assert joined.groups.tolist() == ["p1", "p1", "p1", "p3", "p3", "p1"]
     assert table.groups.tolist()[2] == "p2", "the table given is left as it was"
-    untouched = group_duplicates(table, Duplicates((), (), ()))
+    untouched = merge_groups(table, Duplicates((), (), ()))
     assert untouched.fingerprint == table.fingerprint

@@ -83,8 +83,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         synthetic=True,
         unreadable=[("a<b>.png", "an empty file")],
         findings=[
-            {"code": "x", "severity": "unsafe", "what": "two <b>groups</b> cross the split", "advice": "join them", "concerned": 2},
-            {"code": "y", "severity": "warning", "what": "3 images are twice there", "advice": "", "concerned": 3},
+            {"code": "x", "severity": "unsafe", "message": "two <b>groups</b> cross the split", "advice": "join them", "affected": 2},
+            {"code": "y", "severity": "warning", "message": "3 images are twice there", "advice": "", "affected": 3},
         ],
     )  # fmt: skip
     return write_report(study)
@@ -115,12 +115,12 @@ def label_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def inspected(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path:
     """The page of tametail inspect."""
-    from tametail.audit import audit_table
+    from tametail.audit import audit
     from tametail.data import read_images
     from tametail.report.audit.page import audit_html
 
     path = tmp_path_factory.mktemp("inspected") / "inspect.html"
-    path.write_text(audit_html(audit_table(read_images(image_folder))), encoding="utf-8")
+    path.write_text(audit_html(audit(read_images(image_folder))), encoding="utf-8")
     return path
 
 

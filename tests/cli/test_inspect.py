@@ -33,7 +33,7 @@ def test_inspect_says_what_is_in_a_set(images: Set) -> None:
 
 
 def test_inspect_has_an_exit_code_of_its_own_for_what_is_unsafe(images: Set) -> None:
-    FAULTS["duplicates_apart"][1](images)
+    FAULTS["duplicates_cross_groups"][1](images)
     code, output, errors = run("inspect", images.write(), "--folds", 4)
     assert code == 3
     assert "unsafe: 1 set of duplicates in different groups" in output
@@ -49,7 +49,7 @@ def test_the_json_has_the_keys_of_its_schema(images: Set) -> None:
     content = json.loads(output)
     assert code == 3
     assert set(content) == KEYS
-    assert content["schema"] == "tametail.inspect/1"
+    assert content["schema"] == "tametail.inspect/2"
     assert content["safe"] is False
     documented = Path(__file__).parents[2].joinpath("docs/data.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in documented for key in KEYS)
@@ -147,13 +147,15 @@ def test_names_cannot_steer_the_terminal(images: Set) -> None:
 
 
 def test_findings_travel_into_a_study_and_its_report(images: Set, tmp_path: Path) -> None:
-    FAULTS["duplicates_apart"][1](images)
+    FAULTS["duplicates_cross_groups"][1](images)
     command = ("compare", images.write(), "--losses", "ce", "--folds", 2, "--epochs", 1, *OPTIONS)
     code, _, errors = run(*command, "-o", tmp_path / "study")
     assert code == 0
     assert "duplicates in different groups" in errors
     study = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
-    assert {finding["code"]: finding["concerned"] for finding in study["findings"]}["duplicates_apart"] == 1
+    assert {finding["code"]: finding["affected"] for finding in study["findings"]}[
+        "duplicates_cross_groups"
+    ] == 1
     report = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     assert "The data are not safe to train on: 1 set of duplicates" in report
     code, _, errors = run(*command, "-o", tmp_path / "joined", "--group-duplicates")

@@ -1,26 +1,26 @@
-"""What is in a set of images, how long its tail is, and what is wrong with it, before it is trusted."""
+"""Checks of a table of images before training: what is in it, how imbalanced it is, and what is wrong with it."""
 
 from __future__ import annotations
 
-from tametail.audit.audit import SCHEMA, Audit, audit_table
-from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplicates
+from tametail.audit.audit import SCHEMA, AuditResult, audit
+from tametail.audit.class_distribution import ClassDistribution, ClassSummary, class_distribution
+from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
 from tametail.audit.finding import SEVERITIES, Finding
-from tametail.audit.image_stats import ImageStats, collect, of_pixels
-from tametail.audit.tail import ClassFacts, Tail, tail_of
+from tametail.audit.image_stats import ImageStats, collect_stats, stats_of_pixels
 
 __all__ = [
     "SCHEMA",
     "SEVERITIES",
-    "Audit",
-    "ClassFacts",
+    "AuditResult",
+    "ClassDistribution",
+    "ClassSummary",
     "Duplicates",
     "Finding",
     "ImageStats",
-    "Tail",
-    "audit_table",
-    "collect",
+    "audit",
+    "class_distribution",
+    "collect_stats",
     "find_duplicates",
-    "group_duplicates",
-    "of_pixels",
-    "tail_of",
+    "merge_groups",
+    "stats_of_pixels",
 ]

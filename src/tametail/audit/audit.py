@@ -1,4 +1,4 @@
-"""The audit of a table of images: what is in it, how long its tail is, and what is wrong with it."""
+"""The audit of a table of images: `audit` runs all checks and returns an `AuditResult`."""
 
 from __future__ import annotations
 
@@ -10,68 +10,75 @@ from typing import Any
 
 import numpy as np
 
-from tametail.audit.duplicates import Duplicates, find_duplicates, group_duplicates
-from tametail.audit.finding import Finding, in_order
-from tametail.audit.identifiers import check_identifiers
+from tametail.audit.class_distribution import ClassDistribution, class_distribution
+from tametail.audit.dicom_identifiers import check_identifiers
+from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
+from tametail.audit.finding import SEVERITIES, Finding, by_severity
 from tametail.audit.image_checks import check_images
-from tametail.audit.image_stats import ImageStats, collect
+from tametail.audit.image_stats import FileStats, ImageStats, collect_stats
 from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
-from tametail.audit.tail import Tail, tail_of
 from tametail.data.table import ImageTable
 
-SCHEMA = "tametail.inspect/1"
+SCHEMA = "tametail.inspect/2"
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
-    """What is known of a table.
+class AuditResult:
+    """What `audit` found.
 
     Attributes:
-        table: as it would be trained on; with its duplicates in one group where that was asked for.
-        folds: the cross-validation that it was checked for.
-        tail: counts per class.
-        facts: one look at each file.
-        duplicates: exact and near.
-        findings: the gravest first.
+        table: the table that was checked; with duplicates in one group if this was requested.
+        folds: number of cross-validation folds that the classes were checked for.
+        distribution: counts per class and measures of imbalance.
+        stats: statistics of each file.
+        duplicates: exact and near duplicates.
+        findings: sorted by severity, the most severe first.
     """
 
     table: ImageTable
     folds: int
-    tail: Tail
-    facts: ImageStats
+    distribution: ClassDistribution
+    stats: ImageStats
     duplicates: Duplicates
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        counts = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES)
+        return f"AuditResult({self.table.name!r}, {len(self.table)} images, findings: {found})"
+
     @property
     def safe(self) -> bool:
-        """Whether nothing was found that makes training unsafe."""
+        """Whether no finding makes training unsafe."""
         return all(finding.severity != "unsafe" for finding in self.findings)
 
-    def kinds(self) -> dict[str, int]:
+    def formats(self) -> dict[str, int]:
         """Readable files by format and pixel mode, the most frequent first."""
-        looks = (look for look in self.facts.looks if look.error is None)
-        return dict(Counter(f"{look.kind or 'unknown'} {look.mode}".strip() for look in looks).most_common())
+        formats = (f"{file.kind or 'unknown'} {file.mode}".strip() for file in self._readable())
+        return dict(Counter(formats).most_common())
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Smallest, median and largest width and height of the readable files, in pixels."""
-        looks = [look for look in self.facts.looks if look.error is None]
-        found = {}
+        files = self._readable()
+        sizes = {}
         for side in ("width", "height"):
-            values = np.array([getattr(look, side) for look in looks] or [0])
-            found[side] = (int(values.min()), int(np.median(values)), int(values.max()))
-        return found
+            values = np.array([getattr(file, side) for file in files] or [0])
+            sizes[side] = (int(values.min()), int(np.median(values)), int(values.max()))
+        return sizes
+
+    def _readable(self) -> list[FileStats]:
+        return [file for file in self.stats.files if file.error is None]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; docs/data.md states its schema."""
-        readable = sum(look.error is None for look in self.facts.looks)
+        """As JSON; docs/data.md describes the schema."""
         labels = self.table.frame["label"].tolist()
         images = self.table.images
 
         def conflicting(sets: tuple[tuple[int, ...], ...]) -> int:
             return sum(len({labels[row] for row in rows}) > 1 for rows in sets)
 
-        exact, near, joined = self.duplicates.exact, self.duplicates.near, self.duplicates.joined
+        exact, near, merged = self.duplicates.exact, self.duplicates.near, self.duplicates.merged
         return {
             "schema": SCHEMA,
             "name": self.table.name,
@@ -79,57 +86,72 @@ class Audit:
             "safe": self.safe,
             "folds": self.folds,
             "images": len(self.table),
-            "readable": readable,
+            "readable": len(self._readable()),
             "groups": len(set(self.table.groups.tolist())),
             "groups_of_several_images": int((self.table.frame["group"].value_counts() > 1).sum()),
             "multi_label": self.table.multi_label,
             "splits": dict(Counter(self.table.frame["split"].tolist())),
-            "imbalance_ratio": self.tail.ratio if np.isfinite(self.tail.ratio) else None,
-            "gini": self.tail.gini,
-            "effective_classes": self.tail.effective_classes,
-            "classes": [dataclasses.asdict(one) for one in self.tail.classes],
-            "formats": self.kinds(),
+            "imbalance_ratio": self.distribution.imbalance_ratio
+            if np.isfinite(self.distribution.imbalance_ratio)
+            else None,
+            "gini": self.distribution.gini,
+            "effective_classes": self.distribution.effective_classes,
+            "classes": [dataclasses.asdict(one) for one in self.distribution.classes],
+            "formats": self.formats(),
             "sizes": {side: list(values) for side, values in self.sizes().items()},
             "duplicates": {
                 "exact_sets": len(exact),
                 "exact_files": sum(map(len, exact)),
                 "exact_conflicting": conflicting(exact),
                 "near_pairs": len(near),
-                "sets": len(joined),
-                "conflicting": conflicting(joined),
-                "members": [images[list(rows)].tolist() for rows in joined],
+                "sets": len(merged),
+                "conflicting": conflicting(merged),
+                "members": [images[list(rows)].tolist() for rows in merged],
             },
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
 
-def audit_table(
+def audit(
     table: ImageTable,
     *,
     folds: int = 5,
-    join_duplicates: bool = False,
-    facts: ImageStats | None = None,
+    group_duplicates: bool = False,
+    stats: ImageStats | None = None,
     advance: Callable[[int], None] | None = None,
-) -> Audit:
-    """Look at every image of a table and check it.
+) -> AuditResult:
+    """Check a table of images before training.
+
+    It reads every image and reports duplicates across groups or splits, unreadable or blank images, text in the
+    pixels, identifying DICOM headers, classes that are too small, similar class names and columns that look like
+    unused patient ids.
 
     Args:
-        folds: k of the cross-validation that is to be possible.
-        join_duplicates: put duplicates in one group first.
-        facts: of these images, where they are known already.
-        advance: called with the number of images done since the last call.
+        table: from `read_images`, for all findings with ``allow_leaks=True``.
+        folds: number of cross-validation folds planned.
+        group_duplicates: put duplicates in one group first, so that they cannot cross a split.
+        stats: statistics of these images, if they are known already.
+        advance: progress callback, called with the number of images processed since the last call.
+
+    Returns:
+        The findings, with the class distribution and the statistics they are based on. ``result.safe`` is False if
+        training on the table would give wrong or optimistic results.
+
+    Example:
+        >>> result = tt.audit(tt.read_images("skin/", label_col="dx"))
+        >>> [finding.message for finding in result.findings]
     """
-    facts = collect(table.paths, advance=advance) if facts is None else facts
-    duplicates = find_duplicates(facts)
-    # Before duplicates are joined, which makes groups where none were given.
+    stats = collect_stats(table.paths, advance=advance) if stats is None else stats
+    duplicates = find_duplicates(stats)
+    # Before duplicates are grouped, which makes groups where none were given.
     by_name = list(check_names(table))
-    if join_duplicates:
-        table = group_duplicates(table, duplicates)
-    readable = table.take(facts.readable)
+    if group_duplicates:
+        table = merge_groups(table, duplicates)
+    readable = table.take(stats.readable)
     findings = [
         *check_table(readable if len(readable) else table, folds),
         *by_name,
-        *check_images(table, facts, duplicates),
-        *check_identifiers(table, facts),
+        *check_images(table, stats, duplicates),
+        *check_identifiers(table, stats),
     ]
-    return Audit(table, folds, tail_of(readable), facts, duplicates, in_order(findings))
+    return AuditResult(table, folds, class_distribution(readable), stats, duplicates, by_severity(findings))

@@ -1,6 +1,6 @@
-"""Duplicates: files of equal bytes, and pictures that are the same but for compression or scale.
+"""Duplicates: files of equal bytes, and images that are the same except for compression or scale.
 
-A hash proposes pairs; the correlation of their thumbnails, and that of the fine detail in them, confirms or refuses each.
+A perceptual hash proposes pairs; the correlation of their thumbnails and of the fine detail in them decides on each.
 Shape legend: N images, T thumbnail side.
 """
 
@@ -17,61 +17,64 @@ from numpy.typing import NDArray
 from tametail.audit.image_stats import ImageStats
 from tametail.data.table import ImageTable
 
-CORRELATION = 0.99  # of grey levels at 64 x 64, above which two pictures may be the same
-# Of what is left when a blur of that many pixels is taken off: smooth pictures of different patients correlate above 0.99
-# as a whole, but not in this. Copies saved at JPEG quality 60 or at half the size keep 0.85 and more.
+CORRELATION = 0.99  # of grey levels at 64 x 64, above which two images may be the same
+# Detail is the difference from a Gaussian blur of _SMOOTH pixels. Smooth images of different patients correlate above
+# 0.99, but their detail does not. Copies saved at JPEG quality 60 or at half the size have a detail correlation of 0.85.
 _SMOOTH, _DETAIL, _DETAIL_IF_SMOOTH = 1.5, 0.7, 0.95
-_MANY, _FEW = (
-    0.02,
+# With more copies than this per image, and in total, images count as smooth and the higher limit applies.
+_MANY_PER_IMAGE, _MANY = 0.02, 10
+_BITS = (
+    14,
     10,
-)  # pairs per picture, or pairs, that can be taken for copies by the first of the two limits
-_BITS_APART = (14, 10, 6, 2)  # of the 64 of a hash, up to which a pair is looked at: the most that leaves ...
-_PROPOSED = 100  # ... so many pairs per picture
+    6,
+    2,
+)  # differing bits of two hashes of 64, up to which a pair is compared: the most that gives ...
+_PROPOSED = 100  # ... at most this number of pairs per image
 _BLANK = 1.0  # standard deviation in grey levels, below which there is nothing to compare
-_BLOCK, _TOGETHER = 1024, 2048
-_EDGE = 9  # the hash is made of the 9 x 9 lowest frequencies but their mean
-
-Rows = tuple[int, ...]
+_PAIRS = 2048  # compared at a time
+_EDGE = 9  # the hash is made of the 9 x 9 lowest frequencies except the mean
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Sets of rows of a table, each set sorted, the sets by their first row.
+    """Sets of rows of a table; the rows of a set are sorted, and the sets by their first row.
 
     Attributes:
         exact: sets of two or more files of equal bytes.
-        near: pairs of pictures that are the same, but not byte for byte.
-        joined: both together, as sets: what must not be split.
-        alike: pairs that correlate as copies do but differ in their detail, and so count as different.
+        near: pairs of images that are the same, but not byte for byte.
+        merged: sets of exact and near duplicates together; the images of a set must not be split.
+        similar: number of pairs that correlate like copies but differ in their detail, and so count as different.
     """
 
-    exact: tuple[Rows, ...]
+    exact: tuple[tuple[int, ...], ...]
     near: tuple[tuple[int, int], ...]
-    joined: tuple[Rows, ...]
-    alike: int = 0
+    merged: tuple[tuple[int, ...], ...]
+    similar: int = 0
 
 
-def find_duplicates(facts: ImageStats) -> Duplicates:
-    """Exact and near duplicates among the readable images.
+def find_duplicates(stats: ImageStats, *, block_size: int = 1024) -> Duplicates:
+    """Find exact and near duplicates among the readable images.
 
-    Of a set of equal files one stands for all, so that ``near`` has a pair of sets once. Blank pictures, which are
-    all alike, are only compared byte by byte.
+    Of each set of equal files the first represents all in ``near``. Blank images are only compared byte by byte.
+
+    Args:
+        block_size: images whose hashes are compared at a time; it bounds the memory and changes no result.
     """
     by_digest: dict[str, list[int]] = defaultdict(list)
-    for row, look in enumerate(facts.looks):
-        if look.digest and look.error is None:
-            by_digest[look.digest].append(row)
+    for row, file in enumerate(stats.files):
+        if file.digest and file.error is None:
+            by_digest[file.digest].append(row)
     exact = tuple(sorted(tuple(rows) for rows in by_digest.values() if len(rows) > 1))
-    spread = np.array([look.spread for look in facts.looks])
+    std = np.array([file.std for file in stats.files])
     first = np.array(sorted(rows[0] for rows in by_digest.values()), dtype=np.int64)
-    first = first[spread[first] >= _BLANK]
-    same, alike = _near(facts.thumbnails, first)
+    first = first[std[first] >= _BLANK]
+    same, similar = _near(stats.thumbnails, first, block_size)
     near = tuple(sorted((int(first[a]), int(first[b])) for a, b in same))
-    return Duplicates(exact, near, joined_sets([*exact, *near]), alike)
+    return Duplicates(exact, near, connected_sets([*exact, *near]), similar)
 
 
-def joined_sets(sets: Iterable[Sequence[int]]) -> tuple[Rows, ...]:
-    """Sets that share a member, made one."""
+def connected_sets(sets: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Merge sets that share a member: the connected components."""
     parent: dict[int, int] = {}
 
     def root(row: int) -> int:
@@ -81,9 +84,9 @@ def joined_sets(sets: Iterable[Sequence[int]]) -> tuple[Rows, ...]:
             row = parent[row]
         return row
 
-    for fold_models in sets:
-        for member in fold_models[1:]:
-            left, right = sorted((root(fold_models[0]), root(member)))
+    for members in sets:
+        for member in members[1:]:
+            left, right = sorted((root(members[0]), root(member)))
             parent[right] = left
     found: dict[int, list[int]] = defaultdict(list)
     for row in sorted(parent):
@@ -91,11 +94,11 @@ def joined_sets(sets: Iterable[Sequence[int]]) -> tuple[Rows, ...]:
     return tuple(sorted(tuple(rows) for rows in found.values() if len(rows) > 1))
 
 
-def group_duplicates(table: ImageTable, duplicates: Duplicates) -> ImageTable:
-    """The table with duplicates in one group, so that they cannot cross a split.
+def merge_groups(table: ImageTable, duplicates: Duplicates) -> ImageTable:
+    """Put duplicates in one group, so that they cannot cross a split.
 
-    A group keeps everything that it held: where duplicates join two groups, all images of both are one, under the name
-    that comes first in sorted order.
+    Groups stay whole: if duplicates connect two groups, all images of both form one group, with the name that is first
+    in sorted order.
     """
     groups = table.groups
     rows_of: dict[str, list[int]] = defaultdict(list)
@@ -103,56 +106,61 @@ def group_duplicates(table: ImageTable, duplicates: Duplicates) -> ImageTable:
         rows_of[group].append(row)
     frame = table.frame.copy()
     named = groups.astype(object)
-    for rows in joined_sets([*duplicates.joined, *rows_of.values()]):
+    for rows in connected_sets([*duplicates.merged, *rows_of.values()]):
         named[list(rows)] = min(groups[list(rows)].tolist())
     frame["group"] = named
     return replace(table, frame=frame)
 
 
-def _near(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[list[tuple[int, int]], int]:
-    """Positions (a, b), a < b, within ``rows`` of pictures that are the same, and how many pairs are only alike."""
+def _near(
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], block_size: int
+) -> tuple[list[tuple[int, int]], int]:
+    """Positions (a, b), a < b, within ``rows`` of images that are the same, and the number of pairs that are similar."""
     pairs, detail = np.empty((0, 2), dtype=np.int64), np.empty(0)
     if len(rows) > 1:
-        found = [_confirmed(thumbnails, rows, proposed) for proposed in _proposed(thumbnails, rows)]
+        found = [
+            _confirmed(thumbnails, rows, proposed) for proposed in _proposed(thumbnails, rows, block_size)
+        ]
         if found:
             pairs, detail = np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
     same = detail > _DETAIL
-    if same.sum() > max(_MANY * len(rows), _FEW):
-        # Where so many seem the same the pictures are smooth, and only what is nearly identical is told apart from that.
+    if same.sum() > max(_MANY_PER_IMAGE * len(rows), _MANY):
         same = detail > _DETAIL_IF_SMOOTH
     return [(int(a), int(b)) for a, b in pairs[same]], int((~same).sum())
 
 
-def _proposed(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _proposed(
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], block_size: int
+) -> Iterator[NDArray[np.int64]]:
     """Pairs (P, 2) of positions whose hashes, or one hash and the other's negative, differ in few bits."""
-    blocks = [rows[at : at + _BLOCK] for at in range(0, len(rows), _BLOCK)]
+    blocks = [rows[at : at + block_size] for at in range(0, len(rows), block_size)]
     signs = np.concatenate([_hashes(thumbnails[block]) for block in blocks])
-    # The product of two hashes of signs is the number of bits less twice those that differ.
-    sample = np.abs(signs[:: max(len(rows) // _BLOCK, 1)] @ signs.T)
+    # The product of two hashes of signs is the number of bits minus twice the number that differ.
+    sample = np.abs(signs[:: max(len(rows) // block_size, 1)] @ signs.T)
     least = next(
-        (64 - 2 * bits for bits in _BITS_APART if (sample >= 64 - 2 * bits).mean() * len(rows) <= _PROPOSED),
-        64 - 2 * _BITS_APART[-1],
+        (64 - 2 * bits for bits in _BITS if (sample >= 64 - 2 * bits).mean() * len(rows) <= _PROPOSED),
+        64 - 2 * _BITS[-1],
     )
-    for start in range(0, len(rows), _BLOCK):
-        agree = np.abs(signs[start : start + _BLOCK] @ signs[start:].T)
+    for start in range(0, len(rows), block_size):
+        agree = np.abs(signs[start : start + block_size] @ signs[start:].T)
         near = np.argwhere(np.triu(agree >= least, 1)) + start
-        for at in range(0, len(near), _TOGETHER):
-            yield near[at : at + _TOGETHER]
+        for at in range(0, len(near), _PAIRS):
+            yield near[at : at + _PAIRS]
 
 
 def _confirmed(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The pairs whose thumbnails correlate above `CORRELATION`, with the correlation (of that sign) of their detail."""
+    """Pairs whose thumbnails correlate above `CORRELATION`, with the correlation (of that sign) of their detail."""
     left, right = (thumbnails[rows[pairs[:, side]]] for side in (0, 1))
     whole = _correlations(left, right)
-    kept = np.abs(whole) > CORRELATION
-    detail = _correlations(_fine(left[kept]), _fine(right[kept])) * np.sign(whole[kept])
-    return pairs[kept], detail
+    passed = np.abs(whole) > CORRELATION
+    detail = _correlations(_fine(left[passed]), _fine(right[passed])) * np.sign(whole[passed])
+    return pairs[passed], detail
 
 
 def _fine(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What is left of thumbnails when all that is smooth is taken off."""
+    """The detail of thumbnails: the difference from their blur."""
     import cv2
 
     fine = np.empty(thumbnails.shape, dtype=np.float32)
@@ -175,7 +183,7 @@ def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Pearson correlations (P,) of pictures (P, T, T) with pictures; 0 where one is blank."""
+    """Pearson correlations (P,) of P pairs of thumbnails (P, T, T); 0 where one is blank."""
     a, b = (side.reshape(len(side), math.prod(side.shape[1:])).astype(np.float32) for side in (left, right))
     a -= a.mean(axis=1, keepdims=True)
     b -= b.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What an audit found: one entry for each kind of trouble."""
+"""Findings of an audit: one for each kind of problem."""
 
 from __future__ import annotations
 
@@ -12,47 +12,46 @@ SEVERITIES: tuple[Severity, ...] = ("unsafe", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble and all that it concerns.
+    """One kind of problem and everything that it affects.
 
     Attributes:
         code: stable name, such as ``exact_duplicates``.
-        severity: ``unsafe``, training on this would give wrong or flattering numbers; ``warning``, look at it;
-            ``note``, good to know.
-        what: what was found, with numbers.
-        advice: what to do; empty where there is nothing to be done.
-        concerned: sets of what it is about: image ids, or class or column names. A set has one member where each
-            stands alone.
-        details: a word on each set, or nothing at all.
+        severity: ``unsafe``, training would give wrong or optimistic results; ``warning``, to be checked; ``note``, for
+            information.
+        message: what was found, with numbers.
+        advice: what to do; empty if nothing needs to be done.
+        affected: sets of image ids, or of class or column names; sets of one where no others belong to it.
+        details: a text on each set, or empty.
     """
 
     code: str
     severity: Severity
-    what: str
+    message: str
     advice: str = ""
-    concerned: tuple[tuple[str, ...], ...] = ()
+    affected: tuple[tuple[str, ...], ...] = ()
     details: tuple[str, ...] = ()
 
-    def in_short(self) -> dict[str, str | int]:
-        """As a study keeps it: how many it concerns, not which."""
+    def summary(self) -> dict[str, str | int]:
+        """As JSON for study.json: the number of sets affected, not their members."""
         return {
             "code": self.code,
             "severity": self.severity,
-            "what": self.what,
+            "message": self.message,
             "advice": self.advice,
-            "concerned": len(self.concerned),
+            "affected": len(self.affected),
         }
 
 
-def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The gravest first, else in the order given."""
+def by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Sort by severity, the most severe first; equal ones keep their order."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def singles(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Each name as a set of its own."""
+    """Each name as a set of one."""
     return tuple((name,) for name in names)
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """``1 image``, ``2 images``."""
+    """A number with its noun: ``1 image``, ``2 images``."""
     return f"{number:,} {one if number == 1 else many}"

@@ -1,81 +1,74 @@
-"""What the files tell: unreadable, odd, written upon, the same twice."""
+"""Checks of the image files: unreadable, irregular, with text on them, duplicates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tametail.audit.duplicates import Duplicates, Rows
+from tametail.audit.duplicates import Duplicates
 from tametail.audit.finding import Finding, Severity, counted, singles
 from tametail.audit.image_stats import FileStats, ImageStats
 from tametail.data.table import ImageTable
 
 _TINY = 32  # pixels of the shorter side
-_LONG = 5.0  # longer side over shorter side
-_BLANK = 1.0  # grey levels
-_MANY_BAD = 0.1  # share of unreadable files from which what is left may be another set than was meant
+_LONG = 5.0  # ratio of the longer side to the shorter side
+_BLANK = 1.0  # standard deviation in grey levels
+_MANY_UNREADABLE = 0.1  # fraction of unreadable files above which the rest may not represent the data set
 
 _Test = Callable[[FileStats], bool]
-# code, severity, (one, many), advice, test of a readable image
-_ODD: tuple[tuple[str, Severity, tuple[str, str], str, _Test], ...] = (
+# code, severity, (one, many), what they are, advice, test of a readable image
+_IRREGULARITIES: tuple[tuple[str, Severity, tuple[str, str], str, str, _Test], ...] = (
     (
-        "blank_images", "warning", ("image is", "images are"), "take them out: there is nothing to learn from",
-        lambda look: look.spread < _BLANK,
+        "blank_images", "warning", ("image is", "images are"), "of one grey level", "remove them",
+        lambda file: file.std < _BLANK,
     ),
     (
-        "burned_in_text", "warning", ("image has", "images have"),
-        "look whether it identifies a patient or gives the diagnosis away; a model can learn to read either",
-        lambda look: look.text,
+        "burned_in_text", "warning", ("image has", "images have"), "what looks like text on it",
+        "check whether it identifies a patient or reveals the diagnosis; a model can learn to read either",
+        lambda file: file.text,
     ),
     (
-        "tiny_images", "warning", ("image is", "images are"), "check that these are no thumbnails",
-        lambda look: 0 < min(look.width, look.height) < _TINY,
+        "tiny_images", "warning", ("image is", "images are"), f"smaller than {_TINY} pixels",
+        "check that these are not thumbnails", lambda file: 0 < min(file.width, file.height) < _TINY,
     ),
     (
-        "long_images", "note", ("image is", "images are"), "only the centre square is used",
-        lambda look: max(look.width, look.height) > _LONG * max(min(look.width, look.height), 1),
+        "long_images", "note", ("image is", "images are"), f"more than {_LONG:g} times as long as wide",
+        "only the centre square is used",
+        lambda file: max(file.width, file.height) > _LONG * max(min(file.width, file.height), 1),
     ),
     (
-        "several_frames", "note", ("file has", "files have"), "one of them is used: the first, of DICOM the middle one",
-        lambda look: look.frames,
+        "several_frames", "note", ("file has", "files have"), "several frames",
+        "one frame is used: the first, of DICOM the middle one", lambda file: file.frames,
     ),
     (
-        "wrong_extension", "note", ("file is", "files are"), "they are read by what they are; other programs may not",
-        lambda look: look.wrong_extension,
+        "wrong_extension", "note", ("file is", "files are"), "of another format than the extension says",
+        "they are read by their content; other programs may fail", lambda file: file.wrong_extension,
     ),
 )  # fmt: skip
-_SAID = {
-    "blank_images": "of one grey level",
-    "burned_in_text": "what looks like writing on the picture",
-    "tiny_images": f"smaller than {_TINY} pixels",
-    "long_images": f"more than {_LONG:g} times as long as wide",
-    "several_frames": "several frames",
-    "wrong_extension": "of another format than the name says",
-}
 
 
-def check_images(table: ImageTable, facts: ImageStats, duplicates: Duplicates) -> Iterator[Finding]:
+def check_images(table: ImageTable, stats: ImageStats, duplicates: Duplicates) -> Iterator[Finding]:
     """Findings about files and about duplicates."""
-    yield from _unreadable(table, facts)
+    yield from _unreadable(table, stats)
     yield from _duplicates(table, duplicates)
     images = table.images
-    for code, severity, (one, many), advice, test in _ODD:
+    for code, severity, (one, many), described, advice, test in _IRREGULARITIES:
         rows = [
-            row for row, look in enumerate(facts.looks) if look.error is None and look.kind and test(look)
+            row for row, file in enumerate(stats.files) if file.error is None and file.kind and test(file)
         ]
         if rows:
             found = singles(images[rows].tolist())
-            yield Finding(code, severity, f"{counted(len(rows), one, many)} {_SAID[code]}", advice, found)
+            yield Finding(code, severity, f"{counted(len(rows), one, many)} {described}", advice, found)
 
 
-def _unreadable(table: ImageTable, facts: ImageStats) -> Iterator[Finding]:
+def _unreadable(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
     images = table.images.tolist()
-    bad = [(images[row], look.error) for row, look in enumerate(facts.looks) if look.error is not None]
+    bad = [(images[row], file.error) for row, file in enumerate(stats.files) if file.error is not None]
     if bad:
         yield Finding(
             "unreadable_files",
-            "unsafe" if len(bad) > _MANY_BAD * len(images) else "warning",
+            "unsafe" if len(bad) > _MANY_UNREADABLE * len(images) else "warning",
             f"{counted(len(bad), 'file', 'files')} of {len(images):,} cannot be read",
-            "mend or remove them; training leaves them out, and says so",
+            "fix or remove them; training excludes them with a warning",
             singles([image for image, _ in bad]),
             tuple(str(error) for _, error in bad),
         )
@@ -84,48 +77,50 @@ def _unreadable(table: ImageTable, facts: ImageStats) -> Iterator[Finding]:
 def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
     labels, groups, splits = (table.frame[column].tolist() for column in ("label", "group", "split"))
 
-    def several(values: Sequence[str]) -> tuple[Rows, ...]:
-        return tuple(rows for rows in duplicates.joined if len({values[row] for row in rows}) > 1)
+    def with_several(values: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        return tuple(rows for rows in duplicates.merged if len({values[row] for row in rows}) > 1)
 
-    def say(code: str, severity: Severity, sets: Sequence[Rows], what: str, advice: str) -> Iterator[Finding]:
+    def finding(
+        code: str, severity: Severity, sets: Sequence[tuple[int, ...]], message: str, advice: str
+    ) -> Iterator[Finding]:
         if sets:
             images = table.images
             ids = tuple(tuple(images[list(rows)].tolist()) for rows in sets)
             details = tuple(", ".join(dict.fromkeys(labels[row] for row in rows)) for rows in sets)
-            yield Finding(code, severity, what, advice, ids, details)
+            yield Finding(code, severity, message, advice, ids, details)
 
     exact, near = duplicates.exact, duplicates.near
-    apart = several(groups)
-    keep = "keep one of each, unless they are meant to be there"
-    if not apart:
-        keep = f"each lies in one group, so that none crosses a split; {keep}"
+    crossing_groups = with_several(groups)
+    keep = "keep one of each set, unless the copies are intended"
+    if not crossing_groups:
+        keep = f"each set is in one group, so that none crosses a split; {keep}"
     files = sum(len(rows) for rows in exact)
-    yield from say(
+    yield from finding(
         "exact_duplicates", "note", exact,
         f"{counted(len(exact), 'set', 'sets')} of byte-identical files ({files:,} files)",
         keep,
     )  # fmt: skip
-    yield from say(
+    yield from finding(
         "near_duplicates", "note", near,
-        f"{counted(len(near), 'pair', 'pairs')} of near-identical pictures in different files "
+        f"{counted(len(near), 'pair', 'pairs')} of near-identical images in different files "
         f"(correlation above 0.99 at 64 × 64)",
         keep,
     )  # fmt: skip
-    conflicting = several(labels)
-    yield from say(
+    conflicting = with_several(labels)
+    yield from finding(
         "conflicting_labels", "warning", conflicting,
         f"{counted(len(conflicting), 'set', 'sets')} of duplicates with different labels",
-        "one label of each set is wrong: ask whoever labelled them",
+        "at least one label of each set is wrong: check with the annotators",
     )  # fmt: skip
-    crossing = tuple(rows for rows in duplicates.joined if len({splits[row] == "test" for row in rows}) > 1)
-    yield from say(
+    crossing = tuple(rows for rows in duplicates.merged if len({splits[row] == "test" for row in rows}) > 1)
+    yield from finding(
         "duplicates_cross_split", "unsafe", crossing,
         f"{counted(len(crossing), 'set', 'sets')} of duplicates with images both in the given test set and outside it",
-        "the test set is not unseen: take them out of one side, or leave the split column out",
+        "the test set is not independent: remove them from one side, or remove the split column",
     )  # fmt: skip
-    yield from say(
-        "duplicates_apart", "unsafe", apart,
-        f"{counted(len(apart), 'set', 'sets')} of duplicates in different groups: "
-        f"they can be in training and in test at once",
+    yield from finding(
+        "duplicates_cross_groups", "unsafe", crossing_groups,
+        f"{counted(len(crossing_groups), 'set', 'sets')} of duplicates in different groups: "
+        f"they can be in both the training set and the test set",
         "repeat with --group-duplicates, which puts them in one group",
     )  # fmt: skip

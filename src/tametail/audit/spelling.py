@@ -1,4 +1,4 @@
-"""Whether two class names are one name in two spellings."""
+"""Detection of class names that are two spellings of one name."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import unicodedata
 
 _ROMAN = re.compile(r"[ivx]+[a-c]?")
 _NEGATIONS = ("non", "un", "in", "im", "a", "an", "dis", "hyper", "hypo")
-_LONG = 6  # letters from which one letter more or less, or two swapped, is taken for a slip
+_LONG = 6  # least letters of a word in which an extra letter, or two swapped ones, count as a typing error
 
 
 def same_word(left: str, right: str) -> bool:
-    """Whether the names differ by no more than case, signs between words, British spelling, plural or a slip.
+    """Whether names differ only by case, punctuation, British spelling, plural or one typing error.
 
-    Words with digits, single letters and Roman numerals are grades, stages and types: they have to be equal.
+    Words with digits, single letters and Roman numerals are grades, stages and types, which must be equal.
     """
     a, b = _words(left), _words(right)
-    if "".join(a) == "".join(b) and _signs(left) == _signs(right):
+    if "".join(a) == "".join(b) and _spaced_digits(left) == _spaced_digits(right):
         return True
     if len(a) != len(b):
         return False
     differing = [(x, y) for x, y in zip(a, b, strict=True) if x != y]
-    return len(differing) == 1 and _slip(*differing[0])
+    return len(differing) == 1 and _is_typing_error(*differing[0])
 
 
 def _words(name: str) -> list[str]:
-    """Words in lower case, without accents; digits keep the signs beside them."""
+    """Words in lower case, without accents; punctuation between digits is kept."""
     plain = unicodedata.normalize("NFKD", name).casefold()
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    plain = re.sub(r"(?<![\d])[-./](?![\d])", " ", plain)  # between letters a sign is a blank
+    plain = re.sub(r"(?<![\d])[-./](?![\d])", " ", plain)  # punctuation between letters counts as a blank
     words = re.sub(r"[\s_]+", " ", plain).split()
     return [word if _is_grade(word) else _stem(word) for word in words]
 
 
-def _signs(name: str) -> list[str]:
-    """Blanks that stand between digits or beside a lone letter: grade 1 1 is not grade 11."""
+def _spaced_digits(name: str) -> list[str]:
+    """Digits with blanks between them: grade 1 1 is not grade 11."""
     return re.findall(r"\d[\s_]+\d", unicodedata.normalize("NFKC", name))
 
 
@@ -43,7 +43,7 @@ def _is_grade(word: str) -> bool:
 
 
 def _stem(word: str) -> str:
-    """American and singular."""
+    """A word in American spelling and singular."""
     word = word.replace("ae", "e").replace("oe", "e")
     word = re.sub(r"our$", "or", word)
     return (
@@ -51,8 +51,8 @@ def _stem(word: str) -> str:
     )
 
 
-def _slip(left: str, right: str) -> bool:
-    """Whether two words differ by one letter too many, or by two neighbours swapped."""
+def _is_typing_error(left: str, right: str) -> bool:
+    """Whether two words differ by one extra letter, or by two adjacent letters swapped."""
     if _is_grade(left) or _is_grade(right) or min(len(left), len(right)) < _LONG:
         return False
     short, long = sorted((left, right), key=len)
@@ -60,5 +60,7 @@ def _slip(left: str, right: str) -> bool:
         if any(long == prefix + short for prefix in _NEGATIONS):
             return False
         return any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
-    apart = [at for at in range(len(short)) if len(short) == len(long) and left[at] != right[at]]
-    return len(apart) == 2 and apart[1] == apart[0] + 1 and left[apart[0]] == right[apart[1]]
+    differing = [at for at in range(len(short)) if len(short) == len(long) and left[at] != right[at]]
+    return (
+        len(differing) == 2 and differing[1] == differing[0] + 1 and left[differing[0]] == right[differing[1]]
+    )

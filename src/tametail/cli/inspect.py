@@ -30,7 +30,7 @@ from tametail.core.errors import DataError, TametailError, UsageError, explain_w
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tametail.audit import Audit
+    from tametail.audit import AuditResult
     from tametail.data import ImageTable
 
 _STYLES = {"unsafe": "bold red", "warning": "yellow", "note": ""}
@@ -62,7 +62,7 @@ def inspect(
     """Say what is in a set, how long its tail is, and what is wrong with it. Exit code 3 where training is unsafe."""
 
     def work(console: Console) -> None:
-        from tametail.audit import SCHEMA, audit_table
+        from tametail.audit import SCHEMA, audit
         from tametail.data import read_images
 
         options = reading(
@@ -77,15 +77,15 @@ def inspect(
                 typer.echo(json.dumps({"schema": SCHEMA, "error": str(error)}, ensure_ascii=False))
             raise
         with console.track("Images", len(table)) as advance:
-            audit = audit_table(table, folds=folds, join_duplicates=group_duplicates, advance=advance)
+            result = audit(table, folds=folds, group_duplicates=group_duplicates, advance=advance)
         if as_json:
-            typer.echo(json.dumps(audit.as_dict(), indent=1, ensure_ascii=False))
+            typer.echo(json.dumps(result.as_dict(), indent=1, ensure_ascii=False))
         else:
-            _show(audit)
+            _show(result)
         if out is not None:
-            _write_page(audit, out)
+            _write_page(result, out)
             console.say(f"Page: {out}")
-        if not audit.safe:
+        if not result.safe:
             raise typer.Exit(DataError.exit_code)
 
     run(work, quiet=quiet, debug=debug)
@@ -154,7 +154,7 @@ def _say_what_was_drawn(table: ImageTable, ratio: float, single_images: bool, co
         )
 
 
-def _write_page(audit: Audit, out: Path) -> None:
+def _write_page(audit: AuditResult, out: Path) -> None:
     from tametail.core.atomic import write_atomically
     from tametail.report.audit.page import audit_html
 
@@ -163,7 +163,7 @@ def _write_page(audit: Audit, out: Path) -> None:
         write_atomically(out, page)
 
 
-def _show(audit: Audit) -> None:
+def _show(audit: AuditResult) -> None:
     """Print an audit; in colour on a terminal, plainly elsewhere."""
     from rich.console import Console as RichConsole
     from rich.padding import Padding
@@ -179,39 +179,39 @@ def _show(audit: Audit) -> None:
         terminal.print(_classes(audit))
         for finding in audit.findings:
             lead = Text.assemble(
-                (f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.what)
+                (f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.message)
             )
             terminal.print(lead)
-            examples = "; ".join(_some(fold_models) for fold_models in finding.concerned[:3])
+            examples = "; ".join(_some(members) for members in finding.affected[:3])
             if finding.advice:
                 terminal.print(Padding(Text(finding.advice), (0, 0, 0, 4)))
             if examples:
-                more = ", ..." if len(finding.concerned) > 3 else ""
+                more = ", ..." if len(finding.affected) > 3 else ""
                 terminal.print(Padding(Text(examples + more, style="dim"), (0, 0, 0, 4)))
     for line in page.get().split("\n"):
         typer.echo(line.rstrip())
 
 
-def _some(fold_models: Sequence[str]) -> str:
+def _some(members: Sequence[str]) -> str:
     """The first of a set's members."""
-    more = f" and {len(fold_models) - _MEMBERS:,} more" if len(fold_models) > _MEMBERS else ""
-    return printable(", ".join(fold_models[:_MEMBERS])) + more
+    more = f" and {len(members) - _MEMBERS:,} more" if len(members) > _MEMBERS else ""
+    return printable(", ".join(members[:_MEMBERS])) + more
 
 
-def _classes(audit: Audit) -> RenderableType:
+def _classes(audit: AuditResult) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Class")
-    table.add_column("Part")
+    table.add_column("Shot")
     for title in ("Images", "Groups", "Share, %", "Effective"):
         table.add_column(title, justify="right")
-    shown = audit.tail.classes[:_MOST_CLASSES]
+    shown = audit.distribution.classes[:_MOST_CLASSES]
     for one in shown:
         numbers = (f"{one.images:,}", f"{one.groups:,}", f"{100 * one.share:.1f}", f"{one.effective:,.0f}")
-        table.add_row(Text(printable(one.name)), one.part, *numbers)
-    if len(audit.tail.classes) > len(shown):
-        table.add_row(f"and {len(audit.tail.classes) - len(shown)} smaller ones", "", "", "", "", "")
+        table.add_row(Text(printable(one.name)), one.shot, *numbers)
+    if len(audit.distribution.classes) > len(shown):
+        table.add_row(f"and {len(audit.distribution.classes) - len(shown)} smaller ones", "", "", "", "", "")
     return table

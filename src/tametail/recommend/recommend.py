@@ -214,7 +214,9 @@ def _circumstances(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> C
         recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(
-            f"{finding.what}. {finding.advice}" for finding in inputs.findings if finding.severity == "unsafe"
+            f"{finding.message}. {finding.advice}"
+            for finding in inputs.findings
+            if finding.severity == "unsafe"
         ),
         options=tuple(options),
     )

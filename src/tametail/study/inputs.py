@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tametail.audit import Finding, audit_table, of_pixels
+from tametail.audit import Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
@@ -71,7 +71,7 @@ class StudyInputs:
                 "groups": len(set(self.table.groups)),
                 "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
             },
-            "findings": [finding.in_short() for finding in self.findings],
+            "findings": [finding.summary() for finding in self.findings],
             "class_names": list(self.table.class_names),
             "multi_label": self.table.multi_label,
             "splits": {
@@ -137,19 +137,19 @@ def prepare_inputs(
             f"{len(decoded.errors)} of {len(table)} images cannot be read and are left out ({first})"
         )
         table = table.take(decoded.readable)
-    audit = audit_table(
+    result = audit(
         table,
         folds=folds,
-        join_duplicates=group_duplicates,
-        facts=of_pixels(decoded.pixels, _digests(decoded)),
+        group_duplicates=group_duplicates,
+        stats=stats_of_pixels(decoded.pixels, _digests(decoded)),
     )
-    for finding in audit.findings:
+    for finding in result.findings:
         if finding.severity == "unsafe":
-            console.warn(f"{finding.what}; {finding.advice}")
-    table = audit.table
+            console.warn(f"{finding.message}; {finding.advice}")
+    table = result.table
     splits = make_splits(table, folds=folds, seed=seed)
     return StudyInputs(
-        table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), audit.findings
+        table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), result.findings
     )
 
 

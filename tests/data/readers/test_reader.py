@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.fixtures.toy_reader import ToyReader, registered
 
+from fixtures.toy_reader import ToyReader, registered
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, Reader, ReadOptions, read_images, readers, register_reader
 

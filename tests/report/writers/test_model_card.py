@@ -52,8 +52,8 @@ def test_without_a_finished_loss_there_is_no_model(make_study: MakeStudy) -> Non
 
 def test_what_the_data_lack_is_a_limit(make_study: MakeStudy) -> None:
     findings = [
-        {"code": "x", "severity": "warning", "what": "3 images <b>twice</b>", "advice": "", "concerned": 3},
-        {"code": "y", "severity": "note", "what": "one size", "advice": "", "concerned": 1},
+        {"code": "x", "severity": "warning", "message": "3 images <b>twice</b>", "advice": "", "affected": 3},
+        {"code": "y", "severity": "note", "message": "one size", "advice": "", "affected": 1},
     ]
     study = make_study(methods=("ce",), images_per_group=1, findings=findings, synthetic=True)
     card = model_card(read_results(study))

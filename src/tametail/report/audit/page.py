@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tametail.audit import Audit, Finding
+from tametail.audit import AuditResult, Finding
 from tametail.core.errors import DataError
 from tametail.data import decode_image
 from tametail.report.figures.study_figures import count_bars
@@ -18,7 +18,7 @@ from tametail.report.render import render
 _SIDE = 112  # pixels of a sample
 _SAMPLES = 6  # per class; half of that where there are many classes
 _MANY_CLASSES = 24
-_LISTED = 200  # of what a finding concerns; --json has all
+_LISTED = 200  # sets of a finding; --json has all
 _PICTURED = 6  # sets of duplicates that are shown
 _PICTURED_CODES = ("conflicting_labels", "duplicates_cross_split", "near_duplicates", "burned_in_text")
 
@@ -42,15 +42,15 @@ class ShownFinding:
     more: int
 
 
-def audit_html(audit: Audit) -> str:
+def audit_html(audit: AuditResult) -> str:
     """The page as HTML: one file that needs no network. It holds small copies of some of the images."""
     from markupsafe import Markup
 
-    table, tail = audit.table, audit.tail
+    table, distribution = audit.table, audit.distribution
     wanted = _samples(audit)
     shown = {finding: _pictured(finding) for finding in audit.findings}
     needed = {image for images in wanted.values() for image in images}
-    needed |= {image for sets in shown.values() for fold_models in sets for image in fold_models}
+    needed |= {image for sets in shown.values() for members in sets for image in members}
     sources = _sources(audit, sorted(needed))
     labels = dict(zip(table.frame["image"], table.frame["label"], strict=True))
 
@@ -59,7 +59,9 @@ def audit_html(audit: Audit) -> str:
         return tuple(Picture(sources[image], image, captions.get(image, "")) for image in there)
 
     bars = count_bars(
-        [one.name for one in tail.classes], [one.images for one in tail.classes], "Images per class"
+        [one.name for one in distribution.classes],
+        [one.images for one in distribution.classes],
+        "Images per class",
     )
     return render(
         "audit.html.j2",
@@ -68,22 +70,22 @@ def audit_html(audit: Audit) -> str:
         verdict=verdict(audit),
         safe=audit.safe,
         facts=facts_in_words(audit),
-        tail=tail,
+        distribution=distribution,
         figure=Markup(bars),
         findings=[
             ShownFinding(
                 finding,
-                tuple(pictures(fold_models, labels) for fold_models in shown[finding]),
+                tuple(pictures(members, labels) for members in shown[finding]),
                 _lines(finding)[:_LISTED],
-                max(len(finding.concerned) - _LISTED, 0),
+                max(len(finding.affected) - _LISTED, 0),
             )
             for finding in audit.findings
         ],
-        samples=[(one.name, pictures(wanted[one.name], {})) for one in tail.classes],
+        samples=[(one.name, pictures(wanted[one.name], {})) for one in distribution.classes],
     )
 
 
-def verdict(audit: Audit) -> str:
+def verdict(audit: AuditResult) -> str:
     """One sentence."""
     grave = sum(finding.severity == "unsafe" for finding in audit.findings)
     if grave:
@@ -94,24 +96,30 @@ def verdict(audit: Audit) -> str:
     return "Nothing was found that makes training unsafe."
 
 
-def facts_in_words(audit: Audit) -> list[tuple[str, str]]:
+def facts_in_words(audit: AuditResult) -> list[tuple[str, str]]:
     """What is in the set, as pairs of a term and its text."""
-    table, tail = audit.table, audit.tail
+    table, distribution = audit.table, audit.distribution
     sizes = audit.sizes()
-    readable = int(audit.facts.readable.sum())
+    readable = int(audit.stats.readable.sum())
     splits = table.frame["split"].value_counts().to_dict()
     given = ", ".join(f"{splits[name]:,} {name}" for name in ("train", "val", "test") if name in splits)
-    ratio = f"{tail.ratio:.1f}" if np.isfinite(tail.ratio) else "infinite, as a class has no image"
-    parts = {part: sum(one.part == part for one in tail.classes) for part in ("head", "medium", "tail")}
+    ratio = (
+        f"{distribution.imbalance_ratio:.1f}"
+        if np.isfinite(distribution.imbalance_ratio)
+        else "infinite, as a class has no image"
+    )
+    shots = {
+        shot: sum(one.shot == shot for one in distribution.classes) for shot in ("many", "medium", "few")
+    }
     return [
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
         ("Groups", f"{len(set(table.groups.tolist())):,}"),
-        ("Classes", f"{len(tail.classes)}: " + ", ".join(f"{count} {part}" for part, count in parts.items() if count)),
+        ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
         ("Imbalance ratio", ratio),
-        ("Gini coefficient", f"{tail.gini:.2f}"),
-        ("Effective number of classes", f"{tail.effective_classes:.1f}"),
+        ("Gini coefficient", f"{distribution.gini:.2f}"),
+        ("Effective number of classes", f"{distribution.effective_classes:.1f}"),
         ("Given split", given or "none"),
-        ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.kinds().items()) or "none"),
+        ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.formats().items()) or "none"),
         *((f"{side.capitalize()}, pixels", _range(values)) for side, values in sizes.items()),
     ]  # fmt: skip
 
@@ -121,11 +129,11 @@ def _range(values: tuple[int, int, int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {middle:,}"
 
 
-def _samples(audit: Audit) -> dict[str, list[str]]:
+def _samples(audit: AuditResult) -> dict[str, list[str]]:
     """Readable images of each class, spread evenly over its list."""
     table = audit.table
     most = _SAMPLES if len(table.class_names) <= _MANY_CLASSES else _SAMPLES // 2
-    labels, images, readable = table.labels, table.images, audit.facts.readable
+    labels, images, readable = table.labels, table.images, audit.stats.readable
     found = {}
     for column, name in enumerate(table.class_names):
         rows = np.flatnonzero(labels[:, column] & readable)
@@ -139,20 +147,20 @@ def _samples(audit: Audit) -> dict[str, list[str]]:
 def _pictured(finding: Finding) -> tuple[tuple[str, ...], ...]:
     if finding.code not in _PICTURED_CODES:
         return ()
-    if all(len(fold_models) == 1 for fold_models in finding.concerned):
-        return (tuple(image for (image,) in finding.concerned[:_PICTURED]),)
-    return tuple(fold_models[:4] for fold_models in finding.concerned[:_PICTURED])
+    if all(len(members) == 1 for members in finding.affected):
+        return (tuple(image for (image,) in finding.affected[:_PICTURED]),)
+    return tuple(members[:4] for members in finding.affected[:_PICTURED])
 
 
 def _lines(finding: Finding) -> tuple[str, ...]:
-    details = finding.details or ("",) * len(finding.concerned)
+    details = finding.details or ("",) * len(finding.affected)
     return tuple(
-        ", ".join(fold_models) + (f": {detail}" if detail else "")
-        for fold_models, detail in zip(finding.concerned[:_LISTED], details, strict=False)
+        ", ".join(members) + (f": {detail}" if detail else "")
+        for members, detail in zip(finding.affected[:_LISTED], details, strict=False)
     )
 
 
-def _sources(audit: Audit, images: Sequence[str]) -> dict[str, str]:
+def _sources(audit: AuditResult, images: Sequence[str]) -> dict[str, str]:
     """Data URLs of small JPEGs; images that cannot be read are left out."""
     with ThreadPoolExecutor() as pool:
         sources = pool.map(lambda image: _source(str(audit.table.root / image)), images)

@@ -223,7 +223,7 @@ def _worst(best: MethodResults) -> str:
 
 def _findings(results: StudyResults) -> list[str]:
     return [
-        f"{str(finding['what']).rstrip('.')}."
+        f"{str(finding['message']).rstrip('.')}."
         for finding in results.settings.get("findings", [])
         if finding.get("severity") != "note"
     ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tametail.audit.tail import effective_classes, gini, tail_of
+from tametail.audit.class_distribution import class_distribution, effective_classes, gini
 from tametail.data import read_images
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=2, max_size=30).filter(any)
@@ -34,12 +34,14 @@ def test_effective_classes_lie_between_one_and_all(counts: list[int]) -> None:
 
 
 def test_classes_are_counted_in_images_and_in_groups() -> None:
-    tail = tail_of(read_images("demo"))
-    assert [one.images for one in tail.classes] == sorted((one.images for one in tail.classes), reverse=True)
-    assert sum(one.share for one in tail.classes) == pytest.approx(1)
-    assert tail.ratio == pytest.approx(tail.classes[0].images / tail.classes[-1].images)
-    first = tail.classes[0]
+    found = class_distribution(read_images("demo"))
+    assert [one.images for one in found.classes] == sorted(
+        (one.images for one in found.classes), reverse=True
+    )
+    assert sum(one.share for one in found.classes) == pytest.approx(1)
+    assert found.imbalance_ratio == pytest.approx(found.classes[0].images / found.classes[-1].images)
+    first = found.classes[0]
     assert first.effective == pytest.approx((1 - 0.999**first.images) / 0.001)
-    assert all(1 <= one.groups <= one.images for one in tail.classes)
-    assert {one.part for one in tail.classes} <= {"head", "medium", "tail"}
-    assert not math.isnan(tail.gini)
+    assert all(1 <= one.groups <= one.images for one in found.classes)
+    assert {one.shot for one in found.classes} <= {"many", "medium", "few"}
+    assert not math.isnan(found.gini)

@@ -1,4 +1,4 @@
-"""Names and numbers of patients inside DICOM files."""
+"""Checks of DICOM files: headers that identify a person, and text that they declare in the pixels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tametail.audit.image_stats import ImageStats
 from tametail.data.table import ImageTable
 
 
-def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]:
-    """DICOM files whose header names a person, or says that the pixels do."""
-    rows = [row for row, look in enumerate(facts.looks) if look.kind == "DICOM"]
+def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
+    """DICOM files whose header names a person, or declares text in the pixels."""
+    rows = [row for row, file in enumerate(stats.files) if file.kind == "DICOM"]
     if not rows:
         return
     from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
@@ -24,9 +24,9 @@ def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]
         yield Finding(
             "identifying_headers",
             "warning",
-            f"{counted(len(tags), 'DICOM file names', 'DICOM files name')} a person in the header "
+            f"{counted(len(tags), 'DICOM file identifies', 'DICOM files identify')} a person in the header "
             f"({', '.join(f'{tag} in {count:,}' for tag, count in named[:5])})",
-            "the images made from them carry none of it; pass the files on only after de-identification",
+            "the decoded images contain none of it; de-identify the files before you share them",
             singles([images[row] for row in tags]),
             tuple(", ".join(found) for found in tags.values()),
         )
@@ -35,7 +35,7 @@ def check_identifiers(table: ImageTable, facts: ImageStats) -> Iterator[Finding]
         yield Finding(
             "burned_in_annotation",
             "warning",
-            f"{counted(len(burned), 'DICOM file says', 'DICOM files say')} that writing is burned into the pixels",
-            "look at them: a model can learn to read, and names must not be passed on",
+            f"{counted(len(burned), 'DICOM file says', 'DICOM files say')} that text is burned into the pixels",
+            "check them: a model can learn to read, and names must not be shared",
             singles([images[row] for row in burned]),
         )
