@@ -65,9 +65,9 @@ def difference(
 ) -> float:
     """Largest difference between a head's logits and those of the same trained alone, in units of their scale."""
     expected = head(features)
-    for portion, heads in trained:
-        if at in portion:
-            own = heads.head(portion.index(at))(features)
+    for head_batch, heads in trained:
+        if at in head_batch:
+            own = heads.head(head_batch.index(at))(features)
             return float((own - expected).abs().max() / expected.abs().max())
     raise IndexError(at)
 

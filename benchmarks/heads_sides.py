@@ -24,9 +24,9 @@ from tametail.losses import ALPALoss
 from tametail.models.backbones import describe_backbone
 from tametail.models.heads import Standardise, build_head
 from tametail.study.inputs import prepare_inputs
-from tametail.training.hardware import cores, make_accelerator, run_parallel, torch_threads
+from tametail.training.hardware import make_accelerator, parallel_workers, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask
-from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
 from tametail.training.optimisation import learning_rate
 from tametail.training.recipe import Recipe
 from tametail.training.trainer import train
@@ -119,23 +119,25 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], TrainedHeads]]:
-    """All heads of a stream, portions side by side."""
+    """All heads of a stream, head_batches side by side."""
     tasks = [HeadTask(loss, stream.recipe, stream.head()) for loss in losses]
     accelerator = make_accelerator(stream.recipe, "cpu")
-    parts = portions([task.head for task in tasks], stream.recipe.batch_size, least=cores(accelerator.device))
+    parts = batch_heads(
+        [task.head for task in tasks], stream.recipe.batch_size, least=parallel_workers(accelerator.device)
+    )
 
-    def train_portion(portion: list[int]) -> TrainedHeads:
+    def train_portion(head_batch: list[int]) -> TrainedHeads:
         return train_heads(
             stream.features,
             stream.target,
-            [tasks[at] for at in portion],
+            [tasks[at] for at in head_batch],
             stream.batches(),
             accelerator,
             seed=stream.seed,
             class_counts=stream.counts,
         )
 
-    found = run_parallel([partial(train_portion, portion) for portion in parts], accelerator.device)
+    found = run_parallel([partial(train_portion, head_batch) for head_batch in parts], accelerator.device)
     return list(zip(parts, found, strict=True))
 
 

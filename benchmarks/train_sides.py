@@ -37,7 +37,7 @@ from tametail.training.predicting import RunContext
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
-from tametail.training.training_data import image_material, with_training_canvas
+from tametail.training.training_data import training_data_from_images, with_training_canvas
 
 torchvision_ops.ensure_importable()
 from torchvision import transforms  # noqa: E402 - its extension may be missing, see above
@@ -126,7 +126,9 @@ def ours(task: Task, seed: int, turns: Turns, out: Path) -> None:
     turns.wait()
     accelerator = make_accelerator(task.recipe, "cpu")
     decoded = decoded_images(task.table, task.spec.canvas)
-    training_data = image_material(task.table, task.splits, decoded, task.spec, task.backbone, task.recipe)
+    training_data = training_data_from_images(
+        task.table, task.splits, decoded, task.spec, task.backbone, task.recipe
+    )
     make_model, backward = training_data.new_model, accelerator.backward
 
     def watched_model(*given: Any) -> nn.Sequential:

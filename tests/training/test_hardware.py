@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from tametail.core.errors import UsageError
-from tametail.training.hardware import Hardware, agreed, check_one_process, is_out_of_memory, make_accelerator
+from tametail.training.hardware import (
+    Hardware,
+    broadcast,
+    check_one_process,
+    is_out_of_memory,
+    make_accelerator,
+)
 from tametail.training.recipe import load_recipe
 
 
@@ -39,7 +45,7 @@ def test_numbers_that_cannot_be_are_named(wrong: dict[str, int], message: str) -
 
 
 def test_one_process_agrees_with_itself() -> None:
-    assert agreed({"a": 1}, make_accelerator(load_recipe("head"), "cpu")) == {"a": 1}
+    assert broadcast({"a": 1}, make_accelerator(load_recipe("head"), "cpu")) == {"a": 1}
 
 
 def test_short_memory_is_told_from_other_errors() -> None:

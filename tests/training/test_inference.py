@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tametail.training.hardware import MemoryShort
+from tametail.training.hardware import OutOfMemory
 from tametail.training.inference import predict_logits
 
 ROWS = np.random.default_rng(0).permutation(90)
@@ -69,7 +69,7 @@ def test_the_systems_own_memory_counts_too(accelerator: Accelerator) -> None:
 
 def test_no_room_for_one_image_is_told_in_words_and_leaves_the_mode(accelerator: Accelerator) -> None:
     model = Greedy(0)
-    with pytest.raises(MemoryShort, match=r"even for one image at a time.*--image-size or --backbone"):
+    with pytest.raises(OutOfMemory, match=r"even for one image at a time.*--image-size or --backbone"):
         predict_logits(model, ARRAY, ROWS, accelerator)
     assert model.training
 

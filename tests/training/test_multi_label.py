@@ -10,7 +10,12 @@ import torch
 from tametail.core.errors import UsageError
 from tametail.data import ImageTable
 from tametail.losses import parse_loss
-from tametail.training.multi_label import check_methods, fit_losses, predict_labels, unfit
+from tametail.training.multi_label import (
+    check_methods,
+    make_label_predictions,
+    suitable_losses,
+    why_unsuitable,
+)
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 
@@ -65,9 +70,9 @@ def test_the_recipe_is_checked_too() -> None:
 
 
 def test_what_fits_can_be_trained_and_gives_each_label_its_own_probability() -> None:
-    assert {"alpa", "asl", "focal", "bce"} <= set(fit_losses())
+    assert {"alpa", "asl", "focal", "bce"} <= set(suitable_losses())
     torch.manual_seed(0)
-    for name in fit_losses():
+    for name in suitable_losses():
         loss = parse_loss(name).create([5, 3, 2])
         logits = torch.randn(6, 3, requires_grad=True)
         target = torch.from_numpy(make_table().labels.astype(np.float32))
@@ -77,14 +82,14 @@ def test_what_fits_can_be_trained_and_gives_each_label_its_own_probability() -> 
         changed = logits.detach().clone()
         changed[:, 1:] += 1
         torch.testing.assert_close(loss.link(logits)[:, 0], loss.link(changed)[:, 0])
-    assert "softmax" in unfit(parse_loss("ce").create([1, 1]), 2)
+    assert "softmax" in why_unsuitable(parse_loss("ce").create([1, 1]), 2)
 
 
 def test_outputs_become_predictions_of_their_rows() -> None:
     table, rows = make_table(), np.array([5, 0, 3])
     outputs = np.array([[1, -2, 0], [3, 0.5, -1], [0, 0, 2]], dtype=np.float32)
     decision_rule = parse_method("alpa").decision_rule([3, 2, 3], images=6)
-    found = predict_labels(outputs, decision_rule, table, rows, fold=2)
+    found = make_label_predictions(outputs, decision_rule, table, rows, fold=2)
     assert found.image.tolist() == ["5.png", "0.png", "3.png"]
     assert found.group.tolist() == ["p2", "p0", "p1"]
     np.testing.assert_array_equal(found.labels, table.labels[rows])
@@ -98,7 +103,9 @@ def test_logit_adjustment_moves_no_probability_and_no_order() -> None:
     rows = np.arange(6)
     outputs = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     plain, adjusted = (
-        predict_labels(outputs, parse_method(text).decision_rule([3, 2, 3], images=6), make_table(), rows, 0)
+        make_label_predictions(
+            outputs, parse_method(text).decision_rule([3, 2, 3], images=6), make_table(), rows, 0
+        )
         for text in ("bce", "bce+la")
     )
     np.testing.assert_array_equal(plain.posterior, adjusted.posterior)

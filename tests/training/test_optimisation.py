@@ -19,7 +19,7 @@ from tametail.training.optimisation import (
     class_weights,
     learning_rate,
     set_learning_rate,
-    smoothed,
+    smooth_labels,
 )
 from tametail.training.recipe import OptimizerSettings, Recipe
 
@@ -176,12 +176,12 @@ def test_an_absent_class_has_a_finite_weight() -> None:
 
 
 def test_smoothed_labels_are_spread_by_the_counts() -> None:
-    labels = smoothed(torch.tensor([1, 0]), [6, 3, 1], 0.2)
+    labels = smooth_labels(torch.tensor([1, 0]), [6, 3, 1], 0.2)
     expected = [[0.12, 0.86, 0.02], [0.92, 0.06, 0.02]]
     np.testing.assert_allclose(labels, expected, atol=1e-6)
     assert labels.dtype == torch.float32
-    np.testing.assert_allclose(smoothed(labels, [1, 1, 1], 0.3), 0.7 * labels + 0.1, atol=1e-6)
-    assert torch.equal(smoothed(torch.tensor([1, 0]), [6, 3, 1], 0.0), torch.eye(3)[[1, 0]])
+    np.testing.assert_allclose(smooth_labels(labels, [1, 1, 1], 0.3), 0.7 * labels + 0.1, atol=1e-6)
+    assert torch.equal(smooth_labels(torch.tensor([1, 0]), [6, 3, 1], 0.0), torch.eye(3)[[1, 0]])
 
 
 @given(COUNTS, st.floats(0, 0.9), st.integers(0, 2**31))
@@ -191,7 +191,7 @@ def test_smoothing_changes_no_decision_that_divides_the_prior_out(
 ) -> None:
     posterior = torch.from_numpy(np.random.default_rng(seed).dirichlet(np.ones(len(counts)), 20))
     prior = torch.tensor(counts) / sum(counts)
-    fitted = smoothed(posterior, counts, amount).double()
+    fitted = smooth_labels(posterior, counts, amount).double()
     ratios = (posterior / prior).sort(dim=1, descending=True).values
     clear = ratios[:, 0] > ratios[:, 1] * 1.01
     assert torch.equal((fitted / prior).argmax(1)[clear], (posterior / prior).argmax(1)[clear])

@@ -12,7 +12,7 @@ import pytest
 from fixtures.tiny_study import TINY
 from tametail.core.errors import TametailError
 from tametail.study.study import compare
-from tametail.training.run import Run, appearing
+from tametail.training.run import Run, atomic_directory
 from tametail.training.strategies import parse_method
 
 
@@ -29,7 +29,7 @@ def test_files_and_folder_are_on_the_disk_before_the_name_and_the_parent_after(
         assert run.exists() == (path == tmp_path)
 
     monkeypatch.setattr("tametail.training.run.flush", flush)
-    with appearing(run) as folder:
+    with atomic_directory(run) as folder:
         (folder / "a").touch()
         (folder / "b").touch()
         assert not run.exists()
@@ -47,7 +47,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) 
         (folder / "after").touch()
         raise error
 
-    with pytest.raises(expected), appearing(tmp_path / "run") as folder:
+    with pytest.raises(expected), atomic_directory(tmp_path / "run") as folder:
         fill(folder)
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "before"]
 

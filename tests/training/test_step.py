@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tametail import losses
 from tametail.core.errors import UsageError
 from tametail.losses.custom import import_loss
-from tametail.training.hardware import Hardware, MemoryShort, make_accelerator
+from tametail.training.hardware import Hardware, OutOfMemory, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.step import Stepper, check_whole_batches, needs_whole_batches, part_sizes
 
@@ -142,10 +142,10 @@ def test_batch_normalisation_goes_down_to_two_images_and_no_further() -> None:
     assert training.micro_batch == 2
     for images, few in ((16, 2), (3, 3)):
         with pytest.raises(
-            MemoryShort, match=f"even for {few} images at a time, and batch normalisation cannot"
+            OutOfMemory, match=f"even for {few} images at a time, and batch normalisation cannot"
         ):
             stepper(Cramped(few - 1, nn.BatchNorm1d)).update(*batch(images), 1.0, 0.1)
-    with pytest.raises(MemoryShort, match="even for one image at a time; choose"):
+    with pytest.raises(OutOfMemory, match="even for one image at a time; choose"):
         stepper(Cramped(0)).update(*batch(), 1.0, 0.1)
 
 
@@ -164,7 +164,7 @@ def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over
 
     training.optimizer.optimizer.step = step  # type: ignore[method-assign]
     with pytest.raises(
-        MemoryShort, match=r"while the weights were being changed.*cannot be done over.*--backbone"
+        OutOfMemory, match=r"while the weights were being changed.*cannot be done over.*--backbone"
     ):
         training.update(*batch(), 1.0, 0.1)
     assert len(calls) == 1
@@ -189,7 +189,7 @@ def test_a_loss_that_looks_at_whole_batches_gets_no_parts() -> None:
     check_whole_batches(custom, 16, 8, 2)
     check_whole_batches(losses.CrossEntropyLoss(), 16, 8, 2)
     stepper(Cramped(16), lade, micro_batch=16).update(*batch(), 1.0, 0.1)
-    with pytest.raises(MemoryShort, match=r"for a batch of 16 images, which lade needs whole.*--batch-size"):
+    with pytest.raises(OutOfMemory, match=r"for a batch of 16 images, which lade needs whole.*--batch-size"):
         stepper(Cramped(15), lade).update(*batch(), 1.0, 0.1)  # fmt: skip
 
 
@@ -334,7 +334,7 @@ def test_processes_share_the_means_of_batch_normalisation_and_what_they_predict(
 
 def test_memory_too_short_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
     for of_rank in pair:
-        assert of_rank[SHORT_FOR_GOOD]["said"].startswith("MemoryShort: memory is short even for one image")
+        assert of_rank[SHORT_FOR_GOOD]["said"].startswith("OutOfMemory: memory is short even for one image")
 
 
 def test_memory_that_ends_later_in_one_process_ends_the_work_in_words(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tametail.core.errors import UsageError
-from tametail.training.trackers import check_trackers, flattened, open_trackers
+from tametail.training.trackers import check_trackers, flatten, open_trackers
 
 
 class Board:
@@ -169,4 +169,4 @@ def test_unknown_and_missing_trackers_are_told_before_any_work(monkeypatch: pyte
 
 def test_settings_become_one_level() -> None:
     nested = {"a": {"b": {"c": 1}, "d": None}, "e": (0.7, 1.0), "f": True}
-    assert flattened(nested) == {"a.b.c": 1, "a.d": "None", "e": "(0.7, 1.0)", "f": True}
+    assert flatten(nested) == {"a.b.c": 1, "a.d": "None", "e": "(0.7, 1.0)", "f": True}

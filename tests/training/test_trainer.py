@@ -18,7 +18,7 @@ from tametail.training.history import Validation, history_csv
 from tametail.training.inference import predict_logits
 from tametail.training.optimisation import class_weights
 from tametail.training.recipe import Recipe
-from tametail.training.trainer import RunFailed, Trained, train
+from tametail.training.trainer import RunFailed, TrainingResult, train
 
 
 def recipe(**changes: object) -> Recipe:
@@ -46,7 +46,7 @@ def small_model() -> nn.Module:
 
 def trained(
     model: nn.Module | None = None, loss: nn.Module | None = None, *, options: Any = None, **changes: object
-) -> Trained:
+) -> TrainingResult:
     array, target = clusters()
     settings = recipe(**changes)
     torch.manual_seed(0)

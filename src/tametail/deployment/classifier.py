@@ -31,9 +31,9 @@ from tametail.report import best_method
 from tametail.storage import study_file
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
-from tametail.training.inference import evaluating
+from tametail.training.inference import eval_mode
 from tametail.training.recipe import Recipe
-from tametail.training.run import all_runs, trained_counts, trained_model
+from tametail.training.run import all_runs, load_class_counts, load_trained_model
 from tametail.training.strategies import Method, parse_method
 from tametail.training.training_data import evaluation_transform
 
@@ -176,7 +176,7 @@ class Classifier:
     def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """What the members take, of decoded images (N, K, K, 3)."""
         inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
-        with evaluating(self.backbone):
+        with eval_mode(self.backbone):
             features: torch.Tensor = self.backbone(inputs)
         return features
 
@@ -235,8 +235,8 @@ def load(directory: str | Path, method: str | None = None, *, device: str = "aut
 
     fold_models = []
     for run in runs:
-        counts, images = trained_counts(run.directory(study))
-        model = trained_model(run, study, new_model).to(target)
+        counts, images = load_class_counts(run.directory(study))
+        model = load_trained_model(run, study, new_model).to(target)
         decision_rule = run.method.decision_rule(counts, images)
         fold_models.append(
             FoldModel(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tametail.core.arrays import BoolArray, FloatArray
 from tametail.predictions.single_label import exclusive, for_prevalence, scores
-from tametail.training.inference import evaluating
+from tametail.training.inference import eval_mode
 from tametail.training.strategies import DecisionRule
 
 
@@ -30,7 +30,7 @@ class FoldModel:
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:
         """(N, C) float32 on the CPU."""
-        with evaluating(self.model):
+        with eval_mode(self.model):
             outputs: Tensor = self.model(features).float().cpu()
         return outputs
 

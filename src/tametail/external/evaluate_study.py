@@ -29,9 +29,9 @@ from tametail.storage import study_file
 from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder
 from tametail.study.inputs import SPLITS, StudyInputs, restore_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
-from tametail.training.predicting import RunContext, outputs_of, predictions_of
+from tametail.training.predicting import RunContext, compute_outputs, make_predictions
 from tametail.training.recipe import Recipe
-from tametail.training.run import Run, all_runs, trained_counts, trained_model
+from tametail.training.run import Run, all_runs, load_class_counts, load_trained_model
 from tametail.training.strategies import parse_method, split_methods
 
 
@@ -233,7 +233,7 @@ def _answers(
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
             for run in of_method:
                 tables.append(_predict(run, context))
-                counts += np.array(trained_counts(run.directory(context.study))[0])
+                counts += np.array(load_class_counts(run.directory(context.study))[0])
                 advance(1)
             held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_method]
             cuts = _thresholds(held_out, operating)
@@ -251,9 +251,9 @@ def _answers(
 def _predict(run: Run, context: RunContext) -> Predictions:
     table = context.training_data.table
     rows = np.arange(len(table))
-    model = trained_model(run, context.study, context.training_data.new_model)
-    decision_rule = run.method.decision_rule(*trained_counts(run.directory(context.study)))
-    found = predictions_of(run, table, rows, outputs_of(model, context, rows), decision_rule)
+    model = load_trained_model(run, context.study, context.training_data.new_model)
+    decision_rule = run.method.decision_rule(*load_class_counts(run.directory(context.study)))
+    found = make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
     assert isinstance(found, Predictions)
     return found
 

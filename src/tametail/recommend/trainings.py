@@ -17,7 +17,7 @@ from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.recommend.nested import TrainingKey, all_trainings
 from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_path, save_outputs
-from tametail.training.checkpointing.interrupts import Stopped, stopping
+from tametail.training.checkpointing.interrupts import Stopped, stop_on_signals
 from tametail.training.heads.head_experiments import Trial, TrialData, run_trials
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import parse_method
@@ -72,7 +72,9 @@ def run_all(
     said = False
     with (
         console.track("Trainings", len(trainings) * len(methods)) as advance,
-        stopping(lambda: console.say("Finishing this training ... (once more to quit at once)")) as stop,
+        stop_on_signals(
+            lambda: console.say("Finishing this training ... (once more to quit at once)")
+        ) as stop,
     ):
         for training in trainings:
             out = int(np.isin(part.fold, training.without).sum())

@@ -39,8 +39,8 @@ from tametail.search.trainings import SECONDS, metric_names
 from tametail.storage import search_file, study_file
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
-from tametail.training.checkpointing.checkpointer import seconds_between
-from tametail.training.checkpointing.interrupts import Stop, stopping
+from tametail.training.checkpointing.checkpointer import checkpoint_interval
+from tametail.training.checkpointing.interrupts import Stop, stop_on_signals
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
@@ -144,7 +144,7 @@ def search(
             "expected Optuna, which draws the trials, to be installed: pip install 'tametail[search]'"
         )
     check_one_process("search (start the command several times to share the work)")
-    seconds_between()
+    checkpoint_interval()
     methods = parse_methods(loss)
     if len(methods) != 1:
         raise UsageError(f"expected one method to search, got {len(methods)}; search them one by one")
@@ -181,7 +181,7 @@ def search(
         _write_page(directory)
         return Search(directory)
     with (
-        stopping(lambda: console.say("Stopping after this training ... (press again to quit now)")) as stop,
+        stop_on_signals(lambda: console.say("Stopping after this training ... (press again to quit now)")) as stop,
         register_worker(directory) as worker,
     ):
         with folder_lock(directory):

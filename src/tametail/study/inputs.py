@@ -29,7 +29,12 @@ from tametail.models.backbones import BackboneSpec, build_backbone, describe_bac
 from tametail.storage import study_file
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe
-from tametail.training.training_data import TrainingData, cached_features, frozen_material, image_material
+from tametail.training.training_data import (
+    TrainingData,
+    cached_features,
+    training_data_from_features,
+    training_data_from_images,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -107,12 +112,12 @@ class StudyInputs:
     def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
         """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
         if self.recipe.trains == "all":
-            return image_material(
+            return training_data_from_images(
                 self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe
             )
         with console.track("Features", len(self.table)) as advance:
             features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
-        return frozen_material(self.table, self.splits, features, self.spec, self.recipe)
+        return training_data_from_features(self.table, self.splits, features, self.spec, self.recipe)
 
 
 def prepare_inputs(

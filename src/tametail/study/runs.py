@@ -17,10 +17,10 @@ from tametail.report import write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.checkpointing.interrupts import Stop, Stopped, stopping
+from tametail.training.checkpointing.interrupts import Stop, Stopped, stop_on_signals
 from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
-from tametail.training.hardware import Hardware, agreed, run_parallel
+from tametail.training.hardware import Hardware, broadcast, run_parallel
 from tametail.training.heads.execute_heads import execute_heads
 from tametail.training.heads.head_batches import HeadBatch, can_batch, make_batches
 from tametail.training.history import EpochRecord
@@ -51,7 +51,7 @@ def run_all(
         Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
     """
     runs = all_runs(described)
-    left = agreed([run for run in runs if not is_finished(run.directory(directory))], accelerator)
+    left = broadcast([run for run in runs if not is_finished(run.directory(directory))], accelerator)
     if accelerator.is_main_process:
         study_file.remove_leftovers(directory)
     if study_file.read_test_set_evaluations(directory) and left:
@@ -64,7 +64,7 @@ def run_all(
             training_data = inputs.training_data(accelerator, console)
             context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
-            with stopping(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
+            with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
                 failed = _do(left, context, described, track, stop, console)
     except (Stopped, TametailError):
         with suppress(TametailError):  # what ended the work is what the user should hear
@@ -93,7 +93,7 @@ class _Work:
 
     def checkpointer(self, place: Path, identity: str) -> RunCheckpointer:
         """Where a training is kept; none begins once someone has asked to stop."""
-        if agreed(self.stop.requested, self.context.accelerator):
+        if broadcast(self.stop.requested, self.context.accelerator):
             raise Stopped
         return RunCheckpointer(place, identity, self.stop, self.console.warn)
 

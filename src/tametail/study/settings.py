@@ -10,7 +10,7 @@ from tametail.core.errors import UsageError, as_usage_error
 from tametail.data import ImageTable
 from tametail.models.backbones import check_weights
 from tametail.training.hardware import Hardware
-from tametail.training.optimisation import smoothing_of
+from tametail.training.optimisation import label_smoothing_for
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
@@ -80,6 +80,6 @@ def try_out(
         configured = method.configure(recipe)
         loss = method.loss.create([1] * classes)
         check_whole_batches(loss, configured.batch_size, hardware.micro_batch, accelerator.num_processes)
-        soft = configured.mixing.kind != "none" or smoothing_of(loss, configured) > 0
+        soft = configured.mixing.kind != "none" or label_smoothing_for(loss, configured) > 0
         with as_usage_error():
             method.loss.try_out(classes, soft=soft)

@@ -20,8 +20,8 @@ from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
 from tametail.study.search_result import read_tuned
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
-from tametail.training.checkpointing.checkpointer import seconds_between
-from tametail.training.hardware import Hardware, agreed, check_one_process, make_accelerator
+from tametail.training.checkpointing.checkpointer import checkpoint_interval
+from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.predicting import RunContext, predict_test
 from tametail.training.recipe import Recipe, complete_recipe
@@ -118,7 +118,7 @@ def compare(
     of_searches = parse_methods([search.method for search in searches]) if searches else []
     parsed = _joined(parse_methods(DEFAULT_METHODS if methods is None else methods), of_searches)
     places = check_counts(folds, only_folds, seeds)
-    seconds_between()
+    checkpoint_interval()
     check_trackers(track)
     settings = asked_recipe(data, recipe, fields, assignments)
     for method in parsed:
@@ -158,7 +158,7 @@ def compare(
         if accelerator.is_main_process:
             inputs.save(directory)
             described = study_file.create_or_extend(directory, described)
-        described = agreed(described, accelerator)
+        described = broadcast(described, accelerator)
         failed = run_all(directory, described, inputs, accelerator, hardware, track, console)
     for line in tuned_in_words(described):
         console.warn(line)
@@ -190,7 +190,7 @@ def resume(
         Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
     """
     hardware = hardware or Hardware()
-    seconds_between()
+    checkpoint_interval()
     check_trackers(track)
     study = Study(Path(directory))
     described = study.settings

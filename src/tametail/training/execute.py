@@ -23,26 +23,26 @@ from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 from tametail.training.checkpointing.checkpoint import save_weights
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.hardware import MemoryShort, disable_malloc_trim, is_out_of_memory, torch_threads
+from tametail.training.hardware import OutOfMemory, disable_malloc_trim, is_out_of_memory, torch_threads
 from tametail.training.history import Validation, history_csv, timing_csv, validate
 from tametail.training.inference import predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.predicting import (
     RunContext,
+    compute_outputs,
     held_out_rows,
-    outputs_of,
-    predictions_of,
+    make_predictions,
+    save_predictions,
     training_rows,
-    write_table,
 )
 from tametail.training.recipe import Recipe
-from tametail.training.run import Run, appearing, trained_model
-from tametail.training.trainer import Callback, RunFailed, Trained, train
+from tametail.training.run import Run, atomic_directory, load_trained_model
+from tametail.training.trainer import Callback, RunFailed, TrainingResult, train
 from tametail.training.training_data import TrainingData
 
 
 def execute(
-    run: Run, context: RunContext, checkpointer: RunCheckpointer, observer: Callback | None = None
+    run: Run, context: RunContext, checkpointer: RunCheckpointer, callback: Callback | None = None
 ) -> None:
     """Train (or, for what follows a training, fit to the base run's features) and predict.
 
@@ -63,11 +63,11 @@ def execute(
             if run.method.after:
                 trained, (model, outputs) = None, _fit_head(run, context, rows, held_out, counts)
             else:
-                trained = _train(run, context, rows, counts, checkpointer, observer)
+                trained = _train(run, context, rows, counts, checkpointer, callback)
                 model = trained.model
-                outputs = outputs_of(model, context, held_out)
+                outputs = compute_outputs(model, context, held_out)
             decision_rule = run.method.decision_rule(counts, len(rows))
-            predictions = predictions_of(run, context.training_data.table, held_out, outputs, decision_rule)
+            predictions = make_predictions(run, context.training_data.table, held_out, outputs, decision_rule)
     except RunFailed as error:
         mark_failed(run, context, error)
         if context.writes:
@@ -84,7 +84,7 @@ def write_run(
     context: RunContext,
     predictions: Predictions | LabelPredictions,
     model: nn.Module,
-    trained: Trained | None,
+    trained: TrainingResult | None,
     seconds: float,
     more: Mapping[str, Any] | None = None,
 ) -> None:
@@ -101,8 +101,8 @@ def write_run(
     """
     finished = {"status": "finished", "message": "", "seconds": round(seconds, 3)}
     described = _describe(run, context) | finished | dict(more or {})
-    with appearing(run.directory(context.study)) as folder:
-        write_table(predictions, folder / PREDICTIONS)
+    with atomic_directory(run.directory(context.study)) as folder:
+        save_predictions(predictions, folder / PREDICTIONS)
         if trained:
             (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
             (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
@@ -117,7 +117,7 @@ def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
     """Have a run's run.json say that it failed, and why; all processes call."""
     if context.writes:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
-        with appearing(run.directory(context.study)) as folder:
+        with atomic_directory(run.directory(context.study)) as folder:
             _write_json(folder / DESCRIPTION, _describe(run, context) | failure)
     context.accelerator.wait_for_everyone()
 
@@ -133,7 +133,7 @@ def explain_oom(context: RunContext) -> Iterator[None]:
     kind = RunFailed if context.accelerator.num_processes == 1 else TametailError
     try:
         yield
-    except MemoryShort as error:  # its message says what helps
+    except OutOfMemory as error:  # its message says what helps
         raise kind(str(error)) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -150,8 +150,8 @@ def _train(
     rows: IntArray,
     counts: list[int],
     checkpointer: RunCheckpointer,
-    observer: Callback | None,
-) -> Trained:
+    callback: Callback | None,
+) -> TrainingResult:
     training_data, accelerator = context.training_data, context.accelerator
     recipe = run.method.configure(context.recipe)
     seed = run.random_seed()
@@ -162,7 +162,7 @@ def _train(
     held_out = held_out_rows(run, training_data)
 
     def validation(model: nn.Module) -> Validation:
-        outputs = torch.from_numpy(outputs_of(model, context, held_out))
+        outputs = torch.from_numpy(compute_outputs(model, context, held_out))
         return validate(decision_rule.decision(outputs).numpy(), training_data.targets[held_out], counts)
 
     try:
@@ -178,11 +178,11 @@ def _train(
             mixing=batch_mixing(recipe, counts, seed),
             hardware=context.hardware,
             checkpointer=checkpointer,
-            observer=observer,
+            callback=callback,
             validate=validation if context.hardware.validate_epochs else None,
         )
     except RunFailed as error:
-        name_images(error, batches, rows, training_data)
+        add_image_ids(error, batches, rows, training_data)
         raise
 
 
@@ -210,7 +210,7 @@ def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) ->
     )
 
 
-def name_images(
+def add_image_ids(
     error: RunFailed, batches: TrainingBatches, rows: IntArray, training_data: TrainingData
 ) -> None:
     """Have a failure in a step name the images of that step."""
@@ -224,9 +224,9 @@ def _fit_head(
 ) -> tuple[nn.Module, NDArray[np.float32]]:
     """The head that the strategies after training make of the base run's, and its outputs for the held-out rows."""
     training_data, accelerator = context.training_data, context.accelerator
-    base = trained_model(run.base, context.study, training_data.new_model)
+    base = load_trained_model(run.base, context.study, training_data.new_model)
     if not run.method.single_label:  # it decides otherwise, and leaves the head as it is
-        return base[1], outputs_of(base, context, held_out)
+        return base[1], compute_outputs(base, context, held_out)
     features = training_data.features(base[0], accelerator)
     target = torch.from_numpy(training_data.targets[rows])
     head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())

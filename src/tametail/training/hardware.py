@@ -27,8 +27,8 @@ from tametail.training.recipe import Recipe
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 _KEEP = 2**31 - 1  # bytes, the most it takes
 
-T = TypeVar("T")
-_PATIENCE = datetime.timedelta(
+_T = TypeVar("_T")
+_TIMEOUT = datetime.timedelta(
     hours=12
 )  # the others wait while one process decodes images or computes features
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -82,7 +82,7 @@ def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> A
         # Processes on a machine without a GPU find each other only if the CPU is asked for.
         cpu=device == "cpu" or (device == "auto" and not _has_gpu()),
         mixed_precision=_MIXED[precision],
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
     )
     if device not in {"auto", accelerator.device.type}:
         raise UsageError(
@@ -116,7 +116,7 @@ def check_one_process(what: str) -> None:
         raise UsageError(f"expected one process to {what}, got several; start tametail without a launcher")
 
 
-def agreed(value: T, accelerator: Accelerator) -> T:
+def broadcast(value: _T, accelerator: Accelerator) -> _T:
     """The main process's value, in all processes."""
     if accelerator.num_processes == 1:
         return value
@@ -125,7 +125,7 @@ def agreed(value: T, accelerator: Accelerator) -> T:
     return carried[0]
 
 
-def gathered(value: T, accelerator: Accelerator) -> list[T]:
+def gather(value: _T, accelerator: Accelerator) -> list[_T]:
     """The values of all processes."""
     return [value] if accelerator.num_processes == 1 else list(gather_object([value]))
 
@@ -137,7 +137,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class MemoryShort(TametailError):
+class OutOfMemory(TametailError):
     """What is to be computed does not fit in memory, in however small parts it may be taken."""
 
 
@@ -177,12 +177,12 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def cores(device: torch.device) -> int:
+def parallel_workers(device: torch.device) -> int:
     """How many pieces of work go on at a time: one on anything but a CPU, where torch would use so many threads."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def run_parallel(work: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+def run_parallel(work: Sequence[Callable[[], _T]], device: torch.device) -> list[_T]:
     """Do all pieces of work, and return what came of each, in their order.
 
     Raises:
@@ -191,7 +191,7 @@ def run_parallel(work: Sequence[Callable[[], T]], device: torch.device) -> list[
     if device.type != "cpu":
         return [each() for each in work]
     # One thread also for a single piece: how an operation is shared out changes its last bits.
-    at_a_time = max(min(cores(device), len(work)), 1)
+    at_a_time = max(min(parallel_workers(device), len(work)), 1)
     with torch_threads(1), ThreadPoolExecutor(at_a_time) as pool:
         waiting = [pool.submit(each) for each in work]
         try:

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tametail.training.hardware import MemoryShort, empty_cache, is_out_of_memory
+from tametail.training.hardware import OutOfMemory, empty_cache, is_out_of_memory
 
 Transform = Callable[[Tensor, Tensor | None], Tensor]
 _Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -38,7 +38,7 @@ def predict_logits(
             process computes everything itself.
 
     Raises:
-        MemoryShort: one image at a time does not fit; where the work is shared, in all processes.
+        OutOfMemory: one image at a time does not fit; where the work is shared, in all processes.
     """
     world = accelerator.num_processes if shared else 1
     part = np.array_split(rows, world)[accelerator.process_index if world > 1 else 0]
@@ -51,7 +51,7 @@ def predict_logits(
 
     done: list[NDArray[np.float32]] = []
     fits = True
-    with evaluating(model.to(accelerator.device)) as network:
+    with eval_mode(model.to(accelerator.device)) as network:
         for output in _in_batches(part, batch_size, compute, accelerator.device):
             if output is None:
                 fits = False
@@ -62,7 +62,7 @@ def predict_logits(
     own = done if fits else None
     every: list[list[NDArray[np.float32]] | None] = gather_object([own]) if world > 1 else [own]
     if any(of_one is None for of_one in every):
-        raise MemoryShort(
+        raise OutOfMemory(
             "memory is short even for one image at a time; choose a smaller --image-size or --backbone"
         )
     joined = [output for of_one in every for output in of_one or ()]
@@ -70,7 +70,7 @@ def predict_logits(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode, and back as it was afterwards."""
     before = model.training
     try:

@@ -35,10 +35,10 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
         return
     for method in methods:
         loss, classes = method.loss.create([1] * len(table.class_names)), len(table.class_names)
-        if reason := unfit(loss, classes):
+        if reason := why_unsuitable(loss, classes):
             raise UsageError(
                 f"{method.loss.text} cannot be trained on images with several labels: {reason}; "
-                f"choose among {', '.join(fit_losses())}"
+                f"choose among {', '.join(suitable_losses())}"
             )
         with as_usage_error():
             loss(torch.zeros(2, classes), torch.ones(2, classes))
@@ -67,12 +67,12 @@ def _check_recipe(method: Method, recipe: Recipe) -> None:
         )
 
 
-def fit_losses() -> list[str]:
+def suitable_losses() -> list[str]:
     """Names of the losses that can be trained on several labels per image as they come."""
-    return [name for name in list_losses() if not unfit(parse_loss(name).create([1, 1]), 2)]
+    return [name for name in list_losses() if not why_unsuitable(parse_loss(name).create([1, 1]), 2)]
 
 
-def unfit(loss: Loss, classes: int) -> str:
+def why_unsuitable(loss: Loss, classes: int) -> str:
     """Why a loss of so many classes cannot be trained on several labels per image; empty where it can.
 
     It must decide each label by itself: the probability of one may not depend on the logits of others.
@@ -89,7 +89,7 @@ def unfit(loss: Loss, classes: int) -> str:
     return ""
 
 
-def predict_labels(
+def make_label_predictions(
     outputs: NDArray[np.float32],
     decision_rule: DecisionRule,
     table: ImageTable,

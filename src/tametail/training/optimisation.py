@@ -118,12 +118,12 @@ def batch_mixing(recipe: Recipe, class_counts: Sequence[int], seed: int) -> Batc
     )
 
 
-def smoothing_of(loss: nn.Module, recipe: Recipe) -> float:
+def label_smoothing_for(loss: nn.Module, recipe: Recipe) -> float:
     """How much of the labels of this loss is spread: one sigmoid per class has no shared probability to spread."""
     return recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
 
 
-def smoothed(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
+def smooth_labels(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
     """Labels (B, C) float32 of which the share ``amount`` is spread over the classes in proportion to their counts.
 
     For losses of the softmax family alone: one sigmoid per class has no shared probability to spread, and the losses

@@ -20,9 +20,9 @@ from tametail.predictions.multi_label import LabelPredictions, write_label_predi
 from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
-from tametail.training.multi_label import predict_labels
+from tametail.training.multi_label import make_label_predictions
 from tametail.training.recipe import Recipe
-from tametail.training.run import Run, trained_counts, trained_model
+from tametail.training.run import Run, load_class_counts, load_trained_model
 from tametail.training.strategies import DecisionRule
 from tametail.training.trainer import RunFailed
 from tametail.training.training_data import TrainingData
@@ -63,7 +63,7 @@ def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
     return np.flatnonzero(training_data.splits.fold == run.fold)
 
 
-def outputs_of(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
+def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
     """(len(rows), C) what a model's head gives for some rows of the material."""
     training_data = context.training_data
     return predict_logits(
@@ -71,7 +71,7 @@ def outputs_of(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray
     )
 
 
-def predictions_of(
+def make_predictions(
     run: Run, table: ImageTable, rows: IntArray, outputs: NDArray[np.float32], decision_rule: DecisionRule
 ) -> Predictions | LabelPredictions:
     """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
@@ -80,7 +80,7 @@ def predictions_of(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
         )
     if table.multi_label:
-        return predict_labels(outputs, decision_rule, table, rows, run.fold)
+        return make_label_predictions(outputs, decision_rule, table, rows, run.fold)
     head_outputs = torch.from_numpy(outputs)
     return Predictions(
         table.images[rows],
@@ -94,7 +94,7 @@ def predictions_of(
     )
 
 
-def write_table(predictions: Predictions | LabelPredictions, path: Path) -> None:
+def save_predictions(predictions: Predictions | LabelPredictions, path: Path) -> None:
     """Write predictions of either kind."""
     if isinstance(predictions, LabelPredictions):
         write_label_predictions(predictions, path)
@@ -105,12 +105,12 @@ def write_table(predictions: Predictions | LabelPredictions, path: Path) -> None
 def predict_test(run: Run, context: RunContext) -> None:
     """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
     directory = run.directory(context.study)
-    model = trained_model(run, context.study, context.training_data.new_model)
+    model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")
-    outputs = outputs_of(model, context, rows)
-    decision_rule = run.method.decision_rule(*trained_counts(directory))
-    predictions = predictions_of(run, context.training_data.table, rows, outputs, decision_rule)
+    outputs = compute_outputs(model, context, rows)
+    decision_rule = run.method.decision_rule(*load_class_counts(directory))
+    predictions = make_predictions(run, context.training_data.table, rows, outputs, decision_rule)
     if context.writes:
         path = directory / TEST_PREDICTIONS
         with explain_save_error(path), atomic_path(path) as temporary:
-            write_table(predictions, temporary)
+            save_predictions(predictions, temporary)

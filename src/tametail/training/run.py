@@ -63,14 +63,14 @@ def all_runs(described: Mapping[str, Any]) -> list[Run]:
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
 
 
-def trained_counts(directory: Path) -> tuple[list[int], int]:
+def load_class_counts(directory: Path) -> tuple[list[int], int]:
     """What a finished run was trained on: images per class, in the order of the classes, and images in all."""
     described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     counts = list(described["class_counts"].values())
     return counts, described.get("images", sum(counts))
 
 
-def trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
+def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
     """The model of a finished run, ``nn.Sequential(representation, head)``; ``new_model`` gives one of its shape.
 
     Raises:
@@ -85,7 +85,7 @@ def trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
 
 
 @contextmanager
-def appearing(directory: Path) -> Iterator[Path]:
+def atomic_directory(directory: Path) -> Iterator[Path]:
     """A folder to fill that takes the name ``directory`` when it is full, and vanishes if that fails.
 
     Raises:

@@ -19,7 +19,7 @@ from tametail.core.errors import TametailError
 _KEY = "training"
 
 
-class Training(Protocol):
+class TrainingState(Protocol):
     """What has a state: a model (not its wrapper), its loss, its optimiser (accelerate's wrapper or not), its average."""
 
     @property
@@ -32,7 +32,7 @@ class Training(Protocol):
     def average(self) -> AveragedModel | None: ...
 
 
-def pack(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack(training: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state as tensors, which go on being changed by the training, and JSON values under the key ``training``.
 
     The state of a gradient scaler is packed where accelerate has given the optimiser one.
@@ -46,7 +46,7 @@ def pack(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {_KEY: {name: _flatten(part, name, tensors) for name, part in parts.items()}}
 
 
-def unpack(training: Training, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def unpack(training: TrainingState, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Bring freshly made parts to what `pack` gave of equal ones.
 
     Raises:
@@ -69,7 +69,7 @@ def unpack(training: Training, tensors: Mapping[str, Tensor], state: Mapping[str
         scaler.load_state_dict(parts["scaler"])
 
 
-def _modules(training: Training) -> Iterator[tuple[str, nn.Module]]:
+def _modules(training: TrainingState) -> Iterator[tuple[str, nn.Module]]:
     yield "model", training.model
     yield "loss", training.loss
     if training.average is not None:

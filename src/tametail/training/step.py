@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tametail.core.errors import TametailError, UsageError
 from tametail.losses.custom import ModuleLoss
-from tametail.training.hardware import Hardware, MemoryShort, empty_cache, is_out_of_memory
+from tametail.training.hardware import Hardware, OutOfMemory, empty_cache, is_out_of_memory
 from tametail.training.optimisation import build_optimizer, set_learning_rate
 from tametail.training.recipe import Recipe
 
@@ -89,7 +89,7 @@ class Stepper:
             A scalar: what this process's images add to the batch's mean loss.
 
         Raises:
-            MemoryShort: the smallest parts that may be do not fit in one of the processes, and all raise; or memory ran
+            OutOfMemory: the smallest parts that may be do not fit in one of the processes, and all raise; or memory ran
                 out in the only process while it changed the weights.
             TametailError: memory ran out in one of several processes where it cannot tell the others. The work must end.
             UsageError: classes are weighted, and the loss gives no number per image.
@@ -149,7 +149,7 @@ class Stepper:
     def _take_less_than(self, images: int) -> None:
         """Smaller parts than those that had up to so many images."""
         if needs_whole_batches(self.loss):
-            raise MemoryShort(
+            raise OutOfMemory(
                 f"memory is short for a batch of {images} images, which {_name(self.loss)} needs whole; "
                 f"choose a smaller --batch-size, --image-size or --backbone"
             )
@@ -157,7 +157,7 @@ class Stepper:
         if fewer < self._fewest:
             few = "one image" if self._fewest == 1 else f"{images} images"
             why = "" if self._fewest == 1 else ", and batch normalisation cannot do with one"
-            raise MemoryShort(f"memory is short even for {few} at a time{why}; {_LESS}")
+            raise OutOfMemory(f"memory is short even for {few} at a time{why}; {_LESS}")
         self.micro_batch = fewer
 
     def _largest(self, number: int) -> int:
@@ -189,7 +189,7 @@ class Stepper:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            kind = TametailError if self._together else MemoryShort
+            kind = TametailError if self._together else OutOfMemory
             raise kind(f"memory ran out {where_and_what_to_do}") from error
 
     def _in_parts(self, inputs: Tensor, target: Tensor, share: float, *, lock: bool) -> Tensor:

@@ -98,7 +98,7 @@ def open_trackers(
     check_trackers(names)
     trackers = Trackers(warn)
     for name in dict.fromkeys(names):
-        trackers.open(name, partial(_make, name, directory, run_title), flattened(settings))
+        trackers.open(name, partial(_make, name, directory, run_title), flatten(settings))
     return trackers
 
 
@@ -120,12 +120,12 @@ def _make(name: str, directory: Path, title: str) -> Any:
     return tracking.MLflowTracker(folder.name, (folder / "mlartifacts").as_uri(), run_name=title)
 
 
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     """Nested settings as one level: {"optimizer": {"lr": 1}} → {"optimizer.lr": 1}; other values become text."""
     flat: dict[str, Value] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, Value) else str(value)
     return flat

@@ -22,10 +22,10 @@ from tametail.core.errors import TametailError
 from tametail.data.sampling.loaders import Batch, TrainingBatches, telling_of_lost_readers
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.interrupts import Stopped
-from tametail.training.hardware import Hardware, MemoryShort, agreed, gathered
+from tametail.training.hardware import Hardware, OutOfMemory, broadcast, gather
 from tametail.training.history import EpochRecord, Validation
 from tametail.training.inference import Transform
-from tametail.training.optimisation import class_weights, learning_rate, smoothed, smoothing_of
+from tametail.training.optimisation import class_weights, label_smoothing_for, learning_rate, smooth_labels
 from tametail.training.recipe import Recipe
 from tametail.training.state import pack, unpack
 from tametail.training.step import Stepper
@@ -78,7 +78,7 @@ class Callback(Protocol):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training gives.
 
     Attributes:
@@ -116,9 +116,9 @@ def train(
     mixing: BatchMixing | None = None,
     hardware: Hardware | None = None,
     checkpointer: Checkpointer | None = None,
-    observer: Callback | None = None,
+    callback: Callback | None = None,
     validate: Callable[[nn.Module], Validation] | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train ``model`` to the last epoch; no epoch is chosen by looking at any result.
 
     Args:
@@ -131,7 +131,7 @@ def train(
         mixing: mixes what the transform gives.
         hardware: how the machine is used.
         keeper: where the training is kept, and from where it goes on.
-        observer: is told of each step and epoch.
+        callback: is told of each step and epoch.
         validate: how good the model is after an epoch; written down, and used for nothing.
 
     Raises:
@@ -142,10 +142,10 @@ def train(
     """
     stepper = Stepper(model, loss, recipe, accelerator, hardware or Hardware())
     place = _resume(stepper, checkpointer)
-    if observer:
-        observer.begin(recipe.epochs, batches.steps)
+    if callback:
+        callback.begin(recipe.epochs, batches.steps)
     check_every = 1 if accelerator.device.type == "cpu" else _CHECK_EVERY
-    smoothing = smoothing_of(loss, recipe)
+    smoothing = label_smoothing_for(loss, recipe)
     try:
         for epoch in range(place.epoch, recipe.epochs):
             stepper.class_weights = class_weights(recipe, epoch, class_counts)
@@ -160,7 +160,7 @@ def train(
                     at = so_far * accelerator.num_processes + accelerator.process_index
                     inputs, target = mixing(inputs, target, epoch=epoch, step=at)
                 if smoothing:
-                    target = smoothed(target, class_counts, smoothing)
+                    target = smooth_labels(target, class_counts, smoothing)
                 pending.append(_step(stepper, inputs, target, batches.share(step), lr, epoch, step))
                 seen += batches.size(step)
                 if len(pending) < check_every and step + 1 < batches.steps:
@@ -168,8 +168,8 @@ def train(
                 losses, stop = _settle(pending, epoch, step, checkpointer, accelerator)
                 place = replace(place, epoch=epoch, step=step + 1, total=sum(losses, place.total))
                 pending = []
-                if observer:
-                    observer.step(epoch, step, losses[-1], lr, seen)
+                if callback:
+                    callback.step(epoch, step, losses[-1], lr, seen)
                 if step + 1 < batches.steps:
                     _keep(stepper, checkpointer, place, stop)
             stepper.share_buffers()
@@ -179,13 +179,13 @@ def train(
                 epoch + 1, so_far + 1, place.total / batches.steps, lr, seconds, seen / seconds, validation
             )
             place = _Place(epoch + 1, history=[*place.history, record])
-            if observer:
-                observer.epoch(record)
+            if callback:
+                callback.epoch(record)
             if epoch + 1 < recipe.epochs:
                 _keep(stepper, checkpointer, place, stop)
     finally:
         accelerator.free_memory()
-    return Trained(stepper.result, place.history, stepper.micro_batch)
+    return TrainingResult(stepper.result, place.history, stepper.micro_batch)
 
 
 def _on_device(batch: Batch, transform: Transform | None, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
@@ -201,7 +201,7 @@ def _step(
 ) -> Tensor:
     try:
         return stepper.update(inputs, target, share, lr)
-    except MemoryShort as error:
+    except OutOfMemory as error:
         raise RunFailed(str(error), epoch, step) from error
 
 
@@ -216,11 +216,11 @@ def _settle(
     *losses, stops = values.tolist()
     for at, value in enumerate(losses, step + 1 - len(losses)):
         if not math.isfinite(value):
-            raise not_finite(value, epoch, at)
+            raise non_finite_loss(value, epoch, at)
     return losses, stops > 0
 
 
-def not_finite(value: float, epoch: int, step: int) -> RunFailed:
+def non_finite_loss(value: float, epoch: int, step: int) -> RunFailed:
     """The failure of a training whose loss became no number in a step, both counted from 0."""
     return RunFailed(
         f"the loss became {value} at step {step + 1} of epoch {epoch + 1}. "
@@ -251,8 +251,8 @@ def _resume(stepper: Stepper, checkpointer: Checkpointer | None) -> _Place:
         stepper.micro_batch = min(sizes, default=None)
         history = [EpochRecord(**record) for record in state["history"]]
         place = _Place(state["epoch"], state["step"], state["total"], history)
-    main = agreed((place.epoch, place.step), stepper.accelerator)
-    if any(gathered((place.epoch, place.step) != main, stepper.accelerator)):
+    main = broadcast((place.epoch, place.step), stepper.accelerator)
+    if any(gather((place.epoch, place.step) != main, stepper.accelerator)):
         raise TametailError(
             "the processes of this training do not see the same checkpoints; put the study's folder (-o) on a file system "
             "that all machines share"

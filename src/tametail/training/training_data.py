@@ -71,7 +71,7 @@ class TrainingData:
         return counts
 
 
-def frozen_material(
+def training_data_from_features(
     table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
 ) -> TrainingData:
     """Runs that train a head on features of a frozen backbone."""
@@ -96,7 +96,7 @@ def frozen_material(
     )
 
 
-def image_material(
+def training_data_from_images(
     table: ImageTable,
     splits: Splits,
     decoded: DecodedImages,

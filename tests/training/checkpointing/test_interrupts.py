@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tametail.training.checkpointing.interrupts import Stop, Stopped, stopping
+from tametail.training.checkpointing.interrupts import Stop, Stopped, stop_on_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -27,7 +27,7 @@ def script(text: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("second", SIGNALS, ids=lambda s: s.name)
 def test_the_first_asks_and_the_second_ends(first: signal.Signals, second: signal.Signals) -> None:
     said: list[str] = []
-    with stopping(lambda: said.append("saving")) as stop:
+    with stop_on_signals(lambda: said.append("saving")) as stop:
         assert not stop.requested
         signal.raise_signal(first)
         assert stop.requested
@@ -46,10 +46,10 @@ def test_afterwards_the_handlers_are_as_before(ending: type[BaseException] | Non
     before = {number: signal.signal(number, own) for number in SIGNALS}
     try:
         if ending is None:
-            with stopping():
+            with stop_on_signals():
                 assert signal.getsignal(signal.SIGTERM) is not own
         else:
-            with pytest.raises(ending), stopping():
+            with pytest.raises(ending), stop_on_signals():
                 raise ending
         assert [signal.getsignal(number) for number in SIGNALS] == [own, own]
     finally:
@@ -58,8 +58,8 @@ def test_afterwards_the_handlers_are_as_before(ending: type[BaseException] | Non
 
 
 def test_within_another_the_inner_one_is_asked() -> None:
-    with stopping() as outer:
-        with stopping() as inner:
+    with stop_on_signals() as outer:
+        with stop_on_signals() as inner:
             signal.raise_signal(signal.SIGINT)
         assert (outer.requested, inner.requested) == (False, True)
         signal.raise_signal(signal.SIGINT)
@@ -71,7 +71,7 @@ def test_what_cannot_be_said_does_not_end_the_work(error: type[Exception]) -> No
     def say() -> None:
         raise error("reentrant call")
 
-    with stopping(say) as stop:
+    with stop_on_signals(say) as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.requested
 
@@ -80,7 +80,7 @@ def test_in_another_thread_nobody_asks() -> None:
     found: list[Stop] = []
 
     def work() -> None:
-        with stopping() as stop:
+        with stop_on_signals() as stop:
             found.append(stop)
 
     before = signal.getsignal(signal.SIGINT)

@@ -18,12 +18,12 @@ from tametail.losses import list_losses
 from tametail.training.checkpointing.interrupts import Stopped
 from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.heads.head_step import HeadTask
-from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
 from tametail.training.history import Validation
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.strategies import Method, parse_method
-from tametail.training.trainer import Trained, train
+from tametail.training.trainer import TrainingResult, train
 
 N, D, C, SEED = 150, 12, 4, 5
 RANDOM = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def together(texts: list[str], settings: list[Recipe], **more: Any) -> TrainedHe
     return train_heads(features, target, tasks, batches(tasks[0].recipe), accelerator, **more)
 
 
-def lock(text: str, settings: Recipe) -> Trained:
+def lock(text: str, settings: Recipe) -> TrainingResult:
     method = parse_method(text)
     configured = method.configure(settings)
     return train(
@@ -153,12 +153,12 @@ def test_portions_bound_the_memory_and_change_nothing() -> None:
     texts = ["alpa[gamma_neg=1]", "ce", "alpa[gamma_neg=2]", "bce", "alpa"]
     settings = [recipe()] * 5
     heads = [fresh(parse_method(text), settings[0]) for text in texts]
-    found = portions(heads, 64, most_bytes=2 * 4 * (4 * (D + 1) * C + 16 * C * 64))
+    found = batch_heads(heads, 64, most_bytes=2 * 4 * (4 * (D + 1) * C + 16 * C * 64))
     assert found == [[0, 1], [2, 3], [4]]
-    assert portions(heads, 64, most_bytes=1) == [[0], [1], [2], [3], [4]]
-    assert portions([], 64) == []
-    assert portions(heads, 64, least=4) == [[0, 1, 2, 3, 4]], "few heads are not worth dividing"
-    assert [len(part) for part in portions(heads * 8, 64, least=4)] == [10, 10, 10, 10]
+    assert batch_heads(heads, 64, most_bytes=1) == [[0], [1], [2], [3], [4]]
+    assert batch_heads([], 64) == []
+    assert batch_heads(heads, 64, least=4) == [[0, 1, 2, 3, 4]], "few heads are not worth dividing"
+    assert [len(part) for part in batch_heads(heads * 8, 64, least=4)] == [10, 10, 10, 10]
     whole = together(texts, settings).outputs(torch.from_numpy(FEATURES))
     for places in found:
         part = together([texts[at] for at in places], [settings[at] for at in places])

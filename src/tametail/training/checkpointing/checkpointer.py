@@ -25,7 +25,7 @@ def checkpoint_directory(run: Path) -> Path:
     return run.with_name(f".{run.name}{CHECKPOINT}")
 
 
-def seconds_between() -> float:
+def checkpoint_interval() -> float:
     """How long a training goes on between two checkpoints, from the environment.
 
     Raises:
@@ -56,7 +56,7 @@ class RunCheckpointer:
         self._identity = identity
         self._stop = stop
         self._warn = warn
-        self._pause = seconds_between()
+        self._pause = checkpoint_interval()
         self._last = time.monotonic()
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:

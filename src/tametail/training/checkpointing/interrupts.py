@@ -27,7 +27,7 @@ class Stop:
 
 
 @contextmanager
-def stopping(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
+def stop_on_signals(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
     """Inside, SIGTERM and SIGINT (Ctrl-C) only ask; once more raises KeyboardInterrupt. Afterwards all is as before.
 
     A signal that this process was started to ignore (``nohup``, a shell's background job) is ignored still. In a thread other

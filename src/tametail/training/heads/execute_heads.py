@@ -1,4 +1,4 @@
-"""The runs of a portion: heads on the same frozen features, trained together, each put on disk as a run of its own."""
+"""The runs of a head_batch: heads on the same frozen features, trained together, each put on disk as a run of its own."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from torch import nn
 
 from tametail.core.run_files import is_finished
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.execute import batches_of, explain_oom, mark_failed, name_images, write_run
+from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
 from tametail.training.heads.head_batches import CO_TRAINED, HeadBatch
-from tametail.training.heads.head_step import HeadTask, drawing
+from tametail.training.heads.head_step import HeadTask, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, train_heads
 from tametail.training.history import Validation, validate
 from tametail.training.optimisation import batch_mixing
-from tametail.training.predicting import RunContext, held_out_rows, predictions_of, training_rows
+from tametail.training.predicting import RunContext, held_out_rows, make_predictions, training_rows
 from tametail.training.run import Run
-from tametail.training.trainer import Callback, RunFailed, Trained
+from tametail.training.trainer import Callback, RunFailed, TrainingResult
 
 
 def execute_heads(
-    portion: HeadBatch, context: RunContext, checkpointer: RunCheckpointer, observer: Callback | None = None
+    head_batch: HeadBatch,
+    context: RunContext,
+    checkpointer: RunCheckpointer,
+    callback: Callback | None = None,
 ) -> dict[Run, RunFailed]:
-    """Train a portion's heads, and predict with each; the runs that are finished already are left as they are.
+    """Train a head_batch's heads, and predict with each; the runs that are finished already are left as they are.
 
     Returns:
         The runs that failed, whose run.json says so.
@@ -34,7 +37,7 @@ def execute_heads(
         RunFailed: memory is short for all of them.
     """
     started = time.monotonic()
-    training_data, runs = context.training_data, portion.runs
+    training_data, runs = context.training_data, head_batch.runs
     rows, held_out = training_rows(runs[0], training_data), held_out_rows(runs[0], training_data)
     counts, seed = training_data.class_counts(rows), runs[0].random_seed()
     recipes = [run.method.configure(context.recipe) for run in runs]
@@ -43,7 +46,7 @@ def execute_heads(
     with explain_oom(context):
         losses, models = [], []
         for run in runs:
-            with drawing(seed):  # as a run of its own begins
+            with seeded_draws(seed):  # as a run of its own begins
                 losses.append(run.method.loss.create(class_counts=counts))
                 models.append(training_data.new_model(run.method, rows))
         scaled = _scaled(models[0][0], torch.from_numpy(training_data.array))
@@ -73,7 +76,7 @@ def execute_heads(
             class_counts=counts,
             mixing=batch_mixing(recipes[0], counts, seed),
             checkpointer=checkpointer,
-            observer=observer,
+            callback=callback,
             validate=validate_epochs if context.hardware.validate_epochs else None,
         )
         outputs = trained.outputs(scaled[held_out]).numpy()
@@ -85,15 +88,15 @@ def execute_heads(
         try:
             if failure := trained.failures[at]:
                 raise failure
-            predictions = predictions_of(run, training_data.table, held_out, outputs[at], judgements[at])
+            predictions = make_predictions(run, training_data.table, held_out, outputs[at], judgements[at])
         except RunFailed as error:
-            name_images(error, batches, rows, training_data)
+            add_image_ids(error, batches, rows, training_data)
             mark_failed(run, context, error)
             failed[run] = error
             continue
         model = nn.Sequential(models[at][0], trained.head(at))
-        kept = Trained(model, trained.histories[at], None)
-        write_run(run, context, predictions, model, kept, seconds, {CO_TRAINED: portion.co_trained})
+        kept = TrainingResult(model, trained.histories[at], None)
+        write_run(run, context, predictions, model, kept, seconds, {CO_TRAINED: head_batch.co_trained})
     return failed
 
 

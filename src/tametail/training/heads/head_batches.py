@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.run_files import DESCRIPTION
-from tametail.training.hardware import cores
-from tametail.training.heads.head_step import common
-from tametail.training.heads.head_training import portions
+from tametail.training.hardware import parallel_workers
+from tametail.training.heads.head_step import shared_settings
+from tametail.training.heads.head_training import batch_heads
 from tametail.training.predicting import RunContext
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
@@ -60,25 +60,25 @@ def make_batches(left: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     waiting = [run for run in left if not run.method.after]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
-        for portion in _earlier(context.study, *place):
-            if any(run in waiting for run in portion.runs):
-                old.append(portion)
-                waiting = [run for run in waiting if run not in portion.runs]
+        for head_batch in _earlier(context.study, *place):
+            if any(run in waiting for run in head_batch.runs):
+                old.append(head_batch)
+                waiting = [run for run in waiting if run not in head_batch.runs]
     return [*old, *_new(waiting, context)]
 
 
 def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     groups: dict[tuple[int, int, str], list[Run]] = {}
     for run in waiting:
-        agreed = common(run.method.configure(context.recipe)).model_dump_json()
+        agreed = shared_settings(run.method.configure(context.recipe)).model_dump_json()
         groups.setdefault((run.seed, run.fold, agreed), []).append(run)
     classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
     # Portions are trained side by side, and there should be one for each core.
-    least = -(-cores(context.accelerator.device) // max(len(groups), 1))
+    least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
     found = []
     for runs in groups.values():
         heads = [run.method.build_head(width, classes, context.recipe.head) for run in runs]
-        for places in portions(heads, context.recipe.batch_size, least=least):
+        for places in batch_heads(heads, context.recipe.batch_size, least=least):
             found.append(HeadBatch(tuple(runs[at] for at in places)))
     return found
 

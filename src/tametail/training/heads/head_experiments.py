@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.models.heads import Standardise
-from tametail.training.hardware import cores, run_parallel, torch_threads
-from tametail.training.heads.head_step import HeadTask, common, drawing
-from tametail.training.heads.head_training import TrainedHeads, portions, train_heads
+from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
+from tametail.training.heads.head_step import HeadTask, seeded_draws, shared_settings
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import DecisionRule, Method
@@ -89,12 +89,12 @@ def run_trials(
     bases = _bases(trials)
     tasks = [_task(trials[places[0]], data, counts, seed) for places in bases]
 
-    def train(portion: Sequence[int]) -> TrainedHeads:
-        recipe = tasks[portion[0]].recipe
+    def train(head_batch: Sequence[int]) -> TrainedHeads:
+        recipe = tasks[head_batch[0]].recipe
         trained = train_heads(
             features,
             target,
-            [tasks[at] for at in portion],
+            [tasks[at] for at in head_batch],
             _batches(recipe, data, seed),
             accelerator,
             seed=seed,
@@ -102,7 +102,7 @@ def run_trials(
             mixing=batch_mixing(recipe, counts, seed),
         )
         if advance:
-            advance(sum(len(bases[at]) for at in portion))
+            advance(sum(len(bases[at]) for at in head_batch))
         return trained
 
     def read(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
@@ -118,20 +118,20 @@ def run_trials(
         )
 
     together = [
-        [group[at] for at in portion]
+        [group[at] for at in head_batch]
         for group in _agreeing(tasks)
-        for portion in portions(
+        for head_batch in batch_heads(
             [tasks[at].head for at in group],
             tasks[group[0]].recipe.batch_size,
-            least=cores(accelerator.device),
+            least=parallel_workers(accelerator.device),
         )
     ]
-    found = run_parallel([partial(train, portion) for portion in together], accelerator.device)
+    found = run_parallel([partial(train, head_batch) for head_batch in together], accelerator.device)
     results: dict[int, TrialResult] = {}
     with torch_threads(1):  # what follows a training is as small as a step of it, and draws
-        for portion, trained in zip(together, found, strict=True):
+        for head_batch, trained in zip(together, found, strict=True):
             outputs = trained.outputs(held_out)
-            for at, base in enumerate(portion):
+            for at, base in enumerate(head_batch):
                 results |= {place: read(place, trained, outputs, at) for place in bases[base]}
     return [results[place] for place in range(len(trials))]
 
@@ -148,13 +148,13 @@ def _agreeing(tasks: Sequence[HeadTask]) -> list[list[int]]:
     """Places of tasks whose recipes agree in what heads that are trained together must have in common."""
     groups: dict[str, list[int]] = {}
     for at, task in enumerate(tasks):
-        groups.setdefault(common(task.recipe).model_dump_json(), []).append(at)
+        groups.setdefault(shared_settings(task.recipe).model_dump_json(), []).append(at)
     return list(groups.values())
 
 
 def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTask:
     method = trial.method.base
-    with drawing(seed):
+    with seeded_draws(seed):
         loss = method.loss.create(counts)
         head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
     return HeadTask(loss, method.configure(trial.recipe), head)

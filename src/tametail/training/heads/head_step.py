@@ -22,10 +22,10 @@ from tametail.losses.stack import LossStack, stack_key
 from tametail.models.head_stack import HeadStack
 from tametail.training.optimisation import (
     class_weights,
+    label_smoothing_for,
     make_optimizer,
     set_learning_rate,
-    smoothed,
-    smoothing_of,
+    smooth_labels,
 )
 from tametail.training.recipe import Recipe
 from tametail.training.step import MovingAverage, mean_loss
@@ -34,7 +34,7 @@ _DRAWING = Lock()  # torch's generator is one for all threads
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
+def seeded_draws(seed: int) -> Iterator[None]:
     """Inside, torch draws what it does after this seed, whatever goes on in other threads."""
     with _DRAWING:
         torch.manual_seed(seed)
@@ -47,7 +47,7 @@ class HeadTask:
 
     Attributes:
         loss: what it is trained with, made with the class counts of the training images; on the CPU.
-        recipe: how. Of heads that are trained together, see `common`.
+        recipe: how. Of heads that are trained together, see `shared_settings`.
         head: the untrained head from `build_head`, on the CPU.
     """
 
@@ -56,7 +56,7 @@ class HeadTask:
     head: nn.Module
 
 
-def common(recipe: Recipe) -> Recipe:
+def shared_settings(recipe: Recipe) -> Recipe:
     """What recipes of heads that are trained together must agree in: all but rate and decay, weights of classes, head."""
     optimizer = recipe.optimizer.model_copy(update={"lr": 1.0, "weight_decay": 0.0})
     free = {"optimizer": optimizer, "reweighting": "none", "head": "auto", "name": "", "summary": ""}
@@ -99,7 +99,7 @@ class HeadStepper:
     """Heads in training, with their optimiser and averaged weights; what `tametail.training.state` packs.
 
     Args:
-        tasks: H of them, whose recipes have `common` in common.
+        tasks: H of them, whose recipes have `shared_settings` in common.
         recipe: the one whose learning rate the others' are shares of.
     """
 
@@ -193,7 +193,7 @@ class HeadLosses:
         groups: dict[object, list[int]] = {}
         for at, task in enumerate(tasks):
             key = stack_key(task.loss)
-            of_recipe = (task.recipe.reweighting, smoothing_of(task.loss, task.recipe))
+            of_recipe = (task.recipe.reweighting, label_smoothing_for(task.loss, task.recipe))
             groups.setdefault((at if key is None else key, of_recipe), []).append(at)
         self._groups = [
             _Group([tasks[at] for at in places], places, class_counts, like) for places in groups.values()
@@ -219,7 +219,7 @@ class _Group:
     ) -> None:
         first = tasks[0]
         self._recipe, self._counts = first.recipe, class_counts
-        self._smoothing = smoothing_of(first.loss, first.recipe)
+        self._smoothing = label_smoothing_for(first.loss, first.recipe)
         self._places = (
             slice(places[0], places[-1] + 1) if places[-1] - places[0] + 1 == len(places) else places
         )
@@ -236,10 +236,10 @@ class _Group:
     def __call__(self, outputs: Tensor, target: Tensor, seed: int) -> Tensor:
         outputs = outputs[self._places]
         if self._smoothing:
-            target = smoothed(target, self._counts, self._smoothing)
+            target = smooth_labels(target, self._counts, self._smoothing)
         if self._stack is None:
             logits = outputs[0].T.contiguous()
-            with drawing(seed) if self._may_draw else nullcontext():
+            with seeded_draws(seed) if self._may_draw else nullcontext():
                 return mean_loss(self._loss, logits, target, self._weights).unsqueeze(0)
         labels = target if target.ndim == 2 else F.one_hot(target, outputs.shape[1])
         per_image = self._stack(outputs, labels.T.to(outputs.dtype))

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from tametail.data.sampling.loaders import TrainingBatches
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.interrupts import Stopped
-from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, HeadTask, common
+from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, HeadTask, shared_settings
 from tametail.training.history import EpochRecord, Validation, mean_record
 from tametail.training.optimisation import learning_rate
 from tametail.training.state import pack, unpack
-from tametail.training.trainer import Callback, Checkpointer, RunFailed, not_finite, step_seed
+from tametail.training.trainer import Callback, Checkpointer, RunFailed, non_finite_loss, step_seed
 
 # Bytes of a portion of heads: what a step touches should stay in a processor's cache.
-PORTION = 32 * 2**20
+HEAD_BATCH_BYTES = 32 * 2**20
 _FEW = 8  # heads in a portion are not worth dividing
 # Numbers per weight (itself, its gradient, the optimiser's two moments), and per logit (what formulas keep for gradients).
 _PER_WEIGHT, _PER_LOGIT = 4, 16
@@ -57,8 +57,8 @@ class TrainedHeads:
         return outputs.float().cpu().transpose(1, 2)
 
 
-def portions(
-    heads: Sequence[nn.Module], batch_size: int, *, least: int = 1, most_bytes: int = PORTION
+def batch_heads(
+    heads: Sequence[nn.Module], batch_size: int, *, least: int = 1, most_bytes: int = HEAD_BATCH_BYTES
 ) -> list[list[int]]:
     """Positions of heads that are to be trained at once, nearly equally many in each portion.
 
@@ -101,7 +101,7 @@ def train_heads(
     class_counts: Sequence[int] = (),
     mixing: BatchMixing | None = None,
     checkpointer: Checkpointer | None = None,
-    observer: Callback | None = None,
+    callback: Callback | None = None,
     validate: Callable[[TrainedHeads], list[Validation]] | None = None,
 ) -> TrainedHeads:
     """Train heads to the last epoch, all at once; a head that fails leaves the others alone.
@@ -109,13 +109,13 @@ def train_heads(
     Args:
         features: (n, D) float32 of the training images, standardised.
         target: (n,) class indices, or (n, C) float labels.
-        tasks: H heads whose recipes have `common` in common.
+        tasks: H heads whose recipes have `shared_settings` in common.
         batches: whose order images are shown in; what they read is not used.
         seed: of what losses draw; each head draws what it would alone.
         class_counts: C training images per class.
         mixing: mixes the batches.
         keeper: where the training is kept, and from where it goes on.
-        observer: is told of each step and epoch; losses and records are the heads' means.
+        callback: is told of each step and epoch; losses and records are the heads' means.
         validate: how good each head is after an epoch; written down, and used for nothing.
 
     Raises:
@@ -123,7 +123,7 @@ def train_heads(
         ValueError: recipes that differ in more than they may.
     """
     recipe = tasks[0].recipe
-    if any(common(task.recipe) != common(recipe) for task in tasks):
+    if any(shared_settings(task.recipe) != shared_settings(recipe) for task in tasks):
         raise ValueError("expected heads whose recipes differ in rates, class weights and kind of head alone")
     device = accelerator.device
     features, target = features.to(device), target.to(device)
@@ -131,8 +131,8 @@ def train_heads(
     losses = HeadLosses(tasks, class_counts, features)
     place = _resume(stepper, checkpointer, len(tasks))
     shares = [task.recipe.optimizer.lr / recipe.optimizer.lr for task in tasks]
-    if observer:
-        observer.begin(recipe.epochs, batches.steps)
+    if callback:
+        callback.begin(recipe.epochs, batches.steps)
     for epoch in range(place.epoch, recipe.epochs):
         losses.begin_epoch(epoch)
         order = torch.from_numpy(batches.order(epoch)).to(device)
@@ -151,8 +151,8 @@ def train_heads(
             total += found
             seen += len(chosen)
             place = _noted(place, found, epoch, step)
-            if observer:
-                observer.step(epoch, step, float(found.nanmean()), lr, seen)
+            if callback:
+                callback.step(epoch, step, float(found.nanmean()), lr, seen)
             place = replace(place, epoch=epoch, step=step + 1, total=total.tolist())
             stop = checkpointer is not None and checkpointer.stop_requested()
             if step + 1 < batches.steps:
@@ -167,8 +167,8 @@ def train_heads(
         ]
         histories = [[*before, record] for before, record in zip(place.histories, records, strict=True)]
         place = _Place(epoch + 1, 0, [0.0] * len(tasks), histories, place.failed)
-        if observer:
-            observer.epoch(mean_record(records))
+        if callback:
+            callback.epoch(mean_record(records))
         if epoch + 1 < recipe.epochs:
             _keep(stepper, checkpointer, place, stop)
     return _trained(stepper, place)
@@ -183,7 +183,7 @@ def _noted(place: _Place, losses: Tensor, epoch: int, step: int) -> _Place:
 
 def _trained(stepper: HeadStepper, place: _Place) -> TrainedHeads:
     failures = [
-        not_finite(*place.failed[at]) if at in place.failed else None for at in range(len(place.total))
+        non_finite_loss(*place.failed[at]) if at in place.failed else None for at in range(len(place.total))
     ]
     return TrainedHeads(place.histories, failures, stepper.result)
 
