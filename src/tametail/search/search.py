@@ -181,7 +181,9 @@ def search(
         _write_page(directory)
         return Search(directory)
     with (
-        stop_on_signals(lambda: console.say("Stopping after this training ... (press again to quit now)")) as stop,
+        stop_on_signals(
+            lambda: console.say("Stopping after this training ... (press again to quit now)")
+        ) as stop,
         register_worker(directory) as worker,
     ):
         with folder_lock(directory):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as 
 
 def script(text: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, since a mistake in it could end these tests."""
-    imports = "import os, signal, subprocess, sys, time\nfrom tametail.training.checkpointing.interrupts import Stopped, stopping\n"
+    imports = "import os, signal, subprocess, sys, time\nfrom tametail.training.checkpointing.interrupts import Stopped, stop_on_signals\n"
     return subprocess.run(
         [sys.executable, "-c", imports + textwrap.dedent(text)], capture_output=True, text=True, timeout=30
     )
@@ -99,7 +99,7 @@ def test_stopped_is_an_interruption_to_all_who_know_only_those() -> None:
 def test_a_signal_that_was_ignored_from_the_start_is_ignored_still() -> None:
     ended = script("""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with stopping() as stop:
+        with stop_on_signals() as stop:
             for _ in range(3):
                 signal.raise_signal(signal.SIGINT)
             print(stop.requested)
@@ -115,7 +115,7 @@ def test_ctrl_c_in_a_terminal_reaches_a_loading_process_and_the_batches_still_co
         from torch.utils.data import DataLoader
         os.setsid()
         loader = DataLoader(range(60), batch_size=1, num_workers=2, multiprocessing_context="fork")
-        with stopping() as stop:
+        with stop_on_signals() as stop:
             for number, _ in enumerate(loader):
                 if number == 5:
                     os.killpg(0, signal.SIGINT)
