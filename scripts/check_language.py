@@ -8,7 +8,7 @@ Each line of the term list is ``kind | pattern | use instead``:
 - ``phrase``: words, in any case and across line breaks; ``*`` stands for the rest of a word
 - ``name``: a Python identifier, in code, in backticks and in template expressions
 - ``option``: a command-line option
-- ``file``: a file or module, also as ``test_<file>.py``; ``/`` also matches ``.``
+- ``file``: a file, also as ``test_<file>.py``; one with a folder also as a module, ``tametail.<folder>.<file>``
 
 Prints ``file:line: found; use: replacement`` and exits with 1 if anything is found.
 """
@@ -74,11 +74,15 @@ def expression(term: Term) -> re.Pattern[str]:
         words = [re.escape(word).replace(r"\*", r"\w*") for word in term.pattern.split()]
         return re.compile(r"(?<![\w-])" + GAP.join(words) + r"(?![\w-])", re.IGNORECASE)
     if term.kind == "file":
-        stem = re.escape(term.pattern.removesuffix(".py")).replace("/", "[/.]")
-        before = r"(?<![\w/])(?:src/|tests/)?(?:tametail/)?" if "/" in term.pattern else r"(?<!\w)"
-        # A single word is a file only with its suffix: "keeping" is English, "keeping.py" is not.
-        after = r"\.py" if re.fullmatch(r"[a-z]+\.py", term.pattern) else r"(?:\.py)?(?!\w)"
-        return re.compile(rf"{before}(?:test_)?{stem}{after}")
+        path = re.escape(term.pattern.removesuffix(".py"))
+        if "/" not in path:
+            # A single word is a file only with its suffix, as the word itself is English.
+            after = r"\.py" if re.fullmatch(r"[a-z]+\.py", term.pattern) else r"(?:\.py)?(?!\w)"
+            return re.compile(rf"(?<!\w)(?:test_)?{path}{after}")
+        folder, _, stem = path.rpartition("/")
+        file = rf"(?:src/|tests/)?(?:tametail/)?{folder}/(?:test_)?{stem}(?:\.py)?"
+        module = rf"tametail\.{path.removeprefix('tametail/').replace('/', chr(92) + '.')}"
+        return re.compile(rf"(?<![\w/])(?:{file}|{module})(?!\w)")
     return re.compile(rf"(?<![\w-]){re.escape(term.pattern)}(?![\w-])")
 
 

@@ -79,9 +79,11 @@ def test_an_option_is_found_as_a_whole(find) -> None:
 
 
 def test_a_file_is_found_as_path_as_module_and_by_its_name(find, script, tmp_path) -> None:
-    assert [found for _, found, _ in find("zoo/zebras.py, from pkg.zoo.zebras import x; oo/zebras.py")] == [
+    assert [
+        found for _, found, _ in find("zoo/zebras.py, import tametail.zoo.zebras; zoo.zebras; oo/zebras.py")
+    ] == [
         "zoo/zebras.py",
-        "zoo.zebras",
+        "tametail.zoo.zebras",
     ]
     checker = script["Checker"](script["read_terms"](tmp_path / "terms.txt"))
     assert [each.instead for each in checker.find_in_path(Path("src/zoo/zebras.py"))] == ["zoo/horses.py"]
