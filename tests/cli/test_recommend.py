@@ -185,10 +185,10 @@ def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_pa
     (tmp_path / "study.json").write_text("{}", encoding="utf-8")
     code, _, errors = run("recommend", image_folder, "-o", tmp_path, *OPTIONS, *FEW)
     assert code == 2
-    assert "expected an empty folder or an earlier recommendation" in " ".join(errors.split())
+    assert "expected an empty folder or a recommendation" in " ".join(errors.split())
     code, _, errors = run("recommend", image_folder, "-o", finished, *OPTIONS, *FEW, "--seed", "5")
     assert code == 2
-    assert "made with another splits" in " ".join(errors.split())
+    assert "holds another recommendation: its splits" in " ".join(errors.split())
 
 
 def test_a_method_that_fails_is_left_out_and_named(

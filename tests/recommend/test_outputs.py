@@ -11,15 +11,15 @@ import pytest
 from tametail.core.errors import DataError, UsageError
 from tametail.recommend.nested import TrainingKey
 from tametail.recommend.outputs import (
+    RECOMMENDATION_FOLDER,
     SETTINGS,
     HeadOutputs,
     create_or_extend,
     load_outputs,
     outputs_path,
-    prepare_folder,
     save_outputs,
 )
-from tametail.storage.study_file import IDENTITY
+from tametail.storage.identity import IDENTITY, prepare_directory
 
 TRAINING = TrainingKey(0, (1, 2))
 METHODS = ["ce", "ce+la[tau=0.5]", "alpa"]
@@ -88,10 +88,10 @@ def test_half_a_file_is_done_again(tmp_path: Path) -> None:
 
 
 def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
-    prepare_folder(tmp_path)
+    prepare_directory(tmp_path, RECOMMENDATION_FOLDER)
     settings = create_or_extend(tmp_path, DESCRIBED)
     assert create_or_extend(tmp_path, DESCRIBED | {"losses": "are no part of it"}) == settings
-    with pytest.raises(UsageError, match="made with another splits; give another folder with -o"):
+    with pytest.raises(UsageError, match=r"its splits.some is .*, not 3; give another folder with -o"):
         create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
     (tmp_path / SETTINGS).unlink()
     assert create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}}) != settings
@@ -103,5 +103,5 @@ def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match=r"found study\.json; give another one with -o"):
-        prepare_folder(tmp_path)
+        prepare_directory(tmp_path, RECOMMENDATION_FOLDER)
     assert [entry.name for entry in tmp_path.iterdir()] == ["study.json"]

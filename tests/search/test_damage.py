@@ -13,8 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 from fixtures.small_search import search_in, settings, small_folds
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.search.journal import check_search, evaluation_lock, folder_lock, open_journal
-from tametail.storage.search_file import ASKED, FORMAT, JOURNAL, NAME, identity, read_search
-from tametail.storage.study_file import IDENTITY
+from tametail.storage.identity import IDENTITY, SCHEMA
+from tametail.storage.search_file import JOURNAL, SEARCH_FOLDER, SEARCH_KEYS, identity, read_search
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 
 
@@ -35,18 +35,20 @@ def test_the_journal_knows_its_search(done: Path) -> None:
 
 
 def test_all_that_fixes_trials_is_in_the_identity() -> None:
-    content = dict.fromkeys(IDENTITY, "a") | {"search": dict.fromkeys(ASKED, "a") | {"trials": 5}}
+    content = dict.fromkeys(IDENTITY, "a") | {"search": dict.fromkeys(SEARCH_KEYS, "a") | {"trials": 5}}
     known = identity(content)
     assert identity(content | {"search": content["search"] | {"trials": 9}, "result": 1}) == known  # type: ignore[operator]
     changed = [content | {key: "b"} for key in IDENTITY]
-    changed += [content | {"search": content["search"] | {key: "b"}} for key in ASKED]  # type: ignore[operator]
-    assert len({known, *map(identity, changed)}) == 1 + len(IDENTITY) + len(ASKED)
+    changed += [content | {"search": content["search"] | {key: "b"}} for key in SEARCH_KEYS]  # type: ignore[operator]
+    assert len({known, *map(identity, changed)}) == 1 + len(IDENTITY) + len(SEARCH_KEYS)
 
 
 @pytest.mark.parametrize("search", [[], {}, {"method": "alpa"}, None])
 def test_a_damaged_search_file_is_reported(search: object, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text(json.dumps({"format": FORMAT, "search": search}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"is damaged: it does not say .*put it back from a copy"):
+    (tmp_path / SEARCH_FOLDER.file).write_text(
+        json.dumps({"schema": SCHEMA, "search": search}), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=r"is damaged: it lacks .*restore it from a copy"):
         read_search(tmp_path)
 
 

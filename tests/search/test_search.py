@@ -88,9 +88,9 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"folds": 4}, r"splits.folds is 3, asked for is 4"),
-        ({"seed": 1}, r"splits.seed is 0, asked for is 1"),
-        ({"fields": FIELDS | {"lr": 2e-2}}, r"recipe.optimizer.lr is 0.01, asked for is 0.02"),
+        ({"folds": 4}, r"splits.folds is 3, not 4"),
+        ({"seed": 1}, r"splits.seed is 0, not 1"),
+        ({"fields": FIELDS | {"lr": 2e-2}}, r"recipe.optimizer.lr is 0.01, not 0.02"),
     ],
 )
 def test_a_search_of_another_study_is_refused(
@@ -133,7 +133,7 @@ def test_a_finished_search_is_not_done_again_and_another_is_refused(
     assert again.report.read_bytes() == (search_folder / "search.html").read_bytes()
     with pytest.raises(UsageError, match=r"its space is .*gamma_pos=0:3.*gamma_pos=0:4"):
         search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
-    with pytest.raises(UsageError, match="its method is alpa, asked for is focal"):
+    with pytest.raises(UsageError, match="its method is alpa, not focal"):
         search(image_folder, "focal", out=out, folds=3, fields=FIELDS)
 
 

@@ -15,12 +15,12 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.external.evaluate_files import evaluate_files
 from tametail.report import write_report
 from tametail.report.study.evaluation_results import read_evaluation
-from tametail.storage import evaluation_file
+from tametail.storage import evaluation_file, identity
 from tametail.storage.evaluation_file import (
-    Evaluated,
+    EvaluationSettings,
     ModelPredictions,
     is_evaluation,
-    prepare_folder,
+    prepare_evaluation,
     read_columns,
     read_evaluation_file,
     read_tables,
@@ -30,7 +30,9 @@ from tametail.storage.evaluation_file import (
 
 def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
     tables = [expected_of(frame_of())]
-    about = Evaluated("x", CLASSES, (), by=("image", "site"), operating=(("mel", 0.9),), facts=(("a", "b"),))
+    about = EvaluationSettings(
+        "x", CLASSES, (), by=("image", "site"), operating=(("mel", 0.9),), facts=(("a", "b"),)
+    )
     values = np.array([f"v{number % 3}" for number in range(150)])
     folder.mkdir(exist_ok=True)
     answers = {name: ModelPredictions(tables, [1.5], [None], [1, 2, 3]) for name in names}
@@ -38,7 +40,7 @@ def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
     return folder
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     folder = written(tmp_path / "e")
     assert is_evaluation(folder)
     about = read_evaluation_file(folder)
@@ -52,7 +54,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert columns["image"].tolist() == columns["site"].tolist() == [f"v{n % 3}" for n in range(150)]
 
 
-def test_models_of_alike_names_have_files_of_their_own(tmp_path: Path) -> None:
+def test_models_with_similar_names_have_separate_files(tmp_path: Path) -> None:
     names = ("a/b", "a b", "A-B", "..", "/", "x" * 300, "ce, ensemble of 3")
     about = read_evaluation_file(written(tmp_path / "e", names))
     files = [path for model in about.models for path in model.tables]
@@ -65,9 +67,9 @@ def damage_json(folder: Path) -> None:
     (folder / "evaluation.json").write_text("{", encoding="utf-8")
 
 
-def other_format(folder: Path) -> None:
+def other_schema(folder: Path) -> None:
     path = folder / "evaluation.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}), encoding="utf-8")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3}), encoding="utf-8")
 
 
 def unknown_field(folder: Path) -> None:
@@ -95,9 +97,9 @@ def other_classes(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [damage_json, other_format, unknown_field, no_predictions, no_columns, no_models, other_classes],
+    [damage_json, other_schema, unknown_field, no_predictions, no_columns, no_models, other_classes],
 )
-def test_a_damaged_folder_is_told(tmp_path: Path, change: object) -> None:
+def test_a_damaged_folder_is_reported(tmp_path: Path, change: object) -> None:
     folder = written(tmp_path / "e")
     change(folder)  # type: ignore[operator]
     with pytest.raises(DataError, match="expected"):
@@ -107,10 +109,10 @@ def test_a_damaged_folder_is_told(tmp_path: Path, change: object) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TametailError, match="cannot be written"):
-        prepare_folder(tmp_path / "file" / "out")
+        prepare_evaluation(tmp_path / "file" / "out")
 
 
-def test_no_threshold_is_chosen_on_these_images_where_none_came_with_the_model(tmp_path: Path) -> None:
+def test_no_threshold_is_chosen_on_the_evaluated_images(tmp_path: Path) -> None:
     """`written` has images of the class, so that one could be chosen, and says that none was chosen elsewhere."""
     folder = written(tmp_path / "e")
     write_report(folder)
@@ -127,7 +129,7 @@ def test_no_threshold_is_chosen_on_these_images_where_none_came_with_the_model(t
 
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("failing", range(4))
-def test_an_interrupted_writing_can_be_done_again(
+def test_an_interrupted_evaluation_can_be_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, earlier: bool
 ) -> None:
     """The disk is full at the marker, at the first table, at the columns, or at evaluation.json."""
@@ -145,20 +147,20 @@ def test_an_interrupted_writing_can_be_done_again(
             temporary.write_text(content, encoding="utf-8")
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation_file, "whole_file", full)
-        patch.setattr(evaluation_file, "write_atomically", full_atomically)
+        patch.setattr(evaluation_file, "atomic_path", full)
+        patch.setattr(identity, "write_atomically", full_atomically)
         with pytest.raises(TametailError, match="cannot be written"):
             written(folder)
     if failing:
         with pytest.raises(DataError, match="not written to the end"):
             read_evaluation_file(folder)
-    prepare_folder(folder)
+    prepare_evaluation(folder)
     written(folder)
     assert [model.name for model in read_evaluation_file(folder).models] == ["a"]
     assert [path.name for path in (folder / "predictions").iterdir()] == ["a.parquet"]
 
 
-def test_only_what_an_evaluation_wrote_is_taken_away(tmp_path: Path) -> None:
+def test_only_files_of_an_evaluation_are_removed(tmp_path: Path) -> None:
     folder = written(tmp_path / "e", ("old", "a"))
     mine = [folder / "predictions" / "mine.csv", folder / "figures" / "mine.svg", tmp_path / "mine.parquet"]
     for path in mine:
@@ -182,16 +184,16 @@ def test_only_what_an_evaluation_wrote_is_taken_away(tmp_path: Path) -> None:
     assert [model.name for model in read_evaluation_file(folder).models] == ["a"]
 
 
-def test_inputs_do_not_lie_in_the_folder_that_is_replaced(tmp_path: Path) -> None:
+def test_inputs_in_the_folder_that_is_replaced_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "e")
     path, before = folder / "predictions" / "a.parquet", (folder / "evaluation.json").read_bytes()
     content = path.read_bytes()
     (tmp_path / "link").symlink_to(folder)
     for out in (folder, tmp_path / "link", folder / "predictions" / ".."):
-        with pytest.raises(UsageError, match="holds none of what it is made from"):
-            prepare_folder(out, [tmp_path / "other.csv", path])
+        with pytest.raises(UsageError, match="contains none of its inputs"):
+            prepare_evaluation(out, [tmp_path / "other.csv", path])
     own = write(frame_of(), folder / "own.csv")
-    with pytest.raises(UsageError, match="holds none of what it is made from"):
+    with pytest.raises(UsageError, match="contains none of its inputs"):
         evaluate_files([own], folder)
     assert (path.read_bytes(), (folder / "evaluation.json").read_bytes()) == (content, before)
-    prepare_folder(folder, [tmp_path / "other.csv"])
+    prepare_evaluation(folder, [tmp_path / "other.csv"])

@@ -13,6 +13,7 @@ from fixtures.tiny_study import TINY
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
+from tametail.storage.identity import lock_folder
 from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
 from tametail.training.checkpointing.interrupts import Stopped
@@ -120,9 +121,9 @@ def test_another_study_is_not_mixed_in(study_folder: Path, image_folder: Path, t
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     for options, difference in (
-        ({"folds": 2}, "splits.folds is 3, asked for is 2"),
-        ({"seed": 1}, "splits.seed is 0, asked for is 1"),
-        ({"fields": FIELDS | {"epochs": 9}}, "recipe.epochs is 8, asked for is 9"),
+        ({"folds": 2}, "splits.folds is 3, not 2"),
+        ({"seed": 1}, "splits.seed is 0, not 1"),
+        ({"fields": FIELDS | {"epochs": 9}}, "recipe.epochs is 8, not 9"),
     ):
         with pytest.raises(UsageError, match=difference):
             again(image_folder, out, **options)  # type: ignore[arg-type]
@@ -160,7 +161,7 @@ def test_an_output_that_cannot_be_written_is_named(image_folder: Path, tmp_path:
 def test_one_process_at_a_time(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    with study_file.lock(out), pytest.raises(TametailError, match="another process"):
+    with lock_folder(out), pytest.raises(TametailError, match="another process"):
         again(image_folder, out)
 
 
@@ -214,7 +215,7 @@ def test_opening_is_recorded_and_evaluates_the_hold_out(study_folder: Path, tmp_
     assert any(column.startswith("test_") for column in opened.results.columns)
     evaluate_test_set(out)
     openings = study_file.read_test_set_evaluations(out)
-    assert [entry["opening"] for entry in openings] == [1, 2]
+    assert [entry["evaluation"] for entry in openings] == [1, 2]
     assert openings[0]["methods"] == ["alpa", "ce"]
     assert (openings[0]["new_runs"], openings[1]["new_runs"]) == (6, 0)
 

@@ -15,7 +15,12 @@ from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
 from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.report import write_report
-from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder, write_evaluation
+from tametail.storage.evaluation_file import (
+    EvaluationSettings,
+    ModelPredictions,
+    prepare_evaluation,
+    write_evaluation,
+)
 
 Operating = tuple[tuple[str, float], ...]
 
@@ -90,7 +95,7 @@ def evaluate_files(
     words += ["--classes", ",".join(classes)] if classes else []
     words += ["--ordered"] if ordered else []
     words += [word for name, asked in operating for word in ("--operating", f"{name}={asked:g}")]
-    about = Evaluated(
+    about = EvaluationSettings(
         name=next(iter(read.models)) if len(read.models) == 1 else f"{len(read.models)} models",
         class_names=first.class_names,
         models=(),
@@ -110,7 +115,7 @@ def evaluate_files(
             "narrow."
         )
     answers = {name: ModelPredictions([table]) for name, table in read.models.items()}
-    prepare_folder(out, paths)
+    prepare_evaluation(out, paths)
     return report_on(out, answers, read.carried, about, console)
 
 
@@ -118,7 +123,7 @@ def report_on(
     out: Path,
     answers: Mapping[str, ModelPredictions],
     carried: Mapping[str, NDArray[np.str_]],
-    about: Evaluated,
+    about: EvaluationSettings,
     console: Console,
 ) -> Path:
     """Keep what models said in a folder, and write its report.
@@ -133,6 +138,6 @@ def report_on(
         console.warn(
             f"no image is of {', '.join(absent)}: the report says so, and no mean counts {'it' if len(absent) == 1 else 'them'}"
         )
-    prepare_folder(out)
+    prepare_evaluation(out)
     write_evaluation(out, answers, carried, about)
     return write_report(out)

@@ -26,7 +26,7 @@ from tametail.external.evaluate_files import Operating, check_operating, report_
 from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
-from tametail.storage.evaluation_file import Evaluated, ModelPredictions, prepare_folder
+from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
 from tametail.study.inputs import SPLITS, StudyInputs, restore_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.predicting import RunContext, compute_outputs, make_predictions
@@ -86,7 +86,7 @@ def evaluate_study(
     check_operating(operating, class_names)
     runs = _runs(study, described, methods, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
-    prepare_folder(out, [study, *named])
+    prepare_evaluation(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
@@ -108,7 +108,7 @@ def evaluate_study(
     words += [word for column in by for word in ("--by", column)]
     words += ["--ordered"] if ordered else []
     words += [word for name, asked in operating for word in ("--operating", f"{name}={asked:g}")]
-    about = Evaluated(
+    about = EvaluationSettings(
         name=f"{described['name']} on {given.name}",
         class_names=class_names,
         models=(),

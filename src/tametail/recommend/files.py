@@ -25,6 +25,7 @@ from tametail.report import formatting
 from tametail.report.formatting import percent_with_interval
 from tametail.report.study import narrative
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.storage.identity import SCHEMA
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
 
@@ -67,7 +68,7 @@ def as_json(findings: Findings, circumstances: Circumstances) -> dict[str, Any]:
     choice = findings.choice
     plain = findings.tried[PLAIN].result
     return {
-        "format": 1,
+        "schema": SCHEMA,
         "tametail": __version__,
         "name": circumstances.name,
         "synthetic": circumstances.synthetic,

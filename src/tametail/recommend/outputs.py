@@ -13,14 +13,16 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.atomic import atomic_path, make_folder, write_atomically
-from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.atomic import atomic_path, make_folder
+from tametail.core.errors import explain_save_error
+from tametail.core.version import __version__
 from tametail.recommend.nested import TrainingKey
-from tametail.storage.study_file import IDENTITY, prepare_directory
+from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
 
-FORMAT = 1
-SETTINGS, LOCK, READINGS = "settings.json", ".lock", "readings"
-_BEGUN = {SETTINGS, LOCK, READINGS, "splits.csv"}  # what one that was killed at its start may leave
+SETTINGS, READINGS = "settings.json", "readings"
+RECOMMENDATION_FOLDER = FolderKind(
+    "a recommendation", SETTINGS, "tametail recommend", frozenset({READINGS, "splits.csv"})
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,46 +38,23 @@ class HeadOutputs:
     failures: Mapping[str, str]
 
 
-def prepare_folder(directory: Path) -> None:
-    """Make the folder, and check that it can be written and is no one else's.
-
-    Raises:
-        TametailError: it cannot be written.
-        UsageError: it holds something else.
-    """
-    prepare_directory(directory, SETTINGS, _BEGUN, "an earlier recommendation")
-
-
 def create_or_extend(directory: Path, described: Mapping[str, Any]) -> str:
-    """Write what the recommendation is of, or check that it is what the folder was begun with.
+    """Write the settings of a recommendation, or check that they are the ones the folder was made with.
 
     Returns:
-        A digest of it, by which readings are known.
+        A digest of the settings, which identifies outputs.
 
     Raises:
-        UsageError: the folder is of other data, splits, settings or weights; the message names which.
-        DataError: what is there cannot be read.
-        TametailError: it cannot be written.
+        UsageError: the folder is of other data, splits, settings or weights; the message names the first difference.
+        DataError: the existing settings cannot be read.
+        TametailError: the settings cannot be written.
     """
-    wanted = {"format": FORMAT} | {key: described[key] for key in IDENTITY}
-    wanted = json.loads(json.dumps(wanted))  # as it will be read again
-    path = directory / SETTINGS
-    if path.is_file():
-        try:
-            present = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in wanted if present.get(key) != wanted[key]]
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"expected the settings of a recommendation at {path}, but they cannot be read: {error}; give another "
-                f"folder with -o"
-            ) from error
-        if differing:
-            raise UsageError(
-                f"{directory} holds a recommendation made with another {', '.join(differing)}; give another folder with -o"
-            )
+    wanted = json.loads(json.dumps({key: described[key] for key in IDENTITY}))
+    if (directory / SETTINGS).is_file():
+        present = read_settings(directory, RECOMMENDATION_FOLDER)
+        check_same(f"{directory} holds another recommendation", present, wanted)
     else:
-        with explain_save_error(path):
-            write_atomically(path, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+        write_settings(directory, RECOMMENDATION_FOLDER, {"schema": SCHEMA, "tametail": __version__} | wanted)
     return _digest(wanted)
 
 

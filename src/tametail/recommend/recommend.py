@@ -20,7 +20,7 @@ from tametail.recommend.findings import Images, find
 from tametail.recommend.narrative import Circumstances
 from tametail.recommend.nested import AllOutputs, TrainingKey
 from tametail.recommend.trainings import TrainingSet, run_all
-from tametail.storage.study_file import lock
+from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -104,12 +104,12 @@ def recommend(
     accelerator = make_accelerator(recipe, device)
     if not isinstance(data, ImageTable):
         if out is not None:
-            outputs.prepare_folder(Path(out))
+            prepare_directory(Path(out), outputs.RECOMMENDATION_FOLDER)
         data = read_images(data, **(columns or {}))
     _check_table(data, folds)
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
-    outputs.prepare_folder(directory)
-    with lock(directory):
+    prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
+    with lock_folder(directory):
         inputs = prepare_inputs(
             data,
             recipe,

@@ -36,7 +36,8 @@ from tametail.search.queue import SAMPLERS, Sampler
 from tametail.search.results import importances, result_content, trials_csv
 from tametail.search.space import Space, make_space
 from tametail.search.trainings import SECONDS, metric_names
-from tametail.storage import search_file, study_file
+from tametail.storage import search_file
+from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
 from tametail.training.checkpointing.checkpointer import checkpoint_interval
@@ -44,7 +45,6 @@ from tametail.training.checkpointing.interrupts import Stop, stop_on_signals
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
-from tametail.training.recipe import complete_recipe
 from tametail.training.training_data import with_training_canvas
 from tametail.training.training_key import TrainingKey
 
@@ -155,6 +155,8 @@ def search(
     spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
     if not isinstance(data, ImageTable):
+        if out is not None:
+            prepare_directory(Path(out), search_file.SEARCH_FOLDER)
         data = read_images(data, **(columns or {}))
     directory = Path(out) if out is not None else Path("runs") / f"search-{data.name}-{method.slug}"
     if data.multi_label:
@@ -164,16 +166,14 @@ def search(
     check_methods([method], data, settings)
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
-    search_file.prepare_directory(directory)
+    prepare_directory(directory, search_file.SEARCH_FOLDER)
     inputs = prepare_inputs(
         data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
     )
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     requested = SearchSettings(trials, sampler, halving, metric, seeds, seed, batch)
     with folder_lock(directory):
-        content = search_file.create_or_extend(
-            directory, _content(inputs, search_space, requested), complete_recipe
-        )
+        content = search_file.create_or_extend_search(directory, _content(inputs, search_space, requested))
     # Another process may have requested more trials.
     requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))
     if "result" in content:
@@ -222,7 +222,6 @@ def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dic
     for key in ("methods", "seeds", "run_folds"):
         del content[key]
     return content | {
-        "format": search_file.FORMAT,
         "search": {
             "method": space.method.text,
             "space": space.texts,
@@ -248,7 +247,7 @@ def _runner(
     """The inputs (N, *D) of all images, and the runner that trains on parts of them."""
     training_data = inputs.training_data(accelerator, console)
     if inputs.recipe.trains == "all":
-        identity = json.dumps([content.get(key) for key in study_file.IDENTITY], sort_keys=True)
+        identity = json.dumps([content.get(key) for key in IDENTITY], sort_keys=True)
         models = ModelFactory.of(training_data)
         return training_data.array, ImageRunner(
             directory, identity, models, accelerator, hardware, stop, console.warn
@@ -300,7 +299,7 @@ def _finish(
     content["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
     with explain_save_error(directory / search_file.TRIALS):
         write_atomically(directory / search_file.TRIALS, trials_csv(trials, similar, space))
-    search_file.write(directory, content | {"result": result})
+    write_settings(directory, search_file.SEARCH_FOLDER, content | {"result": result})
     _write_page(directory)
 
 

@@ -27,6 +27,7 @@ from tametail.data import (
 )
 from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone, state_digest
 from tametail.storage import study_file
+from tametail.storage.identity import SCHEMA
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import (
@@ -65,7 +66,7 @@ class StudyInputs:
     def describe(self, methods: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
         return {
-            "format": study_file.FORMAT,
+            "schema": SCHEMA,
             "tametail": __version__,
             "name": self.table.name,
             "synthetic": self.table.synthetic,
@@ -216,9 +217,9 @@ def remember_root(directory: Path, root: Path) -> None:
     Raises:
         TametailError: it cannot be written; what was noted before is kept.
     """
-    with explain_save_error(directory / study_file.SOURCE):
+    with explain_save_error(directory / study_file.SOURCE_FILE):
         write_atomically(
-            directory / study_file.SOURCE, json.dumps({"image_root": str(root.resolve())}) + "\n"
+            directory / study_file.SOURCE_FILE, json.dumps({"image_root": str(root.resolve())}) + "\n"
         )
 
 
@@ -254,11 +255,11 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
         frame = pd.read_parquet(directory / TABLE)
         root = Path(
             image_root
-            or json.loads((directory / study_file.SOURCE).read_text(encoding="utf-8"))["image_root"]
+            or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]
         )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"expected {TABLE} and {study_file.SOURCE} in {directory}, but they cannot be read: {error}"
+            f"expected {TABLE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
         ) from error
     return ImageTable(
         frame,

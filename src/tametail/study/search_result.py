@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
 from tametail.storage import search_file
-from tametail.storage.study_file import IDENTITY
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,18 @@ class Tuned:
             "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],
         }
 
-    def check(self, described: Mapping[str, Any], completed: Callable[[Any], dict[str, Any]]) -> None:
+    def check(self, described: Mapping[str, Any]) -> None:
         """Refuse it for a study of other images, splits, weights or recipe.
 
         Args:
             described: the content of the study's study.json.
-            completed: a recipe that an older version wrote, with the fields that it did not know.
 
         Raises:
             UsageError: it names what differs.
         """
         recipe = dict(self.content["recipe"])
         recipe["optimizer"] = recipe["optimizer"] | self.content["result"]["best"]["recipe"]
-        search_file.check_same(
-            self.directory, {**self.content, "recipe": recipe}, described, IDENTITY, completed
-        )
+        search_file.check_same_data(self.directory, {**self.content, "recipe": recipe}, described)
 
 
 def read_tuned(directories: Sequence[str | Path] | str | Path | None) -> list[Tuned]:
@@ -78,5 +74,5 @@ def _read(directory: Path) -> Tuned:
         return Tuned(directory, str(content["result"]["best"]["method"]), content)
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"expected a finished search at {directory}, but its {search_file.NAME} lacks {error}; search anew in another folder"
+            f"expected a finished search at {directory}, but its {search_file.SEARCH_FOLDER.file} lacks {error}; search anew in another folder"
         ) from error

@@ -16,6 +16,7 @@ from tametail.models.backbones import describe_backbone
 from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
+from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
 from tametail.study.search_result import read_tuned
@@ -24,7 +25,7 @@ from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.predicting import RunContext, predict_test
-from tametail.training.recipe import Recipe, complete_recipe
+from tametail.training.recipe import Recipe
 from tametail.training.run import all_runs
 from tametail.training.strategies import Method
 from tametail.training.trackers import check_trackers
@@ -128,7 +129,7 @@ def compare(
     console = console if accelerator.is_main_process else Console(quiet=True)
     if not isinstance(data, ImageTable):
         if out is not None:
-            study_file.prepare_directory(Path(out))
+            prepare_directory(Path(out), study_file.STUDY_FOLDER)
         data = read_images(data, **(columns or {}))
     if methods is None and data.multi_label:
         parsed = _joined(parse_methods(DEFAULT_LABEL_METHODS), of_searches)
@@ -136,7 +137,7 @@ def compare(
     check_folds(data, folds)
     try_out(parsed, settings, len(data.class_names), hardware, accelerator)
     directory = Path(out) if out is not None else Path("runs") / data.name
-    study_file.prepare_directory(directory)
+    prepare_directory(directory, study_file.STUDY_FOLDER)
     with _alone(directory, accelerator):
         with accelerator.main_process_first():
             inputs = prepare_inputs(
@@ -151,13 +152,13 @@ def compare(
         described = inputs.describe([method.text for method in parsed], list(range(seeds)), places)
         described |= {"assignments": list(assignments)}
         for search in searches:
-            search.check(described, complete_recipe)
+            search.check(described)
         if searches:
             described |= {"tuned": {search.method: search.note for search in searches}}
-        study_file.check_same(directory, described, completed=complete_recipe)
+        study_file.check_same_study(directory, described)
         if accelerator.is_main_process:
             inputs.save(directory)
-            described = study_file.create_or_extend(directory, described)
+            described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)
         failed = run_all(directory, described, inputs, accelerator, hardware, track, console)
     for line in tuned_in_words(described):
@@ -209,7 +210,7 @@ def resume(
 
 def _alone(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
     """Hold the study; of several processes that work on it together the main one does."""
-    return study_file.lock(directory) if accelerator.is_main_process else nullcontext()
+    return lock_folder(directory) if accelerator.is_main_process else nullcontext()
 
 
 def evaluate_test_set(
@@ -234,7 +235,7 @@ def evaluate_test_set(
     study = Study(Path(directory))
     described = study.settings
     check_one_process("open the test set")
-    with study_file.lock(study.directory):
+    with lock_folder(study.directory):
         runs = [run for run in all_runs(described) if is_finished(run.directory(study.directory))]
         if not runs:
             raise TametailError(
@@ -253,10 +254,8 @@ def evaluate_test_set(
             "new_runs": len(new),
             "best_out_of_fold": study.best_method,
         }
-        opening = study_file.record_test_set_evaluation(study.directory, facts)["opening"]
-        console.say(
-            f"Opening {opening} of the test set; it is recorded in the study and printed in its report."
-        )
+        number = study_file.record_test_set_evaluation(study.directory, facts)["evaluation"]
+        console.say(f"Test-set evaluation {number}; it is recorded in the study and shown in its report.")
         with console.track("Test set", len(runs)) as advance:
             for run in runs:
                 predict_test(run, context)

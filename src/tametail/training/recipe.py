@@ -274,8 +274,3 @@ def explain_invalid(error: ValidationError) -> str:
             found = f"{place}: {problem['msg']}, got {problem['input']!r}" if place else problem["msg"]
             words.append(found.removeprefix("Value error, "))
     return "; ".join(words)
-
-
-def complete_recipe(recipe: Any) -> dict[str, Any]:
-    """A stored recipe with defaults for fields that its version did not have."""
-    return Recipe.model_validate(recipe).model_dump(mode="json")

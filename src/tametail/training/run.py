@@ -17,7 +17,8 @@ from torch import nn
 from tametail.core.atomic import flush, make_folder, temporary_sibling
 from tametail.core.errors import explain_save_error
 from tametail.core.run_files import DESCRIPTION, HEAD, WEIGHTS
-from tametail.storage.study_file import IDENTITY, folds_to_run
+from tametail.storage.identity import IDENTITY
+from tametail.storage.study_file import folds_to_run
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.strategies import Method, parse_method
 from tametail.training.training_data import NewModel

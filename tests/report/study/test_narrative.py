@@ -38,7 +38,7 @@ def study(methods: Sequence[MethodResults], openings: int = 0, test_images: int 
     return StudyResults(
         {"class_names": ["a", "b"]},
         tuple(methods),
-        tuple({"opening": n} for n in range(openings)),
+        tuple({"evaluation": n} for n in range(openings)),
         counts,
         (),
         1.0,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tametail.core.errors import DataError
 from tametail.evaluation import Estimate
-from tametail.storage.search_file import NAME, TRIALS, read_finished
+from tametail.storage.search_file import SEARCH_FOLDER, TRIALS, read_finished
 
 ALL_FOLDS = "all folds"
 METRIC_NAMES = {
@@ -129,7 +129,7 @@ def read_search_results(directory: Path) -> SearchResults:
         _touch(results)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"expected a finished search at {directory}, but {NAME} or {TRIALS} cannot be read ({error!r}); repeat its tametail "
+            f"expected a finished search at {directory}, but {SEARCH_FOLDER.file} or {TRIALS} cannot be read ({error!r}); repeat its tametail "
             "search command in another folder"
         ) from error
     return results

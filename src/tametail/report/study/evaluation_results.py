@@ -23,7 +23,13 @@ from tametail.evaluation.subgroups import subgroups
 from tametail.predictions.single_label import Predictions
 from tametail.report.study.comparisons import by_class
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
-from tametail.storage.evaluation_file import Evaluated, Model, read_columns, read_evaluation_file, read_tables
+from tametail.storage.evaluation_file import (
+    EvaluatedModel,
+    EvaluationSettings,
+    read_columns,
+    read_evaluation_file,
+    read_tables,
+)
 
 KIND = "evaluation"
 
@@ -62,7 +68,10 @@ def read_evaluation(directory: Path) -> StudyResults:
 
 
 def _evaluate(
-    model: Model, tables: Sequence[Predictions], about: Evaluated, columns: Mapping[str, NDArray[np.str_]]
+    model: EvaluatedModel,
+    tables: Sequence[Predictions],
+    about: EvaluationSettings,
+    columns: Mapping[str, NDArray[np.str_]],
 ) -> MethodResults:
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other classes")
@@ -98,7 +107,7 @@ def _count(table: Predictions) -> SetCounts:
     return SetCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)
 
 
-def _settings(about: Evaluated) -> dict[str, Any]:
+def _settings(about: EvaluationSettings) -> dict[str, Any]:
     return {
         "kind": KIND,
         "tametail": __version__,

@@ -169,7 +169,7 @@ def opening_in_words(opening: Mapping[str, Any]) -> str:
     """One line of the record: after which choice the test set was opened, and for which runs."""
     methods = join_names([str(method) for method in opening.get("methods", [])])
     return (
-        f"Opening {opening.get('opening')}: best out of fold was {opening.get('best_out_of_fold')}; "
+        f"Opening {opening.get('evaluation')}: best out of fold was {opening.get('best_out_of_fold')}; "
         f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {methods}."
     )
 
