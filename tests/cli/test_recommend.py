@@ -20,8 +20,8 @@ import tametail as tt
 from cli.test_app import run
 from fixtures.tiny_study import TINY
 from tametail.recommend import trainings
-from tametail.recommend.nested import TrainingKey
 from tametail.recommend.outputs import HeadOutputs, outputs_path
+from tametail.training.training_key import TrainingKey
 
 OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
 FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")
@@ -42,14 +42,14 @@ def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_it_says_what_to_use_and_what_to_run_next(finished: Path, image_folder: Path) -> None:
     output = (finished.parent / "output.txt").read_text(encoding="utf-8")
     content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
-    assert f"Use {content['use'].partition('[')[0]}" in output
-    assert f"tametail compare {image_folder} --losses" in output
+    assert f"Use {content['recommended'].partition('[')[0]}" in output
+    assert f"tametail compare {image_folder} --methods" in output
     assert "--folds 3 --backbone test_efficientnet --weights none --image-size 32" in output
     assert output.splitlines()[-1] == f"Report: {finished / 'recommend.html'}"
     names = {entry.name for entry in finished.iterdir()} - {".lock"}
     pages = {"recommend.json", "recommend.md", "recommend.html"}
-    assert names == pages | {"readings", "settings.json", "splits.csv"}
-    assert len(list((finished / "readings").iterdir())) == 3 + 3
+    assert names == pages | {"outputs", "settings.json", "splits.csv"}
+    assert len(list((finished / "outputs").iterdir())) == 3 + 3
 
 
 def test_the_test_set_is_not_looked_at(finished: Path) -> None:
@@ -57,9 +57,9 @@ def test_the_test_set_is_not_looked_at(finished: Path) -> None:
     content = json.loads((finished / "recommend.json").read_text(encoding="utf-8"))
     inside = splits[splits["part"] == "train"]
     assert content["images"] == len(inside)
-    assert content["test_images_sealed"] == len(splits) - len(inside) > 0
-    for path in (finished / "readings").iterdir():
-        without = [int(part) for part in path.stem.partition("without-")[2].split("-")]
+    assert content["test_images"] == len(splits) - len(inside) > 0
+    for path in (finished / "outputs").iterdir():
+        without = [int(part) for part in path.stem.partition("without")[2].split("-")]
         with np.load(path) as file:
             assert file["logits"].shape[1] == int(inside["fold"].isin(without).sum())
 
@@ -75,7 +75,7 @@ def test_a_finished_one_is_not_trained_again_and_gives_the_same(
     found = tt.recommend(
         image_folder, out=finished, folds=3, device="cpu", fields=TINY | {"epochs": 3, "batch_size": 32}
     )
-    assert found.use == found.content["use"]
+    assert found.recommended == found.content["recommended"]
     assert found.answer[0].startswith("Use ")
     assert found.report.is_file()
     changed = {path.name for path, content in before.items() if path.read_bytes() != content}
@@ -93,16 +93,16 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
 
     def interrupted(part: Any, training: Any, *rest: Any) -> Any:
         if len(done) == 2:
-            os.kill(os.getpid(), signal.SIGINT)  # the first one lets the training at hand be finished
+            os.kill(os.getpid(), signal.SIGINT)  # the first one lets the current training finish
         done.append(training.name)
-        return _reading(finished, training)
+        return _stored(finished, training)
 
-    monkeypatch.setattr(trainings, "train", interrupted)
+    monkeypatch.setattr(trainings, "train_methods", interrupted)
     words = ("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
     code, _, errors = run(*words)
     assert code == 130
     assert "Every finished training is kept; repeat the command to go on." in " ".join(errors.split())
-    assert len(list((tmp_path / "out" / "readings").iterdir())) == 3 == len(done)
+    assert len(list((tmp_path / "out" / "outputs").iterdir())) == 3 == len(done)
     code, _, errors = run(*words)
     assert code == 0, errors
     assert len(done) == len(set(done)) == 6  # each once; training goes on for real where it is killed, below
@@ -113,7 +113,7 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
     assert ours == theirs
 
 
-def _reading(folder: Path, training: TrainingKey) -> HeadOutputs:
+def _stored(folder: Path, training: TrainingKey) -> HeadOutputs:
     with np.load(outputs_path(folder, training)) as file:
         return HeadOutputs(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
 
@@ -121,22 +121,22 @@ def _reading(folder: Path, training: TrainingKey) -> HeadOutputs:
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # As if another process had begun it: two trainings are left, of which the one that is killed does the first.
-    given = sorted(finished.glob("readings/*.npz"))[2:]
-    (out / "readings").mkdir(parents=True)
+    given = sorted(finished.glob("outputs/*.npz"))[2:]
+    (out / "outputs").mkdir(parents=True)
     for path in (finished / "settings.json", finished / "splits.csv", *given):
         shutil.copy(path, out / path.relative_to(finished))
     words = [sys.executable, "-m", "tametail", "recommend", image_folder, "-o", out, *OPTIONS, *FEW]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while len(list(out.glob("readings/*.npz"))) == len(given):
+        while len(list(out.glob("outputs/*.npz"))) == len(given):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         process.kill()
         process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("readings/*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("outputs/*.npz")}
     assert not (out / "recommend.json").exists()
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW)
     assert code == 0, errors
@@ -154,7 +154,7 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
         (
             ["--folds", "2"],
             2,
-            "expected at least 3 folds, got 2: one is judged, one is chosen by, and one is trained on",
+            "expected at least 3 folds, got 2: one to evaluate on, one to tune on and one to train on",
         ),
         (["--seeds", "0"], 2, "expected at least 1 seed, got 0"),
         (["--folds", "9"], 3, "use at most"),
@@ -195,11 +195,11 @@ def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
-        logits = dict(_reading(finished, training).logits)
+        logits = dict(_stored(finished, training).logits)
         del logits["focal"]
         return HeadOutputs(logits, {"focal": "its loss is nan"})
 
-    monkeypatch.setattr(trainings, "train", failing)
+    monkeypatch.setattr(trainings, "train_methods", failing)
     code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
     assert code == 0, errors
     assert "focal is left out, as its training failed: its loss is nan" in " ".join(errors.split())
@@ -212,14 +212,14 @@ def test_readings_of_other_settings_are_not_used(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    shutil.copytree(finished / "readings", out / "readings")  # its settings are gone
+    shutil.copytree(finished / "outputs", out / "outputs")  # its settings are gone
     trained: list[TrainingKey] = []
 
     def noted(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
         trained.append(training)
-        return _reading(finished, training)
+        return _stored(finished, training)
 
-    monkeypatch.setattr(trainings, "train", noted)
+    monkeypatch.setattr(trainings, "train_methods", noted)
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--lr", "0.5")
     assert code == 0, errors
     assert len(trained) == 6
@@ -232,7 +232,7 @@ def test_where_every_method_fails_it_is_said_what_to_do(
     def failing(part: Any, training: TrainingKey, methods: Any, *_: Any) -> HeadOutputs:
         return HeadOutputs({}, dict.fromkeys(methods, "its loss is nan"))
 
-    monkeypatch.setattr(trainings, "train", failing)
+    monkeypatch.setattr(trainings, "train_methods", failing)
     for _ in range(2):  # the second time by what was kept
         code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
         said = " ".join(errors.split())

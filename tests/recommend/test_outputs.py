@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tametail.core.errors import DataError, UsageError
-from tametail.recommend.nested import TrainingKey
 from tametail.recommend.outputs import (
     RECOMMENDATION_FOLDER,
     SETTINGS,
@@ -20,29 +19,30 @@ from tametail.recommend.outputs import (
     save_outputs,
 )
 from tametail.storage.identity import IDENTITY, prepare_directory
+from tametail.training.training_key import TrainingKey
 
 TRAINING = TrainingKey(0, (1, 2))
 METHODS = ["ce", "ce+la[tau=0.5]", "alpa"]
 DESCRIBED: dict[str, Any] = {key: {"some": [1, 2]} for key in IDENTITY}
 
 
-def _reading() -> HeadOutputs:
+def _outputs() -> HeadOutputs:
     rng = np.random.default_rng(0)
     logits = {name: rng.normal(size=(5, 3)).astype(np.float32) for name in ("ce", "ce+la[tau=0.5]")}
     return HeadOutputs(logits, {"alpa": "its loss is nan, é"})
 
 
-def _keep(folder: Path, reading: HeadOutputs | None = None) -> None:
-    save_outputs(folder, TRAINING, reading or _reading(), METHODS, "a")
+def _save(folder: Path, outputs: HeadOutputs | None = None) -> None:
+    save_outputs(folder, TRAINING, outputs or _outputs(), METHODS, "a")
 
 
-def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
-    _keep(tmp_path)
+def test_saved_outputs_are_loaded_again(tmp_path: Path) -> None:
+    _save(tmp_path)
     found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
-    assert found.failures == _reading().failures
-    assert list(found.logits) == list(_reading().logits)
-    assert all(np.array_equal(found.logits[name], logits) for name, logits in _reading().logits.items())
+    assert found.failures == _outputs().failures
+    assert list(found.logits) == list(_outputs().logits)
+    assert all(np.array_equal(found.logits[name], logits) for name, logits in _outputs().logits.items())
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
 def test_what_is_of_other_methods_images_or_settings_is_done_again(
     methods: list[str], shape: tuple[int, int], settings: str, tmp_path: Path
 ) -> None:
-    _keep(tmp_path)
+    _save(tmp_path)
     assert load_outputs(tmp_path, TRAINING, methods, shape, settings) is None
 
 
 def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
-    _keep(tmp_path, HeadOutputs({}, dict.fromkeys(METHODS, "its loss is nan")))
+    _save(tmp_path, HeadOutputs({}, dict.fromkeys(METHODS, "its loss is nan")))
     found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
     assert not found.logits
@@ -73,14 +73,14 @@ def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])
 def test_a_damaged_file_is_done_again(content: bytes, tmp_path: Path) -> None:
-    _keep(tmp_path)
+    _save(tmp_path)
     path = outputs_path(tmp_path, TRAINING)
     path.write_bytes(content)
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
 
 
 def test_half_a_file_is_done_again(tmp_path: Path) -> None:
-    _keep(tmp_path)
+    _save(tmp_path)
     path = outputs_path(tmp_path, TRAINING)
     path.write_bytes(path.read_bytes()[:-200])
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
@@ -90,7 +90,7 @@ def test_half_a_file_is_done_again(tmp_path: Path) -> None:
 def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
     prepare_directory(tmp_path, RECOMMENDATION_FOLDER)
     settings = create_or_extend(tmp_path, DESCRIBED)
-    assert create_or_extend(tmp_path, DESCRIBED | {"losses": "are no part of it"}) == settings
+    assert create_or_extend(tmp_path, DESCRIBED | {"methods": "are not part of it"}) == settings
     with pytest.raises(UsageError, match=r"its splits.some is .*, not 3; give another folder with -o"):
         create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
     (tmp_path / SETTINGS).unlink()

@@ -75,8 +75,8 @@ def recommend(
     """
 
     def work(console: Console) -> None:
-        from tametail.recommend.console_table import shown
         from tametail.recommend.recommend import recommend as run
+        from tametail.recommend.writers import console_text
 
         recommendation = run(
             data,
@@ -125,7 +125,7 @@ def recommend(
             ),
             console=console,
         )
-        typer.echo(shown(recommendation.content))
+        typer.echo(console_text(recommendation.content))
         typer.echo(f"Report: {recommendation.report}")
 
     run_command(work, quiet=quiet, debug=debug, interrupted=KEPT)

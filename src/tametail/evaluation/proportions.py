@@ -5,7 +5,10 @@ Shape legend: N images, G groups, K shares (e.g. one per class).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +28,18 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The fields for JSON, None where undefined."""
+        return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Estimate:
+        """An estimate from the fields that `as_dict` returns."""
+        value, low, high = (
+            math.nan if content[key] is None else float(content[key]) for key in ("value", "low", "high")
+        )
+        return cls(value, low, high, int(content["n"]))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From a table to what to use on it: plain cross-entropy, what is cheap after it, other losses, and how sure that is."""
+"""Recommend a method for a data set: cross-entropy, post-hoc adjustments, other losses or re-training of the head."""

@@ -1,4 +1,4 @@
-"""The folder of a recommendation: what it is of, written once, and one file of readings for each training that is done."""
+"""The folder of a recommendation: its settings, written once, and one file of outputs for each finished training."""
 
 from __future__ import annotations
 
@@ -14,28 +14,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.atomic import atomic_path, make_folder
-from tametail.core.errors import explain_save_error
+from tametail.core.errors import DataError, explain_save_error
 from tametail.core.version import __version__
-from tametail.recommend.nested import TrainingKey
 from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
+from tametail.training.training_key import TrainingKey
 
-SETTINGS, READINGS = "settings.json", "readings"
+RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
+SETTINGS, OUTPUTS = "settings.json", "outputs"
 RECOMMENDATION_FOLDER = FolderKind(
-    "a recommendation", SETTINGS, "tametail recommend", frozenset({READINGS, "splits.csv"})
+    "a recommendation", SETTINGS, "tametail recommend", frozenset({OUTPUTS, "splits.csv"})
 )
 
 
 @dataclass(frozen=True, eq=False)
 class HeadOutputs:
-    """What the heads of one training say of the m images it left out, of C classes.
+    """Outputs of the heads of one training for the m images it left out, of C classes.
 
     Attributes:
-        logits: by the method's text (m, C), the largest decides; of those that did not fail.
+        logits: (m, C) by the method's text, of the methods that did not fail; the largest decides.
         failures: by the method's text, why it failed.
     """
 
     logits: Mapping[str, NDArray[np.float32]]
     failures: Mapping[str, str]
+
+
+def read_recommendation(directory: Path) -> dict[str, Any]:
+    """The content of recommend.json.
+
+    Raises:
+        DataError: it is absent, unreadable or of another schema.
+    """
+    try:
+        content: dict[str, Any] = json.loads((directory / RECOMMEND_JSON).read_text(encoding="utf-8"))
+        if content.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {content.get('schema')}, expected {SCHEMA}")
+        return content
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"expected a finished recommendation at {directory} (a folder with {RECOMMEND_JSON}), but it cannot be read: "
+            f"{error}; create one with tametail recommend"
+        ) from error
 
 
 def create_or_extend(directory: Path, described: Mapping[str, Any]) -> str:
@@ -63,25 +82,25 @@ def _digest(content: Any) -> str:
 
 
 def outputs_path(directory: Path, training: TrainingKey) -> Path:
-    """Where a training's reading lies."""
-    return directory / READINGS / f"{training.name}.npz"
+    """The file of a training's outputs."""
+    return directory / OUTPUTS / f"{training.name}.npz"
 
 
 def save_outputs(
-    directory: Path, training: TrainingKey, reading: HeadOutputs, methods: Sequence[str], settings: str
+    directory: Path, training: TrainingKey, outputs: HeadOutputs, methods: Sequence[str], settings: str
 ) -> None:
-    """Write what a training says, wholly or not at all.
+    """Save the outputs of a training atomically.
 
     Args:
-        methods: texts of all that were trained together.
-        settings: what `create_or_extend` gives.
+        methods: texts of all methods that were trained together.
+        settings: digest from `create_or_extend`.
 
     Raises:
         TametailError: it cannot be written.
     """
     path = outputs_path(directory, training)
-    names = list(reading.logits)
-    failed = list(reading.failures.items())
+    names = list(outputs.logits)
+    failed = list(outputs.failures.items())
     with explain_save_error(path):
         make_folder(path.parent)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
@@ -89,7 +108,7 @@ def save_outputs(
                 handle,
                 made_with=np.array(_digest([settings, list(methods)])),
                 names=np.array(names, dtype=np.str_),
-                logits=np.array(list(reading.logits.values()), dtype=np.float32),
+                logits=np.array(list(outputs.logits.values()), dtype=np.float32),
                 failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
             )
 
@@ -97,12 +116,12 @@ def save_outputs(
 def load_outputs(
     directory: Path, training: TrainingKey, methods: Sequence[str], shape: tuple[int, int], settings: str
 ) -> HeadOutputs | None:
-    """What a training said; None where it is yet to be done, its file is damaged, or of other methods or settings.
+    """Load the outputs of a training; None if there are none, or they are damaged or of other methods or settings.
 
     Args:
-        methods: texts.
+        methods: texts of the methods.
         shape: (m, C) of each one's logits.
-        settings: what `create_or_extend` gives.
+        settings: digest from `create_or_extend`.
     """
     path = outputs_path(directory, training)
     try:
@@ -112,7 +131,7 @@ def load_outputs(
             names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    reading = HeadOutputs(dict(zip(names, logits, strict=False)), dict(failures))
-    whole = not names or logits.shape == (len(names), *shape)
-    known = set(reading.logits) | set(reading.failures)
-    return reading if whole and set(methods) == known else None
+    outputs = HeadOutputs(dict(zip(names, logits, strict=False)), dict(failures))
+    complete = not names or logits.shape == (len(names), *shape)
+    known = set(outputs.logits) | set(outputs.failures)
+    return outputs if complete and set(methods) == known else None

@@ -1,4 +1,4 @@
-"""What to use on a data set: cross-entropy is trained once per fold, what is cheap after it is tried, and other losses."""
+"""Recommend a method for a data set, from linear heads on the features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import ImageTable, check_folds, read_images, save_splits
 from tametail.models.backbones import describe_backbone
 from tametail.recommend import outputs
-from tametail.recommend.candidates import CANDIDATES, PLAIN, Candidate, method_texts
-from tametail.recommend.files import RECOMMEND_HTML, read_recommendation, write_files
-from tametail.recommend.findings import Images, find
-from tametail.recommend.narrative import Circumstances
-from tametail.recommend.nested import AllOutputs, TrainingKey
-from tametail.recommend.trainings import TrainingSet, run_all
+from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
+from tametail.recommend.nested import AllOutputs
+from tametail.recommend.results import RecommendationResults, TrainingImages, evaluate_candidates
+from tametail.recommend.trainings import TrainingSet, run_trainings
 from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import asked_recipe, check_counts
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import with_training_canvas
+from tametail.training.training_key import TrainingKey
 
 if TYPE_CHECKING:
+    from tametail.recommend.narrative import Provenance
     from tametail.study.inputs import StudyInputs
 
-LEAST_FOLDS = 3
+MIN_FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A finished recommendation on disk."""
+    """A finished recommendation in a folder."""
 
     directory: Path
 
     @property
     def content(self) -> dict[str, Any]:
         """All of it: the content of recommend.json."""
-        return read_recommendation(self.directory)
+        return outputs.read_recommendation(self.directory)
 
     @property
-    def use(self) -> str:
-        """The candidate to use: a method's text, or ``ce+thresholds``; ``chosen`` stands for a number in ``content``."""
-        return str(self.content["use"])
+    def recommended(self) -> str:
+        """The candidate to use: a method, or ``ce+thresholds``; ``chosen`` stands for a tuned value in ``content``."""
+        return str(self.content["recommended"])
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods that are worth comparing in a study, see `tametail.compare`."""
+        return list(self.content["methods_to_compare"])
 
     @property
     def answer(self) -> list[str]:
@@ -57,7 +62,7 @@ class Recommendation:
     @property
     def report(self) -> Path:
         """The page, one HTML file."""
-        return self.directory / RECOMMEND_HTML
+        return self.directory / outputs.RECOMMEND_HTML
 
 
 def recommend(
@@ -123,15 +128,15 @@ def recommend(
         save_splits(inputs.splits, directory / "splits.csv")
         features = inputs.training_data(accelerator, console).array.astype(np.float32)
         part, images = _training_set(inputs, features)
-        readings = run_all(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
-        usable, failed = _without_failures(CANDIDATES, readings)
+        done = run_trainings(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
+        candidates, failed = _without_failures(CANDIDATES, done)
         for name, why in failed.items():
-            console.warn(f"{name} is left out, as its training failed: {why}")
-        decisions = {training: reading.logits for training, reading in readings.items()}
-        known = AllOutputs(part.target, part.fold, part.classes, seeds, part.folds, decisions)
+            console.warn(f"{name} is left out because its training failed: {why}")
+        decisions = {training: of_heads.logits for training, of_heads in done.items()}
+        all_outputs = AllOutputs(part.target, part.fold, part.classes, seeds, part.folds, decisions)
         with console.track("Nested estimate", folds) as advance:
-            findings = find(usable, known, images, failed, advance)
-        write_files(directory, findings, _circumstances(inputs, seeds, options))
+            results = evaluate_candidates(candidates, all_outputs, images, failed, advance)
+        _write(directory, results, _provenance(inputs, seeds, options))
     return Recommendation(directory)
 
 
@@ -142,17 +147,17 @@ def _checked_recipe(
     fields: Mapping[str, Any] | None,
     assignments: Sequence[str],
 ) -> Recipe:
-    if folds < LEAST_FOLDS:
+    if folds < MIN_FOLDS:
         raise UsageError(
-            f"expected at least {LEAST_FOLDS} folds, got {folds}: one is judged, one is chosen by, and one is trained on"
+            f"expected at least {MIN_FOLDS} folds, got {folds}: one to evaluate on, one to tune on and one to train on"
         )
     check_counts(folds, None, seeds)
     check_one_process("recommend")
     recipe = asked_recipe(data, "head", fields, assignments)
     if recipe.trains != "head" or recipe.head != "auto":
         raise UsageError(
-            "expected trains: head and head: auto, as a recommendation tries linear heads on a frozen backbone; leave these "
-            "fields as they are, and fine-tune with tametail compare"
+            "expected trains: head and head: auto, as recommendations are based on linear heads on a frozen backbone; leave these "
+            "fields unchanged, and fine-tune with tametail compare"
         )
     return recipe
 
@@ -161,49 +166,57 @@ def _check_table(table: ImageTable, folds: int) -> None:
     if table.multi_label:
         raise DataError(
             f"expected one class per image, but in {table.name} an image may have several labels: re-training, thresholds "
-            f"and most of the losses tried here take one for granted. Compare what works there with: tametail compare DATA "
-            f"--losses alpa,asl,focal,bce,bce+la"
+            f"and most of the losses need a single class. Compare methods for several labels with: tametail compare DATA "
+            f"--methods alpa,asl,focal,bce,bce+la"
         )
     check_folds(table, folds)
 
 
-def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, Images]:
-    """The rows outside the test set; nothing below this line sees another."""
+def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, TrainingImages]:
+    """The rows outside the test set; no code below sees any other."""
     rows = np.flatnonzero(inputs.splits.part == "train")
     table = inputs.table
     names = table.class_names
     part = TrainingSet(
         features[rows], table.targets[rows], inputs.splits.fold[rows], len(names), inputs.splits.folds
     )
-    return part, Images(table.images[rows], table.groups[rows], names)
+    return part, TrainingImages(table.images[rows], table.groups[rows], names)
 
 
 def _without_failures(
-    candidates: Sequence[Candidate], readings: Mapping[TrainingKey, outputs.HeadOutputs]
+    candidates: Sequence[Candidate], done: Mapping[TrainingKey, outputs.HeadOutputs]
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Candidates all of whose methods were trained everywhere, and why the others are left out.
+    """The candidates without a failed training, and why the others failed.
 
     Raises:
-        TametailError: plain cross-entropy is among those.
+        TametailError: plain cross-entropy failed.
     """
-    failures = {text: why for reading in readings.values() for text, why in reading.failures.items()}
+    failures = {text: why for of_heads in done.values() for text, why in of_heads.failures.items()}
     failed = {
         candidate.name: next(failures[text] for text in candidate.methods if text in failures)
         for candidate in candidates
         if any(text in failures for text in candidate.methods)
     }
-    if PLAIN in failed:
+    if BASELINE in failed:
         raise TametailError(
-            f"expected cross-entropy to be trained, as all is measured by it, but it failed: {failed[PLAIN]}; lower the "
+            f"expected plain cross-entropy, the baseline of all comparisons, to be trained, but it failed: {failed[BASELINE]}; lower the "
             f"learning rate with --lr, in another folder"
         )
     return [candidate for candidate in candidates if candidate.name not in failed], failed
 
 
-def _circumstances(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Circumstances:
+def _write(directory: Path, results: RecommendationResults, provenance: Provenance) -> None:
+    from tametail.recommend.writers import write_files
+
+    write_files(directory, results, provenance)
+
+
+def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Provenance:
+    from tametail.recommend.narrative import Provenance
+
     table, splits = inputs.table, inputs.splits
     development = splits.part == "train"
-    return Circumstances(
+    return Provenance(
         name=table.name,
         synthetic=table.synthetic,
         class_counts=table.take(development).counts(),

@@ -1,4 +1,4 @@
-"""The trainings a recommendation is made from, each done once and kept.
+"""The trainings of a recommendation, each run once and stored.
 
 Shape legend: n images of the training set, D features, C classes.
 """
@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 
 from tametail.core.arrays import IntArray
 from tametail.core.console import Console
-from tametail.recommend.nested import TrainingKey, all_trainings
+from tametail.recommend.nested import all_trainings
 from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_path, save_outputs
 from tametail.training.checkpointing.interrupts import Stopped, stop_on_signals
 from tametail.training.heads.head_experiments import Trial, TrialData, run_trials
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import parse_method
+from tametail.training.training_key import TrainingKey
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """All that is looked at: the images outside the held-out test set.
+    """The images outside the held-out test set.
 
     Attributes:
         features: (n, D).
         target, fold: (n,).
         classes: C.
-        folds: k.
+        folds: number of folds.
     """
 
     features: NDArray[np.float32]
@@ -41,14 +42,9 @@ class TrainingSet:
     folds: int
 
 
-def random_seed(training: TrainingKey) -> int:
-    """Of weights and order, shared by all methods. Where one fold is left out it is the seed that compare has there."""
-    return int(np.random.SeedSequence([training.seed, *training.without]).generate_state(1)[0])
-
-
-def run_all(
+def run_trainings(
     directory: Path,
-    part: TrainingSet,
+    data: TrainingSet,
     methods: Sequence[str],
     seeds: int,
     recipe: Recipe,
@@ -56,58 +52,58 @@ def run_all(
     accelerator: Accelerator,
     console: Console,
 ) -> dict[TrainingKey, HeadOutputs]:
-    """Do each training that is not kept, and give what all of them say.
+    """Run every training that is not stored yet, and return the outputs of all.
 
     Args:
-        methods: texts.
-        seeds: trainings of each kind.
-        settings: by which readings are known, see `tametail.recommend.outputs.create_or_extend`.
+        methods: texts of the methods.
+        seeds: number of trainings for each combination of folds.
+        settings: digest that stored outputs are recognised by, see `tametail.recommend.outputs.create_or_extend`.
 
     Raises:
-        Stopped: asked for by Ctrl-C or SIGTERM, with every training that was begun kept.
+        Stopped: requested by Ctrl-C or SIGTERM; every training that was started is stored.
         TametailError: a file cannot be written.
     """
-    trainings = all_trainings(seeds, part.folds)
+    trainings = all_trainings(seeds, data.folds)
     done: dict[TrainingKey, HeadOutputs] = {}
-    said = False
+    warned = False
     with (
         console.track("Trainings", len(trainings) * len(methods)) as advance,
         stop_on_signals(
-            lambda: console.say("Finishing this training ... (once more to quit at once)")
+            lambda: console.say("Stopping after this training ... (press again to quit now)")
         ) as stop,
     ):
         for training in trainings:
-            out = int(np.isin(part.fold, training.without).sum())
-            found = load_outputs(directory, training, methods, (out, part.classes), settings)
-            if found is None:
-                if not said and outputs_path(directory, training).exists():
-                    said = True
+            left_out = int(np.isin(data.fold, training.left_out).sum())
+            outputs = load_outputs(directory, training, methods, (left_out, data.classes), settings)
+            if outputs is None:
+                if not warned and outputs_path(directory, training).exists():
+                    warned = True
                     console.warn(
-                        f"{directory} holds readings made with other settings, or damaged ones: they are trained anew"
+                        f"{directory} holds outputs of other settings, or damaged ones: they are computed again"
                     )
-                found = train(part, training, methods, recipe, accelerator, advance)
-                save_outputs(directory, training, found, methods, settings)
+                outputs = train_methods(data, training, methods, recipe, accelerator, advance)
+                save_outputs(directory, training, outputs, methods, settings)
             else:
                 advance(len(methods))
-            done[training] = found
+            done[training] = outputs
             if stop.requested:
                 raise Stopped
     return done
 
 
-def train(
-    part: TrainingSet,
+def train_methods(
+    data: TrainingSet,
     training: TrainingKey,
     methods: Sequence[str],
     recipe: Recipe,
     accelerator: Accelerator,
     advance: Callable[[int], None],
 ) -> HeadOutputs:
-    """Train the methods' heads on all folds but those left out, and read them on those."""
-    out = np.isin(part.fold, training.without)
-    data = TrialData(part.features[~out], part.target[~out], part.features[out], part.classes)
+    """Train the heads of the methods on all folds except those left out, and predict these."""
+    rows = np.isin(data.fold, training.left_out)
+    trial_data = TrialData(data.features[~rows], data.target[~rows], data.features[rows], data.classes)
     trials = [Trial(parse_method(text), recipe) for text in methods]
-    results = run_trials(trials, data, accelerator, seed=random_seed(training), advance=advance)
+    results = run_trials(trials, trial_data, accelerator, seed=training.random_seed(), advance=advance)
     logits, failures = {}, {}
     for text, result in zip(methods, results, strict=True):
         decision = None if result.outputs is None else result.decision()

@@ -7,10 +7,8 @@ import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tametail.evaluation import Estimate
 from tametail.evaluation.paired import describe
 from tametail.search.nested_estimate import NestedEstimate
 from tametail.search.nested_search import TrialRecord, failures
@@ -47,12 +45,12 @@ def result_content(
     return {
         "best": _selection(best, space) | {"score": best.score, "n": best.n},
         "nested": {
-            "tuned": _estimate(tuned),
-            "default": _estimate(default),
+            "tuned": tuned.as_dict(),
+            "default": default.as_dict(),
             "balanced_accuracy": {
-                "tuned": _estimate(nested.tuned.balanced_accuracy),
-                "default": _estimate(nested.default.balanced_accuracy),
-                "difference": _estimate(nested.paired.difference),
+                "tuned": nested.tuned.balanced_accuracy.as_dict(),
+                "default": nested.default.balanced_accuracy.as_dict(),
+                "difference": nested.paired.difference.as_dict(),
                 "p": nested.paired.p,
                 "verdict": nested.paired.verdict,
                 "in_words": describe(nested.paired, "tuned", "the default"),
@@ -171,10 +169,3 @@ def _range(values: Sequence[str]) -> list[str]:
     except ValueError:
         return sorted(set(values))
     return [ordered[0], ordered[-1]]
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | int | None]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in asdict(estimate).items()
-    }

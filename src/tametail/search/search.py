@@ -6,7 +6,6 @@ The selection of an outer fold is evaluated on images that took no part in it; t
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -76,11 +75,7 @@ class Search:
     @property
     def estimate(self) -> Estimate:
         """The nested estimate of the metric, on images that took no part in the selection."""
-        tuned = self.settings["result"]["nested"]["tuned"]
-        value, low, high = (
-            math.nan if tuned[key] is None else tuned[key] for key in ("value", "low", "high")
-        )
-        return Estimate(value, low, high, tuned["n"])
+        return Estimate.from_dict(self.settings["result"]["nested"]["tuned"])
 
     @property
     def report(self) -> Path:

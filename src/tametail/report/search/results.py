@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,20 +84,12 @@ class SearchResults:
 
     def nested(self, which: str) -> Estimate:
         """The estimate of ``tuned`` or ``default``."""
-        return read_estimate(self.result["nested"][which])
+        return Estimate.from_dict(self.result["nested"][which])
 
     @property
     def difference(self) -> Estimate:
         """Balanced accuracy, tuned less default."""
-        return read_estimate(self.result["nested"]["balanced_accuracy"]["difference"])
-
-
-def read_estimate(written: Mapping[str, Any]) -> Estimate:
-    """An estimate from search.json, where what is undefined is null."""
-    value, low, high = (
-        math.nan if written[key] is None else float(written[key]) for key in ("value", "low", "high")
-    )
-    return Estimate(value, low, high, int(written["n"]))
+        return Estimate.from_dict(self.result["nested"]["balanced_accuracy"]["difference"])
 
 
 def read_search_results(directory: Path) -> SearchResults:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
 from tametail.evaluation import metrics
-from tametail.recommend.offsets import best_offsets
+from tametail.recommend.class_offsets import best_offsets
 
 
 def _balanced_accuracy(target: np.ndarray, predicted: np.ndarray, classes: int) -> float:

@@ -1,0 +1,256 @@
+"""A recommendation as recommend.json, recommend.md, recommend.html, and as text for the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tametail.core.atomic import write_atomically
+from tametail.core.console import printable
+from tametail.core.errors import explain_save_error
+from tametail.core.version import __version__
+from tametail.evaluation import Estimate
+from tametail.evaluation.paired import Paired
+from tametail.recommend.candidates import BASELINE
+from tametail.recommend.narrative import HOW_TO_READ, Provenance, answer, methods_to_compare, next_command
+from tametail.recommend.outputs import RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
+from tametail.recommend.page import page
+from tametail.recommend.results import CandidateResult, NestedEstimate, RecommendationResults
+from tametail.recommend.selection import RULE
+from tametail.report import formatting
+from tametail.report.formatting import ABSENT, percent_with_interval
+from tametail.report.study.narrative import SYNTHETIC
+from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.storage.identity import SCHEMA
+
+_WIDTH = 100  # of the terminal
+
+
+def write_files(directory: Path, results: RecommendationResults, provenance: Provenance) -> None:
+    """Write the three files after all of them were made, recommend.json last.
+
+    Raises:
+        TametailError: one cannot be written.
+    """
+    files = {
+        RECOMMEND_MD: as_markdown(results, provenance),
+        RECOMMEND_HTML: page(results, provenance),
+        RECOMMEND_JSON: json.dumps(as_json(results, provenance), indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, content in files.items():
+        with explain_save_error(directory / name):
+            write_atomically(directory / name, content)
+
+
+def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str, Any]:
+    """All numbers; shares in 0..1, null where undefined."""
+    selection, baseline = results.selection, results.baseline
+    return {
+        "schema": SCHEMA,
+        "tametail": __version__,
+        "name": provenance.name,
+        "synthetic": provenance.synthetic,
+        "recommended": selection.recommended,
+        "methods_to_compare": methods_to_compare(results),
+        "best": selection.best,
+        "within_one_standard_error": list(selection.near),
+        "not_significantly_different_from_best": list(selection.indistinguishable),
+        "better_than_baseline": list(selection.better_than_baseline),
+        "answer": answer(results),
+        "next_command": next_command(results, provenance),
+        "rule": RULE,
+        "images": baseline.n,
+        "groups": baseline.groups,
+        "class_counts": dict(provenance.class_counts),
+        "test_images": provenance.test_images,
+        "folds": provenance.folds,
+        "seeds": provenance.seeds,
+        "splits": provenance.splits,
+        "backbone": provenance.backbone,
+        "recipe": dict(provenance.recipe),
+        "share_adjusting_best": results.share_adjusting_best,
+        "nested": _nested(results.nested),
+        "nested_highest": _nested(results.nested_highest),
+        "candidates": [_candidate(results, one) for one in results.candidates.values()],
+        "failed": dict(results.failed),
+    }
+
+
+def _nested(nested: NestedEstimate) -> dict[str, Any]:
+    return {
+        "balanced_accuracy": nested.result.balanced_accuracy.as_dict(),
+        "accuracy": nested.result.accuracy.as_dict(),
+        "against_baseline": _pair(nested.gain),
+        "selected_by_fold": list(nested.selected),
+    }
+
+
+def _candidate(results: RecommendationResults, one: CandidateResult) -> dict[str, Any]:
+    selection, candidate, result = results.selection, one.candidate, one.result
+    name = candidate.name
+    return {
+        "name": name,
+        "step": candidate.step,
+        "adjusts": candidate.adjusts,
+        "method": one.final.method,
+        "tuned": _tuned(one),
+        "balanced_accuracy": result.balanced_accuracy.as_dict(),
+        "accuracy": result.accuracy.as_dict(),
+        "macro_f1": result.macro_f1.as_dict(),
+        "recall_by_class_group": {group.name: group.recall.as_dict() for group in result.class_groups},
+        "recall_by_class": {row.name: row.recall.as_dict() for row in result.classes},
+        "share_best": one.share_best,
+        "standard_errors_below_best": selection.standard_errors_below(name),
+        "not_significantly_different_from_best": name in selection.indistinguishable,
+        "against_best": None if name == selection.best else _pair(selection.against_best[name].reversed()),
+        "against_baseline": None if name == BASELINE else _pair(selection.against_baseline[name].reversed()),
+    }
+
+
+def _tuned(one: CandidateResult) -> dict[str, Any] | None:
+    if not one.candidate.tuned:
+        return None
+    if one.final.offsets is None:
+        return {"by_fold": [tuned.method for tuned in one.by_fold], "on_all": one.final.method}
+    offsets = [tuned.offsets for tuned in (*one.by_fold, one.final) if tuned.offsets is not None]
+    rounded = [np.round(of_fold, 6).tolist() for of_fold in offsets]
+    return {"by_fold": rounded[:-1], "on_all": rounded[-1]}
+
+
+def _pair(pair: Paired) -> dict[str, Any]:
+    return {
+        "difference": pair.difference.as_dict(),
+        "standard_error": pair.standard_error,
+        "p": pair.p if math.isfinite(pair.p) else None,
+        "p_holm": pair.p_holm if math.isfinite(pair.p_holm) else None,
+        "verdict": pair.verdict,
+    }
+
+
+def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
+    """The answer, the table, and how to read them."""
+    groups = [group.name for group in results.baseline.class_groups]
+    header = [
+        "Candidate",
+        "Step",
+        "Balanced accuracy, %",
+        *(f"Recall {name}-shot, %" for name in groups),
+        "Accuracy, %",
+        "Compared with ce, points",
+        "p, Holm",
+        "Below the best, standard errors",
+        "Significantly different from the best",
+        "Best, % of resamples",
+    ]
+    notes = [*([SYNTHETIC] if provenance.synthetic else []), *provenance.unsafe]
+    failed = "\n".join(f"- {markdown_text(f'{name}: {why}')}" for name, why in results.failed.items())
+    alignment = ["---", "---", *[NUMBER] * (len(header) - 4), "---", NUMBER]
+    blocks = [
+        f"# {markdown_text(provenance.name)}: which method to use",
+        *(f"**{markdown_text(note)}**" for note in notes),
+        *map(markdown_text, answer(results)),
+        f"Next:\n\n    {next_command(results, provenance)}",
+        "## Candidates in cross-validation",
+        markdown_table(header, alignment, [_row(results, one) for one in results.candidates.values()]),
+        *(["## Left out because a training failed", failed] if failed else []),
+        "## How to read this",
+        *map(markdown_text, HOW_TO_READ),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
+    selection, name, result = results.selection, one.candidate.name, one.result
+    pair = None if name == BASELINE else selection.against_baseline[name].reversed()
+    shown = f"**{markdown_text(name)}**" if name == selection.recommended else markdown_text(name)
+    tuned = _tuned_in_words(one)
+    return [
+        shown + (f", {markdown_text(tuned)}" if tuned else ""),
+        one.candidate.step,
+        percent_with_interval(result.balanced_accuracy),
+        *(percent_with_interval(group.recall) for group in result.class_groups),
+        percent_with_interval(result.accuracy),
+        ABSENT if pair is None else _points(pair.difference),
+        ABSENT if pair is None else markdown_text(formatting.p_value(pair.p_holm)),
+        ABSENT if name == selection.best else f"{selection.standard_errors_below(name):.2f}",
+        "best" if name == selection.best else "no" if name in selection.indistinguishable else "yes",
+        formatting.percent(one.share_best),
+    ]
+
+
+def _points(difference: Estimate) -> str:
+    return f"{formatting.points(difference.value)} ({formatting.points_interval(difference)})"
+
+
+def _tuned_in_words(one: CandidateResult) -> str:
+    """``τ 0.75 (by fold: 0.75 in 2, 0.5 in 1)``; empty if nothing was tuned."""
+    if not one.candidate.tuned:
+        return ""
+    if one.candidate.offsets:
+        return f"{len(one.result.classes)} offsets"
+    counts = Counter(tuned.method for tuned in one.by_fold).most_common()
+    by_fold = ", ".join(f"{_tau(method)} in {count}" for method, count in counts)
+    return f"τ {_tau(one.final.method)} (by fold: {by_fold})"
+
+
+def _tau(method: str) -> str:
+    return method.partition("tau=")[2].rstrip("]") or "1"
+
+
+def console_text(content: Mapping[str, Any]) -> str:
+    """The table of candidates, the answer and the next command, for a terminal.
+
+    Args:
+        content: of recommend.json.
+    """
+    header = (
+        "",
+        "Candidate",
+        "Step",
+        "Balanced accuracy, %",
+        "Accuracy, %",
+        "vs ce, points",
+        "SE below best",
+        "Best, %",
+    )
+    lines = [header, *(_console_row(content, one) for one in content["candidates"])]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    sentences = [*([SYNTHETIC] if content["synthetic"] else []), *content["answer"]]
+    return "\n".join(
+        [
+            f"Cross-validation with 95 % intervals; n = {content['images']:,}. * recommended: the simplest candidate within",
+            "one standard error (SE) of the best. = not significantly different from the best. Test set: held out.",
+            *table,
+            "",
+            *(line for sentence in sentences for line in textwrap.wrap(printable(sentence), _WIDTH)),
+            "",
+            "Next:",
+            f"  {printable(content['next_command'])}",
+        ]
+    )
+
+
+def _console_row(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
+    recommended = one["name"] == content["recommended"]
+    pair = one["against_baseline"]
+    return (
+        "*" if recommended else "=" if one["not_significantly_different_from_best"] else "",
+        one["name"],
+        one["step"],
+        percent_with_interval(Estimate.from_dict(one["balanced_accuracy"])),
+        formatting.percent(Estimate.from_dict(one["accuracy"]).value),
+        _points(Estimate.from_dict(pair["difference"])) if pair else "",
+        "" if one["against_best"] is None else f"{one['standard_errors_below_best']:.2f}",
+        formatting.percent(one["share_best"]),
+    )
