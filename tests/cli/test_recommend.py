@@ -159,7 +159,7 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
         (["--seeds", "0"], 2, "expected at least 1 seed, got 0"),
         (["--folds", "9"], 3, "use at most"),
         (["--set", "trains=all"], 2, "fine-tune with tametail compare"),
-        (["--set", "head=normalised"], 2, "leave these fields as they are"),
+        (["--set", "head=normalised"], 2, "leave these fields unchanged"),
         (["--multi-label"], 3, "an image may have several labels"),
         (["--label-col", "diagnosis"], 3, "diagnosis"),
     ],
@@ -202,13 +202,13 @@ def test_a_method_that_fails_is_left_out_and_named(
     monkeypatch.setattr(trainings, "train_methods", failing)
     code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
     assert code == 0, errors
-    assert "focal is left out, as its training failed: its loss is nan" in " ".join(errors.split())
+    assert "focal is left out because its training failed: its loss is nan" in " ".join(errors.split())
     content = json.loads((tmp_path / "out" / "recommend.json").read_text(encoding="utf-8"))
     assert content["failed"] == {"focal": "its loss is nan"}
     assert "focal: its loss is nan" in (tmp_path / "out" / "recommend.html").read_text(encoding="utf-8")
 
 
-def test_readings_of_other_settings_are_not_used(
+def test_outputs_of_other_settings_are_not_used(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -223,7 +223,7 @@ def test_readings_of_other_settings_are_not_used(
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--lr", "0.5")
     assert code == 0, errors
     assert len(trained) == 6
-    assert " ".join(errors.split()).count("made with other settings, or damaged ones: they are trained") == 1
+    assert " ".join(errors.split()).count("holds outputs of other settings, or damaged ones: they are computed again") == 1
 
 
 def test_where_every_method_fails_it_is_said_what_to_do(
