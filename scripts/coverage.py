@@ -95,7 +95,7 @@ def mean_recall(
     share = rng.binomial(n, recall, (simulations, len(n))) / n
     low, high = intervals.wilson(share, n)
     rows = list(zip(share, low, high, strict=True))
-    ours = np.array([intervals.mean_of_shares(*row, n) for row in rows])
+    ours = np.array([intervals.mean_of_proportions(*row, n) for row in rows])
     mover = np.array([intervals.mover_mean(*row) for row in rows])
     drawn = [
         np.quantile((rng.binomial(n, row, (1000, len(n))) / n).mean(axis=1), [0.025, 0.975]) for row in share

@@ -26,7 +26,7 @@ from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
 MOST = 0.06
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 
 # Test images and recalls of the paper's Table 5 (CE), counts above 300 cut to 300: the tail carries the variance.
 TABLE_5 = np.minimum(
@@ -207,14 +207,14 @@ def simulate(setting: Setting, simulations: int, seed: int) -> dict[str, float]:
             "newcombe": square_and_add(*hits, images),
         }
         row: dict[str, float] = {
-            "flips": found.p <= LEVEL,
+            "flips": found.p <= SIGNIFICANCE_LEVEL,
             "verdict": found.verdict != "no significant difference",
         }
         for name, (low, high) in limits.items():
             row[f"{name} sees"] = not low <= 0 <= high
             row[f"{name} covers"] = low <= setting.truth <= high
             row[f"{name} width"] = high - low
-            row[f"{name} silent"] = found.p <= LEVEL and low <= 0 <= high
+            row[f"{name} silent"] = found.p <= SIGNIFICANCE_LEVEL and low <= 0 <= high
         rows.append(row)
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 

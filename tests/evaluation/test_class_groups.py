@@ -59,7 +59,7 @@ def test_means_of_class_groups_are_those_of_scikit_learn_over_the_classes_presen
             assert found.n == np.isin(target, classes).sum()
             assert 0 <= found.low < found.value < found.high <= 1
     parts = [result.classes[c].recall for c in (0, 1)]
-    limits = intervals.mean_of_shares(*np.array([(p.value, p.low, p.high, p.n) for p in parts]).T)
+    limits = intervals.mean_of_proportions(*np.array([(p.value, p.low, p.high, p.n) for p in parts]).T)
     # Every image is its own group, and is of one class: the recalls are independent.
     np.testing.assert_allclose(
         [result.class_groups[0].recall.low, result.class_groups[0].recall.high], limits

@@ -36,9 +36,9 @@ def test_the_mean_of_easy_rare_classes_needs_more_than_mover(recall):
     rng, n = np.random.default_rng(4), np.full(17, 20)
     share = rng.binomial(n, recall, (SIMULATIONS, len(n))) / n
     rows = list(zip(share, *intervals.wilson(share, n), strict=True))
-    lock = np.array([intervals.mover_mean(*row) for row in rows]).T
-    widened = np.array([intervals.mean_of_shares(*row, n) for row in rows]).T
-    assert _covers(lock, recall) < 0.93
+    mover = np.array([intervals.mover_mean(*row) for row in rows]).T
+    widened = np.array([intervals.mean_of_proportions(*row, n) for row in rows]).T
+    assert _covers(mover, recall) < 0.93
     assert 0.93 < _covers(widened, recall) <= 1
 
 
@@ -83,7 +83,7 @@ def test_balanced_accuracy_knows_that_patients_cost_every_class_at_once():
     target = np.tile(np.repeat(np.arange(classes), each), patients)
     group = np.repeat(np.arange(patients), classes * each).astype(np.str_)
     image = np.array([f"{index:05}" for index in range(len(target))])
-    covered, lock = [], []
+    covered, mover = [], []
     for _ in range(SIMULATIONS):
         skill = np.repeat(rng.beta(2.1, 0.9, patients), classes * each)  # mean 0.7
         predicted = np.where(rng.random(len(target)) < skill, target, (target + 1) % classes)
@@ -93,6 +93,6 @@ def test_balanced_accuracy_knows_that_patients_cost_every_class_at_once():
         result = evaluate([table], resamples=2)
         covered.append((result.balanced_accuracy.low, result.balanced_accuracy.high))
         limits = np.array([(c.recall.value, c.recall.low, c.recall.high) for c in result.classes]).T
-        lock.append(intervals.mover_mean(*limits))
+        mover.append(intervals.mover_mean(*limits))
     assert 0.92 < _covers(np.array(covered).T, 0.7) < 0.985
-    assert _covers(np.array(lock).T, 0.7) < 0.85
+    assert _covers(np.array(mover).T, 0.7) < 0.85

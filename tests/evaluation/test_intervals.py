@@ -170,18 +170,18 @@ def test_the_adjusted_mean_is_that_of_price_and_bonett():
 def test_the_mean_of_shares_is_as_wide_as_both(pairs):
     share, n = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
     limits = intervals.wilson(share, n)
-    low, high = intervals.mean_of_shares(share, *limits, n)
+    low, high = intervals.mean_of_proportions(share, *limits, n)
     parts = [intervals.mover_mean(share, *limits)]
     if len(share) > 1:
         parts.append(intervals.adjusted_mean(share, n))
-    assert low == min(part[0] for part in parts)
-    assert high == max(part[1] for part in parts)
+    assert low == pytest.approx(min(part[0] for part in parts), abs=1e-12)
+    assert high == pytest.approx(max(part[1] for part in parts), abs=1e-12)
     assert 0 <= low <= share.mean() <= high <= 1
 
 
 def test_means_of_nothing_are_nan():
     assert np.isnan(intervals.adjusted_mean([], [])).all()
-    assert np.isnan(intervals.mean_of_shares([], [], [], [])).all()
+    assert np.isnan(intervals.mean_of_proportions([], [], [], [])).all()
 
 
 @pytest.mark.parametrize("events", [0, 1, 5, 20])

@@ -63,10 +63,10 @@ def test_the_classes_of_a_fold_do_not_move_its_threshold() -> None:
     """The own fold holds what is flagged whatever it is; turned labels change who is right, not who is flagged."""
     table = made_up(folds=2)
     own = table.fold == 0
-    lock = dataclasses.replace(table, target=np.where(own, 0, table.target))
+    unfolded = dataclasses.replace(table, target=np.where(own, 0, table.target))
     p, other = table.probabilities[:, 1], ~own
     cut = threshold_for((table.target == 1)[other], p[other], 0.8)
-    found = operating_point([lock], 1, 0.8)
+    found = operating_point([unfolded], 1, 0.8)
     # Fold 1 cannot be judged: no image of fold 0 is of the class any more.
     assert found.flagged.n == own.sum()
     assert found.flagged.value == pytest.approx((p[own] >= cut).mean())
@@ -118,14 +118,14 @@ def test_ties_are_flagged_together() -> None:
 
 def test_images_without_folds_are_dealt_by_groups() -> None:
     table = made_up(images=400, per_group=4)
-    lock = dataclasses.replace(table, fold=np.zeros(400, dtype=np.int64))
-    found, again = operating_point([lock], 2, 0.9), operating_point([lock], 2, 0.9)
+    unfolded = dataclasses.replace(table, fold=np.zeros(400, dtype=np.int64))
+    found, again = operating_point([unfolded], 2, 0.9), operating_point([unfolded], 2, 0.9)
     assert found == again
     assert found.flagged.n == 400
     assert found.sensitivity.value == pytest.approx(0.9, abs=0.15)
     # One group alone holds the class: nothing else to choose by when it is judged, so it is left out.
     only = np.where(table.group == table.group[0], 2, 0)
-    found = operating_point([dataclasses.replace(lock, target=only)], 2, 0.9)
+    found = operating_point([dataclasses.replace(unfolded, target=only)], 2, 0.9)
     assert found.sensitivity.n == 0
     assert 0 < found.specificity.n < 400
 

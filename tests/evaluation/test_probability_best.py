@@ -44,8 +44,8 @@ def test_the_shares_are_those_of_a_plain_loop():
 def test_the_better_comes_first_and_equals_share():
     target = np.repeat([0, 1, 2], (60, 30, 10))
     good, bad = np.ones(100, dtype=bool), np.arange(100) % 2 == 0
-    lock = probability_best({"good": [table(target, good)], "bad": [table(target, bad)]}, resamples=200)
-    assert lock == {"good": 1.0, "bad": 0.0}
+    certain = probability_best({"good": [table(target, good)], "bad": [table(target, bad)]}, resamples=200)
+    assert certain == {"good": 1.0, "bad": 0.0}
     same = {name: [table(target, bad)] for name in "abc"}
     assert list(probability_best(same, resamples=200).values()) == pytest.approx([1 / 3] * 3)
 

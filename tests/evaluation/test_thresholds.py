@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
@@ -16,6 +16,7 @@ def _reference_best_f1(positive: np.ndarray, p: np.ndarray) -> float:
     return max(sklearn.f1_score(positive, p >= cut, zero_division=0) for cut in p)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.booleans(), st.sampled_from(np.linspace(0, 1, 9).tolist())), min_size=1, max_size=30
@@ -73,5 +74,5 @@ def test_the_deployable_ones_come_from_all_predictions() -> None:
 
 def test_where_there_is_no_other_fold_it_is_a_half() -> None:
     table = make_table()
-    lock = dataclasses.replace(table, fold=np.zeros(80, dtype=np.int64))
-    assert (out_of_fold_thresholds(lock) == 0.5).all()
+    unfolded = dataclasses.replace(table, fold=np.zeros(80, dtype=np.int64))
+    assert (out_of_fold_thresholds(unfolded) == 0.5).all()

@@ -7,7 +7,7 @@ import pytest
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable
-from tametail.external.class_mapping import in_classes_of, read_mapping
+from tametail.external.class_mapping import map_classes, read_mapping
 
 OURS = ("bcc", "mel", "nv")
 
@@ -20,7 +20,7 @@ def make_table(labels: list[str], *, multi_label: bool = False) -> ImageTable:
 
 def test_labels_by_name_and_as_mapped() -> None:
     table = make_table(["nv", "melanoma", "Nevus", "nv", "melanoma"])
-    found = in_classes_of(table, OURS, {"melanoma": "mel", "Nevus": "nv"})
+    found = map_classes(table, OURS, {"melanoma": "mel", "Nevus": "nv"})
     assert found.table.frame["label"].tolist() == ["nv", "mel", "nv", "nv", "mel"]
     assert found.table.class_names == OURS
     assert found.table.targets.tolist() == [2, 1, 2, 2, 1]
@@ -34,16 +34,16 @@ def test_unknown_labels_are_refused_or_dropped() -> None:
     with pytest.raises(
         DataError, match=r"bcc, mel, nv\), found wart \(2 images\) too.*--map.*--drop-unknown"
     ):
-        in_classes_of(table, OURS, {})
-    found = in_classes_of(table, OURS, {}, drop_unknown=True)
+        map_classes(table, OURS, {})
+    found = map_classes(table, OURS, {}, drop_unknown=True)
     assert found.table.images.tolist() == ["000.png", "003.png"]
     assert found.dropped == {"wart": 2}
     with pytest.raises(DataError, match="found none"):
-        in_classes_of(make_table(["x", "y"]), OURS, {}, drop_unknown=True)
+        map_classes(make_table(["x", "y"]), OURS, {}, drop_unknown=True)
 
 
 def test_a_label_of_ours_may_be_mapped_away() -> None:
-    found = in_classes_of(make_table(["nv", "mel"]), OURS, {"nv": "mel"})
+    found = map_classes(make_table(["nv", "mel"]), OURS, {"nv": "mel"})
     assert found.table.frame["label"].tolist() == ["mel", "mel"]
 
 
@@ -56,12 +56,12 @@ def test_a_label_of_ours_may_be_mapped_away() -> None:
 )
 def test_names_that_are_not_there(mapping: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        in_classes_of(make_table(["nevus", "mel"]), OURS, mapping)
+        map_classes(make_table(["nevus", "mel"]), OURS, mapping)
 
 
 def test_several_labels_are_refused() -> None:
     with pytest.raises(UsageError, match="one label each"):
-        in_classes_of(make_table(["mel", "nv"], multi_label=True), OURS, {})
+        map_classes(make_table(["mel", "nv"], multi_label=True), OURS, {})
 
 
 def test_pairs_are_read() -> None:

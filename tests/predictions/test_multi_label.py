@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import special
-from test_predictions import assert_same
 
+from fixtures.close import assert_same
 from tametail.core.errors import DataError
 from tametail.predictions.multi_label import (
     LabelPredictions,
-    aligned,
+    check_same_images,
     concatenate_labels,
     ensemble_labels,
     read_label_predictions,
@@ -144,4 +144,4 @@ def test_tables_of_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="same image in every table, table 1 differs"):
         ensemble_labels([table, make_table(prefix="other")])
     with pytest.raises(ValueError, match="same labels in every table"):
-        aligned([table, dataclasses.replace(table, labels=~table.labels)])
+        check_same_images([table, dataclasses.replace(table, labels=~table.labels)])

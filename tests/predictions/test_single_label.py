@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
+from fixtures.close import assert_same
 from tametail.core.errors import DataError
 from tametail.predictions.single_label import (
     Predictions,
@@ -48,17 +49,6 @@ def _table(rows=6, names=("a", "b", "c"), link="softmax", seed=0, prefix="im", f
         names,
         link,
     )
-
-
-def assert_same(found: object, expected: object) -> None:
-    """Tables of predictions of one kind, field by field."""
-    for field in dataclasses.fields(expected):
-        left, right = getattr(found, field.name), getattr(expected, field.name)
-        if isinstance(right, np.ndarray):
-            np.testing.assert_array_equal(left, right, err_msg=field.name)
-            assert left.dtype.kind == right.dtype.kind, field.name
-        else:
-            assert left == right, field.name
 
 
 @pytest.mark.parametrize(

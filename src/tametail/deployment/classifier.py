@@ -22,7 +22,7 @@ from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
-from tametail.deployment.prevalence import read_prevalence, shares_of
+from tametail.deployment.prevalence import prevalence_vector, read_prevalence
 from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
@@ -129,7 +129,7 @@ class Classifier:
                 f"expected no prevalence for {self.method}, as its images may have several labels: class shares that sum "
                 f"to one say nothing of labels that come together; leave it out"
             )
-        shares = None if prevalence is None else shares_of(prevalence, self.class_names)
+        shares = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
         console = console or Console(quiet=True)
         if self.thresholds is not None:
             chosen = zip(self.class_names, self.thresholds, strict=True)

@@ -37,7 +37,7 @@ def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
         ) from error
 
 
-def shares_of(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
+def prevalence_vector(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
     """The shares (C,) that sum to one, in the order of the classes.
 
     Raises:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tametail.predictions.single_label import Predictions
 
 
-def aligned(replicates: Sequence[Predictions]) -> list[Predictions]:
+def align(replicates: Sequence[Predictions]) -> list[Predictions]:
     """The tables sorted by image.
 
     Raises:

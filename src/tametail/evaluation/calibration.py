@@ -15,7 +15,7 @@ from scipy import special, stats
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
-from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.alignment import align, group_codes
 from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
 from tametail.predictions.single_label import Predictions
@@ -86,7 +86,7 @@ def calibrate(
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, or another number of
             temperatures.
     """
-    tables = aligned(replicates)
+    tables = align(replicates)
     if temperatures is None:
         found = [out_of_fold_temperatures(table) for table in tables]
     elif len(temperatures) == len(tables):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tametail.core.arrays import FloatArray, IntArray
-from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.alignment import align, group_codes
 from tametail.predictions.single_label import Predictions
 
 
@@ -65,7 +65,7 @@ def correctness(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Corr
     for name, replicates in replicates_by_name.items():
         if not replicates:
             raise ValueError(f"expected predictions of {name!r}, got none")
-    tables = aligned([table for replicates in replicates_by_name.values() for table in replicates])
+    tables = align([table for replicates in replicates_by_name.values() for table in replicates])
     first = tables[0]
     group = group_codes(first)
     right, start = [], 0

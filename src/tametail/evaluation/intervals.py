@@ -136,7 +136,7 @@ def adjusted_mean(
     return np.clip(centre.mean() - half, 0.0, 1.0), np.clip(centre.mean() + half, 0.0, 1.0)
 
 
-def mean_of_shares(
+def mean_of_proportions(
     share: ArrayLike,
     low: ArrayLike,
     high: ArrayLike,

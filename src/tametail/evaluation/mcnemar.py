@@ -19,7 +19,7 @@ from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.verdicts import Verdict, holm, verdict
 from tametail.predictions.single_label import Predictions
 
-QUESTION = (
+MCNEMAR_QUESTION = (
     "In which classes would these trained models, as they are, differ in recall on other images of this kind? Corrected "
     "(Holm), as among many classes some differ by chance. A class in which the models differ on fewer "
     "than six patients (or lesions, or images that belong to nobody else) can never show it at the 5 % level."

@@ -15,9 +15,9 @@ from scipy import stats
 
 from tametail.core.arrays import FloatArray
 from tametail.evaluation.permutation_test import permutation_p
-from tametail.evaluation.verdicts import LEVEL, holm
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, holm
 
-QUESTION = (
+RANKS_QUESTION = (
     "Would the methods rank differently on other data sets? Data sets are the units, each counts once, whatever its size, "
     "and they are taken as a sample of those one could have chosen. With a handful of sets only large and consistent "
     "differences show."
@@ -101,7 +101,7 @@ def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -
         critical_difference=critical,
         cliques=() if critical is None else cliques(apart_by_rank),
         wilcoxon_p=p,
-        wilcoxon_cliques=() if np.isnan(p).any() else cliques(p <= LEVEL),
+        wilcoxon_cliques=() if np.isnan(p).any() else cliques(p <= SIGNIFICANCE_LEVEL),
         undefined=_undefined(sets, methods),
     )
 
@@ -143,7 +143,7 @@ def nemenyi_critical_difference(methods: int, sets: int) -> float:
 
     q is the studentized range over the square root of 2, with M methods and no end of degrees of freedom.
     """
-    q = float(stats.studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2.0)
+    q = float(stats.studentized_range.ppf(1 - SIGNIFICANCE_LEVEL, methods, np.inf)) / np.sqrt(2.0)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * sets)))
 
 
@@ -202,7 +202,7 @@ def _undefined(sets: int, methods: int) -> str:
         )
     # The smallest p of a signed-rank test over N sets is 2 / 2^N.
     least = 2.0 ** (1 - sets) * methods * (methods - 1) / 2
-    if least > LEVEL:
+    if least > SIGNIFICANCE_LEVEL:
         said.append(
             f"Wilcoxon with Holm can tell no two of {methods} methods apart on {sets} sets, whatever the scores."
         )

@@ -16,12 +16,12 @@ from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
 from tametail.evaluation.proportions import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
 from tametail.evaluation.ranking_metrics import average_precision, ranking_proportions
-from tametail.evaluation.thresholds import PLAIN, out_of_fold_thresholds
-from tametail.predictions.multi_label import LabelPredictions, aligned
+from tametail.evaluation.thresholds import DEFAULT_THRESHOLD, out_of_fold_thresholds
+from tametail.predictions.multi_label import LabelPredictions, check_same_images
 
 
 @dataclass(frozen=True)
-class LabelDecision:
+class ThresholdedLabel:
     """One label, given or not: what comes of a threshold. Without a positive image only the specificity is known.
 
     Attributes:
@@ -38,7 +38,7 @@ class LabelDecision:
 
 
 @dataclass(frozen=True)
-class Decisions:
+class ThresholdedMetrics:
     """All labels at their thresholds.
 
     Attributes:
@@ -49,7 +49,7 @@ class Decisions:
         hamming_loss: share of the decisions, image by label, that are wrong.
     """
 
-    labels: tuple[LabelDecision, ...]
+    labels: tuple[ThresholdedLabel, ...]
     macro_f1: Estimate
     micro_f1: Estimate
     subset_accuracy: Estimate
@@ -99,8 +99,8 @@ class LabelEvaluation:
     labels: tuple[LabelResult, ...]
     average_precision: Estimate
     auroc: Estimate
-    chosen: Decisions
-    plain: Decisions
+    chosen: ThresholdedMetrics
+    plain: ThresholdedMetrics
     n: int
     groups: int
     replicates: int
@@ -127,7 +127,7 @@ def evaluate_labels(
     Raises:
         ValueError: no table, no image, or tables that differ in images, groups, labels or classes.
     """
-    tables = aligned([table.sorted_by_image() for table in replicates])
+    tables = check_same_images([table.sorted_by_image() for table in replicates])
     first = tables[0]
     if not len(first):
         raise ValueError("expected predictions of at least one image, got none")
@@ -154,7 +154,7 @@ def evaluate_labels(
             [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables],
             group,
         ),
-        plain=_decisions(first.labels, [table.decided(PLAIN) for table in tables], group),
+        plain=_decisions(first.labels, [table.decided(DEFAULT_THRESHOLD) for table in tables], group),
         n=len(first),
         groups=int(group.max()) + 1,
         replicates=len(tables),
@@ -169,7 +169,9 @@ def macro_average_precision(table: LabelPredictions) -> float:
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 
 
-def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray) -> Decisions:
+def _decisions(
+    labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray
+) -> ThresholdedMetrics:
     given = np.stack(decided)  # (S, N, C)
     right = given == labels
     actual, mean = sums_by_group(labels, group), sums_by_group(given.mean(axis=0), group)
@@ -199,9 +201,9 @@ def _decisions(labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], 
     union = (actual + mean - hits).sum(axis=1, keepdims=True)
     size = np.bincount(group)[:, None]
     subset, wrong = right.all(axis=2).mean(axis=0)[:, None], (~right).mean(axis=0).sum(axis=1)[:, None]
-    return Decisions(
+    return ThresholdedMetrics(
         labels=tuple(
-            LabelDecision(*(part.estimate(c) for part in (recall, specificity, precision, f1)))
+            ThresholdedLabel(*(part.estimate(c) for part in (recall, specificity, precision, f1)))
             for c in range(labels.shape[1])
         ),
         macro_f1=f1.mean(present, rows),

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
-from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.alignment import align, group_codes
 from tametail.evaluation.proportions import Estimate, defined_mean, proportions
 from tametail.predictions.single_label import Predictions
 
-PARTS = 5  # that images without folds are dealt to
+ASSIGNED_PARTS = 5  # that images without folds are dealt to
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def operating_point(
     """
     if not 0 < sensitivity <= 1:
         raise ValueError(f"expected a sensitivity above 0 and at most 1, got {sensitivity}")
-    tables = aligned(replicates)
+    tables = align(replicates)
     names, target, group = tables[0].class_names, tables[0].target, group_codes(tables[0])
     if not 0 <= class_index < len(names):
         raise ValueError(f"expected a class index in 0..{len(names) - 1}, got {class_index}")
@@ -131,7 +131,7 @@ def _parts(fold: IntArray, positive: BoolArray, group: IntArray) -> IntArray:
     holds = np.bincount(group, positive) > 0
     drawn = np.random.default_rng(0).permutation(len(holds))  # names may come in an order that says something
     dealt = np.empty(len(holds), dtype=np.int64)
-    dealt[drawn[np.argsort(~holds[drawn], kind="stable")]] = np.arange(len(holds)) % PARTS
+    dealt[drawn[np.argsort(~holds[drawn], kind="stable")]] = np.arange(len(holds)) % ASSIGNED_PARTS
     return dealt[group]
 
 

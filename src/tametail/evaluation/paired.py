@@ -14,10 +14,10 @@ from tametail.evaluation.correctness import Correctness, correctness
 from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
 from tametail.evaluation.permutation_test import permutation_p
 from tametail.evaluation.proportions import Estimate
-from tametail.evaluation.verdicts import LEVEL, Verdict, holm, required_sample_size, verdict
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, Verdict, holm, required_sample_size, verdict
 from tametail.predictions.single_label import Predictions
 
-QUESTION = (
+PAIRED_QUESTION = (
     "Would these trained models, as they are, differ in balanced accuracy on other images of this kind? The images were "
     "drawn by chance and the models are taken as given, so the answer is about these models, not about the losses that "
     "trained them: another seed or another training set is another model."
@@ -154,7 +154,7 @@ def _compare(
         difference = _difference(counted, of_pair)
         found = verdict(difference, float(corrected))
         # The first step of Holm's correction, which a single difference in the table would have to pass.
-        more = required_sample_size(d, difference, level=LEVEL / len(indices))
+        more = required_sample_size(d, difference, level=SIGNIFICANCE_LEVEL / len(indices))
         told = found != "no significant difference"
         pairs.append(
             Paired(
@@ -175,8 +175,8 @@ def _compare(
 
 def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> float:
     p = permutation_p(contributions, resamples=resamples, seed=seed)
-    enough = math.ceil(_DRAWS_PER_PAIR / LEVEL * pairs)
-    if p > _LOW * LEVEL / pairs or enough <= resamples:
+    enough = math.ceil(_DRAWS_PER_PAIR / SIGNIFICANCE_LEVEL * pairs)
+    if p > _LOW * SIGNIFICANCE_LEVEL / pairs or enough <= resamples:
         return p
     return permutation_p(contributions, resamples=enough, seed=seed)
 

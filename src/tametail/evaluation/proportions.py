@@ -62,7 +62,7 @@ class Proportions:
         return Estimate(value, low, high, int(self.n[index]))
 
     def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
-        """Plain mean of the shares that ``present`` (K,) marks, with the limits of `intervals.mean_of_shares`.
+        """Plain mean of the shares that ``present`` (K,) marks, with the limits of `intervals.mean_of_proportions`.
 
         Those of MOVER alone for other values than plain shares; nan where none is marked.
         """
@@ -73,7 +73,7 @@ class Proportions:
         if self.trials is None:
             low, high = intervals.mover_mean(*of_each, residuals)
         else:
-            low, high = intervals.mean_of_shares(*of_each, self.trials[present], residuals)
+            low, high = intervals.mean_of_proportions(*of_each, self.trials[present], residuals)
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 

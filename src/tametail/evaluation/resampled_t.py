@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-QUESTION = (
+RESAMPLED_T_QUESTION = (
     "Would the one loss train better models than the other, on other training sets of this size from the same source and "
     "with other seeds? Seeds and folds are what varies, so the answer is about the losses under this recipe. Runs share "
     "training images, which the correction allows for approximately; with a single seed, or few folds, it sees little."

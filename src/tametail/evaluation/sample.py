@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import bootstrap, intervals, metrics
-from tametail.evaluation.alignment import aligned, group_codes
+from tametail.evaluation.alignment import align, group_codes
 from tametail.evaluation.proportions import Estimate, Proportions, defined_mean, f1_proportions, proportions
 from tametail.predictions.single_label import Predictions
 
@@ -62,7 +62,7 @@ class Sample:
         resamples: int = 2000,
         seed: int = 0,
     ) -> None:
-        self.tables = aligned(replicates)
+        self.tables = align(replicates)
         self.ordered, self.resamples, self.seed = ordered, resamples, seed
 
     def __len__(self) -> int:

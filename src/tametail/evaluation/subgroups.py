@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import UsageError
 from tametail.core.text import sample_of
-from tametail.evaluation.alignment import aligned
+from tametail.evaluation.alignment import align
 from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.proportions import Estimate
 from tametail.predictions.single_label import Predictions
 
-FEWEST = 10  # images below which a subgroup is marked as small
+SMALL_SUBGROUP = 10  # images below which a subgroup is marked as small
 MOST_VALUES = 30  # of a column that images are evaluated by
 _MOST_AS_THEY_ARE = 10  # distinct numbers
 
@@ -69,7 +69,7 @@ def subgroups(
     Raises:
         ValueError: another number of values than images, or what `evaluate` raises.
     """
-    tables = aligned(replicates)
+    tables = align(replicates)
     if len(values) != len(tables[0]):
         raise ValueError(f"expected {len(tables[0])} values of {name}, one per image, got {len(values)}")
     ordered = np.asarray(values)[np.argsort(replicates[0].image, kind="stable")]
@@ -87,7 +87,7 @@ def subgroups(
                 result.macro_f1,
                 result.accuracy,
                 tuple(of_class.name for of_class in result.classes if not of_class.n),
-                result.n < FEWEST,
+                result.n < SMALL_SUBGROUP,
             )
         )
     return tuple(found)
@@ -137,7 +137,7 @@ def as_texts(cells: Sequence[object]) -> NDArray[np.str_]:
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
 
 
-def to_evaluate_by(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
     """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import FloatArray
 from tametail.predictions.multi_label import LabelPredictions
 
-PLAIN = 0.5
+DEFAULT_THRESHOLD = 0.5
 
 
 def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
@@ -26,7 +26,7 @@ def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
         positive, p: (N,).
     """
     if not positive.any():
-        return PLAIN
+        return DEFAULT_THRESHOLD
     order = np.argsort(-p, kind="stable")
     ordered, hits = p[order], np.cumsum(positive[order])
     ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # images of one probability go together
@@ -52,5 +52,5 @@ def out_of_fold_thresholds(table: LabelPredictions) -> FloatArray:
     found = np.empty(table.labels.shape)
     for fold in np.unique(table.fold):
         own = table.fold == fold
-        found[own] = PLAIN if own.all() else deployable_thresholds([table.take(~own)])
+        found[own] = DEFAULT_THRESHOLD if own.all() else deployable_thresholds([table.take(~own)])
     return found

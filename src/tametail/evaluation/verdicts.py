@@ -14,7 +14,7 @@ from tametail.evaluation.proportions import Estimate
 
 Verdict = Literal["better", "worse", "no significant difference"]
 
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 POWER = 0.8
 
 
@@ -46,12 +46,14 @@ def verdict(difference: Estimate, p_holm: float) -> Verdict:
     better by an interval that holds 0.
     """
     beside = difference.low > 0 or difference.high < 0
-    if not (p_holm <= LEVEL and beside):
+    if not (p_holm <= SIGNIFICANCE_LEVEL and beside):
         return "no significant difference"
     return "better" if difference.value > 0 else "worse"
 
 
-def required_sample_size(differences: ArrayLike, difference: Estimate, *, level: float = LEVEL) -> int | None:
+def required_sample_size(
+    differences: ArrayLike, difference: Estimate, *, level: float = SIGNIFICANCE_LEVEL
+) -> int | None:
     """About how many more test images would let models be told apart four times in five, by test and interval.
 
     The normal approximation of power: with k times the images the difference keeps its value and its variance becomes
@@ -74,7 +76,7 @@ def required_sample_size(differences: ArrayLike, difference: Estimate, *, level:
     d, value = np.asarray(differences, dtype=np.float64), difference.value
     if value == 0:
         return None
-    power, edge = float(stats.norm.ppf(POWER)), float(stats.norm.ppf(1 - LEVEL / 2))
+    power, edge = float(stats.norm.ppf(POWER)), float(stats.norm.ppf(1 - SIGNIFICANCE_LEVEL / 2))
     by_test = (float(stats.norm.ppf(1 - level / 2)) + power) ** 2 * float((d**2).sum())
     half = value - difference.low if value > 0 else difference.high - value
     by_interval = (half * (1 + power / edge)) ** 2

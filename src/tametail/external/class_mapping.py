@@ -15,7 +15,7 @@ from tametail.data.table import ImageTable
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MappedTable:
     """A table in the classes of a study.
 
     Attributes:
@@ -51,13 +51,13 @@ def read_mapping(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def in_classes_of(
+def map_classes(
     table: ImageTable,
     class_names: Sequence[str],
     mapping: Mapping[str, str],
     *,
     drop_unknown: bool = False,
-) -> Mapped:
+) -> MappedTable:
     """The images whose labels are of these classes, by name or as mapped.
 
     Args:
@@ -100,7 +100,7 @@ def in_classes_of(
     rows = np.flatnonzero(kept)
     frame = table.frame.assign(label=labels).iloc[rows].reset_index(drop=True)
     left = replace(table, frame=frame, class_names=tuple(class_names))
-    return Mapped(
+    return MappedTable(
         left,
         {label: (ours, theirs[label]) for label, ours in mapping.items() if label != ours},
         unknown,

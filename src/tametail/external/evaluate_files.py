@@ -22,10 +22,10 @@ from tametail.storage.evaluation_file import (
     write_evaluation,
 )
 
-Operating = tuple[tuple[str, float], ...]
+OperatingPoints = tuple[tuple[str, float], ...]
 
 
-def read_operating(texts: Sequence[str]) -> Operating:
+def read_operating(texts: Sequence[str]) -> OperatingPoints:
     """``CLASS=0.95`` of each text: a class and the sensitivity that is required for it.
 
     Raises:
@@ -47,7 +47,7 @@ def read_operating(texts: Sequence[str]) -> Operating:
     return tuple(dict.fromkeys(found))
 
 
-def check_operating(operating: Operating, class_names: Sequence[str]) -> None:
+def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> None:
     """
     Raises:
         UsageError: one is for a class that is not there.
@@ -66,7 +66,7 @@ def evaluate_files(
     by: Sequence[str] = (),
     classes: Sequence[str] = (),
     ordered: bool = False,
-    operating: Operating = (),
+    operating: OperatingPoints = (),
     console: Console | None = None,
 ) -> Path:
     """Evaluate predictions of models that were trained elsewhere, one file to a model.

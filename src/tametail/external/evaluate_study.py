@@ -19,10 +19,10 @@ from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_
 from tametail.data.decoding.digests import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.operating import threshold_for
-from tametail.evaluation.subgroups import as_texts, to_evaluate_by
+from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.evaluation.temperature import fit_temperature
-from tametail.external.class_mapping import Mapped, in_classes_of
-from tametail.external.evaluate_files import Operating, check_operating, report_on
+from tametail.external.class_mapping import MappedTable, map_classes
+from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on
 from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
@@ -46,7 +46,7 @@ def evaluate_study(
     columns: Mapping[str, Any] | None = None,
     by: Sequence[str] = (),
     ordered: bool = False,
-    operating: Operating = (),
+    operating: OperatingPoints = (),
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
@@ -94,13 +94,13 @@ def evaluate_study(
             f"expected a column of the data for --by, got {unknown[0]!r}; found "
             f"{sample_of(list(given.frame.columns[4:]), most=20) or 'none but image, label, group and split'}"
         )
-    mapped = in_classes_of(given, class_names, mapping or {}, drop_unknown=drop_unknown)
-    _say(mapped, console)
-    context, decoded = _workshop(study, described, mapped.table, device, console)
+    mapped = map_classes(given, class_names, mapping or {}, drop_unknown=drop_unknown)
+    _report_mapping(mapped, console)
+    context, decoded = _run_context(study, described, mapped.table, device, console)
     _check_known(study, described, decoded, console)
     table = context.training_data.table
     carried = {column: _text(table, column) for column in by}
-    answers = _answers(runs, context, operating, console)
+    answers = _predictions(runs, context, operating, console)
     words = ["tametail", "evaluate", "STUDY", "--data", given.name]
     words += ["--losses", ",".join(runs)] if methods else []
     words += [word for pair in (mapping or {}).items() for word in ("--map", "=".join(pair))]
@@ -156,7 +156,7 @@ def _runs(
     return {text: of for text, of in runs.items() if text not in waiting}
 
 
-def _say(mapped: Mapped, console: Console) -> None:
+def _report_mapping(mapped: MappedTable, console: Console) -> None:
     for theirs, (ours, count) in mapped.renamed.items():
         console.say(f"{theirs} is taken as {ours}: {count} images")
     if mapped.dropped:
@@ -164,7 +164,7 @@ def _say(mapped: Mapped, console: Console) -> None:
         console.warn(f"left out, as the study has no such class: {listed}")
 
 
-def _workshop(
+def _run_context(
     study: Path, described: Mapping[str, Any], table: ImageTable, device: str, console: Console
 ) -> tuple[RunContext, DecodedImages]:
     """What the study's models need to predict the images that can be read."""
@@ -223,8 +223,8 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
         )
 
 
-def _answers(
-    runs: Mapping[str, Sequence[Run]], context: RunContext, operating: Operating, console: Console
+def _predictions(
+    runs: Mapping[str, Sequence[Run]], context: RunContext, operating: OperatingPoints, console: Console
 ) -> dict[str, ModelPredictions]:
     """What the fold models of each loss say, and their ensemble where there are several."""
     answers: dict[str, ModelPredictions] = {}
@@ -258,7 +258,7 @@ def _predict(run: Run, context: RunContext) -> Predictions:
     return found
 
 
-def _thresholds(held_out: Sequence[Predictions], operating: Operating) -> list[float | None]:
+def _thresholds(held_out: Sequence[Predictions], operating: OperatingPoints) -> list[float | None]:
     """Of each operating point, chosen on all images that were held out in the study."""
     found: list[float | None] = []
     for name, asked in operating:
@@ -271,11 +271,11 @@ def _thresholds(held_out: Sequence[Predictions], operating: Operating) -> list[f
 
 
 def _text(table: ImageTable, column: str) -> NDArray[np.str_]:
-    return to_evaluate_by(as_texts(table.frame[column].tolist()), column)
+    return subgroup_values(as_texts(table.frame[column].tolist()), column)
 
 
 def _facts(
-    described: Mapping[str, Any], given: ImageTable, mapped: Mapped, decoded: DecodedImages
+    described: Mapping[str, Any], given: ImageTable, mapped: MappedTable, decoded: DecodedImages
 ) -> tuple[tuple[str, str], ...]:
     """Where the predictions come from, in words."""
     facts = [

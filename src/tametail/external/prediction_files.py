@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tametail.core.errors import DataError, UsageError
 from tametail.core.text import quoted, sample_of
 from tametail.data.readers.table_file import PARQUET_SUFFIXES
-from tametail.evaluation.subgroups import to_evaluate_by
+from tametail.evaluation.subgroups import subgroup_values
 from tametail.external.prediction_table import PredictionTable, read_prediction_table
 from tametail.predictions.single_label import Predictions
 
@@ -72,7 +72,7 @@ def read_prediction_files(
                 f"expected a column {column!r} to evaluate by in {sample_of(paths)}, found "
                 f"{sample_of(list(known), most=20) or 'no further column'}; name one of them with --by"
             )
-        carried[column] = to_evaluate_by(values, column)
+        carried[column] = subgroup_values(values, column)
     return PredictionFiles(models, carried, groups is not None)
 
 

@@ -18,7 +18,7 @@ from tametail.core.text import sample_of
 from tametail.data.readers.label_columns import MISSING
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
 from tametail.external.class_columns import class_columns, rows_in_words
-from tametail.predictions.parquet import described_as
+from tametail.predictions.parquet import read_metadata
 from tametail.predictions.single_label import Link, Predictions, read_predictions
 
 IMAGE, LABEL, GROUP, FOLD = ("image", "file_name"), ("label",), ("group",), ("fold",)
@@ -90,7 +90,7 @@ def read_prediction_table(
 
 def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
     """A file that a study wrote; None for any other."""
-    described = described_as(path)
+    described = read_metadata(path)
     if described is None:
         return None
     if described.get("kind") == "multi_label":

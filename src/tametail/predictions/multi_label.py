@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tametail.predictions.parquet import LOGIT, POSTERIOR, by_class, matrix, reading, texts, write_table
+from tametail.predictions.parquet import (
+    LOGIT,
+    POSTERIOR,
+    class_columns,
+    read_matrix,
+    read_texts,
+    reading_predictions,
+    write_parquet,
+)
 from tametail.predictions.single_label import check_rows
 
 _LABEL, _KIND = "label_", "multi_label"
@@ -100,7 +108,7 @@ def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
     Raises:
         ValueError: no table, or tables that differ in images, labels or classes.
     """
-    ordered = aligned([table.sorted_by_image() for table in tables])
+    ordered = check_same_images([table.sorted_by_image() for table in tables])
     first = ordered[0]
     z = np.stack([table.logits.astype(np.float64) for table in ordered])  # (R, N, C)
     positive, negative = (np.logaddexp.reduce(-np.logaddexp(0.0, side), axis=0) for side in (-z, z))
@@ -115,7 +123,7 @@ def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
     )
 
 
-def aligned(tables: Sequence[LabelPredictions]) -> list[LabelPredictions]:
+def check_same_images(tables: Sequence[LabelPredictions]) -> list[LabelPredictions]:
     """The tables, checked to be about the same images in the same order.
 
     Raises:
@@ -151,10 +159,10 @@ def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
         "group": predictions.group.tolist(),
         "fold": predictions.fold,
     }
-    columns |= by_class(
+    columns |= class_columns(
         names, {_LABEL: predictions.labels, LOGIT: predictions.logits, POSTERIOR: predictions.posterior}
     )
-    write_table(columns, {"kind": _KIND, "class_names": names}, path)
+    write_parquet(columns, {"kind": _KIND, "class_names": names}, path)
 
 
 def read_label_predictions(path: Path) -> LabelPredictions:
@@ -163,14 +171,16 @@ def read_label_predictions(path: Path) -> LabelPredictions:
     Raises:
         DataError: the file is absent, is not such a table (one of single labels neither), or is damaged.
     """
-    with reading(path, _KIND) as (table, described):
+    with reading_predictions(path, _KIND) as (table, described):
         names = tuple(described["class_names"])
-        labels, logits, posterior = (matrix(table, prefix, names) for prefix in (_LABEL, LOGIT, POSTERIOR))
+        labels, logits, posterior = (
+            read_matrix(table, prefix, names) for prefix in (_LABEL, LOGIT, POSTERIOR)
+        )
         if labels is None or logits is None or posterior is None:
             raise ValueError("it has no labels, logits or probabilities")
         return LabelPredictions(
-            texts(table, "image"),
-            texts(table, "group"),
+            read_texts(table, "image"),
+            read_texts(table, "group"),
             labels.astype(np.bool_),
             table["fold"].to_numpy().astype(np.int64),
             logits.astype(np.float32),

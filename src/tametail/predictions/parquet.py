@@ -19,7 +19,7 @@ from tametail.core.errors import DataError
 LOGIT, POSTERIOR = "logit_", "p_"
 
 
-def write_table(columns: Mapping[str, object], described: Mapping[str, Any], path: Path) -> None:
+def write_parquet(columns: Mapping[str, object], described: Mapping[str, Any], path: Path) -> None:
     """Write columns as parquet; text as text, everything else as it is."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -33,7 +33,7 @@ def write_table(columns: Mapping[str, object], described: Mapping[str, Any], pat
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The arrow table of one file and what it says of itself, if it is of this kind.
 
     Args:
@@ -62,7 +62,7 @@ def reading(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
         ) from error
 
 
-def described_as(path: Path) -> dict[str, Any] | None:
+def read_metadata(path: Path) -> dict[str, Any] | None:
     """What a parquet file says of itself; None where it is not of this project, or no parquet at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -74,7 +74,7 @@ def described_as(path: Path) -> dict[str, Any] | None:
     return described if isinstance(described, dict) else None
 
 
-def by_class(
+def class_columns(
     class_names: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
 ) -> dict[str, object]:
     """The columns ``<prefix><class>`` of matrices (N, C) by their prefix, class by class; None has no columns."""
@@ -86,13 +86,13 @@ def by_class(
     }
 
 
-def matrix(table: Any, prefix: str, class_names: Sequence[str]) -> NDArray[Any] | None:
+def read_matrix(table: Any, prefix: str, class_names: Sequence[str]) -> NDArray[Any] | None:
     """The matrix (N, C) of the columns ``<prefix><class>``; None where there are none."""
     if prefix + class_names[0] not in table.column_names:
         return None
     return np.stack([table[prefix + name].to_numpy() for name in class_names], axis=1)
 
 
-def texts(table: Any, column: str) -> NDArray[np.str_]:
+def read_texts(table: Any, column: str) -> NDArray[np.str_]:
     """A column (N,) of text."""
     return np.array(table[column].to_pylist(), dtype=np.str_)

@@ -14,7 +14,15 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.predictions.parquet import LOGIT, POSTERIOR, by_class, matrix, reading, texts, write_table
+from tametail.predictions.parquet import (
+    LOGIT,
+    POSTERIOR,
+    class_columns,
+    read_matrix,
+    read_texts,
+    reading_predictions,
+    write_parquet,
+)
 
 Link = Literal["softmax", "sigmoid"]
 
@@ -91,7 +99,7 @@ class Predictions:
         )
 
 
-class Rows(Protocol):
+class PredictionColumns(Protocol):
     """What any table of predictions has."""
 
     @property
@@ -112,7 +120,7 @@ class Rows(Protocol):
 
 
 def check_rows(
-    table: Rows, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
+    table: PredictionColumns, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
 ) -> None:
     """What holds for any table of predictions: so many rows and classes everywhere, each image once, usable numbers.
 
@@ -248,8 +256,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         "label": [names[code] for code in predictions.target],
         "fold": predictions.fold,
     }
-    columns |= by_class(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
-    write_table(columns, {"class_names": names, "link": predictions.link}, path)
+    columns |= class_columns(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
+    write_parquet(columns, {"class_names": names, "link": predictions.link}, path)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -258,15 +266,15 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         DataError: the file is absent, is not such a table, or is damaged.
     """
-    with reading(path, "single_label") as (table, described):
+    with reading_predictions(path, "single_label") as (table, described):
         class_names = tuple(described["class_names"])
         codes = {name: index for index, name in enumerate(class_names)}
-        logits, posterior = (matrix(table, kind, class_names) for kind in (LOGIT, POSTERIOR))
+        logits, posterior = (read_matrix(table, kind, class_names) for kind in (LOGIT, POSTERIOR))
         if logits is None:
             raise ValueError("it has no logits")
         return Predictions(
-            texts(table, "image"),
-            texts(table, "group"),
+            read_texts(table, "image"),
+            read_texts(table, "group"),
             np.array([codes[label] for label in table["label"].to_pylist()], dtype=np.int64),
             table["fold"].to_numpy().astype(np.int64),
             logits.astype(np.float32),

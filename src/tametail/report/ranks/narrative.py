@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.multi_dataset import QUESTION, Ranks
-from tametail.evaluation.verdicts import LEVEL
+from tametail.evaluation.multi_dataset import RANKS_QUESTION, Ranks
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
 from tametail.report import formatting
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 
 READING = (
-    QUESTION,
+    RANKS_QUESTION,
     "On each set the methods are ranked by their score, 1 is best, equal scores share the mean of their ranks. Friedman’s "
     "test asks whether any method ranks differently; its p by permutation of the ranks within each set holds with few sets "
     "too and is the one to go by, that of Iman and Davenport is what most papers print.",
@@ -35,13 +35,13 @@ def _tests(ranks: Ranks, best: str) -> list[str]:
     found = ranks.friedman
     if found is None:
         p = float(ranks.wilcoxon_p[0, 1])
-        apart = "tells them apart" if p <= LEVEL else "does not tell them apart"
+        apart = "tells them apart" if p <= SIGNIFICANCE_LEVEL else "does not tell them apart"
         return [f"Wilcoxon’s signed-rank test {apart} (p = {formatting.p_value(p)}).".replace("= <", "<")]
     tests = (
         f"Friedman’s test: p {_equals(found.permutation_p)} by permutation, {_equals(found.iman_davenport_p)} by Iman and "
         "Davenport"
     )
-    if found.permutation_p > LEVEL:
+    if found.permutation_p > SIGNIFICANCE_LEVEL:
         return [f"{tests}: no difference between the methods is shown."]
     return [f"{tests}: the methods do not all rank alike.", _beside_best(ranks, best)]
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
-from tametail.evaluation.verdicts import LEVEL
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
 from tametail.report import formatting
 from tametail.report.figures.export import FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
@@ -96,7 +96,7 @@ def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
         (
             method,
             [
-                None if i == j else (_p(float(p)).removeprefix("= "), bool(p <= LEVEL))
+                None if i == j else (_p(float(p)).removeprefix("= "), bool(p <= SIGNIFICANCE_LEVEL))
                 for j, p in enumerate(ranks.wilcoxon_p[i])
             ],
         )

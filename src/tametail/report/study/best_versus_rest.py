@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, mcnemar, resampled_t
-from tametail.evaluation.verdicts import LEVEL
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
 from tametail.report import formatting
 from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.matrices import interval, points
@@ -65,10 +65,10 @@ def best_versus_rest(results: StudyResults) -> BestVersusRest:
     counts = {compared.found.runs for compared in results.over_runs.values()}
     return BestVersusRest(
         rows,
-        mcnemar.QUESTION,
+        mcnemar.MCNEMAR_QUESTION,
         runs,
         max(counts, default=0),
-        resampled_t.QUESTION,
+        resampled_t.RESAMPLED_T_QUESTION,
         len(results.by_class) - len(shown),
     )
 
@@ -93,7 +93,7 @@ def _images(count: float) -> str:
 
 def _runs_row(other: str, compared: RunComparison) -> RunsRow:
     found = compared.found
-    told = compared.p_holm <= LEVEL
+    told = compared.p_holm <= SIGNIFICANCE_LEVEL
     ahead = "better" if found.difference > 0 else "worse"
     undefined = math.isnan(found.p)
     return RunsRow(

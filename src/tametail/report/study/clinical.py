@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.core.errors import DataError, UsageError
 from tametail.data.table import COLUMNS
 from tametail.evaluation.operating import OperatingPoint, operating_point
-from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroups, to_evaluate_by
+from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroup_values, subgroups
 from tametail.predictions.single_label import Predictions
 from tametail.report.options import ReportOptions
 
@@ -81,7 +81,7 @@ def clinical_results(directory: Path, asked: ReportOptions, settings: Mapping[st
             )
     texts = {name: as_texts(frame[name].tolist()) for name in asked.by}
     for name, values in texts.items():
-        to_evaluate_by(values, name)  # of too many values, it says so before any work
+        subgroup_values(values, name)  # of too many values, it says so before any work
     columns = {name: dict(zip(frame.index, values.tolist(), strict=True)) for name, values in texts.items()}
     return ClinicalResults(
         tuple((names.index(name), sensitivity) for name, sensitivity in asked.operating),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tametail.evaluation.multi_label import Decisions, LabelEvaluation
+from tametail.evaluation.multi_label import LabelEvaluation, ThresholdedMetrics
 from tametail.report.study.results import LabelEvidence
 from tametail.report.writers.csv_cells import Cells, estimate_cells, six_decimals
 
@@ -51,7 +51,9 @@ def _evaluation(prefix: str, evaluation: LabelEvaluation | None, class_names: Se
     return cells + _decisions(prefix, "_at_half", evaluation.plain if evaluation else None, class_names)
 
 
-def _decisions(prefix: str, suffix: str, decisions: Decisions | None, class_names: Sequence[str]) -> Cells:
+def _decisions(
+    prefix: str, suffix: str, decisions: ThresholdedMetrics | None, class_names: Sequence[str]
+) -> Cells:
     cells: Cells = []
     for metric in _OVER_LABELS:
         cells += estimate_cells(

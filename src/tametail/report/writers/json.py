@@ -15,7 +15,7 @@ from typing import Any
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.mcnemar import ClassTest
-from tametail.evaluation.multi_label import Decisions, LabelEvaluation
+from tametail.evaluation.multi_label import LabelEvaluation, ThresholdedMetrics
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
@@ -167,7 +167,7 @@ def _of_labels(evaluation: LabelEvaluation) -> Json:
     }
 
 
-def _decisions(decisions: Decisions, evaluation: LabelEvaluation) -> Json:
+def _decisions(decisions: ThresholdedMetrics, evaluation: LabelEvaluation) -> Json:
     return _estimates(decisions, _OVER_LABELS) | {
         "labels": [
             {"name": label.name, **_estimates(decided, _OF_LABEL)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tametail.evaluation.multi_label import LabelDecision, LabelEvaluation
+from tametail.evaluation.multi_label import LabelEvaluation, ThresholdedLabel
 from tametail.report import formatting
 from tametail.report.formatting import percent_with_interval, score_with_interval
 from tametail.report.study.results import LabelEvidence, MethodResults, StudyResults
@@ -123,7 +123,7 @@ def _decisions(results: StudyResults, result: MethodResults) -> str:
     return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
-def _measures(decision: LabelDecision) -> list[str]:
+def _measures(decision: ThresholdedLabel) -> list[str]:
     shares = [
         percent_with_interval(share) for share in (decision.recall, decision.specificity, decision.precision)
     ]
