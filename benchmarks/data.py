@@ -1,9 +1,9 @@
-"""Images per second of decoding, beside Pillow, torchvision and OpenCV, and of cached epochs; memory by size of data set.
+"""Images per second of decoding, compared with Pillow, torchvision and OpenCV, and of cached epochs; memory by size of data set.
 
 python benchmarks/data.py [--quick] [-o docs/results/data.md]
 
-All contenders of a table take turns within one process, round after round, and each ratio is taken within its round: a
-busy machine slows both sides of it. Speeds are medians over the rounds. Memory is that of a fresh process each.
+All methods of a table alternate within one process, and each ratio is within a round: a
+busy machine slows both. Speeds are medians over the rounds. Memory is that of a fresh process each.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def cached(paths: Sequence[Path], pixels: NDArray[np.uint8], rounds: int) -> Spe
         {
             "cached epoch": lambda: epoch(None, len(pixels)),
             "cached epoch, normalised to float32": lambda: epoch(still, len(pixels)),
-            "cached epoch, scaled, turned, mirrored, normalised": lambda: epoch(moved, 512),
+            "cached epoch, scaled, rotated, flipped, normalised": lambda: epoch(moved, 512),
             PLAIN: lambda: len([pillow(path) for path in paths]),
         },
         rounds,
@@ -163,9 +163,7 @@ class Others:
 
     def __str__(self) -> str:
         everything, busy, own = (now - then for now, then in zip(self._now(), self.started, strict=True))
-        return (
-            f"\nOther processes took {max(busy - own, 0) / everything:.0%} of the machine's cores meanwhile."
-        )
+        return f"\nOther processes used {max(busy - own, 0) / everything:.0%} of the cores."
 
 
 def table(speeds: Speeds) -> Iterator[str]:
@@ -192,9 +190,9 @@ def report(quick: bool) -> Iterator[str]:
         f"OpenCV {cv2.__version__}, simplejpeg {simplejpeg.__version__}.\n"
     )
     yield (
-        "Ratios are taken within rounds in which all contenders take turns; median and quartiles. Plain Pillow is its "
-        "default filter, bicubic; against its faster bilinear one the gain is smaller, as the tables show. Files and "
-        "pixels are in the system's cache of files: a disk that is slower than memory sets its own limit."
+        "Ratios are within rounds in which all methods alternate; median and quartiles. Plain Pillow uses its default "
+        "filter, bicubic; compared with bilinear the gain is smaller. Files and pixels are in the file-system cache: a "
+        "slow disk can be the limit."
     )
     with tempfile.TemporaryDirectory() as name:
         paths = write_jpegs(Path(name), files, WIDTH, HEIGHT)
@@ -211,8 +209,8 @@ def report(quick: bool) -> Iterator[str]:
         yield f"\n## Epochs over decoded images of {SIDE} px\n"
         yield (
             f"2048 images, memory-mapped, shuffled, in batches of {BATCH}; one thread. Pillow's row decodes and resizes, "
-            "and neither normalises nor moves anything. Moving images costs more on a CPU than reading them; on a GPU "
-            "it is done there.\n"
+            "without normalisation or augmentation. Augmentation costs more on a CPU than reading images; on a GPU it "
+            "runs there.\n"
         )
         pixels = np.lib.format.open_memmap(f"{name}/pixels.npy", "w+", np.uint8, (2048, SIDE, SIDE, 3))
         pixels[:] = np.resize(np.stack([decode_image(path, SIDE) for path in paths]), pixels.shape)

@@ -42,7 +42,7 @@ from tametail.report.writers.markdown import results_markdown
 TRAIN = (348, 9569, 21883, 4719, 41, 339, 38, 54, 20911, 2479, 3230, 5238, 7967, 23628, 2196, 6137, 9546)
 SKILL = {"ce": 3.0, "focal": 2.95, "asl": 3.02, "alpa": 3.05}
 SECONDS, GIGABYTES = 60.0, 2.0  # what all stages may take
-BESIDE = 20  # resamples of the loops
+LOOP_RESAMPLES = 20  # resamples of the loops
 
 Tables = dict[str, list[Predictions]]  # the runs of each loss, one per seed
 Found = dict[str, Any]  # what the stages before found, by their names
@@ -74,12 +74,12 @@ def comparisons(tables: Tables, resamples: int, _: Found) -> PairedTable:
 
 
 def class_comparisons(tables: Tables, _: int, __: Found) -> object:
-    """The best beside each other one, class by class (10,000 resamples where they cannot be listed)."""
+    """The best compared with each other one, class by class (10,000 resamples where they cannot be listed)."""
     return by_class(tables)
 
 
 def run_comparisons(tables: Tables, _: int, __: Found) -> object:
-    """The best beside each other one, over seeds and folds."""
+    """The best compared with each other one, over repeats and folds."""
     return across_runs(tables, len(next(iter(tables.values()))[0]))
 
 
@@ -105,11 +105,11 @@ def report(tables: Tables, _: int, found: Found) -> str:
 
 
 EVALUATIONS, CALIBRATIONS, COMPARISONS = (
-    "metrics with intervals, by loss",
-    "calibration, by loss",
+    "metrics with intervals, by method",
+    "calibration, by method",
     "paired tests of all pairs",
 )
-BY_CLASS, BY_RUN = "best beside each other, by class", "best beside each other, by run"
+BY_CLASS, BY_RUN = "best compared with each other, by class", "best compared with each other, by run"
 # All that is timed and counted; what is added here is.
 STAGES = (
     Stage(EVALUATIONS, evaluations),
@@ -236,24 +236,24 @@ def measure(tables: Tables, resamples: int) -> Measured:
     return Measured(seconds, peak_gigabytes(), held)
 
 
-def page(measured: Measured, beside: dict[str, float], text: str) -> str:
+def page(measured: Measured, loops: dict[str, float], text: str) -> str:
     total = sum(measured.seconds.values())
     rows: Sequence[tuple[str, str, str]] = [
         *((name, f"{seconds:.1f} s", "") for name, seconds in measured.seconds.items()),
         ("**all of it**", f"**{total:.1f} s**", "1"),
         *(
             (f"{name}, extrapolated", f"{value:,.0f} s", f"{value / total:,.0f}")
-            for name, value in beside.items()
+            for name, value in loops.items()
         ),
     ]
     lines = ["| | time | × |", "|---|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]
     memory = (
-        f"Peak memory {measured.peak:.2f} GB, of which {measured.tables:.2f} GB stood before the statistics began "
-        "(the tables and the libraries)."
+        f"Peak memory {measured.peak:.2f} GB, of which {measured.tables:.2f} GB were in use before the statistics "
+        "(tables and libraries)."
     )
-    kept = total <= SECONDS and measured.peak <= GIGABYTES
-    asked = f"Asked for: {SECONDS:.0f} s and {GIGABYTES:.0f} GB on 2 cores; {'kept' if kept else 'MISSED'}."
-    return "\n".join([text, "", *lines, "", memory, asked, ""])
+    met = total <= SECONDS and measured.peak <= GIGABYTES
+    required = f"Required: {SECONDS:.0f} s and {GIGABYTES:.0f} GB on 2 cores; {'met' if met else 'MISSED'}."
+    return "\n".join([text, "", *lines, "", memory, required, ""])
 
 
 def main() -> int:
@@ -261,16 +261,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=150_000)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--groups", type=int, default=0, help="patients; 0 for every image by itself")
-    parser.add_argument("--quick", action="store_true", help="without the loops beside")
+    parser.add_argument("--quick", action="store_true", help="without the loops for comparison")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
-    tables = made(given.images, given.groups, given.seeds)
+    tables = made(given.images, given.groups, given.repeats)
     runs = sum(map(len, tables.values()))
     measured = measure(tables, given.resamples)
-    beside = {}
+    loops = {}
     if not given.quick:
         one = tables["ce"][0]
         with warnings.catch_warnings():
@@ -279,7 +279,7 @@ def main() -> int:
                 ("plain NumPy loop", by_numpy),
                 ("scikit-learn in a loop", by_scikit_learn),
             ):
-                beside[name] = loop_seconds(one, statistics, BESIDE) * given.resamples * runs
+                loops[name] = loop_seconds(one, statistics, LOOP_RESAMPLES) * given.resamples * runs
     grouped = f"{given.groups:,} patients" if given.groups else "every image its own group"
     text = (
         f"# Statistics of a large study\n\n    python benchmarks/evaluation.py    (make bench-evaluation)\n\n"
@@ -287,9 +287,9 @@ def main() -> int:
         f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}, SciPy {scipy.__version__}, scikit-learn {sklearn.__version__}; "
         f"load of other processes when it ended: {os.getloadavg()[0]:.1f}.\n\nThe loops are timed on one run and "
-        f"{BESIDE} resamples."
+        f"{LOOP_RESAMPLES} resamples."
     )
-    result = page(measured, beside, text)
+    result = page(measured, loops, text)
     print(result)
     if given.output:
         given.output.write_text(result, encoding="utf-8")

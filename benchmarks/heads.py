@@ -1,11 +1,11 @@
-"""A thousand heads trained together beside one at a time: time, share of the machine's matrix-product limit, equality.
+"""A thousand heads trained together and one at a time: time, fraction of the machine's matrix-product limit, equality.
 
 python benchmarks/heads.py [--data FOLDER] [--quick] [-o docs/results/heads.md]
 
 50 ALPA trials drawn from the paper's ranges × 5 folds × 4 seeds on the frozen features of a folder of images, 30 epochs.
-Seed and fold by seed and fold, all three sides take turns: the heads of both together, then one of them by the trainer
-that `compare` used for each, and by the shortest loop there can be. So each ratio is within a turn, and a busy machine
-slows all sides of it. Exits 1 where a thousand heads take two minutes or more, less than eight times faster than one at a
+All three alternate, seed and fold by seed and fold: all heads together, then one of them with the trainer
+of `compare`, and with the shortest possible loop. Each ratio is within a turn, so a busy machine
+slows all of them. Exits 1 if a thousand heads take two minutes or more, less than eight times faster than one at a
 time by the trainer, or differ by more than 1e-4 of the logits' scale.
 """
 
@@ -123,22 +123,22 @@ def page(found: list[Measured], heads: int, source: str, shape: str, peak: float
     ]
     return "\n".join(
         [
-            "# A thousand heads at once",
+            "# A thousand heads trained together",
             "",
             "    python benchmarks/heads.py    (make bench-heads)",
             "",
             f"Machine: {machine('cpu')}.",
             "",
             f"{source}: {shape}. {heads} ALPA trials (α, β from 0.5 to 2, γ+, γ- from 0 to 5) × {len(found)} seeds and folds = {count} heads, "
-            f"recipe `head`. All three sides take turns, seed and fold by seed and fold; ratios are within a turn, with quartiles. "
-            f"n = {len(found)} turns; the total of the sides that train one at a time is {count} times the mean of the {len(found)} heads that were. "
-            f"Those sides use one core, as threads slow them down; two processes of them at once would take half the time.",
+            f"recipe `head`. All three alternate, seed and fold by seed and fold; ratios are within a turn, with quartiles. "
+            f"n = {len(found)} turns; the total of those that train one at a time is {count} times the mean of {len(found)} trained heads. "
+            f"They use one core, as threads slow them down; two processes would take half the time.",
             "",
             "| | × together | ms per head | s for all |",
             "|---|---:|---:|---:|",
             *lines,
             "",
-            f"The matrix products alone, each at its best, would take {products:.1f} s: together reaches {products / total:.0%} of that limit. "
+            f"The matrix products alone, at full speed, would take {products:.1f} s: together reaches {products / total:.0%} of that limit. "
             f"Large square matrices reach {peak:.0f} GFLOP/s here, the products of these shapes {_rate(found, heads, shape):.0f}. "
             f"Largest difference between a head trained together and the same alone: {max(each.difference for each in found):.1g} of the "
             f"logits' scale (n = {len(found)} heads). Largest memory of the process: "

@@ -83,7 +83,7 @@ def features_of(
 
 
 def made_up() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the size of the HAM10000 subset, where it is not at hand."""
+    """Numbers of the size of the HAM10000 subset, if it is not available."""
     random = np.random.default_rng(0)
     target = random.choice(7, 4061, p=[0.03, 0.05, 0.1, 0.02, 0.1, 0.68, 0.02])
     fold = np.where(random.random(4061) < 0.2, -1, random.integers(0, FOLDS, 4061))

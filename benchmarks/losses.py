@@ -1,9 +1,9 @@
-"""Forward and backward time, and peak extra memory, of the losses beside torch's own BCE and the released forms.
+"""Forward and backward time, and peak extra memory, of the losses, compared with torch's BCE and the released forms.
 
 python benchmarks/losses.py [--device cuda] [--quick] [-o docs/results/losses.md]
 
-All contenders of a table take turns within one process, round after round, and each ratio is taken within its round: a
-busy machine slows both sides of it. Times are medians over the rounds.
+All losses of a table alternate within one process, and each ratio is within a round: a
+busy machine slows both. Times are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -235,10 +235,10 @@ def report(device: str, quick: bool) -> Iterator[str]:
     yield f"    python benchmarks/losses.py{' --device cuda' if device == 'cuda' else ''}    (make bench-losses)\n"
     yield f"Machine: {machine(device)}.\n"
     yield (
-        "Ratios are taken within rounds in which all losses of a table take turns; median and quartiles. Extra memory is "
-        "the peak beyond the gradient itself, in gradients. “As released” and “asl plain” are the rivals written as "
-        "their released code is: sigmoid, clamp, powers of tensors, automatic differentiation. Target index is one "
-        "class per sample, multi-hot a matrix of labels; torch's BCE and the rivals take a matrix."
+        "Ratios are within rounds in which all losses of a table alternate; median and quartiles. Extra memory is "
+        "the peak beyond the gradient itself, in gradients. “As released” and “asl plain” are the losses as in "
+        "their released code: sigmoid, clamp, powers of tensors, automatic differentiation. Target index is one "
+        "class per sample, multi-hot a matrix of labels; torch's BCE and the released losses take a matrix."
     )
     for size in SIZES:
         large = size[0] * size[1] > 1e6

@@ -1,4 +1,4 @@
-"""Fine-tuning beside a plain loop in the style of public research code: time of an epoch, what is left of it beside the
+"""Fine-tuning compared with a plain loop in the style of public research code: time of an epoch, what is left of it beside the
 network's own work, and the balanced accuracy of both.
 
 python benchmarks/train.py [--quick] [--data FOLDER] [-o docs/results/training.md]
@@ -139,14 +139,14 @@ def table(epochs: Epochs, estimates: dict[str, Estimate]) -> Iterator[str]:
 
 def report(plan: Plan, quick: bool) -> Iterator[str]:
     """The whole page, line by line, as it is measured."""
-    yield "# Fine-tuning beside a plain loop\n"
+    yield "# Fine-tuning compared with a plain loop\n"
     yield f"    python benchmarks/train.py{' --quick' if quick else ''}    (make bench-train)\n"
-    yield f"Machine: {machine('cpu')}; {plan.threads} threads for each side in turn.\n"
+    yield f"Machine: {machine('cpu')}; {plan.threads} threads for each.\n"
     yield (
         "EfficientNet-Lite0 at 128 px, batches of 64, float32, cross-entropy, AdamW with warm-up and cosine, flips, crops "
-        "and turns; validation on the held-out fold after every epoch. The plain loop opens every file with Pillow in "
-        "every epoch and moves each image by torchvision's transforms in two worker processes, in PyTorch's default "
-        "layout. Both sides take turns epoch by epoch; times are medians from the second epoch on, ratios those of "
+        "and rotations; validation on the held-out fold after every epoch. The plain loop opens every file with Pillow in "
+        "every epoch and augments each image with torchvision's transforms in two worker processes, in PyTorch's default "
+        "layout. Both alternate epoch by epoch; times are medians from the second epoch on, ratios those of "
         "each turn, with quartiles. tametail decodes in its first epoch, and saves a checkpoint every minute. Inside forward "
         "and backward counts the network's forward in training and validation, and the backward pass.\n"
     )
@@ -164,7 +164,7 @@ def report(plan: Plan, quick: bool) -> Iterator[str]:
         f"{FOLDS} folds, {plan.epochs} epochs, {plan.seeds} seed{'s' * (plan.seeds > 1)}.\n"
     )
     yield from table(later, estimates)
-    yield f"\nFirst epoch, all decoding within: {first['ours']:.1f} s, the plain loop {first['plain']:.1f} s."
+    yield f"\nFirst epoch, including decoding: {first['ours']:.1f} s, the plain loop {first['plain']:.1f} s."
     yield str(others)
 
 
@@ -173,18 +173,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="600 images and 2 epochs, to see that it runs")
-    parser.add_argument(
-        "--data", help="a folder of images; the real ones beside the checkout, or the demo set"
-    )
+    parser.add_argument("--data", help="a folder of images; or demo")
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--folds", type=int, default=2, help=f"how many of {FOLDS} are held out in turn")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--images", type=int, help="so many of them, spread over the table")
     parser.add_argument("-o", "--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     images = options.data or (str(REAL) if REAL.is_dir() else "demo")
     cores = len(os.sched_getaffinity(0))
-    plan = Plan(images, options.images, options.epochs, options.folds, options.seeds, cores)
+    plan = Plan(images, options.images, options.epochs, options.folds, options.repeats, cores)
     if options.quick:
         plan = Plan(images, 600, 2, 1, 1, cores)
     lines = []

@@ -28,7 +28,7 @@ TERMS = ROOT / "scripts" / "language_terms.txt"
 SUFFIXES = {".cff", ".css", ".j2", ".js", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 KINDS = ("phrase", "name", "option", "file")
 
-# Between two words of a phrase: blanks, a line break with its comment sign, or the seam of two string literals.
+# Between two words of a phrase: blanks, a line break with its comment sign, or the border of two string literals.
 GAP = r"""[*_`]*(?:["']\s*\n\s*[rfb]{0,2}["']\s*|\s*\n[ \t]*(?:\#|//|>|\*|-)?[ \t]*|[ \t]+(?:["']\s*\n\s*[rfb]{0,2}["'])?)[*_`]*"""
 IN_BACKTICKS = re.compile(r"`[^`\n]+`")
 CODE_IN_TEXT = re.compile(r"`[^`\n]+`|\{\{.*?\}\}|\{%.*?%\}|^```.*?^```", re.DOTALL | re.MULTILINE)

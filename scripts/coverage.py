@@ -1,8 +1,8 @@
-"""How often do the 95 % intervals hold the truth? By exact enumeration where there is one share, else by simulation.
+"""Coverage of the 95 % intervals: by exact enumeration for single proportions, otherwise by simulation.
 
     python scripts/coverage.py [--simulations 2000] [--seed 0] [-o docs/results/coverage.md]
 
-Exits 1 where a coverage is below what is asked of it. Standard error of a coverage near 0.95: 0.5 points at 2000 simulations,
+Exits 1 if a coverage is below the required one. Standard error of a coverage near 0.95: 0.5 points at 2000 simulations,
 0.8 at 800.
 """
 
@@ -42,16 +42,16 @@ RECALLS = np.round(np.arange(0.05, 0.951, 0.005), 3)
 
 
 class Row(NamedTuple):
-    """One coverage, in 0..1, what it must at least and at most be, and those of plainer intervals beside it."""
+    """One coverage, in 0..1, what it must at least and at most be, and those of plainer intervals others it."""
 
     what: str
     coverage: float
-    asked: tuple[float, float] | None = None
-    beside: tuple[float, ...] = ()
+    required: tuple[float, float] | None = None
+    others: tuple[float, ...] = ()
 
     @property
     def kept(self) -> bool:
-        return self.asked is None or self.asked[0] <= self.coverage <= self.asked[1]
+        return self.required is None or self.required[0] <= self.coverage <= self.required[1]
 
 
 def held(low: FloatArray, high: FloatArray, truth: FloatArray | float) -> FloatArray:
@@ -68,12 +68,12 @@ def wilson_rows() -> Iterable[Row]:
         inside = held(*(limit[:, None] for limit in intervals.wilson(successes / n, n)), RECALLS)
         exact = (stats.binom.pmf(successes[:, None], n, RECALLS) * inside).sum(axis=0)
         for name, value, at_20 in (("mean", exact.mean(), (0.94, 0.96)), ("least", exact.min(), (0.90, 1.0))):
-            asked = at_20 if n == 20 else (0.93, 0.97) if n >= 200 else None
-            yield Row(f"n = {n}, {name} over the recalls", float(value), asked)
+            required = at_20 if n == 20 else (0.93, 0.97) if n >= 200 else None
+            yield Row(f"n = {n}, {name} over the recalls", float(value), required)
 
 
 def clustered_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
-    """Beta-binomial images of mean recall 0.7: beside, Wilson as if every image were by itself."""
+    """Beta-binomial images of mean recall 0.7: others, Wilson as if every image were by itself."""
     for groups, images, correlation in ((12, 6, 0.4), (40, 5, 0.4), (40, 5, 0.1), (200, 10, 0.2)):
         total = 1 / correlation - 1
         skill = rng.beta(0.7 * total, 0.3 * total, (groups, simulations))
@@ -216,15 +216,17 @@ def simulated(rng: np.random.Generator, confusion: FloatArray, counts: NDArray[n
 # ---- the page
 
 
-def table(title: str, beside: tuple[str, ...], rows: Iterable[Row]) -> tuple[str, bool]:
-    """A section of the page, and whether everything in it is as asked."""
-    head = ["", "coverage, %", "asked, %", *beside]
+def table(title: str, others: tuple[str, ...], rows: Iterable[Row]) -> tuple[str, bool]:
+    """A section of the page, and whether all its requirements are met."""
+    head = ["", "coverage, %", "required, %", *others]
     lines, kept = [f"## {title}", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)], True
     for row in rows:
-        asked = "" if row.asked is None else f"{row.asked[0]:.0%}–{row.asked[1]:.0%}".replace("%", "")
-        asked = asked.replace("–100", " or more")
-        cells = [row.what, f"{100 * row.coverage:.1f}" + ("" if row.kept else " **missed**"), asked]
-        cells += [f"{100 * coverage:.1f}" for coverage in row.beside]
+        required = (
+            "" if row.required is None else f"{row.required[0]:.0%}–{row.required[1]:.0%}".replace("%", "")
+        )
+        required = required.replace("–100", " or more")
+        cells = [row.what, f"{100 * row.coverage:.1f}" + ("" if row.kept else " **missed**"), required]
+        cells += [f"{100 * coverage:.1f}" for coverage in row.others]
         lines.append(f"| {' | '.join(cells)} |")
         print(*cells, sep="  |  ", flush=True)
         kept &= row.kept
@@ -255,9 +257,9 @@ def main() -> int:
     ]
     command = f"python scripts/coverage.py --simulations {many} --seed {given.seed}    (make coverage)"
     note = (
-        "How often the 95 % intervals hold the truth. One share is enumerated exactly; the rest are simulations "
-        f"({many}; {many * 2 // 5} of whole evaluations), so that a coverage near 95 % is known to "
-        f"{100 * np.sqrt(0.95 * 0.05 / many):.1f} points (standard error)."
+        "How often the 95 % intervals contain the true value. Single proportions are enumerated exactly; the rest are simulations "
+        f"({many}; {many * 2 // 5} of whole evaluations), with a standard error of "
+        f"{100 * np.sqrt(0.95 * 0.05 / many):.1f} points near 95 %."
     )
     page = "\n".join(
         [f"# Coverage of the intervals\n\n    {command}\n\n{note}\n", *(text for text, _ in sections)]

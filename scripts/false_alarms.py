@@ -4,7 +4,7 @@
 
 Two models are simulated on the same images many times; the comparison is `tametail.evaluation.paired.paired_table`, as
 every report has it. Beside it: the usual paired bootstrap (percentile limits, groups drawn within the class of their
-first image), and Newcombe's square-and-add of Wilson limits for each class, put together by MOVER. Exits 1 if the paired
+first image), and Newcombe's square-and-add of Wilson limits for each class, combined by MOVER. Exits 1 if the paired
 test raises more than 6 % false alarms where models are exchangeable.
 """
 
@@ -246,14 +246,14 @@ def report(
 ) -> str:
     """The page."""
     lines = [
-        "# Paired comparisons: false alarms, and whether intervals hold",
+        "# Paired comparisons: type I error and coverage",
         "",
         f"    python scripts/false_alarms.py --simulations {simulations}    (make false-alarms)",
         "",
         f"Each line is {simulations:,} simulated comparisons of two models on the same images, at a nominal 5 %; the standard",
         f"error of 5 % is {percent((0.05 * 0.95 / simulations) ** 0.5)} points. Took {seconds / 60:.0f} min on one core.",
         "",
-        "## No difference: how often one is seen, %",
+        "## No difference: significant results, %",
         "",
         "| setting | paired bootstrap | sign-flip test | verdict: test and interval |",
         "|---|---:|---:|---:|",
@@ -264,13 +264,13 @@ def report(
         )
     lines += [
         "",
-        "In the first eight settings the models are drawn alike (they are exchangeable within a group) and the sign-flip",
-        "test cannot exceed its level but by the luck of the simulation. In the last two the models differ in every class",
-        "while the balanced accuracies are equal. Then the test is approximate, and fails where a class of four images has to",
-        "outweigh a common one: the four often show no difference at all, and the test sees the common class alone. That is",
-        "why a verdict asks for both, the test and the interval.",
+        "In the first eight settings the models are exchangeable within a group, so the sign-flip permutation",
+        "test can exceed its level only by simulation error. In the last two the models differ in every class",
+        "while the balanced accuracies are equal. Then the test is approximate, and fails if a class of four images has to",
+        "outweigh a common one: the four often show no difference, and the test only uses the common class. This is",
+        "why a verdict requires both the test and the interval.",
         "",
-        "## Intervals of the difference: coverage of the truth in %, and width in points",
+        "## Intervals of the difference: coverage in %, and width in points",
         "",
         "| setting | true difference, points | ours | bootstrap | square-and-add |",
         "|---|---:|---:|---:|---:|",
@@ -283,10 +283,10 @@ def report(
         lines.append(f"| {setting.name} | {percent(setting.truth)} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Ours: adjusted Wald with imagined discordant images (`evaluation/paired_interval.py`). Square-and-add: Newcombe's",
-        "interval for each class, put together by MOVER.",
+        "Ours: adjusted Wald with pseudo-counts of discordant images (`evaluation/paired_interval.py`). Square-and-add: Newcombe's",
+        "interval for each class, combined by MOVER.",
         "",
-        "## A difference: how often it is seen, %",
+        "## A difference: power, %",
         "",
         "| setting | sign-flip test | verdict: test and interval | test and square-and-add |",
         "|---|---:|---:|---:|",

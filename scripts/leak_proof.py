@@ -51,7 +51,7 @@ def random_folds(features: NDArray[np.float32], seed: int) -> FoldData:
 
 
 def one_search(folds: FoldData, trials: int, seed: int) -> tuple[float, float, float]:
-    """Balanced accuracy: the nested estimate, the score of the choice, and the mean score of all trials."""
+    """Balanced accuracy: the nested estimate, the best cross-validation score, and the mean score of all trials."""
     recipe = load_recipe("head")
     accelerator = make_accelerator(recipe, "cpu")
     space = make_space(parse_method("alpa"), recipe)
@@ -143,7 +143,7 @@ def report(
         "",
         f"    python scripts/leak_proof.py --trials {asked.trials} --permutations {asked.permutations}    (make leak-proof)",
         "",
-        f"{sum(CLASSES)} images of {len(CLASSES)} classes ({', '.join(map(str, CLASSES))} images), features of {size} numbers ({source}), labels dealt out at",
+        f"{sum(CLASSES)} images of {len(CLASSES)} classes ({', '.join(map(str, CLASSES))} images), features of {size} numbers ({source}), labels assigned at",
         f"random: there is nothing to learn, and chance is {100 / len(CLASSES):.1f} % balanced accuracy. ALPA was searched over the paper's space with {asked.trials}",
         f"trials in {FOLDS} outer and {FOLDS - 1} inner folds, {asked.permutations} times with other labels. Took {seconds / 60:.0f} min.",
         "",
@@ -152,7 +152,7 @@ def report(
     ]
     for name, values in (
         ("nested estimate", nested),
-        ("score of the best trial, by which it was chosen", choice),
+        ("best cross-validation score (of the chosen trial)", choice),
         ("mean score of all trials", mean),
     ):
         value, low, high = with_interval(values)
@@ -162,9 +162,9 @@ def report(
     above, low, high = with_interval(choice - nested)
     lines += [
         "",
-        f"The choice's own score is above the nested estimate by {above:.2f} points ({low:.2f} to {high:.2f}) on average, and in "
-        f"{int((choice > nested).sum())} of {len(nested)} permutations. That",
-        "is what choosing the best of many does to a score; the nested estimate has none of it.",
+        f"The best cross-validation score is above the nested estimate by {above:.2f} points ({low:.2f} to {high:.2f}) on average, and in "
+        f"{int((choice > nested).sum())} of {len(nested)} permutations. This",
+        "is the selection optimism; the nested estimate has none.",
         "",
     ]
     return "\n".join(lines)

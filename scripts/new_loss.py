@@ -132,7 +132,7 @@ def _by_family(found: list[Compared]) -> list[str]:
 
 def _differences(found: list[Compared]) -> list[str]:
     lines = [
-        "| | beside | on | difference, points | p | p, Holm | verdict |",
+        "| | compared with | data set | difference, points | p | p, Holm | verdict |",
         "|---|---|---|---:|---:|---:|---|",
     ]
     return lines + [
@@ -171,10 +171,10 @@ def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidate
         cells = [percent(balanced_accuracy(tests[of_set], found)) for of_set, found in of_sets.items()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     primary = _pairs(candidates)
-    beside = [(a, b) for a in candidates for b in predicted if a != b and (a, b) not in primary]
+    secondary = [(a, b) for a in candidates for b in predicted if a != b and (a, b) not in primary]
     lines += ["", "Primary, corrected for these alone:", ""]
-    lines += [*_differences(compare(tests, predicted, primary)), "", "Beside:", ""]
-    return "\n".join([*lines, *_differences(compare(tests, predicted, beside))]) + "\n"
+    lines += [*_differences(compare(tests, predicted, primary)), "", "Other comparisons:", ""]
+    return "\n".join([*lines, *_differences(compare(tests, predicted, secondary))]) + "\n"
 
 
 def main() -> None:
@@ -187,14 +187,14 @@ def main() -> None:
     parser.add_argument("--aptos", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--families", nargs="*", default=[*FAMILIES, "references"])
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--random-seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--candidate", nargs="*", default=[])
     chosen = parser.parse_args()
     torch.set_num_threads(1)  # heads are too small to be worth sharing out
     studies = {name: path for name in ("ham", "aptos") if (path := getattr(chosen, name))}
     parts = {name: load(path) for name, path in studies.items()}
     if chosen.what == "try":
-        try_all(parts, chosen.out, chosen.families, chosen.seeds)
+        try_all(parts, chosen.out, chosen.families, chosen.random_seeds)
         return
     page = chosen.out / ("tables.md" if chosen.what == "table" else "confirmed.md")
     if chosen.what == "table":

@@ -172,7 +172,7 @@ def default_of(family: Family, of_set: str) -> Ints:
 
 
 def all_configurations(families: list[Family], parts: Mapping[str, Part]) -> str:
-    """Every configuration as CSV: balanced accuracy out of fold, %, mean of the seeds, by the usual and the best reading."""
+    """Every configuration as CSV: balanced accuracy in cross-validation, %, mean of the seeds, with the usual and the best decision."""
     best = [f"{of_set} by it" for of_set in parts]
     usual = [f"{of_set} by {_readings('ce+la')[USUAL]}" for of_set in parts]
     lines = [";".join(["family", "configuration", *usual, "best reading", *best])]

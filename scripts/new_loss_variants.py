@@ -19,7 +19,7 @@ from tametail.losses.validation import ClassCounts
 
 
 class CountedPade(Loss):
-    """ALPA of exact Padé order with a prior inside, and four ways for a class's count to have a say.
+    """ALPA of exact Padé order with logit adjustment, and four ways to use class counts.
 
     Σ_c α w_c y (1-p⁻)^γ₊c A(p⁻) + (1-y) p^γ₋c A(1-p), p = sigmoid(u), p⁻ = sigmoid(u - m_c), u = z / Δ_c + τ log-odds.
 
@@ -86,7 +86,7 @@ class CountedPade(Loss):
 
 
 class SoftmaxPade(Loss):
-    """ALPA's terms on a softmax that has the log prior inside.
+    """ALPA's terms on a softmax adjusted by the log prior.
 
     Σ_c y_c (1-s_c)^γ₊ A(s_c) + β (1-y_c) s_c^γ₋ A(1-s_c). With β = 0 it is focal softmax loss with A in place of -log.
 

@@ -86,7 +86,7 @@ def outcome(folder: Path) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Tried:
+class Outcome:
     """How often a study was killed, how often of those inside saving, and which files are not as they should be or should not be."""
 
     kills: int
@@ -96,7 +96,7 @@ class Tried:
 
 def try_study(
     folder: Path, recipe: str, moments: random.Random, undisturbed: Path, training: float, duration: float
-) -> Tried:
+) -> Outcome:
     """Kill a study again and again, let it finish, and compare it with the undisturbed one."""
     kills, inside_saving = 0, 0
     saving = moments.random() < 0.5
@@ -114,7 +114,7 @@ def try_study(
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     wrong += sorted(f"left: {path.relative_to(folder)}" for path in (folder / "study").glob(LEFT))
     print(f"{folder.name}: {f'DIFFERENT {wrong}' if wrong else 'identical'}", flush=True)
-    return Tried(kills, inside_saving, wrong)
+    return Outcome(kills, inside_saving, wrong)
 
 
 def main() -> None:
@@ -123,13 +123,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    tried: list[Tried] = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(AT_A_TIME) as pool:
         undisturbed = Path(temporary) / "undisturbed"
         training, duration = finish(undisturbed, options.recipe)
         print(f"undisturbed: {duration:.1f} s, {len(outcome(undisturbed))} files to compare", flush=True)
-        while sum(one.kills for one in tried) < options.kills:
-            numbers = range(len(tried), len(tried) + AT_A_TIME)
+        while sum(one.kills for one in outcomes) < options.kills:
+            numbers = range(len(outcomes), len(outcomes) + AT_A_TIME)
             begun = [
                 pool.submit(
                     try_study,
@@ -142,11 +142,11 @@ def main() -> None:
                 )
                 for number in numbers
             ]
-            tried += [one.result() for one in begun]
-    kills, inside = sum(one.kills for one in tried), sum(one.inside_saving for one in tried)
-    same = sum(not one.wrong for one in tried)
-    print(f"{kills} kills, {inside} of them inside saving; {same} of {len(tried)} studies identical")
-    sys.exit(same < len(tried))
+            outcomes += [one.result() for one in begun]
+    kills, inside = sum(one.kills for one in outcomes), sum(one.inside_saving for one in outcomes)
+    same = sum(not one.wrong for one in outcomes)
+    print(f"{kills} kills, {inside} of them inside saving; {same} of {len(outcomes)} studies identical")
+    sys.exit(same < len(outcomes))
 
 
 if __name__ == "__main__":
