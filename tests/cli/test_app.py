@@ -116,9 +116,9 @@ def test_failed_runs_end_in_an_error_that_names_them(
 ) -> None:
     from tametail.training.heads import head_training
 
-    real = head_training._noted
+    real = head_training.note_failures
     monkeypatch.setattr(
-        head_training, "_noted", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
+        head_training, "note_failures", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
     )
     code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
     assert code == 1

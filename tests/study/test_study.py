@@ -95,7 +95,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
         real(*arguments)  # type: ignore[arg-type]
 
     out = tmp_path / "study"
-    monkeypatch.setattr(execute_module, "write_table", interrupts)
+    monkeypatch.setattr(execute_module, "save_predictions", interrupts)
     with pytest.raises(Stopped):
         again(image_folder, out)
     assert 2 <= len(list(out.glob("runs/*/seed*"))) < 6, "what trains beside it is let finish"
@@ -170,13 +170,13 @@ def test_a_failed_run_is_named_and_its_loss_has_no_result(
 ) -> None:
     from tametail.training.heads import head_training
 
-    real = head_training._noted
+    real = head_training.note_failures
 
     def fails(place: Any, methods: torch.Tensor, epoch: int, step: int) -> Any:
         return real(place, methods * float("nan") if epoch == 1 and failing else methods, epoch, step)
 
     failing = True
-    monkeypatch.setattr(head_training, "_noted", fails)
+    monkeypatch.setattr(head_training, "note_failures", fails)
     out = tmp_path / "study"
     study = again(image_folder, out, "ce")
     assert len(study.failed) == 3

@@ -1,7 +1,7 @@
-"""A training's whole state as named tensors and JSON, and back into fresh parts, bit by bit.
+"""The state of a training run as named tensors and JSON, and its exact restoration.
 
-The state is that between two steps, when no gradient is held. Buffers that a module leaves out of its ``state_dict`` are not
-part of it, nor is any random state: what a step draws is a function of its number.
+It is the state between two steps, without gradients. Buffers outside a module's ``state_dict`` are not part of it, nor is
+any random state: the random numbers of a step are a function of its number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEY = "training"
 
 
 class TrainingState(Protocol):
-    """What has a state: a model (not its wrapper), its loss, its optimiser (accelerate's wrapper or not), its average."""
+    """The parts with a state: model (unwrapped), loss, optimizer (possibly wrapped by accelerate), averaged model."""
 
     @property
     def model(self) -> nn.Module: ...
@@ -33,9 +33,9 @@ class TrainingState(Protocol):
 
 
 def pack(training: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state as tensors, which go on being changed by the training, and JSON values under the key ``training``.
+    """The state as tensors, not copied, and JSON values under the key ``training``.
 
-    The state of a gradient scaler is packed where accelerate has given the optimiser one.
+    Includes the state of a gradient scaler where accelerate has given the optimizer one.
     """
     parts = {name: module.state_dict() for name, module in _modules(training)}
     optimizer = {"kind": _kind(training.optimizer), "shapes": _shapes(training.optimizer)}
@@ -47,22 +47,22 @@ def pack(training: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpack(training: TrainingState, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Bring freshly made parts to what `pack` gave of equal ones.
+    """Restore a state from `pack` into newly built parts.
 
     Raises:
-        TametailError: it is the state of another model, loss or optimiser; nothing is changed then.
+        TametailError: it is the state of another model, loss or optimizer; nothing is changed then.
     """
     parts = {name: _rebuild(part, tensors) for name, part in state.get(_KEY, {}).items()}
     modules = dict(_modules(training))
     for name in ("model", "average", "loss"):
         expected = modules[name].state_dict() if name in modules else {}
         _check_same(name, _described(expected), _described(parts.get(name, {})))
-    kept = parts.get("optimizer", {})
-    _check_same("kind of optimizer", _kind(training.optimizer), kept.get("kind"))
-    _check_same("groups of the optimizer", _shapes(training.optimizer), kept.get("shapes"))
+    saved = parts.get("optimizer", {})
+    _check_same("kind of optimizer", _kind(training.optimizer), saved.get("kind"))
+    _check_same("groups of the optimizer", _shapes(training.optimizer), saved.get("shapes"))
     for name, module in modules.items():
         module.load_state_dict(parts[name])
-    training.optimizer.load_state_dict(kept["state"])
+    training.optimizer.load_state_dict(saved["state"])
     _lay_out_as_parameters(training.optimizer)
     scaler = getattr(training.optimizer, "scaler", None)
     if scaler is not None and parts["scaler"]:
@@ -85,7 +85,7 @@ def _shapes(optimizer: Optimizer) -> list[list[list[int]]]:
 
 
 def _described(state: Mapping[str, Any]) -> dict[str, str]:
-    """What must be equal of two states for one to take the other's place."""
+    """Shapes and types, which two compatible states share."""
     return {
         name: f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         for name, value in state.items()
@@ -100,14 +100,14 @@ def _check_same(what: str, expected: Any, found: Any) -> None:
         what, expected, found = f"{what}'s {name}", expected.get(name, "none"), found.get(name, "none")
     raise TametailError(
         f"the saved state is that of another training: expected as {what} {expected}, found {found}. "
-        f"Delete the checkpoint to begin this run anew, or go on with the settings it was begun with."
+        f"Delete the checkpoint to restart this run, or resume it with its original settings."
     )
 
 
 def _lay_out_as_parameters(optimizer: Optimizer) -> None:
-    """Give what belongs to each element of a parameter the order in memory that the parameter has.
+    """Give optimizer state of a parameter's shape the memory layout of the parameter.
 
-    Files keep tensors row by row. Computed in another order than the parameter's, a step may differ in the last bit.
+    Files store tensors in row-major order; in another layout than the parameter's a step may differ in the last bit.
     """
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
@@ -117,7 +117,7 @@ def _lay_out_as_parameters(optimizer: Optimizer) -> None:
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Nested containers as JSON that remembers their kinds; tensors go to ``tensors`` and leave their names."""
+    """Nested containers as JSON with their types; tensors are moved to ``tensors`` and replaced by their names."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach()
         return {"tensor": name}

@@ -1,1 +1,1 @@
-"""Checkpoints, when they are written, and requests to stop."""
+"""Checkpoints, when they are written, and interruption by signals."""

@@ -1,4 +1,4 @@
-"""Weights and checkpoints on disk: safetensors (no code can hide in them), written so that a file is whole or absent."""
+"""Weights and checkpoints on disk, as safetensors (which cannot contain code), written atomically."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, explain_save_error
 
-_STATE = "state"  # the one key of the header's metadata: the order of several would change from file to file
+_STATE = "state"  # the only key of the header's metadata: the order of several would vary from file to file
 _NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training can go on from.
+    """The saved state of a training run.
 
     Attributes:
-        tensors, state: as they were given to `CheckpointStore.save`, all of one moment; tensors on the CPU.
-        note: what the user should know of how it was found; empty when all is well.
+        tensors, state: as given to `CheckpointStore.save`; tensors on the CPU.
+        note: a warning about damaged checkpoints; empty if there were none.
     """
 
     tensors: dict[str, Tensor]
@@ -38,28 +38,28 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one training, in a folder of their own: the newest, and the one before it.
+    """The last two checkpoints of a training run, in a folder.
 
-    Each is one safetensors file with the state as JSON in its header, so that tensors and state cannot be of different
-    moments. The digest of all its bytes is a part of its name, so that it, too, comes with the file in one step and
-    leaves no byte unwatched. While one is written, the folder needs room for three.
+    Each is one safetensors file with the state as JSON in its header, so that tensors and state always match. A digest
+    of all its bytes is part of its name, so that any damage is detected. While one is written, the folder needs space
+    for three.
 
     Attributes:
-        damaged: names of files that the last `load` found unusable.
+        damaged: files that the last `load` could not use, with the reasons.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.damaged: tuple[str, ...] = ()
-        self._good: Path | None = None  # what was last saved or loaded
+        self._good: Path | None = None  # last saved or loaded
         self._begun = False
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Keep tensors (any device, layout and sharing) and a state of JSON values under text keys.
+        """Save tensors (of any device, layout and sharing) and a state of JSON values.
 
         Raises:
-            TametailError: the disk is full, or the folder is gone or cannot be written. The checkpoints saved before
-                are untouched.
+            TametailError: the disk is full, or the folder is missing or not writable. Earlier checkpoints are not
+                changed.
         """
         data = _serialised(tensors, json.dumps(dict(state)))
         if not self._begun:
@@ -67,7 +67,7 @@ class CheckpointStore:
                 make_folder(self.directory)
             self._begun = True
         before = self._files()
-        self._remove_all_but({*before})  # what a killed process left half-written takes room
+        self._remove_all_but({*before})  # partial files of a killed process
         number = _number(before[0]) + 1 if before else 1
         path = self.directory / f"checkpoint-{number:08}-{_digest(data)}.safetensors"
         with explain_save_error(path):
@@ -76,7 +76,7 @@ class CheckpointStore:
         self._good = path
 
     def load(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None. No file, whatever it holds, makes this fail."""
+        """The newest undamaged checkpoint, or None. Never raises because of a file's content."""
         self._good, damaged = None, []
         checkpoint = None
         for path in self._files():
@@ -90,11 +90,11 @@ class CheckpointStore:
         self.damaged = tuple(damaged)
         if checkpoint is None or not damaged:
             return checkpoint
-        note = f"in {self.directory} the newest checkpoint cannot be used: {'; '.join(damaged)}. Going on from the one before"
+        note = f"in {self.directory} the newest checkpoint cannot be used: {'; '.join(damaged)}. Resuming from the previous one"
         return Checkpoint(checkpoint.tensors, checkpoint.state, note)
 
     def remove(self) -> None:
-        """Delete the folder, as far as that is possible: for when the training has its result."""
+        """Delete the folder, ignoring errors; for finished runs."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self._good, self._begun = None, False
 
@@ -106,10 +106,12 @@ class CheckpointStore:
             return []
         return sorted(named, key=_number, reverse=True)
 
-    def _remove_all_but(self, kept: set[Path]) -> None:
+    def _remove_all_but(self, retained: set[Path]) -> None:
         with suppress(OSError):
             for path in self.directory.iterdir():
-                if path not in kept and (_NAME.fullmatch(path.name) or path.name.startswith(".checkpoint-")):
+                if path not in retained and (
+                    _NAME.fullmatch(path.name) or path.name.startswith(".checkpoint-")
+                ):
                     path.unlink(missing_ok=True)
 
 
@@ -125,17 +127,17 @@ def _read(path: Path) -> Checkpoint:
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     if digest not in path.name:
-        raise ValueError("its bytes are not those that were saved")
+        raise ValueError("its bytes differ from those that were saved")
     with safe_open(path, framework="pt") as file:
         state = json.loads((file.metadata() or {})[_STATE])
         return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, state)  # noqa: SIM118
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights and buffers of ``module``.
+    """Save all parameters and buffers of a module.
 
     Raises:
-        TametailError: the file cannot be written; what was there before is kept.
+        TametailError: the file cannot be written; an existing one is not changed.
     """
     data = _serialised(module.state_dict())
     with explain_save_error(path):
@@ -143,10 +145,10 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_weights(module: nn.Module, path: Path) -> nn.Module:
-    """Load what `save_weights` wrote into a module of the same shape.
+    """Load the weights written by `save_weights` into a module, and return it.
 
     Raises:
-        DataError: the file is absent or damaged, or holds the weights of another module.
+        DataError: the file is missing or damaged, or has the weights of another module.
     """
     try:
         state: Mapping[str, Tensor] = load_file(path)
@@ -159,7 +161,7 @@ def load_weights(module: nn.Module, path: Path) -> nn.Module:
 
 
 def _serialised(tensors: Mapping[str, Tensor], state: str | None = None) -> bytes:
-    """Tensors and state as the bytes of a safetensors file, which lets no two tensors share memory."""
+    """Tensors and state as the bytes of a safetensors file, in which no two tensors may share memory."""
     seen: set[int] = set()
     own: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""When and where a training is kept while it goes on: checkpoints of one run, in a folder beside its own."""
+"""When a run is checkpointed, and how it is resumed; its checkpoints are in a folder next to its own."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from tametail.core.errors import UsageError
 from tametail.storage.study_file import CHECKPOINT
 from tametail.training.checkpointing.checkpoint import CheckpointStore
-from tametail.training.checkpointing.interrupts import Stop
+from tametail.training.checkpointing.interrupts import Stop, Stopped
+from tametail.training.state import TrainingState, pack, unpack
 
 SECONDS = "TAMETAIL_CHECKPOINT_SECONDS"  # environment variable
 _DEFAULT_SECONDS = 60.0
-_MOST_SHARE = 0.05  # of the time, that saving may take
+_MAX_OVERHEAD = 0.05  # fraction of the time that saving may take
 
 
 def checkpoint_directory(run: Path) -> Path:
-    """Where the checkpoints of a run lie until it is finished."""
+    """Folder of a run's checkpoints until it is finished."""
     return run.with_name(f".{run.name}{CHECKPOINT}")
 
 
 def checkpoint_interval() -> float:
-    """How long a training goes on between two checkpoints, from the environment.
+    """Seconds between two checkpoints, from the environment.
 
     Raises:
-        UsageError: the variable is set to something that is no number of seconds.
+        UsageError: the variable is not a number of seconds.
     """
     text = os.environ.get(SECONDS, "")
     try:
@@ -41,14 +42,65 @@ def checkpoint_interval() -> float:
     return seconds
 
 
-class RunCheckpointer:
-    """Keeps one run: a checkpoint every so many seconds, seldomer where saving takes long, and one when asked to stop.
+class Checkpointer(Protocol):
+    """Saves and loads the state of a training run."""
+
+    def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
+        """The last saved tensors and state, or None."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def stop_requested(self) -> bool:
+        """Whether the run should save and stop."""
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Save a checkpoint; the previous one remains until this one is complete on disk."""
+
+
+def resume(checkpointer: Checkpointer | None, training: TrainingState) -> Mapping[str, Any] | None:
+    """Load the last checkpoint into a training run, and return its state; None where there is no checkpoint."""
+    loaded = checkpointer.load() if checkpointer else None
+    if loaded is None:
+        return None
+    unpack(training, *loaded)
+    return loaded[1]
+
+
+def save_or_stop(
+    checkpointer: Checkpointer | None,
+    training: TrainingState,
+    progress: Callable[[], Mapping[str, Any]],
+    *,
+    stop: bool,
+    writes: bool = True,
+) -> None:
+    """Save a checkpoint if one is due or the run is to stop.
 
     Args:
-        run: the directory that the run will have.
-        identity: what fixes the run's result; checkpoints of another are not used.
-        stop: whether someone asked to stop.
-        warn: is told what the user should know.
+        progress: returns JSON values to save with the state.
+        writes: whether this process writes checkpoints.
+
+    Raises:
+        Stopped: ``stop`` is set, and everything is saved.
+    """
+    if checkpointer is None:
+        return
+    if writes and (stop or checkpointer.due()):
+        tensors, state = pack(training)
+        checkpointer.save(tensors, {**state, **progress()})
+    if stop:
+        raise Stopped
+
+
+class RunCheckpointer(Checkpointer):
+    """Checkpoints of one run: every few seconds, less often where saving is slow, and when the run is to stop.
+
+    Args:
+        run: the run's directory.
+        identity: digest of what determines the result; checkpoints of another identity are ignored.
+        stop: whether the user asked to stop.
+        warn: receives warnings for the user.
     """
 
     def __init__(self, run: Path, identity: str, stop: Stop, warn: Callable[[str], None]) -> None:
@@ -60,11 +112,10 @@ class RunCheckpointer:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]] | None:
-        """What was kept last of this very run."""
         found = self._store.load()
         if found is None and self._store.damaged:
             self._warn(
-                f"no checkpoint in {self._store.directory} can be used ({'; '.join(self._store.damaged)}); the run begins anew"
+                f"no checkpoint in {self._store.directory} can be used ({'; '.join(self._store.damaged)}); the run starts again"
             )
         if found is None or found.state.get("identity") != self._identity:
             return None
@@ -73,21 +124,18 @@ class RunCheckpointer:
         return found.tensors, found.state
 
     def due(self) -> bool:
-        """Whether it is time to save."""
         return time.monotonic() - self._last >= self._pause
 
     def stop_requested(self) -> bool:
-        """Whether someone asked to stop."""
         return self._stop.requested
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Keep this moment; the one before stays until it is whole on the disk."""
         began = time.monotonic()
         self._store.save(tensors, {**state, "identity": self._identity})
         self._last = time.monotonic()
         if self._pause:
-            self._pause = max(self._pause, (self._last - began) / _MOST_SHARE)
+            self._pause = max(self._pause, (self._last - began) / _MAX_OVERHEAD)
 
     def remove(self) -> None:
-        """Forget the checkpoints of a run that has its result."""
+        """Delete the checkpoints."""
         self._store.remove()

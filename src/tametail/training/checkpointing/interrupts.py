@@ -1,4 +1,4 @@
-"""Being asked to stop: the first request lets the work at hand be saved, the second ends it at once."""
+"""Interruption by signals: the first one lets the current work be saved, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """The work was asked to stop, and has saved what is needed to go on."""
+    """The work was interrupted, and its state is saved."""
 
 
 class Stop:
-    """Whether anyone has asked to stop.
+    """A request to stop.
 
     Attributes:
-        requested: true from the first request on.
+        requested: True after the first signal.
     """
 
     def __init__(self) -> None:
@@ -28,14 +28,13 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
-    """Inside, SIGTERM and SIGINT (Ctrl-C) only ask; once more raises KeyboardInterrupt. Afterwards all is as before.
+    """Turn the first SIGTERM or SIGINT (Ctrl-C) inside the block into a request; a second one raises KeyboardInterrupt.
 
-    A signal that this process was started to ignore (``nohup``, a shell's background job) is ignored still. In a thread other
-    than the main one, where no signal arrives, the result never asks.
+    A signal that this process was started to ignore (``nohup``, a shell's background job) is still ignored. Outside the
+    main thread, where no signal arrives, nothing is ever requested.
 
     Args:
-        on_request: called at the first request, in the middle of whatever is being done: to say so. What it cannot print
-            just then is lost.
+        on_request: called from the signal handler at the first signal, to print a message; its I/O errors are ignored.
     """
     stop = Stop()
 

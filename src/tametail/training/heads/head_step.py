@@ -5,7 +5,7 @@ Shape legend: H heads, C classes, D features, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,13 +30,13 @@ from tametail.training.optimisation import (
 from tametail.training.recipe import Recipe
 from tametail.training.step import MovingAverage, mean_loss
 
-_DRAWING = Lock()  # torch's generator is one for all threads
+_GENERATOR_LOCK = Lock()  # all threads share torch's generator
 
 
 @contextmanager
 def seeded_draws(seed: int) -> Iterator[None]:
-    """Inside, torch draws what it does after this seed, whatever goes on in other threads."""
-    with _DRAWING:
+    """Seed torch inside the block, undisturbed by other threads."""
+    with _GENERATOR_LOCK:
         torch.manual_seed(seed)
         yield
 
@@ -46,9 +46,9 @@ class HeadTask:
     """One head to train.
 
     Attributes:
-        loss: what it is trained with, made with the class counts of the training images; on the CPU.
-        recipe: how. Of heads that are trained together, see `shared_settings`.
-        head: the untrained head from `build_head`, on the CPU.
+        loss: made with the class counts of the training images; on the CPU.
+        recipe: of this head; heads that are trained at once agree in `shared_settings`.
+        head: untrained, from `build_head`; on the CPU.
     """
 
     loss: Loss
@@ -57,10 +57,18 @@ class HeadTask:
 
 
 def shared_settings(recipe: Recipe) -> Recipe:
-    """What recipes of heads that are trained together must agree in: all but rate and decay, weights of classes, head."""
+    """The settings in which heads that are trained at once must agree: all but lr, weight_decay, reweighting and head."""
     optimizer = recipe.optimizer.model_copy(update={"lr": 1.0, "weight_decay": 0.0})
     free = {"optimizer": optimizer, "reweighting": "none", "head": "auto", "name": "", "summary": ""}
     return recipe.model_copy(update=free)
+
+
+def positions_by(keys: Iterable[object]) -> list[list[int]]:
+    """Group positions by equal keys, in order of first appearance."""
+    groups: dict[object, list[int]] = {}
+    for at, key in enumerate(keys):
+        groups.setdefault(key, []).append(at)
+    return list(groups.values())
 
 
 class Heads(nn.Module):
@@ -80,7 +88,7 @@ class Heads(nn.Module):
         return outputs if self._in_order else outputs[self._places.to(outputs.device)]
 
     def head(self, at: int) -> nn.Module:
-        """One of them as a module of its own."""
+        """One of them as a separate module."""
         place = int(self._places[at])
         for stack in self.stacks:
             assert isinstance(stack, HeadStack)
@@ -91,21 +99,21 @@ class Heads(nn.Module):
 
 
 def _stacked_by(task: HeadTask) -> tuple[str, float, float]:
-    """Heads of one kind side by side, and among them those of one rate and decay."""
+    """Sorts heads by kind, then by learning rate and weight decay."""
     return type(task.head).__name__, task.recipe.optimizer.lr, task.recipe.optimizer.weight_decay
 
 
 class HeadStepper:
-    """Heads in training, with their optimiser and averaged weights; what `tametail.training.state` packs.
+    """Heads in training, with their optimizer and averaged weights: a `tametail.training.state.TrainingState`.
 
     Args:
-        tasks: H of them, whose recipes have `shared_settings` in common.
-        recipe: the one whose learning rate the others' are shares of.
+        tasks: H heads whose recipes agree in `shared_settings`.
+        recipe: the one with the reference learning rate.
     """
 
     def __init__(self, tasks: Sequence[HeadTask], recipe: Recipe, accelerator: Accelerator) -> None:
         self.model = Heads(tasks).to(accelerator.device)
-        # Those with one formula have no state; a loss of the user's own may.
+        # Stacked losses have no state; a custom loss may.
         self.loss = nn.ModuleList(task.loss for task in tasks if stack_key(task.loss) is None)
         self.average = MovingAverage(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self._clip = recipe.gradient_clip
@@ -115,7 +123,7 @@ class HeadStepper:
 
     @property
     def result(self) -> Heads:
-        """What the training has come to: the averaged weights where there are any."""
+        """The current model: the averaged weights with ``ema_decay``."""
         heads = self.average.module if self.average else self.model
         assert isinstance(heads, Heads)
         return heads
@@ -143,7 +151,7 @@ class HeadStepper:
     def _make_optimizer(
         self, tasks: Sequence[HeadTask], recipe: Recipe, device: torch.device
     ) -> torch.optim.Optimizer:
-        """Slices of the stacked weights, one for the heads of each rate and decay, as groups of one optimiser."""
+        """An optimizer with one parameter group per learning rate and weight decay, on slices of the stacked weights."""
         settings = recipe.optimizer
         ordered = [tasks[at].recipe.optimizer for at in self.model._order]
         groups, first = [], 0
@@ -157,7 +165,7 @@ class HeadStepper:
                 for parameter in stack.parameters():
                     part = parameter.detach()[where].requires_grad_()
                     self._slices.append((parameter, part, where))
-                    # As for a head alone: matrices decay, and with adam all weights do.
+                    # As for a single head: matrices decay, and with adam all parameters do.
                     decays = settings.kind == "adam" or parameter.ndim > 2
                     scale = own[0] / settings.lr
                     groups.append(
@@ -165,8 +173,8 @@ class HeadStepper:
                     )
         return make_optimizer(groups, settings, fused=device.type in {"cpu", "cuda"})
 
-    def _clip_gradients(self, most: float) -> None:
-        """Each head's gradient to a norm of at most so much, as `torch.nn.utils.clip_grad_norm_` does for one model."""
+    def _clip_gradients(self, max_norm: float) -> None:
+        """Clip the gradient norm of each head, as `torch.nn.utils.clip_grad_norm_` does for one model."""
         for stack in self.model.stacks:
             gradients = [parameter.grad for parameter in stack.parameters() if parameter.grad is not None]
             norms = torch.stack(
@@ -175,44 +183,42 @@ class HeadStepper:
                     for gradient in gradients
                 ]
             )
-            factor = (most / (norms.norm(dim=0) + 1e-6)).clamp(max=1.0)
+            factor = (max_norm / (norms.norm(dim=0) + 1e-6)).clamp(max=1.0)
             for gradient in gradients:
                 gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
 
 
 class HeadLosses:
-    """The losses of H heads over the same batch: those with one formula at once, the others one by one.
+    """The losses of H heads on the same batch: those of one class at once, the others one by one.
 
     Args:
-        tasks: H of them.
+        tasks: H heads.
         class_counts: C training images per class.
-        like: a tensor of the outputs' dtype and device.
+        like: a tensor with the outputs' dtype and device.
     """
 
     def __init__(self, tasks: Sequence[HeadTask], class_counts: Sequence[int], like: Tensor) -> None:
-        groups: dict[object, list[int]] = {}
-        for at, task in enumerate(tasks):
-            key = stack_key(task.loss)
-            of_recipe = (task.recipe.reweighting, label_smoothing_for(task.loss, task.recipe))
-            groups.setdefault((at if key is None else key, of_recipe), []).append(at)
-        self._groups = [
-            _Group([tasks[at] for at in places], places, class_counts, like) for places in groups.values()
-        ]
-        self._back = torch.tensor([at for places in groups.values() for at in places]).argsort()
+        keys = [stack_key(task.loss) for task in tasks]
+        groups = positions_by(
+            (at if key is None else key, task.recipe.reweighting, label_smoothing_for(task.loss, task.recipe))
+            for at, (task, key) in enumerate(zip(tasks, keys, strict=True))
+        )
+        self._groups = [_Group([tasks[at] for at in places], places, class_counts, like) for places in groups]
+        self._back = torch.tensor([at for places in groups for at in places]).argsort()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Weigh classes as the recipes ask for in an epoch, from 0."""
+        """Set the class weights of an epoch, from 0."""
         for group in self._groups:
             group.begin_epoch(epoch)
 
     def __call__(self, outputs: Tensor, target: Tensor, seed: int) -> Tensor:
-        """(H,) mean losses of outputs (H, C, B) for a target (B,) or (B, C); ``seed`` is of what a loss draws."""
+        """Mean losses (H,) of outputs (H, C, B) for a target (B,) or (B, C); ``seed`` is for stochastic losses."""
         values = torch.cat([group(outputs, target, seed) for group in self._groups])
         return values[self._back.to(values.device)]
 
 
 class _Group:
-    """Heads whose losses are computed at once, or one head."""
+    """Heads whose losses are computed at once, or a single head."""
 
     def __init__(
         self, tasks: Sequence[HeadTask], places: list[int], class_counts: Sequence[int], like: Tensor
@@ -228,7 +234,7 @@ class _Group:
         if stack_key(first.loss) is not None:
             self._stack = LossStack([task.loss for task in tasks], like, len(class_counts))
         self._loss = first.loss.to(like.device)
-        self._may_draw = self._loss.stochastic or isinstance(self._loss, ModuleLoss)
+        self._stochastic = self._loss.stochastic or isinstance(self._loss, ModuleLoss)
 
     def begin_epoch(self, epoch: int) -> None:
         self._weights = class_weights(self._recipe, epoch, self._counts)
@@ -239,7 +245,7 @@ class _Group:
             target = smooth_labels(target, self._counts, self._smoothing)
         if self._stack is None:
             logits = outputs[0].T.contiguous()
-            with seeded_draws(seed) if self._may_draw else nullcontext():
+            with seeded_draws(seed) if self._stochastic else nullcontext():
                 return mean_loss(self._loss, logits, target, self._weights).unsqueeze(0)
         labels = target if target.ndim == 2 else F.one_hot(target, outputs.shape[1])
         per_image = self._stack(outputs, labels.T.to(outputs.dtype))

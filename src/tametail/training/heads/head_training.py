@@ -1,8 +1,8 @@
-"""Many heads on the same frozen features, trained together: one product of matrices a step in place of many small ones.
+"""Training many heads on the same frozen features at once: one batched matrix product per step instead of many small ones.
 
-Each head has a loss of its own, and its own learning rate, weight decay and weights of classes; all see the same batches.
-What comes out of each is, up to rounding, what it would be alone.
-Shape legend: n training images, m others, D features, H heads, C classes.
+Each head has its own loss, learning rate, weight decay and class weights; all see the same batches. The result of each is
+that of training it alone, up to rounding.
+Shape legend: n training images, m other images, D features, H heads, C classes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from torch import Tensor, nn
 
 from tametail.data.sampling.loaders import TrainingBatches
 from tametail.data.sampling.mixing import BatchMixing
-from tametail.training.checkpointing.interrupts import Stopped
+from tametail.training.checkpointing.checkpointer import Checkpointer, resume, save_or_stop
 from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, HeadTask, shared_settings
 from tametail.training.history import EpochRecord, Validation, mean_record
 from tametail.training.optimisation import learning_rate
-from tametail.training.state import pack, unpack
-from tametail.training.trainer import Callback, Checkpointer, RunFailed, non_finite_loss, step_seed
+from tametail.training.trainer import Callback, RunFailed, non_finite_loss, step_seed
 
-# Bytes of a portion of heads: what a step touches should stay in a processor's cache.
+# Memory of a batch of heads: what a step touches should fit in the CPU's cache.
 HEAD_BATCH_BYTES = 32 * 2**20
-_FEW = 8  # heads in a portion are not worth dividing
-# Numbers per weight (itself, its gradient, the optimiser's two moments), and per logit (what formulas keep for gradients).
+_MIN_HEADS = 8  # per batch, when batches are made smaller for more workers
+# Floats per weight (value, gradient, two moments of the optimizer) and per logit (saved for the backward pass).
 _PER_WEIGHT, _PER_LOGIT = 4, 16
 
 
@@ -37,8 +36,8 @@ class TrainedHeads:
     """H trained heads, in the order of their tasks.
 
     Attributes:
-        histories: of each, one record per epoch.
-        failures: of each, why it cannot be used, or None.
+        histories: for each head, one record per epoch.
+        failures: for each head, why it failed, or None.
     """
 
     histories: list[list[EpochRecord]]
@@ -46,12 +45,12 @@ class TrainedHeads:
     _heads: Heads
 
     def head(self, at: int) -> nn.Module:
-        """One of them as a module of its own, on the CPU."""
+        """One of them as a separate module, on the CPU."""
         return self._heads.head(at).cpu()
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:
-        """(H, m, C) float32 of features (m, D) that are scaled as the training's were."""
+        """Outputs (H, m, C) float32 for features (m, D), standardised as in training."""
         device = next(self._heads.parameters()).device
         outputs: Tensor = self._heads(features.to(device))
         return outputs.float().cpu().transpose(1, 2)
@@ -60,13 +59,13 @@ class TrainedHeads:
 def batch_heads(
     heads: Sequence[nn.Module], batch_size: int, *, least: int = 1, most_bytes: int = HEAD_BATCH_BYTES
 ) -> list[list[int]]:
-    """Positions of heads that are to be trained at once, nearly equally many in each portion.
+    """Split heads into batches of nearly equal size that are trained at once; returns their positions.
 
     Args:
-        heads: untrained.
+        heads: untrained heads.
         batch_size: B.
-        least: how many portions there should be, as long as each has some heads.
-        most_bytes: what a portion may take; a single head may take more.
+        least: minimum number of batches, as long as each has at least 8 heads.
+        most_bytes: maximum memory of a batch; a single head may need more.
     """
     if not heads:
         return []
@@ -75,13 +74,13 @@ def batch_heads(
         4 * (_PER_WEIGHT * sum(each.numel() for each in own) + _PER_LOGIT * len(own[0]) * batch_size)
         for own in parameters
     )
-    count = max(-(-len(heads) * largest // most_bytes), min(least, len(heads) // _FEW))
+    count = max(-(-len(heads) * largest // most_bytes), min(least, len(heads) // _MIN_HEADS))
     return [part.tolist() for part in np.array_split(np.arange(len(heads)), min(max(count, 1), len(heads)))]
 
 
 @dataclass(frozen=True)
-class _Place:
-    """How far a training is: whole epochs, steps of the one at hand and the sums (H,) of their losses, records, failures."""
+class _Progress:
+    """Finished epochs, finished steps of the current epoch and the sums (H,) of their losses, records, failures."""
 
     epoch: int
     step: int
@@ -104,41 +103,41 @@ def train_heads(
     callback: Callback | None = None,
     validate: Callable[[TrainedHeads], list[Validation]] | None = None,
 ) -> TrainedHeads:
-    """Train heads to the last epoch, all at once; a head that fails leaves the others alone.
+    """Train heads to the last epoch, all at once; a head that fails does not affect the others.
 
     Args:
         features: (n, D) float32 of the training images, standardised.
         target: (n,) class indices, or (n, C) float labels.
-        tasks: H heads whose recipes have `shared_settings` in common.
-        batches: whose order images are shown in; what they read is not used.
-        seed: of what losses draw; each head draws what it would alone.
+        tasks: H heads whose recipes agree in `shared_settings`.
+        batches: give the order of the images; their data is not used.
+        seed: of the losses' random numbers; each head draws the same as when trained alone.
         class_counts: C training images per class.
-        mixing: mixes the batches.
-        keeper: where the training is kept, and from where it goes on.
-        callback: is told of each step and epoch; losses and records are the heads' means.
-        validate: how good each head is after an epoch; written down, and used for nothing.
+        mixing: applied to the batches.
+        checkpointer: saves the run, and resumes it.
+        callback: receives each step and epoch, with means over the heads.
+        validate: evaluates the heads after each epoch; recorded, and used for nothing else.
 
     Raises:
-        Stopped: the keeper asked for it, and everything is saved.
-        ValueError: recipes that differ in more than they may.
+        Stopped: the checkpointer requested it, and everything is saved.
+        ValueError: recipes that differ in other settings.
     """
     recipe = tasks[0].recipe
     if any(shared_settings(task.recipe) != shared_settings(recipe) for task in tasks):
-        raise ValueError("expected heads whose recipes differ in rates, class weights and kind of head alone")
+        raise ValueError("expected recipes that differ only in lr, weight_decay, reweighting and head")
     device = accelerator.device
     features, target = features.to(device), target.to(device)
     stepper = HeadStepper(tasks, recipe, accelerator)
     losses = HeadLosses(tasks, class_counts, features)
-    place = _resume(stepper, checkpointer, len(tasks))
-    shares = [task.recipe.optimizer.lr / recipe.optimizer.lr for task in tasks]
+    progress = _resume(stepper, checkpointer, len(tasks))
+    lr_ratios = [task.recipe.optimizer.lr / recipe.optimizer.lr for task in tasks]
     if callback:
         callback.begin(recipe.epochs, batches.steps)
-    for epoch in range(place.epoch, recipe.epochs):
+    for epoch in range(progress.epoch, recipe.epochs):
         losses.begin_epoch(epoch)
         order = torch.from_numpy(batches.order(epoch)).to(device)
         began, seen, stop = time.perf_counter(), 0, False
-        total = torch.tensor(place.total, dtype=torch.float64)
-        for step in range(place.step, batches.steps):
+        total = torch.tensor(progress.total, dtype=torch.float64)
+        for step in range(progress.step, batches.steps):
             so_far = epoch * batches.steps + step
             lr = learning_rate(so_far / batches.steps, recipe)
             chosen = order[step * recipe.batch_size :][: batches.size(step)]
@@ -150,60 +149,54 @@ def train_heads(
             found = values.detach().cpu().double()
             total += found
             seen += len(chosen)
-            place = _noted(place, found, epoch, step)
+            progress = note_failures(progress, found, epoch, step)
             if callback:
                 callback.step(epoch, step, float(found.nanmean()), lr, seen)
-            place = replace(place, epoch=epoch, step=step + 1, total=total.tolist())
+            progress = replace(progress, epoch=epoch, step=step + 1, total=total.tolist())
             stop = checkpointer is not None and checkpointer.stop_requested()
             if step + 1 < batches.steps:
-                _keep(stepper, checkpointer, place, stop)
+                _save(stepper, checkpointer, progress, stop)
         seconds = time.perf_counter() - began
-        validations = validate(_trained(stepper, place)) if validate else [None] * len(tasks)
+        validations = validate(_trained(stepper, progress)) if validate else [None] * len(tasks)
         records = [
             EpochRecord.of(epoch + 1, so_far + 1, mean, lr * own, seconds, seen / seconds, validation)
             for mean, own, validation in zip(
-                (total / batches.steps).tolist(), shares, validations, strict=True
+                (total / batches.steps).tolist(), lr_ratios, validations, strict=True
             )
         ]
-        histories = [[*before, record] for before, record in zip(place.histories, records, strict=True)]
-        place = _Place(epoch + 1, 0, [0.0] * len(tasks), histories, place.failed)
+        histories = [[*before, record] for before, record in zip(progress.histories, records, strict=True)]
+        progress = _Progress(epoch + 1, 0, [0.0] * len(tasks), histories, progress.failed)
         if callback:
             callback.epoch(mean_record(records))
         if epoch + 1 < recipe.epochs:
-            _keep(stepper, checkpointer, place, stop)
-    return _trained(stepper, place)
+            _save(stepper, checkpointer, progress, stop)
+    return _trained(stepper, progress)
 
 
-def _noted(place: _Place, losses: Tensor, epoch: int, step: int) -> _Place:
-    """The place with the heads (H,) that have just failed."""
+def note_failures(progress: _Progress, losses: Tensor, epoch: int, step: int) -> _Progress:
+    """Add the heads whose losses (H,) are not finite."""
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    new = {at: (float(losses[at]), epoch, step) for at in bad if at not in place.failed}
-    return replace(place, failed=place.failed | new) if new else place
+    new = {at: (float(losses[at]), epoch, step) for at in bad if at not in progress.failed}
+    return replace(progress, failed=progress.failed | new) if new else progress
 
 
-def _trained(stepper: HeadStepper, place: _Place) -> TrainedHeads:
+def _trained(stepper: HeadStepper, progress: _Progress) -> TrainedHeads:
     failures = [
-        non_finite_loss(*place.failed[at]) if at in place.failed else None for at in range(len(place.total))
+        non_finite_loss(*progress.failed[at]) if at in progress.failed else None
+        for at in range(len(progress.total))
     ]
-    return TrainedHeads(place.histories, failures, stepper.result)
+    return TrainedHeads(progress.histories, failures, stepper.result)
 
 
-def _keep(stepper: HeadStepper, checkpointer: Checkpointer | None, place: _Place, stop: bool) -> None:
-    """Save if it is time to, and stop if that was asked for."""
-    if checkpointer is None or not (stop or checkpointer.due()):
-        return
-    tensors, state = pack(stepper)
-    checkpointer.save(tensors, {**state, **asdict(place), "failed": list(place.failed.items())})
-    if stop:
-        raise Stopped
+def _save(stepper: HeadStepper, checkpointer: Checkpointer | None, progress: _Progress, stop: bool) -> None:
+    failed = list(progress.failed.items())
+    save_or_stop(checkpointer, stepper, lambda: {**asdict(progress), "failed": failed}, stop=stop)
 
 
-def _resume(stepper: HeadStepper, checkpointer: Checkpointer | None, heads: int) -> _Place:
-    kept = checkpointer.load() if checkpointer else None
-    if kept is None:
-        return _Place(0, 0, [0.0] * heads, [[] for _ in range(heads)])
-    tensors, state = kept
-    unpack(stepper, tensors, state)
+def _resume(stepper: HeadStepper, checkpointer: Checkpointer | None, heads: int) -> _Progress:
+    state = resume(checkpointer, stepper)
+    if state is None:
+        return _Progress(0, 0, [0.0] * heads, [[] for _ in range(heads)])
     histories = [[EpochRecord(**record) for record in history] for history in state["histories"]]
     failed = {at: tuple(where) for at, where in state["failed"]}
-    return _Place(state["epoch"], state["step"], state["total"], histories, failed)
+    return _Progress(state["epoch"], state["step"], state["total"], histories, failed)
