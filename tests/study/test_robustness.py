@@ -239,5 +239,5 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_leads_to_the_same_end(
     code, said = compare(image_folder, tmp_path / "s")
     assert code == 0
     assert newest.name in said
-    assert "one before" in said
+    assert "Resuming from the previous one" in said
     assert outcome(tmp_path / "s") == outcome(undisturbed)

@@ -1,4 +1,4 @@
-"""Outputs of a model where memory is short, and what is left of the model afterwards."""
+"""Outputs of a model when out of memory, and the state of the model afterwards."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def test_the_sigmoid_family_is_let_through(method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("ce", r"ce cannot be trained .* softmax labels exclude .* alpa, asl, apl, ral, hill, focal, bce"),
+        ("ce", r"ce cannot be trained .* softmax makes labels mutually exclusive.* alpa, asl, apl, ral, hill, focal, bce"),
         ("ldam+drw", "ldam cannot be trained"),
-        ("class_balanced[base=bce]", "take one label per image for granted"),
-        ("bce[tau=1]", "tau=1 takes out a prior"),
+        ("class_balanced[base=bce]", "assume one label per image"),
+        ("bce[tau=1]", "tau=1 adjusts for the prior"),
         ("bce+balanced", "expected sampler shuffled .* got balanced"),
         ("bce+drs", "expected sampler shuffled .* got deferred"),
         ("bce+drw", "expected reweighting none .* got deferred"),
@@ -56,7 +56,7 @@ def test_the_sigmoid_family_is_let_through(method: str) -> None:
         ("bce+taunorm+la", "got taunorm"),
     ],
 )
-def test_what_takes_one_label_for_granted_is_refused(method: str, message: str) -> None:
+def test_what_needs_one_label_per_image_is_refused(method: str, message: str) -> None:
     methods = [parse_method("asl"), parse_method(method)]
     with pytest.raises(UsageError, match=message):
         check_methods(methods, make_table(), RECIPE)

@@ -142,7 +142,7 @@ def test_batch_normalisation_goes_down_to_two_images_and_no_further() -> None:
     assert training.micro_batch == 2
     for images, few in ((16, 2), (3, 3)):
         with pytest.raises(
-            OutOfMemory, match=f"even for {few} images at a time, and batch normalisation cannot"
+            OutOfMemory, match=f"even for {few} images at a time, and batch normalisation needs two"
         ):
             stepper(Cramped(few - 1, nn.BatchNorm1d)).update(*batch(images), 1.0, 0.1)
     with pytest.raises(OutOfMemory, match="even for one image at a time; choose"):
@@ -164,7 +164,7 @@ def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over
 
     training.optimizer.optimizer.step = step  # type: ignore[method-assign]
     with pytest.raises(
-        OutOfMemory, match=r"while the weights were being changed.*cannot be done over.*--backbone"
+        OutOfMemory, match=r"in the optimizer step.*cannot be repeated.*--backbone"
     ):
         training.update(*batch(), 1.0, 0.1)
     assert len(calls) == 1
@@ -181,7 +181,7 @@ def test_a_loss_that_looks_at_whole_batches_gets_no_parts() -> None:
         False,
     ]
     with pytest.raises(
-        UsageError, match=r"lade compares .* whole batch of 16, but would see 8 at once.*--micro-batch"
+        UsageError, match=r"lade compares .* whole batch of 16, but would see micro-batches of 8.*--micro-batch"
     ):
         stepper(Cramped(16), lade, micro_batch=8)
     with pytest.raises(UsageError, match=r"lade compares .*2 processes would each see a share"):
@@ -214,7 +214,7 @@ def test_weights_of_classes_need_a_number_per_image(loss: nn.Module, shape: str)
     training = stepper(Cramped(16), loss)
     training.class_weights = torch.tensor([0.5, 1.0, 2.0])
     with pytest.raises(
-        UsageError, match=rf"a number per image, \(16,\), .*got shape {shape}.*reweighting=none"
+        UsageError, match=rf"a value per image, \(16,\), .*got shape {shape}.*reweighting=none"
     ):
         training.update(*batch(), 1.0, 0.1)
 
@@ -334,7 +334,7 @@ def test_processes_share_the_means_of_batch_normalisation_and_what_they_predict(
 
 def test_memory_too_short_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
     for of_rank in pair:
-        assert of_rank[SHORT_FOR_GOOD]["said"].startswith("OutOfMemory: memory is short even for one image")
+        assert of_rank[SHORT_FOR_GOOD]["said"].startswith("OutOfMemory: out of memory even for one image")
 
 
 def test_memory_that_ends_later_in_one_process_ends_the_work_in_words(

@@ -83,7 +83,7 @@ def test_a_tracker_that_fails_is_said_once_and_costs_nothing(board: Board, tmp_p
     for step in range(3):
         trackers.log({"loss": 0.5}, step)
     trackers.close()
-    assert said == ["tensorboard does not follow this run any further (OSError: no space left)"]
+    assert said == ["tensorboard stopped tracking this run (OSError: no space left)"]
 
 
 def test_one_that_cannot_be_opened_leaves_the_others(
@@ -96,7 +96,7 @@ def test_one_that_cannot_be_opened_leaves_the_others(
     said: list[str] = []
     trackers = open_trackers(["wandb", "tensorboard"], tmp_path, "ce", {}, warn=said.append)
     trackers.log({"loss": 0.5}, 1)
-    assert said == ["wandb does not follow this run any further (PermissionError: no key)"]
+    assert said == ["wandb stopped tracking this run (PermissionError: no key)"]
     assert board.scalars == [("loss", 0.5, 1)]
 
 

@@ -1,1 +1,1 @@
-"""The training room: recipe (what a run is), material (what it reads), trainer (the loop), run, checkpoint."""
+"""Training: recipes, data, the training loop, and the runs of a study with their checkpoints."""

@@ -1,4 +1,4 @@
-"""Progress of training runs on the console: bars on a terminal, lines elsewhere."""
+"""Progress of training runs on the console: progress bars on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from tametail.training.history import EpochRecord
 
-_PICTURES = 0.2  # seconds between two pictures on a terminal, at least
-_LINES = 5.0  # seconds between two lines elsewhere, at least
-_NEWEST = 0.1  # weight of the newest step in what is shown
+_REFRESH_SECONDS = 0.2  # minimum between two refreshes on a terminal
+_LOG_SECONDS = 5.0  # minimum between two log lines
+_SMOOTHING = 0.1  # weight of the newest step in moving averages
 
 
 @dataclass
-class _Shown:
-    """The run at hand, or those that are trained together: steps count from its beginning, ``seen`` images from the beginning of the epoch."""
+class _CurrentRun:
+    """The current run, or the heads trained at once; ``seen`` is the number of images in the current epoch."""
 
     title: str
     epochs: int
@@ -41,7 +41,7 @@ class _Shown:
     images: float = 0.0
     seconds: float = 0.0
     first: tuple[float, int] | None = None
-    judged: tuple[str, ...] = ()
+    validated: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -54,7 +54,7 @@ class _Shown:
 
 @contextmanager
 def show_training(console: Console, runs: int, epochs: int) -> Iterator[TrainingDisplay]:
-    """Show the progress of so many runs, which have so many epochs together."""
+    """Show the progress of ``runs`` runs with ``epochs`` epochs in total."""
     display = TrainingDisplay(console, runs, epochs)
     if console.quiet or not console.rich.is_terminal or console.rich.is_dumb_terminal:
         yield display
@@ -66,15 +66,15 @@ def show_training(console: Console, runs: int, epochs: int) -> Iterator[Training
 
 
 class TrainingDisplay:
-    """What is shown of a training: all its runs, and the one at hand.
+    """Displays the progress of all runs and of the current one.
 
-    On a terminal bars and figures, renewed at most five times a second. Elsewhere lines for a log: one per epoch, fewer
-    where epochs take less than five seconds, and one at the end of each run. Nothing when quiet.
+    On a terminal: progress bars and values, refreshed at most five times a second. Elsewhere: one log line per epoch, but
+    at most one every five seconds, and one at the end of each run. Nothing when quiet.
 
     Args:
-        console: where it is shown.
-        runs, epochs: how many there are, of all runs together.
-        clock: seconds that pass.
+        console: output.
+        runs, epochs: total numbers.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class TrainingDisplay:
         self._clock = clock
         self._started = clock()
         self._runs_done, self._epochs_done = 0, 0
-        self._run: _Shown | None = None
+        self._run: _CurrentRun | None = None
         self._live: Live | None = None
         self._last = -math.inf
 
     def drawn_on(self, live: Live) -> TrainingDisplay:
-        """Itself, drawing pictures there instead of writing lines."""
+        """Use a live display instead of log lines; returns self."""
         self._live = live
         self._draw(now=True)
         return self
@@ -104,48 +104,48 @@ class TrainingDisplay:
         measure: str = "balanced accuracy",
         runs: int = 1,
     ) -> None:
-        """A run begins or goes on; one that takes no steps has 0 epochs.
+        """Start or resume a run; one without training has 0 epochs.
 
         Args:
-            measure: what its records' ``val_balanced_accuracy`` is called.
-            runs: how many are trained together.
+            measure: name of the metric in ``val_balanced_accuracy``.
+            runs: number of runs trained at once.
         """
-        self._run = _Shown(printable(title), epochs, steps_per_epoch, measure, runs, self._clock())
+        self._run = _CurrentRun(printable(title), epochs, steps_per_epoch, measure, runs, self._clock())
         self._draw(now=True)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
-        """After a step: ``epoch`` and ``step`` (of it) count from 0; ``images`` are those of the epoch so far."""
+        """Show a step, see `tametail.training.trainer.Callback.step`."""
         run, now = self._run, self._clock()
         if run is None or self._console.quiet:
             return
         run.epoch, run.step, run.lr = epoch + 1, epoch * run.steps_per_epoch + step + 1, lr
-        run.loss = loss if math.isnan(run.loss) else run.loss + _NEWEST * (loss - run.loss)
-        run.images += _NEWEST * (images - run.seen - run.images)
-        run.seconds += _NEWEST * (now - run.since - run.seconds)
+        run.loss = loss if math.isnan(run.loss) else run.loss + _SMOOTHING * (loss - run.loss)
+        run.images += _SMOOTHING * (images - run.seen - run.images)
+        run.seconds += _SMOOTHING * (now - run.since - run.seconds)
         run.seen, run.since = images, now
         run.first = run.first or (now, run.step)
         self._draw()
 
     def epoch(self, record: EpochRecord) -> None:
-        """After an epoch, when the model has been looked at."""
+        """Show an epoch and its validation."""
         run = self._run
         if run is None or self._console.quiet:
             return
         found = {run.measure: record.val_balanced_accuracy, "few-shot classes": record.val_few_shot_recall}
-        run.judged = tuple(
+        run.validated = tuple(
             f"{name} {100 * value:.1f} %" for name, value in found.items() if value is not None
         )
         run.epoch, run.step = record.epoch, record.epoch * run.steps_per_epoch
-        if self._live is None and (self._clock() - self._last >= _LINES or record.epoch == run.epochs):
+        if self._live is None and (self._clock() - self._last >= _LOG_SECONDS or record.epoch == run.epochs):
             speed = _speed(record.images_per_second)
             self._write(
-                f"epoch {record.epoch}/{run.epochs}", *_figures(record.loss, record.lr, speed), *run.judged
+                f"epoch {record.epoch}/{run.epochs}", *_figures(record.loss, record.lr, speed), *run.validated
             )
         run.seen, run.since = 0, self._clock()
         self._draw()
 
     def done(self) -> None:
-        """The run is over, however it ended."""
+        """End the current run, whether it succeeded or not."""
         run = self._run
         if run is None:
             return
@@ -163,7 +163,7 @@ class TrainingDisplay:
         self._console.say(" · ".join([self._run.title, *parts, f"run {at}/{self._runs}", *self._time_left()]))
 
     def _draw(self, now: bool = False) -> None:
-        if self._live and (now or self._clock() - self._last >= _PICTURES):
+        if self._live and (now or self._clock() - self._last >= _REFRESH_SECONDS):
             self._last = self._clock()
             self._live.update(self._picture(), refresh=True)
 
@@ -190,7 +190,7 @@ class TrainingDisplay:
             return rows
         speed = _speed(run.images / run.seconds if run.seconds else 0.0)
         step = f"step {run.step}/{run.steps}"
-        return Group(rows, Text(" · ".join([step, *_figures(run.loss, run.lr, speed), *run.judged])))
+        return Group(rows, Text(" · ".join([step, *_figures(run.loss, run.lr, speed), *run.validated])))
 
     def _all_epochs_done(self) -> float:
         return self._epochs_done + (self._run.epochs_done * self._run.runs if self._run else 0.0)

@@ -1,4 +1,4 @@
-"""One run of a study: train on all folds but one, predict that one, and put the result on disk in one step."""
+"""One run of a study: train on all folds but one, predict the held-out fold, and save the result atomically."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tametail.training.training_data import TrainingData
 def execute(
     run: Run, context: RunContext, checkpointer: RunCheckpointer, callback: Callback | None = None
 ) -> None:
-    """Train (or, for what follows a training, fit to the base run's features) and predict.
+    """Train, or apply strategies to the model of the base run, and predict.
 
-    The run's directory appears at the end, whole. The run that it starts from must be finished.
+    The run's directory is created atomically at the end. The base run must be finished.
 
     Raises:
-        RunFailed: the loss or a prediction became NaN or infinite, or memory is short; run.json then says so.
-        Stopped: the keeper asked for it, and everything is saved.
+        RunFailed: the loss or a prediction became NaN or infinite, or out of memory; run.json then has the reason.
+        Stopped: the checkpointer requested it, and everything is saved.
     """
     started = time.monotonic()
     if context.accelerator.device.type == "cpu":
@@ -88,13 +88,13 @@ def write_run(
     seconds: float,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put a finished run's directory in place, whole.
+    """Create a finished run's directory atomically.
 
     Args:
-        model: what was trained, or the head that was fitted where nothing was.
-        trained: the training, if there was one.
-        seconds: that it took.
-        more: what else its description says.
+        model: the trained model, or the fitted head of a run without training.
+        trained: the result of training, if any.
+        seconds: duration.
+        more: further entries of run.json.
 
     Raises:
         TametailError: it cannot be written.
@@ -114,7 +114,7 @@ def write_run(
 
 
 def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
-    """Have a run's run.json say that it failed, and why; all processes call."""
+    """Record a failure and its reason in run.json; all processes must call it."""
     if context.writes:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
         with atomic_directory(run.directory(context.study)) as folder:
@@ -124,24 +124,22 @@ def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
 
 @contextmanager
 def explain_oom(context: RunContext) -> Iterator[None]:
-    """Memory that is short outside a step of the training, in words.
+    """Turn out-of-memory errors outside training steps into messages with advice.
 
     Raises:
-        RunFailed: the run cannot be; others may.
+        RunFailed: this run fails; others may succeed.
         TametailError: with several processes, as the others wait for this one.
     """
     kind = RunFailed if context.accelerator.num_processes == 1 else TametailError
     try:
         yield
-    except OutOfMemory as error:  # its message says what helps
+    except OutOfMemory as error:  # its message has advice
         raise kind(str(error)) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        message = (
-            "memory is short; take fewer images at once (--micro-batch), a smaller --image-size or --backbone"
-        )
-        raise kind(f"{message}. Repeat the command to go on") from error
+        message = "out of memory; choose a smaller --micro-batch, --image-size or --backbone"
+        raise kind(f"{message}. Repeat the command to resume") from error
 
 
 def _train(
@@ -187,11 +185,7 @@ def _train(
 
 
 def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) -> TrainingBatches:
-    """The batches that a run is trained on.
-
-    Args:
-        recipe: the run's own.
-    """
+    """The training batches of a run; ``recipe`` includes the changes of its method."""
     training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
         training_data.array,
@@ -213,7 +207,7 @@ def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) ->
 def add_image_ids(
     error: RunFailed, batches: TrainingBatches, rows: IntArray, training_data: TrainingData
 ) -> None:
-    """Have a failure in a step name the images of that step."""
+    """Add the ids of the images of the step in which a run failed."""
     if error.epoch is not None and error.step is not None:
         positions = batches.positions(error.epoch, error.step)
         error.images = training_data.table.images[rows[positions]].tolist()
@@ -222,10 +216,10 @@ def add_image_ids(
 def _fit_head(
     run: Run, context: RunContext, rows: IntArray, held_out: IntArray, counts: list[int]
 ) -> tuple[nn.Module, NDArray[np.float32]]:
-    """The head that the strategies after training make of the base run's, and its outputs for the held-out rows."""
+    """The head that strategies fit from the base run's, and its outputs for the held-out rows."""
     training_data, accelerator = context.training_data, context.accelerator
     base = load_trained_model(run.base, context.study, training_data.new_model)
-    if not run.method.single_label:  # it decides otherwise, and leaves the head as it is
+    if not run.method.single_label:  # only the decision rule differs
         return base[1], compute_outputs(base, context, held_out)
     features = training_data.features(base[0], accelerator)
     target = torch.from_numpy(training_data.targets[rows])

@@ -1,6 +1,7 @@
-"""What a run is computed on: device, precision, processes, and how much of a batch is taken at once.
+"""Device, precision, processes, threads and memory of a run.
 
-What is trained does not depend on it; only rounding does, and what batch normalisation sees (see `Hardware.micro_batch`).
+Results do not depend on them, except for rounding and the batch statistics of batch normalisation (see
+`Hardware.micro_batch`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ from accelerate.utils import broadcast_object_list, gather_object
 from tametail.core.errors import TametailError, UsageError
 from tametail.training.recipe import Recipe
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
-_KEEP = 2**31 - 1  # bytes, the most it takes
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+_MAX_THRESHOLD = 2**31 - 1  # bytes
 
 _T = TypeVar("_T")
-_TIMEOUT = datetime.timedelta(
-    hours=12
-)  # the others wait while one process decodes images or computes features
+_TIMEOUT = datetime.timedelta(hours=12)  # other processes wait while one decodes images or computes features
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -40,16 +39,14 @@ class Hardware:
 
     Attributes:
         device: auto, cpu, cuda, mps ...
-        micro_batch: images that one device takes at once: a batch is worked through in parts of so many, whose gradients
-            add up to the batch's. None: whole batches, halved and halved again where memory runs short. Batch
-            normalisation sees a part where others see the batch; layer normalisation makes no difference.
+        micro_batch: micro-batch size per device for gradient accumulation. None for whole batches, which are halved
+            repeatedly when out of memory. Batch normalisation uses the statistics of the micro-batch.
         compile: compile the network with torch.compile.
-        workers: processes that read batches ahead; with 0 the training reads them itself.
-        watch: judge the model after every epoch on the images that it is not trained on. That is written down, and used
-            for nothing.
+        workers: number of data-loading worker processes; 0 loads in the main process.
+        validate_epochs: validate after each epoch on the held-out fold (display only, never used for selection).
 
     Raises:
-        UsageError: a number that cannot be.
+        UsageError: a number out of range.
     """
 
     device: str = "auto"
@@ -66,20 +63,20 @@ class Hardware:
 
 
 def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> Accelerator:
-    """The device, precision and processes to compute with; of torchrun and accelerate launch it knows by itself.
+    """Create the accelerator for a device and the recipe's precision; detects torchrun and accelerate launch.
 
     Args:
         device: auto, cpu, cuda, mps ...
-        training: without it a precision that the device does not have gives way to float32.
+        training: if False, a precision that the device does not support falls back to float32.
 
     Raises:
-        UsageError: a device that this machine does not have, or a precision that the device does not have.
+        UsageError: a device that this machine does not have, or a precision that the device does not support.
     """
     precision = _precision(recipe, device, training)
-    # accelerate keeps the first choice of a process for good; a Python session may compare twice.
+    # accelerate keeps its first configuration; a Python session may run several studies.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
-        # Processes on a machine without a GPU find each other only if the CPU is asked for.
+        # Without a GPU, several processes connect only if cpu is set.
         cpu=device == "cpu" or (device == "auto" and not _has_gpu()),
         mixed_precision=_MIXED[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
@@ -107,55 +104,55 @@ def _precision(recipe: Recipe, device: str, training: bool) -> str:
 
 
 def check_one_process(what: str) -> None:
-    """Refuse what one process does alone to the several of a launcher.
+    """Check that no launcher has started several processes.
 
     Raises:
-        UsageError: this is one of several.
+        UsageError: there are several.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(f"expected one process to {what}, got several; start tametail without a launcher")
 
 
 def broadcast(value: _T, accelerator: Accelerator) -> _T:
-    """The main process's value, in all processes."""
+    """Return the main process's value in all processes."""
     if accelerator.num_processes == 1:
         return value
-    carried = [value]
-    broadcast_object_list(carried)
-    return carried[0]
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def gather(value: _T, accelerator: Accelerator) -> list[_T]:
-    """The values of all processes."""
+    """Return the values of all processes in all processes."""
     return [value] if accelerator.num_processes == 1 else list(gather_object([value]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or in the system."""
+    """Whether an error is an out-of-memory error of a GPU or the system."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
 class OutOfMemory(TametailError):
-    """What is to be computed does not fit in memory, in however small parts it may be taken."""
+    """Out of memory, even with the smallest micro-batch."""
 
 
 def empty_cache(device: torch.device) -> None:
-    """Let the device have the memory back that tensors have left, so that smaller ones find room in one piece."""
+    """Release cached GPU memory, so that smaller tensors fit."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def disable_malloc_trim() -> bool:
-    """Have the C library keep freed memory of this process instead of handing it back to the system.
+    """Make the C library keep freed memory instead of returning it to the system.
 
-    Every step of a training on a CPU takes and frees the same large tensors. glibc asks the system for each anew, which
-    clears page after page of it; for networks of light layers that takes about as long as computing them. Results are the
-    same, bit by bit. The process then keeps what it once used until it ends.
+    Every training step on a CPU allocates and frees the same large tensors. glibc requests memory for each from the
+    system, which zeroes every page; for light networks that takes about as long as the computation. Results are bit-identical.
+    The process then keeps its peak memory until it ends.
 
     Returns:
-        Whether it was done: only on Linux with glibc.
+        Whether it was done; only on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -163,12 +160,12 @@ def disable_malloc_trim() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False  # another C library
-    return bool(mallopt(_MMAP_THRESHOLD, _KEEP) and mallopt(_TRIM_THRESHOLD, _KEEP))
+    return bool(mallopt(_MMAP_THRESHOLD, _MAX_THRESHOLD) and mallopt(_TRIM_THRESHOLD, _MAX_THRESHOLD))
 
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Compute with so many torch_threads on the CPU, and then as before; None changes nothing."""
+    """Set the number of torch's CPU threads inside the block; None changes nothing."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(count or before)
@@ -178,23 +175,23 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 
 def parallel_workers(device: torch.device) -> int:
-    """How many pieces of work go on at a time: one on anything but a CPU, where torch would use so many threads."""
+    """Number of tasks that `run_parallel` runs at a time: the number of torch's threads on a CPU, else one."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def run_parallel(work: Sequence[Callable[[], _T]], device: torch.device) -> list[_T]:
-    """Do all pieces of work, and return what came of each, in their order.
+def run_parallel(tasks: Sequence[Callable[[], _T]], device: torch.device) -> list[_T]:
+    """Run tasks in threads, and return their results in order.
 
     Raises:
-        What the first of them, in their order, raises; those that had begun by then are let finish, the others are not begun.
+        The exception of the first task, in order, that failed; running tasks are completed, waiting ones are cancelled.
     """
     if device.type != "cpu":
-        return [each() for each in work]
-    # One thread also for a single piece: how an operation is shared out changes its last bits.
-    at_a_time = max(min(parallel_workers(device), len(work)), 1)
-    with torch_threads(1), ThreadPoolExecutor(at_a_time) as pool:
-        waiting = [pool.submit(each) for each in work]
+        return [task() for task in tasks]
+    # One thread also for a single task: the number of threads changes the last bits of results.
+    workers = max(min(parallel_workers(device), len(tasks)), 1)
+    with torch_threads(1), ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(task) for task in tasks]
         try:
-            return [each.result() for each in waiting]
+            return [future.result() for future in futures]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""What is written down of a training while it goes on: its epochs, and how good the model was after each.
+"""The history of a training run: its epochs, and the validation after each, which is used for nothing else.
 
-Nothing of it comes back into the training. Shape legend: N images, C classes.
+Shape legend: N images, C classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMES = ("seconds", "images_per_second")
 
 @dataclass(frozen=True)
 class Validation:
-    """How good a model is on images that it was not trained on; nan where there are none to tell.
+    """Performance of a model on its held-out fold; nan where it is undefined.
 
     Attributes:
         balanced_accuracy: mean recall of the classes, or, with several labels per image, mean average precision.
@@ -38,16 +38,16 @@ class Validation:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of history.csv, and of timing.csv.
+    """One row of history.csv and timing.csv.
 
     Attributes:
-        epoch: 1 for the first.
-        step: steps done since the training began.
+        epoch: from 1.
+        step: total number of steps.
         loss: mean over the epoch's steps.
         lr: learning rate of its last step.
-        seconds: spent on its steps.
-        images_per_second: of all processes together.
-        val_balanced_accuracy, val_few_shot_recall: see `Validation`; None where nobody looked, or nothing could be told.
+        seconds: duration of its steps.
+        images_per_second: of all processes.
+        val_balanced_accuracy, val_few_shot_recall: see `Validation`; None without validation, or where undefined.
     """
 
     epoch: int
@@ -70,22 +70,22 @@ class EpochRecord:
         images_per_second: float,
         validation: Validation | None = None,
     ) -> EpochRecord:
-        """A record of an epoch and of what was seen after it."""
+        """Create a record from an epoch and its validation."""
         seen = (validation.balanced_accuracy, validation.few_shot_recall) if validation else ()
         found = [None if math.isnan(value) else value for value in seen] or [None, None]
         return cls(epoch, step, loss, lr, seconds, images_per_second, *found)
 
 
 def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) -> Validation:
-    """Judge a model by its scores, the largest of which is its decision.
+    """Evaluate a model by its scores, whose argmax is its decision.
 
     Args:
-        scores: (N, C) logits, or what the loss decides by.
+        scores: (N, C) logits of the decision.
         target: (N,) class indices, or (N, C) labels of 0 and 1.
-        class_counts: C images per class that the model was trained on.
+        class_counts: C training images per class.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not match.
     """
     values, truth = np.asarray(scores), np.asarray(target)
     classes = len(class_counts)
@@ -104,7 +104,7 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
 
 
 def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
-    """The means over models that are trained together of what a display shows; of those that have a number."""
+    """Means over heads that are trained at once, without undefined values; for display."""
 
     def mean(name: str) -> float | None:
         values = [getattr(record, name) for record in records]
@@ -118,12 +118,12 @@ def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
 
 
 def history_csv(history: Sequence[EpochRecord]) -> str:
-    """The history as CSV text: what is the same whenever the same run is repeated, to the last digit."""
+    """The history as CSV text, without times: identical to the last digit when a run is repeated."""
     return _csv(("epoch", "step", "loss", "lr", "val_balanced_accuracy", "val_few_shot_recall"), history)
 
 
 def timing_csv(history: Sequence[EpochRecord]) -> str:
-    """How long the epochs took, as CSV text: what differs from one repetition to the next."""
+    """The times of the epochs as CSV text."""
     return _csv(("epoch", *_TIMES), history)
 
 
@@ -134,10 +134,10 @@ def _csv(columns: Sequence[str], history: Sequence[EpochRecord]) -> str:
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """The records of a history.csv, with their times where a timing.csv lies beside it.
+    """Read the records of a history.csv, with times if there is a timing.csv in the same folder.
 
     Raises:
-        DataError: a file is missing, or is not what `history_csv` and `timing_csv` write.
+        DataError: a file is missing or not in the format of `history_csv` and `timing_csv`.
     """
     timing = path.with_name("timing.csv")
     rows = _rows(path)

@@ -1,4 +1,4 @@
-"""A model's outputs for some rows of an array, in evaluation mode; with several processes each image is computed once."""
+"""A model's outputs for some rows of an array, in evaluation mode, shared between processes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def predict_logits(
     """Outputs (len(rows), C or D) float32 of the model in evaluation mode, in the order of ``rows``.
 
     Args:
-        batch_size: images at once; halved, and halved again, where memory is short.
-        shared: with several processes each computes a part, and all get the whole; all of them must call. Without it this
-            process computes everything itself.
+        batch_size: images per forward pass; halved repeatedly when out of memory.
+        shared: with several processes each computes a part, and all get the full result; all must call it. Otherwise this
+            process computes everything.
 
     Raises:
-        OutOfMemory: one image at a time does not fit; where the work is shared, in all processes.
+        OutOfMemory: one image at a time does not fit; raised in all processes that share the work.
     """
     world = accelerator.num_processes if shared else 1
     part = np.array_split(rows, world)[accelerator.process_index if world > 1 else 0]
@@ -63,7 +63,7 @@ def predict_logits(
     every: list[list[NDArray[np.float32]] | None] = gather_object([own]) if world > 1 else [own]
     if any(of_one is None for of_one in every):
         raise OutOfMemory(
-            "memory is short even for one image at a time; choose a smaller --image-size or --backbone"
+            "out of memory even for one image at a time; choose a smaller --image-size or --backbone"
         )
     joined = [output for of_one in every for output in of_one or ()]
     return np.concatenate(joined) if joined else np.empty((0, 0), np.float32)
@@ -71,7 +71,7 @@ def predict_logits(
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode, and back as it was afterwards."""
+    """The model in evaluation mode inside the block; its mode is restored afterwards."""
     before = model.training
     try:
         yield model.eval()
@@ -82,7 +82,7 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
 def _in_batches(
     rows: NDArray[np.int64], size: int, compute: _Compute, device: torch.device
 ) -> Iterator[NDArray[np.float32] | None]:
-    """Outputs of batch after batch, of half the size from where one does not fit; None where one image does not."""
+    """Outputs of the batches, whose size is halved when one does not fit; None where one image does not."""
     start = 0
     while start < len(rows):
         chunk = rows[start : start + size]

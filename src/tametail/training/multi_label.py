@@ -1,4 +1,4 @@
-"""Training on images that may have several labels: what can be trained with, and what its outputs say.
+"""Training on images with several labels: suitable methods, and predictions from their outputs.
 
 Shape legend: N images, n rows, C labels.
 """
@@ -23,13 +23,13 @@ _PLAIN = {"sampler": "shuffled", "reweighting": "none"}
 
 
 def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) -> None:
-    """Refuse what takes one label per image for granted; a table of single labels is never refused anything.
+    """Check that methods work with several labels per image; single-label tables are never refused.
 
     Args:
-        recipe: the study's own; it is checked with the changes of each method.
+        recipe: of the study; checked with the changes of each method.
 
     Raises:
-        UsageError: a loss, a strategy or a setting of the recipe cannot be with several labels per image.
+        UsageError: a loss, a strategy or a setting of the recipe needs one label per image.
     """
     if not table.multi_label:
         return
@@ -58,34 +58,34 @@ def _check_recipe(method: Method, recipe: Recipe) -> None:
         if getattr(recipe, name) != plain:
             raise UsageError(
                 f"{method.text}: expected {name} {plain} for images with several labels, got {getattr(recipe, name)}: "
-                f"an image has no one class whose images could be shown more often or weigh more"
+                f"sampling and weighting by class need one class per image"
             )
     if recipe.mixing.kind == "remix":
         raise UsageError(
-            f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix: an "
-            f"image has no one class that could be the rarer one"
+            f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix, "
+            f"which needs one class per image"
         )
 
 
 def suitable_losses() -> list[str]:
-    """Names of the losses that can be trained on several labels per image as they come."""
+    """Names of the losses that work with several labels per image at their default parameters."""
     return [name for name in list_losses() if not why_unsuitable(parse_loss(name).create([1, 1]), 2)]
 
 
 def why_unsuitable(loss: Loss, classes: int) -> str:
-    """Why a loss of so many classes cannot be trained on several labels per image; empty where it can.
+    """The reason why a loss cannot be trained on several labels per image; empty if it can.
 
-    It must decide each label by itself: the probability of one may not depend on the logits of others.
+    It must treat labels independently: the probability of one may not depend on the logits of others.
     """
     if loss.family != "sigmoid":
-        return "under its softmax labels exclude each other"
+        return "its softmax makes labels mutually exclusive"
     if loss.tau:
-        return f"tau={loss.tau:g} takes out a prior of classes that exclude each other"
+        return f"tau={loss.tau:g} adjusts for the prior of mutually exclusive classes"
     logits = torch.zeros(2, classes)
     logits[1, 1:] = 2.0
     p = loss.link(logits)[:, 0]
     if not torch.allclose(p[0], p[1], rtol=0, atol=1e-6):
-        return "its probabilities take one label per image for granted"
+        return "its probabilities assume one label per image"
     return ""
 
 
@@ -96,14 +96,14 @@ def make_label_predictions(
     rows: NDArray[np.int64],
     fold: int,
 ) -> LabelPredictions:
-    """What a head's outputs say of some rows of a multi-label table.
+    """Predictions for some rows of a multi-label table.
 
     Args:
-        outputs: (n, C), finite.
-        judgement: how they are read. Logit adjustment shifts the logits of a label by one number, which changes neither
-            the order of its images nor their probabilities.
+        outputs: (n, C) of a head, finite.
+        decision_rule: from outputs to scores. Logit adjustment shifts the logits of a label by a constant, which changes
+            neither the ranking of its images nor their probabilities.
         rows: (n,) of the table.
-        fold: whose model made them.
+        fold: held-out fold of the model.
     """
     given = torch.from_numpy(outputs)
     return LabelPredictions(

@@ -1,4 +1,4 @@
-"""What the trainer steps with: an optimiser, its learning rate over time, weights of classes and smoothed labels.
+"""Optimizer, learning-rate schedule, class weights, mixing and label smoothing of a recipe.
 
 Shape legend: B batch, C classes.
 """
@@ -20,23 +20,23 @@ from tametail.losses.class_balanced import class_balanced_weights
 from tametail.losses.prior import log_prior
 from tametail.training.recipe import OptimizerSettings, Recipe
 
-BETA = 0.9999  # of the effective number, as LDAM-DRW has it
-_HEAD = "(head)"  # a name that no backbone has for a layer
+BETA = 0.9999  # of the effective number of images, as in LDAM-DRW
+_HEAD = "(head)"  # not the name of any backbone layer
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimiser of a recipe; each of its groups has an ``lr_scale``, its share of the learning rate.
+    """Build the optimizer of a recipe; each parameter group has an ``lr_scale``, a factor of the learning rate.
 
-    AdamW (Loshchilov & Hutter, ICLR 2019) and SGD (without Nesterov's step) let matrices and kernels decay, and leave
-    biases and the scales of normalisation alone. Adam (Kingma & Ba, ICLR 2015) adds the decay of *all* weights to the
-    gradient, as ``torch.optim.Adam(model.parameters(), weight_decay=...)`` does, so that a paper that names
-    Adam and a weight decay is followed to the letter.
+    AdamW (Loshchilov & Hutter, ICLR 2019) and SGD (without Nesterov momentum) apply weight decay to matrices and kernels,
+    not to biases and normalisation scales. Adam (Kingma & Ba, ICLR 2015) applies it to *all* parameters as an L2 penalty,
+    as ``torch.optim.Adam(model.parameters(), weight_decay=...)`` does, so that papers with Adam and weight decay are
+    reproduced exactly.
 
     Args:
-        model: ``nn.Sequential(backbone, head)`` where ``layer_decay`` is asked for, else any.
+        model: ``nn.Sequential(backbone, head)`` with ``layer_decay``; otherwise any module.
 
     Raises:
-        UsageError: ``layer_decay`` for a backbone whose layers timm does not order.
+        UsageError: ``layer_decay`` for a backbone whose layers timm cannot order.
     """
     scales = _layer_scales(model, settings.layer_decay)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
@@ -60,11 +60,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
 def make_optimizer(
     groups: list[dict[str, Any]], settings: OptimizerSettings, *, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser of the kind that is asked for, over groups that have a weight decay each.
-
-    Args:
-        fused: as torch's optimisers take it.
-    """
+    """Build the optimizer for parameter groups that have their own weight decay; ``fused`` as in torch.optim."""
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
@@ -72,13 +68,13 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let each group learn at its share of ``rate``."""
+    """Set the learning rate of each group to ``rate`` times its ``lr_scale``."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
 
 def learning_rate(epochs_done: float, recipe: Recipe) -> float:
-    """A linear rise over the warm-up; then half a cosine down to zero at the last epoch, or the peak to the end."""
+    """Linear warm-up, then cosine annealing to zero at the last epoch, or a constant rate."""
     peak = recipe.optimizer.lr
     warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
     if epochs_done < warmup:
@@ -90,12 +86,12 @@ def learning_rate(epochs_done: float, recipe: Recipe) -> float:
 
 
 def class_weights(recipe: Recipe, epoch: int, class_counts: Sequence[int]) -> Tensor | None:
-    """Weights (C,) float32 of the samples of each class in this epoch, or None where the recipe has none.
+    """Class weights (C,) float32 in this epoch, or None without re-weighting.
 
     They are proportional to (1-β) / (1-β^n) with β = 0.9999 (Cui et al., CVPR 2019, Eq. 3), from the recipe's
     ``deferred_epoch`` on for ``deferred`` (Cao et al., NeurIPS 2019, Algorithm 1, whose released code has this β).
-    Deviation: their mean over the training images is 1 and not that over the classes, so that steps stay as long as
-    without them. A class without images has the weight of one image's class.
+    Deviation: their mean over the training images is 1, instead of their mean over the classes, so that the step size
+    is the same as without them. A class without images has the weight of a class with one image.
 
     Args:
         epoch: counted from 0.
@@ -109,34 +105,34 @@ def class_weights(recipe: Recipe, epoch: int, class_counts: Sequence[int]) -> Te
 
 
 def batch_mixing(recipe: Recipe, class_counts: Sequence[int], seed: int) -> BatchMixing | None:
-    """The mixing that a recipe asks for."""
-    asked = recipe.mixing
-    if asked.kind == "none":
+    """The mixing of a recipe, or None."""
+    mixing = recipe.mixing
+    if mixing.kind == "none":
         return None
     return BatchMixing(
-        asked.kind, alpha=asked.alpha, probability=asked.probability, class_counts=class_counts, seed=seed
+        mixing.kind, alpha=mixing.alpha, probability=mixing.probability, class_counts=class_counts, seed=seed
     )
 
 
 def label_smoothing_for(loss: nn.Module, recipe: Recipe) -> float:
-    """How much of the labels of this loss is spread: one sigmoid per class has no shared probability to spread."""
+    """The recipe's label smoothing for a loss of the softmax family; 0 for others."""
     return recipe.label_smoothing if getattr(loss, "family", "") == "softmax" else 0.0
 
 
 def smooth_labels(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
-    """Labels (B, C) float32 of which the share ``amount`` is spread over the classes in proportion to their counts.
+    """Label smoothing in proportion to the class counts: labels (B, C) float32.
 
-    For losses of the softmax family alone: one sigmoid per class has no shared probability to spread, and the losses
-    of that family have margins of their own for confident negatives.
+    For losses of the softmax family only: with one sigmoid per class there is no probability mass to redistribute, and
+    losses of that family have their own margins for confident negatives.
 
-    Deviation from the usual spread, which is even: Szegedy et al. (CVPR 2016, section 7) allow any distribution and
-    take the even one. A model fitted to labels spread by u gives (1-ε)p + εu. Where the prior π is then divided out
-    (balanced softmax, logit adjustment) that is (1-ε)p/π + εu/π. An even u lets the rarest class win every image once
-    ε/(C π) outgrows the rest; u = π adds the same ε to every class and changes no decision.
+    Deviation from the usual uniform smoothing: Szegedy et al. (CVPR 2016, section 7) allow any distribution u and use
+    the uniform one. A model fitted to labels smoothed by u gives (1-ε)p + εu. Where the prior π is then divided out
+    (balanced softmax, logit adjustment) that is (1-ε)p/π + εu/π. With a uniform u the rarest class wins every image once
+    ε/(C π) exceeds the rest; u = π adds the same ε to every class and changes no decision.
 
     Args:
         target: class indices (B,), or soft labels (B, C) whose rows sum to 1.
-        class_counts: C training images per class; a class without any counts as if it had one.
+        class_counts: C training images per class; a class without images counts as one image.
         amount: ε in [0, 1).
     """
     classes = len(class_counts)
@@ -146,20 +142,20 @@ def smooth_labels(target: Tensor, class_counts: Sequence[int], amount: float) ->
 
 
 def _layer_scales(model: nn.Module, layer_decay: float | None) -> dict[str, float]:
-    """Parameter name → share of the learning rate: ``layer_decay`` to the number of layers between it and the head."""
+    """Parameter name → learning-rate factor: ``layer_decay`` to the number of layers between it and the head."""
     if layer_decay is None:
         return {}
     backbone, head = model.children()
     matcher: Any = getattr(backbone, "group_matcher", None)
     if matcher is None:
         raise UsageError(
-            f"expected a backbone whose layers timm orders for optimizer.layer_decay, got {type(backbone).__name__}; "
+            f"expected a backbone whose layers timm can order for optimizer.layer_decay, got {type(backbone).__name__}; "
             f"leave layer_decay null (--set optimizer.layer_decay=null) or choose another --backbone"
         )
     from timm.models import group_parameters
 
     names = [*(name for name, _ in backbone.named_parameters()), _HEAD]
-    # Names are all that timm asks a module for; with the head's among them it orders the whole model.
+    # timm needs only the names of a module's parameters; with the head's among them it orders the whole model.
     named: Any = SimpleNamespace(named_parameters=lambda: ((name, name) for name in names))
     layers: dict[str, int] = group_parameters(named, matcher(coarse=False), reverse=True)
     last = max(layers.values())

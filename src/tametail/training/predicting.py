@@ -1,4 +1,4 @@
-"""What a study's models say of images: the work of all runs that needs no training, and what it is done with."""
+"""Predictions of a study's models, and the context of its runs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tametail.training.training_data import TrainingData
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all runs of a study are done with.
+    """What all runs of a study share.
 
     Attributes:
-        material: arrays, table, splits.
-        recipe: the study's own; the strategies of a run change it.
-        accelerator: with several processes all do every run together, and the main one writes.
+        training_data: arrays, table, splits.
+        recipe: of the study; a run's strategies change it.
+        accelerator: several processes work together on each run, and the main one writes.
         study: the study's directory.
         hardware: how the machine is used.
     """
@@ -48,23 +48,23 @@ class RunContext:
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files."""
         return bool(self.accelerator.is_main_process)
 
 
 def training_rows(run: Run, training_data: TrainingData) -> IntArray:
-    """IntArray of the table that a run is trained on."""
+    """Rows of the table that a run is trained on."""
     splits = training_data.splits
     return np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
 
 
 def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
-    """IntArray of the table that a run is judged by."""
+    """Rows of the table in a run's held-out fold."""
     return np.flatnonzero(training_data.splits.fold == run.fold)
 
 
 def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:
-    """(len(rows), C) what a model's head gives for some rows of the material."""
+    """Outputs (len(rows), C) of a model for some rows of the data."""
     training_data = context.training_data
     return predict_logits(
         model, training_data.array, rows, context.accelerator, transform=training_data.eval_transform
@@ -74,7 +74,7 @@ def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> ND
 def make_predictions(
     run: Run, table: ImageTable, rows: IntArray, outputs: NDArray[np.float32], decision_rule: DecisionRule
 ) -> Predictions | LabelPredictions:
-    """What a head's outputs (len(rows), C) say of some rows of the table, marked with the run's fold."""
+    """Predictions for some rows of the table from a head's outputs (len(rows), C)."""
     if not np.isfinite(outputs).all():
         raise RunFailed(
             "the trained model's predictions are not finite numbers. Lower the learning rate (--lr)."
@@ -95,7 +95,7 @@ def make_predictions(
 
 
 def save_predictions(predictions: Predictions | LabelPredictions, path: Path) -> None:
-    """Write predictions of either kind."""
+    """Write single-label or multi-label predictions."""
     if isinstance(predictions, LabelPredictions):
         write_label_predictions(predictions, path)
     else:
@@ -103,7 +103,7 @@ def save_predictions(predictions: Predictions | LabelPredictions, path: Path) ->
 
 
 def predict_test(run: Run, context: RunContext) -> None:
-    """Predict the hold-out with a finished run's model, and keep the predictions beside it."""
+    """Predict the test set with a finished run's model, and save the predictions in its directory."""
     directory = run.directory(context.study)
     model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")

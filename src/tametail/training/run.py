@@ -1,4 +1,4 @@
-"""The runs of a study: what each is, where it lies, and whether it is done."""
+"""The runs of a study: their identity, directory and model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tametail.training.training_key import TrainingKey
 
 @dataclass(frozen=True)
 class Run:
-    """A method, a seed and a fold: with the study's table, splits and recipe they fix the result."""
+    """A method, a seed and a fold; with the study's table, splits and recipe they determine the result."""
 
     method: Method
     seed: int
@@ -39,25 +39,25 @@ class Run:
 
     @property
     def base(self) -> Run:
-        """The run whose trained model this one starts from; itself where nothing follows the training."""
+        """The run whose trained model this one starts from: itself where no strategy is applied after training."""
         return Run(self.method.base, self.seed, self.fold)
 
     def directory(self, study: Path) -> Path:
-        """Where the run lies in a study."""
+        """The run's directory in a study."""
         return study / "runs" / self.method.slug / f"seed{self.seed}-fold{self.fold}"
 
     def random_seed(self) -> int:
-        """Shared by all methods, so that they start from the same weights and see the same batches."""
+        """Seed of weights and batches, the same for all methods."""
         return TrainingKey(self.seed, (self.fold,)).random_seed()
 
     def identity(self, described: Mapping[str, Any]) -> str:
-        """A digest of what fixes the run's result."""
+        """Digest of what determines the run's result."""
         parts = [self.method.text, self.seed, self.fold, *(described.get(key) for key in IDENTITY)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def all_runs(described: Mapping[str, Any]) -> list[Run]:
-    """Every run of a study, done or not; a run whose model another starts from comes before it."""
+    """All runs of a study, finished or not; base runs come before the runs that start from them."""
     methods = [parse_method(text) for text in described["methods"]]
     places = [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
     runs = [Run(method, *place) for place in places for method in methods]
@@ -65,17 +65,17 @@ def all_runs(described: Mapping[str, Any]) -> list[Run]:
 
 
 def load_class_counts(directory: Path) -> tuple[list[int], int]:
-    """What a finished run was trained on: images per class, in the order of the classes, and images in all."""
+    """Training images per class, in the order of the classes, and in total, of a finished run."""
     described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     counts = list(described["class_counts"].values())
     return counts, described.get("images", sum(counts))
 
 
 def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
-    """The model of a finished run, ``nn.Sequential(representation, head)``; ``new_model`` gives one of its shape.
+    """Load the model of a finished run, ``nn.Sequential(representation, head)``, into one from ``new_model``.
 
     Raises:
-        DataError: weights are absent or damaged.
+        DataError: weights are missing or damaged.
     """
     base = run.base.directory(study)
     model = new_model(run.method.base, None)
@@ -87,7 +87,7 @@ def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequent
 
 @contextmanager
 def atomic_directory(directory: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name ``directory`` when it is full, and vanishes if that fails.
+    """Create a directory atomically: yields a temporary one, which is renamed at the end, or deleted after an error.
 
     Raises:
         TametailError: it, or a file in it, cannot be written.

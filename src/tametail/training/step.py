@@ -1,4 +1,4 @@
-"""From a batch to an update of the weights: in parts where memory is short, and together with other processes.
+"""One optimizer step: gradient accumulation where memory is limited, and gradient averaging over processes.
 
 Shape legend: B batch (of this process), C classes.
 """
@@ -24,32 +24,32 @@ from tametail.training.hardware import Hardware, OutOfMemory, empty_cache, is_ou
 from tametail.training.optimisation import build_optimizer, set_learning_rate
 from tametail.training.recipe import Recipe
 
-_WATCHED = 2  # steps: the second is the first that has the optimiser's state beside it in memory
+_GUARDED_STEPS = 2  # the second one is the first with the optimizer's state in memory
 _LESS = "choose a smaller --image-size or --backbone"
 
 
 class Stepper:
-    """A model in training: its network, optimiser and averaged weights, and one step of them.
+    """A model in training with its optimizer and averaged weights.
 
-    The gradient of a step is that of the mean over the whole batch's images, whatever number of processes and parts it is
-    computed in, for a loss that gives each image a number of its own. One that looks at the whole batch must get it whole
-    (`check_whole_batches`). Of a module of the user's own nothing is known: the gradient is that of its values for the
-    parts, weighted by their images. Batch normalisation, too, sees the part, of at least two images.
+    The gradient of a step is that of the mean over all images of the batch, for any number of processes and
+    micro-batches, if the loss is a mean over images. A loss that compares the images of a batch needs whole batches
+    (`check_whole_batches`). For a custom module the gradient is that of its values for the micro-batches, weighted by
+    their sizes. Batch normalisation uses the statistics of the micro-batch, of at least two images.
 
-    Several processes agree in the first steps on parts that fit in all of them, and sum their gradients afterwards; later
-    the sums are made while gradients are still computed, and memory that runs out then ends the work.
+    In the first steps several processes agree on a micro-batch size that fits in all of them, and sum gradients after the
+    backward pass; later gradients are summed during the backward pass, and running out of memory ends the work.
 
     Args:
         model: maps inputs (B, ...) to logits (B, C).
-        loss: maps logits and target to a scalar, the mean over images; with ``class_weights`` a copy of it whose attribute
-            ``reduction`` is ``"none"`` must give (B,).
+        loss: maps logits and target to a scalar, the mean over images; with ``class_weights`` a copy of it with
+            ``reduction = "none"`` must give (B,).
 
     Attributes:
-        class_weights: (C,) what the images of each class count in a step's mean; None for one each.
-        micro_batch: images that are taken at once; None for all.
+        class_weights: (C,) weight of the images of each class; None for equal weights.
+        micro_batch: micro-batch size; None for whole batches.
 
     Raises:
-        UsageError: the loss looks at whole batches, and would get parts of them.
+        UsageError: the loss needs whole batches and would get micro-batches.
     """
 
     def __init__(
@@ -66,47 +66,48 @@ class Stepper:
         self.network = accelerator.prepare_model(torch.compile(model) if hardware.compile else model)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-        self._together = accelerator.num_processes > 1
-        self._to_watch = _WATCHED
-        # Of one image batch normalisation has no variance, or only that between its pixels.
+        self._distributed = accelerator.num_processes > 1
+        self._guarded = _GUARDED_STEPS
+        # For one image batch normalisation has no variance, or only that between pixels.
         normalises_batches = any(isinstance(module, _BatchNorm) for module in model.modules())
         self._fewest = 2 if normalises_batches and recipe.batch_size > 1 else 1
 
     @property
     def result(self) -> nn.Module:
-        """What the training has come to: the averaged weights where there are any."""
+        """The current model: the averaged weights with ``ema_decay``."""
         return self.average.module if self.average else self.model
 
     def update(self, inputs: Tensor, target: Tensor, share: float, lr: float) -> Tensor:
-        """One step at a learning rate.
+        """Perform one optimizer step.
 
         Args:
             inputs: (B, ...) this process's part of the batch.
-            target: (B,) classes or (B, C) labels or shares of classes.
-            share: of the batch's images that are this process's; 0 if it only keeps the others company.
+            target: (B,) classes or (B, C) labels or class probabilities.
+            share: fraction of the batch's images in this process; 0 if its images are padding.
+            lr: learning rate.
 
         Returns:
-            A scalar: what this process's images add to the batch's mean loss.
+            A scalar: this process's contribution to the mean loss of the batch.
 
         Raises:
-            OutOfMemory: the smallest parts that may be do not fit in one of the processes, and all raise; or memory ran
-                out in the only process while it changed the weights.
-            TametailError: memory ran out in one of several processes where it cannot tell the others. The work must end.
-            UsageError: classes are weighted, and the loss gives no number per image.
+            OutOfMemory: the smallest micro-batch does not fit in one of the processes (raised in all of them), or the only
+                process ran out of memory in the optimizer step.
+            TametailError: one of several processes ran out of memory where it cannot inform the others.
+            UsageError: classes are weighted, and the loss has no value per image.
         """
         set_learning_rate(self.optimizer, lr)
-        if self._together and not self._to_watch:
+        if self._distributed and not self._guarded:
             fewer = -(-max(self._sizes(inputs)) // 2)
-            with self._without_way_back(
+            with self._unrepeatable(
                 f"in a step that {self.accelerator.num_processes} processes take together; "
-                f"repeat the command with --micro-batch {fewer} to go on"
+                f"repeat the command with --micro-batch {fewer} to resume"
             ):
-                value = self._in_parts(inputs, target, share, lock=False)
+                value = self._accumulate(inputs, target, share, local=False)
         else:
-            value = self._in_parts_that_fit(inputs, target, share)
-        with self._without_way_back(
-            "while the weights were being changed, which cannot be done over; choose a smaller --backbone, "
-            "or an optimiser that keeps less (--set optimizer.kind=sgd)"
+            value = self._accumulate_what_fits(inputs, target, share)
+        with self._unrepeatable(
+            "in the optimizer step, which cannot be repeated; choose a smaller --backbone, "
+            "or an optimizer with less state (--set optimizer.kind=sgd)"
         ):
             if self.gradient_clip:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
@@ -114,24 +115,24 @@ class Stepper:
             self.optimizer.zero_grad(set_to_none=True)
             if self.average:
                 self.average.update_parameters(self.model)
-        self._to_watch = max(self._to_watch - 1, 0)
+        self._guarded = max(self._guarded - 1, 0)
         return value
 
     def share_buffers(self) -> None:
-        """The main process's buffers (running means of batch normalisation) in all processes."""
-        if not self._together:
+        """Copy the main process's buffers (running statistics of batch normalisation) to all processes."""
+        if not self._distributed:
             return
         for module in (self.model, *([self.average.module] if self.average else [])):
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def _in_parts_that_fit(self, inputs: Tensor, target: Tensor, share: float) -> Tensor:
-        """The gradient, tried with smaller and smaller parts until they fit in all processes."""
-        draws = torch.get_rng_state()
+    def _accumulate_what_fits(self, inputs: Tensor, target: Tensor, share: float) -> Tensor:
+        """Accumulate the gradient with smaller and smaller micro-batches until they fit in all processes."""
+        random_state = torch.get_rng_state()
         while True:
             value = None
             try:
-                value = self._in_parts(inputs, target, share, lock=True)
+                value = self._accumulate(inputs, target, share, local=True)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -143,65 +144,65 @@ class Stepper:
                 self._sum_gradients()
                 return value
             self.optimizer.zero_grad(set_to_none=True)
-            self._take_less_than(too_many)
-            torch.set_rng_state(draws)
+            self._reduce_micro_batch(too_many)
+            torch.set_rng_state(random_state)
 
-    def _take_less_than(self, images: int) -> None:
-        """Smaller parts than those that had up to so many images."""
+    def _reduce_micro_batch(self, images: int) -> None:
+        """Reduce the micro-batch size below ``images``."""
         if needs_whole_batches(self.loss):
             raise OutOfMemory(
-                f"memory is short for a batch of {images} images, which {_name(self.loss)} needs whole; "
+                f"out of memory for a batch of {images} images, which {_name(self.loss)} needs whole; "
                 f"choose a smaller --batch-size, --image-size or --backbone"
             )
         fewer = min(-(-images // 2), (self.micro_batch or images) - 1)
         if fewer < self._fewest:
             few = "one image" if self._fewest == 1 else f"{images} images"
-            why = "" if self._fewest == 1 else ", and batch normalisation cannot do with one"
-            raise OutOfMemory(f"memory is short even for {few} at a time{why}; {_LESS}")
+            why = "" if self._fewest == 1 else ", and batch normalisation needs two"
+            raise OutOfMemory(f"out of memory even for {few} at a time{why}; {_LESS}")
         self.micro_batch = fewer
 
     def _largest(self, number: int) -> int:
-        """The largest of the processes' numbers, in all of them."""
-        if not self._together:
+        """The maximum of a number over all processes."""
+        if not self._distributed:
             return number
-        carried = torch.tensor(number, device=self.accelerator.device)
-        torch.distributed.all_reduce(carried, torch.distributed.ReduceOp.MAX)
-        return int(carried)
+        largest = torch.tensor(number, device=self.accelerator.device)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return int(largest)
 
     def _sum_gradients(self) -> None:
-        """All processes' gradients in each, where they were computed alone."""
-        if not self._together:
+        """Sum gradients over all processes."""
+        if not self._distributed:
             return
-        with self._without_way_back(
-            f"where processes sum their gradients; {_LESS}, and repeat the command to go on"
+        with self._unrepeatable(
+            f"while processes summed their gradients; {_LESS}, and repeat the command to resume"
         ):
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
-                    row_by_row = parameter.grad.contiguous()
-                    torch.distributed.all_reduce(row_by_row)
-                    parameter.grad.copy_(row_by_row)
+                    contiguous = parameter.grad.contiguous()
+                    torch.distributed.all_reduce(contiguous)
+                    parameter.grad.copy_(contiguous)
 
     @contextmanager
-    def _without_way_back(self, where_and_what_to_do: str) -> Iterator[None]:
-        """Memory that runs out inside, in words. Of several processes the others may be waiting for this one: all must end."""
+    def _unrepeatable(self, where_and_advice: str) -> Iterator[None]:
+        """Turn out-of-memory errors into messages; with several processes all must end, as others may wait for this one."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            kind = TametailError if self._together else OutOfMemory
-            raise kind(f"memory ran out {where_and_what_to_do}") from error
+            kind = TametailError if self._distributed else OutOfMemory
+            raise kind(f"memory ran out {where_and_advice}") from error
 
-    def _in_parts(self, inputs: Tensor, target: Tensor, share: float, *, lock: bool) -> Tensor:
-        """Add up the gradients of the batch's parts: this process's alone, or with the last part those of all."""
+    def _accumulate(self, inputs: Tensor, target: Tensor, share: float, *, local: bool) -> Tensor:
+        """Accumulate the gradients of the micro-batches, of this process only (``local``) or of all processes."""
         total = inputs.new_zeros((), dtype=torch.float32)
         sizes = self._sizes(inputs)
-        # Gradients that are summed as they are computed are divided by the number of processes.
-        scale = 1 if lock else self.accelerator.num_processes
-        network = self.network.module if lock and self._together else self.network
+        # DistributedDataParallel averages gradients over processes, where a sum is needed.
+        scale = 1 if local else self.accelerator.num_processes
+        network = self.network.module if local and self._distributed else self.network
         last = len(sizes) - 1
         for at, (some, wanted) in enumerate(zip(inputs.split(sizes), target.split(sizes), strict=True)):
-            with nullcontext() if lock or at == last else self._apart():
+            with nullcontext() if local or at == last else self._no_sync():
                 with self.accelerator.autocast():
                     logits = network(some)
                 mean = mean_loss(self.loss, logits.float(), wanted, self.class_weights)
@@ -210,8 +211,8 @@ class Stepper:
             total += value.detach()
         return total
 
-    def _apart(self) -> AbstractContextManager[None]:
-        """Inside, processes keep their gradients to themselves."""
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Inside the block, gradients are not synchronised."""
         return self.accelerator.no_sync(self.network)  # type: ignore[no-any-return]
 
     def _sizes(self, inputs: Tensor) -> list[int]:
@@ -220,15 +221,15 @@ class Stepper:
 
 
 def mean_loss(loss: nn.Module, logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
-    """A loss's mean over images (B,), each weighted as its class; a scalar.
+    """The mean loss over images, weighted by class; a scalar.
 
     Args:
         logits: (B, C) float32.
-        target: (B,) classes or (B, C) labels or shares of classes.
-        class_weights: (C,), or None for one each.
+        target: (B,) classes or (B, C) labels or class probabilities.
+        class_weights: (C,), or None for equal weights.
 
     Raises:
-        UsageError: classes are weighted, and the loss gives no number per image.
+        UsageError: classes are weighted, and the loss has no value per image.
     """
     if class_weights is None:
         value: Tensor = loss(logits, target)
@@ -240,26 +241,26 @@ def mean_loss(loss: nn.Module, logits: Tensor, target: Tensor, class_weights: Te
     losses: Tensor = by_image(logits, target)
     if losses.ndim != 1:
         raise UsageError(
-            f"expected {_name(loss)} to give a number per image, ({len(logits)},), as classes are weighted, got "
+            f"expected {_name(loss)} to give a value per image, ({len(logits)},), for class weights, got "
             f"shape {tuple(losses.shape)}; choose another loss, or leave classes unweighted (--set reweighting=none)"
         )
     return (per_image * losses).mean()
 
 
 def needs_whole_batches(loss: nn.Module) -> bool:
-    """Whether a loss is known to be another for parts of a batch; a module of the user's own is not known to be."""
+    """Whether a loss compares the images of a batch; unknown, and so False, for a custom module."""
     return bool(getattr(loss, "batchwise", False)) and not isinstance(loss, ModuleLoss)
 
 
 def check_whole_batches(loss: nn.Module, batch_size: int, micro_batch: int | None, processes: int) -> None:
-    """Refuse to give a loss that looks at whole batches parts of them.
+    """Check that a loss that needs whole batches gets them.
 
     Args:
-        batch_size: images of a step, those of all processes.
-        micro_batch: images that are taken at once; None for all.
+        batch_size: images per step, over all processes.
+        micro_batch: micro-batch size; None for whole batches.
 
     Raises:
-        UsageError: such a loss is to get parts.
+        UsageError: it would get parts of batches.
     """
     if not needs_whole_batches(loss):
         return
@@ -270,15 +271,15 @@ def check_whole_batches(loss: nn.Module, batch_size: int, micro_batch: int | Non
         )
     if micro_batch and micro_batch < batch_size:
         raise UsageError(
-            f"{_name(loss)} compares the images of a whole batch of {batch_size}, but would see {micro_batch} at once; "
+            f"{_name(loss)} compares the images of a whole batch of {batch_size}, but would see micro-batches of {micro_batch}; "
             f"leave --micro-batch out, choose --batch-size {micro_batch}, or choose another loss"
         )
 
 
 def part_sizes(images: int, most: int, fewest: int = 1) -> list[int]:
-    """Sizes of the parts of a batch: as few parts of at most so many images as there can be, all nearly equal.
+    """Split a batch into as few parts of at most ``most`` images as possible, of nearly equal size.
 
-    Where parts may not be smaller than ``fewest``, they may have up to ``fewest - 1`` images more than ``most``.
+    Parts have at least ``fewest`` images, and therefore possibly up to ``fewest - 1`` more than ``most``.
     """
     count = min(-(-images // most), max(images // fewest, 1))
     return [images // count + (at < images % count) for at in range(count)]
@@ -289,14 +290,14 @@ def _name(loss: nn.Module) -> str:
 
 
 class MovingAverage(AveragedModel):
-    """An exponential moving average of weights and buffers that follows quickly at first.
+    """Exponential moving average of weights and buffers, with a decay that increases at the start.
 
-    After update n (from 0) it is d · average + (1 - d) · model with d = min(decay, (1 + n) / (10 + n)); the first update
-    copies. What is not of a floating-point type, such as a count of batches, is always copied.
+    Update n (from 0) gives d · average + (1 - d) · model with d = min(decay, (1 + n) / (10 + n)); the first update copies.
+    Integer buffers, such as a number of batches, are always copied.
 
     Args:
-        model: what is averaged, with the names, shapes and devices that it will have.
-        decay: largest d, in [0, 1).
+        model: the model to average, on its final device.
+        decay: maximum of d, in [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -305,8 +306,8 @@ class MovingAverage(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Follow the model by one step; no value is read from a device."""
-        done = int(self.n_averaged)  # lies on the CPU wherever the model lies
+        """Update the average; does not synchronise with the device."""
+        done = int(self.n_averaged)  # always on the CPU
         followed, current = [], []
         for average, now in zip(_tensors(self.module), _tensors(model), strict=True):
             if done and now.is_floating_point():

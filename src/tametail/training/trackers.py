@@ -1,7 +1,7 @@
-"""TensorBoard, MLflow and Weights & Biases by flag, through accelerate's trackers.
+"""Experiment tracking with TensorBoard, MLflow and Weights & Biases, through accelerate's trackers.
 
-Nothing leaves the machine unless it is asked for: TensorBoard and MLflow write below the study's folder (MLflow to the
-server in MLFLOW_TRACKING_URI, where that is set), and wandb does what its own settings say (WANDB_MODE, WANDB_API_KEY).
+TensorBoard and MLflow write to the study's folder (MLflow to the server in MLFLOW_TRACKING_URI, if set), and wandb follows
+its own settings (WANDB_MODE, WANDB_API_KEY).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = str | int | float | bool
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Whether these trackers can be used, before any work is done.
+    """Check that trackers are available, before any long work.
 
     Raises:
         UsageError: an unknown name, or a package that is not installed.
@@ -39,14 +39,14 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of one run. One that fails is left out from then on, and the training goes on without it."""
+    """The trackers of one run. One that fails is dropped with a warning, and training continues without it."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._opened: dict[str, Any] = {}
 
     def open(self, name: str, make: Callable[[], Any], settings: Mapping[str, Value]) -> None:
-        """Start a tracker and give it the run's settings."""
+        """Start a tracker and log the run's settings."""
 
         def start() -> None:
             tracker = make()
@@ -57,12 +57,12 @@ class Trackers:
         self._try(name, start)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Give all trackers the values of a step."""
+        """Log the values of a step to all trackers."""
         for name, tracker in list(self._opened.items()):
             self._try(name, lambda: tracker.log(dict(values), step=step))  # noqa: B023 - called at once
 
     def close(self) -> None:
-        """Let the trackers write out what they still hold; closed ones are closed again without harm."""
+        """Finish all trackers; may be called repeatedly."""
         while self._opened:
             name, tracker = self._opened.popitem()
             self._try(name, tracker.finish)
@@ -72,7 +72,7 @@ class Trackers:
             act()
         except Exception as error:  # noqa: BLE001 - servers and their clients fail in many ways; none may cost a run
             self._opened.pop(name, None)
-            self._warn(f"{name} does not follow this run any further ({type(error).__name__}: {error})")
+            self._warn(f"{name} stopped tracking this run ({type(error).__name__}: {error})")
 
 
 def open_trackers(
@@ -83,14 +83,14 @@ def open_trackers(
     *,
     warn: Callable[[str], None],
 ) -> Trackers:
-    """Open trackers for a run; with several processes the main one alone.
+    """Start the trackers of a run; call it only in the main process.
 
     Args:
         names: of `TRACKERS`.
         directory: the study's folder.
-        run_title: what the run is called there.
-        settings: of the run, nested or not; written down once.
-        warn: is told of a tracker that fails, now or later.
+        run_title: name of the run.
+        settings: of the run, possibly nested; logged once.
+        warn: receives a warning for each tracker that fails, now or later.
 
     Raises:
         UsageError: an unknown name, or a package that is not installed.
@@ -116,12 +116,14 @@ def _make(name: str, directory: Path, title: str) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return tracking.MLflowTracker(folder.name, run_name=title)
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")  # plain files are a store it no longer takes
+    mlflow.set_tracking_uri(
+        f"sqlite:///{folder / 'mlflow.db'}"
+    )  # MLflow no longer supports plain files as a store
     return tracking.MLflowTracker(folder.name, (folder / "mlartifacts").as_uri(), run_name=title)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
-    """Nested settings as one level: {"optimizer": {"lr": 1}} → {"optimizer.lr": 1}; other values become text."""
+    """Flatten nested settings: {"optimizer": {"lr": 1}} → {"optimizer.lr": 1}; other values become text."""
     flat: dict[str, Value] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What all runs of a study share: the arrays, their targets, and how a fresh model is made.
+"""The data that all runs of a study share: arrays, targets, and a factory for models.
 
 Shape legend: N images, D features, K canvas side.
 """
@@ -32,22 +32,22 @@ from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
 NewModel = Callable[[Method, IntArray | None], nn.Sequential]
-_CPU_BATCH, _GPU_BATCH = 16, 256  # on a CPU what stays in its cache is faster
+_CPU_BATCH, _GPU_BATCH = 16, 256  # a CPU is faster on batches that fit in its cache
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Inputs of a study.
+    """Inputs of a study's runs.
 
     Attributes:
         array: (N, D) features, or (N, K, K, 3) decoded images.
         table, splits: N images in the same order.
-        train_transform, eval_transform: from rows of ``array`` to what the model takes; None for none.
-        new_model: makes a fresh model, representation and head, for a method and the rows it will train on (None for a
-            model whose weights are loaded); the same weights for the same torch seed.
-        features: (N, D) of all images under a model's representation; for images they are kept in the cache folder.
-        extra_draws: random numbers an image's ``train_transform`` takes beyond the usual ones.
-        threads: how many threads a run should use on a CPU; None for torch's own choice.
+        train_transform, eval_transform: from rows of ``array`` to inputs of the model; None for none.
+        new_model: builds a model, representation and head, for a method and its training rows (None for a model whose
+            weights will be loaded); the same weights for the same torch seed.
+        features: (N, D) of all images by a model's representation; cached on disk for images.
+        extra_draws: random numbers per image that ``train_transform`` needs in addition to the usual ones.
+        threads: number of CPU threads of a run; None for torch's default.
     """
 
     array: NDArray[np.generic]
@@ -62,11 +62,11 @@ class TrainingData:
 
     @cached_property
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
-        """What is trained for: (N,) class indices, or (N, C) labels of a multi-label table."""
+        """Targets: (N,) class indices, or (N, C) labels of a multi-label table."""
         return self.table.labels.astype(np.float32) if self.table.multi_label else self.table.targets
 
     def class_counts(self, rows: IntArray) -> list[int]:
-        """Images per class among some rows."""
+        """Images per class in some rows."""
         counts: list[int] = self.table.labels[rows].sum(axis=0).tolist()
         return counts
 
@@ -74,7 +74,7 @@ class TrainingData:
 def training_data_from_features(
     table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
 ) -> TrainingData:
-    """Runs that train a head on features of a frozen backbone."""
+    """Data for training heads on features of a frozen backbone."""
 
     def new_model(method: Method, rows: IntArray | None) -> nn.Sequential:
         standardise = Standardise(spec.features)
@@ -83,7 +83,7 @@ def training_data_from_features(
         head = method.build_head(spec.features, len(table.class_names), recipe.head)
         return nn.Sequential(standardise, head)
 
-    # A head's products are too small to be worth sharing out: on a busy machine threads made them ten times slower.
+    # A head's products are too small for several threads: on a busy machine they were ten times slower.
     return TrainingData(
         features,
         table,
@@ -104,21 +104,8 @@ def training_data_from_images(
     backbone: nn.Module,
     recipe: Recipe,
 ) -> TrainingData:
-    """Runs that fine-tune a copy of the backbone together with its head."""
-    moving = recipe.augmentation
-    augment = Preprocess(
-        spec.image_size,
-        spec.mean,
-        spec.std,
-        flip=moving.flip,
-        scale=moving.scale,
-        rotation=moving.rotation,
-        colour=moving.colour,
-        operations=moving.operations,
-        magnitude=moving.magnitude,
-        sharpening=moving.sharpening,
-        erasing=moving.erasing,
-    )
+    """Data for fine-tuning a copy of the backbone together with its head."""
+    augment = Preprocess(spec.image_size, spec.mean, spec.std, **dict(recipe.augmentation))
     classes = len(table.class_names)
     return TrainingData(
         decoded.pixels,
@@ -135,11 +122,11 @@ def training_data_from_images(
 
 
 def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
-    """The backbone's description with the canvas that this recipe's images are kept at.
+    """The backbone's spec with the canvas at which this recipe's images are cached.
 
-    What is learned from must be as sharp as what is judged. So an augmentation that looks at parts of the image gets as
-    many pixels as its smallest part needs, up to twice the network's, and evaluation samples the same canvas in the same
-    way. On the backbone's own canvas parts would have to be enlarged, and be softer than the centre, which is not sampled.
+    Training and evaluation images must be equally sharp. So random crops get the resolution that the smallest crop needs,
+    up to twice the network's, and evaluation resamples the same canvas in the same way. On the backbone's own canvas
+    crops would be upsampled, and blurrier than the centre crop, which is not resampled.
     """
     if recipe.trains == "head":
         return spec
@@ -148,15 +135,15 @@ def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
 
 
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
-    """How images reach the backbone when nothing is drawn at random."""
+    """The deterministic preprocessing for evaluation."""
     return Preprocess(spec.image_size, spec.mean, spec.std, seen=spec.seen)
 
 
 def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
-    """Name of the features of these images under this backbone: equal content, equal name.
+    """Cache key of the features of these images by this backbone, from their content.
 
     Args:
-        precision: the accelerator's ``mixed_precision``, ``"no"`` for float32: others give other numbers.
+        precision: the accelerator's ``mixed_precision``, ``"no"`` for float32.
     """
     described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
     if spec.enlarged:
@@ -174,9 +161,9 @@ def cached_features(
     *,
     advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Features (N, D) of a backbone as it is, computed once and kept in the cache folder by content.
+    """Features (N, D) of a backbone, computed once and cached on disk by content.
 
-    With several processes the main one computes them and the others wait; all must call.
+    With several processes the main one computes them and the others wait; all must call it.
 
     Raises:
         TametailError: the cache folder cannot be written, or the features do not fit.

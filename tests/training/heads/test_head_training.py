@@ -184,7 +184,7 @@ def test_a_head_that_fails_leaves_the_others_alone() -> None:
 
 
 def test_recipes_that_cannot_go_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="rates, class weights"):
+    with pytest.raises(ValueError, match="differ only in lr, weight_decay, reweighting and head"):
         together(["ce", "ce"], [recipe(), recipe("epochs=3")])
 
 

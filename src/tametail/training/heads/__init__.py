@@ -1,1 +1,1 @@
-"""Many heads on the same frozen features, trained together."""
+"""Many heads on the same frozen features, trained at once."""

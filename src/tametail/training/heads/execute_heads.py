@@ -1,4 +1,4 @@
-"""The runs of a head_batch: heads on the same frozen features, trained together, each put on disk as a run of its own."""
+"""The runs of a batch of heads, trained at once on the same frozen features and saved as separate runs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def execute_heads(
     checkpointer: RunCheckpointer,
     callback: Callback | None = None,
 ) -> dict[Run, RunFailed]:
-    """Train a head_batch's heads, and predict with each; the runs that are finished already are left as they are.
+    """Train the heads of a batch and predict with each; finished runs are not changed.
 
     Returns:
-        The runs that failed, whose run.json says so.
+        The runs that failed; their run.json has the reason.
 
     Raises:
-        Stopped: the keeper asked for it, and everything is saved.
-        RunFailed: memory is short for all of them.
+        Stopped: the checkpointer requested it, and everything is saved.
+        RunFailed: out of memory for all of them.
     """
     started = time.monotonic()
     training_data, runs = context.training_data, head_batch.runs
@@ -42,14 +42,14 @@ def execute_heads(
     counts, seed = training_data.class_counts(rows), runs[0].random_seed()
     recipes = [run.method.configure(context.recipe) for run in runs]
     batches = batches_of(runs[0], recipes[0], rows, context)
-    judgements = [run.method.decision_rule(counts, len(rows)) for run in runs]
+    decision_rules = [run.method.decision_rule(counts, len(rows)) for run in runs]
     with explain_oom(context):
         losses, models = [], []
         for run in runs:
-            with seeded_draws(seed):  # as a run of its own begins
+            with seeded_draws(seed):  # as a separate run starts
                 losses.append(run.method.loss.create(class_counts=counts))
                 models.append(training_data.new_model(run.method, rows))
-        scaled = _scaled(models[0][0], torch.from_numpy(training_data.array))
+        scaled = models[0][0](torch.from_numpy(training_data.array))
         tasks = [
             HeadTask(loss, recipe, model[1])
             for loss, recipe, model in zip(losses, recipes, models, strict=True)
@@ -63,7 +63,9 @@ def execute_heads(
                 else validate(
                     decision_rule.decision(of_head).numpy(), training_data.targets[held_out], counts
                 )
-                for decision_rule, of_head, failure in zip(judgements, outputs, trained.failures, strict=True)
+                for decision_rule, of_head, failure in zip(
+                    decision_rules, outputs, trained.failures, strict=True
+                )
             ]
 
         trained = train_heads(
@@ -88,19 +90,15 @@ def execute_heads(
         try:
             if failure := trained.failures[at]:
                 raise failure
-            predictions = make_predictions(run, training_data.table, held_out, outputs[at], judgements[at])
+            predictions = make_predictions(
+                run, training_data.table, held_out, outputs[at], decision_rules[at]
+            )
         except RunFailed as error:
             add_image_ids(error, batches, rows, training_data)
             mark_failed(run, context, error)
             failed[run] = error
             continue
         model = nn.Sequential(models[at][0], trained.head(at))
-        kept = TrainingResult(model, trained.histories[at], None)
-        write_run(run, context, predictions, model, kept, seconds, {CO_TRAINED: head_batch.co_trained})
+        result = TrainingResult(model, trained.histories[at], None)
+        write_run(run, context, predictions, model, result, seconds, {CO_TRAINED: head_batch.co_trained})
     return failed
-
-
-@torch.no_grad()
-def _scaled(standardise: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    scaled: torch.Tensor = standardise(features)
-    return scaled

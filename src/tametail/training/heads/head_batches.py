@@ -1,8 +1,8 @@
-"""Which runs of a study are trained together.
+"""Batches of runs whose heads are trained at once.
 
-What a head comes to may differ in its last bits with the company that it is trained in. So a run's description names its
-company, and a run that is done again, or that was to be written when the process was killed, is trained in the same one:
-to the same weights, bit by bit.
+The weights of a head may differ in their last bits with the batch that it is trained in. So the description of a run
+names the methods of its batch, and a run that is repeated or resumed is trained in the same batch, to the same weights,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -22,42 +22,40 @@ from tametail.training.predicting import RunContext
 from tametail.training.run import Run
 from tametail.training.strategies import parse_method
 
-CO_TRAINED = (
-    "trained_with"  # in a run's description: the methods of all that were trained together, itself among them
-)
+CO_TRAINED = "trained_with"  # key of run.json: the methods of the batch, including the run's own
 
 
 @dataclass(frozen=True)
 class HeadBatch:
-    """Runs of one seed and fold whose heads are trained together; some of them may stand finished."""
+    """Runs of one seed and fold whose heads are trained at once; some of them may be finished already."""
 
     runs: tuple[Run, ...]
 
     @property
     def co_trained(self) -> list[str]:
-        """Their methods."""
+        """The methods of the batch."""
         return [run.method.text for run in self.runs]
 
     def identity(self, described: Mapping[str, Any]) -> str:
-        """A digest of what fixes the results."""
+        """Digest of what determines the results."""
         parts = "\n".join(run.identity(described) for run in self.runs)
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def place(self, study: Path, described: Mapping[str, Any]) -> Path:
-        """The name beside which checkpoints are kept while it goes on: that of its first run, and a mark of its own."""
+        """Path from which `checkpoint_directory` derives the checkpoints' folder: the first run's, with a digest."""
         first = self.runs[0].directory(study)
         return first.with_name(f"{first.name}-{self.identity(described)[:16]}")
 
 
 def can_batch(context: RunContext, *, tracked: bool) -> bool:
-    """Whether heads of a study can be trained together: on frozen features, in one process, by whole batches, untracked."""
-    lock = tracked or context.hardware.compile or context.hardware.micro_batch is not None
-    return context.recipe.trains == "head" and context.accelerator.num_processes == 1 and not lock
+    """Whether heads of a study can be trained at once: on frozen features, in one process, without micro-batches or trackers."""
+    single = tracked or context.hardware.compile or context.hardware.micro_batch is not None
+    return context.recipe.trains == "head" and context.accelerator.num_processes == 1 and not single
 
 
-def make_batches(left: Sequence[Run], context: RunContext) -> list[HeadBatch]:
-    """Portions of the runs that are left and train a head, the runs of an earlier company as they were."""
-    waiting = [run for run in left if not run.method.after]
+def make_batches(runs: Sequence[Run], context: RunContext) -> list[HeadBatch]:
+    """Batch the runs that train a head; runs of an earlier batch stay in that batch."""
+    waiting = [run for run in runs if not run.method.after]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
         for head_batch in _earlier(context.study, *place):
@@ -73,7 +71,7 @@ def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
         agreed = shared_settings(run.method.configure(context.recipe)).model_dump_json()
         groups.setdefault((run.seed, run.fold, agreed), []).append(run)
     classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
-    # Portions are trained side by side, and there should be one for each core.
+    # Batches are trained in parallel; there should be at least one per core.
     least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
     found = []
     for runs in groups.values():
@@ -84,20 +82,20 @@ def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
 
 
 def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:
-    """The companies that runs of a seed and fold were trained in.
+    """The batches in which finished runs of a seed and fold were trained.
 
-    Those that failed count for nothing: the same again would end the same.
+    Failed runs are left out: repeating their batch would give the same result.
     """
-    companies: dict[tuple[str, ...], None] = {}
+    methods: dict[tuple[str, ...], None] = {}
     for path in sorted(study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
             if described["status"] == "finished" and described.get(CO_TRAINED):
-                companies[tuple(described[CO_TRAINED])] = None
+                methods[tuple(described[CO_TRAINED])] = None
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # a description that cannot be read says nothing of its company
+            continue  # an unreadable description names no batch
     found = []
-    for co_trained in companies:
+    for co_trained in methods:
         try:
             found.append(HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in co_trained)))
         except (ValueError, TypeError):

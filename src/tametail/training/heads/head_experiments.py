@@ -1,6 +1,6 @@
-"""Methods tried on frozen features: trained on some rows, read on others, as many at once as there are.
+"""Methods compared on frozen features: trained on some rows, evaluated on others, all heads at once.
 
-Whoever calls decides which rows those are; nothing here sees any other.
+The caller chooses the rows; nothing here sees any others.
 Shape legend: N images, n training rows, m held-out rows, D features, C classes.
 """
 
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.models.heads import Standardise
 from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
-from tametail.training.heads.head_step import HeadTask, seeded_draws, shared_settings
+from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws, shared_settings
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
@@ -28,7 +28,7 @@ from tametail.training.strategies import DecisionRule, Method
 
 @dataclass(frozen=True)
 class Trial:
-    """A method and the recipe of its study; the method's own strategies change it."""
+    """A method and a recipe, which the method's strategies change."""
 
     method: Method
     recipe: Recipe
@@ -36,11 +36,11 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class TrialResult:
-    """What a trial's head says of held-out rows.
+    """The outputs of a trial's head for held-out rows.
 
     Attributes:
-        outputs: (m, C) float32 of the head; None where the training failed.
-        judgement: how they are read.
+        outputs: (m, C) float32; None where the training failed.
+        decision_rule: from outputs to decisions and probabilities.
         message: why it failed, or empty.
     """
 
@@ -49,14 +49,14 @@ class TrialResult:
     message: str = ""
 
     def decision(self) -> NDArray[np.float32]:
-        """(m, C) logits whose largest decides."""
+        """Logits (m, C); the predicted class is their argmax."""
         assert self.outputs is not None
         return self.decision_rule.decision(self.outputs).float().numpy()
 
 
 @dataclass(frozen=True, eq=False)
 class TrialData:
-    """All that trials may see: features (n, D) and targets of the rows trained on, features (m, D) of those held out."""
+    """The data of trials: features (n, D) and targets (n,) of training rows, features (m, D) of held-out rows."""
 
     features: NDArray[np.float32]
     targets: NDArray[np.int64]
@@ -72,13 +72,13 @@ def run_trials(
     seed: int,
     advance: Callable[[int], None] | None = None,
 ) -> list[TrialResult]:
-    """Train every trial on the training rows and read it on the held-out ones.
+    """Train every trial on the training rows and compute its outputs for the held-out ones.
 
-    Trials that differ in what follows the training share it.
+    Trials that differ only in strategies after training share one trained head.
 
     Args:
-        seed: of weights and order, shared by all trials; the same seed gives the same results.
-        advance: is told how many trials are done.
+        seed: of initial weights and batches, shared by all trials; the same seed gives the same results.
+        advance: called with the number of trials that have just been trained.
     """
     standardise = Standardise(data.features.shape[1])
     standardise.fit(torch.from_numpy(data.features))
@@ -86,7 +86,7 @@ def run_trials(
     held_out = standardise(torch.from_numpy(data.held_out))
     target = torch.from_numpy(data.targets)
     counts = np.bincount(data.targets, minlength=data.classes).tolist()
-    bases = _bases(trials)
+    bases = positions_by((trial.method.base.text, trial.recipe.model_dump_json()) for trial in trials)
     tasks = [_task(trials[places[0]], data, counts, seed) for places in bases]
 
     def train(head_batch: Sequence[int]) -> TrainedHeads:
@@ -105,51 +105,34 @@ def run_trials(
             advance(sum(len(bases[at]) for at in head_batch))
         return trained
 
-    def read(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
+    def evaluate(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
         method = trials[place].method
         decision_rule = method.decision_rule(counts, len(target))
-        failure = trained.failures[at]
-        if failure is not None:
+        if failure := trained.failures[at]:
             return TrialResult(None, decision_rule, str(failure))
         if not method.after:
             return TrialResult(outputs[at], decision_rule)
-        return TrialResult(
-            _read(method.fit_head(trained.head(at), features, target, counts, seed), held_out), decision_rule
-        )
+        head = method.fit_head(trained.head(at), features, target, counts, seed)
+        with torch.no_grad():
+            return TrialResult(head(held_out), decision_rule)
 
-    together = [
+    head_batches = [
         [group[at] for at in head_batch]
-        for group in _agreeing(tasks)
+        for group in positions_by(shared_settings(task.recipe).model_dump_json() for task in tasks)
         for head_batch in batch_heads(
             [tasks[at].head for at in group],
             tasks[group[0]].recipe.batch_size,
             least=parallel_workers(accelerator.device),
         )
     ]
-    found = run_parallel([partial(train, head_batch) for head_batch in together], accelerator.device)
+    found = run_parallel([partial(train, head_batch) for head_batch in head_batches], accelerator.device)
     results: dict[int, TrialResult] = {}
-    with torch_threads(1):  # what follows a training is as small as a step of it, and draws
-        for head_batch, trained in zip(together, found, strict=True):
+    with torch_threads(1):  # fitting heads is as small as a training step, and uses random numbers
+        for head_batch, trained in zip(head_batches, found, strict=True):
             outputs = trained.outputs(held_out)
             for at, base in enumerate(head_batch):
-                results |= {place: read(place, trained, outputs, at) for place in bases[base]}
+                results |= {place: evaluate(place, trained, outputs, at) for place in bases[base]}
     return [results[place] for place in range(len(trials))]
-
-
-def _bases(trials: Sequence[Trial]) -> list[list[int]]:
-    """Places of the trials that share a training."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for place, trial in enumerate(trials):
-        found.setdefault((trial.method.base.text, trial.recipe.model_dump_json()), []).append(place)
-    return list(found.values())
-
-
-def _agreeing(tasks: Sequence[HeadTask]) -> list[list[int]]:
-    """Places of tasks whose recipes agree in what heads that are trained together must have in common."""
-    groups: dict[str, list[int]] = {}
-    for at, task in enumerate(tasks):
-        groups.setdefault(shared_settings(task.recipe).model_dump_json(), []).append(at)
-    return list(groups.values())
 
 
 def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTask:
@@ -171,9 +154,3 @@ def _batches(recipe: Recipe, data: TrialData, seed: int) -> TrainingBatches:
         deferred_from=recipe.deferred_from,
         epochs=recipe.epochs,
     )
-
-
-@torch.no_grad()
-def _read(head: nn.Module, features: Tensor) -> Tensor:
-    outputs: Tensor = head(features)
-    return outputs
