@@ -44,7 +44,10 @@ def test_the_sigmoid_family_is_let_through(method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("ce", r"ce cannot be trained .* softmax makes labels mutually exclusive.* alpa, asl, apl, ral, hill, focal, bce"),
+        (
+            "ce",
+            r"ce cannot be trained .* softmax makes labels mutually exclusive.* alpa, asl, apl, ral, hill, focal, bce",
+        ),
         ("ldam+drw", "ldam cannot be trained"),
         ("class_balanced[base=bce]", "assume one label per image"),
         ("bce[tau=1]", "tau=1 adjusts for the prior"),

@@ -163,9 +163,7 @@ def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over
         raise torch.OutOfMemoryError("no room for the moments")
 
     training.optimizer.optimizer.step = step  # type: ignore[method-assign]
-    with pytest.raises(
-        OutOfMemory, match=r"in the optimizer step.*cannot be repeated.*--backbone"
-    ):
+    with pytest.raises(OutOfMemory, match=r"in the optimizer step.*cannot be repeated.*--backbone"):
         training.update(*batch(), 1.0, 0.1)
     assert len(calls) == 1
 
@@ -181,7 +179,8 @@ def test_a_loss_that_looks_at_whole_batches_gets_no_parts() -> None:
         False,
     ]
     with pytest.raises(
-        UsageError, match=r"lade compares .* whole batch of 16, but would see micro-batches of 8.*--micro-batch"
+        UsageError,
+        match=r"lade compares .* whole batch of 16, but would see micro-batches of 8.*--micro-batch",
     ):
         stepper(Cramped(16), lade, micro_batch=8)
     with pytest.raises(UsageError, match=r"lade compares .*2 processes would each see a share"):
@@ -238,7 +237,7 @@ sys.path.insert(0, {tests!r})
 import numpy as np
 from torch import nn
 from test_step import Cramped, STEPS, batch, stepper, weights
-from tametail.errors import TametailError
+from tametail.core.errors import TametailError
 from tametail.training.inference import predict_logits
 
 rows = np.arange(9)

@@ -210,7 +210,7 @@ def test_memory_too_short_for_one_image_fails_the_run_and_names_the_step() -> No
 
 
 class Memory:
-    """A keeper that saves after every step, and stops the training after the step ``stop_after``."""
+    """A checkpointer that saves after every step, and requests a stop after the step ``stop_after``."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.kept: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
@@ -246,11 +246,14 @@ def test_a_stopped_training_goes_on_to_the_very_same_result(stop_after: int) -> 
     checkpointer = Memory(stop_after)
     with pytest.raises(Stopped):
         trained(
-            small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": checkpointer}, **settings
+            small_model(),
+            losses.CrossEntropyLoss(),
+            options=watched | {"checkpointer": checkpointer},
+            **settings,
         )
     assert checkpointer.kept is not None
     resumed = trained(
-        small_model(), losses.CrossEntropyLoss(), options=watched | {"keeper": checkpointer}, **settings
+        small_model(), losses.CrossEntropyLoss(), options=watched | {"checkpointer": checkpointer}, **settings
     )
     assert same(undisturbed.model, resumed.model)
     assert history_csv(undisturbed.history) == history_csv(resumed.history)

@@ -172,7 +172,7 @@ def test_from_a_damaged_checkpoint_one_falls_back_to_the_one_before(tmp_path: Pa
         assert found is not None
         assert found.state == {"step": 1}
         assert path.name in found.note
-        assert "one before" in found.note
+        assert "the previous one" in found.note
 
 
 def test_where_all_are_damaged_nothing_is_found(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def test_a_file_that_the_system_cuts_short_is_told_and_removed(tmp_path: Path) -
     script = """
 import resource, sys, torch
 from pathlib import Path
-from tametail.errors import TametailError
-from tametail.training.checkpoint import CheckpointStore
+from tametail.core.errors import TametailError
+from tametail.training.checkpointing.checkpoint import CheckpointStore
 store = CheckpointStore(Path(sys.argv[1]))
 store.save({"weight": torch.zeros(50)}, {"step": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

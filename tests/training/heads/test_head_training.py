@@ -199,7 +199,7 @@ def test_validations_are_written_down_for_each_head() -> None:
 
 
 class Memory:
-    """A keeper that saves at every step and asks to stop at one of them."""
+    """A checkpointer that saves at every step and requests a stop at one of them."""
 
     def __init__(self, stop_at: int | None) -> None:
         self.kept: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
