@@ -1,4 +1,4 @@
-"""Peak private memory of an epoch, or of decoding, in bytes, as JSON; `data.py` runs this in a fresh process each time.
+"""Peak private memory of an epoch, or of decoding, in bytes, as JSON; `data.py` runs it in a new process each time.
 
 python benchmarks/data_memory.py epoch|decoding IMAGES
 """
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def write_jpegs(folder: Path, number: int, width: int, height: int) -> list[Path]:
-    """Smooth random texture with some noise, of quality 90: about as large as a photograph of that size."""
+    """JPEGs of smooth random texture with noise, quality 90: about the size of photographs of these dimensions."""
     random = np.random.default_rng(0)
     paths = [folder / f"{index:05d}.jpg" for index in range(number)]
     for path in paths:
@@ -36,13 +36,13 @@ def write_jpegs(folder: Path, number: int, width: int, height: int) -> list[Path
 
 
 def private_memory() -> int:
-    """Bytes of this process that no file stands behind: pages of a mapped file can be dropped at any time."""
+    """Bytes of this process without those of mapped files, whose pages can be dropped at any time."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
 def memory_of_epoch(images: int) -> dict[str, int]:
-    """Peak over one epoch of normalised batches. The file has holes, so that it needs no disk: a reader cannot tell."""
+    """Peak over one epoch of normalised batches. The file is sparse, so that it needs no disk space."""
     with tempfile.NamedTemporaryFile() as file:
         file.truncate(images * SIDE * SIDE * 3)
         pixels = np.memmap(file.name, np.uint8, "r", shape=(images, SIDE, SIDE, 3))
@@ -59,7 +59,7 @@ def memory_of_epoch(images: int) -> dict[str, int]:
 
 
 def memory_of_decoding(images: int) -> dict[str, int]:
-    """Peak while a table is decoded to 32 px, and what there was before, with the table; 100 files by many names."""
+    """Memory before, with the table, and peak while decoding to 32 px; 100 files with many hard links."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as name:

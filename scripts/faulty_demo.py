@@ -1,4 +1,4 @@
-"""The demo set with faults planted into it, to see what `tametail inspect` makes of them: the picture in the README.
+"""Write the demo set with planted faults, an example for `tametail inspect`.
 
 python scripts/faulty_demo.py FOLDER && tametail inspect FOLDER -o inspect.html
 """
@@ -27,12 +27,12 @@ def main(folder: Path) -> None:
         rows.append(rows[row] | {"image": f"images/{name}"} | changes)
         return folder / "images" / name
 
-    for place, row in enumerate((3, 40, 400)):  # the same file under another patient and another label
+    for place, row in enumerate((3, 40, 400)):  # the same file for another patient and with another label
         label = rows[row + 5]["label"] if rows[row + 5]["label"] != rows[row]["label"] else "blast"
         shutil.copy(
             folder / rows[row]["image"], copy_of(row, f"again{place}.png", label=label, group=f"new{place}")
         )
-    for place, row in enumerate((77, 500)):  # the same picture saved again
+    for place, row in enumerate((77, 500)):  # the same image saved again
         pixels = cv2.imread(str(folder / rows[row]["image"]))
         cv2.imwrite(
             str(copy_of(row, f"saved{place}.jpg", group=f"other{place}")),

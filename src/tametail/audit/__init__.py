@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tametail.audit.audit import SCHEMA, AuditResult, audit
+from tametail.audit.audit import INSPECT_SCHEMA, AuditResult, audit
 from tametail.audit.class_distribution import ClassDistribution, ClassSummary, class_distribution
 from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
 from tametail.audit.finding import SEVERITIES, Finding
 from tametail.audit.image_stats import ImageStats, collect_stats, stats_of_pixels
 
 __all__ = [
-    "SCHEMA",
+    "INSPECT_SCHEMA",
     "SEVERITIES",
     "AuditResult",
     "ClassDistribution",

@@ -20,7 +20,7 @@ from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
 from tametail.data.table import ImageTable
 
-SCHEMA = "tametail.inspect/2"
+INSPECT_SCHEMA = "tametail.inspect/2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class AuditResult:
 
         exact, near, merged = self.duplicates.exact, self.duplicates.near, self.duplicates.merged
         return {
-            "schema": SCHEMA,
+            "schema": INSPECT_SCHEMA,
             "name": self.table.name,
             "fingerprint": self.table.fingerprint,
             "safe": self.safe,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import BoolArray
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,7 +38,7 @@ def holds_text(pixels: NDArray[np.uint8]) -> bool:
     return False
 
 
-def _letters(strokes: NDArray[np.bool_]) -> list[Box]:
+def _letters(strokes: BoolArray) -> list[Box]:
     """Boxes of connected strokes that could be letters, from left to right."""
     import cv2
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.image_stats import ImageStats
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.data.table import ImageTable
 
 CORRELATION = 0.99  # of grey levels at 64 x 64, above which two images may be the same
@@ -113,7 +114,7 @@ def merge_groups(table: ImageTable, duplicates: Duplicates) -> ImageTable:
 
 
 def _near(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], block_size: int
+    thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int
 ) -> tuple[list[tuple[int, int]], int]:
     """Positions (a, b), a < b, within ``rows`` of images that are the same, and the number of pairs that are similar."""
     pairs, detail = np.empty((0, 2), dtype=np.int64), np.empty(0)
@@ -129,9 +130,7 @@ def _near(
     return [(int(a), int(b)) for a, b in pairs[same]], int((~same).sum())
 
 
-def _proposed(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], block_size: int
-) -> Iterator[NDArray[np.int64]]:
+def _proposed(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) -> Iterator[IntArray]:
     """Pairs (P, 2) of positions whose hashes, or one hash and the other's negative, differ in few bits."""
     blocks = [rows[at : at + block_size] for at in range(0, len(rows), block_size)]
     signs = np.concatenate([_hashes(thumbnails[block]) for block in blocks])
@@ -148,9 +147,7 @@ def _proposed(
             yield near[at : at + _PAIRS]
 
 
-def _confirmed(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], pairs: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _confirmed(thumbnails: NDArray[np.uint8], rows: IntArray, pairs: IntArray) -> tuple[IntArray, FloatArray]:
     """Pairs whose thumbnails correlate above `CORRELATION`, with the correlation (of that sign) of their detail."""
     left, right = (thumbnails[rows[pairs[:, side]]] for side in (0, 1))
     whole = _correlations(left, right)
@@ -182,7 +179,7 @@ def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     return signs
 
 
-def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> NDArray[np.float64]:
+def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> FloatArray:
     """Pearson correlations (P,) of P pairs of thumbnails (P, T, T); 0 where one is blank."""
     a, b = (side.reshape(len(side), math.prod(side.shape[1:])).astype(np.float32) for side in (left, right))
     a -= a.mean(axis=1, keepdims=True)

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.burned_in import holds_text
+from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.data.decoding.decode import FORMATS, centre_square, decode_whole, is_dicom, read_file
+from tametail.data.decoding.decode import IMAGE_FORMATS, centre_square, decode_whole, is_dicom, read_file
 
 THUMBNAIL = 64
 _TEXT_SIDE = 512  # pixels of the longer side of an image that is searched for text
@@ -70,7 +71,7 @@ class ImageStats:
     thumbnails: NDArray[np.uint8]
 
     @property
-    def readable(self) -> NDArray[np.bool_]:
+    def readable(self) -> BoolArray:
         """(N,) whether each file can be read as an image."""
         return np.array([file.error is None for file in self.files], dtype=np.bool_)
 
@@ -157,7 +158,7 @@ def _header(data: bytes) -> tuple[str, int, int, str, bool]:
     if is_dicom(data):
         return _dicom_header(data)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             several = bool(getattr(image, "is_animated", False)) or _has_second_frame(image)
             return str(image.format), image.width, image.height, image.mode, several
     except Exception:  # noqa: BLE001 - the pixels could be decoded; the rest of the header is optional

@@ -62,7 +62,7 @@ def inspect(
     """Say what is in a set, how long its tail is, and what is wrong with it. Exit code 3 where training is unsafe."""
 
     def work(console: Console) -> None:
-        from tametail.audit import SCHEMA, audit
+        from tametail.audit import INSPECT_SCHEMA, audit
         from tametail.data import read_images
 
         options = reading(
@@ -74,7 +74,7 @@ def inspect(
             table = read_images(data, **options, allow_leaks=True)
         except TametailError as error:
             if as_json:  # so that whoever reads the output knows why there is nothing in it
-                typer.echo(json.dumps({"schema": SCHEMA, "error": str(error)}, ensure_ascii=False))
+                typer.echo(json.dumps({"schema": INSPECT_SCHEMA, "error": str(error)}, ensure_ascii=False))
             raise
         with console.track("Images", len(table)) as advance:
             result = audit(table, folds=folds, group_duplicates=group_duplicates, advance=advance)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import BoolArray, IntArray, TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
 
@@ -140,17 +141,17 @@ class ImageTable:
         return [self.root / image for image in self.frame["image"]]
 
     @property
-    def images(self) -> NDArray[np.str_]:
+    def images(self) -> TextArray:
         """(N,) image ids."""
         return np.array(self.frame["image"].tolist(), dtype=np.str_)
 
     @property
-    def groups(self) -> NDArray[np.str_]:
+    def groups(self) -> TextArray:
         """(N,) groups."""
         return np.array(self.frame["group"].tolist(), dtype=np.str_)
 
     @property
-    def targets(self) -> NDArray[np.int64]:
+    def targets(self) -> IntArray:
         """(N,) class indices into ``class_names``.
 
         Raises:
@@ -164,7 +165,7 @@ class ImageTable:
         return np.array([codes[label] for label in self.frame["label"]], dtype=np.int64)
 
     @property
-    def labels(self) -> NDArray[np.bool_]:
+    def labels(self) -> BoolArray:
         """(N, C) which classes each image has; one per row unless the table is multi-label."""
         matrix = np.zeros((len(self), len(self.class_names)), dtype=np.bool_)
         if not self.multi_label:
@@ -207,7 +208,7 @@ class ImageTable:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
 
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> ImageTable:
+    def take(self, rows: BoolArray | NDArray[np.integer]) -> ImageTable:
         """A table of some rows, given as a mask (N,) or as indices in any order, with the same class names."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows)
         if rows.dtype == np.bool_ and rows.shape != (len(self),):

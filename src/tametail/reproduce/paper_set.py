@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tametail.core.errors import DataError
 from tametail.data import ImageTable, read_images
-from tametail.data.decoding.decode import FORMATS
+from tametail.data.decoding.decode import IMAGE_FORMATS
 from tametail.reproduce.experiments import Experiment
 
 _LOOKED_AT = 64  # files whose size is read
@@ -65,7 +65,7 @@ def file_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
     sizes = set()
     for path in paths[:: max(1, -(-len(paths) // _LOOKED_AT))]:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
                 sizes.add(image.size)
         except (OSError, ValueError, Image.DecompressionBombError):
             continue  # the study names what it cannot read

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tametail.core.errors import TametailError
-from tametail.data.sampling.loaders import Batch, TrainingBatches, telling_of_lost_readers
+from tametail.data.sampling.loaders import Batch, TrainingBatches, explain_lost_workers
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.checkpointer import Checkpointer, resume, save_or_stop
 from tametail.training.hardware import Hardware, OutOfMemory, broadcast, gather
@@ -85,7 +85,7 @@ class _Progress:
     history: list[EpochRecord] = field(default_factory=list)
 
 
-@telling_of_lost_readers()
+@explain_lost_workers()
 def train(
     model: nn.Module,
     loss: nn.Module,

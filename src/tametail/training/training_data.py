@@ -23,7 +23,7 @@ from torch import nn
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
-from tametail.data.decoding.cache_folder import explained, make_room, mark_used
+from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
 from tametail.data.sampling.augmentation import Preprocess
 from tametail.models.backbones import BackboneSpec, channels_last, state_digest
 from tametail.models.heads import Standardise
@@ -136,7 +136,7 @@ def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
 
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
     """The deterministic preprocessing for evaluation."""
-    return Preprocess(spec.image_size, spec.mean, spec.std, seen=spec.seen)
+    return Preprocess(spec.image_size, spec.mean, spec.std, crop=spec.seen)
 
 
 def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
@@ -189,7 +189,7 @@ def cached_features(
             shared=False,
             advance=advance,
         )
-        with explained(path.parent):
+        with explain_cache_error(path.parent):
             make_folder(path.parent)
             with atomic_path(path) as temporary, temporary.open("wb") as handle:
                 np.save(handle, features)

@@ -14,6 +14,7 @@ from PIL import Image
 from tametail.core.errors import DataError, TametailError
 from tametail.data import ImageTable, cache_dir, decode_image, decoded_images, read_images
 from tametail.data.decoding import cache
+from tametail.data.decoding.cache import ChunkSettings
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +144,8 @@ def test_damaged_cache_files_are_made_again(
     decoded: list[Path],
     damage: str,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache, "_CHUNK", 5)
-    key = decoded_images(table, 16).key
+    key = decoded_images(table, 16, chunks=ChunkSettings(images=5)).key
     pixels, record = own_cache / f"{key}.npy", own_cache / f"{key}.json"
     data = pixels.read_bytes()
     match damage:
@@ -179,41 +178,36 @@ def test_damaged_cache_files_are_made_again(
         record.getMessage() for record in caplog.records if record.name == "tametail.data.decoding.cache"
     ]
     assert len(warned) == (damage != "no record")
-    assert all("are made again" in message for message in warned)
+    assert all("are decoded again" in message for message in warned)
     assert decoded_images(table, 16).key == key
     assert len(decoded) == 24
 
 
-def test_of_large_files_the_ends_and_chunks_between_are_looked_at(
-    table: ImageTable, own_cache: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_of_large_files_the_ends_and_sampled_chunks_are_verified(
+    table: ImageTable, own_cache: Path, decoded: list[Path]
 ) -> None:
-    for name, value in (("_CHUNK", 1), ("_ALL_CHECKED", 1000), ("_SPREAD", 1)):
-        monkeypatch.setattr(cache, name, value)
-    pixels = own_cache / f"{decoded_images(table, 16).key}.npy"
+    chunks = ChunkSettings(images=1, verify_all=1000, sampled=1)
+    pixels = own_cache / f"{decoded_images(table, 16, chunks=chunks).key}.npy"
     sound = pixels.read_bytes()
-    for image, seen in ((0, True), (5, True), (11, True), (3, False)):
+    for image, verified in ((0, True), (5, True), (11, True), (3, False)):
         place = 128 + image * 768
         pixels.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
         before = len(decoded)
-        decoded_images(table, 16)
-        assert (len(decoded) > before) == seen
+        decoded_images(table, 16, chunks=chunks)
+        assert (len(decoded) > before) == verified
 
 
-def test_checksums_hold_where_a_whole_chunk_is_unreadable(
-    table: ImageTable, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "_CHUNK", 2)
+def test_checksums_hold_where_a_whole_chunk_is_unreadable(table: ImageTable, decoded: list[Path]) -> None:
     for path in table.paths[2:5]:
         path.write_bytes(b"no image")
-    first, again = decoded_images(table, 16), decoded_images(table, 16)
+    first, again = (decoded_images(table, 16, chunks=ChunkSettings(images=2)) for _ in range(2))
     assert len(decoded) == 12
     assert np.array_equal(first.pixels, again.pixels)
 
 
-def test_large_images_come_in_smaller_chunks(table: ImageTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_CHUNK_BYTES", 3 * 16 * 16 * 3)
+def test_large_images_come_in_smaller_chunks(table: ImageTable) -> None:
     steps: list[int] = []
-    decoded_images(table, 16, advance=steps.append)
+    decoded_images(table, 16, advance=steps.append, chunks=ChunkSettings(bytes=3 * 16 * 16 * 3))
     assert steps == [3, 3, 3, 3]
 
 
@@ -233,10 +227,9 @@ def test_an_interrupted_decoding_leaves_nothing_that_counts(
     assert not list(own_cache.glob("*.tmp"))
 
 
-def test_progress_sums_to_the_number_of_images(table: ImageTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_CHUNK", 5)
+def test_progress_sums_to_the_number_of_images(table: ImageTable) -> None:
     steps: list[int] = []
-    decoded_images(table, 16, advance=steps.append)
+    decoded_images(table, 16, advance=steps.append, chunks=ChunkSettings(images=5))
     assert steps == [5, 5, 2]
     decoded_images(table, 16, advance=steps.append)
     assert sum(steps) == 24

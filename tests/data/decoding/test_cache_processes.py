@@ -43,14 +43,15 @@ def test_processes_at_once_get_the_same(image_folder: Path) -> None:
 
 SLOWLY = """
 import sys, time
-from tametail.data import cache, decoded_images, read_images
+from tametail.data import decoded_images, read_images
+from tametail.data.decoding import cache
 fast = cache.decode_image
 def slow(path, size):
     time.sleep(0.2)
     return fast(path, size)
 cache.decode_image = slow
-cache._CHUNK = 2
-decoded_images(read_images(sys.argv[1]), 16, advance=lambda done: print(done, flush=True))
+chunks = cache.ChunkSettings(images=2)
+decoded_images(read_images(sys.argv[1]), 16, chunks=chunks, advance=lambda done: print(done, flush=True))
 """
 
 

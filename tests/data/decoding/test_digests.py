@@ -33,12 +33,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files that count as old enough to be remembered."""
+def root(tmp_path: Path) -> Path:
     (tmp_path / "set").mkdir()
     for name in "abc":
         (tmp_path / "set" / name).write_bytes(name.encode() * 1000)
-    monkeypatch.setattr(digests, "_SETTLED", 0)
     return tmp_path / "set"
 
 
@@ -53,7 +51,7 @@ def expected(root: Path) -> list[str]:
 def test_unchanged_files_are_read_once(root: Path, read: list[str], pool: ThreadPoolExecutor) -> None:
     memory = root.parent / "digests.sqlite"
     for _ in range(3):
-        assert list(content_digests(root, NAMES, pool, memory)) == expected(root)
+        assert list(content_digests(root, NAMES, pool, memory, settled=0)) == expected(root)
     assert sorted(read) == sorted([*NAMES, "absent", "absent"])
     assert b"set" not in memory.read_bytes()  # no path in it
 
@@ -63,7 +61,7 @@ def test_changed_files_are_read_again(
     root: Path, read: list[str], pool: ThreadPoolExecutor, change: str
 ) -> None:
     memory = root.parent / "digests.sqlite"
-    content_digests(root, NAMES, pool, memory)
+    content_digests(root, NAMES, pool, memory, settled=0)
     read.clear()
     before = (root / "b").stat()
     match change:
@@ -79,16 +77,15 @@ def test_changed_files_are_read_again(
             (root / "b").rename(root / "d")
             (root / "a").rename(root / "b")
             (root / "d").rename(root / "a")
-    assert list(content_digests(root, NAMES, pool, memory)) == expected(root)
+    assert list(content_digests(root, NAMES, pool, memory, settled=0)) == expected(root)
     assert set(read) == {"absent", *("ab" if change == "moved" else "b")}
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(
-    root: Path, read: list[str], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    root: Path, read: list[str], pool: ThreadPoolExecutor
 ) -> None:
-    monkeypatch.setattr(digests, "_SETTLED", 60_000_000_000)
     for _ in range(2):
-        content_digests(root, ["a"], pool, root.parent / "digests.sqlite")
+        content_digests(root, ["a"], pool, root.parent / "digests.sqlite", settled=60)
     assert read == ["a", "a"]
 
 
@@ -105,14 +102,11 @@ def test_without_a_memory_files_are_read(root: Path, pool: ThreadPoolExecutor, t
         case "nowhere":
             memory = root / "a" / "digests.sqlite"
     for _ in range(2):
-        assert list(content_digests(root, NAMES, pool, memory)) == expected(root)
+        assert list(content_digests(root, NAMES, pool, memory, settled=0)) == expected(root)
 
 
-def test_files_go_through_in_windows(
-    root: Path, read: list[str], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(digests, "_WINDOW", 2)
+def test_files_go_through_in_windows(root: Path, read: list[str], pool: ThreadPoolExecutor) -> None:
     for _ in range(2):
-        found = content_digests(root, NAMES, pool, root.parent / "digests.sqlite")
+        found = content_digests(root, NAMES, pool, root.parent / "digests.sqlite", window=2, settled=0)
         assert list(found) == expected(root)
     assert len(read) == 5

@@ -21,9 +21,9 @@ def sharpness(inputs: torch.Tensor) -> float:
 
 def test_a_larger_canvas_is_judged_as_sharp_as_it_is_learned_from() -> None:
     torch.manual_seed(0)
-    seen, low = 128 / 146, 0.7
+    crop, low = 128 / 146, 0.7
     pixels = torch.randint(0, 256, (32, 183, 183, 3), dtype=torch.uint8)
-    preprocess = Preprocess(128, (0, 0, 0), (1, 1, 1), seen=seen, flip=True, scale=(low, 1.0))
+    preprocess = Preprocess(128, (0, 0, 0), (1, 1, 1), crop=crop, flip=True, scale=(low, 1.0))
     judged, learned = sharpness(preprocess(pixels)), sharpness(preprocess(pixels, torch.rand(32, 8)))
     assert learned == pytest.approx(judged, rel=0.1)
     own = preprocess(torch.randint(0, 256, (2, 146, 146, 3), dtype=torch.uint8))
@@ -33,7 +33,7 @@ def test_a_larger_canvas_is_judged_as_sharp_as_it_is_learned_from() -> None:
 def test_the_centre_of_a_larger_canvas_is_the_same_part_of_the_image() -> None:
     ramp = torch.linspace(0, 255, 80).round().to(torch.uint8)
     pixels = ramp.view(1, 1, 80, 1).expand(1, 80, 80, 3)
-    inputs = Preprocess(32, (0, 0, 0), (1 / 255, 1 / 255, 1 / 255), seen=0.8)(pixels)
+    inputs = Preprocess(32, (0, 0, 0), (1 / 255, 1 / 255, 1 / 255), crop=0.8)(pixels)
     step = 255 / 79 * 2
     expected = (torch.arange(32) * step + 8.5 * step / 2).expand(1, 3, 32, 32)
     torch.testing.assert_close(inputs, expected, rtol=0, atol=1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tametail.data.sampling.loaders import Batch, Rows, training_batches
+from tametail.data.sampling.loaders import ArrayDataset, Batch, training_batches
 from tametail.data.sampling.samplers import SamplerName
 
 
@@ -156,7 +156,7 @@ def test_a_memory_mapped_array_goes_to_another_process_by_its_name(tmp_path: Pat
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     for array in (mapped, mapped[100:], pixels):
         rows = np.arange(len(array))
-        sent = pickle.dumps(Rows(array, rows, rows, 0))
+        sent = pickle.dumps(ArrayDataset(array, rows, rows, 0))
         again = pickle.loads(sent).array
         assert np.array_equal(again, array)
         if array is mapped:

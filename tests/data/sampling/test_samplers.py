@@ -174,7 +174,7 @@ def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match=r"got 'balance'; did you mean balanced"):
         make_order("balance", TARGET, seed=0)  # type: ignore[arg-type]
     for sampler in ("progressive", "deferred"):
-        with pytest.raises(ValueError, match=f"expected epochs.* for the {sampler} sampler"):
+        with pytest.raises(ValueError, match=f"expected the number of epochs.* for the {sampler} sampler"):
             make_order(sampler, TARGET, seed=0)
     with pytest.raises(ValueError, match=r"expected deferred_from in \(0, 1\).*got 1"):
         make_order("deferred", TARGET, seed=0, epochs=5, deferred_from=1)

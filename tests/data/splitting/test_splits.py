@@ -215,7 +215,7 @@ def test_groups_in_each_others_way_are_named() -> None:
     """Three classes on three pairs of three groups: whichever two groups share a fold, a class misses the other."""
     rows = [("a", "0"), ("a", "1"), ("b", "1"), ("b", "2"), ("c", "0"), ("c", "2")]
     table = make_table([(label, group, "") for label, group in rows] + [("a", "3", "test")])
-    with pytest.raises(DataError, match=r"groups of '.' cannot be spread .* use fewer folds"):
+    with pytest.raises(DataError, match=r"groups of '.' cannot be distributed .* use fewer folds"):
         make_splits(table, folds=2)
 
 

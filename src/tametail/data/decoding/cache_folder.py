@@ -1,4 +1,4 @@
-"""The folder for all that can be made again: where it is, how files appear in it, and how it is kept from growing."""
+"""The cache folder, for everything that can be recreated: its place, its size limit, its locks and atomic writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,11 @@ from pathlib import Path
 from tametail.core.errors import TametailError, UsageError
 
 DEFAULT_LIMIT_GB = 100.0
-_BOUNDED = ("decoded", "features")  # what grows with the number of data sets and backbones
+_BOUNDED = ("decoded", "features")  # sub-folders that grow with the number of data sets and backbones
 
 
 def cache_dir() -> Path:
-    """Folder for all that can be made again: ``TAMETAIL_CACHE``, or the system's folder for caches."""
+    """The cache folder: ``TAMETAIL_CACHE``, or the cache folder of the system."""
     import platformdirs
 
     named = os.environ.get("TAMETAIL_CACHE")
@@ -26,10 +26,10 @@ def cache_dir() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that decoded images and features may take together: ``TAMETAIL_CACHE_GB`` times 10^9, 100 GB without it.
+    """Most bytes of decoded images and features together: ``TAMETAIL_CACHE_GB`` times 10^9, by default 100 GB.
 
     Raises:
-        UsageError: it is set to something that is not a number above 0.
+        UsageError: the variable is not a number above 0.
     """
     text = os.environ.get("TAMETAIL_CACHE_GB", "").strip()
     try:
@@ -60,7 +60,7 @@ class _Entry:
 
         try:
             with FileLock(self.folder / f"{self.key}.lock", timeout=0):
-                # The record comes first: whoever is killed here leaves nothing that is taken for finished.
+                # The record first, so that a process killed here leaves nothing that counts as complete.
                 for path in sorted(self.files, key=lambda path: path.suffix != ".json"):
                     path.unlink(missing_ok=True)
         except (Timeout, OSError, NotImplementedError):
@@ -69,15 +69,15 @@ class _Entry:
 
 
 def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
-    """Remove what was unused for longest until ``needed`` bytes fit on the disk and within `cache_limit`.
+    """Remove the least recently used entries until ``needed`` bytes fit on the disk and within `cache_limit`.
 
     Args:
         needed: bytes about to be written.
-        keep: keys that must stay. What a process holds the lock of stays too. (A process that has an entry mapped, but
-            not locked, keeps its pages even if the name goes.)
+        keep: keys that must not be removed; locked entries are not removed either. (A process that has mapped an
+            entry without a lock keeps its pages after the removal.)
 
     Raises:
-        TametailError: there is not enough that may go; nothing is removed then.
+        TametailError: not enough can be removed; nothing is removed then.
         UsageError: see `cache_limit`.
     """
     folder, limit = cache_dir(), cache_limit()
@@ -100,16 +100,16 @@ def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
 
 
 def mark_used(path: Path) -> None:
-    """Note that a file of the cache is of use now: `make_room` spares what was used last."""
+    """Mark a file of the cache as just used, for `make_room`."""
     try:
         os.utime(path)
     except OSError:
-        return  # a cache that can only be read is never cleared either
+        return  # a read-only cache is never cleared either
 
 
 @contextmanager
-def lock(folder: Path, key: str) -> Iterator[None]:
-    """One process at a time builds what belongs to ``key``; the next one finds it. The system frees a dead one's lock."""
+def cache_lock(folder: Path, key: str) -> Iterator[None]:
+    """Let one process at a time build the entry of ``key``. The system releases the lock of a process that ended."""
     from filelock import FileLock
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,19 +118,46 @@ def lock(folder: Path, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Trouble with the cache folder, told with the way out."""
+def explain_cache_error(folder: Path) -> Iterator[None]:
+    """Raise errors of the cache folder as `TametailError` with advice."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # the second from filelock, on file systems without locks
-        way_out = "set the environment variable TAMETAIL_CACHE to a folder"
+        advice = "set the environment variable TAMETAIL_CACHE to a folder"
         if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
             raise TametailError(
-                f"no space left in the cache folder {folder}; free some, or {way_out} on another disk"
+                f"no space left in the cache folder {folder}; free some, or {advice} on another disk"
             ) from error
         raise TametailError(
-            f"the cache folder {folder} cannot be used ({error}); {way_out} that can be written"
+            f"the cache folder {folder} cannot be used ({error}); {advice} that can be written"
         ) from error
+
+
+def cached_folder(folder: Path, build: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:
+    """Find a folder of the cache, or build it atomically, also if several processes need it at once.
+
+    Args:
+        build: fills an empty folder.
+        is_complete: whether an existing folder is complete; otherwise it is built again.
+
+    Raises:
+        TametailError: the cache folder cannot be written or is full.
+    """
+    with explain_cache_error(folder.parent), cache_lock(folder.parent, folder.name):
+        if folder.is_dir() and is_complete(folder):
+            return folder
+        unfinished = folder.with_name(f"{folder.name}.tmp")
+        for old in (unfinished, folder):  # the first is left by a process that was killed
+            if old.is_dir():
+                shutil.rmtree(old)
+        unfinished.mkdir()
+        try:
+            build(unfinished)
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    return folder
 
 
 def _entries(folder: Path) -> list[_Entry]:
@@ -139,14 +166,13 @@ def _entries(folder: Path) -> list[_Entry]:
         for path in (folder / part).glob("*"):
             if path.suffix == ".lock":
                 continue
-            key = path.name.lstrip(".").partition(".")[
-                0
-            ]  # what is being written begins with a dot, or ends in .tmp
+            # Unfinished files begin with a dot or end in .tmp.
+            key = path.name.lstrip(".").partition(".")[0]
             entry = found.setdefault((part, key), _Entry(folder / part, key))
             try:
                 status = path.stat()
             except OSError:
-                continue  # another process was quicker
+                continue  # removed by another process
             entry.files.append(path)
             entry.bytes += status.st_size
             entry.used = max(entry.used, status.st_mtime)

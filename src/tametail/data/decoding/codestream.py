@@ -1,6 +1,6 @@
-"""Compressed frames inside a DICOM file: the size they declare, and JPEG of the kinds that pydicom has no decoder for.
+"""Compressed frames of DICOM files: the size they declare, and kinds of JPEG that pydicom cannot decode.
 
-The size may be another than the file's header says, and it is what a decoder takes memory for.
+The declared size may differ from the header of the file, and it determines the memory that a decoder allocates.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ _JPEG_LS_FRAME = 0xF7
 
 
 def declared_size(encoded: bytes) -> tuple[int, int, int]:
-    """(width, height, bits per sample) of JPEG, JPEG-LS or JPEG 2000; the bits of the last are not looked for (0).
-
-    All are 0 where nothing is declared.
-    """
+    """Width, height and bits per sample of JPEG, JPEG-LS or JPEG 2000 (bits always 0); 0 if not declared."""
     start = encoded.find(_JPEG_2000, 0, _JP2_BOXES)  # some files have it in the boxes of a .jp2
     if start >= 0 and len(encoded) >= start + 24:
         right, bottom, left, top = (_number(encoded, at, 4) for at in range(start + 8, start + 24, 4))
@@ -39,12 +36,13 @@ def decode_jpeg(encoded: bytes, bits: int, *, signed: bool) -> NDArray[Any]:
     """(H, W) or (H, W, 3) of JPEG-LS, or of JPEG that is lossless or deeper than 8 bits, as stored.
 
     Args:
-        bits: how many of each sample count, the lowest ones.
-        signed: the highest of these is the sign, of which JPEG knows nothing.
+        bits: number of significant bits of each sample, the lowest ones.
+        signed: whether the highest of these is the sign, which JPEG does not record.
 
     Raises:
-        DataError: imagecodecs is absent, or the data have no end: imagecodecs would fill the rest of JPEG with grey, and take seconds over JPEG-LS.
-        Exception: of imagecodecs, for damaged data.
+        DataError: imagecodecs is absent, or the data have no end marker (imagecodecs would fill the rest of JPEG with
+            grey, and take seconds for JPEG-LS).
+        Exception: from imagecodecs, for damaged data.
     """
     try:
         from imagecodecs import jpeg8_decode, jpegls_decode
@@ -65,7 +63,7 @@ def decode_jpeg(encoded: bytes, bits: int, *, signed: bool) -> NDArray[Any]:
 
 
 def _frame_header(encoded: bytes) -> int:
-    """Where the marker SOFn of JPEG or JPEG-LS stands, 0 for nowhere."""
+    """Position of the marker SOFn of JPEG or JPEG-LS, 0 if there is none."""
     at = 2
     while encoded[:2] == _JPEG and at + 9 <= len(encoded) and encoded[at] == 0xFF:
         marker = encoded[at + 1]

@@ -1,8 +1,8 @@
-"""Image file → RGB square of a fixed size. Every kind of damage is an error with a short reason.
+"""Image file → RGB square of a fixed size. Damaged files raise an error with a short reason.
 
 JPEG is decoded by simplejpeg at the nearest larger DCT scale (several times faster than a full decode), DICOM by
-`tametail.data.decoding.dicom`, everything else by Pillow, which is told the formats it may try: some of its others start
-programs. Of files with several frames the first is taken, of DICOM the middle one.
+`tametail.data.decoding.dicom`, everything else by Pillow, restricted to formats that start no other program. Of files
+with several frames the first is used, of DICOM the middle one.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from tametail.core.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_FILE_BYTES = 2**31  # above any image, below what would push the machine into swapping
+MAX_FILE_BYTES = 2**31  # larger than any image, small enough not to make the machine swap
 MAX_PIXELS = 100_000_000  # 10 000 × 10 000: 300 MB once decoded; far above any photograph
-# Those of IMAGE_SUFFIXES. Not EPS, which Pillow hands to Ghostscript.
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
-# How DICOM without its preamble begins: the lowest elements of its groups 2 and 8.
+# The formats of IMAGE_SUFFIXES; not EPS, which Pillow passes to Ghostscript.
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+# First bytes of DICOM without a preamble: the lowest elements of groups 2 and 8.
 _BARE_DICOM = tuple(
     bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
 )
 _ORIENTATION = 0x0112
-# What libjpeg says of broken data. Its other complaints are about kinds of JPEG that Pillow may still know.
+# Messages of libjpeg about broken data. Its others are about kinds of JPEG that Pillow may support.
 _JPEG_DAMAGE = ("premature end", "corrupt jpeg data", "bogus marker")
 
 
 def decode_image(source: str | Path | bytes, size: int) -> NDArray[np.uint8]:
-    """Decode one image to RGB, upright, its centre square scaled to ``size`` pixels.
+    """Decode one image to RGB, upright, with its centre square scaled to ``size`` pixels.
 
-    Grey and palette images become RGB; CMYK is converted; transparent pixels are laid on black (the padding of
-    most medical images); 16-bit grey is divided by the largest value of the smallest depth of 8, 12 or 16 bits that
-    holds it, so that 12-bit data keep their contrast; integers outside 16 bits and floats are stretched from their
-    own minimum to their own maximum. The orientation noted in EXIF is applied. DICOM is shown as `read_dicom` says.
-    Deep grey levels are scaled at their depth and rounded once.
+    Grey, palette and CMYK images are converted to RGB; transparent pixels are composited on black (the padding of most
+    medical images). 16-bit grey is divided by the maximum of the smallest depth of 8, 12 or 16 bits that holds it, so
+    that 12-bit data keep their contrast; integers outside 16 bits and floats are stretched from their minimum to their
+    maximum. The EXIF orientation is applied. For DICOM see `read_dicom`. Grey levels are scaled at full depth and
+    rounded once.
 
     Args:
         source: path of an image file, or its bytes.
@@ -55,26 +55,25 @@ def decode_image(source: str | Path | bytes, size: int) -> NDArray[np.uint8]:
         (size, size, 3) array.
 
     Raises:
-        DataError: the file is absent, empty, larger than ``MAX_FILE_BYTES``, no image, damaged, truncated or of more
-            than ``MAX_PIXELS`` pixels, or DICOM without the packages for it; the message is the reason, without the
-            path.
+        DataError: the file is absent, empty, larger than ``MAX_FILE_BYTES``, not an image, damaged, truncated or of more
+            than ``MAX_PIXELS`` pixels, or a package for DICOM is missing; the message does not include the path.
     """
     if isinstance(source, bytes):
         pixels = _decode(source, size)
     else:
         data = _read(Path(source), leave_dicom=True)
-        # DICOM is read from its path: one frame may be a small part of the file.
+        # DICOM is read from the path, as one frame may be a small part of the file.
         pixels = _decode_dicom(Path(source)) if data is None else _decode(data, size)
     return _rgb(centre_square(pixels, size))
 
 
 def decode_whole(data: bytes, size: int) -> NDArray[np.uint8]:
-    """As `decode_image`, but the whole image: (H, W, 3), upright; of JPEG a smaller one, of ``size`` pixels or more."""
+    """Decode the whole image (H, W, 3), upright; JPEG at a reduced scale with at least ``size`` pixels."""
     return _rgb(_decode(data, size))
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file that may be anything.
+    """Read the bytes of any file.
 
     Raises:
         DataError: it cannot be read, is a folder, pipe or device, or larger than ``MAX_FILE_BYTES``.
@@ -83,10 +82,10 @@ def read_file(path: Path) -> bytes:
 
 
 def _read(path: Path, *, leave_dicom: bool) -> bytes | None:
-    """A file's bytes, or None for DICOM that is to be left."""
+    """The bytes of a file, or None for DICOM with ``leave_dicom``."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # asked first: to open a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # first, as opening a pipe would block
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
             raise DataError(f"the file cannot be read (it is {kind})")
         if status.st_size > MAX_FILE_BYTES:
@@ -98,12 +97,12 @@ def _read(path: Path, *, leave_dicom: bool) -> bytes | None:
                 return None
             file.seek(0)
             return file.read()
-    except (OSError, ValueError) as error:  # the second for a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file of which these are the first 132 bytes or more is DICOM, with or without the preamble."""
+    """Whether a file is DICOM, with or without preamble, by its first 132 bytes or more."""
     return head[128:132] == b"DICM" or head.startswith(_BARE_DICOM)
 
 
@@ -128,7 +127,7 @@ def _decode_dicom(source: Path | bytes) -> NDArray[Any]:
 
 
 def _decode_jpeg(data: bytes, size: int) -> NDArray[np.uint8] | None:
-    """(H, W, 3) with the shorter side at least ``size`` where the file has that, or None: a job for Pillow."""
+    """(H, W, 3) with the shorter side at least ``size`` if the file is that large; None if simplejpeg cannot decode it."""
     import simplejpeg
 
     try:
@@ -143,20 +142,20 @@ def _decode_jpeg(data: bytes, size: int) -> NDArray[np.uint8] | None:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    if b"Exif\0\0" not in data[:65536]:  # spares Pillow for the many files without
+    if b"Exif\0\0" not in data[:65536]:  # saves time for the many files without
         return 1
     from PIL import Image
 
     with without_warnings():
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 return int(image.getexif().get(_ORIENTATION, 1))
-        except Exception:  # noqa: BLE001 - the pixels are sound; a broken note of orientation is no note
+        except Exception:  # noqa: BLE001 - the pixels are valid; a broken orientation is ignored
             return 1
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo EXIF orientations 1 to 8: (H, W, 3) as stored → as meant to be seen."""
+    """Apply EXIF orientations 1 to 8 to pixels (H, W, 3) as stored."""
     if orientation in {5, 6, 7, 8}:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in {3, 4, 7, 8}:
@@ -171,7 +170,7 @@ def _decode_pillow(data: bytes) -> NDArray[Any]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             _check_pixels(*image.size)
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -186,7 +185,7 @@ def _decode_pillow(data: bytes) -> NDArray[Any]:
 
 
 def _check_pixels(width: int, height: int) -> None:
-    """Runs on the header, before memory is taken for the pixels."""
+    """Check the header, before memory is allocated for the pixels."""
     if width * height > MAX_PIXELS:
         raise DataError(f"{width} × {height} pixels, more than the {MAX_PIXELS:,} allowed")
 
@@ -197,13 +196,13 @@ def _to_rgb(image: Image.Image) -> NDArray[Any]:
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
         return _to_levels(np.asarray(image))
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", seen.size, "black"), seen).convert("RGB"))
+        rgba = image.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB"))
     return np.asarray(image.convert("RGB"))
 
 
 def _to_levels(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Grey levels of any depth (H, W) → 0 to 255, linear, not rounded; see `decode_image` for the range taken."""
+    """Map grey levels of any depth (H, W) to 0 to 255, linearly, without rounding; for the range see `decode_image`."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
         raise DataError("it holds values that are not numbers")
@@ -222,7 +221,7 @@ def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def centre_square(pixels: NDArray[Any], size: int) -> NDArray[Any]:
-    """(H, W, ...) → (size, size, ...): the same as scaling the shorter side to ``size`` and cutting the centre."""
+    """Scale the shorter side of an image (H, W, ...) to ``size`` and crop the centre: (size, size, ...)."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -232,8 +231,8 @@ def centre_square(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     if side == size:
         return square
     if 4 * side <= 5 * size:
-        # Most JPEGs come here, out of the DCT scale next above: so near 1 two neighbours hold all there is to average,
-        # and the mean over areas takes five times as long.
+        # Most JPEGs, after the next larger DCT scale. Near a factor of 1 linear interpolation is as good as the mean over
+        # areas, and five times as fast.
         method = cv2.INTER_LINEAR if side > size else cv2.INTER_CUBIC
     else:
         method = cv2.INTER_AREA
@@ -246,10 +245,10 @@ _silent: list[Any] = []
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Pillow's notes on odd files are not the user's concern: what matters is raised as an error.
+    """Suppress warnings of Pillow about irregular files; what matters is raised as an error.
 
-    `warnings.catch_warnings` sets and restores state of the whole process, so of the threads inside at one time
-    the first sets it and the last restores it.
+    `warnings.catch_warnings` changes the state of the whole process, so that of several threads the first one sets it
+    and the last one restores it.
     """
     with _silence_lock:
         if not _silent:

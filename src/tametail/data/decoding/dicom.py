@@ -1,8 +1,8 @@
-"""One DICOM file → its pixels as they are meant to be seen, or a few facts of its header.
+"""DICOM file → its pixels as a viewer displays them, or attributes of its header.
 
-Read through pydicom (extra ``dicom``). Nothing of a file is believed: sizes are checked before memory is taken, the
-number of reads is bounded, compressed frames are measured before they are expanded, deflated files too.
-Grey levels keep their depth: they are windowed as float and rounded once, after scaling, by `decode_image`.
+Files are read by pydicom (extra ``dicom``) and are not trusted: sizes are checked before memory is allocated, the number
+of reads is bounded, and compressed frames and deflated files are measured before they are expanded. Grey levels are
+windowed as floats and rounded once, after scaling, by `decode_image`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.pixels.decoders.base import Decoder
 
-MAX_INFLATED = (
-    2**29
-)  # bytes of a deflated file once expanded: an image of 16 bits × 3 colours at the pixel limit
-_MAX_READS = 3_000_000  # of a header: far above any real one, a few seconds
+MAX_INFLATED = 2**29  # bytes of an expanded file: 16 bits × 3 colours at the pixel limit
+_MAX_READS = 3_000_000  # of a header: far more than any real one needs, a few seconds
 _PIXEL_TAGS = {
     b"\xe0\x7f\x10\x00": "PixelData",
     b"\xe0\x7f\x08\x00": "FloatPixelData",
     b"\xe0\x7f\x09\x00": "DoubleFloatPixelData",
 }
 
-# Transfer syntax → the plug-in of pydicom that decodes it. Named, because pydicom would else try all that are there, and
-# GDCM ends the process on damaged files. Lossless JPEG and JPEG of 12 bits, for which pydicom has but that one and one
-# under the GPL, are decoded here, and JPEG-LS, for which it would take one package more.
+# Transfer syntax → the plug-in of pydicom that decodes it. pydicom would otherwise try all installed ones, and GDCM ends
+# the process on damaged files. Lossless JPEG and 12-bit JPEG, for which pydicom has only GDCM and a plug-in under the GPL,
+# are decoded in codestream.py, and also JPEG-LS, which would need another package.
 _JPEG, _OPENJPEG, _RUN_LENGTH, _HERE = "pillow", "pylibjpeg", "pydicom", "here"
 _PLUGINS = {
     "1.2.840.10008.1.2.5": _RUN_LENGTH,
@@ -51,23 +49,19 @@ _PLUGINS = {
     "1.2.840.10008.1.2.4.202": _OPENJPEG,
     "1.2.840.10008.1.2.4.203": _OPENJPEG,
 }
-_PACKAGES = {
-    _JPEG: "pillow",
-    _OPENJPEG: "pylibjpeg and pylibjpeg-openjpeg",
-}
+_PACKAGES = {_JPEG: "pillow", _OPENJPEG: "pylibjpeg and pylibjpeg-openjpeg"}
 
 
 def has_dicom_mark(head: bytes) -> bool:
-    """Whether a file of which these are the first 132 bytes or more says that it is DICOM."""
+    """Whether a file has the mark of DICOM in its first 132 bytes or more."""
     return head[128:132] == b"DICM"
 
 
 def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
-    """The pixels of the middle frame of a DICOM file, ready to be shown.
+    """The pixels of the middle frame of a DICOM file, as displayed.
 
     Rescale and Modality LUT, then VOI LUT or the first window are applied (also those of enhanced multi-frame objects),
-    MONOCHROME1 is inverted, palettes and YBR become RGB, padding is black. Spacing is not applied: pixels are taken
-    as square.
+    MONOCHROME1 is inverted, palettes and YBR become RGB, padding is black. Spacing is ignored: pixels count as square.
 
     Args:
         source: path of a file, with or without preamble, or its bytes.
@@ -77,8 +71,8 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
         (H, W) float32 from 0 to 255, not rounded, or (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: pydicom or a plug-in is absent, or the file is damaged, too large, without pixels or of a kind
-            that is not supported; the message is the reason, without the path.
+        DataError: pydicom or a plug-in is absent, or the file is damaged, too large, without pixels or of a kind that is
+            not supported; the message does not include the path.
     """
     pydicom = import_pydicom()
     try:
@@ -106,7 +100,7 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
 
 
 def read_header(path: Path, tags: tuple[str, ...]) -> Dataset | None:
-    """The named attributes of a DICOM file's header; None where it cannot be read. Pixels are not touched.
+    """The named attributes of the header of a DICOM file, without its pixels; None if it cannot be read.
 
     Raises:
         DataError: pydicom is absent.
@@ -118,12 +112,12 @@ def read_header(path: Path, tags: tuple[str, ...]) -> Dataset | None:
                 file, stop_before_pixels=True, force=not has_dicom_mark(file.peek(132)), specific_tags=[*tags]
             )
             return found if len(found) or found.file_meta else None
-    except Exception:  # noqa: BLE001 - pydicom raises anything on damaged files; the decoder will say what is wrong
+    except Exception:  # noqa: BLE001 - pydicom raises anything on damaged files; the decoder reports what is wrong
         return None
 
 
 def import_pydicom() -> Any:
-    """The pydicom module, quiet: its notes on odd values would show what patients are called.
+    """Import pydicom without its log messages, which would contain the names of patients.
 
     Raises:
         DataError: it is absent or older than 3.
@@ -138,11 +132,11 @@ def import_pydicom() -> Any:
 
 
 class _Bytes(io.BytesIO):
-    name = ""  # pydicom asks for it
+    name = ""  # pydicom reads it
 
 
 class _DicomFile(io.BufferedReader):
-    """A file that gives no more than it has, cannot be read for ever, and whose deflated rest is measured first."""
+    """A file with bounded reads, whose deflated rest is measured before it is read."""
 
     def __init__(self, source: Path | bytes) -> None:
         raw = _Bytes(source) if isinstance(source, bytes) else io.FileIO(source)
@@ -156,7 +150,7 @@ class _DicomFile(io.BufferedReader):
         if self._reads > _MAX_READS:
             raise DataError("the DICOM header has no end")
         left = max(self._end - self.tell(), 0)
-        if size is None or size < 0:  # so pydicom reads what it is going to inflate, and only that
+        if size is None or size < 0:  # pydicom reads so only what it inflates
             data = super().read(left)
             _check_inflated(data)
             return data
@@ -182,22 +176,22 @@ def _transfer_syntax(header: Dataset) -> str:
     named = header.file_meta.get("TransferSyntaxUID") if header.file_meta else None
     if named:
         return str(named)
-    implicit, little = header.original_encoding  # what pydicom found by looking at a file that does not say
+    implicit, little = header.original_encoding  # detected by pydicom if the file does not declare it
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
 def _at_pixels(file: _DicomFile) -> bool:
-    """pydicom stops there, or at the end."""
+    """Whether the file is at the pixels, where pydicom stops, and not at its end."""
     return _pixel_tag(file.peek(4)[:4]) in _PIXEL_TAGS
 
 
 def _pixel_tag(tag: bytes) -> bytes:
-    """As little-endian files have it."""
+    """The tag in little-endian order."""
     return tag[1::-1] + tag[3:1:-1] if tag[:1] == b"\x7f" else tag
 
 
 def _checked(header: Dataset, has_pixels: bool, max_pixels: int) -> tuple[int, int]:
-    """(the frame to take, how many there are), after the checks that need no pixels."""
+    """The index of the frame to use and the number of frames, after the checks that need no pixels."""
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     if not has_pixels:
         cut = " or is truncated before them" if rows or "Modality" not in header else ""
@@ -234,10 +228,10 @@ def _decoder(syntax: str) -> tuple[Decoder, str]:
 
 
 def _pass_tag(file: _DicomFile, options: dict[str, Any]) -> None:
-    """From the tag of the pixels to their value; what the tag says is added to the options."""
+    """Move from the tag of the pixels to their value, and add what the tag declares to the options."""
     options["pixel_keyword"] = _PIXEL_TAGS[_pixel_tag(file.read(4))]
     kind = file.peek(2)[:2]
-    # Looked at, because some files contradict their transfer syntax. These two letters would be an odd length.
+    # Read from the file, as some files contradict their transfer syntax. As a length these letters would be odd.
     if kind in {b"OB", b"OW", b"OF", b"OD", b"UN"}:
         options["pixel_vr"] = kind.decode("ascii")
         file.read(8)
@@ -246,14 +240,9 @@ def _pass_tag(file: _DicomFile, options: dict[str, Any]) -> None:
 
 
 def _frame_of(
-    file: _DicomFile,
-    decoder: Decoder,
-    plugin: str,
-    frame: int,
-    frames: int,
-    options: dict[str, Any],
+    file: _DicomFile, decoder: Decoder, plugin: str, frame: int, frames: int, options: dict[str, Any]
 ) -> NDArray[Any]:
-    """(H, W) or (H, W, 3) of one frame; the others are passed over. The file stands at the value of the pixels."""
+    """(H, W) or (H, W, 3) of one frame of a file that is at the value of the pixels."""
     from pydicom.encaps import encapsulate, get_frame
 
     if not plugin:
@@ -275,6 +264,6 @@ def _frame_of(
 
 
 def _reason(error: Exception) -> str:
-    """The beginning: some of pydicom's messages are pages."""
+    """The first 200 characters, as messages of pydicom may be very long."""
     words = " ".join(str(error).split())
     return words[:200] or type(error).__name__

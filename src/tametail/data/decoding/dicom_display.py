@@ -1,4 +1,4 @@
-"""Stored values of a DICOM image → what a viewer shows: rescale, window, palette, inversion (DICOM PS3.3, C.11)."""
+"""Stored values of a DICOM image → displayed values: rescale, window, palette, inversion (DICOM PS3.3, C.11)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import BoolArray, FloatArray
 from tametail.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,41 +21,27 @@ _PALETTE = tuple(
     for segmented, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
 DISPLAY_TAGS = (
-    "Modality",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    *_RESCALE,
-    *_WINDOW,
-    *_PALETTE,
-)
+    "Modality", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows",
+    "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *_RESCALE, *_WINDOW, *_PALETTE,
+)  # fmt: skip
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom gives RGB for all of them
 
 
 def displayed(pixels: NDArray[Any], header: Dataset, frame: int) -> NDArray[Any]:
-    """Args:
+    """Apply the display attributes of the header to the stored values of one frame.
+
+    Args:
         pixels: (H, W) or (H, W, 3) stored values, colours already RGB.
         header: with all `DISPLAY_TAGS` that the file has.
-        frame: which frame it is, for attributes that each frame has its own of.
+        frame: index of the frame, for attributes that differ between frames.
 
     Returns:
         (H, W) float32 from 0 (black) to 255, not rounded, or (H, W, 3) uint8.
 
     Raises:
-        DataError: a kind of colour that is not supported, values that are not numbers.
+        DataError: the photometric interpretation is not supported, or values are not numbers.
     """
     kind = str(header.get("PhotometricInterpretation") or "").strip().upper()
     if kind == "PALETTE COLOR":
@@ -99,13 +86,11 @@ def _grey(pixels: NDArray[Any], header: Dataset, frame: int, *, inverted: bool) 
 
 
 def _functional_group(header: Dataset, frame: int, macro: str, names: tuple[str, ...]) -> Dataset:
-    """Where a frame's attributes stand: enhanced objects have them per frame or shared, others at the top."""
+    """The data set with the attributes of a frame: enhanced objects have them per frame or shared, others at the top."""
     if any(name in header for name in names):
         return header
-    per_frame, shared = (
-        header.get("PerFrameFunctionalGroupsSequence"),
-        header.get("SharedFunctionalGroupsSequence"),
-    )
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    shared = header.get("SharedFunctionalGroupsSequence")
     groups = [per_frame[frame]] if per_frame and frame < len(per_frame) else []
     groups += [shared[0]] if shared else []
     for group in groups:
@@ -115,32 +100,30 @@ def _functional_group(header: Dataset, frame: int, macro: str, names: tuple[str,
     return header
 
 
-def _padding(pixels: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
-    """(H, W) of what lies outside the image, None for nothing. Compared with the stored values (PS3.3 C.7.5.1.1.2)."""
+def _padding(pixels: NDArray[Any], header: Dataset) -> BoolArray | None:
+    """(H, W) mask of the padding by the stored values (PS3.3 C.7.5.1.1.2), None if there is none."""
     ends = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     given = [_stored(end, pixels.dtype) for end in ends if isinstance(end, int | float)]
     if not given or ends[0] is None:
         return None
-    outside: NDArray[np.bool_] = (pixels >= min(given)) & (pixels <= max(given))
+    outside: BoolArray = (pixels >= min(given)) & (pixels <= max(given))
     return outside if outside.any() else None
 
 
 def _stored(value: float, dtype: np.dtype[Any]) -> float:
-    """Files with signed pixels often write the padding as the unsigned number of the same bits."""
+    """The padding as stored: files with signed pixels often declare the unsigned number of the same bits."""
     if dtype.kind == "i" and value > np.iinfo(dtype).max:
         return value - float(2 ** (8 * dtype.itemsize))
     return value
 
 
 def _rescaled(pixels: NDArray[Any], attributes: Dataset) -> tuple[NDArray[np.floating[Any]], bool]:
-    """(values in the units of the modality, whether that changed anything). 16 bits are exact in float32."""
+    """Values in the units of the modality, and whether they changed. 16 bits are exact in float32."""
     exact: Any = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
     if attributes.get("ModalityLUTSequence"):
         return _looked_up(pixels, attributes.ModalityLUTSequence[0]).astype(exact), True
-    slope, intercept = (
-        _number(attributes.get("RescaleSlope"), 1.0),
-        _number(attributes.get("RescaleIntercept"), 0.0),
-    )
+    slope = _number(attributes.get("RescaleSlope"), 1.0)
+    intercept = _number(attributes.get("RescaleIntercept"), 0.0)
     values = pixels.astype(exact)
     if (slope, intercept) == (1.0, 0.0) or slope == 0:
         return values, False
@@ -148,7 +131,7 @@ def _rescaled(pixels: NDArray[Any], attributes: Dataset) -> tuple[NDArray[np.flo
 
 
 def _windowed(values: NDArray[np.floating[Any]], attributes: Dataset) -> NDArray[np.float32] | None:
-    """(H, W) from 0 to 255 by the VOI LUT or the first window (PS3.3 C.11.2.1), None without a sensible one."""
+    """(H, W) from 0 to 255 by the VOI LUT or the first window (PS3.3 C.11.2.1), None without a valid one."""
     if attributes.get("VOILUTSequence"):
         table = attributes.VOILUTSequence[0]
         bits = int(table.LUTDescriptor[2])
@@ -171,9 +154,9 @@ def _windowed(values: NDArray[np.floating[Any]], attributes: Dataset) -> NDArray
 
 
 def _stretched(
-    values: NDArray[np.floating[Any]], padding: NDArray[np.bool_] | None, header: Dataset, *, rescaled: bool
+    values: NDArray[np.floating[Any]], padding: BoolArray | None, header: Dataset, *, rescaled: bool
 ) -> NDArray[np.float32]:
-    """Without a window: 1 and 8 bits as they are, all else from the least to the largest value inside the image."""
+    """Without a window: 1 and 8 bits as stored, others stretched from the minimum to the maximum inside the image."""
     bits = int(header.get("BitsStored") or 16)
     if bits in {1, 8} and not header.get("PixelRepresentation") and not rescaled:
         return np.asarray(np.clip(values * (255 / (2**bits - 1)), 0, 255), dtype=np.float32)
@@ -186,10 +169,10 @@ def _stretched(
     return np.asarray(np.clip((values - low) * (255 / (high - low)), 0, 255), dtype=np.float32)
 
 
-def _looked_up(values: NDArray[Any], table: Dataset) -> NDArray[np.float64]:
-    """A LUT of one item of a sequence applied: values below its first go to its first entry, above its last to its last.
+def _looked_up(values: NDArray[Any], table: Dataset) -> FloatArray:
+    """Apply a LUT; values outside its range are mapped to its first or last entry.
 
-    Its descriptor: number of entries (0 for 65536), first value mapped, bits per entry.
+    The descriptor of a LUT: number of entries (0 for 65536), first value mapped, bits per entry.
     """
     entries, first, bits = (int(part) for part in table.LUTDescriptor)
     data = table["LUTData"].value
@@ -207,7 +190,7 @@ def _looked_up(values: NDArray[Any], table: Dataset) -> NDArray[np.float64]:
 
 
 def _number(value: Any, default: float) -> float:
-    """The first of several."""
+    """An attribute as a number, the first one of several."""
     if value is None or isinstance(value, str):
         return default
     try:

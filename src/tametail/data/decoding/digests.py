@@ -1,7 +1,7 @@
-"""Digests of files' content, remembered for files that have not changed since.
+"""Digests of the content of files, cached for files that have not changed.
 
-What is remembered is kept under a digest of path, size, times and inode together: the cache tells no file name to
-whoever reads it, and a file that differs in any of them is read again.
+The cache key is a digest of path, size, times and inode: the cache reveals no file name, and a file that differs in any
+of them is read again.
 """
 
 from __future__ import annotations
@@ -16,45 +16,47 @@ from contextlib import closing
 from pathlib import Path
 
 UNREADABLE = "unreadable"
-_WINDOW = 4096  # files at a time: bounds the memory
-_SETTLED = 2_000_000_000  # ns: a file younger than a file system's clock tick may change without a sign of it
 
 
-def content_digests(root: Path, images: Sequence[str], pool: Executor, memory: Path) -> tuple[str, ...]:
-    """BLAKE2b digest, 32 hex digits, of each file's content, or ``"unreadable"``; no file is held in memory whole.
+def content_digests(
+    root: Path,
+    images: Sequence[str],
+    pool: Executor,
+    memory: Path,
+    *,
+    window: int = 4096,
+    settled: float = 2.0,
+) -> tuple[str, ...]:
+    """BLAKE2b digest (32 hex digits) of the content of each file, or ``"unreadable"``; files are read in pieces.
 
     Args:
-        root: what the N ``images`` are relative to.
-        pool: threads that read.
-        memory: database of digests known from before; where it cannot be used, all files are read.
+        root: folder that the N ``images`` are relative to.
+        pool: threads for reading.
+        memory: database of known digests; if it cannot be used, all files are read.
+        window: files at a time, which bounds the memory.
+        settled: age in seconds below which a file is read again, as it may change without a change of its time stamps.
     """
     digests: list[str] = []
-    for start in range(0, len(images), _WINDOW):
-        paths = [root / image for image in images[start : start + _WINDOW]]
-        states = list(map(_state, paths))
+    for start in range(0, len(images), window):
+        paths = [root / image for image in images[start : start + window]]
+        states = [_state(path, settled) for path in paths]
         known = _recall(memory, states)
         unknown = [row for row, state in enumerate(states) if state not in known]
         fresh = dict(zip(unknown, pool.map(_digest, [paths[row] for row in unknown]), strict=True))
         digests += [fresh[row] if row in fresh else known[state] for row, state in enumerate(states)]
-        # A state that is the same after reading was the state of what was read.
-        _remember(
-            memory,
-            (
-                (state, fresh[row])
-                for row in unknown
-                if (state := states[row]) and state == _state(paths[row])
-            ),
-        )
+        # Only if the state is the same after reading does it belong to the content that was read.
+        unchanged = [row for row in unknown if states[row] and states[row] == _state(paths[row], settled)]
+        _remember(memory, ((states[row], fresh[row]) for row in unchanged))
     return tuple(digests)
 
 
-def _state(path: Path) -> bytes:
-    """Differs whenever the file does; empty where that is not certain."""
+def _state(path: Path, settled: float) -> bytes:
+    """Digest of what changes with the file; empty if a change could go undetected."""
     try:
         status = os.stat(path)
     except OSError:
         return b""
-    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED:
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settled * 1e9:
         return b""
     facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
     return hashlib.blake2b(repr((os.path.abspath(path), *facts)).encode(), digest_size=16).digest()
@@ -95,4 +97,4 @@ def _remember(memory: Path, pairs: Iterable[tuple[bytes, str]]) -> None:
             )
             database.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
     except (sqlite3.Error, OSError):
-        return  # it only saves time
+        return  # the database only saves time

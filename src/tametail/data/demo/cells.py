@@ -1,24 +1,22 @@
-"""What each class of the demo set looks like: six white cells and one nucleated red cell, all synthetic.
+"""Appearance of the classes of the demo set: six white cells and one nucleated red cell, all synthetic.
 
-Each class draws a :class:`~tametail.data.demo.drawing.Cell` at random, at times as a look-alike of another
-class, after the textbook morphology of May-Grünwald-Giemsa smears. None of this is a photograph, and nothing
-learned from it says anything about real blood. Lengths are in micrometres.
+Each class generates a random `BloodCell`, sometimes one that resembles another class, after the textbook morphology of
+May-Grünwald-Giemsa smears. Nothing learned from it says anything about real blood. Lengths are in micrometres.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 
 from tametail.core.arrays import FloatArray
-from tametail.data.demo.drawing import Cell, Granules, Random
+from tametail.data.demo.drawing import BloodCell, Granules, Random
 
 
 def _chain(rng: Random, radii: FloatArray, gap: float, turn: float, zigzag: float = 0.0) -> FloatArray:
-    """(L, 3) discs along a path that bends by about ``turn`` radians at each step; centred on the cell."""
+    """(L, 3) discs along a path that turns by about ``turn`` radians per step, centred on the cell."""
     heading, side = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1])
     place = np.zeros(2)
     places = [place]
@@ -32,19 +30,19 @@ def _chain(rng: Random, radii: FloatArray, gap: float, turn: float, zigzag: floa
 
 
 def _round(rng: Random, radius: float, room: float) -> FloatArray:
-    """(3, 3) a round or slightly oval nucleus, off centre by up to ``room``."""
+    """(3, 3) discs of a round or slightly oval nucleus, off centre by up to ``room``."""
     lobes = _chain(rng, radius * rng.normal(0.94, 0.02, 3), radius * rng.uniform(0.03, 0.16), 0.3)
     angle = rng.uniform(0, 2 * np.pi)
     lobes[:, :2] += room * rng.uniform(0.1, 0.9) * np.array([np.cos(angle), np.sin(angle)])
     return lobes
 
 
-def _neutrophil(rng: Random) -> Cell:
+def _neutrophil(rng: Random) -> BloodCell:
     count = int(rng.choice([2, 3, 4, 5], p=[0.06, 0.42, 0.37, 0.15]))
     size = 3.9 / np.sqrt(count + 0.6)
     lobes = _chain(rng, size * rng.normal(1, 0.1, count), 1.9 * size, rng.uniform(0.9, 1.35), zigzag=0.2)
     fine = Granules(int(rng.uniform(120, 300)), 0.24, (0.10, 0.10, 0.0, 0.02))
-    cell = Cell(
+    cell = BloodCell(
         rng.normal(6.2, 0.45), lobes, rng.normal(1.05, 0.08), 0.24, 0.10,
         (rng.uniform(0.12, 0.26), 0.02, rng.uniform(0.0, 0.06)), granules=(fine,),
     )  # fmt: skip
@@ -60,10 +58,10 @@ def _neutrophil(rng: Random) -> Cell:
     return cell
 
 
-def _lymphocyte(rng: Random) -> Cell:
+def _lymphocyte(rng: Random) -> BloodCell:
     radius = rng.normal(4.7, 0.4)
     nucleus = radius * rng.uniform(0.80, 0.90)
-    cell = Cell(
+    cell = BloodCell(
         radius, _round(rng, nucleus, radius - nucleus), rng.normal(1.15, 0.1), 0.22, 0.08,
         (0.03, 0.03, rng.uniform(0.35, 0.65)), rim=0.25,
     )  # fmt: skip
@@ -90,12 +88,12 @@ def _lymphocyte(rng: Random) -> Cell:
     return cell
 
 
-def _monocyte(rng: Random) -> Cell:
+def _monocyte(rng: Random) -> BloodCell:
     radius = rng.normal(7.9, 0.7)
     size = radius * rng.uniform(0.28, 0.36)
     lobes = _chain(rng, size * rng.normal(1, 0.06, 6), 0.56 * size, rng.uniform(0.38, 0.62))
     dust = Granules(int(rng.uniform(40, 160)), 0.22, (0.08, 0.13, 0.0, 0.0))
-    cell = Cell(
+    cell = BloodCell(
         radius, lobes, rng.normal(0.82, 0.07), 0.15, 0.13,
         (0.08, rng.uniform(0.05, 0.1), rng.uniform(0.24, 0.44)), wobble=0.06, mottle=0.22, granules=(dust,),
         vacuoles=int(rng.poisson(2.5)),
@@ -109,48 +107,41 @@ def _monocyte(rng: Random) -> Cell:
     return cell
 
 
-def _eosinophil(rng: Random) -> Cell:
+def _eosinophil(rng: Random) -> BloodCell:
     count = int(rng.choice([2, 3], p=[0.85, 0.15]))
     size = rng.normal(2.45, 0.15) * (1 if count == 2 else 0.82)
     lobes = _chain(rng, size * rng.normal(1, 0.06, count), 1.75 * size, 1.1)
     lobes[:, :2] += rng.normal(0, 0.7, 2)
     coarse = Granules(int(rng.uniform(170, 270)), 0.45, (0.22, 0.02, 0.0, rng.uniform(0.5, 0.75)))
-    cell = Cell(
+    cell = BloodCell(
         rng.normal(6.6, 0.4), lobes, rng.normal(0.95, 0.08), 0.2, 0.1, (0.22, 0.02, 0.03), granules=(coarse,)
     )
-    if rng.random() < 0.22:  # degranulated: few granules are left, like a neutrophil
+    if rng.random() < 0.22:  # degranulated: few granules, like a neutrophil
         left = replace(coarse, count=int(rng.uniform(8, 50)), dye=(0.2, 0.02, 0.0, rng.uniform(0.2, 0.5)))
         return replace(cell, granules=(left,), vacuoles=int(rng.poisson(3)))
     return cell
 
 
-def _basophil(rng: Random) -> Cell:
+def _basophil(rng: Random) -> BloodCell:
     count = int(rng.choice([2, 3]))
     size = 3.6 / np.sqrt(count)
     lobes = _chain(rng, size * rng.normal(1, 0.1, count), 1.35 * size, 1.2)
     dark = Granules(
         int(rng.uniform(50, 110)), 0.43, (0.0, rng.uniform(0.7, 1.1), 0.35, 0.0), over_nucleus=True
     )
-    cell = Cell(
-        rng.normal(5.8, 0.4),
-        lobes,
-        rng.normal(0.9, 0.08),
-        0.16,
-        0.1,
-        (0.1, 0.16, 0.08),
-        strand=1.4,
-        granules=(dark,),
-    )
-    if rng.random() < 0.28:  # degranulated: the granules were washed out, like a neutrophil
+    cell = BloodCell(
+        rng.normal(5.8, 0.4), lobes, rng.normal(0.9, 0.08), 0.16, 0.1, (0.1, 0.16, 0.08), strand=1.4, granules=(dark,)
+    )  # fmt: skip
+    if rng.random() < 0.28:  # degranulated: granules washed out, like a neutrophil
         left = replace(dark, count=int(rng.uniform(6, 24)), dye=(0.05, rng.uniform(0.3, 0.8), 0.1, 0.0))
         return replace(cell, granules=(left,), chromatin=0.9, vacuoles=int(rng.poisson(3)))
     return cell
 
 
-def _blast(rng: Random) -> Cell:
+def _blast(rng: Random) -> BloodCell:
     radius = rng.normal(7.3, 0.7)
     nucleus = radius * rng.uniform(0.76, 0.86)
-    cell = Cell(
+    cell = BloodCell(
         radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), rng.normal(0.62, 0.05), 0.06, 0.09,
         (0.03, 0.05, rng.uniform(0.5, 0.85)), wobble=0.04, rim=0.3, nucleoli=int(rng.integers(1, 4)),
     )  # fmt: skip
@@ -165,24 +156,22 @@ def _blast(rng: Random) -> Cell:
     return cell
 
 
-def _erythroblast(rng: Random) -> Cell:
+def _erythroblast(rng: Random) -> BloodCell:
     ripeness = rng.beta(1.6, 1.3)  # from basophilic (0: blue, like a lymphocyte) to orthochromatic (1: pink)
     radius = 5.4 - 0.8 * ripeness + rng.normal(0, 0.25)
     nucleus = radius * (0.72 - 0.2 * ripeness) * rng.normal(1, 0.04)
-    return Cell(
+    return BloodCell(
         radius, _round(rng, nucleus, 0.8 * (radius - nucleus)), 1.3 + 0.5 * ripeness,
         0.26 - 0.18 * ripeness, 0.06, (0.25 + 0.6 * ripeness, 0.04, 0.6 - 0.42 * ripeness), mottle=0.06,
     )  # fmt: skip
 
 
-CELL_KINDS: Mapping[str, Callable[[Random], Cell]] = MappingProxyType(
-    {
-        "neutrophil": _neutrophil,
-        "lymphocyte": _lymphocyte,
-        "monocyte": _monocyte,
-        "eosinophil": _eosinophil,
-        "erythroblast": _erythroblast,
-        "basophil": _basophil,
-        "blast": _blast,
-    }
-)
+CELL_KINDS: Mapping[str, Callable[[Random], BloodCell]] = {
+    "neutrophil": _neutrophil,
+    "lymphocyte": _lymphocyte,
+    "monocyte": _monocyte,
+    "eosinophil": _eosinophil,
+    "erythroblast": _erythroblast,
+    "basophil": _basophil,
+    "blast": _blast,
+}

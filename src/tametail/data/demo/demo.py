@@ -1,28 +1,28 @@
-"""The built-in demo set: synthetic images of stained blood cells, drawn from a seed.
+"""The built-in demo set: synthetic images of stained blood cells, generated from a seed.
 
-Seven classes whose shape, nucleus and granules differ as those of real cells do, a tail of imbalance ratio
-40, patients with their own stain, light and magnification, and look-alikes, so that no classifier is perfect.
-No image is a photograph, and no number obtained on the set says anything about real blood.
+Seven classes that differ in shape, nucleus and granules like real cells, with an imbalance ratio of 40, patients with
+different stain, light and magnification, and cells that resemble another class, so that no classifier is perfect. No
+image is a photograph, and no result on this set says anything about real blood.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.errors import DataError, TametailError
+from tametail.core.errors import DataError
+from tametail.data.decoding.cache_folder import cached_folder
 from tametail.data.demo.cells import CELL_KINDS
 from tametail.data.demo.drawing import draw_cell
 from tametail.data.demo.smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
 
-DEMO_VERSION = 2  # raise it whenever the drawing or the roster changes: the cache folder is named by it
+DEMO_VERSION = 2  # increase it whenever the images or the roster change: the cache folder is named after it
 DEMO_CLASSES = tuple(sorted(CELL_KINDS))
 
 _CELLS = {
@@ -35,7 +35,7 @@ _CELLS = {
     "blast": 16,
 }
 _PATIENTS = 48
-# Rare cells come from few patients, as in life, yet from enough that a hold-out and five folds all get some.
+# Rare cells are from few patients, as in reality, but enough for a test set and five folds.
 _CARRIERS = {"erythroblast": 32, "basophil": 20, "blast": 13}
 _ROSTER, _SLIDE, _IMAGE = range(3)  # independent random streams of one seed
 
@@ -56,45 +56,34 @@ class _Entry:
 
 
 def demo_directory(cache: Path, seed: int = 0) -> Path:
-    """Folder below ``cache`` that holds the demo set of this version and ``seed``."""
+    """Folder in ``cache`` of the demo set of this version and ``seed``."""
     return cache / f"demo-v{DEMO_VERSION}-seed{seed}"
 
 
 def write_demo(directory: Path, *, seed: int = 0) -> None:
-    """Write the synthetic demo set of ``seed`` into ``directory``, unless it is there and complete.
+    """Write the synthetic demo set of ``seed`` into ``directory``, unless it exists and is complete.
 
-    ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The folder appears
-    finished or not at all, also when several processes ask for it at once. The same seed gives the same
-    images.
+    It has ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The folder is written
+    atomically, also if several processes write it at once. The same seed gives the same images.
 
     Raises:
-        DataError: ``directory`` holds something other than this set.
-        TametailError: the place cannot be written.
+        DataError: ``directory`` has other contents.
+        TametailError: the folder cannot be written.
     """
-    from filelock import FileLock
-
     roster = _roster(seed)
-    if _is_complete(directory, roster, seed):
+    is_complete = partial(_is_complete, roster=roster, seed=seed)
+    if is_complete(directory):
         return
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory.with_name(f".{directory.name}.lock")):
-            if _is_complete(directory, roster, seed):  # another process was first
-                return
-            _clear(directory, seed)
-            unfinished = directory.with_name(f".{directory.name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
-            _write(unfinished, roster, seed)
-            unfinished.replace(directory)
-    except OSError as error:
-        raise TametailError(
-            f"expected to write the demo set to {directory}, but: {error}. "
-            "Free the place or name another folder."
-        ) from error
+    if directory.is_dir() and _text(directory / "README.txt") != _readme(seed) and any(directory.iterdir()):
+        raise DataError(
+            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} "
+            f"and seed {seed}, found other files in it. Name another folder, or empty this one."
+        )
+    cached_folder(directory, partial(_write, roster=roster, seed=seed), is_complete)
 
 
 def _roster(seed: int) -> list[_Entry]:
-    """Who has which cell, in an order that does not reveal the class."""
+    """The cells with their patients, in an order that does not reveal the class."""
     rng = _generator(seed, _ROSTER)
     labels, patients = [], []
     for label, count in _CELLS.items():
@@ -108,7 +97,7 @@ def _roster(seed: int) -> list[_Entry]:
 
 
 def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
-    """(96, 96, 3) uint8 RGB. A function of the seed and the entry alone, whatever was drawn before."""
+    """(96, 96, 3) uint8 RGB, determined by the seed and the entry alone."""
     slide = prepare_slide(_generator(seed, _SLIDE, entry.patient))
     rng = _generator(seed, _IMAGE, entry.number)
     cell = CELL_KINDS[entry.label](rng)
@@ -122,17 +111,16 @@ def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
     return expose(canvas, slide, rng, defocus)
 
 
-def _write(directory: Path, roster: Iterable[_Entry], seed: int) -> None:
-    """Draw all of ``roster`` into a new ``directory``."""
+def _write(directory: Path, roster: list[_Entry], seed: int) -> None:
+    """Draw all of ``roster`` into an empty ``directory``."""
     import cv2
 
-    entries = list(roster)
-    (directory / "images").mkdir(parents=True)
-    for entry in entries:  # threads would only wait for each other: the operations are many and small
+    (directory / "images").mkdir()
+    for entry in roster:  # not in threads: the operations are many and small
         bgr = cv2.cvtColor(_draw(entry, seed), cv2.COLOR_RGB2BGR)
         encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         (directory / entry.image).write_bytes(encoded.tobytes())
-    (directory / "labels.csv").write_bytes(_labels(entries).encode())
+    (directory / "labels.csv").write_bytes(_labels(roster).encode())
     (directory / "README.txt").write_bytes(_readme(seed).encode())
 
 
@@ -144,20 +132,7 @@ def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
     return all(Path(entry.image).name in there for entry in roster)
 
 
-def _clear(directory: Path, seed: int) -> None:
-    """Take an empty or damaged demo folder away; anything else is somebody's data and stays."""
-    if not directory.exists():
-        return
-    ours = _text(directory / "README.txt") == _readme(seed)
-    if not ours and any(directory.iterdir()):
-        raise DataError(
-            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} "
-            f"and seed {seed}, found other files in it. Name another folder, or empty this one."
-        )
-    shutil.rmtree(directory)
-
-
-def _labels(roster: Iterable[_Entry]) -> str:
+def _labels(roster: list[_Entry]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "label", "group"])

@@ -1,10 +1,10 @@
-"""How one synthetic cell is described, and how the description becomes dye on a canvas.
+"""Description of a synthetic cell, and its drawing as dye on a canvas.
 
-A :class:`Cell` lists what a haematologist reads: size, shape of the nucleus, chromatin, colour of the
-cytoplasm, granules. :func:`draw_cell` paints it, whatever its class.
+A `BloodCell` has the features that a haematologist examines: size, shape of the nucleus, chromatin, colour of the
+cytoplasm, granules. `draw_cell` draws cells of all classes.
 
-Shape legend: S canvas side in pixels, L lobes of a nucleus. Lengths are in micrometres unless a name says
-pixels; amounts of dye are those of :mod:`tametail.data.demo.smear`.
+Shape legend: S canvas side in pixels, L lobes of a nucleus. Lengths are in micrometres unless stated otherwise; amounts
+of dye are those of `tametail.data.demo.smear`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.core.arrays import FloatArray
+from tametail.core.arrays import BoolArray, FloatArray
 from tametail.data.demo.smear import (
     BLUE,
     EOSIN,
@@ -35,7 +34,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True)
 class Granules:
-    """``count`` grains of about ``radius``, each adding ``dye`` (eosin, purple, blue, orange)."""
+    """``count`` grains of about ``radius``, each with the amounts ``dye`` (eosin, purple, blue, orange)."""
 
     count: int
     radius: float
@@ -44,18 +43,18 @@ class Granules:
 
 
 @dataclass(frozen=True)
-class Cell:
+class BloodCell:
     """One cell.
 
     Attributes:
         radius, wobble: size, and relative unevenness of the outline.
-        lobes: (L, 3) x, y and radius of the discs that make up the nucleus, joined in order by strands.
+        lobes: (L, 3) x, y and radius of the discs of the nucleus, connected in order by strands.
         strand: width of the strands between the lobes.
         chromatin, clumps, grain: amount of dye in the nucleus, and its relative coarse and fine unevenness.
         cytoplasm: amounts of (eosin, purple, blue); ``rim`` is more blue towards the outline.
         mottle: relative unevenness of the cytoplasm.
         granules: kinds of grains.
-        nucleoli, vacuoles: how many.
+        nucleoli, vacuoles: their numbers.
     """
 
     radius: float
@@ -74,11 +73,11 @@ class Cell:
 
 
 def draw_cell(
-    canvas: Array, cell: Cell, slide: Slide, rng: Random, centre: FloatArray, show_through: float
+    canvas: Array, cell: BloodCell, slide: Slide, rng: Random, centre: FloatArray, show_through: float
 ) -> None:
-    """Draw ``cell`` onto ``canvas`` (4, S, S) of dyes, its middle at ``centre`` (x, y in pixels).
+    """Draw ``cell`` onto ``canvas`` (4, S, S) of dyes, with its centre at ``centre`` (x, y in pixels).
 
-    ``show_through`` in [0, 1] is the share that stays of what already lies there; 0 pushes all of it aside.
+    ``show_through`` in [0, 1] is the fraction that remains of the dye already there.
     """
     body = blurred(blob(centre, cell.radius * slide.scale, waves(rng, cell.wobble)), 1.0)
     nucleus = _nucleus(cell, slide.scale, rng, centre) * body
@@ -94,10 +93,11 @@ def draw_cell(
         _add_granules(canvas, grains, body, nucleus, slide.scale, rng)
 
 
-def _add_cytoplasm(canvas: Array, cell: Cell, body: Array, nucleus: Array, scale: float, rng: Random) -> None:
-    inside = np.clip(
-        blurred(body, 0.22 * cell.radius * scale) * 1.5 - 0.5, 0, 1
-    )  # 0 at the outline, 1 within
+def _add_cytoplasm(
+    canvas: Array, cell: BloodCell, body: Array, nucleus: Array, scale: float, rng: Random
+) -> None:
+    # 0 at the outline, 1 inside
+    inside = np.clip(blurred(body, 0.22 * cell.radius * scale) * 1.5 - 0.5, 0, 1)
     mottled = body * (1 + cell.mottle * texture(rng, 1.2 * scale)) * (0.75 + 0.25 * inside)
     mottled *= 1 - 0.85 * nucleus
     eosin, purple, blue = cell.cytoplasm
@@ -120,8 +120,8 @@ def _add_granules(
             canvas[dye] += amount * spots
 
 
-def _nucleus(cell: Cell, scale: float, rng: Random, centre: FloatArray) -> Array:
-    """(S, S) mask of the nucleus: discs melted together, with an uneven outline, and strands between them."""
+def _nucleus(cell: BloodCell, scale: float, rng: Random, centre: FloatArray) -> Array:
+    """(S, S) mask of the nucleus: merged discs with an uneven outline, and strands between them."""
     import cv2
 
     lobes = cell.lobes * scale
@@ -135,15 +135,15 @@ def _nucleus(cell: Cell, scale: float, rng: Random, centre: FloatArray) -> Array
     return np.maximum(body, blurred(strands.astype(np.float32) / np.float32(255), 1.0))
 
 
-def _chromatin(cell: Cell, nucleus: Array, scale: float, rng: Random) -> Array:
-    """(S, S) relative amount of chromatin: coarse clumps, fine grain, and less where the nucleus is thin."""
+def _chromatin(cell: BloodCell, nucleus: Array, scale: float, rng: Random) -> Array:
+    """(S, S) relative amount of chromatin: coarse clumps, fine grain, less at thin parts of the nucleus."""
     depth = blurred(nucleus, 0.8 * scale)
     uneven = 1 + cell.clumps * texture(rng, 1.1 * scale) + cell.grain * texture(rng, 0.5 * scale)
     return np.asarray(nucleus * np.clip(uneven, 0.35, None) * (0.72 + 0.36 * depth), np.float32)
 
 
-def _scatter(rng: Random, count: int, radius: float, room: NDArray[np.bool_], scale: float) -> Array:
-    """(S, S) ``count`` discs of uneven size and value, their middles where ``room`` is true."""
+def _scatter(rng: Random, count: int, radius: float, room: BoolArray, scale: float) -> Array:
+    """(S, S) ``count`` discs of random size and value, with centres where ``room`` is true."""
     rows, columns = np.nonzero(room)
     if not len(rows):
         return np.zeros(room.shape, np.float32)

@@ -1,9 +1,9 @@
-"""The slide under the synthetic cells: dyes, light, red cells and the microscope's camera.
+"""The slide of the synthetic cells: dyes, light, red cells and the camera of the microscope.
 
-Nothing here is a photograph. Every object adds dye to a canvas, dye absorbs light by the Beer-Lambert law,
-and the camera blurs, samples and adds noise; so overlaps, stain and defocus behave as they do on glass.
+Objects add dye to a canvas, dye absorbs light by the Beer-Lambert law, and the camera blurs, samples and adds noise, so
+that overlaps, stain and defocus look realistic.
 
-Shape legend: S canvas side in pixels, 4 dyes. Lengths are in micrometres unless a name says pixels.
+Shape legend: S canvas side in pixels, 4 dyes. Lengths are in micrometres unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
+
 Array = NDArray[np.float32]
 
 IMAGE_SIDE = 96
@@ -20,8 +22,8 @@ OVERSAMPLING = 2
 CANVAS_SIDE = IMAGE_SIDE * OVERSAMPLING
 EOSIN, PURPLE, BLUE, ORANGE = range(4)
 
-# Optical density in red, green and blue of one unit of dye: the eosin of red cells, the azure-eosin complex
-# of nuclei, the azure of cytoplasm rich in RNA, and the eosinophil granule.
+# Optical density in red, green and blue of one unit of dye: eosin of red cells, azure-eosin complex of nuclei, azure of
+# cytoplasm rich in RNA, and eosinophil granules.
 _DYES = np.array([[0.08, 0.36, 0.29], [0.76, 1.46, 0.46], [0.54, 0.42, 0.12], [0.10, 0.72, 0.98]])
 SHIFT = 4  # fractional bits of OpenCV's sub-pixel coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 72, endpoint=False)
@@ -30,7 +32,7 @@ _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=1)
 
 @dataclass(frozen=True)
 class Slide:
-    """What all images of one patient share.
+    """Properties of all images of one patient.
 
     Attributes:
         dyes: (4, 3) optical density per unit of each dye in red, green and blue.
@@ -39,9 +41,9 @@ class Slide:
         scale: canvas pixels per micrometre.
         blur: standard deviation of the optics' blur, in canvas pixels.
         noise: standard deviation of the camera's noise, in grey levels.
-        crowding: mean number of red cells that are tried per image.
-        red_radius, pallor: size of the red cells, and how far their middle is thinned, in [0, 1].
-        plasma: dye left on the empty glass, as (eosin, blue).
+        crowding: mean number of red cells per image before overlaps are removed.
+        red_radius, pallor: size of the red cells, and how much thinner their centre is, in [0, 1].
+        plasma: dye on the empty glass, as (eosin, blue).
     """
 
     dyes: Array
@@ -57,8 +59,8 @@ class Slide:
 
 
 def prepare_slide(rng: np.random.Generator) -> Slide:
-    """Draw one patient's stain balance, light, magnification and red cells."""
-    acidity = rng.normal(0, 0.16)  # a buffer that is too acid reddens the stain, too alkaline turns it blue
+    """Random stain, light, magnification and red cells of one patient."""
+    acidity = rng.normal(0, 0.16)  # an acid buffer makes the stain red, an alkaline one blue
     strength = np.exp(np.array([acidity, -0.3 * acidity, -acidity, 0.7 * acidity]) + rng.normal(0, 0.11, 4))
     hue = np.exp(rng.normal(0, 0.07, (4, 3)))
     return Slide(
@@ -76,14 +78,14 @@ def prepare_slide(rng: np.random.Generator) -> Slide:
 
 
 def empty_canvas(slide: Slide) -> Array:
-    """(4, S, S) amounts of dye: the film of plasma alone."""
+    """(4, S, S) amounts of dye of the plasma alone."""
     canvas = np.zeros((4, CANVAS_SIDE, CANVAS_SIDE), np.float32)
     canvas[EOSIN], canvas[BLUE] = slide.plasma
     return canvas
 
 
 def texture(rng: np.random.Generator, grain: float) -> Array:
-    """(S, S) smooth noise of zero mean and about unit variance, its blobs ``grain`` canvas pixels wide."""
+    """(S, S) smooth noise with zero mean, about unit variance and a scale of ``grain`` canvas pixels."""
     import cv2
 
     coarse = max(8, round(2 * CANVAS_SIDE / grain))
@@ -92,18 +94,18 @@ def texture(rng: np.random.Generator, grain: float) -> Array:
 
 
 def blurred(image: Array, sigma: float) -> Array:
-    """``image`` under a Gaussian of standard deviation ``sigma`` pixels."""
+    """``image`` after a Gaussian blur with a standard deviation of ``sigma`` pixels."""
     import cv2
 
     if sigma < 5:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-    height, width = image.shape  # a wide blur leaves nothing that a quarter of the pixels could not hold
+    height, width = image.shape  # after a wide blur a quarter of the pixels to a side is enough
     small = cv2.resize(image, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / 4), (width, height)), np.float32)
 
 
-def discs(centres: NDArray[np.float64], radii: NDArray[np.float64], values: NDArray[np.float64]) -> Array:
-    """(S, S) anti-aliased discs, in pixels, of the given values in [0, 1]; later ones cover earlier ones."""
+def discs(centres: FloatArray, radii: FloatArray, values: FloatArray) -> Array:
+    """(S, S) anti-aliased discs, in pixels, with the given values in [0, 1]; later ones cover earlier ones."""
     import cv2
 
     plate = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
@@ -113,9 +115,7 @@ def discs(centres: NDArray[np.float64], radii: NDArray[np.float64], values: NDAr
     return plate.astype(np.float32) / np.float32(255)
 
 
-def blob(
-    centre: NDArray[np.float64], radius: float, bumps: NDArray[np.float64], side: int = CANVAS_SIDE
-) -> Array:
+def blob(centre: FloatArray, radius: float, bumps: FloatArray, side: int = CANVAS_SIDE) -> Array:
     """(side, side) mask of a rounded outline in pixels.
 
     ``bumps`` is (K, 2): amplitude relative to the radius, and phase, of 2, 3, ... bumps around the outline.
@@ -130,22 +130,22 @@ def blob(
     return plate.astype(np.float32) / np.float32(255)
 
 
-def waves(rng: np.random.Generator, wobble: float, count: int = 4) -> NDArray[np.float64]:
-    """(count, 2) amplitudes and phases for :func:`blob`; finer bumps are shallower."""
+def waves(rng: np.random.Generator, wobble: float, count: int = 4) -> FloatArray:
+    """(count, 2) amplitudes and phases for `blob`; finer bumps are shallower."""
     amplitude = rng.normal(0, wobble, count) / np.arange(1, count + 1)
     return np.column_stack([amplitude, rng.uniform(0, 2 * np.pi, count)])
 
 
 def add_red_cells(
-    canvas: Array, slide: Slide, rng: np.random.Generator, centre: NDArray[np.float64], clearance: float
+    canvas: Array, slide: Slide, rng: np.random.Generator, centre: FloatArray, clearance: float
 ) -> None:
     """Add red cells with a pale centre, and platelets, all at least ``clearance`` pixels from ``centre``."""
     margin = slide.red_radius * slide.scale
-    taken: list[NDArray[np.float64]] = []
+    taken: list[FloatArray] = []
     for _ in range(rng.poisson(slide.crowding)):
         place = rng.uniform(-margin, CANVAS_SIDE + margin, 2)
         radius = margin * rng.normal(1, 0.07)
-        apart = rng.uniform(1.2, 2.0) * radius  # cells touch and overlap, but do not pile up
+        apart = rng.uniform(1.2, 2.0) * radius  # cells touch and overlap, but are not stacked
         if np.hypot(*(place - centre)) < clearance + 0.8 * radius:
             continue
         if any(np.hypot(*(place - other)) < apart for other in taken):
@@ -171,15 +171,15 @@ def _red_cell(slide: Slide, rng: np.random.Generator, radius: float) -> Array:
 
 
 def _platelet(rng: np.random.Generator, radius: float) -> Array:
-    """Square patch of the dye in one platelet: a small speckled smudge."""
+    """Square patch of the dye in one platelet, small and speckled."""
     half = int(1.6 * radius)
     body = blurred(blob(np.full(2, float(half)), radius, waves(rng, 0.12), 2 * half), 1.5)
     speckle = rng.uniform(-0.4, 1.1, body.shape).astype(np.float32)
     return body * (0.12 + blurred(speckle, 1.2))
 
 
-def _add(plane: Array, patch: Array, place: NDArray[np.float64]) -> None:
-    """Add a square ``patch`` to ``plane`` around ``place`` (x, y in pixels), as far as it lies on it."""
+def _add(plane: Array, patch: Array, place: FloatArray) -> None:
+    """Add a square ``patch`` to ``plane`` around ``place`` (x, y in pixels), clipped at the border."""
     side = len(patch)
     left, top = (np.rint(place).astype(int) - side // 2).tolist()
     x, y = max(left, 0), max(top, 0)
@@ -188,9 +188,7 @@ def _add(plane: Array, patch: Array, place: NDArray[np.float64]) -> None:
 
 
 def expose(canvas: Array, slide: Slide, rng: np.random.Generator, defocus: float) -> NDArray[np.uint8]:
-    """Photograph the dyes of ``canvas`` (4, S, S).
-
-    ``defocus`` (canvas pixels) adds to the blur of the optics.
+    """The camera image of ``canvas`` (4, S, S); ``defocus`` (canvas pixels) adds to the blur of the optics.
 
     Returns:
         (IMAGE_SIDE, IMAGE_SIDE, 3) uint8 RGB.
@@ -198,8 +196,8 @@ def expose(canvas: Array, slide: Slide, rng: np.random.Generator, defocus: float
     import cv2
 
     density = np.tensordot(np.maximum(canvas, 0), slide.dyes, axes=(0, 0))
-    seen = cv2.GaussianBlur(cv2.exp(-density), (0, 0), float(np.hypot(slide.blur, defocus)))
-    image = cv2.resize(seen, (IMAGE_SIDE, IMAGE_SIDE), interpolation=cv2.INTER_AREA)
+    light = cv2.GaussianBlur(cv2.exp(-density), (0, 0), float(np.hypot(slide.blur, defocus)))
+    image = cv2.resize(light, (IMAGE_SIDE, IMAGE_SIDE), interpolation=cv2.INTER_AREA)
     axis = np.linspace(-1, 1, IMAGE_SIDE, dtype=np.float32)
     lamp = 1 + slide.shading[0] * axis[:, None] + slide.shading[1] * axis[None, :] + rng.normal(0, 0.015)
     grey = image * lamp[:, :, None] * slide.light * 255

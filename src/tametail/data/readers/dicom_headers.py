@@ -18,48 +18,18 @@ from tametail.data.decoding.dicom import import_pydicom, read_header
 PATIENT = "PatientID"
 # Written in place of an identifier that was removed: no patient.
 _PLACEHOLDERS = {
-    "",
-    "0",
-    "none",
-    "null",
-    "na",
-    "n/a",
-    "unknown",
-    "anon",
-    "anonymous",
-    "anonymized",
-    "anonymised",
-}
+    "", "0", "none", "null", "na", "n/a", "unknown", "anon", "anonymous", "anonymized", "anonymised",
+}  # fmt: skip
 _CHUNK = 4096  # headers read at a time: bounds the memory
 _IDENTIFYING = (
-    "PatientName",
-    "PatientBirthDate",
-    "PatientBirthTime",
-    "PatientBirthName",
-    "PatientMotherBirthName",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "PatientAddress",
-    "PatientTelephoneNumbers",
-    "MilitaryRank",
-    "AccessionNumber",
-    "StudyID",
-    "InstitutionName",
-    "InstitutionAddress",
-    "InstitutionalDepartmentName",
-    "ReferringPhysicianName",
-    "ReferringPhysicianAddress",
-    "ReferringPhysicianTelephoneNumbers",
-    "PerformingPhysicianName",
-    "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy",
-    "RequestingPhysician",
-    "OperatorsName",
-    "PatientComments",
-    "AdditionalPatientHistory",
-    "IssuerOfPatientID",
-)
+    "PatientName", "PatientBirthDate", "PatientBirthTime", "PatientBirthName", "PatientMotherBirthName",
+    "OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "PatientAddress",
+    "PatientTelephoneNumbers", "MilitaryRank", "AccessionNumber", "StudyID", "InstitutionName",
+    "InstitutionAddress", "InstitutionalDepartmentName", "ReferringPhysicianName", "ReferringPhysicianAddress",
+    "ReferringPhysicianTelephoneNumbers", "PerformingPhysicianName", "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy", "RequestingPhysician", "OperatorsName", "PatientComments",
+    "AdditionalPatientHistory", "IssuerOfPatientID",
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 

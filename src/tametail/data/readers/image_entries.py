@@ -11,19 +11,8 @@ from tametail.core.text import sample_of
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".jfif",
-)
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".jfif",
+)  # fmt: skip
 _ENDINGS = ("", *(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper())))
 _OUTSIDE = ".."
 

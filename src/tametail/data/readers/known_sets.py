@@ -12,7 +12,7 @@ from tametail.core.text import sample_of
 from tametail.data.readers.class_folders import image_files, read_class_folders
 from tametail.data.readers.image_entries import walk
 from tametail.data.readers.medmnist import read_medmnist
-from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, SOURCE, medmnist_file, terms_of
+from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, MEDMNIST_SOURCE, medmnist_file, terms_of
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.tables import read_table
 from tametail.data.table import ImageTable
@@ -191,7 +191,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
         "HAM10000", "Harvard Dataverse, doi 10.7910/DVN/DBW86T", "CC BY-NC 4.0", _read_ham10000
     ),
     **{
-        name: KnownSet(f"MedMNIST {name}", SOURCE, terms_of(name), _read_medmnist_set)
+        name: KnownSet(f"MedMNIST {name}", MEDMNIST_SOURCE, terms_of(name), _read_medmnist_set)
         for name in MEDMNIST_NAMES
     },
 }

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
-from tametail.data.decoding.cached_folder import cached_folder
+from tametail.data.decoding.cache_folder import cached_folder
 from tametail.data.readers.medmnist_sets import MEDMNIST_SETS, SIZES
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.table import COLUMNS, ImageTable, join_classes
@@ -36,17 +36,9 @@ _MAX_LABELS = 1000
 _SPLITS = ("train", "val", "test")
 # What zipfile and NumPy's readers of array headers raise on invalid bytes.
 _DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    EOFError,
-    OSError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    ValueError,
-)
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, OSError, MemoryError, NotImplementedError,
+    RuntimeError, SyntaxError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +135,10 @@ def _single_labels(codes: NDArray[Any], path: Path) -> list[str]:
 
 
 def _multi_labels(matrix: NDArray[Any], path: Path) -> list[str]:
-    strange = np.unique(matrix[(matrix != 0) & (matrix != 1)])
-    if len(strange):
+    unknown = np.unique(matrix[(matrix != 0) & (matrix != 1)])
+    if len(unknown):
         raise DataError(
-            f"expected 0 and 1 in the {matrix.shape[1]} labels per image of {path}, found {sample_of(strange.tolist())}"
+            f"expected 0 and 1 in the {matrix.shape[1]} labels per image of {path}, found {sample_of(unknown.tolist())}"
         )
     names = _class_names(path, matrix.shape[1])
     return [join_classes(names[code] for code in np.flatnonzero(row)) for row in matrix]

@@ -1,4 +1,4 @@
-"""CSV, TSV, Parquet and JSON Lines files → the same: named columns, each cell as written and as pandas types it."""
+"""CSV, TSV, Parquet and JSON Lines files → named columns, with cells as written and as typed by pandas."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ from tametail.core.text import quoted, sample_of
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-IMAGE_COLUMNS = ("image", "file_name")  # the second is Hugging Face's
+IMAGE_COLUMNS = ("image", "file_name")  # the second as of Hugging Face
 
 DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
-# As programs write numbers, or say that there is none.
+# Numbers and missing values as programs write them.
 _NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?|[nN][aA][nN]|NA|N/A|null"
 TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
@@ -37,10 +34,10 @@ class TableFile:
 
     Attributes:
         path: the file.
-        typed: R rows as pandas types them, columns named as in the file but stripped of blanks; nested values are
-            JSON text, so that rows can be compared.
-        cells: column name → R cells as written: text of a CSV; numbers, text, lists or None of the others.
-        rows_are: words after row numbers, which count from 1.
+        typed: R rows as typed by pandas, with column names stripped of blanks; nested values are JSON text, so that rows
+            can be compared.
+        cells: column name → R cells as written: text for a CSV; numbers, text, lists or None for the others.
+        rows_are: text after row numbers in messages, which count from 1.
     """
 
     path: Path
@@ -50,35 +47,35 @@ class TableFile:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns; those without a name are left out."""
+        """Names of the columns that have a name."""
         return [name for name in self.typed.columns.tolist() if name and not name.startswith("Unnamed:")]
 
     def text(self, column: str) -> list[str]:
-        """R cells as text without blanks around; empty where there is none.
+        """R cells as stripped text; empty if missing.
 
         Raises:
             DataError: the cells are lists, records or bytes.
         """
         cells = self.cells(column)
-        odd = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, (list, dict, bytes))]
-        if odd:
+        nested = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, (list, dict, bytes))]
+        if nested:
             raise DataError(
-                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[odd[0] - 1])} in "
-                f"row {odd[0]}; for images with several classes each use --multi-label"
+                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[nested[0] - 1])} in "
+                f"row {nested[0]}; for images with several classes each use --multi-label"
             )
         return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
 
 
 def _written(cell: object) -> str:
-    is_missing = cell is None or cell != cell  # NaN is the one value unlike itself
+    is_missing = cell is None or cell != cell  # only NaN differs from itself
     return "" if is_missing else str(cell).strip()
 
 
 def read_table_file(path: Path) -> TableFile:
-    """Read a table by the kind that its suffix names; unknown suffixes are read as delimited text.
+    """Read a table in the format of its extension; unknown extensions are read as delimited text.
 
     Raises:
-        DataError: the file cannot be read, is no table of its kind, has no rows or two columns of one name, or holds
+        DataError: the file cannot be read, is not of its format, has no rows or two columns with one name, or contains
             the images themselves.
     """
     suffix = path.suffix.lower()
@@ -100,7 +97,7 @@ def _read_delimited(path: Path) -> TableFile:
                 io.StringIO(text), sep=separator, index_col=False, dtype=str, keep_default_na=False
             )
             typed = pd.read_csv(io.StringIO(text), sep=separator, index_col=False, low_memory=False)
-        # pandas renames the second of two equal names; the header itself tells.
+        # From the header itself, as pandas renames the second of two equal names.
         written = next((names for names in csv.reader(io.StringIO(text), delimiter=separator) if names), [])
     except pd.errors.EmptyDataError as error:
         raise DataError(
@@ -128,7 +125,7 @@ def _text(path: Path, kind: str) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     try:
-        # Spreadsheets save "Unicode text" as UTF-16; others put the same mark in front of UTF-8.
+        # Spreadsheets save "Unicode text" as UTF-16; other programs begin UTF-8 with a byte order mark.
         text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
     except UnicodeDecodeError:
         logging.getLogger(__name__).warning("%s is not UTF-8; it was read as Latin-1", path)
@@ -156,17 +153,15 @@ def _record(line: str, number: int, path: Path) -> dict[str, Any]:
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise ValueError("a name stands twice in one object")
+            raise ValueError("a name occurs twice in one object")
         return found
 
     try:
         record = json.loads(line, object_pairs_hook=object_of)
-        if "\\ud" in line.lower():  # half a character, which no file of ours could hold
+        if "\\ud" in line.lower():  # a lone surrogate, which cannot be written as UTF-8
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"line {number} of {path} is not JSON ({error}); mend the line or take it out"
-        ) from error
+        raise DataError(f"line {number} of {path} is not JSON ({error}); fix or remove the line") from error
     if not isinstance(record, dict):
         raise DataError(
             f"expected one JSON object per line in {path}, found {quoted(line.strip())} in line {number}; "
@@ -188,21 +183,21 @@ def _read_parquet(path: Path) -> TableFile:
         with pq.ParquetFile(path) as file:
             _refuse_image_bytes(file.schema_arrow, path)
             table = file.read()
-        table.validate(full=True)  # else text that is not UTF-8 would fail only where it is used
+        table.validate(full=True)  # otherwise text that is not UTF-8 would fail only on use
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {quoted(str(error).strip())}") from error
-    kept = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
-    names = [table.column_names[at].strip() for at in kept]
+    named = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
+    names = [table.column_names[at].strip() for at in named]
     _check_names(names, path)
     if not table.num_rows:
         raise DataError(f"expected at least one row per image in {path}, but it has columns only")
-    columns = {name: table.column(at) for name, at in zip(names, kept, strict=True)}
+    columns = {name: table.column(at) for name, at in zip(names, named, strict=True)}
     typed = pd.DataFrame({name: _typed(column) for name, column in columns.items()})
     return TableFile(path, typed, lambda column: columns[column].to_pylist())
 
 
 def _as_written(typed: pd.Series, text: pd.Series) -> pd.Series:
-    """A column as numbers only if every cell is written as one: 007 and 7 are two patients, and NA may be a word."""
+    """A column as numbers if every cell is written as one: 007 and 7 are two patients, and NA may be a word."""
     known = text.str.strip() != ""
     numbers = typed.dtype.kind == "b" or (
         typed.dtype.kind in "iuf"
@@ -213,7 +208,7 @@ def _as_written(typed: pd.Series, text: pd.Series) -> pd.Series:
 
 
 def _typed(column: Any) -> Any:
-    """An Arrow column as pandas types it; what pandas has no values for (nested, far dates) as text."""
+    """An Arrow column as typed by pandas, or as text if pandas cannot represent it (nested values, distant dates)."""
     import pyarrow as pa
 
     if pa.types.is_nested(column.type):
@@ -225,7 +220,7 @@ def _typed(column: Any) -> Any:
 
 
 def _refuse_image_bytes(schema: Any, path: Path) -> None:
-    """Hugging Face writes images as records of bytes and path; others as plain bytes."""
+    """Refuse images as records of bytes and path, as of Hugging Face, or as plain bytes."""
     import pyarrow as pa
 
     for field in schema:
@@ -234,7 +229,7 @@ def _refuse_image_bytes(schema: Any, path: Path) -> None:
         if "bytes" in inside or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             raise DataError(
                 f"expected paths of image files in {path}, but column {field.name!r} holds the bytes of images; "
-                f"write them out as files (with datasets: image.save(path)) and list their paths in its place"
+                f"save them as files (with datasets: image.save(path)) and list their paths instead"
             )
 
 

@@ -63,11 +63,7 @@ class SplitTablesReader(Reader):
         root = options.image_root or folder
         frame = read_split_tables(tables, options, root)
         return ImageTable.from_frame(
-            frame,
-            root,
-            folder_name(folder),
-            multi_label=options.multi_label,
-            allow_leaks=options.allow_leaks,
+            frame, root, folder_name(folder), multi_label=options.multi_label, allow_leaks=options.allow_leaks
         )
 
 

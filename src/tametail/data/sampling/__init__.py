@@ -1,1 +1,1 @@
-"""Pixels → batches: samplers, loaders, augmentation, mixing."""
+"""Pixels → training batches: samplers, loaders, augmentation, mixing."""

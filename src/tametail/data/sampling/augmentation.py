@@ -1,4 +1,4 @@
-"""Decoded pixels → what a model takes: the centre as it is, or moved as an image's draws say.
+"""Decoded pixels → normalised inputs of a model: the centre crop, or a randomly augmented image.
 
 Shape legend: B batch, K canvas side, S image side.
 """
@@ -24,38 +24,40 @@ from tametail.data.sampling.random_operations import (
     toned,
 )
 
-DRAWS = 8  # random numbers an image gets each time it is shown
+DRAWS = 8  # random numbers per image and epoch
 MOST_OPERATIONS = 4
 _OPERATIONS = DRAWS_PER_OPERATION * MOST_OPERATIONS
-EXTRA_DRAWS = _OPERATIONS + 1 + 5  # the further ones: of operations, of sharpening, of erasing
-_PART = 16  # images
+EXTRA_DRAWS = _OPERATIONS + 1 + 5  # additional ones: for operations, sharpening and erasing
+_CHUNK = 16  # images
 Flip = bool | Literal["horizontal", "vertical"]
 
 
 class Preprocess:
     """Decoded images (B, K, K, 3) uint8 → inputs (B, 3, S, S) float32, normalised, channels last.
 
-    Without draws the centre is taken: as it is where it has S pixels to a side, else sampled. With draws each image is scaled, shifted, turned, mirrored and, if asked,
-    changed in brightness and contrast as its row of draws (B, DRAWS) says; what falls outside the image is reflected.
-    What is listed below ``colour`` needs EXTRA_DRAWS further columns. All geometry is one sampling of the image.
+    Without draws it returns the centre crop: the pixels themselves if it has S pixels to a side, else interpolated. With
+    random numbers ``draws`` (B, DRAWS) each image is randomly cropped, shifted, rotated, flipped and changed in brightness
+    and contrast; outside the image pixels are reflected. The arguments after ``colour`` need EXTRA_DRAWS more columns. All
+    geometric changes are one interpolation.
 
     Args:
         image_size: S.
         mean, std: of each channel, in [0, 1].
-        seen: share of the image's side that is the centre; None for its S middle pixels.
-        flip: mirror left-right (``horizontal``), top-bottom (``vertical``) or both (True), each for half the images.
-        scale: range of the share of the image's side that is seen.
-        rotation: largest turn in degrees, either way.
-        colour: largest relative change of brightness and of contrast, in [0, 1).
-        operations, magnitude: how many of `random_operations.LARGEST` each image gets (0 to 4), and how strong.
-        sharpening: share of the images whose sharpness is doubled.
-        erasing: share of the images that lose a rectangle.
+        crop: side of the centre crop as a fraction of the side of the image; None for its S middle pixels.
+        flip: flip left-right (``horizontal``), top-bottom (``vertical``) or both (True), each with probability 0.5.
+        scale: range of the side of the random crop as a fraction of the side of the image.
+        rotation: maximum rotation in degrees, in both directions.
+        colour: maximum relative change of brightness and of contrast, in [0, 1).
+        operations, magnitude: number of random operations per image (0 to 4), see `random_operations.LARGEST`, and their
+            strength.
+        sharpening: probability of doubling the sharpness.
+        erasing: probability of erasing a rectangle.
 
     Attributes:
-        extra_draws: how many columns of draws it needs beyond DRAWS.
+        extra_draws: number of columns of draws needed in addition to DRAWS.
 
     Raises:
-        ValueError: draws of too few columns.
+        ValueError: draws with too few columns.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Preprocess:
         mean: Sequence[float],
         std: Sequence[float],
         *,
-        seen: float | None = None,
+        crop: float | None = None,
         flip: Flip = False,
         scale: tuple[float, float] = (1.0, 1.0),
         rotation: float = 0.0,
@@ -75,10 +77,10 @@ class Preprocess:
         erasing: float = 0.0,
     ) -> None:
         self.image_size = image_size
-        # Of a whole row of pixels, as they lie in memory: channels alone are too short a loop.
+        # Repeated to a whole row of pixels in memory, as a loop over channels alone is slow.
         self.mean = torch.tensor(mean).repeat(image_size)
         self.std = torch.tensor(std).repeat(image_size)
-        self.seen = seen
+        self.crop = crop
         self.flips = torch.tensor([flip in {True, "horizontal"}, flip in {True, "vertical"}])
         self.scale = scale
         self.rotation = rotation
@@ -92,31 +94,31 @@ class Preprocess:
 
     def __call__(self, pixels: Tensor, draws: Tensor | None = None) -> Tensor:
         side = self.image_size
-        inputs = _room((len(pixels), side, side, 3), pixels.device)
+        inputs = _empty((len(pixels), side, side, 3), pixels.device)
         if draws is None:
             self._take_centre(pixels, inputs)
         else:
             self._check(draws)
-            for part in _parts(pixels):
-                moved = self._moved(pixels[part].permute(0, 3, 1, 2).float(), draws[part])
-                moved = self._coloured(moved, draws[part, 6:8]) if self.colour else moved
-                moved = self._changed(moved, draws[part, DRAWS:])
-                inputs[part] = moved.permute(0, 2, 3, 1)
+            for chunk in _chunks(pixels):
+                moved = self._moved(pixels[chunk].permute(0, 3, 1, 2).float(), draws[chunk])
+                moved = self._coloured(moved, draws[chunk, 6:8]) if self.colour else moved
+                moved = self._changed(moved, draws[chunk, DRAWS:])
+                inputs[chunk] = moved.permute(0, 2, 3, 1)
         rows = inputs.view(len(pixels), side, side * 3)
         mean, std, _ = self._constants(rows.device)
         rows.div_(255).sub_(mean).div_(std)
         return inputs.permute(0, 3, 1, 2)
 
     def _take_centre(self, pixels: Tensor, inputs: Tensor) -> None:
-        side, kept = self.image_size, pixels.shape[1]
-        if self.seen is None or round(self.seen * kept) == side:
-            at = (kept - side) // 2
+        side, canvas = self.image_size, pixels.shape[1]
+        if self.crop is None or round(self.crop * canvas) == side:
+            at = (canvas - side) // 2
             inputs.copy_(pixels[:, at : at + side, at : at + side])
             return
-        theta = torch.eye(2, 3, device=pixels.device) * self.seen
-        for part in _parts(pixels):
-            images = pixels[part].permute(0, 3, 1, 2).float()
-            inputs[part] = self._sampled(images, theta.expand(len(images), 2, 3)).permute(0, 2, 3, 1)
+        theta = torch.eye(2, 3, device=pixels.device) * self.crop
+        for chunk in _chunks(pixels):
+            images = pixels[chunk].permute(0, 3, 1, 2).float()
+            inputs[chunk] = self._sampled(images, theta.expand(len(images), 2, 3)).permute(0, 2, 3, 1)
 
     def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
         low, high = self.scale
@@ -139,18 +141,18 @@ class Preprocess:
         return self._sampled(images, theta)
 
     def _sampled(self, images: Tensor, theta: Tensor) -> Tensor:
-        """Images (B, 3, K, K) seen through their maps (B, 2, 3) from S × S to K × K, both from -1 to 1."""
+        """Interpolate images (B, 3, K, K) by affine maps (B, 2, 3) from S × S to K × K, both from -1 to 1."""
         grid = F.affine_grid(theta, [len(images), 3, self.image_size, self.image_size], align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _coloured(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Brightness scales an image's mean, contrast the distance from it: (B, 3, S, S) and draws (B, 2)."""
+        """Change brightness (the mean of an image) and contrast (the distance from it): (B, 3, S, S) and draws (B, 2)."""
         brightness, contrast = (1 + self.colour * (2 * draws - 1)).view(-1, 2, 1, 1, 1).unbind(1)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         return ((images - mean) * contrast + mean * brightness).clamp(0, 255)
 
     def _changed(self, images: Tensor, extra: Tensor) -> Tensor:
-        """Images (B, 3, S, S), each changed as its (B, EXTRA_DRAWS) draws say, or left alone to the bit."""
+        """Random operations, sharpening and erasing of images (B, 3, S, S) by draws (B, EXTRA_DRAWS)."""
         sharpness = torch.zeros(len(images), device=images.device)
         if self.operations:
             amounts = self._amounts(extra)
@@ -167,7 +169,7 @@ class Preprocess:
         return images
 
     def _constants(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """mean, std and flips where they are needed: a GPU is waited for with each copy to it."""
+        """Mean, std and flips on the device; cached, as each copy to a GPU synchronises."""
         if device not in self._on_devices:
             self._on_devices[device] = (self.mean.to(device), self.std.to(device), self.flips.to(device))
         return self._on_devices[device]
@@ -182,9 +184,9 @@ class Preprocess:
 
 
 def _where(some: Tensor, images: Tensor, change: Callable[..., Tensor], *per_image: Tensor) -> Tensor:
-    """Images (B, 3, S, S) of which ``some`` (B,) are changed, each as its row of ``per_image`` says.
+    """Apply ``change`` to those images (B, 3, S, S) that ``some`` (B,) selects, with rows of ``per_image`` as arguments.
 
-    On a CPU only those are computed, in place; elsewhere all are, as to ask a GPU for their number is to wait for it.
+    On a CPU only these are computed, in place; on a GPU all are, as selecting would synchronise.
     """
     if images.device.type == "cpu":
         images[some] = change(images[some], *(values[some] for values in per_image))
@@ -192,14 +194,14 @@ def _where(some: Tensor, images: Tensor, change: Callable[..., Tensor], *per_ima
     return torch.where(some.view(-1, 1, 1, 1), change(images, *per_image), images)
 
 
-def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """An empty float32 tensor. numpy asks the system for huge pages and torch does not: a third of the time on a CPU."""
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """An uninitialised float32 tensor. NumPy requests huge pages and PyTorch does not: a third of the time on a CPU."""
     if device.type == "cpu":
         return torch.from_numpy(np.empty(shape, np.float32))
     return torch.empty(shape, device=device)
 
 
-def _parts(pixels: Tensor) -> list[slice]:
-    """The batch in parts that stay in a CPU's cache; whole elsewhere."""
-    step = _PART if pixels.device.type == "cpu" else max(len(pixels), 1)
+def _chunks(pixels: Tensor) -> list[slice]:
+    """Slices of a batch that fit in the cache of a CPU; one slice on a GPU."""
+    step = _CHUNK if pixels.device.type == "cpu" else max(len(pixels), 1)
     return [slice(start, start + step) for start in range(0, len(pixels), step)]

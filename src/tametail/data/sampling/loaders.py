@@ -1,4 +1,4 @@
-"""Arrays → batches. The order of the images and what is drawn for each is a function of (seed, epoch, index) alone.
+"""Arrays → batches. Order and random numbers depend on (seed, epoch, index) alone.
 
 Shape legend: N rows of the whole array, n rows of the training set, B batch.
 """
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
 from tametail.data.sampling.augmentation import DRAWS
 from tametail.data.sampling.samplers import (
     EpochOrder,
-    Pick,
+    SampleIndex,
     SamplerName,
     extra_draws,
     make_order,
@@ -32,25 +33,25 @@ from tametail.data.sampling.samplers import (
 
 
 class Batch(NamedTuple):
-    """inputs (B, ...), target (B,) class indices or (B, C) labels, draws (B, DRAWS or more) in [0, 1), of one epoch."""
+    """Inputs (B, ...), target (B,) class indices or (B, C) labels, and draws (B, DRAWS or more) in [0, 1)."""
 
     inputs: Tensor
     target: Tensor
     draws: Tensor
 
 
-class Rows(Dataset[Batch]):
+class ArrayDataset(Dataset[Batch]):
     """Some rows of an array (features or decoded images, in memory or memory-mapped), with their targets.
 
-    It keeps nothing of an epoch: copies in other processes give the same batches. A memory-mapped array goes to them
-    by the name of its file, so that they share its pages and none copies it.
+    It has no state of an epoch, so that copies in worker processes give the same batches. A memory-mapped array is
+    pickled as the name of its file, so that workers share its pages.
     """
 
     def __init__(
         self,
         array: NDArray[np.generic],
-        rows: NDArray[np.int64],
-        target: NDArray[np.int64] | NDArray[np.float32],
+        rows: IntArray,
+        target: IntArray | NDArray[np.float32],
         seed: int,
         extra: int = 0,
     ) -> None:
@@ -63,13 +64,13 @@ class Rows(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, picks: Sequence[Pick]) -> Batch:
-        at = np.array([pick.position for pick in picks])
-        # Shown again within an epoch, an image gets other draws.
-        counters = at + len(self) * np.array([pick.occurrence for pick in picks])
-        draws = uniform_draws(self.seed, picks[0].epoch, counters, DRAWS)
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> Batch:
+        at = np.array([index.position for index in indices])
+        # Repeated within an epoch, an image gets other draws.
+        counters = at + len(self) * np.array([index.occurrence for index in indices])
+        draws = uniform_draws(self.seed, indices[0].epoch, counters, DRAWS)
         if self.extra:
-            more = extra_draws(self.seed, picks[0].epoch, counters, self.extra)
+            more = extra_draws(self.seed, indices[0].epoch, counters, self.extra)
             draws = np.concatenate([draws, more], axis=1)
         inputs = torch.from_numpy(np.ascontiguousarray(self.array[self.rows[at]]))
         return Batch(inputs, self.target[at], torch.from_numpy(draws))
@@ -88,7 +89,7 @@ class Rows(Dataset[Batch]):
 
 
 class _Mapped(NamedTuple):
-    """A memory-mapped array in row order, by its file."""
+    """A memory-mapped array in C order, by its file."""
 
     file: str
     dtype: np.dtype[Any]
@@ -99,11 +100,11 @@ class _Mapped(NamedTuple):
         return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
 
 
-class BatchShares(Sampler[list[Pick]]):
-    """The batches of an epoch, or one process's share of each: together the processes have every pick exactly once.
+class DistributedBatches(Sampler[list[SampleIndex]]):
+    """Batch sampler of one process of several; together they have every image exactly once.
 
-    A process for which a batch holds nothing gets the batch's first picks all the same, since all processes must take
-    every step together; `TrainingBatches.share` says that they count for nothing.
+    A process without images in a batch gets its first ones anyway, as all processes must take every step together;
+    `TrainingBatches.share` is then 0.
     """
 
     def __init__(self, order: EpochOrder, batch_size: int, rank: int, world: int) -> None:
@@ -112,87 +113,87 @@ class BatchShares(Sampler[list[Pick]]):
         self.rank = rank
         self.world = world
         self.first = 0
-        # A last batch of one image joins nobody: batch normalisation has no variance to work with.
-        lonely = len(order) > 1 and len(order) % batch_size == 1
-        self.images = len(order) - lonely
+        # A last batch of one image is dropped: batch normalisation would have no variance.
+        dropped = len(order) > 1 and len(order) % batch_size == 1
+        self.images = len(order) - dropped
 
     def __len__(self) -> int:
         return math.ceil(self.images / self.batch_size) - self.first
 
-    def __iter__(self) -> Iterator[list[Pick]]:
-        picks = list(self.order)[: self.images]
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        indices = list(self.order)[: self.images]
         for start in range(self.first * self.batch_size, self.images, self.batch_size):
-            batch = picks[start : start + self.batch_size]
+            batch = indices[start : start + self.batch_size]
             own = self.own(len(batch))
             yield [batch[at] for at in own] or batch[:2]
 
     def own(self, size: int) -> range:
-        """Which images of a batch are this process's: at least two for each process that has any."""
+        """Positions in a batch of the images of this process: at least two for each process that has any."""
         sharing = max(min(self.world, size // 2), 1)
         return range(self.rank, size if self.rank < sharing else 0, sharing)
 
 
 class TrainingBatches:
-    """Batches over some rows of an array, epoch by epoch, from any step on.
+    """Batches of the training set, epoch by epoch, from any step on.
 
     Attributes:
-        steps: batches in an epoch.
+        steps: batches per epoch.
     """
 
-    def __init__(self, loader: DataLoader[Batch], shares: BatchShares) -> None:
+    def __init__(self, loader: DataLoader[Batch], batches: DistributedBatches) -> None:
         self._loader = loader
-        self._shares = shares
-        self.steps = math.ceil(shares.images / shares.batch_size)
+        self._batches = batches
+        self.steps = math.ceil(batches.images / batches.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), or of its rest from step ``first`` on."""
-        self._shares.order.set_epoch(epoch)
-        self._shares.first = first
+        """The batches of an epoch (counted from 0), from step ``first`` on."""
+        self._batches.order.set_epoch(epoch)
+        self._batches.first = first
         return iter(self._loader)
 
     def share(self, step: int) -> float:
-        """Share of the images of a step that this process has; they sum to 1 over all processes."""
-        return len(self._shares.own(self.size(step))) / self.size(step)
+        """Fraction of the images of a step that this process has; the sum over all processes is 1."""
+        return len(self._batches.own(self.size(step))) / self.size(step)
 
     def size(self, step: int) -> int:
-        """Images of a step of an epoch, those of all processes."""
-        return min(self._shares.batch_size, self._shares.images - step * self._shares.batch_size)
+        """Number of images of a step, of all processes together."""
+        return min(self._batches.batch_size, self._batches.images - step * self._batches.batch_size)
 
-    def positions(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Positions among the rows of the images of a step, those of all processes."""
-        start = step * self._shares.batch_size
+    def positions(self, epoch: int, step: int) -> IntArray:
+        """Positions of the images of a step in the training set, of all processes together."""
+        start = step * self._batches.batch_size
         return self.order(epoch)[start : start + self.size(step)]
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Positions among the rows of all images of an epoch, in the order in which they are shown."""
-        return self._shares.order.positions(epoch)[: self._shares.images]
+    def order(self, epoch: int) -> IntArray:
+        """Positions of all images of an epoch in the training set, in order."""
+        return self._batches.order.positions(epoch)[: self._batches.images]
 
 
 @contextmanager
-def telling_of_lost_readers() -> Iterator[None]:
-    """A process that reads batches ahead and was ended from outside, told as an error that says what to do.
+def explain_lost_workers() -> Iterator[None]:
+    """Raise the loss of a data-loading worker process as an error with advice.
 
-    torch notices the end at once and raises wherever the training happens to be, not only where a batch is asked for.
+    PyTorch raises as soon as a worker ends, wherever the training is.
 
     Raises:
-        TametailError: such a process was ended.
+        TametailError: a worker was killed.
     """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # What torch raises may be lost in a callback; then the pipe to the process is what breaks.
+        # PyTorch's error may be lost in a callback; then the pipe to the worker breaks.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise TametailError(
-            "a process that reads batches ahead was ended from outside, perhaps as memory was short; repeat the "
-            "command to go on, with fewer --workers"
+            "a data-loading worker process was killed, perhaps because memory ran out; repeat the command with fewer "
+            "--workers to resume"
         ) from error
 
 
 def training_batches(
     array: NDArray[np.generic],
-    rows: NDArray[np.int64],
-    target: NDArray[np.int64] | NDArray[np.float32],
+    rows: IntArray,
+    target: IntArray | NDArray[np.float32],
     *,
     batch_size: int,
     seed: int,
@@ -205,37 +206,37 @@ def training_batches(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> TrainingBatches:
-    """Batches over ``rows``; a last batch of one image is left out of its epoch.
+    """Batches of the training set; a last batch of one image is dropped.
 
     Args:
         array: (N, ...) features or images.
-        rows: (n,) the training set.
-        target: (n,) their classes, or (n, C) their labels.
+        rows: (n,) rows of the training set.
+        target: (n,) classes, or (n, C) labels.
         batch_size: B, of all processes together.
         seed: of order and draws.
         sampler, epochs, deferred_from: see `make_order`.
-        extra: how many random numbers an image gets beyond `DRAWS`.
-        rank, world: which of how many processes takes its share of each batch.
-        workers: processes that read ahead; the batches are the same for any number.
-        pin_memory: put batches where a GPU copies them from without waiting.
+        extra: number of random numbers per image in addition to `DRAWS`.
+        rank, world: index and number of the processes.
+        workers: number of data-loading worker processes; the batches do not depend on it.
+        pin_memory: see `torch.utils.data.DataLoader`.
     """
     classes = np.zeros(len(target), np.int64) if target.ndim == 2 else target.astype(np.int64)
     order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
-    shares = BatchShares(order, batch_size, rank, world)
+    sampled = DistributedBatches(order, batch_size, rank, world)
     loader = DataLoader(
-        Rows(array, rows, target, seed, extra),
-        batch_sampler=shares,
-        collate_fn=_as_is,
+        ArrayDataset(array, rows, target, seed, extra),
+        batch_sampler=sampled,
+        collate_fn=_collated,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=_outlive_the_first_request if workers else None,
+        worker_init_fn=_ignore_first_signal if workers else None,
         pin_memory=pin_memory,
     )
-    return TrainingBatches(loader, shares)
+    return TrainingBatches(loader, sampled)
 
 
-def _outlive_the_first_request(_: int) -> None:
-    """Whoever asks the training to stop often asks its readers too, and it needs their batches until it has saved."""
+def _ignore_first_signal(_: int) -> None:
+    """A signal to stop the training often reaches its workers too, whose batches it needs until it has saved."""
 
     def ignore_once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -244,6 +245,6 @@ def _outlive_the_first_request(_: int) -> None:
     signal.signal(signal.SIGTERM, ignore_once)
 
 
-def _as_is(batch: Any) -> Batch:
-    assert isinstance(batch, Batch)  # `Rows.__getitems__` has put it together already
+def _collated(batch: Any) -> Batch:
+    assert isinstance(batch, Batch)  # collated by `ArrayDataset.__getitems__`
     return batch

@@ -1,4 +1,4 @@
-"""Batches in which every image is mixed with another one, and its label with the other's.
+"""Mixing of images and labels within a batch.
 
 mixup: Zhang et al., ICLR 2018. cutmix: Yun et al., ICCV 2019. remix: Chou et al., ECCV workshops 2020.
 Shape legend: B batch, C classes; inputs are images (B, 3, H, W) or features (B, D).
@@ -17,16 +17,16 @@ from torch.nn import functional as F
 
 MixingKind = Literal["mixup", "cutmix", "remix"]
 REMIX_KAPPA, REMIX_TAU = 3.0, 0.5  # the values of the paper's experiments
-_MIXING = 3  # the purpose that keeps these random numbers apart from those of `samplers`
+_MIXING = 3  # separates these random numbers from those of `samplers`
 
 
 class Mix(NamedTuple):
     """How a batch is mixed.
 
     Attributes:
-        share: λ in [0, 1], how much of each image is its own.
-        partner: (B,) int64, the image that gives the rest.
-        centre: of cutmix's box, as shares of height and width.
+        share: λ in [0, 1], the weight of each image.
+        partner: (B,) int64, the image with the weight 1-λ.
+        centre: of the box of cutmix, as fractions of height and width.
     """
 
     share: float
@@ -35,7 +35,7 @@ class Mix(NamedTuple):
 
 
 def mixup(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tensor, Tensor]:
-    """x = λ x_i + (1-λ) x_j, and the labels alike.
+    """x = λ x_i + (1-λ) x_j, and the same for the labels.
 
     Args:
         inputs: (B, ...) float.
@@ -50,9 +50,9 @@ def mixup(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tenso
 
 
 def cutmix(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tensor, Tensor]:
-    """A box of the share 1-λ of the image is the partner's; the labels go by the area that is left of each.
+    """Replace a box of the fraction 1-λ of the image by that of the partner; labels are weighted by area.
 
-    As in the released code the box is cut off at the border, and λ is then taken from its true area.
+    As in the released code the box is clipped at the border, and λ is then computed from its area.
 
     Raises:
         ValueError: inputs that are not (B, 3, H, W): a box has no meaning in features.
@@ -71,7 +71,7 @@ def cutmix(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tens
 
 
 def remix(inputs: Tensor, target: Tensor, class_counts: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
-    """Images as in mixup; a label goes wholly to the much rarer class where its image still shows enough.
+    """Images as in mixup; the label is that of the much rarer class if the weight of its image is large enough.
 
     With n the class counts: the label is j's where n_i / n_j >= κ and λ < τ, i's where n_i / n_j <= 1/κ and
     1-λ < τ, and mixed by λ elsewhere (equation 8; κ = 3, τ = 0.5). With equal counts it is mixup.
@@ -91,14 +91,14 @@ def remix(inputs: Tensor, target: Tensor, class_counts: Tensor, mix: Mix) -> tup
 
 
 class BatchMixing:
-    """Mixes a batch as a function of (seed, epoch, step) and of the batch alone.
+    """Mixes a batch, determined by (seed, epoch, step) and the batch.
 
-    One λ and one permutation per batch, as in the released code of the three.
+    One λ and one permutation per batch, as in the released code of the three methods.
 
     Args:
         kind: ``mixup``, ``cutmix`` or ``remix``.
         alpha: λ is drawn from Beta(alpha, alpha).
-        probability: share of the batches that are mixed.
+        probability: of mixing a batch.
         class_counts: C training images per class.
     """
 
@@ -114,10 +114,7 @@ class BatchMixing:
         self.seed = seed
 
     def __call__(self, inputs: Tensor, target: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and soft targets (B, C) float32; the target is (B,) still where the batch is not mixed.
-
-        ``step`` counts the batches of all processes.
-        """
+        """Inputs and soft targets (B, C) float32; the target stays (B,) if the batch is not mixed."""
         mix = self.draw(len(target), epoch, step)
         if mix is None:
             return inputs, target
@@ -128,7 +125,7 @@ class BatchMixing:
         return mixed(inputs, target, len(self.class_counts), mix)
 
     def draw(self, batch: int, epoch: int, step: int) -> Mix | None:
-        """What is drawn for this step; None to leave it unmixed."""
+        """The random mix of a step; None if the batch is not mixed."""
         random = np.random.default_rng([self.seed, epoch, _MIXING, step])
         if random.random() >= self.probability:
             return None
@@ -146,7 +143,7 @@ def _blended(inputs: Tensor, mix: Mix) -> Tensor:
 
 
 def _span(centre: float, side: float, length: int) -> tuple[int, int]:
-    """Bounds in pixels of a box of ``side`` of the length, cut off at the border."""
+    """Bounds in pixels of a box with ``side`` as a fraction of the length, clipped at the border."""
     half = round(side * length) // 2
     middle = int(centre * length)
     return max(middle - half, 0), min(middle + half, length)

@@ -1,10 +1,9 @@
-"""Random changes that leave a diagnosis as it is: RandAugment of geometry, brightness, contrast and sharpness.
+"""Random operations that preserve the diagnosis: RandAugment of geometry, brightness, contrast and sharpness.
 
-Cubuk, Zoph, Shlens & Le (NeurIPS 2020) draw some operations out of fourteen for each image and apply each at one
-strength. Left out here are those that make another finding of an image: changes of saturation and hue (stains,
-haemorrhage, skin), solarise, posterise, invert, equalise and autocontrast (densities), cutout (a lesion of a few
-pixels). Deviation: the strength is uniform up to ``magnitude`` either way; their comparison of ways to set it found
-little difference.
+Cubuk, Zoph, Shlens & Le (NeurIPS 2020) apply some of fourteen random operations to each image at one strength. Operations
+that may change the diagnosis are excluded: saturation and hue (stains, haemorrhage, skin), solarise, posterise, invert,
+equalise and autocontrast (densities), cutout (a lesion of a few pixels). Deviation: the strength is uniform up to
+``magnitude`` in both directions; their comparison of schedules found little difference.
 
 Shape legend: B batch, S image side, P operations per image, K kinds of operations.
 """
@@ -20,24 +19,24 @@ from torch.nn import functional as F
 
 LARGEST = {
     "rotate": math.radians(45),  # radians
-    "shear_x": 0.3,  # of the distance from the middle
+    "shear_x": 0.3,  # relative to the distance from the centre
     "shear_y": 0.3,
-    "shift_x": 0.2,  # of the image's side
+    "shift_x": 0.2,  # relative to the side of the image
     "shift_y": 0.2,
     "zoom": math.log(1.3),  # logarithm of the factor
     "brightness": 0.2,  # relative
     "contrast": 0.3,
-    "sharpness": 1.0,  # 1 doubles the difference from the smoothed image, -1 takes it away
+    "sharpness": 1.0,  # 1 doubles the difference from the smoothed image, -1 removes it
 }
-"""The change that each operation makes at magnitude 1, either way."""
+"""Maximum change of each operation at magnitude 1, in both directions."""
 DRAWS_PER_OPERATION = 2  # which one, and how strong
-_SMOOTHING = 9 / 13  # of a mean of 3×3 in Pillow's SMOOTH, whose middle counts five times
+_SMOOTHING = 9 / 13  # weight of the 3×3 mean in Pillow's SMOOTH, where the centre counts five times
 
 
 class Amounts(NamedTuple):
-    """What is done to each image: (B, P) geometry per operation, in their order, and (B,) of the rest.
+    """Strength of the operations: (B, P) for geometry, in the order of the operations, and (B,) for the others.
 
-    0 of everything is the image itself.
+    0 changes nothing.
     """
 
     rotate: Tensor
@@ -52,10 +51,10 @@ class Amounts(NamedTuple):
 
 
 def drawn_amounts(draws: Tensor, magnitude: float) -> Amounts:
-    """Which operations, and how much of each.
+    """Random operations and their strength.
 
     Args:
-        draws: (B, 2 P) in [0, 1): of each operation its kind and its strength.
+        draws: (B, 2 P) in [0, 1): kind and strength of each operation.
         magnitude: in (0, 1].
     """
     which = (draws[:, 0::2] * len(LARGEST)).long()
@@ -67,7 +66,7 @@ def drawn_amounts(draws: Tensor, magnitude: float) -> Amounts:
 
 
 def geometry(amounts: Amounts) -> Tensor:
-    """(B, 3, 3): where each place of the output, from -1 to 1, is in the input, in the order of the operations."""
+    """(B, 3, 3) maps from coordinates of the output, from -1 to 1, to those of the input."""
     cos, sin = amounts.rotate.cos(), amounts.rotate.sin()
     zoom = (-amounts.zoom).exp()
     zero, one = torch.zeros_like(zoom), torch.ones_like(zoom)
@@ -76,7 +75,7 @@ def geometry(amounts: Amounts) -> Tensor:
         torch.stack([amounts.shear_y + sin, zoom * cos, 2 * amounts.shift_y], dim=-1),
         torch.stack([zero, zero, one], dim=-1),
     ]
-    each = torch.stack(rows, dim=-2)  # one kind at a time: the others' terms are neutral
+    each = torch.stack(rows, dim=-2)  # of one kind each: the terms of the others are neutral
     whole = each[:, 0]
     for operation in each.unbind(1)[1:]:
         whole = whole @ operation
@@ -84,29 +83,29 @@ def geometry(amounts: Amounts) -> Tensor:
 
 
 def toned(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Images (B, 3, S, S) in [0, 255], their contrast and then their brightness scaled by 1 + (B,).
+    """Scale contrast, then brightness of images (B, 3, S, S) in [0, 255] by 1 + (B,).
 
-    Contrast is the distance from each channel's own mean, and brightness scales all channels alike, so that the
-    image's mean keeps its hue and saturation. (About a mean grey, as Pillow has it, less contrast is less colour.)
+    Contrast is the distance from the mean of each channel, and brightness scales all channels equally, so that the mean
+    of the image keeps its hue and saturation. (Pillow uses the mean grey, so that less contrast is less colour.)
     """
     mean = images.mean(dim=(2, 3), keepdim=True)
     return (((images - mean) * _each(1 + contrast) + mean) * _each(1 + brightness)).clamp(0, 255)
 
 
 def sharpened(images: Tensor, sharpness: Tensor) -> Tensor:
-    """Images (B, 3, S, S) in [0, 255] with (B,) times their difference from a smoothed self added."""
+    """Sharpen images (B, 3, S, S) in [0, 255]: add (B,) times the difference from the smoothed image."""
     smooth = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     return (images + (images - smooth) * _each(_SMOOTHING * sharpness)).clamp(0, 255)
 
 
 def erased(images: Tensor, draws: Tensor) -> Tensor:
-    """Images (B, 3, S, S) with a black rectangle each: Zhong, Zhong, Kang, Li & Yang (AAAI 2020).
+    """Random erasing of a black rectangle in images (B, 3, S, S): Zhong, Zhong, Kang, Li & Yang (AAAI 2020).
 
-    Its area is 2 to 33 % of the image, its aspect 0.3 to 3.3, as torchvision's RandomErasing has them; a side that
-    would be longer than the image's ends there.
+    The area is 2 to 33 % of the image and the aspect ratio 0.3 to 3.3, as in torchvision's RandomErasing; longer sides are
+    clipped.
 
     Args:
-        draws: (B, 4) in [0, 1): area, aspect, and place.
+        draws: (B, 4) in [0, 1): area, aspect ratio, and position.
     """
     area = 0.02 + 0.31 * draws[:, 0]
     aspect = torch.exp(math.log(0.3) + math.log(11) * draws[:, 1])

@@ -1,7 +1,7 @@
-"""Which images an epoch shows, in which order, and the random numbers each gets: functions of (seed, epoch) alone.
+"""Samplers: the order of the images of an epoch and their random numbers, determined by (seed, epoch) alone.
 
-No state is kept between epochs and none in worker processes: what a sampler yields says its epoch itself, so that any
-process can work out the rest. Processes of a distributed run take disjoint parts of the same order.
+There is no state between epochs or in worker processes: an index contains its epoch, so that any process can compute the
+rest. Processes of a distributed run take disjoint parts of the same order.
 Shape legend: n rows of the training set, C classes.
 """
 
@@ -17,24 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from tametail.core.arrays import FloatArray, IntArray
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
 
 SamplerName = Literal["shuffled", "balanced", "sqrt", "progressive", "deferred"]
-_ORDER, _DRAWS, _CYCLES = 0, 1, 2  # purposes that random numbers are kept apart by; 3 is for `mixing`
+_ORDER, _DRAWS, _CYCLES = 0, 1, 2  # independent streams of random numbers; 3 is that of `mixing`
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-class Pick(NamedTuple):
-    """One image of an epoch: its position among the n rows, and how often the epoch has shown it before."""
+class SampleIndex(NamedTuple):
+    """An image of an epoch: its position in the training set, and its number of earlier occurrences in the epoch."""
 
     epoch: int
     position: int
     occurrence: int
 
 
-class EpochOrder(Sampler[Pick]):
-    """n picks per epoch; `set_epoch` before each epoch."""
+class EpochOrder(Sampler[SampleIndex]):
+    """Sampler of n images per epoch; call `set_epoch` before each epoch."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
@@ -47,105 +48,104 @@ class EpochOrder(Sampler[Pick]):
     def __len__(self) -> int:
         return self.n
 
-    def __iter__(self) -> Iterator[Pick]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         epoch, positions = self.epoch, self.positions(self.epoch)
         pairs = zip(positions.tolist(), occurrences(positions).tolist(), strict=True)
-        return (Pick(epoch, position, occurrence) for position, occurrence in pairs)
+        return (SampleIndex(epoch, position, occurrence) for position, occurrence in pairs)
 
     @abstractmethod
-    def positions(self, epoch: int) -> NDArray[np.int64]:
-        """(n,) positions in the order in which ``epoch`` shows them."""
+    def positions(self, epoch: int) -> IntArray:
+        """(n,) positions in the training set in the order of ``epoch``."""
 
 
 class ShuffledOrder(EpochOrder):
     """Every image once per epoch."""
 
-    def positions(self, epoch: int) -> NDArray[np.int64]:
+    def positions(self, epoch: int) -> IntArray:
         return _permutation(self.n, self.seed, epoch, _ORDER)
 
 
 class ClassOrder(EpochOrder):
-    """Each class gets a share of the epoch, which it fills by going round and round its own images.
+    """Each class has a share of the epoch, filled by cycling through its images.
 
-    Every round is a new permutation, and the next epoch goes on where this one stops: all images of a class are seen
-    before any is seen again, so that over the epochs their counts never differ by more than one. (Independent draws
-    would leave out a third of a class while showing others three times.)
+    Every cycle is a new permutation, and the next epoch continues the cycle: no image of a class is repeated before all
+    were used, so that their counts never differ by more than one. (Independent draws would omit a third of the images
+    and use others three times.)
 
     Args:
         target: (n,) classes.
         shares: epoch → (K,) shares, summing to 1, of the K classes present, in their order.
     """
 
-    def __init__(
-        self, target: NDArray[np.int64], seed: int, shares: Callable[[int], NDArray[np.float64]]
-    ) -> None:
+    def __init__(self, target: IntArray, seed: int, shares: Callable[[int], FloatArray]) -> None:
         super().__init__(len(target), seed)
         self.shares = shares
         self._members = [np.flatnonzero(target == c) for c in np.unique(target)]
 
-    def positions(self, epoch: int) -> NDArray[np.int64]:
+    def positions(self, epoch: int) -> IntArray:
         before = sum((self.quotas(e) for e in range(epoch)), np.zeros(len(self._members), np.int64))
         taken = [
-            fold_models[self._rounds(which, len(fold_models), first, count)]
-            for which, (fold_models, first, count) in enumerate(
+            members[self._cycles(which, len(members), first, count)]
+            for which, (members, first, count) in enumerate(
                 zip(self._members, before.tolist(), self.quotas(epoch).tolist(), strict=True)
             )
         ]
         return np.concatenate(taken)[_permutation(self.n, self.seed, epoch, _ORDER)]
 
-    def quotas(self, epoch: int) -> NDArray[np.int64]:
-        """(K,) whole numbers of images, summing to n; what rounding leaves over goes to the largest remainders."""
+    def quotas(self, epoch: int) -> IntArray:
+        """(K,) numbers of images per class that sum to n, by the largest remainder method."""
         exact = self.shares(epoch) * self.n
         whole = np.floor(exact + 1e-9).astype(np.int64)
         remainders = np.round(exact - whole, 9)
-        # Equal remainders must not favour the same classes in every epoch.
+        # Random order of equal remainders, so that no class is favoured in every epoch.
         ties = _permutation(len(whole), self.seed, epoch, _CYCLES)
         whole[np.lexsort((ties, -remainders))[: self.n - int(whole.sum())]] += 1
         return whole
 
-    def _rounds(self, which: int, size: int, first: int, count: int) -> NDArray[np.int64]:
-        """Terms ``first`` to ``first + count`` of the endless row of permutations of ``size`` images."""
-        rounds = range(first // size, (first + count - 1) // size + 1)
-        row = [_permutation(size, self.seed, number, _CYCLES, which + 1) for number in rounds]
-        start = first - rounds.start * size
+    def _cycles(self, which: int, size: int, first: int, count: int) -> IntArray:
+        """Elements ``first`` to ``first + count`` of the infinite sequence of permutations of ``size`` images."""
+        cycles = range(first // size, (first + count - 1) // size + 1)
+        row = [_permutation(size, self.seed, number, _CYCLES, which + 1) for number in cycles]
+        start = first - cycles.start * size
         return np.concatenate([np.empty(0, np.int64), *row])[start : start + count]
 
 
 class DeferredOrder(EpochOrder):
-    """One order up to an epoch, and from there on another; both are of the same rows."""
+    """One order up to an epoch, and another one from there on; both of the same training set."""
 
     def __init__(self, before: EpochOrder, after: EpochOrder, first: int) -> None:
         super().__init__(before.n, before.seed)
         self._before, self._after, self._first = before, after, first
 
-    def positions(self, epoch: int) -> NDArray[np.int64]:
+    def positions(self, epoch: int) -> IntArray:
         return (self._before if epoch < self._first else self._after).positions(epoch)
 
 
 def make_order(
     sampler: SamplerName,
-    target: NDArray[np.int64],
+    target: IntArray,
     *,
     seed: int,
     epochs: int | None = None,
     deferred_from: float = 0.8,
 ) -> EpochOrder:
-    """A sampler by name.
+    """Create a sampler by name. All have n images per epoch.
 
-    ``shuffled`` shows every image once per epoch. ``balanced`` shows each class equally often, ``sqrt`` in proportion
-    to the square root of its count (Mahajan et al., ECCV 2018). ``progressive`` goes linearly from the classes' own
-    frequencies in the first epoch to equal ones in the last (Kang et al., ICLR 2020, section 4.1). ``deferred`` is
-    ``shuffled`` at first and ``balanced`` in the last epochs (deferred re-sampling: Cao et al., NeurIPS 2019, Table 1).
-    All give epochs of n images.
+    - ``shuffled``: every image once per epoch;
+    - ``balanced``: class-balanced sampling;
+    - ``sqrt``: classes in proportion to the square root of their counts (Mahajan et al., ECCV 2018);
+    - ``progressive``: linearly from the class frequencies in the first epoch to equal ones in the last (Kang et al., ICLR
+      2020, section 4.1);
+    - ``deferred``: ``shuffled``, then ``balanced`` in the last epochs (deferred re-sampling, Cao et al., NeurIPS 2019).
 
     Args:
-        target: (n,) classes; one that is absent gets no share.
-        epochs: the length of the training, which ``progressive`` and ``deferred`` need.
-        deferred_from: in (0, 1), the share of the epochs after which ``deferred`` is balanced; the last one always is.
+        target: (n,) classes; absent ones are ignored.
+        epochs: number of epochs of the training, needed for ``progressive`` and ``deferred``.
+        deferred_from: in (0, 1), the fraction of the epochs after which ``deferred`` is balanced; the last one always is.
 
     Raises:
         UsageError: an unknown name.
-        ValueError: ``progressive`` or ``deferred`` without ``epochs``, or a share out of range.
+        ValueError: ``progressive`` or ``deferred`` without ``epochs``, or ``deferred_from`` out of range.
     """
     if sampler not in get_args(SamplerName):
         known = get_args(SamplerName)
@@ -160,16 +160,16 @@ def make_order(
         roots = np.sqrt(counts)
         return ClassOrder(target, seed, lambda epoch: roots / roots.sum())
     if epochs is None:
-        raise ValueError(f"expected epochs, the length of the training, for the {sampler} sampler, got None")
+        raise ValueError(f"expected the number of epochs of the training for the {sampler} sampler, got None")
     if sampler == "deferred":
         first = _first_deferred(epochs, deferred_from)
         after = ClassOrder(target, seed, lambda epoch: instance if epoch < first else equal)
         return DeferredOrder(ShuffledOrder(len(target), seed), after, first)
     last = max(epochs - 1, 1)
 
-    def mixed(epoch: int) -> NDArray[np.float64]:
+    def mixed(epoch: int) -> FloatArray:
         done = min(epoch / last, 1.0)
-        shares: NDArray[np.float64] = (1 - done) * instance + done * equal
+        shares: FloatArray = (1 - done) * instance + done * equal
         return shares
 
     return ClassOrder(target, seed, mixed)
@@ -177,12 +177,12 @@ def make_order(
 
 def _first_deferred(epochs: int, share: float) -> int:
     if not 0 < share < 1:
-        raise ValueError(f"expected deferred_from in (0, 1), a share of the epochs, got {share!r}")
+        raise ValueError(f"expected deferred_from in (0, 1), a fraction of the epochs, got {share!r}")
     return min(math.ceil(share * epochs - 1e-9), epochs - 1)
 
 
-def occurrences(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) how often each entry has come before: [7, 3, 7, 7] → [0, 0, 1, 2]."""
+def occurrences(positions: IntArray) -> IntArray:
+    """(n,) number of earlier occurrences of each entry: [7, 3, 7, 7] → [0, 0, 1, 2]."""
     order = np.argsort(positions, kind="stable")
     ranked = positions[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.empty(0, np.int64)
@@ -192,10 +192,10 @@ def occurrences(positions: NDArray[np.int64]) -> NDArray[np.int64]:
     return counted
 
 
-def uniform_draws(seed: int, epoch: int, counters: NDArray[np.int64], per: int) -> NDArray[np.float32]:
-    """(len(counters), per) numbers in [0, 1): each a function of seed, epoch, its counter and its column alone.
+def uniform_draws(seed: int, epoch: int, counters: IntArray, per: int) -> NDArray[np.float32]:
+    """(len(counters), per) numbers in [0, 1), each determined by seed, epoch, counter and column.
 
-    SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), read at any place of its sequence.
+    SplitMix64 (Steele, Lea & Flood, OOPSLA 2014) with random access.
     """
     key = np.random.SeedSequence([seed, epoch, _DRAWS]).generate_state(1, np.uint64)[0]
     place = counters.astype(np.uint64)[:, None] * np.uint64(per) + np.arange(1, per + 1, dtype=np.uint64)
@@ -207,16 +207,16 @@ def uniform_draws(seed: int, epoch: int, counters: NDArray[np.int64], per: int) 
     return draws
 
 
-def _permutation(n: int, seed: int, *what: int) -> NDArray[np.int64]:
+def _permutation(n: int, seed: int, *what: int) -> IntArray:
     state = np.random.SeedSequence([seed, *what]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-    permuted: NDArray[np.int64] = torch.randperm(n, generator=generator).numpy()
+    permuted: IntArray = torch.randperm(n, generator=generator).numpy()
     return permuted
 
 
-_FAR = 2**56  # no set has so many images that `uniform_draws` comes near
+_FAR = 2**56  # beyond the counters of `uniform_draws`
 
 
-def extra_draws(seed: int, epoch: int, counters: NDArray[np.int64], per: int) -> NDArray[np.float32]:
-    """(len(counters), per) further numbers in [0, 1), from a part of the sequence that `uniform_draws` never reads."""
+def extra_draws(seed: int, epoch: int, counters: IntArray, per: int) -> NDArray[np.float32]:
+    """(len(counters), per) additional numbers in [0, 1), from a part of the sequence that `uniform_draws` never uses."""
     return uniform_draws(seed, epoch, counters + _FAR, per)

@@ -1,1 +1,1 @@
-"""Test set and folds: stratified and group-aware."""
+"""Test set and cross-validation folds, stratified and by groups; subsampling to a long tail."""

@@ -1,6 +1,6 @@
-"""Hold-out and k folds: stratified, group-aware, a function of the table and the seed alone.
+"""Test set and k folds: stratified, by groups, and determined by the table and the seed alone.
 
-Legend: N images, C classes, G groups, P parts (the folds, or the two sides of the hold-out).
+Shape legend: N images, C classes, G groups, P parts (the folds, or training and test set).
 """
 
 from __future__ import annotations
@@ -16,35 +16,34 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.core.arrays import IntArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, UsageError, explain_save_error
-from tametail.data.splitting.multi_label import label_divisions, label_strata
+from tametail.data.splitting.iterative_stratification import label_strata, stratify_labels
 from tametail.data.splitting.stratified_groups import best_partition, images_by_group
 from tametail.data.table import ImageTable
 
-# Divisions are made from up to 5 seeds, of which the best balanced is taken; many groups balance at once.
+# The best balanced of up to 5 random divisions is used; one is enough for many groups.
 _ATTEMPTS, _MANY = 5, 20_000
-_HOLD_OUT, _FOLDS = range(2)  # independent random streams of one seed
+_TEST_SET, _FOLDS = range(2)  # independent random streams of one seed
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Which images are held out for the test, and in which fold each of the others lies.
+    """Test set and cross-validation folds of a table.
 
     Attributes:
         image: (N,) image ids, sorted.
         part: (N,) ``train`` or ``test``.
-        fold: (N,) fold in which the image is held out, 0 to folds - 1; -1 on the test set.
-        folds, seed: what they were made with.
-        given: the test set came with the table.
+        fold: (N,) fold in which the image is held out, 0 to folds - 1; -1 in the test set.
+        folds, seed: arguments of `make_splits`.
+        given: whether the test set was given by the table.
         fingerprint: SHA-256 hex digest of the saved CSV.
     """
 
-    image: NDArray[np.str_]
-    part: NDArray[np.str_]
+    image: TextArray
+    part: TextArray
     fold: IntArray
     folds: int
     seed: int
@@ -53,16 +52,29 @@ class Splits:
 
 
 def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2, seed: int = 0) -> Splits:
-    """Hold a test set out and divide the rest into folds; no group is divided, every class is everywhere.
+    """Split a table into a test set and cross-validation folds, stratified by class and without dividing groups.
 
-    Rows of the table that are given as ``test`` are the test set, and all its other rows go to the folds. Without
-    any, a part near ``test_fraction`` is drawn. Of several drawn divisions the best balanced is taken; where a rare
-    class is still missing somewhere, a small group that holds it is moved there. In a multi-label table an image
-    counts for each of its labels, and those without any are divided as evenly as a label is.
+    Rows with the split ``test`` form the test set; if there are none, it is drawn at random. All other rows are assigned
+    to the folds. Of several random divisions the best balanced one is used; if a rare class is missing in a part, a
+    small group with that class is moved there. In a multi-label table an image counts for each of its labels, and
+    images without a label form a class of their own.
+
+    Args:
+        table: N images.
+        folds: number of folds, at least 2.
+        test_fraction: approximate fraction of the images in the test set, in (0, 0.5], if it is not given.
+        seed: of the random divisions, at least 0.
+
+    Returns:
+        The part and the fold of each image; the same on every machine for the same table and seed.
 
     Raises:
         UsageError: fewer than 2 folds, a fraction outside (0, 0.5], or a negative seed.
-        DataError: a class has too few groups for the folds, and for the test set where that is drawn.
+        DataError: a class has too few groups for the folds and, unless it is given, the test set.
+
+    Example:
+        >>> splits = make_splits(read_images("demo"), folds=5, seed=0)
+        >>> held_out = splits.fold == 0
     """
     if not 0 < test_fraction <= 0.5:
         raise UsageError(f"expected a test fraction above 0 and up to 0.5, got {test_fraction}")
@@ -81,7 +93,7 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
 
 
 def save_splits(splits: Splits, path: Path) -> None:
-    """Write a CSV (image, part, fold) that is there wholly or not at all, and read-only: it is not to be edited.
+    """Write a CSV (image, part, fold) atomically, and read-only, as it must not be edited.
 
     Raises:
         TametailError: it cannot be written.
@@ -92,10 +104,10 @@ def save_splits(splits: Splits, path: Path) -> None:
 
 
 def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: str) -> Splits:
-    """Read what `save_splits` wrote.
+    """Read the CSV of `save_splits`.
 
     Raises:
-        DataError: the file is absent, or is not the one of this fingerprint.
+        DataError: the file is absent, or has another fingerprint.
     """
     try:
         data = path.read_bytes()
@@ -103,8 +115,8 @@ def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: 
         raise DataError(f"expected the splits of the study at {path} ({error.strerror or error})") from error
     if _sha256(data) != fingerprint:
         raise DataError(
-            f"{path} is not the file the study was begun with: its fingerprint differs. Results of other splits cannot "
-            f"be compared; put the file back, or begin a new study in another folder"
+            f"{path} is not the file the study was started with: its fingerprint differs. Results of other splits cannot "
+            f"be compared; restore the file, or start a new study in another folder"
         )
     rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
     return Splits(
@@ -118,7 +130,7 @@ def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: 
     )
 
 
-def _to_csv(image: NDArray[np.str_], part: NDArray[np.str_], fold: IntArray) -> bytes:
+def _to_csv(image: TextArray, part: TextArray, fold: IntArray) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "part", "fold"))
@@ -130,12 +142,12 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _given_test(table: ImageTable) -> NDArray[np.bool_]:
+def _given_test(table: ImageTable) -> BoolArray:
     return np.asarray(table.frame["split"].to_numpy() == "test")
 
 
 def check_folds(table: ImageTable, folds: int) -> None:
-    """Refuse more folds than a class has groups for: one in each, and one more for a test set yet to be drawn.
+    """Check that every class has a group for each fold, and one more for a test set that is not given.
 
     Raises:
         UsageError: fewer than 2 folds.
@@ -147,9 +159,9 @@ def check_folds(table: ImageTable, folds: int) -> None:
     given = bool(test.any())
     table = table.take(~test)
     reserved = 0 if given else 1
-    labelled, group = zip(table.class_names, table.labels.T, strict=True), table.groups
-    counted = {name: len(np.unique(group[rows])) for name, rows in labelled}
-    short = {name: groups for name, groups in counted.items() if groups < folds + reserved}
+    by_class, group = zip(table.class_names, table.labels.T, strict=True), table.groups
+    counts = {name: len(np.unique(group[rows])) for name, rows in by_class}
+    short = {name: groups for name, groups in counts.items() if groups < folds + reserved}
     if not short:
         return
     listed = ", ".join(f"{name!r} has {groups}" for name, groups in short.items())
@@ -157,7 +169,7 @@ def check_folds(table: ImageTable, folds: int) -> None:
     advice = (
         f"use at most {most} folds"
         if most >= 2
-        else "add images, or join it with another class or leave it out"
+        else "add images, or merge the class with another one or remove it"
     )
     where = "outside the given test set" if given else "(one for the test set, one for each fold)"
     raise DataError(
@@ -165,29 +177,29 @@ def check_folds(table: ImageTable, folds: int) -> None:
     )
 
 
-def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """(N,) mask of the hold-out: the part nearest to its share of every class."""
+def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> BoolArray:
+    """(N,) mask of the test set: the part nearest to its share of every class."""
     groups = _Groups(table)
     minimum = np.array([[folds], [1]]).repeat(len(table.class_names), axis=1)
     if table.multi_label:
         share = np.array([1 - fraction, fraction])
-        candidates = groups.label_divisions(share, seed, _HOLD_OUT)
+        candidates = groups.label_divisions(share, seed, _TEST_SET)
     else:
-        # Some parts of a finer division. scikit-learn makes no more parts than there are groups, or images in the
-        # largest class.
-        simple = _share(fraction, min(groups.count, int(np.bincount(table.targets).max())))
+        # The union of some parts of a finer division. scikit-learn makes at most as many parts as there are groups, and
+        # images in the largest class.
+        simple = _simple_fraction(fraction, min(groups.count, int(np.bincount(table.targets).max())))
         share = np.array([1 - float(simple), float(simple)])
         candidates = [
             np.isin(division, chosen).astype(np.int64)
-            for division in groups.class_divisions(simple.denominator, seed, _HOLD_OUT)
+            for division in groups.class_divisions(simple.denominator, seed, _TEST_SET)
             for chosen in combinations(range(simple.denominator), simple.numerator)
         ]
     sides = best_partition(candidates, groups.strata, minimum, share, table.class_names)
     return np.asarray(sides[groups.member] == 1)
 
 
-def _share(fraction: float, parts: int) -> Fraction:
-    """A simple fraction near the wanted one, of at most ``parts`` parts."""
+def _simple_fraction(fraction: float, parts: int) -> Fraction:
+    """A simple fraction near the given one, with a denominator of at most ``parts``."""
     most = min(max(10, round(1 / fraction)), parts)
     return Fraction(fraction).limit_denominator(most) or Fraction(1, most)
 
@@ -205,7 +217,7 @@ def _draw_folds(table: ImageTable, folds: int, seed: int) -> IntArray:
 
 
 class _Groups:
-    """The groups of a table: how many, the one of each image (N,), and the images of each by stratum (G, K)."""
+    """The groups of a table: their number, the group of each image (N,), and the images of each by stratum (G, K)."""
 
     def __init__(self, table: ImageTable) -> None:
         self._table = table
@@ -213,9 +225,12 @@ class _Groups:
         self.count, self.member = len(self._first), member.astype(np.int64)
         self.strata = images_by_group(self.member, label_strata(table))
 
-    def label_divisions(self, share: NDArray[np.float64], seed: int, stream: int) -> list[IntArray]:
-        """(G,) part of each group of a multi-label table."""
-        return list(label_divisions(self.strata, share, (seed, stream), self._attempts))
+    def label_divisions(self, share: FloatArray, seed: int, stream: int) -> list[IntArray]:
+        """(G,) part of each group of a multi-label table, by iterative stratification, from a few seeds."""
+        return [
+            stratify_labels(self.strata, share, np.random.default_rng([seed, stream, attempt]))
+            for attempt in range(self._attempts)
+        ]
 
     def class_divisions(self, parts: int, seed: int, stream: int) -> Iterator[IntArray]:
         """(G,) part of each group, by scikit-learn, from a few seeds derived from one."""
@@ -225,12 +240,12 @@ class _Groups:
         splitter = StratifiedKFold if self.count == len(group) else StratifiedGroupKFold
         for attempt in range(self._attempts):
             sequence = np.random.SeedSequence([seed, stream, attempt])
-            # The order of the rows decides where scikit-learn puts the odd members of each class.
+            # The order of the rows determines where scikit-learn puts the remaining members of each class.
             order = np.random.default_rng(sequence).permutation(len(target))
             divide = splitter(n_splits=parts, shuffle=True, random_state=int(sequence.generate_state(1)[0]))
             division = np.zeros(len(target), dtype=np.int64)
             with warnings.catch_warnings():
-                # Classes smaller than the number of parts: `best_partition` sees to them.
+                # About classes smaller than the number of parts, which `best_partition` handles.
                 warnings.simplefilter("ignore", UserWarning)
                 for part, (_, held) in enumerate(divide.split(order, target[order], group[order])):
                     division[order[held]] = part

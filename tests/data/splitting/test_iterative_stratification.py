@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tametail.core.errors import DataError
 from tametail.data import ImageTable, Splits, check_folds, make_splits
-from tametail.data.splitting.multi_label import divide_by_labels, label_strata
+from tametail.data.splitting.iterative_stratification import label_strata, stratify_labels
 from tametail.data.splitting.stratified_groups import images_by_group
 
 NAMES = ("edema", "mass", "nodule", "scar")
@@ -90,7 +90,7 @@ def test_groups_are_placed_where_they_lack_most() -> None:
     member = np.array([0, 0, 0, 1, 1, 2] + [3] * 4 + [4] * 4)
     for seed in range(4):
         strata = images_by_group(member, of_strata)
-        part = divide_by_labels(strata, np.array([0.5, 0.5]), np.random.default_rng(seed))
+        part = stratify_labels(strata, np.array([0.5, 0.5]), np.random.default_rng(seed))
         assert part[0] != part[1] == part[2]
         assert part[3] != part[4]
         counts = np.array([strata[part == side].sum(axis=0) for side in (0, 1)])
