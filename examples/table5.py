@@ -1,4 +1,4 @@
-"""Is ALPA better than CE in the paper's Table 5? Bone marrow cells, 17 classes, from the printed accuracies.
+"""Is ALPA better than CE in the paper's Table 5? Bone marrow cells, 17 classes, from the published accuracies.
 
 python examples/table5.py
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from tametail.evaluation.paired import describe, paired_table
 from tametail.predictions.single_label import Predictions
-from tametail.reproduce.printed import printed_table
+from tametail.reproduce.published import published_table
 
-table = printed_table("5")
+table = published_table("5")
 classes = table.classes
 images = np.array([table.images.test[name] for name in classes])  # the public set without the training images
 
 
 def hits(column: str) -> np.ndarray:
-    """(C,) images that a method got right: the whole number nearest to the printed percentage."""
+    """(C,) images that a method got right: the whole number nearest to the published percentage."""
     percent = np.array([float(table.recall[column, name]) for name in classes])
     return np.rint(percent / 100 * images).astype(int)
 

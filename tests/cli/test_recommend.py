@@ -223,7 +223,12 @@ def test_outputs_of_other_settings_are_not_used(
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--lr", "0.5")
     assert code == 0, errors
     assert len(trained) == 6
-    assert " ".join(errors.split()).count("holds outputs of other settings, or damaged ones: they are computed again") == 1
+    assert (
+        " ".join(errors.split()).count(
+            "holds outputs of other settings, or damaged ones: they are computed again"
+        )
+        == 1
+    )
 
 
 def test_where_every_method_fails_it_is_said_what_to_do(

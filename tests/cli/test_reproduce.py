@@ -22,7 +22,7 @@ def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
     quick = ["--recipe", "head", "--folds", "2", "--device", "cpu", *WORDS]
     code, output, errors = run("reproduce", "table4", "--root", skin, "--sealed", "-o", out, *quick)
     assert code == 0
-    assert "Differs from the paper in: what is measured: out of fold" in errors
+    assert "Differs from the paper in: evaluation: cross-validation" in errors
     assert output.startswith("Table 4 of the paper")
     assert "The test set is held out" in output
     assert f"Table: {out / 'reproduce.md'}\nReport: {out / 'report.html'}" in output
@@ -30,7 +30,7 @@ def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
     assert not list(out.glob("runs/*/*/test_predictions.parquet"))
     content = json.loads((out / "reproduce.json").read_text(encoding="utf-8"))
     assert content["classes"][5]["here"] == "Nevus"
-    measured = content["losses"][0]["measured"]
+    measured = content["methods"][0]["measured"]
     assert list(measured) == ["out_of_fold"]
     assert sum(one["recall"]["n"] for one in measured["out_of_fold"]["classes"].values()) == sum(
         one["train"]["here"] for one in content["classes"]
@@ -42,7 +42,7 @@ def test_figure1_is_drawn_without_data(tmp_path: Path) -> None:
     code, output, errors = run("reproduce", "figure1", "-o", out)
     assert (code, errors) == (0, "")
     assert output.splitlines()[0] == str(out)
-    assert "the most confident false alarms teach least" in output
+    assert "the most confident false alarms contribute least" in output
     assert "<svg" in out.read_text(encoding="utf-8")
 
 

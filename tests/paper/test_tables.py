@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.printed_tables import (
+from fixtures.published_tables import (
     DATASETS,
     TABLES,
     agrees,
@@ -31,7 +31,7 @@ Place = tuple[str, str, str, str, str]
 
 
 def _impossible() -> set[Place]:
-    """All (table, column, class, measure, printed) that no number of images gives."""
+    """All (table, column, class, measure, published) that no number of images gives."""
     places: set[Place] = set()
     for table, column in COLUMNS:
         images = sum(held_out_images(TABLES[table]["dataset"]).values())
@@ -42,9 +42,9 @@ def _impossible() -> set[Place]:
             elif not any(given(k, cell.f1, cell.n, images) for k in hits):
                 places.add((table, column, cell.label, "F1", cell.f1))
     for table, column in COLUMNS:
-        for printed in TABLES[table]["balanced_accuracy"][_at(table, column) :][:1]:
-            if not agrees(balanced_accuracy(table, column) / 100, printed):
-                places.add((table, column, "all", "balanced accuracy", printed))
+        for published in TABLES[table]["balanced_accuracy"][_at(table, column) :][:1]:
+            if not agrees(balanced_accuracy(table, column) / 100, published):
+                places.add((table, column, "all", "balanced accuracy", published))
     return places
 
 
@@ -81,10 +81,10 @@ def test_training_and_test_images_make_the_data_set(dataset: str) -> None:
 
 
 def test_aptos_training_counts_stand_beside_the_wrong_classes() -> None:
-    """As printed two exceed their whole class, and for two others no test count near a fourth of them fits."""
+    """As published two exceed their whole class, and for two others no test count near a fourth of them fits."""
     classes = DATASETS["APTOS2019"]["classes"]
-    printed = {label: row["train"] for label, row in classes.items()}
-    assert sorted(printed.values()) == sorted(train_images("APTOS2019").values())
+    published = {label: row["train"] for label, row in classes.items()}
+    assert sorted(published.values()) == sorted(train_images("APTOS2019").values())
     assert [label for label, row in classes.items() if row["train"] > row["total"]] == ["Mild", "Severe"]
     of_aptos = [(table, column) for table, column in COLUMNS if TABLES[table]["dataset"] == "APTOS2019"]
     recalls: dict[str, list[str]] = {label: [] for label in classes}
@@ -98,7 +98,7 @@ def test_aptos_training_counts_stand_beside_the_wrong_classes() -> None:
     # An 80/20 split leaves n close to a fourth of the training images: search from a fifth to a third.
     near = {
         label: [n for n in range(train // 5, train // 3) if fits(label, n)]
-        for label, train in printed.items()
+        for label, train in published.items()
     }
     assert near == {
         "No DR": [351, 352],
@@ -170,10 +170,10 @@ def test_balanced_accuracies_recomputed(table: str, recomputed: dict[str, float]
         assert float(balanced_accuracy(table, column)) == pytest.approx(value, abs=0.005)
 
 
-def test_the_one_balanced_accuracy_that_differs_fits_a_mended_cell() -> None:
-    mended = balanced_accuracy("5", "ASL") + (Fraction(400, 11) - Fraction("36.98")) / 17
+def test_the_one_balanced_accuracy_that_differs_fits_a_corrected_cell() -> None:
+    corrected = balanced_accuracy("5", "ASL") + (Fraction(400, 11) - Fraction("36.98")) / 17
     assert not agrees(balanced_accuracy("5", "ASL") / 100, "0.75")
-    assert agrees(mended / 100, "0.75")
+    assert agrees(corrected / 100, "0.75")
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
@@ -235,7 +235,7 @@ def test_leads_in_balanced_accuracy_with_intervals(
 
 
 def test_imbalance_ratios() -> None:
-    """HAM10000's printed ratio is that of the whole set, bone marrow's that of the training set."""
+    """HAM10000's published ratio is that of the whole set, bone marrow's that of the training set."""
     ratios = {}
     for dataset, facts in DATASETS.items():
         whole = [row["total"] for row in facts["classes"].values()]

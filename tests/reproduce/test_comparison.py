@@ -7,10 +7,9 @@ import pytest
 
 from tametail.evaluation import Estimate
 from tametail.reproduce import Comparison, Reproduction
-from tametail.reproduce.comparison import Column, Pair, Row, as_dict
+from tametail.reproduce.comparison import ClassComparison, ColumnComparison, NumberComparison, as_dict
 from tametail.reproduce.differences import Differences
-from tametail.reproduce.layout import as_markdown, as_text
-from tametail.reproduce.reading import reading
+from tametail.reproduce.text import as_markdown, as_text, interpretation
 
 
 def estimate(value: float, half: float = 0.05) -> Estimate:
@@ -22,11 +21,11 @@ def estimate(value: float, half: float = 0.05) -> Estimate:
     [(0.5, 0.0, True), (0.45, 0.0, True), (0.44, 0.0, False), (0.44, 0.01, True), (0.56, 0.005, False)],
 )
 def test_a_printed_number_is_inside_as_it_was_rounded(share: float, half_unit: float, inside: bool) -> None:
-    assert Pair("x", share, half_unit, estimate(0.5)).inside is inside
+    assert NumberComparison("x", share, half_unit, estimate(0.5)).inside is inside
 
 
 def test_an_undefined_interval_holds_nothing() -> None:
-    nowhere = Pair("0.5", 0.5, 0.005, Estimate(math.nan, math.nan, math.nan, 0))
+    nowhere = NumberComparison("0.5", 0.5, 0.005, Estimate(math.nan, math.nan, math.nan, 0))
     assert not nowhere.inside
 
 
@@ -56,43 +55,43 @@ def with_balanced_accuracies(comparison: Comparison, values: tuple[float, ...]) 
 def test_the_order_is_read_with_its_intervals(
     table4: Reproduction, values: tuple[float, ...], said: str
 ) -> None:
-    assert said in reading(with_balanced_accuracies(table4.comparison, values))[1]
+    assert said in interpretation(with_balanced_accuracies(table4.comparison, values))[1]
 
 
 def test_what_cannot_be_said_depends_on_what_differs(table4: Reproduction) -> None:
     alike = replace(table4.comparison, differences=Differences((), ()))
-    assert "does not refute it" in reading(table4.comparison)[2]
-    assert "not of the draw of the split" in reading(alike)[2]
-    assert "  - nothing that the paper tells" in as_text(alike, ())
+    assert "is not refuted" in interpretation(table4.comparison)[2]
+    assert "not the split" in interpretation(alike)[2]
+    assert "  - nothing that the paper states" in as_text(alike, ())
 
 
 def test_impossible_numbers_are_marked_and_not_counted(table4: Reproduction) -> None:
     column = table4.comparison.columns[0]
     rows = dict(column.rows["fold_models"])
-    rows["nv"] = Row(replace(rows["nv"].recall, impossible=True), rows["nv"].f1)
+    rows["nv"] = ClassComparison(replace(rows["nv"].recall, impossible=True), rows["nv"].f1)
     marked = replace(column, rows=dict.fromkeys(column.rows, rows))
     comparison = replace(table4.comparison, columns=(marked,))
-    said = reading(comparison)[0]
-    assert "of 6 printed recalls" in said
+    said = interpretation(comparison)[0]
+    assert "of 6 published recalls" in said
     assert "of 7 F1" in said
-    assert "1 that cannot be (†) not counted" in said
+    assert "1 impossible (†) not counted" in said
     assert "98.50†" in as_text(comparison, ())
-    assert "† A number that cannot be" in as_markdown(comparison, ())
+    assert "† An impossible number" in as_markdown(comparison, ())
     assert "†" not in table4.text
 
 
-def test_a_loss_without_results_keeps_its_line(table4: Reproduction) -> None:
-    waiting = Column("Focal", "focal", "1 of 2 runs", {}, {})
+def test_a_method_without_results_keeps_its_row(table4: Reproduction) -> None:
+    waiting = ColumnComparison("Focal", "focal", "1 of 2 runs", {}, {})
     comparison = replace(table4.comparison, columns=(*table4.comparison.columns[:3], waiting))
-    text = as_text(comparison, reading(comparison))
+    text = as_text(comparison, interpretation(comparison))
     assert "1 of 2 runs" in text
     assert "Focal (focal)" not in text
     assert "| Focal | 31.3 | 1 of 2 runs | – | – | – |" in as_markdown(comparison, ())
     assert as_dict(comparison, ())["methods"][3]["measured"] == {}
     nothing = replace(comparison, columns=(waiting,))
-    assert reading(nothing) == ("Nothing is measured yet: no loss has all its runs finished.",)
+    assert interpretation(nothing) == ("There are no results yet: no method has finished all its runs.",)
 
 
-def test_a_sealed_test_set_that_was_opened_before_is_not_called_sealed(table4: Reproduction) -> None:
-    opened = replace(table4.comparison, kinds=("out_of_fold",), columns=(), openings=2)
-    assert "was opened twice before, and is not shown" in as_text(opened, ())
+def test_an_evaluated_test_set_is_not_called_held_out(table4: Reproduction) -> None:
+    evaluated = replace(table4.comparison, kinds=("out_of_fold",), columns=(), test_set_evaluations=2)
+    assert "was evaluated twice before, and is not shown" in as_text(evaluated, ())

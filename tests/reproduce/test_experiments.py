@@ -4,13 +4,13 @@ from typing import get_args
 
 import pytest
 
-from fixtures.printed_tables import cells, found, given, held_out_images
+from fixtures.published_tables import cells, found, given, held_out_images
 from tametail.core.errors import UsageError
 from tametail.losses import parse_loss
 from tametail.losses.alpa import ALPALoss
 from tametail.reproduce.experiments import EXPERIMENTS, RIVALS, Variant, find_experiment
-from tametail.reproduce.printed import printed_facts, printed_table
-from tametail.reproduce.remarks import impossible_numbers, remarks_on
+from tametail.reproduce.notes import impossible_numbers, notes_on
+from tametail.reproduce.published import published_facts, published_table
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -20,7 +20,7 @@ def test_every_column_has_a_loss_that_exists(name: str, rivals: str, variant: st
     experiment = EXPERIMENTS[name]
     texts = experiment.methods(variant, rivals)  # type: ignore[arg-type]
     left_out = {"v3"} if (name, variant) == ("table2", "code") else set()
-    assert set(texts) == set(experiment.printed.columns) - left_out
+    assert set(texts) == set(experiment.published.columns) - left_out
     assert [parse_loss(text).text for text in texts.values()] == list(texts.values())
     assert len(set(texts.values())) == len(texts)
 
@@ -55,8 +55,8 @@ def test_an_unknown_experiment_is_named_with_those_there_are() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_printed_tables_hold_what_the_json_says(name: str) -> None:
-    table = EXPERIMENTS[name].printed
-    facts = printed_facts()["tables"][table.number]
+    table = EXPERIMENTS[name].published
+    facts = published_facts()["tables"][table.number]
     assert len(table.recall) == len(table.f1) == len(table.columns) * len(table.classes)
     for column in table.columns:
         at = table.columns.index(column)
@@ -68,14 +68,14 @@ def test_printed_tables_hold_what_the_json_says(name: str) -> None:
 
 
 def test_training_counts_of_aptos_stand_beside_their_classes() -> None:
-    images = printed_table("3").images
+    images = published_table("3").images
     assert images.test == held_out_images("APTOS2019")
     assert images.test["Severe"] == 36
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_impossible_numbers_are_those_that_arithmetic_finds(name: str) -> None:
-    table = EXPERIMENTS[name].printed
+    table = EXPERIMENTS[name].published
     images = sum(table.images.test.values())
     places = set()
     for column in table.columns:
@@ -90,4 +90,4 @@ def test_impossible_numbers_are_those_that_arithmetic_finds(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, "figure1"])
 def test_every_experiment_has_remarks(name: str) -> None:
-    assert remarks_on(name)
+    assert notes_on(name)

@@ -25,7 +25,7 @@ def table_of(*names: str) -> ImageTable:
 def test_a_folder_with_labels_is_read_as_it_is(skin: Path) -> None:
     table = read_paper_set(TABLE4, skin)
     assert table.counts() == SIZES
-    assert list(match_classes(TABLE4, table)) == list(TABLE4.printed.classes)
+    assert list(match_classes(TABLE4, table)) == list(TABLE4.published.classes)
 
 
 def test_a_download_is_read_by_its_known_set(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_download_is_read_by_its_known_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("root", [None, Path("absent")])
-def test_an_absent_set_is_told_with_where_to_get_it(root: Path | None) -> None:
+def test_an_absent_set_is_reported_with_where_to_get_it(root: Path | None) -> None:
     with pytest.raises(DataError, match=r"folder of ham10000 in --root.*Harvard Dataverse"):
         read_paper_set(TABLE4, root)
 
@@ -56,7 +56,7 @@ def test_an_absent_set_is_told_with_where_to_get_it(root: Path | None) -> None:
 )
 def test_grades_are_known_in_their_usual_spellings(names: tuple[str, ...]) -> None:
     matched = match_classes(EXPERIMENTS["table3"], table_of(*names))
-    assert list(matched.items()) == list(zip(EXPERIMENTS["table3"].printed.classes, names, strict=True))
+    assert list(matched.items()) == list(zip(EXPERIMENTS["table3"].published.classes, names, strict=True))
 
 
 def test_the_names_of_medmnist_are_known() -> None:
@@ -67,18 +67,18 @@ def test_the_names_of_medmnist_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "missing", "foreign"),
+    ("names", "missing", "unknown"),
     [
         (("akiec", "bcc", "bkl", "df", "mel", "nv"), "vasc", "none"),
         ((*SIZES, "scc"), "none", "scc"),
-        ((*SIZES, "nevus"), "none", "nv"),  # the same class twice: the second in order is in excess
+        ((*SIZES, "nevus"), "none", "nv"),  # the same class twice: the second one is superfluous
     ],
 )
-def test_foreign_classes_are_refused_and_both_sides_named(
-    names: tuple[str, ...], missing: str, foreign: str
+def test_unknown_classes_are_refused_and_both_sides_named(
+    names: tuple[str, ...], missing: str, unknown: str
 ) -> None:
     with pytest.raises(
-        DataError, match=rf"7 classes akiec.*some has.*missing: {missing}, foreign: {foreign}\."
+        DataError, match=rf"7 classes akiec.*some has.*missing: {missing}, unknown: {unknown}\."
     ):
         match_classes(TABLE4, table_of(*names))
 

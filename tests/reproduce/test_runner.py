@@ -41,14 +41,14 @@ def test_the_text_says_differences_first_and_then_everything(table4: Reproductio
         "Table 4 of the paper",
         "Differs from the paper in:\n  - images: 46 (the paper: 10,015)",
         "epochs 1 (",
-        "Left open by the paper; here:",
-        "The test set is open: this command evaluates on it",
-        "It was opened once, which is recorded",
+        "Not stated in the paper; used here:",
+        "This command evaluates on the test set",
+        "It was evaluated once, which the study records",
         "Balanced accuracy, %",
         "ALPA (alpa): test set, mean over the fold models",
-        "Remarks on the printed numbers:",
-        "What this says:",
-        "does not refute it",
+        "Notes on the published numbers:",
+        "Interpretation:",
+        "is not refuted",
     ]
     places = [text.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]
@@ -61,24 +61,24 @@ def test_the_text_says_differences_first_and_then_everything(table4: Reproductio
 def test_the_files_hold_the_same(table4: Reproduction) -> None:
     markdown = table4.markdown.read_text(encoding="utf-8")
     assert "## Classes: test set, ensemble of the fold models" in markdown
-    assert all(phrase in markdown for phrase in table4.comparison.differences.told)
+    assert all(phrase in markdown for phrase in table4.comparison.differences.stated)
     content = json.loads((table4.study.directory / "reproduce.json").read_text(encoding="utf-8"))
-    assert content["openings"] == 1
-    assert content["models_per_loss"] == 2
+    assert content["test_set_evaluations"] == 1
+    assert content["models_per_method"] == 2
     assert [method["column"] for method in content["methods"]] == list(COLUMNS)
     akiec = content["methods"][1]["measured"]["fold_models"]["classes"]["akiec"]["recall"]
-    assert akiec["printed"] == "16.9"
-    assert akiec["printed_share"] == 0.169
+    assert akiec["published"] == "16.9"
+    assert akiec["published_share"] == 0.169
     assert akiec["low"] <= akiec["value"] <= akiec["high"]
     assert content["classes"][0] == {
         "class": "akiec",
         "here": "akiec",
-        "train": {"printed": 256, "here": SIZES["akiec"] - akiec["n"]},
-        "test": {"printed": 71, "here": akiec["n"]},
+        "train": {"published": 256, "here": SIZES["akiec"] - akiec["n"]},
+        "test": {"published": 71, "here": akiec["n"]},
     }
 
 
-def test_the_opening_is_recorded_and_a_repetition_trains_and_opens_nothing(
+def test_the_evaluation_is_recorded_and_a_repetition_trains_and_evaluates_nothing(
     table4: Reproduction, skin: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
@@ -99,7 +99,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tm
         reproduce("table1", skin, out=out)
     with pytest.raises(DataError, match="17 classes"):
         reproduce("table5", skin, out=out)
-    with pytest.raises(DataError, match="to be fetched by you"):
+    with pytest.raises(DataError, match="Harvard Dataverse"):
         reproduce("table4", tmp_path / "absent", out=out)
     with pytest.raises(UsageError, match="--variant as one of paper, code, pade"):
         reproduce("table4", skin, out=out, variant="taylor")  # type: ignore[arg-type]

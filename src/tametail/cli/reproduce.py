@@ -74,7 +74,7 @@ def reproduce(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Run one of the paper's experiments, and set what is measured beside what is printed.
+    """Run one of the paper's experiments, and set what is measured beside what is published.
 
     The tables are trained by the paper's protocol, as far as it is told, and evaluated on the test set, as the paper does:
     the test set is opened, and the opening recorded. With --sealed it stays closed.
@@ -111,7 +111,7 @@ def reproduce(
 
 def _draw(out: Path | None, context: typer.Context) -> None:
     from tametail.reproduce.gradient_report import write_gradients
-    from tametail.reproduce.remarks import remarks_on
+    from tametail.reproduce.notes import notes_on
 
     given = [
         parameter.opts[0]
@@ -126,5 +126,5 @@ def _draw(out: Path | None, context: typer.Context) -> None:
             f"{_FIGURE} is drawn from formulas, without images or training: expected -o alone, got {', '.join(given)}"
         )
     typer.echo(write_gradients(out or f"{_FIGURE}.svg"))
-    for remark in remarks_on(_FIGURE):
-        typer.echo(f"  - {remark.text}")
+    for note in notes_on(_FIGURE):
+        typer.echo(f"  - {note.text}")

@@ -1,19 +1,19 @@
-"""The paper's experiments by name: run as told, and set beside what is printed. See docs/reproduce.md."""
+"""The paper's experiments by name: run as described, and compared with the published numbers. See docs/reproduce.md."""
 
 from __future__ import annotations
 
-from tametail.reproduce.comparison import Column, Comparison, compare_with_print
+from tametail.reproduce.comparison import ColumnComparison, Comparison, compare_with_published
 from tametail.reproduce.experiments import EXPERIMENTS, FIGURE, Experiment, find_experiment
 from tametail.reproduce.runner import Reproduction, reproduce
 
 __all__ = [
     "EXPERIMENTS",
     "FIGURE",
-    "Column",
+    "ColumnComparison",
     "Comparison",
     "Experiment",
     "Reproduction",
-    "compare_with_print",
+    "compare_with_published",
     "find_experiment",
     "reproduce",
 ]

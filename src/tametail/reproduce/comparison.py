@@ -1,9 +1,8 @@
-"""Measured beside printed: every printed number, the study's own estimate of it, and whether one holds the other."""
+"""Every published number compared with the study's estimate and its interval."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,29 +10,29 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.report import MethodResults, StudyResults
 from tametail.reproduce.differences import Differences
 from tametail.reproduce.experiments import Experiment
-from tametail.reproduce.remarks import impossible_numbers, remarks_on
+from tametail.reproduce.notes import impossible_numbers, notes_on
 
 Kind = Literal["fold_models", "ensemble", "out_of_fold"]
 KINDS: dict[Kind, str] = {
     "fold_models": "test set, mean over the fold models",
     "ensemble": "test set, ensemble of the fold models",
-    "out_of_fold": "out of fold, on the training set",
+    "out_of_fold": "cross-validation on the training set",
 }
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A printed number and what is measured in its place.
+class NumberComparison:
+    """A published number and the corresponding estimate.
 
     Attributes:
-        printed: as printed (recalls in percent), or None where the paper prints none.
-        share: the printed number in 0..1; for a balanced accuracy what its column gives.
-        half_unit: half of the last printed place, in 0..1.
-        measured: with its interval.
-        impossible: no test set can give the printed number.
+        published: as in the paper (recalls in percent), or None if the paper gives none.
+        share: the published number in 0..1; a balanced accuracy is computed from its column.
+        half_unit: half a unit of the last published digit, in 0..1.
+        measured: the estimate.
+        impossible: whether no test set can give the published number.
     """
 
-    printed: str | None
+    published: str | None
     share: float
     half_unit: float
     measured: Estimate
@@ -41,52 +40,52 @@ class Pair:
 
     @property
     def inside(self) -> bool:
-        """Whether the printed number, as it was rounded, lies in the measured interval; an undefined one holds none."""
+        """Whether the published number, allowing for its rounding, lies in the interval; False if that is undefined."""
         low, high = self.measured.low - self.half_unit, self.measured.high + self.half_unit
         return low - 1e-12 <= self.share <= high + 1e-12
 
 
 @dataclass(frozen=True)
-class Row:
-    """One class of one loss."""
+class ClassComparison:
+    """One class of one method."""
 
-    recall: Pair
-    f1: Pair
+    recall: NumberComparison
+    f1: NumberComparison
 
 
 @dataclass(frozen=True)
-class Column:
-    """One printed column.
+class ColumnComparison:
+    """One published column.
 
     Attributes:
-        name: as printed, such as ``ALPA``.
-        loss: its text; None where there is none to train.
-        status: ``complete``, how far the loss is, or why there is none.
-        rows: kind of evaluation → printed class → pair; empty until the loss is complete.
-        balanced_accuracy: kind → pair.
+        name: as in the paper, such as ``ALPA``.
+        method: what is trained for it; None if there is no such method.
+        status: ``complete``, the progress of its runs, or why there are none.
+        rows: kind of evaluation → published class → numbers; empty until the method is complete.
+        balanced_accuracy: kind → number.
     """
 
     name: str
     method: str | None
     status: str
-    rows: Mapping[Kind, Mapping[str, Row]]
-    balanced_accuracy: Mapping[Kind, Pair]
+    rows: Mapping[Kind, Mapping[str, ClassComparison]]
+    balanced_accuracy: Mapping[Kind, NumberComparison]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An experiment, measured.
+    """An experiment compared with the paper.
 
     Attributes:
-        experiment: which.
-        data: name of the images.
-        classes: printed class → class of the data.
-        train, test: printed class → images (in print, here).
+        experiment: the published table.
+        data: name of the data set.
+        classes: published class → class of the data.
+        train, test: published class → number of images (published, here).
         columns: in the paper's order.
-        kinds: what was evaluated, the one to read first at the front.
-        openings: how often the test set was opened.
+        kinds: what was evaluated, the main one first.
+        test_set_evaluations: how often the study was evaluated on its test set.
         differences: from the paper.
-        models: trainings per loss, folds × seeds.
+        models: trainings per method, folds × seeds.
     """
 
     experiment: Experiment
@@ -94,57 +93,57 @@ class Comparison:
     classes: Mapping[str, str]
     train: Mapping[str, tuple[int, int]]
     test: Mapping[str, tuple[int, int]]
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnComparison, ...]
     kinds: tuple[Kind, ...]
-    openings: int
+    test_set_evaluations: int
     differences: Differences
     models: int
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is to be known of the printed numbers."""
-        return tuple(remark.text for remark in remarks_on(self.experiment.name))
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the published numbers."""
+        return tuple(note.text for note in notes_on(self.experiment.name))
 
     @property
-    def measured(self) -> tuple[Column, ...]:
+    def measured(self) -> tuple[ColumnComparison, ...]:
         """The columns that have results."""
         return tuple(column for column in self.columns if column.rows)
 
 
-def compare_with_print(
+def compare_with_published(
     experiment: Experiment,
     results: StudyResults,
     methods: Mapping[str, str],
     classes: Mapping[str, str],
     differences: Differences,
     *,
-    sealed: bool,
+    test_set: bool,
 ) -> Comparison:
-    """Put a study's results beside the printed table.
+    """Compare a study's results with the published table.
 
     Args:
         experiment: the table.
-        results: what the study's own evaluation gives; nothing is computed again.
-        losses: printed column → loss text.
-        classes: printed class → class of the study.
+        results: of the study; nothing is computed again.
+        methods: published column → method.
+        classes: published class → class of the study.
         differences: from the paper.
-        sealed: show out-of-fold results, else those of the test set.
+        test_set: compare results of the test set, otherwise of cross-validation.
     """
-    kinds: tuple[Kind, ...] = ("out_of_fold",) if sealed else ("fold_models", "ensemble")
-    printed, by_method = experiment.printed, {result.method: result for result in results.methods}
+    kinds: tuple[Kind, ...] = ("fold_models", "ensemble") if test_set else ("out_of_fold",)
+    published, by_method = experiment.published, {result.method: result for result in results.methods}
     counts = results.counts
     return Comparison(
         experiment=experiment,
         data=results.settings["name"],
         classes=classes,
-        train={name: (printed.images.train[name], counts.train[own]) for name, own in classes.items()},
-        test={name: (printed.images.test[name], counts.test[own]) for name, own in classes.items()},
+        train={name: (published.images.train[name], counts.train[own]) for name, own in classes.items()},
+        test={name: (published.images.test[name], counts.test[own]) for name, own in classes.items()},
         columns=tuple(
             _column(experiment, name, methods.get(name), by_method, classes, kinds)
-            for name in printed.columns
+            for name in published.columns
         ),
         kinds=kinds,
-        openings=len(results.openings),
+        test_set_evaluations=len(results.openings),
         differences=differences,
         models=results.settings["splits"]["folds"] * len(results.settings["seeds"]),
     )
@@ -157,18 +156,20 @@ def _column(
     results: Mapping[str, MethodResults],
     classes: Mapping[str, str],
     kinds: tuple[Kind, ...],
-) -> Column:
+) -> ColumnComparison:
     if method is None:
-        return Column(name, None, "no such loss", {}, {})
+        return ColumnComparison(name, None, "no such method", {}, {})
     result = results[method]
     evaluations = {kind: evaluation for kind in kinds if (evaluation := _evaluation(result, kind))}
     rows = {kind: _rows(experiment, name, one, classes) for kind, one in evaluations.items()}
-    printed = experiment.printed
+    published = experiment.published
     overall = {
-        kind: Pair(printed.balanced_accuracy.get(name), printed.mean_recall(name), 0.0, one.balanced_accuracy)
+        kind: NumberComparison(
+            published.balanced_accuracy.get(name), published.mean_recall(name), 0.0, one.balanced_accuracy
+        )
         for kind, one in evaluations.items()
     }
-    return Column(name, method, result.status, rows, overall)
+    return ColumnComparison(name, method, result.status, rows, overall)
 
 
 def _evaluation(result: MethodResults, kind: Kind) -> Evaluation | None:
@@ -181,42 +182,44 @@ def _evaluation(result: MethodResults, kind: Kind) -> Evaluation | None:
 
 def _rows(
     experiment: Experiment, column: str, evaluation: Evaluation, classes: Mapping[str, str]
-) -> dict[str, Row]:
-    printed, impossible = experiment.printed, impossible_numbers(experiment.name)
+) -> dict[str, ClassComparison]:
+    published, impossible = experiment.published, impossible_numbers(experiment.name)
     measured = {one.name: one for one in evaluation.classes}
     rows = {}
     for name, own in classes.items():
-        recall, f1 = printed.recall[column, name], printed.f1[column, name]
-        rows[name] = Row(
+        recall, f1 = published.recall[column, name], published.f1[column, name]
+        rows[name] = ClassComparison(
             _pair(recall, 100, measured[own].recall, (column, name, "recall") in impossible),
             _pair(f1, 1, measured[own].f1, (column, name, "f1") in impossible),
         )
     return rows
 
 
-def _pair(printed: str, unit: int, measured: Estimate, impossible: bool) -> Pair:
-    decimals = len(printed.partition(".")[2])
-    return Pair(printed, float(printed) / unit, 0.5 * 10.0**-decimals / unit, measured, impossible)
+def _pair(published: str, unit: int, measured: Estimate, impossible: bool) -> NumberComparison:
+    decimals = len(published.partition(".")[2])
+    return NumberComparison(
+        published, float(published) / unit, 0.5 * 10.0**-decimals / unit, measured, impossible
+    )
 
 
-def as_dict(comparison: Comparison, reading: tuple[str, ...]) -> dict[str, Any]:
-    """Everything as JSON has it; shares in 0..1, printed numbers as text. docs/reproduce.md explains the keys."""
+def as_dict(comparison: Comparison, interpretation: Sequence[str]) -> dict[str, Any]:
+    """The content of reproduce.json; shares in 0..1, published numbers as text. docs/reproduce.md explains the keys."""
     return {
-        "schema": 1,
+        "schema": 2,
         "experiment": comparison.experiment.name,
         "data": comparison.data,
-        "openings": comparison.openings,
-        "models_per_loss": comparison.models,
-        "differs_from_the_paper_in": list(comparison.differences.told),
-        "left_open_by_the_paper": list(comparison.differences.left_open),
-        "remarks": list(comparison.remarks),
-        "reading": list(reading),
+        "test_set_evaluations": comparison.test_set_evaluations,
+        "models_per_method": comparison.models,
+        "differs_from_the_paper_in": list(comparison.differences.stated),
+        "not_stated_by_the_paper": list(comparison.differences.unstated),
+        "notes": list(comparison.notes),
+        "interpretation": list(interpretation),
         "classes": [
             {
                 "class": name,
                 "here": own,
-                "train": dict(zip(("printed", "here"), comparison.train[name], strict=True)),
-                "test": dict(zip(("printed", "here"), comparison.test[name], strict=True)),
+                "train": dict(zip(("published", "here"), comparison.train[name], strict=True)),
+                "test": dict(zip(("published", "here"), comparison.test[name], strict=True)),
             }
             for name, own in comparison.classes.items()
         ],
@@ -241,15 +244,13 @@ def as_dict(comparison: Comparison, reading: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _pair_as_dict(pair: Pair) -> dict[str, Any]:
-    measured = pair.measured
-    numbers = {"value": measured.value, "low": measured.low, "high": measured.high}
+def _pair_as_dict(pair: NumberComparison) -> dict[str, Any]:
+    limits = {key: pair.measured.as_dict()[key] for key in ("value", "low", "high")}
     return {
-        "printed": pair.printed,
-        "printed_share": round(pair.share, 6),
-        # nan, where a value is undefined, is no JSON
-        **{key: round(number, 6) if math.isfinite(number) else None for key, number in numbers.items()},
-        "n": measured.n,
+        "published": pair.published,
+        "published_share": round(pair.share, 6),
+        **{key: None if value is None else round(value, 6) for key, value in limits.items()},
+        "n": pair.measured.n,
         "inside": pair.inside,
         "impossible": pair.impossible,
     }

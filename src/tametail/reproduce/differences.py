@@ -1,4 +1,4 @@
-"""In what a reproduction differs from the paper, worked out by comparing values, and what the paper leaves open."""
+"""How a reproduction differs from the paper, determined by comparing values, and what the paper does not state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tametail.training.recipe import Recipe, load_recipe
 
 PAPER_FOLDS = 5
 PAPER_INPUT = 256  # pixels
-TOLD: dict[str, Any] = {
+STATED: dict[str, Any] = {
     "trains": "all",
     "backbone": "convnext_base",
     "image_size": PAPER_INPUT,
@@ -24,25 +24,25 @@ TOLD: dict[str, Any] = {
     "optimizer.weight_decay": 1e-3,
     "optimizer.momentum": 0.9,
 }
-"""What Section 5.2 tells of the training, as fields of a recipe."""
-NOTHING_TOLD = "nothing that the paper tells"
+"""What Section 5.2 states about the training, as fields of a recipe."""
+NO_DIFFERENCE = "nothing that the paper states"
 
 _SHARE = 0.2  # of the test set
-_NAMES = ("name", "summary")  # fields that do nothing
+_LABELS = ("name", "summary")  # fields without effect
 
 
 @dataclass(frozen=True)
-class Setting:
+class ExperimentSetup:
     """How the experiment is run here.
 
     Attributes:
         table: the images.
-        classes: printed class → class of the table.
-        recipe: as asked for.
-        folds, seeds: of the study.
+        classes: published class → class of the table.
+        recipe: of the study.
+        folds, seeds: number of folds, and of trainings for each of them.
         variant: of ALPA.
-        rivals: whose settings they have.
-        sealed: whether the test set stays closed.
+        rivals: which parameters the other losses have.
+        test_set: whether the study is evaluated on the test set.
     """
 
     table: ImageTable
@@ -52,57 +52,57 @@ class Setting:
     seeds: int
     variant: Variant
     rivals: Rivals
-    sealed: bool
+    test_set: bool
 
 
 @dataclass(frozen=True)
 class Differences:
-    """One phrase each.
+    """Differences from the paper, one phrase each.
 
     Attributes:
-        told: where the paper tells another value, in the images or in the training.
-        left_open: what the paper does not tell, and how it is here.
+        stated: where the paper states another value, of the images or the training.
+        unstated: what the paper does not state, and what is used here.
     """
 
-    told: tuple[str, ...]
-    left_open: tuple[str, ...]
+    stated: tuple[str, ...]
+    unstated: tuple[str, ...]
 
 
-def differences_from_paper(experiment: Experiment, setting: Setting) -> Differences:
-    """Compare a setting with the paper's. Reads the headers of some image files, and no pixel."""
-    told = (
-        *_sealed(setting),
-        *_images(experiment, setting),
-        *_split(setting),
-        *_methods(experiment, setting),
-        *_training(setting.recipe),
+def differences_from_paper(experiment: Experiment, setup: ExperimentSetup) -> Differences:
+    """Compare a setup with that of the paper. Reads the headers of some image files, but no pixels."""
+    stated = (
+        *_evaluated(setup),
+        *_images(experiment, setup),
+        *_split(setup),
+        *_methods(experiment, setup),
+        *_training(setup.recipe),
     )
-    return Differences(tuple(told), tuple(_left_open(experiment, setting)))
+    return Differences(tuple(stated), tuple(_unstated(experiment, setup)))
 
 
-def _sealed(setting: Setting) -> Iterator[str]:
-    if setting.sealed:
-        yield "what is measured: out of fold, on the training set; the test set stays held out (the paper: the test set)"
+def _evaluated(setup: ExperimentSetup) -> Iterator[str]:
+    if not setup.test_set:
+        yield "evaluation: cross-validation on the training set; the test set stays held out (the paper: the test set)"
 
 
-def _images(experiment: Experiment, setting: Setting) -> Iterator[str]:
-    paper, counts = experiment.printed.images, setting.table.counts()
-    if setting.table.synthetic:
-        yield "images: drawn, not taken"
-    if len(setting.table) != paper.samples:
-        yield f"images: {len(setting.table):,} (the paper: {paper.samples:,})"
-    pairs = [(name, counts[own], paper.total[name]) for name, own in setting.classes.items()]
+def _images(experiment: Experiment, setup: ExperimentSetup) -> Iterator[str]:
+    paper, counts = experiment.published.images, setup.table.counts()
+    if setup.table.synthetic:
+        yield "images: synthetic"
+    if len(setup.table) != paper.samples:
+        yield f"images: {len(setup.table):,} (the paper: {paper.samples:,})"
+    pairs = [(name, counts[own], paper.total[name]) for name, own in setup.classes.items()]
     if any(here != there for _, here, there in pairs):
         each = ", ".join(f"{name} {here:,} ({there:,})" for name, here, there in pairs)
         yield f"images per class (the whole set): {each}"
-    ratio = f"{setting.table.imbalance_ratio:.1f}"
+    ratio = f"{setup.table.imbalance_ratio:.1f}"
     if ratio != f"{paper.imbalance_ratio:.1f}":
         yield f"imbalance ratio: {ratio} (the whole set: {paper.imbalance_ratio:.1f})"
-    yield from _files(experiment, setting)
+    yield from _files(experiment, setup)
 
 
-def _files(experiment: Experiment, setting: Setting) -> Iterator[str]:
-    sizes = file_sizes(setting.table.paths)
+def _files(experiment: Experiment, setup: ExperimentSetup) -> Iterator[str]:
+    sizes = file_sizes(setup.table.paths)
     if not sizes:
         return
     seen = ", ".join(f"{width}×{height}" for width, height in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
@@ -113,77 +113,76 @@ def _files(experiment: Experiment, setting: Setting) -> Iterator[str]:
         yield f"image files: {seen} pixels, smaller than the paper's input of {PAPER_INPUT}×{PAPER_INPUT}"
 
 
-def _split(setting: Setting) -> Iterator[str]:
-    held_out = int((setting.table.frame["split"] == "test").sum())
+def _split(setup: ExperimentSetup) -> Iterator[str]:
+    held_out = int((setup.table.frame["split"] == "test").sum())
     if held_out:
-        share = held_out / len(setting.table)
+        share = held_out / len(setup.table)
         yield f"test set: the {held_out:,} images ({share:.0%}) that come with the set (the paper: {_SHARE:.0%}, drawn)"
-    if setting.folds != PAPER_FOLDS:
-        yield f"folds: {setting.folds} (the paper: {PAPER_FOLDS})"
+    if setup.folds != PAPER_FOLDS:
+        yield f"folds: {setup.folds} (the paper: {PAPER_FOLDS})"
 
 
-def _methods(experiment: Experiment, setting: Setting) -> Iterator[str]:
-    if setting.variant != "paper":
+def _methods(experiment: Experiment, setup: ExperimentSetup) -> Iterator[str]:
+    if setup.variant != "paper":
         whose = {
             "code": "the released code's form",
             "pade": "true Padé approximants, our reading of the title",
         }
-        yield f"ALPA: variant {setting.variant}, {whose[setting.variant]} (the paper: Eq. 11, variant paper)"
-    trained = experiment.methods(setting.variant, setting.rivals)
-    for column in experiment.printed.columns:
+        yield f"ALPA: variant {setup.variant}, {whose[setup.variant]} (the paper: Eq. 11, variant paper)"
+    trained = experiment.methods(setup.variant, setup.rivals)
+    for column in experiment.published.columns:
         if column not in trained:
             yield f"column {column}: left out, as the released code has no such loss"
 
 
 def _training(recipe: Recipe) -> Iterator[str]:
     here, ours = _flat(recipe), _flat(load_recipe("paper"))
-    for field, told in TOLD.items():
-        if here[field] != told:
-            yield f"{field}: {_written(here[field])} (the paper: {_written(told)})"
+    for field, value in STATED.items():
+        if here[field] != value:
+            yield f"{field}: {_as_text(here[field])} (the paper: {_as_text(value)})"
     chosen = [
-        f"{field} {_written(value)} ({_written(ours.get(field))})"
+        f"{field} {_as_text(value)} ({_as_text(ours.get(field))})"
         for field, value in here.items()
-        if field not in TOLD and value != ours.get(field)
+        if field not in STATED and value != ours.get(field)
     ]
     if chosen:
-        yield f"what the paper leaves open, against our recipe paper: {', '.join(chosen)}"
+        yield f"not stated in the paper, compared with our recipe paper: {', '.join(chosen)}"
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
-    """Dotted field → value. The backbone is told by its architecture, and which weights it starts from apart."""
+    """Dotted field → value, with the backbone as architecture and pretrained tag."""
     flat: dict[str, Any] = {}
     for field, value in recipe.model_dump(mode="json").items():
         if isinstance(value, Mapping):
             flat |= {f"{field}.{inner}": content for inner, content in value.items()}
-        elif field not in _NAMES:
+        elif field not in _LABELS:
             flat[field] = value
     architecture, _, tag = recipe.backbone.partition(".")
     size = recipe.image_size or describe_backbone(recipe.backbone).image_size
     return flat | {"backbone": architecture, "pretrained tag": tag or None, "image_size": size}
 
 
-def _left_open(experiment: Experiment, setting: Setting) -> Iterator[str]:
-    recipe = setting.recipe
-    yield f"length and start: {recipe.epochs} epochs, the last one counts; weights {recipe.weights} of {recipe.backbone}"
-    groups = len(set(setting.table.groups))
-    grouped = groups < len(setting.table)
+def _unstated(experiment: Experiment, setup: ExperimentSetup) -> Iterator[str]:
+    recipe = setup.recipe
+    yield f"length and start: {recipe.epochs} epochs, the last model is used; weights {recipe.weights} of {recipe.backbone}"
+    groups = len(set(setup.table.groups))
+    grouped = groups < len(setup.table)
     kept = f"; {groups:,} groups (patients, lesions, copies), none divided" if grouped else ""
-    yield f"split and folds: stratified by class, drawn anew{kept}"
-    yield f"repetitions: {setting.seeds} training{'s' if setting.seeds > 1 else ''} per loss and fold"
-    if not setting.sealed:
+    yield f"split and folds: stratified by class, at random{kept}"
+    yield f"repetitions: {setup.seeds} training{'s' if setup.seeds > 1 else ''} per method and fold"
+    if setup.test_set:
         yield (
-            "which model is tested: the mean over the fold models, and beside it their ensemble (mean of their "
-            "probabilities)"
+            "evaluated model: the mean over the fold models, and their ensemble (mean of their probabilities)"
         )
-    if set(experiment.printed.columns) != set(experiment.presets):
+    if set(experiment.published.columns) != set(experiment.presets):
         whose = {
-            "figure1": "those of Figure 1's caption, the only ones it tells",
+            "figure1": "those of Figure 1's caption, the only published ones",
             "defaults": "those in common use, our defaults",
         }
-        yield f"settings of ASL and focal loss: {whose[setting.rivals]}; CE is the softmax cross-entropy"
+        yield f"settings of ASL and focal loss: {whose[setup.rivals]}; CE is the softmax cross-entropy"
 
 
-def _written(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The paper's experiments as data: which images, which classes, which losses with which parameters."""
+"""The paper's experiments as data: images, classes, and losses with their parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
-from tametail.reproduce.printed import PrintedTable, printed_table
+from tametail.reproduce.published import PublishedTable, published_table
 
 Variant = Literal["paper", "code", "pade"]
 Rivals = Literal["figure1", "defaults"]
@@ -16,8 +16,8 @@ FIGURE = "figure1"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A set known by name, and the files, as patterns, that tell a folder which holds it as downloaded."""
+class DownloadLayout:
+    """A data set known by name, and file patterns that identify the folder of its download."""
 
     known_set: str
     marks: tuple[str, ...]
@@ -30,30 +30,30 @@ class Experiment:
     Attributes:
         name: ``table2`` to ``table5``.
         title: what it compares, and on what.
-        number: of the printed table.
-        layouts: the sets of it that are read as downloaded; the first is the paper's own.
-        spellings: per printed class what else it is called; capitals and signs do not matter.
-        presets: printed column → preset of ALPA; the other columns are rivals.
-        file_size: width and height of the image files, where the paper tells them.
+        number: of the published table.
+        layouts: data sets that are read as downloaded; the first is that of the paper.
+        spellings: other names of each published class; case and punctuation do not matter.
+        presets: published column → preset of ALPA; the other columns are other losses.
+        file_size: width and height of the image files, if stated in the paper.
     """
 
     name: str
     title: str
     number: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[DownloadLayout, ...]
     spellings: Mapping[str, tuple[str, ...]]
     presets: Mapping[str, str]
     file_size: tuple[int, int] | None = None
 
     @property
-    def printed(self) -> PrintedTable:
-        """What the paper prints."""
-        return printed_table(self.number)
+    def published(self) -> PublishedTable:
+        """The published table."""
+        return published_table(self.number)
 
     def methods(self, variant: Variant, rivals: Rivals) -> dict[str, str]:
-        """Printed column → loss text; without the columns that there is no such loss for (v3 of the released code)."""
+        """Published column → method, without columns for which there is none (v3 of the released code)."""
         texts = {}
-        for column in self.printed.columns:
+        for column in self.published.columns:
             preset = self.presets.get(column)
             if preset is None:
                 texts[column] = RIVALS[rivals][column]
@@ -70,9 +70,9 @@ RIVALS: dict[str, dict[str, str]] = {
     },
     "defaults": {"ASL": "asl", "CE": "ce", "Focal": "focal"},
 }
-"""Settings of the rivals: those of Figure 1's caption, the only ones that the paper tells, or those in common use.
+"""Parameters of the other losses: those of Figure 1's caption, the only published ones, or those in common use.
 
-What the caption leaves open follows from its text: CE is ASL with m = 0 and γ- = 0, so that γ+ is 0, and γ = 0 makes focal
+What the caption does not state follows from its text: CE is ASL with m = 0 and γ- = 0, so that γ+ is 0, and γ = 0 makes focal
 loss binary cross-entropy (after Eq. 2), so that there is no α.
 """
 
@@ -92,7 +92,7 @@ _SKIN = {
     "nv": ("melanocytic nevi", "melanocytic nevus", "nevus"),
     "vasc": ("vascular lesions", "vascular lesion"),
 }
-_APTOS = (Layout("aptos2019", ("train.csv", "train_images")),)
+_APTOS = (DownloadLayout("aptos2019", ("train.csv", "train_images")),)
 _METHODS = {"ALPA": "v2"}
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -106,7 +106,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "table4",
             "losses on HAM10000, called DermaMNIST there",
             "4",
-            (Layout("ham10000", ("HAM10000_metadata*",)), Layout("dermamnist", ("dermamnist.npz",))),
+            (DownloadLayout("ham10000", ("HAM10000_metadata*",)), DownloadLayout("dermamnist", ("dermamnist.npz",))),
             _SKIN,
             _METHODS,
             (600, 450),
@@ -115,7 +115,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "table5",
             "losses on bone marrow cells",
             "5",
-            (Layout("bone_marrow", ("BM_cytomorphology_data", "*/BM_cytomorphology_data", "BLA", "BAS")),),
+            (DownloadLayout("bone_marrow", ("BM_cytomorphology_data", "*/BM_cytomorphology_data", "BLA", "BAS")),),
             {},
             _METHODS,
         ),
@@ -128,7 +128,7 @@ def find_experiment(name: str) -> Experiment:
     """The experiment of a name.
 
     Raises:
-        UsageError: there is none; the message lists them.
+        UsageError: unknown; the message lists the names.
     """
     if name not in EXPERIMENTS:
         known = (*EXPERIMENTS, FIGURE)

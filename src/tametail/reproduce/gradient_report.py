@@ -1,4 +1,4 @@
-"""From losses to their gradient figure: the paper's Figure 1 beside what the losses in full do, or any losses."""
+"""Gradient figures of losses: the paper's Figure 1 next to the complete losses, or any losses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OVER: dict[str, tuple[Over, ...]] = {"p": ("p",), "z": ("z",), "both": ("p", "z"
 _CLASS_COUNTS = (1, 1)  # two classes, equally frequent
 _Z = torch.linspace(-8, 8, 321, dtype=torch.float64)
 
-# The losses in full that stand beside the paper's Figure 1: label, text, and the line of the figure they look like.
-_IN_FULL = (
+# The complete losses next to the paper's Figure 1: label, text, and the index of the line style.
+_COMPLETE = (
     ("ALPA, Eq. 11 (β, W; preset v2)", "alpa", 0),
     ("ALPA, released code (clip 0.05)", "alpa[variant=code]", 4),
     ("ASL (γ⁺ = 1, γ⁻ = 4, clip 0.05)", "asl", 1),
@@ -31,16 +31,17 @@ _IN_FULL = (
 
 
 def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "both") -> Path:
-    """Draw how losses push a logit, or write the numbers.
+    """Draw the gradients of losses with respect to a logit, or write them as numbers.
 
     Args:
-        out: file to write; its suffix (.svg, .png, .pdf, .csv) tells the format.
-        losses: texts by commas, such as ``alpa,asl[clip=0],ce``. None for the paper's Figure 1, by the parameters of
-            its caption (ALPA γ- = 4, ASL m = 0.01 and γ- = 0.01, CE, focal γ = 0.5), beside the losses in full.
+        out: file to write; its suffix (.svg, .png, .pdf, .csv) determines the format.
+        losses: texts separated by commas, such as ``alpa,asl[clip=0],ce``. None for the paper's Figure 1, with the
+            parameters of its caption (ALPA γ- = 4, ASL m = 0.01 and γ- = 0.01, CE, focal γ = 0.5), next to the complete
+            losses.
         over: ``p``, ``z`` or ``both``. Losses that need class counts are drawn for two equally frequent classes.
 
     Raises:
-        UsageError: a suffix, loss or axis that is not known.
+        UsageError: an unknown suffix, loss or axis.
         TametailError: the file cannot be written.
     """
     path = Path(out)
@@ -59,10 +60,10 @@ def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "
 def _figure_1() -> list[Group]:
     described = [_line(label, curve, style) for style, (label, curve) in enumerate(figure1(_Z).items())]
     titles: Mapping[Target, str] = {
-        "negative": "Negatives: focused twice, ALPA pushes\nlittle below p = 0.5, most at p = 0.90",
-        "positive": "Positives: one that is missed (p near 0)\ngets no push from ALPA, and −1 from CE",
+        "negative": "Negatives: with double focus, ALPA is\nsmall below p = 0.5, largest at p = 0.90",
+        "positive": "Positives: for a miss (p near 0) ALPA\nhas no gradient, CE has −1",
     }
-    in_full = {label: (_slopes_of(text), style) for label, text, style in _IN_FULL}
+    complete = {label: (_curves_of(text), style) for label, text, style in _COMPLETE}
     return [
         Group(
             "as described",
@@ -70,27 +71,27 @@ def _figure_1() -> list[Group]:
             [
                 Panel(
                     "negative",
-                    "Negatives: ALPA pushes most at p = 0.83,\nand lets go of the most wrong",
+                    "Negatives: ALPA is largest at p = 0.83,\nand vanishes for the worst errors",
                     described,
                 )
             ],
         ),
-        Group("in full", "The losses in full, as they train", _panels(titles, in_full)),
+        Group("complete", "The complete losses", _panels(titles, complete)),
     ]
 
 
 def _chosen(losses: str) -> Group:
     titles: Mapping[Target, str] = {
-        "negative": "Negatives (y = 0): above 0,\nthe logit is pushed down",
-        "positive": "Positives (y = 1): below 0,\nthe logit is pushed up",
+        "negative": "Negatives (y = 0): above 0,\nthe logit decreases",
+        "positive": "Positives (y = 1): below 0,\nthe logit increases",
     }
     with as_usage_error():
         texts = dict.fromkeys(parse_loss(text).text for text in split_losses(losses))
-        curves = {text: (_slopes_of(text), style) for style, text in enumerate(texts)}
-        return Group("chosen", "How the losses push a class's logit", _panels(titles, curves))
+        curves = {text: (_curves_of(text), style) for style, text in enumerate(texts)}
+        return Group("chosen", "Gradients with respect to a class's logit", _panels(titles, curves))
 
 
-def _slopes_of(text: str) -> Callable[[Target], Curve]:
+def _curves_of(text: str) -> Callable[[Target], Curve]:
     loss = parse_loss(text).create(_CLASS_COUNTS)
     return lambda target: gradient_curve(loss, _Z, positive=target == "positive")
 
@@ -100,7 +101,7 @@ def _panels(
 ) -> list[Panel]:
     return [
         Panel(
-            target, title, [_line(label, slopes(target), style) for label, (slopes, style) in losses.items()]
+            target, title, [_line(label, curves(target), style) for label, (curves, style) in losses.items()]
         )
         for target, title in titles.items()
     ]

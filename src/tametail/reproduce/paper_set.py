@@ -1,4 +1,4 @@
-"""The images of an experiment: the paper's set as downloaded, or any set of the same classes."""
+"""The images of an experiment: the paper's data set as downloaded, or any other with the same classes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tametail.data import ImageTable, read_images
 from tametail.data.decoding.decode import IMAGE_FORMATS
 from tametail.reproduce.experiments import Experiment
 
-_LOOKED_AT = 64  # files whose size is read
+_MAX_FILES = 64  # whose size is read
 
 
 def read_paper_set(experiment: Experiment, root: Path | None) -> ImageTable:
     """Read the folder (or table, or MedMNIST file) of an experiment.
 
-    A folder with the files of the set as downloaded is read as that set, any other as `read_images` reads it.
+    A folder with the files of the download is read as that data set, any other as `read_images` reads it.
 
     Raises:
-        DataError: it is absent (the message says where the paper's set is to be had) or unreadable.
+        DataError: it is missing (the message says where to get the paper's data set) or unreadable.
     """
     if root is None or not root.exists():
         return read_images(experiment.layouts[0].known_set, root=root)
@@ -30,45 +30,47 @@ def read_paper_set(experiment: Experiment, root: Path | None) -> ImageTable:
 
 
 def match_classes(experiment: Experiment, table: ImageTable) -> dict[str, str]:
-    """Printed class → class of the table, each once; spelling, capitals and signs may differ.
+    """Published class → class of the table, one to one; spelling, case and punctuation may differ.
 
     Raises:
-        DataError: the table lacks a class, or has another one; the message names both sides.
+        DataError: the table lacks a class, or has a further one; the message names both.
     """
-    printed = experiment.printed.classes
+    published = experiment.published.classes
     spelled = {
-        _plain(spelling): name for name in printed for spelling in (name, *experiment.spellings.get(name, ()))
+        _plain(spelling): name
+        for name in published
+        for spelling in (name, *experiment.spellings.get(name, ()))
     }
     found: dict[str, str] = {}
-    foreign: list[str] = []
+    unknown: list[str] = []
     for name in table.class_names:
         meant = spelled.get(_plain(name))
         if meant is None or meant in found:
-            foreign.append(name)
+            unknown.append(name)
         else:
             found[meant] = name
-    missing = [name for name in printed if name not in found]
-    if missing or foreign:
+    missing = [name for name in published if name not in found]
+    if missing or unknown:
         raise DataError(
-            f"Table {experiment.number} is about the {len(printed)} classes {', '.join(printed)}, but {table.name} has "
-            f"the {len(table.class_names)} classes {', '.join(table.class_names)}; missing: "
-            f"{', '.join(missing) or 'none'}, foreign: {', '.join(foreign) or 'none'}. Give a set of these classes with "
-            f"--root, or use tametail compare for another set"
+            f"Table {experiment.number} has the {len(published)} classes {', '.join(published)}, but {table.name} "
+            f"has the {len(table.class_names)} classes {', '.join(table.class_names)}; missing: "
+            f"{', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}. Give a data set with these classes in "
+            f"--root, or use tametail compare for another data set"
         )
-    return {name: found[name] for name in printed}
+    return {name: found[name] for name in published}
 
 
 def file_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """The distinct (width, height) of up to 64 files, evenly spaced over the list; those that cannot be read do not count."""
+    """The distinct (width, height) of up to 64 files, evenly spaced over the list; unreadable files are skipped."""
     from PIL import Image
 
     sizes = set()
-    for path in paths[:: max(1, -(-len(paths) // _LOOKED_AT))]:
+    for path in paths[:: max(1, -(-len(paths) // _MAX_FILES))]:
         try:
             with Image.open(path, formats=IMAGE_FORMATS) as image:
                 sizes.add(image.size)
         except (OSError, ValueError, Image.DecompressionBombError):
-            continue  # the study names what it cannot read
+            continue  # the study reports unreadable files
     return sorted(sizes)
 
 

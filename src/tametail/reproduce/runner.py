@@ -1,4 +1,4 @@
-"""Runs an experiment: the study, the opening of its test set, and the table of measured beside printed."""
+"""Runs an experiment: the study, its test-set evaluation, and the comparison with the published table."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tametail.core.errors import TametailError, UsageError
 from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.report import read_results
 from tametail.report.study.runs import find_runs
-from tametail.reproduce.comparison import Comparison, as_dict, compare_with_print
-from tametail.reproduce.differences import NOTHING_TOLD, PAPER_FOLDS, Setting, differences_from_paper
+from tametail.reproduce.comparison import Comparison, as_dict, compare_with_published
+from tametail.reproduce.differences import NO_DIFFERENCE, PAPER_FOLDS, ExperimentSetup, differences_from_paper
 from tametail.reproduce.experiments import Rivals, Variant, find_experiment
-from tametail.reproduce.layout import as_markdown, as_text
 from tametail.reproduce.paper_set import match_classes, read_paper_set
-from tametail.reproduce.reading import reading
+from tametail.reproduce.text import as_markdown, as_text, interpretation
 from tametail.storage.study_file import read_study_file
 from tametail.study.study import Study, compare, evaluate_test_set
 from tametail.training.hardware import Hardware
@@ -31,12 +30,12 @@ MARKDOWN, JSON = "reproduce.md", "reproduce.json"
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What became of an experiment.
+    """A finished experiment.
 
     Attributes:
         study: its runs, and the messages of those that failed.
-        comparison: measured beside printed.
-        text: the same for a terminal.
+        comparison: the results compared with the paper.
+        text: the comparison as text for a terminal.
     """
 
     study: Study
@@ -45,7 +44,7 @@ class Reproduction:
 
     @property
     def markdown(self) -> Path:
-        """The table with everything around it; the JSON file lies beside it."""
+        """The comparison as Markdown; reproduce.json is in the same folder."""
         return self.study.directory / MARKDOWN
 
 
@@ -91,9 +90,9 @@ def reproduce(
     settings = load_recipe(recipe, fields=fields, assignments=assignments)
     table = read_paper_set(experiment, None if root is None else Path(root))
     classes = match_classes(experiment, table)
-    setting = Setting(table, classes, settings, folds, seeds, variant, rivals, sealed)
-    differences = differences_from_paper(experiment, setting)
-    console.say(f"Differs from the paper in: {'; '.join(differences.told) or NOTHING_TOLD}")
+    setup = ExperimentSetup(table, classes, settings, folds, seeds, variant, rivals, test_set=not sealed)
+    differences = differences_from_paper(experiment, setup)
+    console.say(f"Differs from the paper in: {'; '.join(differences.stated) or NO_DIFFERENCE}")
     methods = experiment.methods(variant, rivals)
     study = compare(
         table,
@@ -109,12 +108,12 @@ def reproduce(
     )
     if not sealed and _has_untested(study.directory, methods.values()):
         evaluate_test_set(study.directory, device=hardware.device, console=console)
-    comparison = compare_with_print(
-        experiment, read_results(study.directory), methods, classes, differences, sealed=sealed
+    comparison = compare_with_published(
+        experiment, read_results(study.directory), methods, classes, differences, test_set=not sealed
     )
-    said = reading(comparison)
-    _write(study.directory, comparison, said)
-    return Reproduction(study, comparison, as_text(comparison, said))
+    sentences = interpretation(comparison)
+    _write(study.directory, comparison, sentences)
+    return Reproduction(study, comparison, as_text(comparison, sentences))
 
 
 def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
@@ -131,16 +130,16 @@ def _check_processes(sealed: bool) -> None:
 
 
 def _has_untested(directory: Path, methods: Any) -> bool:
-    """Whether a loss is complete and a run of it not yet evaluated on the test set."""
+    """Whether a method is complete and one of its runs not yet evaluated on the test set."""
     runs = [run for run in find_runs(directory, read_study_file(directory)) if run.method in set(methods)]
     folders = [folder for run in runs if run.complete for folder in run.finished.values()]
     return any(not (folder / TEST_PREDICTIONS).is_file() for folder in folders)
 
 
-def _write(directory: Path, comparison: Comparison, said: tuple[str, ...]) -> None:
-    content = json.dumps(as_dict(comparison, said), indent=1, ensure_ascii=False)
+def _write(directory: Path, comparison: Comparison, sentences: tuple[str, ...]) -> None:
+    content = json.dumps(as_dict(comparison, sentences), indent=1, ensure_ascii=False)
     try:
-        write_atomically(directory / MARKDOWN, as_markdown(comparison, said))
+        write_atomically(directory / MARKDOWN, as_markdown(comparison, sentences))
         write_atomically(directory / JSON, content + "\n")
     except OSError as error:
         raise TametailError(

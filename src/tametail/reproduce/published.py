@@ -1,4 +1,4 @@
-"""The paper's Tables 2 to 5 as printed, with the images that stand behind each class."""
+"""The paper's Tables 2 to 5 as published, with the number of images of each class."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from importlib import resources
 from typing import Any
 
 APTOS_TRAIN = {"No DR": 1454, "Mild": 302, "Moderate": 786, "Severe": 157, "Proliferative DR": 230}
-"""The paper sorts APTOS's training counts by size; this is whose they are (docs/paper.md)."""
+"""Training images of APTOS 2019, which the paper sorts by size, by their class (docs/paper.md)."""
 
 
 @dataclass(frozen=True)
-class PrintedSet:
+class PublishedSet:
     """A data set of the paper.
 
     Attributes:
-        samples: images in all.
-        train: images per class in the training set; for APTOS beside the classes that they belong to.
+        samples: number of images.
+        train: images per class in the training set; for APTOS by the classes they belong to.
         total: images per class in the public set.
     """
 
@@ -28,18 +28,18 @@ class PrintedSet:
 
     @property
     def test(self) -> dict[str, int]:
-        """Images per class in the test set: the whole set without the training images."""
+        """Images per class in the test set: the public set without the training images."""
         return {name: self.total[name] - count for name, count in self.train.items()}
 
     @property
     def imbalance_ratio(self) -> float:
-        """Images of the largest class per image of the smallest, in the whole set."""
+        """Images of the largest class per image of the smallest, in the public set."""
         return max(self.total.values()) / min(self.total.values())
 
 
 @dataclass(frozen=True)
-class PrintedTable:
-    """One table. Numbers are text, as their decimals say how they were rounded.
+class PublishedTable:
+    """One table, with numbers as text to preserve their rounding.
 
     Attributes:
         number: ``"2"`` to ``"5"``.
@@ -52,7 +52,7 @@ class PrintedTable:
     """
 
     number: str
-    images: PrintedSet
+    images: PublishedSet
     columns: tuple[str, ...]
     classes: tuple[str, ...]
     recall: Mapping[tuple[str, str], str]
@@ -60,20 +60,20 @@ class PrintedTable:
     balanced_accuracy: Mapping[str, str]
 
     def mean_recall(self, column: str) -> float:
-        """The balanced accuracy, in 0..1, that the recalls of a column give."""
+        """The balanced accuracy in 0..1 computed from the recalls of a column."""
         return sum(float(self.recall[column, name]) for name in self.classes) / len(self.classes) / 100
 
 
-def printed_facts() -> dict[str, Any]:
-    """The content of tables.json, as printed: APTOS's training counts stand beside the wrong classes there."""
+def published_facts() -> dict[str, Any]:
+    """The content of tables.json, as published: there, APTOS's training counts are assigned to the wrong classes."""
     text = (resources.files("tametail.reproduce") / "tables.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
 
 
-def printed_table(number: str) -> PrintedTable:
+def published_table(number: str) -> PublishedTable:
     """One of the tables ``"2"`` to ``"5"``."""
-    facts = printed_facts()
+    facts = published_facts()
     table = facts["tables"][number]
     described = facts["datasets"][table["dataset"]]
     train = {name: row["train"] for name, row in described["classes"].items()}
@@ -85,9 +85,9 @@ def printed_table(number: str) -> PrintedTable:
         for name, row in table["recall_f1"].items()
         for column, cell in zip(table["columns"], row, strict=True)
     }
-    return PrintedTable(
+    return PublishedTable(
         number=number,
-        images=PrintedSet(described["samples"], train, total),
+        images=PublishedSet(described["samples"], train, total),
         columns=tuple(table["columns"]),
         classes=tuple(table["recall_f1"]),
         recall={key: recall for key, (recall, _) in cells.items()},
