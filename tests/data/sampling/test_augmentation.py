@@ -81,6 +81,6 @@ def test_one_flip_alone_leaves_the_other_axis() -> None:
 def test_colour_changes_brightness_and_contrast_by_the_share_asked_for() -> None:
     brighter = moved([0.0, 0.5, 0.1, 0.1, 0.5, 0.5, 1.0, 0.5], colour=0.2)
     torch.testing.assert_close(brighter, STILL + 0.2 * STILL.mean(), rtol=0, atol=1e-2)
-    flatter = moved([0.0, 0.5, 0.1, 0.1, 0.5, 0.5, 0.5, 0.0], colour=0.2)
-    torch.testing.assert_close(flatter, 0.8 * STILL + 0.2 * STILL.mean(), rtol=0, atol=1e-2)
+    reduced = moved([0.0, 0.5, 0.1, 0.1, 0.5, 0.5, 0.5, 0.0], colour=0.2)
+    torch.testing.assert_close(reduced, 0.8 * STILL + 0.2 * STILL.mean(), rtol=0, atol=1e-2)
     torch.testing.assert_close(moved([0.0, 0.5, 0.1, 0.1, 0.5, 0.5, 0.9, 0.9]), STILL, rtol=0, atol=1e-3)
