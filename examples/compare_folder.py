@@ -1,4 +1,4 @@
-"""The main job from Python: compare losses, look at the numbers, use the model.
+"""Compare methods from Python, inspect the results, use the model.
 
 python examples/compare_folder.py DATA       (without DATA: the synthetic demo set)
 """

@@ -27,8 +27,8 @@ from pathlib import Path
 COMPARE = ["compare", "demo", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32"]
 COMPARE += ["--folds", "2", "--batch-size", "64", "--set", "ema_decay=0.9"]
 OWN = {
-    "quick": ["--recipe", "quick", "--losses", "ce,alpa,ce+la", "--epochs", "2"],
-    "head": ["--recipe", "head", "--losses", "ce,alpa,asl,seql,ldam+drw,ce+la", "--epochs", "60"],
+    "quick": ["--recipe", "quick", "--methods", "ce,alpa,ce+la", "--epochs", "2"],
+    "head": ["--recipe", "head", "--methods", "ce,alpa,asl,seql,ldam+drw,ce+la", "--epochs", "60"],
 }
 MOST_KILLS = 6  # of one study
 AT_A_TIME = 2

@@ -184,12 +184,12 @@ def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: 
 def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_folder: Path) -> None:
     content = read_search(search_folder)
     content["result"]["nested"]["balanced_accuracy"]["verdict"] = verdict
-    assert "not what was searched by" not in " ".join(answer(content))
+    assert "not the metric of the search" not in " ".join(answer(content))
     content["search"]["metric"] = "accuracy"
     said = " ".join(answer(content))
-    assert "In balanced accuracy, which is not what was searched by, tuned is" in said
-    assert "Keep the default" not in said
-    assert "is worth it here" not in said
+    assert "In balanced accuracy, which is not the metric of the search, tuned is" in said
+    assert "Use the default" not in said
+    assert "helps here" not in said
 
 
 def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _MOST_LABELS = 12
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values of a dimension lie, in 0..1; numbers by size or its logarithm, other values in their order."""
+    """Positions of the values of a dimension in 0..1; numbers by value or its logarithm, others in their order."""
 
     name: str
     low: float
@@ -34,13 +34,13 @@ class Scale:
     options: tuple[str, ...] = ()
 
     def at(self, value: str) -> float:
-        """The place of a value."""
+        """The position of a value."""
         if self.options:
             return self.options.index(value) / max(len(self.options) - 1, 1)
         return (self._of(float(value)) - self._of(self.low)) / (self._of(self.high) - self._of(self.low))
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Places and what stands there."""
+        """Positions and labels."""
         if self.options:
             return [self.at(option) for option in self.options], list(self.options)
         places = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -67,7 +67,7 @@ def scales(results: SearchResults) -> dict[str, Scale]:
 
 
 def estimates_drawing(results: SearchResults) -> Drawing:
-    """The nested estimate, the default, and the score of the choice, which is none."""
+    """The nested estimate, the default, and the best cross-validation score for comparison."""
     factor = 100 if results.in_percent else 1
     lines = [
         ("Tuned, nested estimate", results.nested("tuned"), SERIES[0], "o"),
@@ -89,7 +89,7 @@ def estimates_drawing(results: SearchResults) -> Drawing:
         score = factor * results.result["best"]["score"]
         axes.plot([score], [2], "D", color=MUTED, markerfacecolor="none", markersize=7)
         axes.annotate(
-            f"Score of the choice, no estimate:  {score:.{1 if results.in_percent else 2}f}",
+            f"Best cross-validation score (not an estimate):  {score:.{1 if results.in_percent else 2}f}",
             (0, 2),
             (0, 12),
             va="center",
@@ -108,7 +108,7 @@ def estimates_drawing(results: SearchResults) -> Drawing:
 
 
 def importance_drawing(results: SearchResults) -> Drawing | None:
-    """Bars, the most important on top; None where importance is not known."""
+    """Bars, the most important on top; None if importance is unknown."""
     shares = results.result["importance"]
     if not shares:
         return None
@@ -152,7 +152,7 @@ def _slice(results: SearchResults, scale: Scale) -> Drawing:
 
 
 def contour_drawings(results: SearchResults) -> list[Drawing]:
-    """The scores over each two of the most important dimensions; none where the trials are too few."""
+    """The scores over each two of the most important dimensions; none if there are too few trials."""
     known = scales(results)
     shares = results.result["importance"] or dict.fromkeys(known, 0.0)
     names = sorted(
@@ -198,7 +198,7 @@ def _levels(z: NDArray[np.float64]) -> list[float]:
 
 
 def _spread_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
-    """Whether the points span a plane, so that triangles can be laid through them."""
+    """Whether the points span a plane, so that they can be triangulated."""
     return len(set(zip(x.tolist(), y.tolist(), strict=True))) > 3 and bool(
         np.linalg.matrix_rank(np.stack([x - x.mean(), y - y.mean()]), tol=1e-6) == 2
     )

@@ -1,4 +1,4 @@
-"""What a search's page and the command say: whether tuning is worth it, and how far the score of the choice flatters."""
+"""A search in sentences: whether tuning improves on the default, and how large the selection optimism is."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tametail.report import formatting
 from tametail.report.search.results import SearchResults
 
 READING = (
-    "The parameters were chosen by trying them out, and whatever is best among many tries is partly so by luck. So the images "
-    "that a choice is judged by must not have taken part in it. Here each fold was put aside in turn; on the others alone the "
-    "trials were trained and scored, each inner fold held out once; the best trial was trained on all of them and predicted "
-    "the fold that was put aside. Put together, these predictions are the nested estimate. It is about the whole procedure, "
-    "search included: each outer fold may choose other values.",
-    "The values to recommend come from one more search over all folds. Its own score is what they were chosen by, and is "
-    "shown to be told from an estimate: do not report it. The nested estimate is what the procedure reaches with one fold fewer.",
-    "The default is the same method as its text gives it, trained and judged on the same folds with the same seeds. Tuned and "
-    "default are compared on the same images by the paired sign-flip test with groups as units; intervals are 95 %.",
-    "Trials not significantly different from the best: by the same test, each alone at 5 %. Where they span a wide range the data do not "
-    "say which value is right.",
-    "Importance is the share of the scores’ spread that a parameter alone accounts for over the searched space (fANOVA, "
-    "Hutter et al. 2014); it depends on the space, and adds up to 100 %.",
-    "The held-out test set took part in nothing.",
+    "The best of many trials is the best partly by chance (selection optimism), so a selection must be evaluated on images that "
+    "took no part in it. Each fold was left out in turn: on the other folds alone the trials were trained and scored, each inner "
+    "fold held out once; the best trial was trained on all of them and predicted the fold left out. These predictions together "
+    "give the nested estimate. It evaluates the whole procedure, search included: each outer fold may select other values.",
+    "The recommended values come from one further search over all folds. Its best cross-validation score is what they were "
+    "selected by; it is shown for comparison and must not be reported. The nested estimate is the performance of the procedure "
+    "with one fold less.",
+    "The default is the same method without tuning, trained and evaluated on the same folds with the same seeds. Tuned and "
+    "default are compared on the same images by a paired sign-flip permutation test, clustered by group; intervals are 95 %.",
+    "Trials not significantly different from the best: by the same test, each at a level of 5 %. If their values span a wide "
+    "range, the data do not determine the parameter.",
+    "Importance is the share of the variance of the scores due to a parameter alone over the search space (fANOVA, Hutter et "
+    "al. 2014); it depends on the space, and adds up to 100 %.",
+    "The held-out test set was not used.",
 )
 
 
@@ -39,30 +39,25 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
     nested = results.result["nested"]
     said = [
         f"Tuned, {results.asked['method']} reaches a {results.metric} of {with_interval(results, tuned)} on images that took no part "
-        f"in the choice of its values, and {with_interval(results, default)} at its defaults; n = "
+        f"in the selection of its values, and {with_interval(results, default)} at its defaults; n = "
         f"{formatting.images_and_groups(nested['n'], nested['groups'])}.",
-        worth_it(results),
+        tuning_gain(results),
     ]
     score, optimism = results.result["best"]["score"], results.result["optimism"]
-    if flatters(results):
-        said.append(
-            f"The score that the recommended values were chosen by is {shown(results, score)}: that is optimistic by "
-            f"{gap(results, optimism)}, and not to be reported."
-        )
-    else:
-        said.append(
-            f"The score that the recommended values were chosen by is {shown(results, score)}; here it does not flatter, but it is "
-            "not to be reported either."
-        )
+    size = gap(results, optimism) if is_optimistic(results) else "none here"
+    said.append(
+        f"The best cross-validation score, by which the recommended values were selected, is {shown(results, score)} (selection "
+        f"optimism: {size}); do not report it."
+    )
     return said
 
 
-def flatters(results: SearchResults) -> bool:
-    """Whether the score of the choice is above the nested estimate, by as much as is shown."""
+def is_optimistic(results: SearchResults) -> bool:
+    """Whether the best cross-validation score exceeds the nested estimate at the precision shown."""
     return float(results.result["optimism"]) >= (0.0005 if results.in_percent else 0.005)
 
 
-def worth_it(results: SearchResults) -> str:
+def tuning_gain(results: SearchResults) -> str:
     """The verdict of the paired test."""
     found = results.result["nested"]["balanced_accuracy"]
     points = difference_in_words(results.difference)
@@ -71,23 +66,23 @@ def worth_it(results: SearchResults) -> str:
     if results.asked["metric"] != "balanced_accuracy":
         return _other_verdict(str(found["verdict"]), results.metric, tested)
     if found["verdict"] == "better":
-        return f"Tuning is worth it here: tuned is better than the default by {tested}."
+        return f"Tuning helps here: tuned is better than the default by {tested}."
     if found["verdict"] == "worse":
-        return f"Tuning does harm here: tuned is worse than the default, {tested}. Keep the default."
+        return f"Tuning hurts here: tuned is worse than the default, {tested}. Use the default."
     same = results.result["folds"] and all(
         fold["score"] == fold["default_score"] for fold in results.result["folds"]
     )
     more = str(found["in_words"]).partition("; ")[2]
     tail = f"; {more.rstrip('.')}" if more and not same else ""
-    return f"Tuning is not shown to be worth it: tuned is not significantly different from the default, {tested}{tail}."
+    return f"No gain from tuning is shown: tuned is not significantly different from the default, {tested}{tail}."
 
 
 def _other_verdict(verdict: str, metric: str, tested: str) -> str:
-    """The verdict of the test where something else was searched by: what it is about, and no advice."""
-    beside = {"better": "better than", "worse": "worse than"}.get(verdict, "not significantly different from")
+    """The verdict of the test if another metric was maximised, without advice."""
+    verdict_text = {"better": "better than", "worse": "worse than"}.get(verdict, "not significantly different from")
     return (
-        f"In balanced accuracy, which is not what was searched by, tuned is {beside} the default: {tested}. Whether tuning is worth it "
-        f"in {metric} was not tested; the intervals above say how far it is known."
+        f"In balanced accuracy, which is not the metric of the search, tuned is {verdict_text} the default: {tested}. Whether tuning "
+        f"improves {metric} was not tested; see the intervals above."
     )
 
 
@@ -120,7 +115,7 @@ def with_interval(results: SearchResults, estimate: Estimate) -> str:
 
 
 def facts(results: SearchResults) -> list[tuple[str, str]]:
-    """How was searched, and on what."""
+    """The settings of the search and its data."""
     asked, settings, result = results.asked, results.settings, results.result
     folds = settings["splits"]["folds"]
     done = result["trials"]

@@ -16,7 +16,7 @@ from tametail.report.search.figures import (
     importance_drawing,
     slice_drawings,
 )
-from tametail.report.search.narrative import READING, answer, facts, flatters, gap, shown
+from tametail.report.search.narrative import READING, answer, facts, is_optimistic, gap, shown
 from tametail.report.search.results import SearchResults, read_search_results
 from tametail.storage.search_file import PAGE
 
@@ -24,7 +24,7 @@ _MOST_TRIALS = 20
 
 
 def write_search_page(directory: Path) -> Path:
-    """Write search.html from what the search's folder holds; the path of it.
+    """Write search.html from the contents of the search's folder, and return its path.
 
     Raises:
         DataError, UsageError: see `read_search_results`.
@@ -61,7 +61,7 @@ def search_html(results: SearchResults) -> str:
         },
         shown=lambda value: shown(results, value),
         gap=lambda value: gap(results, value),
-        flatters=flatters(results),
+        is_optimistic=is_optimistic(results),
         facts=facts(results),
         reading=READING,
         command=_command(results),
@@ -69,7 +69,7 @@ def search_html(results: SearchResults) -> str:
 
 
 def _range(values: Sequence[str]) -> str:
-    """``0.379 to 3.51``; one value, or what is no number, as it is."""
+    """``0.379 to 3.51``; a single value, or values that are not numbers, as they are."""
     try:
         ordered = sorted(set(values), key=float)
     except ValueError:
@@ -78,7 +78,7 @@ def _range(values: Sequence[str]) -> str:
 
 
 def _command(results: SearchResults) -> str:
-    """The command that makes the search again; paths are left out, as they are a private matter."""
+    """The command that repeats the search; paths are left out, as they are private."""
     asked, settings, recipe = results.asked, results.settings, results.settings["recipe"]
     words: list[object] = ["tametail", "search", "demo" if settings["synthetic"] else "DATA"]
     words += ["--loss", asked["method"], "--trials", asked["trials"]]

@@ -44,7 +44,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class SearchResults:
-    """Everything that the page shows.
+    """Everything the page shows.
 
     Attributes:
         settings: search.json.
@@ -56,19 +56,19 @@ class SearchResults:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        """What was searched."""
+        """The settings of the search."""
         asked: Mapping[str, Any] = self.settings["search"]
         return asked
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What was found."""
+        """The result of the search."""
         result: Mapping[str, Any] = self.settings["result"]
         return result
 
     @property
     def metric(self) -> str:
-        """What was searched by, in words."""
+        """Name of the metric in sentences."""
         metric: str = self.asked["metric"]
         return METRIC_NAMES.get(metric, metric)
 
@@ -79,7 +79,7 @@ class SearchResults:
 
     @property
     def space(self) -> dict[str, str]:
-        """What was searched of each dimension, as it is written after the ``=``."""
+        """The range of each dimension, in the notation after the ``=``."""
         return {name: inside for name, _, inside in (text.partition("=") for text in self.asked["space"])}
 
     def nested(self, which: str) -> Estimate:
@@ -88,7 +88,7 @@ class SearchResults:
 
     @property
     def difference(self) -> Estimate:
-        """Balanced accuracy, tuned less default."""
+        """Difference in balanced accuracy, tuned minus default."""
         return Estimate.from_dict(self.result["nested"]["balanced_accuracy"]["difference"])
 
 
@@ -127,7 +127,7 @@ def read_search_results(directory: Path) -> SearchResults:
 
 
 def _touch(results: SearchResults) -> None:
-    """Have what is missing be missed here."""
+    """Raise for missing content here."""
     if not results.trials:
         raise ValueError("there is no trial with a score")
     _ = results.nested("tuned"), results.nested("default"), results.difference, results.metric, results.space
