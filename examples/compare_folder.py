@@ -7,14 +7,12 @@ import sys
 
 import tametail as tt
 
-table = tt.read_images(sys.argv[1] if len(sys.argv) > 1 else "demo")
-print(table.counts())
-
-study = tt.compare(
-    table, losses=["alpa", "ce"], recipe="head", out="runs/example", fields={"weights": "offline"}
-)
-print(study.results[["loss", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "n"]])
+data = sys.argv[1] if len(sys.argv) > 1 else "demo"
+study = tt.compare(data, methods=["alpa", "ce"], out="runs/example")
+print(study.results[["method", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "n"]])
 print("report:", study.report)
 
+table = tt.read_images(data)
+print(table.counts())
 classifier = tt.load(study.directory)
 print(classifier.predict(table.paths[:3]))

@@ -94,7 +94,7 @@ class Outcome:
     wrong: list[str]
 
 
-def try_study(
+def kill_study(
     folder: Path, recipe: str, moments: random.Random, undisturbed: Path, training: float, duration: float
 ) -> Outcome:
     """Kill a study again and again, let it finish, and compare it with the undisturbed one."""
@@ -132,7 +132,7 @@ def main() -> None:
             numbers = range(len(outcomes), len(outcomes) + AT_A_TIME)
             begun = [
                 pool.submit(
-                    try_study,
+                    kill_study,
                     Path(temporary) / f"study {number}",
                     options.recipe,
                     random.Random(f"{options.seed} {number}"),

@@ -79,7 +79,9 @@ def tuning_gain(results: SearchResults) -> str:
 
 def _other_verdict(verdict: str, metric: str, tested: str) -> str:
     """The verdict of the test if another metric was maximised, without advice."""
-    verdict_text = {"better": "better than", "worse": "worse than"}.get(verdict, "not significantly different from")
+    verdict_text = {"better": "better than", "worse": "worse than"}.get(
+        verdict, "not significantly different from"
+    )
     return (
         f"In balanced accuracy, which is not the metric of the search, tuned is {verdict_text} the default: {tested}. Whether tuning "
         f"improves {metric} was not tested; see the intervals above."

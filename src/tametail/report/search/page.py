@@ -16,7 +16,7 @@ from tametail.report.search.figures import (
     importance_drawing,
     slice_drawings,
 )
-from tametail.report.search.narrative import READING, answer, facts, is_optimistic, gap, shown
+from tametail.report.search.narrative import READING, answer, facts, gap, is_optimistic, shown
 from tametail.report.search.results import SearchResults, read_search_results
 from tametail.storage.search_file import PAGE
 
