@@ -40,5 +40,5 @@ def study_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("study") / "colours"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        compare(image_folder, "alpa,ce", out=out, folds=3, fields=TINY | {"epochs": 8, "lr": 1e-2})
+        compare(image_folder, "alpa,ce", out=out, folds=3, **TINY, epochs=8, lr=1e-2)
     return out

@@ -1,56 +1,114 @@
-"""tametail: honest comparison of losses for long-tailed medical image classification.
+"""tametail: compare methods for long-tailed medical image classification.
 
-Importing the package loads nothing heavy; each public name is fetched when it is first used.
-The losses live in `tametail.losses` and need torch alone.
+    import tametail as tt
+
+    study = tt.compare("skin/", methods=["alpa", "ce"], label_col="dx", out="runs/skin")
+    study.results
+    tt.load("runs/skin").predict_proba(["a.jpg"])
+
+Importing the package is quick: each public name is loaded when it is first used. The losses in `tametail.losses` need torch
+alone.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.version import __version__
 
-__all__ = [
-    "Classifier",
-    "ImageTable",
-    "Search",
-    "Study",
-    "__version__",
-    "compare",
-    "evaluate_test_set",
-    "load",
-    "read_images",
-    "recommend",
-    "search",
-]
+if TYPE_CHECKING:
+    from tametail.audit.audit import AuditResult, audit
+    from tametail.data.readers.read_images import read_images
+    from tametail.data.splitting.subsample import subsample
+    from tametail.data.table import ImageTable
+    from tametail.deployment.classifier import Classifier, load
+    from tametail.external.evaluate import Evaluation, evaluate
+    from tametail.losses import create_loss, list_losses
+    from tametail.recommend.recommend import Recommendation, recommend
+    from tametail.report.ranks.rank import Ranking, rank
+    from tametail.report.study.write import write_report as report
+    from tametail.search.search import SearchResult, search
+    from tametail.study.study import Study, compare, evaluate_test_set, resume
+    from tametail.training.recipe import Recipe
+    from tametail.training.strategies import list_strategies
 
-_HOMES = {
-    "Classifier": "tametail.deployment.classifier",
-    "ImageTable": "tametail.data",
-    "Search": "tametail.search.search",
-    "Study": "tametail.study.study",
-    "compare": "tametail.study.study",
-    "load": "tametail.deployment.classifier",
-    "evaluate_test_set": "tametail.study.study",
-    "read_images": "tametail.data",
-    "recommend": "tametail.recommend.recommend",
-    "search": "tametail.search.search",
+_PLACES = {
+    "AuditResult": "tametail.audit.audit.AuditResult",
+    "Classifier": "tametail.deployment.classifier.Classifier",
+    "Evaluation": "tametail.external.evaluate.Evaluation",
+    "ImageTable": "tametail.data.table.ImageTable",
+    "Ranking": "tametail.report.ranks.rank.Ranking",
+    "Recipe": "tametail.training.recipe.Recipe",
+    "Recommendation": "tametail.recommend.recommend.Recommendation",
+    "SearchResult": "tametail.search.search.SearchResult",
+    "Study": "tametail.study.study.Study",
+    "audit": "tametail.audit.audit.audit",
+    "compare": "tametail.study.study.compare",
+    "create_loss": "tametail.losses.create_loss",
+    "evaluate": "tametail.external.evaluate.evaluate",
+    "evaluate_test_set": "tametail.study.study.evaluate_test_set",
+    "list_losses": "tametail.losses.list_losses",
+    "list_strategies": "tametail.training.strategies.list_strategies",
+    "load": "tametail.deployment.classifier.load",
+    "rank": "tametail.report.ranks.rank.rank",
+    "read_images": "tametail.data.readers.read_images.read_images",
+    "recommend": "tametail.recommend.recommend.recommend",
+    "report": "tametail.report.study.write.write_report",
+    "resume": "tametail.study.study.resume",
+    "search": "tametail.search.search.search",
+    "subsample": "tametail.data.splitting.subsample.subsample",
 }
 
-if TYPE_CHECKING:
-    from tametail.data import ImageTable, read_images
-    from tametail.deployment.classifier import Classifier, load
-    from tametail.recommend.recommend import recommend
-    from tametail.search.search import Search, search
-    from tametail.study.study import Study, compare, evaluate_test_set
+__all__ = [
+    "AuditResult",
+    "Classifier",
+    "DataError",
+    "Evaluation",
+    "ImageTable",
+    "Ranking",
+    "Recipe",
+    "Recommendation",
+    "SearchResult",
+    "Study",
+    "TametailError",
+    "UsageError",
+    "__version__",
+    "audit",
+    "compare",
+    "create_loss",
+    "evaluate",
+    "evaluate_test_set",
+    "list_losses",
+    "list_strategies",
+    "load",
+    "rank",
+    "read_images",
+    "recommend",
+    "report",
+    "resume",
+    "search",
+    "subsample",
+]
+
+
+class _Package(ModuleType):
+    """The package: public functions stay functions, also those with the name of a folder, such as ``search``."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in _PLACES):  # set by the import of a folder
+            super().__setattr__(name, value)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _PLACES:
         raise AttributeError(f"module 'tametail' has no attribute {name!r}")
     try:
-        return getattr(import_module(_HOMES[name]), name)
+        module, _, attribute = _PLACES[name].rpartition(".")
+        return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"tametail.{name} needs {error.name}, which is not installed: pip install 'tametail[train]'",
@@ -60,3 +118,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+sys.modules[__name__].__class__ = _Package

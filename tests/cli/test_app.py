@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def run(*words: object) -> tuple[int, str, str]:
 
 
 def test_compare_prints_a_table_and_where_the_report_is(image_folder: Path, tmp_path: Path) -> None:
-    code, output, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
+    code, output, errors = run("compare", image_folder, "--methods", "ce", "-o", tmp_path / "s", *COMPARE)
     assert (code, errors) == (0, "")
     assert "ce" in output
     assert f"Report: {tmp_path / 's' / 'report.html'}" in output
@@ -42,12 +43,12 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
     )
 
 
-def test_open_and_report(study_folder: Path, tmp_path: Path) -> None:
+def test_test_set_and_report(study_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    code, _, errors = run("open", out)
+    code, _, errors = run("test-set", out)
     assert code == 0
-    assert "Opening 1 of the test set" in errors
+    assert "Test-set evaluation 1" in errors
     (out / "report.html").unlink()
     assert run("report", out)[0] == 0
     assert (out / "report.html").is_file()
@@ -63,13 +64,13 @@ def test_losses_are_listed() -> None:
     ("words", "code", "message"),
     [
         (["compare", "absent"], 3, "absent"),
-        (["compare", "DATA", "--losses", "alpha"], 2, "alpa"),
+        (["compare", "DATA", "--methods", "alpha"], 2, "alpa"),
         (["compare", "DATA", "--folds", "1"], 2, "at least 2 folds"),
         (["compare", "DATA", "--folds", "9"], 3, "at most 4"),
         (["compare", "DATA", "--label-col", "diagnosis"], 3, "image, label, group, site"),
         (["compare", "DATA", "--recipe", "hed"], 2, "did you mean head"),
         (["compare", "DATA", "--backbone", "convnext_tiny", "--image-size", "28"], 2, "28×28"),
-        (["open", "absent"], 3, "tametail compare"),
+        (["test-set", "absent"], 3, "tametail compare"),
         (["report", "absent"], 3, "absent"),
         (["predict", "absent", "DATA"], 3, ""),
     ],
@@ -92,7 +93,8 @@ def test_debug_shows_the_traceback() -> None:
 
 
 def test_a_surprise_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, study_folder: Path) -> None:
-    monkeypatch.setattr("tametail.report.write_report", lambda *_, **__: 1 / 0)
+    report_module = import_module("tametail.report")
+    monkeypatch.setattr(report_module, "write_report", lambda *_, **__: 1 / 0)
     code, _, errors = run("report", study_folder)
     assert code == 1
     assert "unexpected ZeroDivisionError" in errors
@@ -120,7 +122,7 @@ def test_failed_runs_end_in_an_error_that_names_them(
     monkeypatch.setattr(
         head_training, "note_failures", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
     )
-    code, _, errors = run("compare", image_folder, "--losses", "ce", "-o", tmp_path / "s", *COMPARE)
+    code, _, errors = run("compare", image_folder, "--methods", "ce", "-o", tmp_path / "s", *COMPARE)
     assert code == 1
     assert "ce seed 0 fold 2: the loss became" in errors
     assert "at step 1 of epoch 1" in errors

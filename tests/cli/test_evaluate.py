@@ -32,7 +32,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "results.csv").open(encoding="utf-8", newline="") as handle:
-        return {row["loss"]: row for row in csv.DictReader(handle)}
+        return {row["method"]: row for row in csv.DictReader(handle)}
 
 
 def test_the_ranking_is_printed(two_models: Path) -> None:
@@ -164,7 +164,7 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
         (["A", "--operating", "melanoma=0.9"], 2, "expected one of the classes for --operating"),
         (["A", "--by", "site"], 2, "found sex, age"),
         (["A", "--map", "x=mel"], 2, "--map can only be given for a study with --data"),
-        (["A", "--losses", "ce", "--drop-unknown"], 2, "--losses, --drop-unknown"),
+        (["A", "--methods", "ce", "--drop-unknown"], 2, "--methods, --drop-unknown"),
         (["A", "A", "--data", "x"], 2, "expected one study with --data"),
         (["A", "--data", "demo"], 3, "expected a study"),
         (["FOLDER", "--data", "demo", "--classes", "a,b"], 2, "a study has its classes"),

@@ -148,7 +148,7 @@ def test_names_cannot_steer_the_terminal(images: Set) -> None:
 
 def test_findings_travel_into_a_study_and_its_report(images: Set, tmp_path: Path) -> None:
     FAULTS["duplicates_cross_groups"][1](images)
-    command = ("compare", images.write(), "--losses", "ce", "--folds", 2, "--epochs", 1, *OPTIONS)
+    command = ("compare", images.write(), "--methods", "ce", "--folds", 2, "--epochs", 1, *OPTIONS)
     code, _, errors = run(*command, "-o", tmp_path / "study")
     assert code == 0
     assert "duplicates in different groups" in errors

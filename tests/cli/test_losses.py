@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_a_module_that_is_no_such_loss_is_told_before_any_work(image_folder: Path, tmp_path: Path) -> None:
     wrong = "torch.nn:BCEWithLogitsLoss"  # takes labels (B, C) alone
     for command in (("gradients", "--losses", wrong, "-o", tmp_path / "g.csv"),
-                    ("compare", image_folder, "--losses", f"ce,{wrong}", "-o", tmp_path / "study", "--folds", 2, *OPTIONS)):  # fmt: skip
+                    ("compare", image_folder, "--methods", f"ce,{wrong}", "-o", tmp_path / "study", "--folds", 2, *OPTIONS)):  # fmt: skip
         code, _, errors = run(*command)
         assert code == 2
         assert f"expected {wrong} to take logits" in errors
@@ -169,14 +169,14 @@ def test_a_loss_of_ones_own_goes_through_a_study(
     monkeypatch.chdir(tmp_path)
     text = "own_loss:Doubled[gamma=1]"
     code, output, errors = run(
-        "compare", image_folder, "--losses", f"{text},ce", "--folds", 2, "--epochs", 2, "-o", "study", "--quiet", *OPTIONS
+        "compare", image_folder, "--methods", f"{text},ce", "--folds", 2, "--epochs", 2, "-o", "study", "--quiet", *OPTIONS
     )  # fmt: skip
     assert (code, errors) == (0, "")
     assert text in output
     assert {folder.name for folder in Path("study/runs").iterdir()} == {"own_loss@~doubled--gamma-1", "ce"}
     scores = {line.split()[1]: line.split()[2] for line in output.splitlines() if line[:1].isdigit()}
     assert scores[text] == scores["ce"], "gamma 1 is cross-entropy"
-    code, _, errors = run("predict", "study", image_folder / "images", "--loss", text, "-o", "p.csv")
+    code, _, errors = run("predict", "study", image_folder / "images", "--method", text, "-o", "p.csv")
     assert code == 0, errors
     assert "link softmax" in errors
     assert run("report", "study")[0] == 0

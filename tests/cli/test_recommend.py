@@ -72,9 +72,7 @@ def test_a_finished_one_is_not_trained_again_and_gives_the_same(
 
     monkeypatch.setattr(trainings, "run_trials", refuse)
     before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
-    found = tt.recommend(
-        image_folder, out=finished, folds=3, device="cpu", fields=TINY | {"epochs": 3, "batch_size": 32}
-    )
+    found = tt.recommend(image_folder, out=finished, folds=3, device="cpu", **TINY, epochs=3, batch_size=32)
     assert found.recommended == found.content["recommended"]
     assert found.answer[0].startswith("Use ")
     assert found.report.is_file()
@@ -156,7 +154,7 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
             2,
             "expected at least 3 folds, got 2: one to evaluate on, one to tune on and one to train on",
         ),
-        (["--seeds", "0"], 2, "expected at least 1 seed, got 0"),
+        (["--repeats", "0"], 2, "expected at least 1 seed, got 0"),
         (["--folds", "9"], 3, "use at most"),
         (["--set", "trains=all"], 2, "fine-tune with tametail compare"),
         (["--set", "head=normalised"], 2, "leave these fields unchanged"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_app import OPTIONS, run
+from tametail.search import search as search_module
 
 SEARCH = [*OPTIONS, "--epochs", "2", "--lr", "0.01", "--folds", "3", "--quiet"]
 
@@ -67,7 +68,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tametail.search.search.search", interrupted)
+    monkeypatch.setattr(search_module, "search", interrupted)
     code, _, errors = run("search", image_folder, "-o", tmp_path / "s")
     assert code == 130
     assert "repeat the command" in errors

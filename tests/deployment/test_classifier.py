@@ -107,7 +107,8 @@ def test_a_fine_tuned_model_says_of_held_out_images_what_the_study_says(
         recipe="quick",
         folds=2,
         only_folds=[0],
-        fields=TINY | {"epochs": 1},
+        **TINY,
+        epochs=1,
     )
     assert study.settings["canvas"] == 46  # larger than the backbone's own, and so sampled
     held_out = read_predictions(next(study.directory.glob(f"runs/*/*/{PREDICTIONS}")))

@@ -120,8 +120,8 @@ def test_the_report_of_a_validation_can_be_made_again(validated: Path, tmp_path:
         (["--map", "gold=amber"], 3, r"found grey (10 images) too"),
         (["--map", "gold=yellow", "--drop-unknown"], 2, "expected a class of the study for --map"),
         (["--map", "gilt=amber", "--drop-unknown"], 2, "did you mean gold"),
-        (["--losses", "ldam"], 2, "expected losses of this study (alpa, ce)"),
-        (["--losses", "nothing"], 2, "the losses of this study are alpa, ce"),
+        (["--methods", "ldam"], 2, "expected losses of this study (alpa, ce)"),
+        (["--methods", "nothing"], 2, "the losses of this study are alpa, ce"),
         (["--by", "sex"], 2, "found site"),
         (["--operating", "grey=0.9"], 2, "expected one of the classes"),
         (["--label-col", "diagnosis"], 3, "diagnosis"),
@@ -154,7 +154,7 @@ def test_the_studys_training_images_are_no_validation(
     folder = own_images(study_folder, image_folder, tmp_path / "own", part="train")
     count = len((folder / "labels.csv").read_text(encoding="utf-8").splitlines()) - 1
     code, output, errors = run(
-        "evaluate", study_folder, "--data", folder, "-o", tmp_path / "out", "--losses", "ce"
+        "evaluate", study_folder, "--data", folder, "-o", tmp_path / "out", "--methods", "ce"
     )
     assert code == 0, errors
     assert f"{count} of {count} images are byte for byte images of the study" in errors
@@ -168,7 +168,7 @@ def test_the_sealed_test_set_is_not_opened_this_way(
     count = len((only / "labels.csv").read_text(encoding="utf-8").splitlines()) - 1
     for folder, total in ((only, count), (image_folder, 70)):
         out = tmp_path / f"out{total}"
-        code, output, errors = run("evaluate", study_folder, "--data", folder, "-o", out, "--losses", "ce")
+        code, output, errors = run("evaluate", study_folder, "--data", folder, "-o", out, "--methods", "ce")
         assert code == 3, errors
         assert f"{count} of {total} are byte for byte images of the study's held-out test set" in errors
         assert "tametail test-set" in errors
@@ -187,7 +187,7 @@ def test_unfinished_losses_are_left_out_or_named(study_folder: Path, elsewhere: 
     assert code == 0
     assert "left out, as their runs are not all finished: alpa" in errors
     assert "alpa" not in output
-    code, _, errors = run(*words, "-o", tmp_path / "named", "--losses", "alpa,ce")
+    code, _, errors = run(*words, "-o", tmp_path / "named", "--methods", "alpa,ce")
     assert code == 1
     assert "alpa lacks 1 of 3 runs" in errors
 
@@ -204,7 +204,7 @@ def test_images_that_cannot_be_read_are_left_out(study_folder: Path, elsewhere: 
         "--map",
         "gold=amber",
         "--drop-unknown",
-        "--losses",
+        "--methods",
         "ce",
     ]
     code, _, errors = run(*words, "-o", tmp_path / "out")

@@ -110,7 +110,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tm
 
 def test_several_processes_leave_the_test_set_closed(skin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="expected --sealed with several processes"):
+    with pytest.raises(UsageError, match="expected --no-test-set with several processes"):
         reproduce("table4", skin)
 
 
@@ -125,7 +125,7 @@ def test_the_default_folder_is_named_by_the_experiment(
 
     monkeypatch.setattr("tametail.reproduce.runner.compare", stop)
     with pytest.raises(RuntimeError):
-        reproduce("table4", skin, fields=QUICK)
+        reproduce("table4", skin, **QUICK)
     assert asked["out"] == Path("runs/reproduce-table4")
     assert asked["folds"] == 5
     assert asked["recipe"] == "paper"

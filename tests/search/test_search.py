@@ -31,7 +31,7 @@ def search_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     out = tmp_path_factory.mktemp("search") / "alpa"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"])
+        search(image_folder, "alpa", out=out, trials=12, folds=3, **FIELDS, space=["gamma_pos=0:3"])
     return out
 
 
@@ -60,7 +60,7 @@ def test_the_files_say_the_same(search_folder: Path) -> None:
 def test_the_default_is_what_a_study_measures(
     search_folder: Path, study_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
-    study = compare(image_folder, "alpa", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder)
+    study = compare(image_folder, "alpa", out=tmp_path / "s", folds=3, **FIELDS, tuned=search_folder)
     content = read_search(search_folder)
     measured = study.results.set_index("method")["balanced_accuracy"]
     assert measured["alpa"] == pytest.approx(content["result"]["nested"]["default"]["value"], abs=1e-6)
@@ -72,7 +72,7 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
     search_folder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = compare(
-        image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS, tuned=search_folder, console=Console()
+        image_folder, "ce", out=tmp_path / "s", folds=3, **FIELDS, tuned=search_folder, console=Console()
     )
     method = read_search(search_folder)["result"]["best"]["method"]
     assert study.settings["methods"] == ["ce", method]
@@ -80,7 +80,7 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
     said = f"The values of {method} were chosen on these very folds, as the best of 12 trials"
     assert said in " ".join(capsys.readouterr().err.split())
     assert said in study.report.read_text(encoding="utf-8")
-    again = compare(image_folder, "ce", out=tmp_path / "s", folds=3, fields=FIELDS)
+    again = compare(image_folder, "ce", out=tmp_path / "s", folds=3, **FIELDS)
     assert set(again.settings["tuned"]) == {method}  # remembered
     assert str(search_folder) not in (tmp_path / "s" / "study.json").read_text(encoding="utf-8")
 
@@ -105,17 +105,17 @@ def test_what_is_no_search_or_unfinished_is_refused(
     search_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="expected a search"):
-        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "absent", fields=FIELDS)
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "absent", **FIELDS)
     shutil.copytree(search_folder, tmp_path / "b")
     content = read_search(tmp_path / "b")
     del content["result"]["nested"]
     (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match="nested"):
-        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", **FIELDS)
     del content["result"]
     (tmp_path / "b" / "search.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UsageError, match="finished search"):
-        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", fields=FIELDS)
+        compare(image_folder, "ce", out=tmp_path / "s", tuned=tmp_path / "b", **FIELDS)
 
 
 def test_a_finished_search_is_not_done_again_and_another_is_refused(
@@ -126,15 +126,15 @@ def test_a_finished_search_is_not_done_again_and_another_is_refused(
     (out / "search.html").unlink()
     before = (out / "search.json").read_bytes()
     again = tametail.search(
-        image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:3"]
+        image_folder, "alpa", out=out, trials=12, folds=3, **FIELDS, space=["gamma_pos=0:3"]
     )
     assert again.best == read_search(search_folder)["result"]["best"]["method"]
     assert (out / "search.json").read_bytes() == before
     assert again.report.read_bytes() == (search_folder / "search.html").read_bytes()
     with pytest.raises(UsageError, match=r"its space is .*gamma_pos=0:3.*gamma_pos=0:4"):
-        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+        search(image_folder, "alpa", out=out, trials=12, folds=3, **FIELDS, space=["gamma_pos=0:4"])
     with pytest.raises(UsageError, match="its method is alpa, not focal"):
-        search(image_folder, "focal", out=out, folds=3, fields=FIELDS)
+        search(image_folder, "focal", out=out, folds=3, **FIELDS)
 
 
 def test_the_page_needs_no_network_and_is_escaped(search_folder: Path, tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ def test_trials_of_another_search_are_refused_where_its_file_is_gone(
     shutil.copytree(search_folder, out)
     (out / "search.json").unlink()
     with pytest.raises(UsageError, match=r"those of another .*remove trials\.journal"):
-        search(image_folder, "alpa", out=out, trials=12, folds=3, fields=FIELDS, space=["gamma_pos=0:4"])
+        search(image_folder, "alpa", out=out, trials=12, folds=3, **FIELDS, space=["gamma_pos=0:4"])
 
 
 def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image": ["a"], "label": ["x|y"], "group": ["a"], "split": [""]})
     table = ImageTable(frame, tmp_path, ("x", "y"), "drawn", multi_label=True)
     with pytest.raises(DataError, match="several labels per image"):
-        search(table, "alpa", out=tmp_path / "s", fields=FIELDS)
+        search(table, "alpa", out=tmp_path / "s", **FIELDS)
     assert not (tmp_path / "s").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_fold
 
 def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:
     fields = TINY | {"epochs": 1}
-    asked = {"trials": 1, "folds": 3, "recipe": "quick", "fields": fields, "out": tmp_path / "s"}
+    asked = {"trials": 1, "folds": 3, "recipe": "quick", "out": tmp_path / "s", **fields}
     found = search(image_folder, "focal", **asked)  # type: ignore[arg-type]
     result = found.settings["result"]
     assert result["trainings"] == 6

@@ -17,7 +17,7 @@ from fixtures.tiny_study import TINY
 from tametail.cli.app import app
 
 WORDS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-WORDS += ["--losses", "ce", "--folds", "2", "--epochs", "1"]
+WORDS += ["--methods", "ce", "--folds", "2", "--epochs", "1"]
 REPLACED = ("table.parquet", "splits.csv", "source.json", "backbone.safetensors", "study.json", "seed0-fold1")
 Break = Callable[[pytest.MonkeyPatch, OSError], None]
 
@@ -140,7 +140,7 @@ def test_an_opening_that_cannot_be_recorded_opens_nothing(
     out = tmp_path / "study"
     shutil.copytree(undisturbed, out)
     replacing("test_set_evaluations.jsonl")(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    result = CliRunner().invoke(app, ["open", str(out)])
+    result = CliRunner().invoke(app, ["test-set", str(out)])
     assert result.exit_code == 1, result.output
     assert f"test_set_evaluations.jsonl cannot be written ({os.strerror(errno.ENOSPC)})" in result.stderr
     assert outcome(out) == outcome(undisturbed)

@@ -62,7 +62,7 @@ def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", value)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        words = ["compare", patches, "--multi-label", "--losses", LOSSES, "-o", out, "--folds", 2, *options]
+        words = ["compare", patches, "--multi-label", "--methods", LOSSES, "-o", out, "--folds", 2, *options]
         result = CliRunner().invoke(app, [str(word) for word in [*words, "--quiet"]])
         assert (result.exit_code, result.stderr) == (0, "")
         assert "Mean average precision, %" in result.stdout
@@ -160,7 +160,7 @@ def test_what_takes_one_class_for_granted_is_refused_before_any_work(patches: Pa
     table = read_images(patches, multi_label=True)
     for methods, message in (("bce,ce", "ce cannot be trained"), ("bce+crt", "got crt")):
         with pytest.raises(UsageError, match=message):
-            compare(table, methods, out=tmp_path / "s", folds=3, fields=SETTINGS)
+            compare(table, methods, out=tmp_path / "s", folds=3, **SETTINGS)
     assert not (tmp_path / "s" / "study.json").exists()
 
 
@@ -168,7 +168,7 @@ def test_fine_tuning_and_mixing_take_several_labels(patches: Path, tmp_path: Pat
     table = read_images(patches, multi_label=True).take(np.arange(48))
     settings = SETTINGS | {"epochs": 1, "batch_size": 16}
     out = tmp_path / "s"
-    compare(table, "bce+mixup+la", out=out, recipe="quick", folds=2, only_folds=[0], fields=settings)
+    compare(table, "bce+mixup+la", out=out, recipe="quick", folds=2, only_folds=[0], **settings)
     plain, adjusted = (
         read_label_predictions(out / "runs" / name / "seed0-fold0" / "predictions.parquet")
         for name in ("bce+mixup", "bce+mixup+la")

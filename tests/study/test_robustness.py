@@ -25,7 +25,7 @@ from tametail.training.checkpointing.checkpoint import CheckpointStore
 
 Before = Callable[[int], None]  # is given the number of the checkpoint that is about to be saved, from 1
 WORDS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-WORDS += ["--recipe", "quick", "--losses", "ce", "--folds", "2", "--epochs", "2", "--batch-size", "8"]
+WORDS += ["--recipe", "quick", "--methods", "ce", "--folds", "2", "--epochs", "2", "--batch-size", "8"]
 WORDS += ["--set", "ema_decay=0.9"]
 COMPARED = ("results.csv", "runs/*/*/*.safetensors", "runs/*/*/history.csv")
 
@@ -193,7 +193,7 @@ def test_where_another_process_is_at_work_it_leaves_and_touches_nothing(
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        code, said = compare(image_folder, out, "--losses", "ce,alpa")
+        code, said = compare(image_folder, out, "--methods", "ce,alpa")
         assert code == 1
         assert "another process is at work" in said
         assert outcome(out) == before

@@ -23,7 +23,7 @@ FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
 
 
 def again(images: Path, out: Path, methods: str = "alpa,ce", **options: object) -> Study:
-    return compare(images, methods, out=out, **({"folds": 3, "fields": FIELDS} | options))  # type: ignore[arg-type]
+    return compare(images, methods, out=out, **({"folds": 3} | FIELDS | options))  # type: ignore[arg-type]
 
 
 def test_a_study_holds_what_its_layout_says(study_folder: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
 def test_losses_and_seeds_add_up(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    study = again(image_folder, out, "focal", seeds=2)
+    study = again(image_folder, out, "focal", repeats=2)
     assert study.settings["methods"] == ["alpa", "ce", "focal"]
     assert study.settings["seeds"] == [0, 1]
     assert len(list(out.glob("runs/*/*/predictions.parquet"))) == 3 * 3 * 2
@@ -253,7 +253,7 @@ def test_a_study_is_resumed_with_its_own_settings(
 
 def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> None:
     fields = TINY | {"epochs": 2}
-    study = compare(image_folder, "ce,ldam", out=tmp_path / "s", recipe="quick", folds=2, fields=fields)
+    study = compare(image_folder, "ce,ldam", out=tmp_path / "s", recipe="quick", folds=2, **fields)
     assert len(study.results) == 2
     assert np.isfinite(study.results["balanced_accuracy"]).all()
     evaluate_test_set(study.directory)

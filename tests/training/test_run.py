@@ -75,6 +75,6 @@ def test_a_run_whose_weights_are_lost_is_done_again_to_the_same_end(
     lost.unlink()
     stays = out / "runs" / "ce" / "seed0-fold0" / "model.safetensors"
     stamp = stays.stat().st_mtime_ns
-    compare(image_folder, "alpa,ce", out=out, folds=3, fields=TINY | {"epochs": 8, "lr": 1e-2})
+    compare(image_folder, "alpa,ce", out=out, folds=3, **TINY, epochs=8, lr=1e-2)
     assert lost.read_bytes() == before
     assert stays.stat().st_mtime_ns == stamp

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tametail.audit.image_checks import check_images
 from tametail.audit.image_stats import FileStats, ImageStats, collect_stats
 from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
+from tametail.core.console import Console
+from tametail.core.option import pick, takes
+from tametail.core.options import AuditOptions, ReadImagesOptions
 from tametail.data.table import ImageTable
 
 INSPECT_SCHEMA = "tametail.inspect/2"
@@ -112,46 +115,55 @@ class AuditResult:
         }
 
 
+@takes(AuditOptions)
 def audit(
-    table: ImageTable,
+    data: str | Path | ImageTable,
     *,
-    folds: int = 5,
-    group_duplicates: bool = False,
     stats: ImageStats | None = None,
-    advance: Callable[[int], None] | None = None,
+    console: Console | None = None,
+    **options: Unpack[AuditOptions],
 ) -> AuditResult:
-    """Check a table of images before training.
+    """Check a data set before training.
 
     It reads every image and reports duplicates across groups or splits, unreadable or blank images, text in the
     pixels, identifying DICOM headers, classes that are too small, similar class names and columns that look like
     unused patient ids.
 
     Args:
-        table: from `read_images`, for all findings with ``allow_leaks=True``.
-        folds: number of cross-validation folds planned.
-        group_duplicates: put duplicates in one group first, so that they cannot cross a split.
+        data: what `tametail.read_images` takes, or a table; for all findings one read with ``allow_leaks=True``.
         stats: statistics of these images, if they are known already.
-        advance: progress callback, called with the number of images processed since the last call.
+        console: where progress is shown; None for silence.
+        options: see below.
 
     Returns:
         The findings, with the class distribution and the statistics they are based on. ``result.safe`` is False if
         training on the table would give wrong or optimistic results.
 
     Example:
-        >>> result = tt.audit(tt.read_images("skin/", label_col="dx"))
+        >>> result = tt.audit("skin/", label_col="dx")
         >>> [finding.message for finding in result.findings]
     """
-    stats = collect_stats(table.paths, advance=advance) if stats is None else stats
+    if isinstance(data, ImageTable):
+        table = data
+    else:
+        from tametail.data import read_images
+
+        table = read_images(data, **pick(ReadImagesOptions, options), allow_leaks=True)
+    if stats is None:
+        with (console or Console(quiet=True)).track("Images", len(table)) as advance:
+            stats = collect_stats(table.paths, advance=advance)
     duplicates = find_duplicates(stats)
     # Before duplicates are grouped, which makes groups where none were given.
     by_name = list(check_names(table))
-    if group_duplicates:
+    if options["group_duplicates"]:
         table = merge_groups(table, duplicates)
     readable = table.take(stats.readable)
     findings = [
-        *check_table(readable if len(readable) else table, folds),
+        *check_table(readable if len(readable) else table, options["folds"]),
         *by_name,
         *check_images(table, stats, duplicates),
         *check_identifiers(table, stats),
     ]
-    return AuditResult(table, folds, class_distribution(readable), stats, duplicates, by_severity(findings))
+    return AuditResult(
+        table, options["folds"], class_distribution(readable), stats, duplicates, by_severity(findings)
+    )

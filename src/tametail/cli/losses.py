@@ -1,18 +1,18 @@
-"""The commands about losses themselves: what there is, what one is, and how they push a logit."""
+"""tametail losses: the losses, and one of them in detail."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tametail.cli.run_command import Debug, run
+from tametail.cli.command import command
 from tametail.core.console import Console
 from tametail.core.errors import as_usage_error
+from tametail.core.options import JsonOptions
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,89 +20,35 @@ if TYPE_CHECKING:
     from tametail.losses import LossDescription
 
 
-def losses(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="A loss as in --losses: alpa, alpa\\[variant=pade], my_package.module:MyLoss.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The same as JSON; without NAME a list of all losses.")
-    ] = False,
-    debug: Debug = False,
-) -> None:
-    """List the losses, or say what one is: formula, parameters, link, when to use it.
+@command(JsonOptions, arguments=("loss_name",), example="tametail losses\ntametail losses alpa[variant=code]")
+def losses(console: Console, /, loss_name: str | None, **options: Any) -> None:
+    """List the losses, or describe one: formula, parameters, link, when to use it.
 
     The keys of --json: loss, summary, formula, family (softmax, sigmoid), head (linear, normalised), link, exact_link,
     ceiling, uses_class_counts, stochastic, batchwise, parameters (each: name, type, required, default, value,
-    meaning), use, notes, reference.
+    meaning), use, notes, reference. Without NAME it is a list of all losses.
     """
+    from tametail.losses import describe_loss, describe_losses, list_losses
 
-    def work(_: Console) -> None:
-        from tametail.losses import describe_loss, describe_losses, list_losses
-
-        if name is None and not as_json:
-            summaries = describe_losses()
-            width = max(map(len, summaries))
-            for known, summary in summaries.items():
-                typer.echo(f"{known:{width}}  {summary}")
-            return
-        with as_usage_error():
-            described = [describe_loss(text) for text in ([name] if name else list_losses())]
-        if as_json:
-            content: Any = [asdict(one) for one in described]
-            typer.echo(json.dumps(content[0] if name else content, indent=1, ensure_ascii=False, default=str))
-        else:
-            _show(described[0])
-
-    run(work, debug=debug)
-
-
-def strategies(debug: Debug = False) -> None:
-    """List the long-tail strategies that join any loss with a +: ce+la, ldam+drw, alpa+crt+la."""
-
-    def work(_: Console) -> None:
-        from tametail.training.strategies import list_strategies, strategy_summary
-
-        names = list_strategies()
-        for name in names:
-            typer.echo(f"{name:{max(map(len, names))}}  {strategy_summary(name)}")
-
-    run(work, debug=debug)
-
-
-def gradients(
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", help="File to write: .svg, .png, .pdf, or .csv for the numbers. Default figure1.svg, "
-            "with --losses gradients.svg.", show_default=False,
-        ),
-    ] = None,
-    losses: Annotated[
-        str | None,
-        typer.Option(help="Losses to draw instead, by commas: alpa,asl\\[clip=0],ce.", show_default=False),
-    ] = None,
-    over: Annotated[str, typer.Option(help="Draw slopes over the probability p, the logit z, or both.")] = "both",
-    debug: Debug = False,
-) -> None:  # fmt: skip
-    """Draw the slopes of losses by the logit: the paper's Figure 1, and how the losses behave in full.
-
-    Figure 1 has the parameters of its caption: ALPA with γ- 4, ASL with m 0.01 and γ- 0.01, CE, focal with γ 0.5.
-    """
-
-    def work(_: Console) -> None:
-        from tametail.reproduce.gradient_report import write_gradients
-
-        typer.echo(write_gradients(out or ("gradients.svg" if losses else "figure1.svg"), losses, over=over))
-
-    run(work, debug=debug)
+    if loss_name is None and not options["json"]:
+        summaries = describe_losses()
+        width = max(map(len, summaries))
+        for known, summary in summaries.items():
+            typer.echo(f"{known:{width}}  {summary}")
+        return
+    with as_usage_error():
+        described = [describe_loss(text) for text in ([loss_name] if loss_name else list_losses())]
+    if options["json"]:
+        content: Any = [asdict(one) for one in described]
+        typer.echo(
+            json.dumps(content[0] if loss_name else content, indent=1, ensure_ascii=False, default=str)
+        )
+    else:
+        _show(described[0])
 
 
 def _show(loss: LossDescription) -> None:
-    """Print what a loss is; in colour on a terminal, plainly elsewhere."""
+    """Print a description; in colour on a terminal."""
     from rich.console import Console as RichConsole
 
     terminal = RichConsole(highlight=False)
@@ -145,7 +91,7 @@ def _page(loss: LossDescription) -> Iterator[RenderableType]:
 
 def _facts(loss: LossDescription) -> list[tuple[str, str]]:
     posterior = (
-        "gives posteriors at the loss's minimum" if loss.exact_link else "the usual reading, not exact"
+        "posterior probabilities at the loss's minimum" if loss.exact_link else "conventional, not exact"
     )
     ceiling = f", up to {loss.ceiling:.3f}" if loss.ceiling < 1 - 1e-6 else ""
     families = {"softmax": "one softmax over the classes", "sigmoid": "one sigmoid per class"}
@@ -155,18 +101,16 @@ def _facts(loss: LossDescription) -> list[tuple[str, str]]:
         ("head", loss.head),
         ("link", f"{loss.link} ({posterior}{ceiling})"),
         ("class counts", "used" if loss.uses_class_counts else "not used"),
-        ("random", "yes, two calls on a batch may differ" if loss.stochastic else "no"),
+        ("random", "yes, two calls on the same batch may differ" if loss.stochastic else "no"),
         (
             "batch",
-            "a sample's loss may depend on the others"
-            if loss.batchwise
-            else "samples do not matter to others",
+            "a sample's loss may depend on other samples" if loss.batchwise else "samples are independent",
         ),
     ]
 
 
 def _written(value: object) -> str:
-    """A value as it is written in brackets."""
+    """A value as in a method's brackets."""
     if isinstance(value, tuple):
         return "/".join(map(str, value))
     return (

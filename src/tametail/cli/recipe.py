@@ -1,48 +1,34 @@
-"""The commands about recipes: what there is, and what one says, field by field."""
+"""tametail recipe: the recipes, and one of them field by field."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from tametail.cli.run_command import Debug, run
+from tametail.cli.command import command
 from tametail.core.console import Console
-
-recipe = typer.Typer(
-    no_args_is_help=True,
-    help="List the recipes, or show one as YAML that can be changed and given back with --recipe FILE.yaml.",
-)
+from tametail.core.options import SetOptions
 
 
-@recipe.command("list")
-def list_(debug: Debug = False) -> None:
+@command(example="tametail recipe list")
+def list_(console: Console, /) -> None:
     """List the recipes with one line each."""
+    from tametail.training.recipe import list_recipes, load_recipe
 
-    def work(_: Console) -> None:
-        from tametail.training.recipe import list_recipes, load_recipe
-
-        names = list_recipes()
-        for name in names:
-            typer.echo(f"{name:{max(map(len, names))}}  {load_recipe(name).summary}")
-
-    run(work, debug=debug)
+    names = list_recipes()
+    for name in names:
+        typer.echo(f"{name:{max(map(len, names))}}  {load_recipe(name).summary}")
 
 
-@recipe.command()
-def show(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.", show_default=False)],
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Any field: optimizer.lr=3e-4", show_default=False)
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Show a recipe: every field with its value and what it means. The output is a recipe file."""
+@command(
+    SetOptions,
+    arguments=("recipe_name",),
+    example="tametail recipe show modern --set optimizer.lr=3e-4 > my_recipe.yaml",
+)
+def show(console: Console, /, recipe_name: str, **options: Any) -> None:
+    """Show a recipe as YAML: every field with its value and meaning. The output is a recipe file."""
+    from tametail.training.recipe import load_recipe
+    from tametail.training.recipe_text import recipe_yaml
 
-    def work(_: Console) -> None:
-        from tametail.training.recipe import load_recipe
-        from tametail.training.recipe_text import recipe_yaml
-
-        typer.echo(recipe_yaml(load_recipe(name, assignments=assignments or ())), nl=False)
-
-    run(work, debug=debug)
+    typer.echo(recipe_yaml(load_recipe(recipe_name, assignments=options["set"] or ())), nl=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import nn
 from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.option import takes
+from tametail.core.options import DeviceOptions, MethodOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.table import join_classes
@@ -65,6 +67,13 @@ class Classifier:
     fold_models: tuple[FoldModel, ...]
     device: torch.device
     thresholds: NDArray[np.float64] | None = None
+
+    def __repr__(self) -> str:
+        kind = "classes" if self.thresholds is None else "labels"
+        return (
+            f"Classifier({self.method}: {len(self.class_names)} {kind}, mean of {len(self.fold_models)} fold models of "
+            f"{self.spec.name} at {self.spec.image_size} px on {self.device})"
+        )
 
     @property
     def link(self) -> str:
@@ -204,50 +213,56 @@ class Classifier:
         return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
 
-def load(directory: str | Path, method: str | None = None, *, device: str = "auto") -> Classifier:
+@takes(MethodOptions, DeviceOptions)
+def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceOptions]) -> Classifier:
     """Load the model of a study.
 
     Args:
-        directory: the study's folder.
-        loss: text of one of its losses; the best out of fold when None.
+        study: the study's folder.
+        method: one of its methods. Default: the one with the best cross-validation result.
+        options: see below.
+
+    Returns:
+        The mean of the method's fold models.
 
     Raises:
-        DataError: no study is there. UsageError: the study has no such loss.
-        TametailError: none of the loss's runs is finished.
+        DataError: there is no study.
+        UsageError: the study has no such method.
+        TametailError: no run of the method is finished.
     """
-    study = Path(directory)
-    described = study_file.read_study_file(study)
+    directory = Path(study)
+    described = study_file.read_study_file(directory)
     check_one_process("predict")
-    chosen = _canonical(method, described["methods"]) if method else best_method(study)
+    chosen = _canonical(method, described["methods"]) if method else best_method(directory)
     wanted = [run for run in all_runs(described) if run.method.text == chosen]
-    runs = [run for run in wanted if is_finished(run.directory(study))]
+    runs = [run for run in wanted if is_finished(run.directory(directory))]
     if not runs:
-        raise TametailError(f"no run of {chosen} is finished in {study}; repeat tametail compare")
+        raise TametailError(f"no run of {chosen} is finished in {directory}; repeat tametail compare")
     spec = studied_backbone(described)
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
-    target = make_accelerator(recipe, device, training=False).device
+    target = make_accelerator(recipe, options["device"], training=False).device
     frozen = recipe.trains == "head"
 
     def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = Standardise(spec.features) if frozen else restore_backbone(study, described)
+        representation = Standardise(spec.features) if frozen else restore_backbone(directory, described)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     fold_models = []
     for run in runs:
-        counts, images = load_class_counts(run.directory(study))
-        model = load_trained_model(run, study, new_model).to(target)
+        counts, images = load_class_counts(run.directory(directory))
+        model = load_trained_model(run, directory, new_model).to(target)
         decision_rule = run.method.decision_rule(counts, images)
         fold_models.append(
             FoldModel(
                 model if frozen else channels_last(model), decision_rule, np.array(counts, dtype=np.float64)
             )
         )
-    backbone = restore_backbone(study, described) if frozen else nn.Identity()
+    backbone = restore_backbone(directory, described) if frozen else nn.Identity()
     thresholds = None
     if described.get("multi_label"):
         thresholds = deployable_thresholds(
-            [read_label_predictions(run.directory(study) / PREDICTIONS) for run in runs]
+            [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
         )
     return Classifier(chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, thresholds)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +10,8 @@ from numpy.typing import NDArray
 
 from tametail.core.console import Console
 from tametail.core.errors import UsageError
+from tametail.core.option import command_line
+from tametail.core.options import EvaluateOptions
 from tametail.core.registry import nearest
 from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.report import write_report
@@ -23,28 +23,6 @@ from tametail.storage.evaluation_file import (
 )
 
 OperatingPoints = tuple[tuple[str, float], ...]
-
-
-def read_operating(texts: Sequence[str]) -> OperatingPoints:
-    """``CLASS=0.95`` of each text: a class and the sensitivity that is required for it.
-
-    Raises:
-        UsageError: a text of another form.
-    """
-    found = []
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        try:
-            asked = float(number)
-        except ValueError:
-            asked = math.nan
-        if not (name.strip() and 0 < asked <= 1):
-            raise UsageError(
-                f"expected --operating CLASS=SENSITIVITY with a sensitivity above 0 and at most 1, such as melanoma=0.95, "
-                f"got {text!r}"
-            )
-        found.append((name.strip(), asked))
-    return tuple(dict.fromkeys(found))
 
 
 def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> None:
@@ -77,7 +55,7 @@ def evaluate_files(
         by: columns to evaluate by.
         classes: names of all classes in their order; empty for what the files say.
         ordered: the order of the classes means something.
-        operating: from `read_operating`.
+        operating: from `tametail.core.option.read_operating`.
 
     Returns:
         The path of report.html.
@@ -90,11 +68,13 @@ def evaluate_files(
     read = read_prediction_files(paths, by=list(dict.fromkeys(by)), classes=classes, ordered=ordered)
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
-    words = ["tametail", "evaluate", *(path.name for path in paths)]
-    words += [word for column in read.carried for word in ("--by", column)]
-    words += ["--classes", ",".join(classes)] if classes else []
-    words += ["--ordered"] if ordered else []
-    words += [word for name, asked in operating for word in ("--operating", f"{name}={asked:g}")]
+    options = {
+        "by": list(read.carried),
+        "classes": list(classes) or None,
+        "ordered": ordered or None,
+        "operating": [f"{name}={sensitivity:g}" for name, sensitivity in operating],
+        "out": "EVALUATION",
+    }
     about = EvaluationSettings(
         name=next(iter(read.models)) if len(read.models) == 1 else f"{len(read.models)} models",
         class_names=first.class_names,
@@ -107,7 +87,7 @@ def evaluate_files(
             ("Predictions", ", ".join(path.name for path in paths)),
             ("Groups", "as column group says" if read.grouped else "not known: every image by itself"),
         ),
-        command=shlex.join([*words, "-o", "EVALUATION"]),
+        command=command_line("evaluate", [path.name for path in paths], options, EvaluateOptions),
     )
     if not read.grouped:
         console.say(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
+from tametail.core.option import command_line
+from tametail.core.options import EvaluateOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.text import sample_of
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
@@ -40,7 +42,7 @@ def evaluate_study(
     data: str | Path | ImageTable,
     out: Path,
     *,
-    methods: str | None = None,
+    methods: Sequence[str] | str | None = None,
     mapping: Mapping[str, str] | None = None,
     drop_unknown: bool = False,
     columns: Mapping[str, Any] | None = None,
@@ -65,7 +67,7 @@ def evaluate_study(
         columns: options of `read_images`, when ``data`` is not a table.
         by: columns of the data to evaluate by.
         ordered: the order of the classes, by name, means something.
-        operating: from `tametail.external.evaluate_files.read_operating`.
+        operating: from `tametail.core.option.read_operating`.
 
     Returns:
         The path of report.html.
@@ -101,13 +103,16 @@ def evaluate_study(
     table = context.training_data.table
     carried = {column: _text(table, column) for column in by}
     answers = _predictions(runs, context, operating, console)
-    words = ["tametail", "evaluate", "STUDY", "--data", given.name]
-    words += ["--losses", ",".join(runs)] if methods else []
-    words += [word for pair in (mapping or {}).items() for word in ("--map", "=".join(pair))]
-    words += ["--drop-unknown"] if drop_unknown else []
-    words += [word for column in by for word in ("--by", column)]
-    words += ["--ordered"] if ordered else []
-    words += [word for name, asked in operating for word in ("--operating", f"{name}={asked:g}")]
+    options = {
+        "data": given.name,
+        "methods": list(runs) if methods else None,
+        "map": ["=".join(pair) for pair in (mapping or {}).items()],
+        "drop_unknown": drop_unknown or None,
+        "by": list(by),
+        "ordered": ordered or None,
+        "operating": [f"{name}={sensitivity:g}" for name, sensitivity in operating],
+        "out": "EVALUATION",
+    }
     about = EvaluationSettings(
         name=f"{described['name']} on {given.name}",
         class_names=class_names,
@@ -117,14 +122,14 @@ def evaluate_study(
         by=by,
         operating=operating,
         facts=_facts(described, given, mapped, decoded),
-        command=shlex.join([*words, "-o", "EVALUATION"]),
+        command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
     return report_on(out, answers, carried, about, console)
 
 
 def _runs(
-    study: Path, described: Mapping[str, Any], methods: str | None, console: Console
+    study: Path, described: Mapping[str, Any], methods: Sequence[str] | str | None, console: Console
 ) -> dict[str, list[Run]]:
     """The runs of each loss that is asked for, or of each that is finished.
 
@@ -138,7 +143,10 @@ def _runs(
     left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
     if methods is not None:
         with as_usage_error(f"the losses of this study are {', '.join(runs)}"):
-            wanted = [parse_method(text).text for text in split_methods(methods)]
+            wanted = [
+                parse_method(text).text
+                for text in (split_methods(methods) if isinstance(methods, str) else methods)
+            ]
         strangers = [text for text in wanted if text not in runs]
         if strangers:
             raise UsageError(f"expected losses of this study ({', '.join(runs)}), got {', '.join(strangers)}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.option import declared, pick, takes
+from tametail.core.options import ReadImagesOptions, RecommendOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images, save_splits
 from tametail.models.backbones import describe_backbone
 from tametail.recommend import outputs
@@ -20,7 +22,7 @@ from tametail.recommend.results import RecommendationResults, TrainingImages, ev
 from tametail.recommend.trainings import TrainingSet, run_trainings
 from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import prepare_inputs
-from tametail.study.settings import asked_recipe, check_counts
+from tametail.study.settings import check_counts, recipe_from
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import with_training_canvas
@@ -41,7 +43,7 @@ class Recommendation:
 
     @property
     def content(self) -> dict[str, Any]:
-        """All of it: the content of recommend.json."""
+        """All results: the content of recommend.json."""
         return outputs.read_recommendation(self.directory)
 
     @property
@@ -61,56 +63,45 @@ class Recommendation:
 
     @property
     def report(self) -> Path:
-        """The page, one HTML file."""
+        """Path of the report, one HTML file."""
         return self.directory / outputs.RECOMMEND_HTML
 
+    def __repr__(self) -> str:
+        return f"Recommendation({str(self.directory)!r}: {self.answer[0]})"
 
+
+@takes(RecommendOptions)
 def recommend(
-    data: str | Path | ImageTable,
-    *,
-    out: str | Path | None = None,
-    folds: int = 5,
-    seeds: int = 1,
-    seed: int = 0,
-    device: str = "auto",
-    columns: Mapping[str, Any] | None = None,
-    group_duplicates: bool = False,
-    fields: Mapping[str, Any] | None = None,
-    assignments: Sequence[str] = (),
-    options: Sequence[str] = (),
-    console: Console | None = None,
+    data: str | Path | ImageTable, *, console: Console | None = None, **options: Unpack[RecommendOptions]
 ) -> Recommendation:
-    """Try what is cheap on the features of a frozen backbone, and say what to use and how sure that is.
+    """Recommend a method for a data set, from features of a frozen backbone, with an estimate of its uncertainty.
 
-    Every number that a candidate needs is chosen on inner folds and judged on the outer one; so is, for the estimate of what
-    following the recommendation comes to, the choice of the candidate itself. The test set stays held out.
+    Every parameter of a candidate is chosen on inner folds and evaluated on the outer one; so is the choice of the candidate
+    itself, for the estimate of following the recommendation. The test set stays held out. A recommendation that exists in
+    the output folder is continued.
 
     Args:
         data: what `read_images` takes, or a table.
-        out: the folder; ``runs/recommend-<name of the data>`` when None. A recommendation that is there goes on.
-        folds: k of the cross-validation, at least 3.
-        seeds: how many seeds each fold is trained with.
-        seed: of the splits, those that `compare` makes with it.
-        device: auto, cpu, cuda, mps ...
-        columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
-        group_duplicates: put duplicate images in one group, so that they cannot cross a split.
-        fields, assignments: changes to the recipe ``head``, see `load_recipe`.
-        options: what of the command line is to be repeated in the next command that is proposed.
         console: where progress is shown; None for silence.
+        options: see below; at least 3 ``folds``, and a ``recipe`` with a frozen backbone.
+
+    Returns:
+        The recommendation.
 
     Raises:
-        UsageError, DataError, TametailError: see their messages; checked in the order configuration, data, weights, and
-            before any long work.
-        Stopped: asked for by Ctrl-C or SIGTERM, with every finished training kept.
+        UsageError: an invalid option, or the output folder holds something else.
+        DataError: the data cannot be read, or are not fit for a recommendation.
+        Stopped: interrupted by Ctrl-C or SIGTERM, with every finished training saved.
     """
-    console = console or Console(quiet=True)
-    recipe = _checked_recipe(data, folds, seeds, fields, assignments)
+    console, source = console or Console(quiet=True), data
+    recipe = _checked_recipe(data, options)
+    out, folds, repeats = options["out"], options["folds"], options["repeats"]
     spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
-    accelerator = make_accelerator(recipe, device)
+    accelerator = make_accelerator(recipe, options["device"])
     if not isinstance(data, ImageTable):
         if out is not None:
             prepare_directory(Path(out), outputs.RECOMMENDATION_FOLDER)
-        data = read_images(data, **(columns or {}))
+        data = read_images(data, **pick(ReadImagesOptions, options))
     _check_table(data, folds)
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
@@ -119,41 +110,37 @@ def recommend(
             data,
             recipe,
             spec,
-            folds=folds,
-            seed=seed,
-            group_duplicates=group_duplicates,
+            **pick(SplitOptions, options),
             console=console,
         )
         settings = outputs.create_or_extend(directory, inputs.describe([], [], []))
         save_splits(inputs.splits, directory / "splits.csv")
         features = inputs.training_data(accelerator, console).array.astype(np.float32)
         part, images = _training_set(inputs, features)
-        done = run_trainings(directory, part, method_texts(), seeds, recipe, settings, accelerator, console)
+        done = run_trainings(directory, part, method_texts(), repeats, recipe, settings, accelerator, console)
         candidates, failed = _without_failures(CANDIDATES, done)
         for name, why in failed.items():
             console.warn(f"{name} is left out because its training failed: {why}")
         decisions = {training: of_heads.logits for training, of_heads in done.items()}
-        all_outputs = AllOutputs(part.target, part.fold, part.classes, seeds, part.folds, decisions)
+        all_outputs = AllOutputs(part.target, part.fold, part.classes, repeats, part.folds, decisions)
         with console.track("Nested estimate", folds) as advance:
             results = evaluate_candidates(candidates, all_outputs, images, failed, advance)
-        _write(directory, results, _provenance(inputs, seeds, options))
+        _write(directory, results, _provenance(inputs, repeats, _repeated(source, options)))
     return Recommendation(directory)
 
 
 def _checked_recipe(
     data: str | Path | ImageTable,
-    folds: int,
-    seeds: int,
-    fields: Mapping[str, Any] | None,
-    assignments: Sequence[str],
+    options: Mapping[str, Any],
 ) -> Recipe:
+    folds = options["folds"]
     if folds < MIN_FOLDS:
         raise UsageError(
             f"expected at least {MIN_FOLDS} folds, got {folds}: one to evaluate on, one to tune on and one to train on"
         )
-    check_counts(folds, None, seeds)
+    check_counts(options)
     check_one_process("recommend")
-    recipe = asked_recipe(data, "head", fields, assignments)
+    recipe = recipe_from(options, data)
     if recipe.trains != "head" or recipe.head != "auto":
         raise UsageError(
             "expected trains: head and head: auto, as recommendations are based on linear heads on a frozen backbone; leave these "
@@ -203,6 +190,18 @@ def _without_failures(
             f"learning rate with --lr, in another folder"
         )
     return [candidate for candidate in candidates if candidate.name not in failed], failed
+
+
+def _repeated(data: object, options: Mapping[str, Any]) -> list[str]:
+    """DATA and the options that are not defaults, as words of the command line that is proposed next."""
+    known = declared(RecommendOptions)
+    words = [
+        word
+        for name, value in options.items()
+        if name != "out" and value != known[name].default
+        for word in known[name].written(value)
+    ]
+    return ["DATA" if isinstance(data, ImageTable) else str(data), *words]
 
 
 def _write(directory: Path, results: RecommendationResults, provenance: Provenance) -> None:

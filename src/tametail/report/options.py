@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
@@ -28,10 +27,6 @@ class ReportOptions:
     by: tuple[str, ...] = ()
     operating: tuple[tuple[str, float], ...] = ()
     ordered: bool = False
-
-    def changed(self, **changes: Any) -> ReportOptions:
-        """The same with those of the changes that are not None."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
 def save_options(directory: Path, asked: ReportOptions) -> None:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack
 
 from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import TametailError, UsageError
+from tametail.core.option import pick, takes
+from tametail.core.options import MachineOptions, ReproduceOptions, RootOptions, TrainingOptions
 from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.report import read_results
 from tametail.report.study.runs import find_runs
 from tametail.reproduce.comparison import Comparison, as_dict, compare_with_published
-from tametail.reproduce.differences import NO_DIFFERENCE, PAPER_FOLDS, ExperimentSetup, differences_from_paper
-from tametail.reproduce.experiments import Rivals, Variant, find_experiment
+from tametail.reproduce.differences import NO_DIFFERENCE, ExperimentSetup, differences_from_paper
+from tametail.reproduce.experiments import find_experiment
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.text import as_markdown, as_text, interpretation
 from tametail.storage.study_file import read_study_file
+from tametail.study.settings import recipe_from
 from tametail.study.study import Study, compare, evaluate_test_set
-from tametail.training.hardware import Hardware
-from tametail.training.recipe import load_recipe
 
 MARKDOWN, JSON = "reproduce.md", "reproduce.json"
 
@@ -48,84 +48,66 @@ class Reproduction:
         return self.study.directory / MARKDOWN
 
 
+@takes(RootOptions, ReproduceOptions)
 def reproduce(
-    name: str,
-    root: str | Path | None,
+    experiment: str,
+    root: str | Path | None = None,
     *,
-    out: str | Path | None = None,
-    sealed: bool = False,
-    variant: Variant = "paper",
-    rivals: Rivals = "figure1",
-    recipe: str | Path = "paper",
-    folds: int = PAPER_FOLDS,
-    seeds: int = 1,
-    hardware: Hardware | None = None,
-    fields: Mapping[str, Any] | None = None,
-    assignments: Sequence[str] = (),
     console: Console | None = None,
+    **options: Unpack[ReproduceOptions],
 ) -> Reproduction:
-    """Run one of the paper's tables on a set, and write reproduce.md and reproduce.json into the study's folder.
+    """Run one of the paper's tables on a data set, and write reproduce.md and reproduce.json into the study's folder.
 
-    The test set is opened, as the paper reports it, and the opening recorded; it is not opened again as long as no run
-    is added. What is done is not done again.
+    The study is evaluated on its test set, as in the paper, and the evaluation recorded; only once as long as no run is
+    added. Finished runs are not repeated.
 
     Args:
-        name: ``table2`` to ``table5``.
-        root: folder of the paper's set as downloaded, or any set of its classes that `read_images` reads.
-        out: folder of the study; ``runs/reproduce-<name>`` when None.
-        sealed: leave the test set closed, and compare out-of-fold results.
-        variant: of ALPA: ``paper`` (its equation), ``code`` (the released class), ``pade``.
-        rivals: ``figure1`` or ``defaults``, see `RIVALS`.
-        recipe, folds, seeds, hardware, fields, assignments, console: as `tametail.study.study.compare` takes them.
+        experiment: ``table2`` to ``table5``.
+        root: folder of the paper's data set as downloaded, or any data set with its classes that `read_images` reads.
+        console: where progress is shown; None for silence.
+        options: see below.
 
     Raises:
-        UsageError, DataError, TametailError: see their messages; an unknown name, an absent set or one of other classes
-            before anything is trained.
+        UsageError: an unknown experiment or an invalid option.
+        DataError: the data set is missing or has other classes.
     """
-    console, hardware = console or Console(quiet=True), hardware or Hardware()
-    experiment = find_experiment(name)
-    _check_choice("--variant", variant, get_args(Variant))
-    _check_choice("--rivals", rivals, get_args(Rivals))
+    console = console or Console(quiet=True)
+    sealed = not options["test_set"]
+    name, folds, repeats = experiment, options["folds"], options["repeats"]
+    variant, rivals = options["variant"], options["rivals"]
+    found = find_experiment(name)
     _check_processes(sealed)
-    settings = load_recipe(recipe, fields=fields, assignments=assignments)
-    table = read_paper_set(experiment, None if root is None else Path(root))
-    classes = match_classes(experiment, table)
-    setup = ExperimentSetup(table, classes, settings, folds, seeds, variant, rivals, test_set=not sealed)
-    differences = differences_from_paper(experiment, setup)
+    recipe = recipe_from(options)
+    table = read_paper_set(found, None if root is None else Path(root))
+    classes = match_classes(found, table)
+    setup = ExperimentSetup(table, classes, recipe, folds, repeats, variant, rivals, test_set=not sealed)
+    differences = differences_from_paper(found, setup)
     console.say(f"Differs from the paper in: {'; '.join(differences.stated) or NO_DIFFERENCE}")
-    methods = experiment.methods(variant, rivals)
+    methods = found.methods(variant, rivals)
+    out = options["out"] or Path("runs") / f"reproduce-{name}"
     study = compare(
         table,
         list(methods.values()),
-        out=Path("runs") / f"reproduce-{name}" if out is None else out,
-        recipe=recipe,
-        folds=folds,
-        seeds=seeds,
-        hardware=hardware,
-        fields=fields,
-        assignments=assignments,
+        out=out,
         console=console,
+        **pick(TrainingOptions, options),
+        **pick(MachineOptions, options),
     )
     if not sealed and _has_untested(study.directory, methods.values()):
-        evaluate_test_set(study.directory, device=hardware.device, console=console)
+        evaluate_test_set(study.directory, device=options["device"], console=console)
     comparison = compare_with_published(
-        experiment, read_results(study.directory), methods, classes, differences, test_set=not sealed
+        found, read_results(study.directory), methods, classes, differences, test_set=not sealed
     )
     sentences = interpretation(comparison)
     _write(study.directory, comparison, sentences)
     return Reproduction(study, comparison, as_text(comparison, sentences))
 
 
-def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"expected {option} as one of {', '.join(known)}, got {value!r}")
-
-
 def _check_processes(sealed: bool) -> None:
     if not sealed and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "expected --sealed with several processes: they train together, but one alone opens the test set; train with "
-            "--sealed, then repeat the command as one process without it, which trains nothing anew"
+            "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
+            "--no-test-set, then repeat the command as one process without it, which trains nothing again"
         )
 
 

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.option import as_given, pick, takes
+from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.evaluation import Estimate
 from tametail.models.backbones import describe_backbone
@@ -31,14 +33,13 @@ from tametail.search.journal import (
 from tametail.search.nested_estimate import best_of, indistinguishable, nested_estimate
 from tametail.search.nested_search import SearchSettings, run_searches, search_study, trial_records
 from tametail.search.objective import Runner
-from tametail.search.queue import SAMPLERS, Sampler
 from tametail.search.results import importances, result_content, trials_csv
 from tametail.search.space import Space, make_space
 from tametail.search.trainings import SECONDS, metric_names
 from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.study.inputs import StudyInputs, prepare_inputs
-from tametail.study.settings import asked_recipe, check_counts, parse_methods, try_out
+from tametail.study.settings import check_counts, hardware_from, parse_methods, recipe_from, try_out
 from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.checkpointing.interrupts import Stop, stop_on_signals
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
@@ -57,7 +58,7 @@ _HALVED = 8  # with fine-tuning each training is stored on its own, and a batch 
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResult:
     """A finished search on disk."""
 
     directory: Path
@@ -79,61 +80,44 @@ class Search:
 
     @property
     def report(self) -> Path:
-        """The report, one HTML file."""
+        """Path of the report, one HTML file."""
         return self.directory / search_file.PAGE
 
+    def __repr__(self) -> str:
+        asked = self.settings["search"]
+        return f"SearchResult({str(self.directory)!r}: {asked['method']}, {asked['trials']} trials; best {self.best})"
 
+
+@takes(LossOptions, SearchOptions)
 def search(
     data: str | Path | ImageTable,
     loss: str = "alpa",
     *,
-    out: str | Path | None = None,
-    trials: int = 50,
-    space: Sequence[str] = (),
-    sampler: Sampler = "random",
-    halving: bool = False,
-    metric: str = "balanced_accuracy",
-    recipe: str | Path = "head",
-    folds: int = 5,
-    seeds: int = 1,
-    seed: int = 0,
-    hardware: Hardware | None = None,
-    columns: Mapping[str, Any] | None = None,
-    group_duplicates: bool = False,
-    fields: Mapping[str, Any] | None = None,
-    assignments: Sequence[str] = (),
     console: Console | None = None,
-) -> Search:
+    **options: Unpack[SearchOptions],
+) -> SearchResult:
     """Search a method's parameters by nested cross-validation without the test set, and write the report.
 
+    An existing search in the output folder is resumed or extended; several processes can share it.
+
     Args:
-        data: what `read_images` takes, or a table; each image of one class.
+        data: what `read_images` takes, or a table; each image with one label.
         loss: one method, such as ``alpa`` or ``alpa[variant=pade]+la``; parameters that its text gives are fixed.
-        out: the search's folder; ``runs/search-<name of the data>-<loss>`` when None. An existing search is resumed or
-            extended; several processes can share it.
-        trials: number of trials of each search.
-        space: texts such as ``gamma_neg=0:5`` that change or extend the loss's default space.
-        sampler: ``random`` or ``tpe``.
-        halving: successive halving: prune the worse half of a batch of trials after the first inner fold, half of the rest
-            after the second, and so on.
-        metric: what is maximised: ``balanced_accuracy``, ``macro_f1``, ``accuracy``, ``mcc``, ``kappa``, or a registered metric
-            that is a function of the confusion matrix.
-        recipe: a name or a YAML file.
-        folds: k of the outer cross-validation, at least 3; the inner one uses the k - 1 others.
-        seeds: number of trainings of each model, each with another random seed.
-        seed: of the splits and of the sampler.
-        hardware: device and how it is used.
-        columns: options of `read_images` (``label_col`` ...), when ``data`` is not a table.
-        group_duplicates: put duplicate images in one group, so that they cannot cross a split.
-        fields, assignments: changes to the recipe, see `load_recipe`.
         console: where progress is shown; None for silence.
+        options: see below. The outer cross-validation has k ``folds``, at least 3; the inner one uses the k - 1 others.
+
+    Returns:
+        The finished search.
 
     Raises:
-        UsageError, DataError, TametailError: see their messages; checked before any long work.
-        Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
+        UsageError: an invalid option, or the output folder holds something else.
+        DataError: the data cannot be read, or are not fit for the search.
+        Stopped: interrupted by Ctrl-C or SIGTERM, with everything saved.
     """
     console = console or Console(quiet=True)
-    hardware = hardware or Hardware()
+    hardware = hardware_from(options)
+    folds, trials = options["folds"], options["trials"]
+    sampler, halving, metric = options["sampler"], options["halving"], options["metric"]
     if find_spec("optuna") is None:
         raise UsageError(
             "expected Optuna, which draws the trials, to be installed: pip install 'tametail[search]'"
@@ -144,15 +128,17 @@ def search(
     if len(methods) != 1:
         raise UsageError(f"expected one method to search, got {len(methods)}; search them one by one")
     (method,) = methods
-    _check(folds, seeds, trials, sampler, metric)
-    settings = asked_recipe(data, recipe, fields, assignments)
-    search_space = make_space(method, settings, space)
+    check_counts(options)
+    _check(folds, trials, metric)
+    settings = recipe_from(options, data)
+    search_space = make_space(method, settings, options["space"] or ())
     spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
     accelerator = make_accelerator(settings, hardware.device)
+    out = options["out"]
     if not isinstance(data, ImageTable):
         if out is not None:
             prepare_directory(Path(out), search_file.SEARCH_FOLDER)
-        data = read_images(data, **(columns or {}))
+        data = read_images(data, **pick(ReadImagesOptions, options))
     directory = Path(out) if out is not None else Path("runs") / f"search-{data.name}-{method.slug}"
     if data.multi_label:
         raise DataError(
@@ -162,19 +148,20 @@ def search(
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, search_file.SEARCH_FOLDER)
-    inputs = prepare_inputs(
-        data, settings, spec, folds=folds, seed=seed, group_duplicates=group_duplicates, console=console
-    )
+    inputs = prepare_inputs(data, settings, spec, **pick(SplitOptions, options), console=console)
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
-    requested = SearchSettings(trials, sampler, halving, metric, seeds, seed, batch)
+    requested = SearchSettings(trials, sampler, halving, metric, options["repeats"], options["seed"], batch)
     with folder_lock(directory):
-        content = search_file.create_or_extend_search(directory, _content(inputs, search_space, requested))
+        content = search_file.create_or_extend_search(
+            directory,
+            _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)},
+        )
     # Another process may have requested more trials.
     requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))
     if "result" in content:
         console.say(f"{directory} holds this search, finished with {requested.trials} trials")
         _write_page(directory)
-        return Search(directory)
+        return SearchResult(directory)
     with (
         stop_on_signals(
             lambda: console.say("Stopping after this training ... (press again to quit now)")
@@ -196,17 +183,14 @@ def search(
             _finish(
                 directory, content, storage, inputs, search_space, data_of_folds, requested, runner, console
             )
-    return Search(directory)
+    return SearchResult(directory)
 
 
-def _check(folds: int, seeds: int, trials: int, sampler: str, metric: str) -> None:
-    check_counts(folds, None, seeds)
+def _check(folds: int, trials: int, metric: str) -> None:
     if folds < 3:
         raise UsageError(f"expected at least 3 folds, so that two inner folds remain, got {folds}")
     if not 1 <= trials <= 100_000:
         raise UsageError(f"expected --trials of 1 to 100000, got {trials}")
-    if sampler not in SAMPLERS:
-        raise UsageError(f"expected --sampler as one of {', '.join(SAMPLERS)}, got {sampler!r}")
     if metric not in metric_names():
         raise UsageError(f"expected --metric as one of {', '.join(metric_names())}, got {metric!r}")
 

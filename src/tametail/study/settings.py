@@ -1,13 +1,13 @@
-"""What a study or a search is asked to do, checked before any long work: methods, folds, seeds, recipe."""
+"""Settings of a study or a search, checked before any long work: methods, folds, repeats, recipe, hardware."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tametail.core.errors import UsageError, as_usage_error
-from tametail.data import ImageTable
+from tametail.core.option import pick
+from tametail.core.options import RecipeOptions
 from tametail.models.backbones import check_weights
 from tametail.training.hardware import Hardware
 from tametail.training.optimisation import label_smoothing_for
@@ -19,63 +19,73 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def parse_methods(losses: Sequence[str] | str) -> list[Method]:
-    """Methods from texts, or from one text with commas; each once.
+def parse_methods(texts: Sequence[str] | str) -> list[Method]:
+    """Parse methods from texts, or from one comma-separated text, without duplicates.
 
     Raises:
-        UsageError: one cannot be read, or there is none.
+        UsageError: a text is no method, or there is none.
     """
     with as_usage_error("tametail losses and tametail strategies list them"):
-        texts = split_methods(losses) if isinstance(losses, str) else list(losses)
-        parsed = [parse_method(text) for text in texts]
+        parsed = [parse_method(text) for text in (split_methods(texts) if isinstance(texts, str) else texts)]
     if not parsed:
-        raise UsageError("expected at least one loss, got none; tametail losses lists them")
+        raise UsageError("expected at least one method, got none; tametail losses lists the losses")
     return list({method.text: method for method in parsed}.values())
 
 
-def check_counts(folds: int, only_folds: Sequence[int] | None, seeds: int) -> list[int]:
-    """The folds to run, in order; None asks for all.
-
-    Raises:
-        UsageError: fewer than 2 folds or 1 seed, or a fold that is none.
-    """
-    if folds < 2:
-        raise UsageError(f"expected at least 2 folds, got {folds}")
-    if seeds < 1:
-        raise UsageError(f"expected at least 1 seed, got {seeds}")
-    places = sorted(set(range(folds) if only_folds is None else only_folds))
-    if not places or places[0] < 0 or places[-1] >= folds:
-        raise UsageError(f"expected folds among 0 to {folds - 1}, got {list(only_folds or ())}")
-    return places
-
-
-def asked_recipe(
-    data: str | Path | ImageTable,
-    recipe: str | Path,
-    fields: Mapping[str, Any] | None,
-    assignments: Sequence[str],
-) -> Recipe:
-    """The recipe with the changes that are asked for; the demo set needs no network.
+def check_counts(options: Mapping[str, Any]) -> list[int]:
+    """Check the numbers of folds and repeats, and return the folds to run in order.
 
     Args:
-        data: what is to be read, as only the demo's name matters here.
-        recipe, fields, assignments: see `load_recipe`; fields that are None are left as they are.
+        options: with folds, repeats and perhaps only_folds.
+
+    Raises:
+        UsageError: fewer than 2 folds or 1 repeat, or a fold that does not exist.
+    """
+    folds, only_folds, repeats = options["folds"], options.get("only_folds"), options["repeats"]
+    if folds < 2:
+        raise UsageError(f"expected at least 2 folds, got {folds}")
+    if repeats < 1:
+        raise UsageError(f"expected at least 1 repeat, got {repeats}")
+    run_folds = sorted(set(range(folds) if only_folds is None else only_folds))
+    if not run_folds or run_folds[0] < 0 or run_folds[-1] >= folds:
+        raise UsageError(f"expected folds among 0 to {folds - 1}, got {only_folds}")
+    return run_folds
+
+
+def recipe_from(options: Mapping[str, Any], data: object = None) -> Recipe:
+    """The recipe with the changes in the options; the demo set uses the installed weights by default.
+
+    Args:
+        options: the values of `TrainingOptions`.
+        data: the data set as it was given.
 
     Raises:
         UsageError: an unknown recipe, field or weights.
     """
-    fields = {name: value for name, value in (fields or {}).items() if value is not None}
-    if data == "demo" and "backbone" not in fields:
-        fields = {"weights": "offline"} | fields  # the demo needs no network
-    settings = load_recipe(recipe, fields=fields, assignments=assignments)
+    fields = pick(RecipeOptions, options)
+    recipe = fields.pop("recipe")
+    if data == "demo" and fields["backbone"] is None and fields["weights"] is None:
+        fields["weights"] = "offline"  # so that the demo needs no network
+    settings = load_recipe(recipe, fields=fields, assignments=options["set"] or ())
     check_weights(settings.weights, settings.backbone)
     return settings
+
+
+def hardware_from(options: Mapping[str, Any]) -> Hardware:
+    """How runs use the machine, from the values of `MachineOptions` and, if they are there, `MonitorOptions`."""
+    return Hardware(
+        options["device"],
+        options["micro_batch"],
+        options["compile"],
+        options["workers"],
+        options.get("validate", False),
+    )
 
 
 def try_out(
     methods: Sequence[Method], recipe: Recipe, classes: int, hardware: Hardware, accelerator: Accelerator
 ) -> None:
-    """Take every loss through a batch of the kind it is to be trained with, before any long work."""
+    """Compute every method's loss on a batch like those it will be trained with, before any long work."""
     for method in methods:
         configured = method.configure(recipe)
         loss = method.loss.create([1] * classes)

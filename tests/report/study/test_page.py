@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -235,6 +236,6 @@ def test_a_folder_that_cannot_be_written_is_named(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tametail.report.study.write.write_atomically", full)
+    monkeypatch.setattr(import_module("tametail.report.study.write"), "write_atomically", full)
     with pytest.raises(TametailError, match="No space left"):
         write_report(make_study(methods=("ce",)))

@@ -16,7 +16,7 @@ from tametail.training.heads.head_batches import CO_TRAINED, HeadBatch
 
 
 def again(images: Path, out: Path, losses: str, **options: object) -> None:
-    compare(images, losses, out=out, folds=3, fields=TINY | {"epochs": 3}, **options)  # type: ignore[arg-type]
+    compare(images, losses, out=out, folds=3, **TINY, epochs=3, **options)  # type: ignore[arg-type]
 
 
 def weights(study: Path) -> dict[str, bytes]:
@@ -67,10 +67,9 @@ def test_what_cannot_be_trained_together_is_not(
     assert sorted(head_batch.co_trained for head_batch in head_batches) == sorted(
         [["ce", "alpa"], ["ce+drs"], ["alpa+mixup"]] * 3
     )
-    from tametail.training.hardware import Hardware
 
     head_batches.clear()
-    again(image_folder, tmp_path / "b", "ce", hardware=Hardware("cpu", micro_batch=8))
+    again(image_folder, tmp_path / "b", "ce", device="cpu", micro_batch=8)
     assert head_batches == []
 
 

@@ -6,15 +6,20 @@ Shape legend: N images, C classes, G groups.
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.core.errors import DataError, UsageError
+from tametail.core.option import pick, takes
+from tametail.core.options import DrawOptions, RatioOptions, TableOptions
 from tametail.data.table import ImageTable
 
 
-def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: bool = False) -> ImageTable:
+@takes(RatioOptions, DrawOptions)
+def subsample(data: str | Path | ImageTable, ratio: float, **options: Unpack[DrawOptions]) -> ImageTable:
     """Draw a long-tailed subset: class sizes decrease from n to n / ``ratio`` by equal factors (Cui et al. 2019).
 
     Classes keep their order by size, and n is the largest possible number. Groups are kept whole, so that the sizes are
@@ -22,10 +27,9 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
     is not changed.
 
     Args:
-        table: images with one label each.
-        ratio: imbalance ratio, images of the largest class divided by those of the smallest, at least 1.
-        seed: of the random draw, at least 0.
-        single_images: drop single images of a group, so that the sizes are exact. This divides no group between splits.
+        data: what `tametail.read_images` takes, or a table.
+        ratio: images of the largest class per image of the smallest, at least 1.
+        options: see below. With ``single_images`` the sizes are exact; no group is divided between splits by that.
 
     Returns:
         The table of the images drawn.
@@ -39,8 +43,12 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
     """
     if not (math.isfinite(ratio) and ratio >= 1):
         raise UsageError(f"expected a ratio of 1 or more, got {ratio:g}")
-    if seed < 0:
-        raise UsageError(f"expected a seed of 0 or more, got {seed}")
+    if isinstance(data, ImageTable):
+        table = data
+    else:
+        from tametail.data import read_images
+
+        table = read_images(data, **pick(TableOptions, options))
     if table.multi_label:
         raise UsageError("expected one label per image: a multi-label table cannot be subsampled")
     drawn_from = np.flatnonzero(table.frame["split"].to_numpy() != "test")
@@ -52,11 +60,11 @@ def subsample(table: ImageTable, ratio: float, *, seed: int = 0, single_images: 
             f"expected images of every class outside the test set, found none of {', '.join(absent)}"
         )
     wanted = tail_sizes(available, ratio)
-    groups = np.arange(len(drawn_from)) if single_images else table.groups[drawn_from]
+    groups = np.arange(len(drawn_from)) if options["single_images"] else table.groups[drawn_from]
     names, member = np.unique(groups, return_inverse=True)
     held = np.zeros((len(names), len(table.class_names)), dtype=np.int64)  # (G, C)
     np.add.at(held, (member, target), 1)
-    taken = _draw(held, wanted, np.random.default_rng(np.random.SeedSequence([seed])))
+    taken = _draw(held, wanted, np.random.default_rng(np.random.SeedSequence([options["seed"]])))
     rows = np.ones(len(table), dtype=np.bool_)
     rows[drawn_from] = taken[member]
     return table.take(rows)

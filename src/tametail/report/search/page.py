@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import explain_save_error
+from tametail.core.option import command_line
+from tametail.core.options import LossOptions, SearchOptions
 from tametail.report.figures.svg import inlined
 from tametail.report.render import render
 from tametail.report.search.figures import (
@@ -78,21 +79,10 @@ def _range(values: Sequence[str]) -> str:
 
 
 def _command(results: SearchResults) -> str:
-    """The command that repeats the search; paths are left out, as they are private."""
-    asked, settings, recipe = results.asked, results.settings, results.settings["recipe"]
-    words: list[object] = ["tametail", "search", "demo" if settings["synthetic"] else "DATA"]
-    words += ["--loss", asked["method"], "--trials", asked["trials"]]
-    words += [word for text in asked["space"] for word in ("--space", text)]
-    words += ["--sampler", asked["sampler"]] + (["--halving"] if asked["halving"] else [])
-    words += ["--metric", asked["metric"], "--recipe", recipe["name"], "--backbone", settings["backbone"]]
-    words += ["--weights", str(settings["weights"]).replace("\\", "/").rsplit("/", 1)[-1]]
-    words += [
-        "--epochs",
-        recipe["epochs"],
-        "--batch-size",
-        recipe["batch_size"],
-        "--lr",
-        recipe["optimizer"]["lr"],
-    ]
-    words += ["--folds", settings["splits"]["folds"], "--seeds", asked["seeds"], "--seed", asked["seed"]]
-    return " ".join(shlex.quote(str(word)) for word in [*words, "-o", "SEARCH"])
+    """The command that repeats the search, without paths, which are private."""
+    settings, asked = results.settings, results.asked
+    options = (
+        {"loss": asked["method"]} | settings.get("options", {}) | {"trials": asked["trials"], "out": "SEARCH"}
+    )
+    data = "demo" if settings["synthetic"] else "DATA"
+    return command_line("search", [data], options, LossOptions, SearchOptions)

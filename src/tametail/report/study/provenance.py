@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from tametail.core.option import command_line
+from tametail.core.options import CompareOptions, MethodsOptions
 from tametail.report import formatting
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
@@ -116,21 +117,13 @@ def _duration(seconds: float) -> str:
 
 
 def command(settings: Mapping[str, Any]) -> str:
-    """The command that makes the study again; paths are left out, as they are a private matter."""
-    recipe = settings["recipe"]
-    words: list[object] = ["tametail", "compare", "demo" if settings["synthetic"] else "DATA"]
-    words += ["--multi-label"] if settings.get("multi_label") else []
-    words += ["--losses", ",".join(settings["methods"]), "--recipe", str(recipe["name"])]
-    words += ["--backbone", settings["backbone"], "--weights", _weights(settings)]
-    words += ["--image-size", settings["image_size"], "--epochs", recipe["epochs"]]
-    words += ["--batch-size", recipe["batch_size"], "--lr", recipe["optimizer"]["lr"]]
-    words += ["--folds", settings["splits"]["folds"], "--seeds", len(settings["seeds"])]
-    words += ["--seed", settings["splits"]["seed"]]
-    folds = folds_to_run(settings)
-    words += ["--only-folds", ",".join(map(str, folds))] if len(folds) < settings["splits"]["folds"] else []
-    words += [word for text in settings.get("assignments", ()) for word in ("--set", text)]
-    words += ["-o", "STUDY"]
-    return " ".join(shlex.quote(str(word)) for word in words)
+    """The command that repeats the study, without paths, which are private."""
+    options = {"methods": settings["methods"]} | settings.get("options", {})
+    folds, repeats = folds_to_run(settings), len(settings["seeds"])
+    options |= {"repeats": repeats if repeats > 1 else None}
+    options |= {"only_folds": folds if len(folds) < settings["splits"]["folds"] else None, "out": "STUDY"}
+    data = "demo" if settings["synthetic"] else "DATA"
+    return command_line("compare", [data], options, MethodsOptions, CompareOptions)
 
 
 def unreadable(settings: Mapping[str, Any]) -> list[tuple[str, int]]:

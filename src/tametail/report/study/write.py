@@ -7,13 +7,16 @@ study speaks of other runs than its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
-from tametail.report.figures.files import FIGURES, NAMES, figure_files, formats_there
+from tametail.core.option import declared, read_operating, takes
+from tametail.core.options import AnalysisOptions, WriteReportOptions
+from tametail.report.figures.files import FIGURES, NAMES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
 from tametail.report.study.evaluation_results import read_evaluation
 from tametail.report.study.gallery import Gallery, gallery
@@ -40,51 +43,39 @@ LEFT_OUT = (
 )
 
 
-def write_report(
-    directory: Path,
-    *,
-    images: bool | None = None,
-    by: Sequence[str] | None = None,
-    operating: Sequence[tuple[str, float]] | None = None,
-    ordered: bool | None = None,
-    image_root: str | Path | None = None,
-    figures: Sequence[str] = (),
-    partial: bool = False,
-) -> Path:
-    """Write the report from what the study's folder holds.
+@takes(WriteReportOptions)
+def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
+    """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    Each file is replaced in one step, and only once all of them could be made.
+    Each file is replaced in one step, and only once all of them could be made. ``images``, ``by``, ``operating`` and
+    ``ordered`` are remembered for later reports; empty lists reset them.
 
     Args:
-        directory: the study.
-        images: whether the page shows images. This and the next three are remembered for later reports; None for what
-            is remembered, at first with images and nothing more.
-        by: columns carried along with the images, to evaluate by.
-        operating: classes, each with the sensitivity in (0, 1] that is required for it.
-        ordered: the classes are grades, in the order of their names: they get a kappa.
-        image_root: where the images lie now, if they have moved since.
-        figures: formats of `printing.FORMATS` to have figures/ in, besides those that are there.
-        partial: whether losses that are not finished are judged by the runs that are, in files of their own.
+        study: its folder.
+        options: see below.
 
     Returns:
         The path of report.html.
 
     Raises:
-        DataError: the folder holds no study, or one of its files is damaged.
+        DataError: there is no study, or one of its files is damaged.
         TametailError: the folder cannot be written.
-        UsageError: something is asked for that this study has not, or of an evaluation.
+        UsageError: an option that this study does not support, or of an evaluation.
     """
     from tametail.report.study.page import results_html
 
+    directory, image_root, partial = Path(study), options["image_root"], options["partial"]
+    changes = _changes(options)
+    figures = () if options["figures"] is None else formats_of(",".join(options["figures"]))
     evaluation = is_evaluation(directory)
-    if evaluation and (partial or any(value is not None for value in (images, by, operating, ordered))):
+    if evaluation and (partial or changes):
         raise UsageError(
             f"{directory} holds an evaluation: what it is evaluated by is given to tametail evaluate, and it has no images "
             "and no unfinished runs; leave the options out, or make it again"
         )
     try:
         before = load_options(directory)
-        asked = before.changed(images=images, by=_tuple(by), operating=_tuple(operating), ordered=ordered)
+        asked = replace(before, **changes)
         results = read_evaluation(directory) if evaluation else read_results(directory, asked)
         pictures = _gallery(directory, results, image_root) if asked.images and not evaluation else LEFT_OUT
         formats = dict.fromkeys((*figures, *formats_there(directory)))
@@ -109,6 +100,18 @@ def write_report(
             f"the report cannot be written to {directory} ({error.strerror or error})"
         ) from error
     return directory / "report.html"
+
+
+def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of the options that later reports remember; empty texts are dropped."""
+    given = {
+        name: options[name] for name in ("images", *declared(AnalysisOptions)) if options[name] is not None
+    }
+    if "by" in given:
+        given["by"] = tuple(filter(None, given["by"]))
+    if "operating" in given:
+        given["operating"] = read_operating([text for text in given["operating"] if text])
+    return given
 
 
 def _place(path: Path, content: str | bytes | None) -> None:
@@ -144,7 +147,3 @@ def _figures(directory: Path, results: StudyResults, formats: Sequence[str]) -> 
 def _gallery(directory: Path, results: StudyResults, image_root: str | Path | None) -> Gallery | str:
     root = Path(image_root) if image_root is not None else remembered_root(directory)
     return gallery(directory, results, root)
-
-
-def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)

@@ -1,0 +1,113 @@
+"""What all commands share: parameters from declared options, help, and what becomes of errors."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, Optional
+
+import typer
+
+from tametail.core.console import Console, printable
+from tametail.core.errors import TametailError
+from tametail.core.option import Option, declared
+from tametail.core.options import Arguments, VerbosityOptions
+
+INTERRUPTED = 130
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 bad or missing data, 129, 130 or 143 interrupted "
+    "(SIGHUP, Ctrl-C, SIGTERM)."
+)
+RESUMABLE = "Finished work is saved; repeat the command to continue."
+
+
+def command(
+    *groups: type, arguments: tuple[str, ...] = (), example: str, interrupted: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function that takes a console and the options of classes of `tametail.core.options`.
+
+    Args:
+        groups: the classes.
+        arguments: options that are positional arguments, in their order.
+        example: command lines for the help, separated by line breaks.
+        interrupted: advice after Ctrl-C.
+    """
+    known = declared(Arguments, *groups)
+    names = [*arguments, *(name for name in declared(*groups) if name not in arguments)]
+    options = [*(known[name] for name in names), *declared(VerbosityOptions).values()]
+
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
+        @wraps(body)
+        def call(quiet: bool, debug: bool, **given: Any) -> None:
+            _run(lambda: body(Console(quiet), **given), debug=debug, interrupted=interrupted)
+
+        parameters = [_parameter(one, positional=one.name in arguments) for one in options]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        call.__doc__ = _escaped(inspect.getdoc(body) or "")
+        call.epilog = _escaped("\n\n".join(["Example:", *example.splitlines(), EXIT_CODES]))  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _parameter(option: Option, *, positional: bool) -> inspect.Parameter:
+    """An option as typer wants it."""
+    required = option.default is ...
+    kind: Any = bool if option.is_flag else str
+    if option.plural and (option.repeated or positional):
+        kind = list[str]
+    elif option.types in ({int}, {float}):
+        (kind,) = option.types
+    default = inspect.Parameter.empty if required else option.default
+    shown = not (required or default is None or default is False)
+    metavar = option.metavar or (option.name.upper() if positional else "" if option.is_flag else None)
+    text: dict[str, Any] = {"help": _escaped(option.help), "show_default": shown, "metavar": metavar}
+    if option.choices:
+        text["autocompletion"] = lambda: list(option.choices)
+    if positional:
+        info = typer.Argument(**text)
+    else:
+        info = typer.Option(*option.flags, rich_help_panel=option.panel, **text)
+    annotation = Annotated[Optional[kind], info] if default is None else Annotated[kind, info]  # noqa: UP045
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _escaped(text: str) -> str:
+    """Text in which brackets are no markup."""
+    return text.replace("[", "\\[")
+
+
+def _run(work: Callable[[], None], *, debug: bool, interrupted: str) -> None:
+    """Do a command's work; turn errors into a message and an exit code."""
+    try:
+        work()
+    except typer.Exit:  # a command's own exit code, as that of inspect
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (KeyboardInterrupt, Exception) as error:  # the last resort: no traceback without --debug
+        if debug:
+            raise
+        message, code = _explained(error, interrupted)
+        typer.echo(printable(message), err=True)
+        raise typer.Exit(code) from None
+
+
+def _explained(error: BaseException, interrupted: str) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"Interrupted. {interrupted}".strip(), INTERRUPTED
+    if isinstance(error, TametailError):
+        return f"Error: {error}", error.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        return f"Error: {error.name} is not installed; pip install 'tametail[train]'", 1
+    return (
+        f"Error: an unexpected {type(error).__name__}: {error}. Repeat with --debug to see where, and please report it.",
+        1,
+    )

@@ -1,0 +1,46 @@
+"""tametail predict: class probabilities for images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tametail.cli.command import command
+from tametail.core.console import Console
+from tametail.core.errors import explain_write_error
+from tametail.core.options import PredictOptions
+
+
+@command(
+    PredictOptions,
+    arguments=("study", "image_paths"),
+    example="tametail predict runs/skin new_images/ -o predictions.csv",
+)
+def predict(
+    console: Console, /, study: str, image_paths: list[str], out: str, prevalence: str | None, **options: Any
+) -> None:
+    """Write class probabilities for images, as the mean of a method's fold models."""
+    from tametail.deployment.classifier import find_images, load, read_prevalence
+
+    found = find_images(image_paths)
+    classifier = load(study, **options)
+    shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
+    table = classifier.predict(found, console, prevalence=shares)
+    with explain_write_error(Path(out)):
+        table.to_csv(out, index=False, float_format="%.6f")
+    failed = int((table["error"] != "").sum())
+    saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
+    if saturated:
+        console.warn(
+            f"{saturated} of {len(table)} images reach the largest probability that {classifier.method} can give, "
+            f"{classifier.ceiling:.3f} before scaling; see column saturated"
+        )
+    if failed:
+        console.warn(f"{failed} of {len(table)} images could not be read; see column error")
+    console.say(
+        f"{len(table) - failed} images, model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
+        f"link {classifier.link}):"
+    )
+    typer.echo(out)

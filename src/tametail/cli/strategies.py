@@ -1,0 +1,18 @@
+"""tametail strategies: what can be added to a loss with a plus sign."""
+
+from __future__ import annotations
+
+import typer
+
+from tametail.cli.command import command
+from tametail.core.console import Console
+
+
+@command(example="tametail strategies")
+def strategies(console: Console, /) -> None:
+    """List the long-tail strategies, which are added to a loss with +: ce+la, ldam+drw, alpa+crt+la."""
+    from tametail.training.strategies import list_strategies, strategy_summary
+
+    names = list_strategies()
+    for name in names:
+        typer.echo(f"{name:{max(map(len, names))}}  {strategy_summary(name)}")

@@ -1,0 +1,492 @@
+"""All options of the Python API and the command line, each declared once.
+
+A class with the name of a function, such as `CompareOptions`, holds what that function and its command take; the other
+classes group what several of them share. `tametail.core.option` explains the rest. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from tametail.core.option import MACHINE, Option, varied
+
+DATA, TRAINING = "Data", "Training"
+AnyPath = str | Path
+Names = Sequence[str] | str  # one text holds several, separated by commas
+Numbers = Sequence[int] | str
+Texts = Sequence[str] | str  # one text is one item
+Pairs = Mapping[str, Any] | Sequence[str] | str  # ``{"a": 1}`` or ``["a=1"]``
+Paths = Sequence[str | Path] | str | Path
+
+
+class ImageRootOptions(TypedDict, total=False):
+    """Where the images are."""
+
+    image_root: Annotated[AnyPath | None, Option(None, "Folder that contains the images.", DATA, path=True)]
+
+
+class RootOptions(TypedDict, total=False):
+    """Where a data set known by name is."""
+
+    root: Annotated[
+        AnyPath | None, Option(None, "Folder of a data set known by name, as downloaded.", DATA, path=True)
+    ]
+
+
+class TableOptions(ImageRootOptions, RootOptions, total=False):
+    """How images and labels are read, see `tametail.read_images`."""
+
+    image_col: Annotated[str | None, Option(None, "Column of image paths.", DATA)]
+    label_col: Annotated[str | None, Option(None, "Column of labels.", DATA)]
+    group_col: Annotated[str | None, Option(None, "Column of patients or lesions.", DATA)]
+    split_col: Annotated[str | None, Option(None, "Column that marks the test set.", DATA)]
+    label_cols: Annotated[
+        Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA)
+    ]
+    download: Annotated[
+        bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
+    ]
+
+
+class ReadImagesOptions(TableOptions, total=False):
+    """How images with one or several labels are read."""
+
+    multi_label: Annotated[bool, Option(False, "Images may have several labels, such as a|b.", DATA)]
+
+
+class FoldOptions(TypedDict, total=False):
+    """Number of folds."""
+
+    folds: Annotated[int, Option(5, "Number of cross-validation folds.", TRAINING)]
+
+
+class SeedOptions(TypedDict, total=False):
+    """Random seed."""
+
+    seed: Annotated[int, Option(0, "Random seed of the splits.", TRAINING, least=0)]
+
+
+class GroupingOptions(TypedDict, total=False):
+    """Which images are kept together in splits."""
+
+    group_duplicates: Annotated[
+        bool, Option(False, "Put duplicate images in one group, so that no split separates them.", DATA)
+    ]
+
+
+class SplitOptions(FoldOptions, SeedOptions, GroupingOptions, total=False):
+    """How the data set is split."""
+
+
+class DataOptions(ReadImagesOptions, GroupingOptions, total=False):
+    """The data set."""
+
+
+class SetOptions(TypedDict, total=False):
+    """Single fields of a recipe."""
+
+    set: Annotated[
+        Pairs | None,
+        Option(
+            None,
+            "Any other recipe field, such as optimizer.weight_decay=0.1.",
+            TRAINING,
+            repeated=True,
+            metavar="FIELD=VALUE",
+        ),
+    ]
+
+
+class RecipeOptions(TypedDict, total=False):
+    """The recipe and changes to it."""
+
+    recipe: Annotated[
+        AnyPath, Option("head", "Recipe: head, quick, modern, paper, or a YAML file.", TRAINING, path=True)
+    ]
+    backbone: Annotated[str | None, Option(None, "Name of a timm model.", TRAINING)]
+    weights: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            "Pretrained weights: auto (from the timm hub), offline (from an installed package), none, or a file.",
+            TRAINING,
+            path=True,
+        ),
+    ]
+    image_size: Annotated[int | None, Option(None, "Image size in pixels.", TRAINING)]
+    epochs: Annotated[int | None, Option(None, "Number of epochs.", TRAINING)]
+    batch_size: Annotated[int | None, Option(None, "Images per optimisation step.", TRAINING)]
+    lr: Annotated[float | None, Option(None, "Peak learning rate.", TRAINING)]
+
+
+class TrainingOptions(RecipeOptions, SetOptions, FoldOptions, SeedOptions, total=False):
+    """Recipe and cross-validation."""
+
+    repeats: Annotated[int, Option(1, "Repeats of each fold with different random seeds.", TRAINING)]
+
+
+class DeviceOptions(TypedDict, total=False):
+    """The device."""
+
+    device: Annotated[str, Option("auto", "Device: auto, cpu, cuda or mps.", MACHINE)]
+
+
+class MachineOptions(DeviceOptions, total=False):
+    """How the machine is used; results do not depend on it."""
+
+    micro_batch: Annotated[
+        int | None,
+        Option(None, "Micro-batch size for gradient accumulation. Default: what fits in memory.", MACHINE),
+    ]
+    workers: Annotated[int, Option(0, "Number of data-loading worker processes.", MACHINE)]
+    compile: Annotated[bool, Option(False, "Compile the network with torch.compile.", MACHINE)]
+
+
+class MonitorOptions(TypedDict, total=False):
+    """What is shown and logged during training."""
+
+    validate: Annotated[
+        bool, Option(True, "Validate after each epoch (display only, never used for selection).", MACHINE)
+    ]
+    track: Annotated[
+        Names | None, Option(None, "Experiment trackers to log to: tensorboard, mlflow, wandb.", MACHINE)
+    ]
+
+
+class OutputOptions(TypedDict, total=False):
+    """Where results are written."""
+
+    out: Annotated[AnyPath | None, Option(None, "Output folder.", short="-o", path=True)]
+
+
+class MethodsOptions(TypedDict, total=False):
+    """Several methods."""
+
+    methods: Annotated[
+        Names | None,
+        Option(
+            None,
+            "Methods, separated by commas. A method is a loss, with parameters in brackets: alpa[variant=code]; with "
+            "strategies: ce+la, ldam+drw; or your own: package.module:Class. Default: alpa, asl, focal, ce, ce+la, "
+            "balanced_softmax, ldam.",
+            whole=True,
+        ),
+    ]
+
+
+class MethodOptions(TypedDict, total=False):
+    """One method of a study."""
+
+    method: Annotated[
+        str | None,
+        Option(None, "A method of the study. Default: the one with the best cross-validation result."),
+    ]
+
+
+class LossOptions(TypedDict, total=False):
+    """The method to search."""
+
+    loss: Annotated[
+        str,
+        Option(
+            "alpa", "Method to tune: alpa, alpa[variant=pade], focal+la. Parameters in the text are fixed."
+        ),
+    ]
+
+
+class AnalysisOptions(TypedDict, total=False):
+    """What a report shows beyond the standard tables."""
+
+    by: Annotated[
+        Texts | None,
+        Option(None, "Column for subgroup results, such as sex.", repeated=True, metavar="COLUMN"),
+    ]
+    operating: Annotated[
+        Pairs | None,
+        Option(
+            None,
+            "Required sensitivity for a class, such as melanoma=0.95.",
+            repeated=True,
+            metavar="CLASS=SENSITIVITY",
+        ),
+    ]
+    ordered: Annotated[
+        bool | None,
+        Option(None, "The classes are ordinal grades, in the order of their names.", negative="--unordered"),
+    ]
+
+
+class FigureOptions(TypedDict, total=False):
+    """Figures for print."""
+
+    figures: Annotated[
+        Names | None, Option(None, "Also write figures for print, in these formats: pdf,svg,png.")
+    ]
+
+
+class VerbosityOptions(TypedDict, total=False):
+    """What the command line prints."""
+
+    quiet: Annotated[bool, Option(False, "Only print errors and results.")]
+    debug: Annotated[bool, Option(False, "Show tracebacks.")]
+
+
+class JsonOptions(TypedDict, total=False):
+    """Machine-readable output of the command line."""
+
+    json: Annotated[bool, Option(False, "Print JSON.")]
+
+
+class DataArgument(TypedDict, total=False):
+    """The data set."""
+
+    data: Annotated[
+        AnyPath | None,
+        Option(
+            ...,
+            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Parquet or JSONL file, DICOM "
+            "files, a MedMNIST .npz file, the name of a known data set, or demo (built in, synthetic).",
+        ),
+    ]
+
+
+class Arguments(DataArgument, total=False):
+    """Positional arguments."""
+
+    study: Annotated[AnyPath, Option(..., "Study: the output folder of tametail compare.")]
+    studies: Annotated[Paths, Option(..., "Two or more studies or evaluations, one per data set.")]
+    predictions: Annotated[
+        Paths,
+        Option(
+            ...,
+            "Tables of predictions, one per model, with columns image, label, group (optional), and prob_NAME or "
+            "logit_NAME for each class. Or, with --data, a study.",
+        ),
+    ]
+    image_paths: Annotated[Paths, Option(..., "Images, or folders of images.", metavar="IMAGES...")]
+    experiment: Annotated[str, Option(..., "table2, table3, table4, table5 or figure1.")]
+    loss_name: Annotated[
+        str | None,
+        Option(None, "A loss: alpa, alpa[variant=pade], my_package.module:MyLoss.", metavar="[NAME]"),
+    ]
+    recipe_name: Annotated[str, Option(..., "Name of a recipe, or a YAML file.", metavar="NAME")]
+
+
+@varied(out=(None, "Output folder of the study. Default: runs/NAME_OF_DATA."))
+class CompareOptions(
+    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, total=False
+):
+    """Options of `tametail.compare`."""
+
+    only_folds: Annotated[
+        Numbers | None, Option(None, "Only hold out these folds, counted from 0: 0,2.", TRAINING)
+    ]
+    tuned: Annotated[
+        Paths | None,
+        Option(
+            None,
+            "Folder of a finished search on the same data: its best method is compared as well.",
+            repeated=True,
+            path=True,
+        ),
+    ]
+
+
+class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, total=False):
+    """Options of `tametail.resume`."""
+
+
+@varied(out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."))
+class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
+    """Options of `tametail.recommend`."""
+
+
+@varied(
+    out=(None, "Output folder of the search. Default: runs/search-NAME_OF_DATA-LOSS."),
+    seed=(0, "Random seed of the splits and of the sampler."),
+)
+class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, total=False):
+    """Options of `tametail.search`."""
+
+    trials: Annotated[int, Option(50, "Trials of each search.")]
+    space: Annotated[
+        Texts | None,
+        Option(
+            None,
+            "Search space, in addition to or instead of the loss's default: gamma_neg=0:5, lr=1e-4:1e-2:log, "
+            "order=1/1|2/2. Any parameter of the loss, lr and weight_decay.",
+            repeated=True,
+        ),
+    ]
+    sampler: Annotated[Literal["random", "tpe"], Option("random", "Sampler: random or tpe.")]
+    halving: Annotated[
+        bool,
+        Option(False, "Successive halving: stop the worse half of the trials after each inner fold."),
+    ]
+    metric: Annotated[
+        str,
+        Option(
+            "balanced_accuracy",
+            "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (ordinal classes).",
+        ),
+    ]
+
+
+class TestSetOptions(ImageRootOptions, DeviceOptions, total=False):
+    """Options of `tametail.evaluate_test_set`."""
+
+
+@varied(by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."))
+class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, total=False):
+    """Options of `tametail.report`."""
+
+    images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
+    partial: Annotated[
+        bool,
+        Option(False, "Evaluate unfinished methods by their finished runs, in partial.md and partial.csv."),
+    ]
+
+
+class ExternalOptions(MethodsOptions, total=False):
+    """How a study's models are evaluated on another data set."""
+
+    map: Annotated[
+        Pairs | None,
+        Option(
+            None,
+            "A label of the data and its class in the study, such as nevus=nv.",
+            DATA,
+            repeated=True,
+            metavar="LABEL=CLASS",
+        ),
+    ]
+    drop_unknown: Annotated[
+        bool, Option(False, "Leave out images whose label is not a class of the study.", DATA)
+    ]
+
+
+@varied(
+    data=(None, "Another data set, for external validation of the study's models."),
+    methods=(None, "Methods of the study. Default: all finished ones."),
+    out=("evaluation", "Output folder of the evaluation."),
+    ordered=(False, "The classes are ordinal grades, in the order of the columns or of --classes."),
+)
+class EvaluateOptions(
+    OutputOptions, DataArgument, AnalysisOptions, ExternalOptions, TableOptions, DeviceOptions, total=False
+):
+    """Options of `tametail.evaluate`."""
+
+    classes: Annotated[Names | None, Option(None, "All classes in their order: none,mild,severe.")]
+
+
+@varied(out=("ranks", "Output folder of the ranking."))
+class RankOptions(OutputOptions, FigureOptions, total=False):
+    """Options of `tametail.rank`."""
+
+    bars: Annotated[
+        Literal["nemenyi", "wilcoxon"],
+        Option("nemenyi", "Test behind the bars of the plot: nemenyi, or wilcoxon with Holm’s correction."),
+    ]
+
+
+class PrevalenceOptions(TypedDict, total=False):
+    """The population that probabilities are for."""
+
+    prevalence: Annotated[
+        str | None,
+        Option(
+            None,
+            "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
+        ),
+    ]
+
+
+@varied(out=("predictions.csv", "CSV file to write."))
+class PredictOptions(OutputOptions, MethodOptions, PrevalenceOptions, DeviceOptions, total=False):
+    """Options of ``tametail predict``."""
+
+
+class AuditOptions(FoldOptions, DataOptions, total=False):
+    """Options of `tametail.audit`."""
+
+
+@varied(
+    folds=(5, "Number of cross-validation folds that should be possible."),
+    out=(None, "HTML page to write, with pictures."),
+    json=(False, "Print everything as JSON; docs/data.md has the schema."),
+)
+class InspectOptions(OutputOptions, JsonOptions, AuditOptions, total=False):
+    """Options of ``tametail inspect``."""
+
+
+class RatioOptions(TypedDict, total=False):
+    """Imbalance of a drawn data set."""
+
+    ratio: Annotated[
+        float, Option(..., "Imbalance ratio: images of the largest class per image of the smallest.")
+    ]
+
+
+class DrawOptions(SeedOptions, TableOptions, total=False):
+    """Options of `tametail.subsample`."""
+
+    single_images: Annotated[bool, Option(False, "Draw single images instead of whole groups.")]
+
+
+@varied(
+    out=("subsample.csv", "CSV file to write."),
+    seed=(0, "Random seed of the draw."),
+)
+class SubsampleOptions(OutputOptions, DrawOptions, total=False):
+    """Options of ``tametail subsample``."""
+
+
+@varied(
+    root=(
+        None,
+        "Folder of the data set as downloaded (APTOS 2019, HAM10000, bone marrow), or any data set with the same classes.",
+    ),
+    out=(
+        None,
+        "Output folder of the study. Default: runs/reproduce-EXPERIMENT. With figure1: the file to write.",
+    ),
+    recipe=("paper", "Recipe: paper, another one, or a YAML file."),
+)
+class ReproduceOptions(OutputOptions, TrainingOptions, MachineOptions, total=False):
+    """Options of ``tametail reproduce``."""
+
+    test_set: Annotated[
+        bool, Option(True, "Evaluate on the test set, as the paper does; otherwise in cross-validation.")
+    ]
+    variant: Annotated[
+        Literal["paper", "code", "pade"],
+        Option("paper", "ALPA as in the paper (Eq. 11), in the released code, or as a Padé approximant."),
+    ]
+    rivals: Annotated[
+        Literal["figure1", "defaults"],
+        Option("figure1", "Parameters of ASL and focal loss: figure1 (the only published ones) or defaults."),
+    ]
+
+
+@varied(
+    out=(
+        None,
+        "File to write: .svg, .png, .pdf, or .csv for the numbers. Default: figure1.svg, or gradients.svg.",
+    )
+)
+class GradientOptions(OutputOptions, total=False):
+    """Options of ``tametail gradients``."""
+
+    losses: Annotated[
+        str | None, Option(None, "Losses to draw instead, separated by commas: alpa,asl[clip=0],ce.")
+    ]
+    over: Annotated[str, Option("both", "Draw gradients over the probability p, the logit z, or both.")]
+
+
+GROUPS: tuple[type, ...] = tuple(
+    one
+    for one in list(globals().values())
+    if isinstance(one, type) and one.__module__ == __name__ and hasattr(one, "__total__")
+)
