@@ -115,7 +115,7 @@ def test_grades_have_a_kappa(tmp_path: Path) -> None:
     assert read_evaluation_file(tmp_path / "out").class_names == ("none", "mild", "severe")
     from tametail.report.study.evaluation_results import read_evaluation
 
-    (model,) = read_evaluation(tmp_path / "out").losses
+    (model,) = read_evaluation(tmp_path / "out").methods
     table = expected_of(frame_of(classes=("none", "mild", "severe")), ("none", "mild", "severe"))
     assert model.out_of_fold is not None
     assert model.out_of_fold.kappa is not None

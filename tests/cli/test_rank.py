@@ -14,7 +14,7 @@ from fixtures.several_studies import write_sets
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_sets(tmp_path_factory.mktemp("sets"), ("skin", "eyes"), losses=("alpa", "ce", "ldam"))
+    return write_sets(tmp_path_factory.mktemp("sets"), ("skin", "eyes"), methods=("alpa", "ce", "ldam"))
 
 
 def test_the_ranking_is_printed_and_written(studies: list[Path], tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_what_cannot_be_ranked_is_told(words: list[str], code: int, said: str, t
 
 
 def test_report_makes_figures_and_partial_means_on_request(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "study", losses=("alpa", "ce"))
+    study = write_study(tmp_path / "study", methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
     code, output, errors = run("report", study)
     assert code == 0

@@ -25,7 +25,7 @@ RESUMABLE = "Finished work is saved; repeat the command to continue."
 
 
 def command(
-    *groups: type, arguments: tuple[str, ...] = (), example: str, interrupted: str = ""
+    *groups: type, arguments: tuple[str, ...] = (), example: str, interrupted: str = "", given: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that takes a console and the options of classes of `tametail.core.options`.
 
@@ -34,6 +34,7 @@ def command(
         arguments: options that are positional arguments, in their order.
         example: command lines for the help, separated by line breaks.
         interrupted: advice after Ctrl-C.
+        given: also pass the flags that were written on the command line, as ``given``.
     """
     known = declared(Arguments, *groups)
     names = [*arguments, *(name for name in declared(*groups) if name not in arguments)]
@@ -41,10 +42,13 @@ def command(
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         @wraps(body)
-        def call(quiet: bool, debug: bool, **given: Any) -> None:
-            _run(lambda: body(Console(quiet), **given), debug=debug, interrupted=interrupted)
+        def call(context: typer.Context, quiet: bool, debug: bool, **values: Any) -> None:
+            if given:
+                values["given"] = [one.flag for one in options if _is_written(context, one)]
+            _run(lambda: body(Console(quiet), **values), debug=debug, interrupted=interrupted)
 
-        parameters = [_parameter(one, positional=one.name in arguments) for one in options]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *(_parameter(one, positional=one.name in arguments) for one in options)]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {one.name: one.annotation for one in parameters}
         call.__doc__ = _escaped(inspect.getdoc(body) or "")
@@ -76,6 +80,12 @@ def _parameter(option: Option, *, positional: bool) -> inspect.Parameter:
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
+
+
+def _is_written(context: typer.Context, option: Option) -> bool:
+    """Whether an option was given on the command line, even with its default value."""
+    source = context.get_parameter_source(option.name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _escaped(text: str) -> str:

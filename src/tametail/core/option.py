@@ -243,7 +243,8 @@ def takes(*groups: type) -> Callable[[F], F]:
         last = [one for one in own if one.kind is one.KEYWORD_ONLY]
         call.__signature__ = signature.replace(parameters=[*positional, *keywords, *last])  # type: ignore[attr-defined]
         call.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n" + "\n".join(
-            f"    {name}: {one.help} Default: {one.default!r}." for name, one in rest.items()
+            f"    {name}: {one.help}{'' if one.default is None else f' Default: {one.default!r}.'}"
+            for name, one in rest.items()
         )
         return call  # type: ignore[return-value]
 

@@ -43,7 +43,7 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
     group_col: Annotated[str | None, Option(None, "Column of patients or lesions.", DATA)]
     split_col: Annotated[str | None, Option(None, "Column that marks the test set.", DATA)]
     label_cols: Annotated[
-        Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA)
+        Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA, whole=True)
     ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)

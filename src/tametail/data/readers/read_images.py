@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from tametail.core.errors import DataError
+from tametail.core.option import takes
+from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
 from tametail.data.table import ImageTable
 
 
+@takes(ReadImagesOptions)
 def read_images(
-    source: str | Path,
-    *,
-    image_col: str | None = None,
-    label_col: str | None = None,
-    group_col: str | None = None,
-    split_col: str | None = None,
-    image_root: str | Path | None = None,
-    label_cols: Sequence[str] | str | None = None,
-    multi_label: bool = False,
-    root: str | Path | None = None,
-    download: bool = False,
-    allow_leaks: bool = False,
+    source: str | Path, *, allow_leaks: bool = False, **options: Unpack[ReadImagesOptions]
 ) -> ImageTable:
     """Read a table of labelled images. The images themselves are not opened, except DICOM and MedMNIST files.
 
@@ -42,16 +34,11 @@ def read_images(
             - a source of a reader that another package registered, see `Reader`.
 
             To read a folder that has the name of a set, give ``./demo`` or a `Path`.
-        image_col, label_col, group_col, split_col: columns of the table, where they are not named image (or file_name),
-            label, group and split. Group and split are optional. The other columns are kept as they are.
-        image_root: folder that the image paths in the table are relative to; by default the folder of the table.
-            A path may omit the extension.
-        label_cols: columns of 0 and 1, one per class, instead of a label column: names, or one text with commas.
-        multi_label: an image may have several classes or none. The label column then holds names joined by ``|`` (or
-            ``;`` or ``,``) or lists of names; with ``label_cols`` a row may have any number of ones.
-        root: folder of a known set as it was downloaded.
-        download: download a MedMNIST set that is not on this machine.
         allow_leaks: accept groups that are both in the test set and outside it. For inspection; never for training.
+        options: see below. Columns need no option where they are named image (or file_name), label, group and split; group
+            and split are optional, and other columns are kept. Image paths are relative to ``image_root``, by default the
+            folder of the table, and may omit the extension. With ``multi_label`` the label column holds names joined by
+            ``|`` (or ``;`` or ``,``) or lists of names.
 
     Returns:
         The images with their labels, groups and splits, sorted by image id.
@@ -62,24 +49,24 @@ def read_images(
             each other; there is a single class; or a group is both in the given test set and outside it.
         TametailError: the download failed, or the cache folder cannot be written.
     """
-    options = ReadOptions(
-        image_col,
-        label_col,
-        group_col,
-        split_col,
-        _folder(image_root),
-        column_names(label_cols),
-        multi_label,
-        _folder(root),
-        download,
+    read_options = ReadOptions(
+        options["image_col"],
+        options["label_col"],
+        options["group_col"],
+        options["split_col"],
+        _folder(options["image_root"]),
+        column_names(options["label_cols"]),
+        options["multi_label"],
+        _folder(options["root"]),
+        options["download"],
         allow_leaks,
     )
     reader = find_reader(source)
     if reader is None or not reader.takes_root:
-        options.refuse_root(tuple(KNOWN_SETS))
+        read_options.refuse_root(tuple(KNOWN_SETS))
     if reader is None:
         raise DataError(_no_reader(source))
-    return reader.read(source, options)
+    return reader.read(source, read_options)
 
 
 def _folder(given: str | Path | None) -> Path | None:
