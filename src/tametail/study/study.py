@@ -59,6 +59,9 @@ class Study:
     directory: Path
     failed: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", Path(self.directory))  # a text is fine too
+
     @property
     def settings(self) -> dict[str, Any]:
         """Settings of the study: the content of study.json."""
