@@ -51,9 +51,11 @@ def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple
 
 
 def test_a_record_keeps_what_was_seen_and_nothing_where_nothing_could_be() -> None:
-    looked = EpochRecord.of(1, 5, 0.25, 1e-3, 2.0, 40.0, Validation(0.5, float("nan")))
+    looked = EpochRecord(1, 5, 0.25, 1e-3, 2.0, 40.0).with_validation(Validation(0.5, float("nan")))
     assert looked == EpochRecord(1, 5, 0.25, 1e-3, 2.0, 40.0, 0.5, None)
-    assert EpochRecord.of(1, 5, 0.25, 1e-3, 2.0, 40.0) == EpochRecord(1, 5, 0.25, 1e-3, 2.0, 40.0)
+    assert EpochRecord(1, 5, 0.25, 1e-3, 2.0, 40.0).with_validation(None) == EpochRecord(
+        1, 5, 0.25, 1e-3, 2.0, 40.0
+    )
     assert EpochRecord(**asdict(looked)) == looked
 
 

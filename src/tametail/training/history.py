@@ -59,21 +59,13 @@ class EpochRecord:
     val_balanced_accuracy: float | None = None
     val_few_shot_recall: float | None = None
 
-    @classmethod
-    def of(
-        cls,
-        epoch: int,
-        step: int,
-        loss: float,
-        lr: float,
-        seconds: float,
-        images_per_second: float,
-        validation: Validation | None = None,
-    ) -> EpochRecord:
-        """Create a record from an epoch and its validation."""
-        seen = (validation.balanced_accuracy, validation.few_shot_recall) if validation else ()
-        found = [None if math.isnan(value) else value for value in seen] or [None, None]
-        return cls(epoch, step, loss, lr, seconds, images_per_second, *found)
+    def with_validation(self, validation: Validation | None) -> EpochRecord:
+        """The record with the values of a validation; None where they are undefined."""
+        values = (
+            (validation.balanced_accuracy, validation.few_shot_recall) if validation else (math.nan, math.nan)
+        )
+        accuracy, few_shot = (None if math.isnan(value) else value for value in values)
+        return replace(self, val_balanced_accuracy=accuracy, val_few_shot_recall=few_shot)
 
 
 def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) -> Validation:
@@ -140,24 +132,18 @@ def read_history(path: Path) -> list[EpochRecord]:
         DataError: a file is missing or not in the format of `history_csv` and `timing_csv`.
     """
     timing = path.with_name("timing.csv")
-    rows = _rows(path)
-    times: dict[str, dict[str, str]] = (
-        {row["epoch"]: row for row in _rows(timing)} if timing.is_file() else {}
-    )
     try:
-        return [_record(row, times.get(row["epoch"], {})) for row in rows]
-    except (KeyError, ValueError) as error:
+        times = {row["epoch"]: row for row in _rows(timing)} if timing.is_file() else {}
+        return [_record(row, times.get(row["epoch"], {})) for row in _rows(path)]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(
             f"expected the history of a run at {path}, but it cannot be read: {error!r}"
         ) from error
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return list(csv.DictReader(handle, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle, strict=True))
 
 
 def _record(row: dict[str, str], times: dict[str, str]) -> EpochRecord:

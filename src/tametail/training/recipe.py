@@ -172,13 +172,6 @@ class Recipe(BaseModel):
         return self
 
 
-_GROUPS: dict[str, type[BaseModel]] = {
-    "optimizer": OptimizerSettings,
-    "augmentation": AugmentationSettings,
-    "mixing": MixingSettings,
-}
-
-
 def list_recipes() -> list[str]:
     """Return the names of the packaged recipes."""
     names = (entry.name for entry in _PACKAGED.iterdir())
@@ -268,8 +261,9 @@ def explain_invalid(error: ValidationError) -> str:
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = _GROUPS.get(place.partition(".")[0], Recipe) if "." in place else Recipe
-            words.append(f"there is no field {place!r}; {nearest(place.split('.')[-1], known.model_fields)}")
+            group, _, name = place.rpartition(".")
+            known: Any = Recipe.model_fields[group].annotation if group else Recipe
+            words.append(f"there is no field {place!r}; {nearest(name, known.model_fields)}")
         else:
             found = f"{place}: {problem['msg']}, got {problem['input']!r}" if place else problem["msg"]
             words.append(found.removeprefix("Value error, "))

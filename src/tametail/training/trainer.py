@@ -156,10 +156,9 @@ def train(
                     _save(stepper, checkpointer, progress, stop)
             stepper.share_buffers()
             seconds = time.perf_counter() - began
-            validation = validate(stepper.result) if validate else None
-            record = EpochRecord.of(
-                epoch + 1, so_far + 1, progress.total / batches.steps, lr, seconds, seen / seconds, validation
-            )
+            mean = progress.total / batches.steps
+            record = EpochRecord(epoch + 1, so_far + 1, mean, lr, seconds, seen / seconds)
+            record = record.with_validation(validate(stepper.result) if validate else None)
             progress = _Progress(epoch + 1, history=[*progress.history, record])
             if callback:
                 callback.epoch(record)

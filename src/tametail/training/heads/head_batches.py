@@ -86,18 +86,13 @@ def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:
 
     Failed runs are left out: repeating their batch would give the same result.
     """
-    methods: dict[tuple[str, ...], None] = {}
+    found: dict[tuple[str, ...], HeadBatch] = {}
     for path in sorted(study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
-            if described["status"] == "finished" and described.get(CO_TRAINED):
-                methods[tuple(described[CO_TRAINED])] = None
+            texts = tuple(described[CO_TRAINED]) if described["status"] == "finished" else ()
+            if texts and texts not in found:
+                found[texts] = HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in texts))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # an unreadable description names no batch
-    found = []
-    for co_trained in methods:
-        try:
-            found.append(HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in co_trained)))
-        except (ValueError, TypeError):
-            continue
-    return found
+    return list(found.values())

@@ -159,8 +159,10 @@ def train_heads(
         seconds = time.perf_counter() - began
         validations = validate(_trained(stepper, progress)) if validate else [None] * len(tasks)
         records = [
-            EpochRecord.of(epoch + 1, so_far + 1, mean, lr * own, seconds, seen / seconds, validation)
-            for mean, own, validation in zip(
+            EpochRecord(epoch + 1, so_far + 1, mean, lr * ratio, seconds, seen / seconds).with_validation(
+                validation
+            )
+            for mean, ratio, validation in zip(
                 (total / batches.steps).tolist(), lr_ratios, validations, strict=True
             )
         ]

@@ -6,13 +6,12 @@ Shape legend: B batch, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses import Link, Loss
+from tametail.losses import Loss
 from tametail.losses.links import Family, stationary_log_odds
 from tametail.losses.prior import log_prior
 
@@ -48,36 +47,21 @@ class DecisionRule(ABC):
         """Mask (B, C) of probabilities at the end of the range of the loss's link."""
 
 
-@dataclass(frozen=True, eq=False)
 class LossDecision(DecisionRule):
     """The loss's own decision and link."""
 
-    loss: Loss
-
-    @property
-    def family(self) -> Family:  # type: ignore[override]
-        return self.loss.family
-
-    @property
-    def link(self) -> str:  # type: ignore[override]
-        return self._link.name
-
-    @property
-    def ceiling(self) -> float:  # type: ignore[override]
-        return self._link.ceiling
-
-    @property
-    def _link(self) -> Link:
-        return self.loss.link
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.family, self.link, self.ceiling = loss.family, loss.link.name, loss.link.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
         return self.loss.decision(outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        return self._link(outputs)
+        return self.loss.link(outputs)
 
     def saturated(self, outputs: Tensor) -> Tensor:
-        return self._link.saturated(outputs)
+        return self.loss.link.saturated(outputs)
 
     def log_posterior(self, outputs: Tensor) -> Tensor:
         z = self.loss.adjusted(outputs.double())
@@ -90,7 +74,6 @@ class LossDecision(DecisionRule):
         return torch.where(log_odds.isinf(), torch.sign(log_odds) * 1000 + z, log_odds)
 
 
-@dataclass(frozen=True, eq=False)
 class BalancedDecision(DecisionRule):
     """The decision for equally frequent, mutually exclusive classes, for a classifier that was fitted for those.
 
@@ -102,20 +85,9 @@ class BalancedDecision(DecisionRule):
         class_counts: (C,) training images per class.
     """
 
-    inner: DecisionRule
-    class_counts: Tensor
-
-    @property
-    def family(self) -> Family:  # type: ignore[override]
-        return "softmax"
-
-    @property
-    def link(self) -> str:  # type: ignore[override]
-        return f"{self.inner.link}+bayes"
-
-    @property
-    def ceiling(self) -> float:  # type: ignore[override]
-        return self.inner.ceiling
+    def __init__(self, inner: DecisionRule, class_counts: Tensor) -> None:
+        self.inner, self.class_counts = inner, class_counts
+        self.family, self.link, self.ceiling = "softmax", f"{inner.link}+bayes", inner.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
         return _keep_dtype(self._log_scores(outputs), outputs)
@@ -134,7 +106,6 @@ class BalancedDecision(DecisionRule):
         return log_posterior if self.inner.family == "softmax" else F.logsigmoid(log_posterior)
 
 
-@dataclass(frozen=True, eq=False)
 class PriorAdjustedDecision(DecisionRule):
     """The posterior of another rule, and a decision by it divided by a power of the prior.
 
@@ -143,20 +114,9 @@ class PriorAdjustedDecision(DecisionRule):
         shift: (C,) float64, subtracted from its log-posterior or log-odds.
     """
 
-    inner: DecisionRule
-    shift: Tensor
-
-    @property
-    def family(self) -> Family:  # type: ignore[override]
-        return self.inner.family
-
-    @property
-    def link(self) -> str:  # type: ignore[override]
-        return self.inner.link
-
-    @property
-    def ceiling(self) -> float:  # type: ignore[override]
-        return self.inner.ceiling
+    def __init__(self, inner: DecisionRule, shift: Tensor) -> None:
+        self.inner, self.shift = inner, shift
+        self.family, self.link, self.ceiling = inner.family, inner.link, inner.ceiling
 
     def decision(self, outputs: Tensor) -> Tensor:
         return _keep_dtype(self.log_posterior(outputs) - self.shift, outputs)

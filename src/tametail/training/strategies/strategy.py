@@ -136,17 +136,8 @@ def _checked_name(strategy: type[Strategy]) -> str:
     return strategy.name
 
 
-_BUILT_IN = tuple(
-    f"{__package__}.{module}"
-    for module in (
-        "recipe_changes",
-        "tau_normalisation",
-        "classifier_retraining",
-        "learned_scales",
-        "nearest_class_mean",
-        "logit_adjustment",
-    )
-)
+_MODULES = "recipe_changes tau_normalisation classifier_retraining learned_scales nearest_class_mean logit_adjustment"
+_BUILT_IN = tuple(f"{__package__}.{module}" for module in _MODULES.split())
 STRATEGIES: Registry[type[Strategy]] = Registry("strategies", _BUILT_IN, _checked_name)
 
 
