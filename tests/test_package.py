@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -64,6 +65,41 @@ def test_public_names_are_found_late() -> None:
     assert set(tametail.__all__) <= set(dir(tametail))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tametail.nothing
+
+
+def test_public_functions_stay_functions_when_their_folders_are_imported() -> None:
+    names = ("search", "recommend", "report", "audit")
+    folders = "; ".join(f"import tametail.{name}" for name in (*names, "search.search", "report.study.write"))
+    code = f"""
+import pickle
+{folders}
+import tametail as tt
+from tametail.search.space import Space
+assert pickle.loads(pickle.dumps(tt.SearchResult)) is tt.SearchResult
+assert pickle.loads(pickle.dumps(tt.search)) is tt.search
+print(all(callable(getattr(tt, name)) for name in {names}), Space.__name__)
+"""
+    assert run(code) == "True Space"
+
+
+def test_functions_say_what_they_take() -> None:
+    for name in (
+        "compare",
+        "resume",
+        "recommend",
+        "search",
+        "evaluate",
+        "rank",
+        "report",
+        "audit",
+        "load",
+        "read_images",
+    ):
+        function = getattr(tametail, name)
+        parameters = inspect.signature(function).parameters.values()
+        assert all(one.kind is not one.VAR_KEYWORD for one in parameters), name
+        assert "Options:" in function.__doc__, name
+    assert "label_col" in inspect.signature(tametail.compare).parameters
 
 
 def test_versions_agree() -> None:

@@ -23,11 +23,14 @@ from tametail.core.version import __version__
 if TYPE_CHECKING:
     from tametail.audit.audit import AuditResult, audit
     from tametail.data.readers.read_images import read_images
+    from tametail.data.readers.reader import register_reader
     from tametail.data.splitting.subsample import subsample
     from tametail.data.table import ImageTable
     from tametail.deployment.classifier import Classifier, load
+    from tametail.evaluation.metric_registry import register_metric
     from tametail.external.evaluate import Evaluation, evaluate
     from tametail.losses import create_loss, list_losses
+    from tametail.models.backbones import register_backbone
     from tametail.recommend.recommend import Recommendation, recommend
     from tametail.report.ranks.rank import Ranking, rank
     from tametail.report.study.write import write_report as report
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from tametail.study.study import Study, compare, evaluate_test_set, resume
     from tametail.training.recipe import Recipe
     from tametail.training.strategies import list_strategies
+    from tametail.training.strategies.strategy import register_strategy
 
 _PLACES = {
     "AuditResult": "tametail.audit.audit.AuditResult",
@@ -57,6 +61,10 @@ _PLACES = {
     "rank": "tametail.report.ranks.rank.rank",
     "read_images": "tametail.data.readers.read_images.read_images",
     "recommend": "tametail.recommend.recommend.recommend",
+    "register_backbone": "tametail.models.backbones.register_backbone",
+    "register_metric": "tametail.evaluation.metric_registry.register_metric",
+    "register_reader": "tametail.data.readers.reader.register_reader",
+    "register_strategy": "tametail.training.strategies.strategy.register_strategy",
     "report": "tametail.report.study.write.write_report",
     "resume": "tametail.study.study.resume",
     "search": "tametail.search.search.search",
@@ -88,6 +96,10 @@ __all__ = [
     "rank",
     "read_images",
     "recommend",
+    "register_backbone",
+    "register_metric",
+    "register_reader",
+    "register_strategy",
     "report",
     "resume",
     "search",

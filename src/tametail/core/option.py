@@ -77,7 +77,7 @@ class Option:
     @property
     def flags(self) -> list[str]:
         """All of its flags, as typer takes them."""
-        both = self.is_flag and (self.default is not False or self.negative)
+        both = self.is_flag and self.default is not False
         off = self.negative or f"--no-{self.flag[2:]}"
         return [*([self.short] if self.short else []), f"{self.flag}/{off}" if both else self.flag]
 
