@@ -5,15 +5,14 @@ Shape legend: H heads, C classes, B batch. Logits are (B, C), or (H, C, B) where
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses import Loss
-from tametail.losses.base import Reduction
-from tametail.losses.links import Family, proportional
+from tametail.losses import Loss, ReductionParameters
+from tametail.losses.links import proportional
 from tametail.losses.pade import pade_ratio
 from tametail.losses.validation import ClassCounts
 
@@ -34,16 +33,15 @@ class CountedPade(Loss):
         tau, class_counts, reduction, ignore_index: as for all losses.
     """
 
-    name: ClassVar[str] = "new_loss_variants:CountedPade"
-    formula: str = "Σ_c α w_c y (1-p⁻)^γ₊c A(p⁻) + (1-y) p^γ₋c A(1-p)"
-    family: Family = "sigmoid"
-    uses_class_counts: ClassVar[bool] = True
-    stackable: ClassVar[tuple[str, ...] | None] = (
-        "alpha", "gamma_pos", "gamma_neg", "margin", "kappa", "omega", "growth", "tau",
-    )  # fmt: skip
+    name = "new_loss_variants:CountedPade"
+    formula = "Σ_c α w_c y (1-p⁻)^γ₊c A(p⁻) + (1-y) p^γ₋c A(1-p)"
+    family = "sigmoid"
+    uses_class_counts = True
+    stackable = True
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         alpha: float = 1.0,
         gamma_pos: float = 0.0,
@@ -54,11 +52,9 @@ class CountedPade(Loss):
         omega: float = 0.0,
         growth: float = 0.0,
         tau: float = 1.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.alpha, self.gamma_pos, self.gamma_neg, self.order = alpha, gamma_pos, gamma_neg, order
         self.margin, self.kappa, self.omega, self.growth = margin, kappa, omega, growth
         self._ratio = pade_ratio(order)
@@ -98,25 +94,24 @@ class SoftmaxPade(Loss):
         tau, class_counts, reduction, ignore_index: as for all losses.
     """
 
-    name: ClassVar[str] = "new_loss_variants:SoftmaxPade"
-    formula: str = "Σ_c y (1-s)^γ₊ A(s) + β (1-y) s^γ₋ A(1-s)"
-    family: Family = "softmax"
-    uses_class_counts: ClassVar[bool] = True
-    stackable: ClassVar[tuple[str, ...] | None] = ("beta", "gamma_pos", "gamma_neg", "tau")
+    name = "new_loss_variants:SoftmaxPade"
+    formula = "Σ_c y (1-s)^γ₊ A(s) + β (1-y) s^γ₋ A(1-s)"
+    family = "softmax"
+    uses_class_counts = True
+    stackable = True
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         beta: float = 0.0,
         gamma_pos: float = 0.0,
         gamma_neg: float = 1.0,
         order: tuple[int, int] = (4, 4),
         tau: float = 1.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.beta, self.gamma_pos, self.gamma_neg, self.order = beta, gamma_pos, gamma_neg, order
         self._ratio = pade_ratio(order)
 

@@ -37,7 +37,7 @@ def test_the_comparison_can_fail() -> None:
 @pytest.mark.parametrize("name", list_losses())
 def test_the_slope_is_the_difference_quotient(name: str, positive: bool) -> None:
     loss, step, z = create_loss(name, class_counts=[1, 1]), 1e-5, Z[::4]
-    slope = gradient_curve(loss, z, positive=positive).slope
+    slope = gradient_curve(loss, z, positive=positive).gradient
     ahead, behind = (gradient_curve(loss, z + shift, positive=positive).value for shift in (step, -step))
     _close(slope, (ahead - behind) / (2 * step), 1e-8)
 
@@ -51,7 +51,7 @@ def test_it_is_what_training_on_one_sample_feels(name: str) -> None:
         loss(logits, torch.tensor([0])).backward()
         assert logits.grad is not None
         curve = gradient_curve(loss, torch.tensor([z], dtype=torch.float64), positive=True)
-        assert float(curve.slope) == pytest.approx(float(logits.grad[0, 0]) / loss.logit_scale, abs=1e-12)
+        assert float(curve.gradient) == pytest.approx(float(logits.grad[0, 0]) / loss.logit_scale, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_it_is_what_training_on_one_sample_feels(name: str) -> None:
     ],
 )
 def test_closed_forms(name: str, positive: bool, slope: Tensor) -> None:
-    _close(gradient_curve(create_loss(name, class_counts=[1, 1]), Z, positive=positive).slope, slope)
+    _close(gradient_curve(create_loss(name, class_counts=[1, 1]), Z, positive=positive).gradient, slope)
 
 
 def test_a_prior_shifts_the_logit() -> None:
@@ -75,7 +75,7 @@ def test_a_prior_shifts_the_logit() -> None:
     shifted = torch.sigmoid(Z + torch.tensor(3.0, dtype=torch.float64).log())
     for name in ("bce", "ce"):
         _close(
-            gradient_curve(create_loss(name, tau=1, class_counts=[3, 1]), Z, positive=False).slope, shifted
+            gradient_curve(create_loss(name, tau=1, class_counts=[3, 1]), Z, positive=False).gradient, shifted
         )
 
 
@@ -84,9 +84,9 @@ def test_a_stochastic_loss_has_the_same_curve_each_time_and_leaves_the_generator
     before = torch.random.get_rng_state()
     first = gradient_curve(loss, Z[::9], positive=False)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(first.slope, gradient_curve(loss, Z[::9], positive=False).slope)
-    full = gradient_curve(create_loss("ce"), Z[::9], positive=False).slope
-    share = first.slope / full
+    assert torch.equal(first.gradient, gradient_curve(loss, Z[::9], positive=False).gradient)
+    full = gradient_curve(create_loss("ce"), Z[::9], positive=False).gradient
+    share = first.gradient / full
     assert ((share > 0) & (share < 1)).all(), "a rare class is left out in some of the draws"
 
 
@@ -116,7 +116,7 @@ def test_the_papers_terms_against_automatic_differentiation(
     value = written(torch.sigmoid(z))
     slope = torch.autograd.grad(value.sum(), z)[0]
     _close(closed(MIDDLE).value, value.detach(), 1e-9)
-    _close(closed(MIDDLE).slope, slope, 1e-9)
+    _close(closed(MIDDLE).gradient, slope, 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_the_papers_terms_are_losses_of_the_registry(
 ) -> None:
     curve = gradient_curve(create_loss(name, **params), Z, positive=False)
     _close(closed(Z).value, curve.value)
-    _close(closed(Z).slope, curve.slope)
+    _close(closed(Z).gradient, curve.gradient)
 
 
 def test_the_described_slope_peaks_where_it_says() -> None:
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     for gamma in (1.0, 4.0):
-        peak = torch.sigmoid(z[alpa_described(z, gamma).slope.argmax()])
+        peak = torch.sigmoid(z[alpa_described(z, gamma).gradient.argmax()])
         assert float(peak) == pytest.approx((gamma + 1) / (gamma + 2), abs=1e-3)
 
 
@@ -152,7 +152,7 @@ def test_figure_1_has_the_captions_parameters_and_is_finite_everywhere() -> None
         "Focal (γ = 0.5)",
     ]
     assert all(torch.isfinite(part).all() for curve in curves.values() for part in curve)
-    middle = {name: float(curve.slope[2]) for name, curve in curves.items()}
+    middle = {name: float(curve.gradient[2]) for name, curve in curves.items()}
     assert middle["ALPA (γ⁻ = 4)"] == pytest.approx(5 / 64)
     assert middle["CE (m = 0, γ⁻ = 0)"] == 0.5
     half = float(F.softplus(torch.zeros((), dtype=torch.float64)))

@@ -1,7 +1,8 @@
-"""The pass with closed slopes against the same losses by plain operations and automatic differentiation."""
+"""The one-pass evaluation against the same losses by plain operations and automatic differentiation."""
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 from typing import Any
 
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tametail.losses import create_loss, one_pass
-from tametail.losses.base import Loss
+from tametail.losses import ALPALoss, AsymmetricLoss, Loss, create_loss
+from tametail.losses.one_pass import fused, nonzero_labels, on_gpu
 
 GAMMAS = (0.0, 0.3, 1.0, 2.0, 4.5)
 ORDERS = ((1, 1), (1, 0), (3, 2), (8, 8), (2, 5))
@@ -76,31 +77,27 @@ def test_agrees_with_plain_operations(name: str, params: dict[str, Any], kind: s
 
 @pytest.mark.parametrize("kind", list(_batch(3, 4)))
 @pytest.mark.parametrize("name", ["alpa", "asl"])
-def test_tiles_and_sparse_labels_change_nothing(
-    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many tiles, an uneven last one, labels sparse enough to be looked for, a count that eight bytes do not divide."""
-    monkeypatch.setattr(one_pass, "_SMALL", 100)
+def test_tiles_and_sparse_labels_change_nothing(name: str, kind: str) -> None:
+    """Many tiles, an uneven last one, labels sparse enough to be searched, a count that eight bytes do not divide."""
     logits, target = _batch(101, 203)[kind]
     loss = create_loss(name)
     whole = _value_and_gradient(loss, logits, target, plainly=True)
     for tile in (1, 5000, 1 << 17):
-        monkeypatch.setattr(one_pass, "_TILE", tile)
+        loss.tile, loss.sparse_from = tile, 100
         torch.testing.assert_close(
             _value_and_gradient(loss, logits, target, plainly=False), whole, rtol=1e-10, atol=1e-14
         )
 
 
-def test_sparse_labels_are_looked_for_and_dense_ones_are_not() -> None:
+def test_sparse_labels_are_found_and_dense_ones_are_not_searched() -> None:
     sparse = torch.zeros(50_003)
     sparse[[0, 17, 49_999, 50_002]] = torch.tensor([1.0, 0.25, 1.0, 1.0])
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bool):
-        for start in (0, 1):  # from 1 on no eight bytes are in step with the storage
-            at = one_pass._nonzero(sparse.to(dtype)[start:])
+        for start in (0, 1):  # from 1 on eight bytes are not aligned with the storage
+            at = nonzero_labels(sparse.to(dtype)[start:])
             assert at is not None
             assert sorted(at.tolist()) == [p - start for p in (0, 17, 49_999, 50_002) if p >= start]
-    assert one_pass._nonzero(torch.ones(50_003)) is None
-    assert one_pass._nonzero(sparse[:100]) is None
+    assert nonzero_labels(torch.ones(50_003)) is None
 
 
 @pytest.mark.parametrize(("name", "params"), CASES)
@@ -124,7 +121,7 @@ def test_half_precision_is_rounded_once() -> None:
         torch.testing.assert_close(gradient.double(), exact[1], rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
 
 
-def test_a_loss_scale_saves_what_float16_would_lose() -> None:
+def test_a_loss_scale_preserves_gradients_below_the_range_of_float16() -> None:
     logits = torch.tensor([[-14.0, 3.0]], dtype=torch.float16, requires_grad=True)
     value = create_loss("alpa")(logits, torch.tensor([0]))
     (value * 1024).backward()
@@ -132,24 +129,77 @@ def test_a_loss_scale_saves_what_float16_would_lose() -> None:
     assert logits.grad[0, 0].item() == pytest.approx(-1024 * 1.3125 * 8.3e-7, rel=0.01)
 
 
-def test_the_gradient_is_handed_over_not_copied() -> None:
+def test_the_gradient_is_not_copied() -> None:
     logits = torch.randn(8, 3, requires_grad=True)
-    kept: list[int] = []
-    original = one_pass._by_index
-
-    def spy(input: Tensor, target: Tensor, loss: Any, gradient: Tensor) -> Tensor:
-        kept.append(gradient.data_ptr())
-        return original(input, target, loss, gradient)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one_pass, "_by_index", spy)
-        create_loss("alpa")(logits, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])).backward()
+    value = create_loss("alpa")(logits, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
+    saved = [tensor.data_ptr() for tensor in value.grad_fn.saved_tensors]
+    value.backward()
     assert logits.grad is not None
-    assert [logits.grad.data_ptr()] == kept
+    assert logits.grad.data_ptr() in saved
+
+
+class QuadraticALPA(ALPALoss):
+    """A subclass with another formula, without a closed form of it."""
+
+    name = "quadratic_alpa"
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        return (z - y) ** 2
+
+
+class QuadraticASL(AsymmetricLoss):
+    """The same for the other loss with a closed form."""
+
+    name = "quadratic_asl"
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        return (z - y) ** 2
+
+
+class ShiftedALPA(ALPALoss):
+    """A subclass that changes the logits, and keeps the formula and its closed form."""
+
+    name = "shifted_alpa"
+
+    def adjusted(self, z: Tensor) -> Tensor:
+        return super().adjusted(z) + 1
+
+
+class OtherClosedForm(AsymmetricLoss):
+    """A subclass that overrides the closed form alone, which is not that of its terms."""
+
+    name = "other_closed_form"
+
+    def closed_form(self) -> Any:
+        return ALPALoss().closed_form()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("kind", list(_batch(3, 4)))
+@pytest.mark.parametrize("loss_class", [QuadraticALPA, QuadraticASL, ShiftedALPA, OtherClosedForm])
+def test_a_subclass_is_evaluated_by_what_it_overrides(
+    loss_class: type[Loss], kind: str, reduction: Any
+) -> None:
+    logits, target = _batch(20, 4)[kind]
+    loss = loss_class(reduction=reduction)
+    found = _value_and_gradient(loss, logits, target, plainly=False)
+    torch.testing.assert_close(found, _value_and_gradient(loss, logits, target, plainly=True))
+    base = _value_and_gradient(create_loss("alpa", reduction=reduction), logits, target, plainly=False)
+    assert not torch.allclose(found[1], base[1])
+
+
+def test_a_subclass_that_overrides_nothing_keeps_the_one_pass() -> None:
+    class Renamed(ALPALoss):
+        """ALPA under another name."""
+
+    logits, target = _batch(20, 4)["index"]
+    value = Renamed()(logits.clone().requires_grad_(), target)
+    assert type(value.grad_fn) is type(ALPALoss()(logits.clone().requires_grad_(), target).grad_fn)
+    assert type(value.grad_fn) is not type(QuadraticALPA()(logits.clone().requires_grad_(), target).grad_fn)
 
 
 @pytest.mark.parametrize("name", ["alpa", "asl"])
-def test_a_graph_kept_can_be_walked_twice(name: str) -> None:
+def test_a_retained_graph_can_be_traversed_twice(name: str) -> None:
     logits = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
     value = create_loss(name)(logits, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
     value.backward(retain_graph=True)
@@ -182,7 +232,7 @@ def test_labels_can_have_a_gradient(name: str) -> None:
     assert torch.autograd.gradcheck(create_loss(name), (logits, labels))
 
 
-def test_logits_that_do_not_lie_in_a_row_and_those_without_gradient() -> None:
+def test_logits_that_are_not_contiguous_and_those_without_gradient() -> None:
     base = torch.randn(5, 12, dtype=torch.float64)
     target = torch.tensor([0, 1, 2, 3, 4])
     loss = create_loss("asl")
@@ -208,3 +258,52 @@ def test_any_term(
     quick = _value_and_gradient(loss, logits.contiguous(), labels, plainly=False)
     slow = _value_and_gradient(loss, logits.contiguous(), labels, plainly=True)
     torch.testing.assert_close(quick, slow, rtol=1e-8, atol=1e-12)
+
+
+# The compiled form for GPUs, compiled for the CPU here.
+
+
+@pytest.mark.parametrize("name", ["alpa", "asl"])
+def test_compiled_for_any_batch_it_agrees(name: str) -> None:
+    torch._dynamo.reset()
+    loss = create_loss(name)
+    call = fused(Loss.forward)
+    for samples in (6, 11):
+        logits = torch.randn(samples, 4, requires_grad=True)
+        target = torch.arange(samples) % 4
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own
+            (found,) = torch.autograd.grad(call(loss, logits, target), logits)
+        (expected,) = torch.autograd.grad(loss(logits, target), logits)
+        torch.testing.assert_close(found, expected)
+
+
+def test_where_the_compiler_fails_plain_operations_are_used_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(*_: object, **__: object) -> object:
+        def call(*_: object) -> Tensor:
+            raise RuntimeError("no compiler\nsecond line")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", failing)
+    call = fused(Loss.forward)
+    loss, logits, target = create_loss("asl"), torch.zeros(2, 3), torch.tensor([0, 1])
+    with pytest.warns(UserWarning, match="not compiled, as torch.compile failed: no compiler$"):
+        value = call(loss, logits, target)
+    torch.testing.assert_close(value, loss(logits, target))
+    assert call(loss, logits, target) == value  # no second warning: it would be an error here
+
+
+def test_the_error_of_a_bad_batch_is_not_taken_for_that_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss = create_loss("alpa")
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+    with pytest.raises(ValueError, match="expected target of shape"):
+        fused(Loss.forward)(loss, torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_a_cpu_does_not_compile() -> None:
+    assert not on_gpu(torch.zeros(1))

@@ -1,4 +1,4 @@
-"""Laws that hold for any batch, tried on many, for every loss of the registry."""
+"""Laws that hold for any batch, tested on many, for every registered loss."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fixtures.zoo import drawing_nothing, value_of
 from tametail.losses import create_loss, list_losses
+from tametail.testing.batches import value_of, without_draws
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*expects the cosines")
 COUNTS = [50, 5, 2]
 LOGIT = st.floats(-50, 50, allow_nan=False, width=32)
 ROWS = st.lists(st.lists(LOGIT, min_size=3, max_size=3), min_size=1, max_size=5)
 FEW = settings(max_examples=20, deadline=None)
-# Smoothing has its price for certainty; without it certainty costs nothing.
+# Label smoothing penalises certainty.
 UNSMOOTHED: dict[str, dict[str, Any]] = {
     "asl_single_label": {"label_smoothing": 0},
     "label_aware_smoothing": {"smoothing_head": 0},
 }
-# Their logits enter other than through a softmax.
+# Their formula is not a function of the softmax of the logits alone.
 SHIFTS_MATTER = ("vs", "lade")
 
 
 def _named(batchwise: bool) -> list[str]:
-    """All losses, or those whose samples do not see one another."""
+    """All losses, or those whose samples are independent."""
     return [
         name for name in list_losses() if batchwise or not create_loss(name, class_counts=COUNTS).batchwise
     ]
@@ -45,7 +46,8 @@ def _loss(
     name: str, rows: list[list[float]], target: Tensor, counts: list[int] | None = None, **params: Any
 ) -> Tensor:
     """Values (B,); a stochastic loss draws nothing."""
-    loss = drawing_nothing(create_loss(name, class_counts=counts or COUNTS, reduction="none", **params))
+    params = {"reduction": "none"} | params
+    loss = without_draws(create_loss(name, class_counts=counts or COUNTS, **params))
     return value_of(loss, torch.tensor(rows, dtype=torch.float64), target)
 
 
@@ -57,17 +59,17 @@ def _labels(rows: list[list[float]]) -> Tensor:
 @FEW
 @given(ROWS)
 def test_never_negative(name: str, rows: list[list[float]]) -> None:
-    # apl takes its first Taylor terms off again: of r = 1e-22 a rounding of -1e-38 may be left.
+    # apl subtracts its first Taylor terms: for r = 1e-22 a rounding error of -1e-38 may remain.
     assert (_loss(name, rows, _labels(rows)) >= -1e-30).all()
 
 
 @pytest.mark.parametrize("name", _named(batchwise=False))
 @FEW
 @given(ROWS)
-def test_samples_do_not_see_one_another(name: str, rows: list[list[float]]) -> None:
+def test_samples_are_independent(name: str, rows: list[list[float]]) -> None:
     together = _loss(name, rows, _labels(rows))
-    lock = [_loss(name, [row], label[None]) for row, label in zip(rows, _labels(rows), strict=True)]
-    torch.testing.assert_close(together, torch.cat(lock))
+    alone = [_loss(name, [row], label[None]) for row, label in zip(rows, _labels(rows), strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone))
 
 
 @FEW
@@ -75,7 +77,11 @@ def test_samples_do_not_see_one_another(name: str, rows: list[list[float]]) -> N
 def test_what_is_declared_batchwise_is(rows: list[list[float]]) -> None:
     assume(len({tuple(row) for row in rows}) > 1)
     for name in set(_named(batchwise=True)) - set(_named(batchwise=False)):
-        assert not torch.equal(_loss(name, rows, _labels(rows))[:1], _loss(name, rows[:1], _labels(rows[:1])))
+        together, first = _loss(name, rows, _labels(rows)), _loss(name, rows[:1], _labels(rows[:1]))
+        if torch.equal(together[:1], first):  # then samples have weights in the mean
+            assume(not torch.allclose(together, together[:1]))
+            mean = _loss(name, rows, _labels(rows), reduction="mean")
+            assert not torch.isclose(mean, together.mean(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", _named(batchwise=True))
@@ -118,7 +124,7 @@ def test_a_larger_logit_of_the_true_class_costs_no_more(
 @pytest.mark.parametrize("name", _of_a_softmax())
 @FEW
 @given(ROWS, st.floats(-20, 20))
-def test_a_softmax_does_not_see_a_shift_of_all_logits(
+def test_a_softmax_is_invariant_to_a_shift_of_all_logits(
     name: str, rows: list[list[float]], shift: float
 ) -> None:
     shifted = [[z + shift for z in row] for row in rows]
@@ -130,7 +136,7 @@ def test_a_softmax_does_not_see_a_shift_of_all_logits(
 @pytest.mark.parametrize("name", _named(batchwise=True))
 @FEW
 @given(ROWS, st.floats(0, 1))
-def test_among_even_classes_the_link_keeps_the_order_of_the_logits(
+def test_with_equal_counts_the_link_keeps_the_order_of_the_logits(
     name: str, rows: list[list[float]], tau: float
 ) -> None:
     loss = create_loss(name, class_counts=[7, 7, 7], tau=tau)

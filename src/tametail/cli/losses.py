@@ -28,13 +28,15 @@ def losses(console: Console, /, loss_name: str | None, **options: Any) -> None:
     ceiling, uses_class_counts, stochastic, batchwise, parameters (each: name, type, required, default, value,
     meaning), use, notes, reference. Without NAME it is a list of all losses.
     """
-    from tametail.losses import describe_loss, describe_losses, list_losses
+    from tametail.losses import describe_loss, describe_losses, failed_losses, list_losses
 
     if loss_name is None and not options["json"]:
         summaries = describe_losses()
         width = max(map(len, summaries))
         for known, summary in summaries.items():
             typer.echo(f"{known:{width}}  {summary}")
+        for message in failed_losses():
+            typer.echo(f"Warning: {message}", err=True)
         return
     with as_usage_error():
         described = [describe_loss(text) for text in ([loss_name] if loss_name else list_losses())]

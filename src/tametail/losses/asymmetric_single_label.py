@@ -5,26 +5,28 @@ Shape legend: B batch, C classes.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family, proportional
+from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.links import proportional
 from tametail.losses.numerics import log_complement_softmax
-from tametail.losses.validation import ClassCounts, check_number
+from tametail.losses.registry import register_loss
+from tametail.losses.validation import check_number
 
 
+@register_loss
 class AsymmetricSingleLabelLoss(Loss):
     """Single-label ASL: label-smoothed cross-entropy with a focusing weight on each of its terms.
 
     The true class's term has the weight (1-s)^γ+, each other class's the weight s^γ-. Other classes have a term only
-    because of the smoothing: without it γ- does nothing, and γ+ = 0 gives cross-entropy. A soft label mixes the two
+    because of the smoothing: without it γ- has no effect, and γ+ = 0 gives cross-entropy. A soft label mixes the two
     kinds of terms linearly.
 
-    Use it as a small change of label smoothing; expect little from it on long tails.
+    Use it as a small change to label smoothing; it rarely helps on long tails.
 
     Args:
         gamma_pos: γ+ >= 0 (0 in the released code).
@@ -36,15 +38,10 @@ class AsymmetricSingleLabelLoss(Loss):
         Ridnik et al., ICCV 2021; class ASLSingleLabel of the released code Alibaba-MIIL/ASL.
     """
 
-    name: ClassVar[str] = "asl_single_label"
-    stackable: ClassVar[tuple[str, ...] | None] = (
-        "gamma_pos",
-        "gamma_neg",
-        "label_smoothing",
-        "tau",
-    )
-    formula: str = "-Σ_c y'_c w_c log s_c, w = (1-s)^γ+ where y = 1, s^γ- where y = 0, y' smoothed"
-    family: Family = "softmax"
+    name = "asl_single_label"
+    stackable = True
+    formula = "-Σ_c y'_c w_c log s_c, w = (1-s)^γ+ where y = 1, s^γ- where y = 0, y' smoothed"
+    family = "softmax"
 
     def __init__(
         self,
@@ -52,12 +49,9 @@ class AsymmetricSingleLabelLoss(Loss):
         gamma_pos: float = 0.0,
         gamma_neg: float = 4.0,
         label_smoothing: float = 0.1,
-        tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[CommonParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(**common)
         self.gamma_pos = check_number("gamma_pos", gamma_pos)
         self.gamma_neg = check_number("gamma_neg", gamma_neg)
         self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
@@ -72,29 +66,29 @@ class AsymmetricSingleLabelLoss(Loss):
     def posterior(self, z: Tensor) -> Tensor:
         """The η whose expected loss is least at s.
 
-        With slopes f' of the true class's term by s and g' of the others', the minimum on the simplex has
-        η f' + (1-η) g' = -λ for every class; the η that sum to one give λ.
+        With f' and g' the derivatives by s of the true class's term and of the others', the minimum on the simplex has
+        η f' + (1-η) g' = -λ for every class; that the η sum to one gives λ.
         """
         log_s = F.log_softmax(z, dim=1)
         log_rest = log_complement_softmax(log_s)
         s = torch.exp(log_s)
         share_pos, share_neg = self._shares(z.shape[1])
-        # Both slopes times s, which is finite where s is 0.
-        slope_pos = torch.exp(self.gamma_pos * log_rest)
+        # Both derivatives times s, which is finite where s is 0.
+        by_s_pos = torch.exp(self.gamma_pos * log_rest)
         if self.gamma_pos:
-            slope_pos = slope_pos - self.gamma_pos * s * torch.exp((self.gamma_pos - 1) * log_rest) * log_s
-        slope_pos = -share_pos * slope_pos
-        slope_neg = -share_neg * torch.exp(self.gamma_neg * log_s) * (self.gamma_neg * log_s + 1)
-        difference = (slope_pos - slope_neg).clamp(max=-torch.finfo(z.dtype).tiny)
-        # η = -(λ s + slope_neg) / difference
-        level = (1 + (slope_neg / difference).sum(dim=1, keepdim=True)) / -(s / difference).sum(
+            by_s_pos = by_s_pos - self.gamma_pos * s * torch.exp((self.gamma_pos - 1) * log_rest) * log_s
+        by_s_pos = -share_pos * by_s_pos
+        by_s_neg = -share_neg * torch.exp(self.gamma_neg * log_s) * (self.gamma_neg * log_s + 1)
+        difference = (by_s_pos - by_s_neg).clamp(max=-torch.finfo(z.dtype).tiny)
+        # η = -(λ s + by_s_neg) / difference
+        level = (1 + (by_s_neg / difference).sum(dim=1, keepdim=True)) / -(s / difference).sum(
             dim=1, keepdim=True
         )
-        posterior = (-(level * s + slope_neg) / difference).clamp(min=0)
+        posterior = (-(level * s + by_s_neg) / difference).clamp(min=0)
         return proportional(posterior)
 
     def _shares(self, classes: int) -> tuple[float, float]:
-        """What the smoothing gives the true class and each other one."""
+        """Weight of the true class and of each other class after smoothing."""
         return 1 - self.label_smoothing + self.label_smoothing / classes, self.label_smoothing / classes
 
     def has_plain_link(self) -> bool:

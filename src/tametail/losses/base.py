@@ -1,11 +1,11 @@
-"""The base of all losses: what a loss declares about itself, and the way from a batch to a number."""
+"""The base class of all losses: what a loss declares about itself, and how a batch becomes a number."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ClassVar, Literal, ParamSpec, Protocol
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -18,35 +18,65 @@ from tametail.losses.validation import ClassCounts, check_class_counts, check_co
 Head = Literal["linear", "normalised"]
 Reduction = Literal["mean", "sum", "none"]
 _P = ParamSpec("_P")
+_SHOWN_COUNTS = 10
+
+
+class ReductionParameters(TypedDict, total=False):
+    """Parameters that every loss hands on to :class:`Loss`."""
+
+    reduction: Reduction
+    ignore_index: int
+
+
+class CommonParameters(ReductionParameters, total=False):
+    """Parameters that a loss hands on to :class:`Loss` unless it has defaults of its own for them."""
+
+    tau: float
+    class_counts: ClassCounts | None
 
 
 class Loss(nn.Module):
-    """A loss on logits: ``loss(input, target)``.
+    """Base class of losses on logits: ``loss(input, target)``.
 
-    A subclass takes its hyper-parameters by keyword, keeps each as an attribute of the same name, defines
-    :meth:`terms`, and declares:
+    A subclass declares the attributes below, takes its hyper-parameters by keyword, stores each under its own name,
+    hands the others on, and defines :meth:`terms`::
+
+        @register_loss
+        class SquaredErrorLoss(Loss):
+            \"\"\"Squared error: the squared distance between probabilities and labels.\"\"\"
+
+            name = "squared_error"
+            formula = "weight Σ_c (y_c - s_c)^2"
+            family = "softmax"
+
+            def __init__(self, *, weight: float = 1.0, **common: Unpack[CommonParameters]) -> None:
+                super().__init__(**common)
+                self.weight = weight
+
+            def terms(self, z: Tensor, y: Tensor) -> Tensor:
+                return self.weight * (y - torch.softmax(z, dim=1)) ** 2
+
+    ``inspect.signature`` of the subclass lists all parameters, those handed on included.
 
     Attributes:
         name: its name in the registry and on the command line.
         formula: one line of mathematics, with z the logits, y the target, p = sigmoid(z), s = softmax(z).
         family: whether its classes share one ``softmax`` or have one ``sigmoid`` each.
         head: the classifier whose output it expects: ``linear`` (logits) or ``normalised`` (cosines).
-        logit_scale: what the head's outputs are multiplied by to be logits.
+        logit_scale: factor that turns the head's outputs into logits.
         stochastic: whether two calls on the same batch may differ.
-        batchwise: whether a sample's loss depends on the others of its batch.
-        uses_class_counts: whether its formula needs ``class_counts``. Every loss takes them, and every loss uses
-            them when ``tau`` is not 0; else they are checked and left aside.
+        batchwise: whether a sample's loss, or its weight in the mean, depends on the other samples of its batch.
+        uses_class_counts: whether its formula needs ``class_counts``. Every loss accepts them, and every loss uses
+            them when ``tau`` is not 0; otherwise they are checked and ignored.
         exact_link: whether ``link`` gives the posteriors where the loss is at its minimum.
-        stackable: hyper-parameters that may also be tensors (H, 1, 1) for :meth:`terms` of z (H, C, B) and y (C, B),
-            see :mod:`tametail.losses.stack`; None where ``terms`` takes no such stack.
-
-    All losses share these arguments:
+        stackable: whether :meth:`terms` also takes z (H, C, B) and y (C, B), with tensors (H, 1, 1) in place of its
+            numeric hyper-parameters, see :mod:`tametail.losses.stack`. Not inherited: each class declares it anew.
 
     Args:
-        tau: strength of a prior inside, >= 0: in training ``tau`` times the classes' log prior (softmax) or
-            log-odds (sigmoid) is added to the logits. :meth:`decision` then decides for a population in which the
-            prior's power ``tau`` is taken out (1: all classes equally frequent).
-        class_counts: training samples per class, C whole numbers >= 0. A class without samples counts as one.
+        tau: strength of logit-adjusted training, >= 0: during training ``tau`` times the classes' log prior (softmax)
+            or log odds (sigmoid) is added to the logits. :meth:`decision` then decides for a population in which the
+            prior to the power of ``tau`` is divided out (1: all classes equally frequent).
+        class_counts: number of training samples per class, C whole numbers >= 0. A class without samples counts as one.
         reduction: ``mean`` over samples with a known label, ``sum``, or ``none`` for (B,). A sample's loss is the
             sum over its classes.
         ignore_index: class index that means unknown.
@@ -63,44 +93,54 @@ class Loss(nn.Module):
     batchwise: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False
     exact_link: ClassVar[bool] = True
-    stackable: ClassVar[tuple[str, ...] | None] = None
+    stackable: ClassVar[bool] = False
     logit_scale: float = 1.0
     class_counts: Tensor | None
 
     def __init__(
-        self, *, tau: float, class_counts: ClassCounts | None, reduction: Reduction, ignore_index: int
+        self,
+        *,
+        tau: float = 0.0,
+        class_counts: ClassCounts | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
     ) -> None:
         super().__init__()
         check_common(reduction, ignore_index)
         counts = None if class_counts is None else check_class_counts(class_counts)
         self.tau = check_number("tau", tau)
         if counts is None and (self.uses_class_counts or self.tau):
-            reason = "" if self.uses_class_counts else f" with tau={tau!r}"
+            condition = "" if self.uses_class_counts else f" with tau={tau!r}"
             raise ValueError(
-                f"expected class_counts, the training samples per class that {self.name} needs{reason}, got None"
+                f"{self._title()}{condition} expects class_counts, the number of training samples per class, got None"
             )
         used = counts is not None and (self.uses_class_counts or self.tau != 0)
         self.register_buffer("class_counts", counts.clone() if used and counts is not None else None)
         self.reduction: Reduction = reduction
         self.ignore_index = int(ignore_index)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls) and "__signature__" not in vars(cls):
+            cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
+        """Loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
         z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=self.family == "softmax")
         return reduce(self.terms(self.adjusted(z), y), known, self.reduction)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
-        """The per-term loss (B, C) of adjusted logits and target, both (B, C) float32 or float64."""
+        """Per-term loss (B, C) of adjusted logits and target, both (B, C) float32 or float64."""
         raise NotImplementedError
 
     def adjusted(self, z: Tensor) -> Tensor:
-        """The head's outputs (B, C) as the logits that the formula sees: scaled, and shifted by the prior."""
+        """The head's outputs (B, C) as the logits of the formula: scaled, and shifted by the prior."""
         if self.logit_scale != 1:
             z = self.logit_scale * z
         return z if self.tau == 0 else z + self.prior_shift(z)
 
     def prior_shift(self, like: Tensor) -> Tensor:
-        """``tau`` times the log prior or log-odds (C,), for logits (B, C)."""
+        """``tau`` times the log prior or log odds (C,), for logits (B, C)."""
         shift = log_prior if self.family == "softmax" else log_odds
         return self.tau * shift(self.counts_for(like), like.dtype)
 
@@ -110,7 +150,8 @@ class Loss(nn.Module):
         assert counts is not None
         if len(counts) != like.shape[1]:
             raise ValueError(
-                f"expected input of shape (B, {len(counts)}) for {len(counts)} class counts, got {tuple(like.shape)}"
+                f"{self._title()} expects input of shape (B, {len(counts)}) for {len(counts)} class counts, "
+                f"got {tuple(like.shape)}"
             )
         return counts.to(like.device)
 
@@ -122,13 +163,29 @@ class Loss(nn.Module):
         rises, ceiling = self._range()
         return Link(name, self.exact_link and rises, ceiling, functools.partial(_linked, self))
 
-    def decision(self, input: Tensor) -> Tensor:
-        """Logits (B, C) of the head's outputs (B, C) whose largest decides.
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities of mutually exclusive classes: the output of the link, scaled so that each row sums to one.
 
-        They are the head's own where classes are compared as they are. With a prior inside they are those of a
-        population with the prior's power ``tau`` taken out: posterior over prior^tau. Where the link is the plain
-        softmax or sigmoid that is the head's own logits again, as the prior was only added in training. A class whose
-        posterior is 0 comes after all others, and among such classes the head's own logits decide.
+        These are the probabilities that ``tametail predict`` writes before calibration. For images with several labels
+        call ``loss.link(logits)``, which gives each label a probability by itself.
+
+        Args:
+            logits: the head's outputs (B, C).
+
+        Returns:
+            (B, C) float32 or float64. A row in which every class has probability 0 becomes 1 / C for each class.
+        """
+        p = self.link(logits)
+        total = p.double().sum(dim=1, keepdim=True)
+        return torch.where(total > 0, p / torch.where(total > 0, total, 1.0), 1 / p.shape[1]).to(p.dtype)
+
+    def decision(self, input: Tensor) -> Tensor:
+        """Logits (B, C) of the head's outputs (B, C) that decide: the predicted class has the largest.
+
+        Without logit-adjusted training they are the head's own. With it they are those of a population with the prior
+        to the power of ``tau`` divided out: posterior / prior^tau. Where the link is the plain softmax or sigmoid that
+        is the head's own logits again, as the prior was only added during training. A class whose posterior is 0 comes
+        after all others, and among such classes the head's own logits decide.
         """
         z = self.logit_scale * _raised(input)
         if self.tau == 0 or self.has_plain_link():
@@ -138,7 +195,7 @@ class Loss(nn.Module):
             logits = self.posterior(adjusted).clamp(min=torch.finfo(adjusted.dtype).tiny).log()
         else:
             logits = stationary_log_odds(self.terms, adjusted)
-        # No finite log-odds of float64 slopes reaches ±1000.
+        # No finite log odds of float64 gradients reach ±1000.
         end = torch.sign(logits) * 1000 + z
         return torch.where(logits.isinf(), end, logits - self.prior_shift(logits)).to(z.dtype)
 
@@ -150,8 +207,20 @@ class Loss(nn.Module):
         """Whether :meth:`posterior` is softmax or sigmoid itself."""
         return self.family == "softmax" and type(self).posterior is Loss.posterior
 
+    def extra_repr(self) -> str:
+        """The parameters in the form in which they are given."""
+        shown = []
+        for name in inspect.signature(type(self)).parameters:
+            if name != "class_counts":
+                shown.append(f"{name}={getattr(self, name)!r}")
+            elif self.class_counts is not None:
+                first = [*map(str, self.class_counts[:_SHOWN_COUNTS].tolist())]
+                more = ["..."] * (len(self.class_counts) > _SHOWN_COUNTS)
+                shown.append(f"class_counts=[{', '.join(first + more)}]")
+        return ", ".join(shown)
+
     def _range(self) -> tuple[bool, float]:
-        """Whether the posterior of a class rises with its logit, and the largest that it reaches."""
+        """Whether the posterior of a class rises with its logit, and the largest value that it reaches."""
         if self.family == "softmax" or self.has_plain_link():
             return True, 1.0
         classes = 1 if self.class_counts is None else len(self.class_counts)
@@ -160,17 +229,15 @@ class Loss(nn.Module):
         steps = p.diff(dim=0)
         return bool((steps >= -1e-9).all() and (steps > 0).any()), float(p.max())
 
-    def extra_repr(self) -> str:
-        """The hyper-parameters, as they would be given."""
-        names = [name for name in inspect.signature(type(self)).parameters if name != "class_counts"]
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+    def _title(self) -> str:
+        return f"{type(self).__name__} ({self.name})"
 
 
 class LossFunction(Protocol[_P]):
     """A loss as a function of a batch, with its parameters by keyword."""
 
     def __call__(self, input: Tensor, target: Tensor, *args: _P.args, **kwargs: _P.kwargs) -> Tensor:
-        """The loss of logits (B, C) for class indices (B,) or labels (B, C)."""
+        """Loss of logits (B, C) for class indices (B,) or labels (B, C)."""
 
 
 def functional(name: str, loss: Callable[_P, Loss]) -> LossFunction[_P]:
@@ -186,6 +253,20 @@ def functional(name: str, loss: Callable[_P, Loss]) -> LossFunction[_P]:
     function.__name__ = function.__qualname__ = name
     function.__signature__ = inspect.Signature([*batch, *own])  # type: ignore[attr-defined]
     return function
+
+
+def _signature(loss: type[Loss]) -> inspect.Signature:
+    """The parameters of a class's ``__init__``, with those of its base class in place of ``**common``."""
+    _, *parameters = inspect.signature(loss.__init__).parameters.values()
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        own = {parameter.name for parameter in parameters[:-1]}
+        base = next(parent for parent in loss.__mro__[1:] if issubclass(parent, Loss))
+        parameters[-1:] = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(base).parameters.values()
+            if parameter.name not in own
+        ]
+    return inspect.Signature(parameters)
 
 
 def _linked(loss: Loss, logits: Tensor) -> Tensor:

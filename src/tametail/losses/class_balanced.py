@@ -6,15 +6,17 @@ Shape legend: B batch, C classes.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
+from tametail.losses.base import Loss, ReductionParameters, functional
+from tametail.losses.binary_cross_entropy import BinaryCrossEntropyLoss
+from tametail.losses.cross_entropy import CrossEntropyLoss
 from tametail.losses.focal import FocalLoss
-from tametail.losses.links import proportional
+from tametail.losses.links import Family, proportional
+from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts, check_choice, check_class_counts, check_number
 
 ClassBalancedBase = Literal["ce", "bce", "focal"]
@@ -32,16 +34,17 @@ def class_balanced_weights(class_counts: ClassCounts, beta: float = 0.9999) -> T
     return weights * (len(counts) / weights.sum())
 
 
+@register_loss
 class ClassBalancedLoss(Loss):
     """Class-balanced loss: cross-entropy, BCE or focal loss, weighted by the effective number of samples.
 
     All of a sample's terms have the weight of its class; a sample with several labels has the mean of their weights,
-    one with none the weight 1. With equal counts it is its base. Its link takes one label per sample for granted.
+    one with none the weight 1. With equal counts it is its base. Its link assumes one label per sample.
 
-    Deviations: released copies fail with a TypeError (``weights=`` for ``weight=``), apply BCE to a softmax, return NaN
-    at saturation, and divide by the number of positives where ``mean`` here divides by samples.
+    Deviations: public implementations fail with a TypeError (``weights=`` for ``weight=``), apply BCE to a softmax, return
+    NaN at saturation, and divide by the number of positives, whereas ``mean`` here divides by samples.
 
-    Use it to see what plain re-weighting does; ``beta`` tunes it from none (0) to inverse frequency (near 1).
+    Use it to see the effect of re-weighting alone; ``beta`` moves it from no weights (0) to inverse frequency (near 1).
 
     Args:
         base: ``ce``, ``bce``, or ``focal`` (without balance factors).
@@ -54,23 +57,23 @@ class ClassBalancedLoss(Loss):
         Cui, Jia, Lin, Song, Belongie: Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 3.
     """
 
-    name: ClassVar[str] = "class_balanced"
-    formula: str = "w_y base(z, y), w ∝ (1-β) / (1-β^n)"
-    uses_class_counts: ClassVar[bool] = True
+    name = "class_balanced"
+    formula = "w_y base(z, y), w ∝ (1-β) / (1-β^n)"
+    family: Family = "softmax"  # with base ce
+    uses_class_counts = True
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         base: ClassBalancedBase = "ce",
         beta: float = 0.9999,
         gamma: float = 2.0,
         tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
         check_choice("base", base, get_args(ClassBalancedBase))
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.base: ClassBalancedBase = base
         self.beta = check_number("beta", beta, 0, 1)
         self.gamma = check_number("gamma", gamma)
@@ -91,7 +94,7 @@ class ClassBalancedLoss(Loss):
         return weight * self._base.terms(z, y)
 
     def posterior(self, z: Tensor) -> Tensor:
-        """The base's posterior over the weights, as weighting a class is to have more of it; rows sum to one."""
+        """The base's posterior divided by the weights, as weighting a class amounts to more samples of it; rows sum to one."""
         return proportional(self._base.posterior(z) / self._weights(z))
 
     def _range(self) -> tuple[bool, float]:

@@ -1,4 +1,4 @@
-"""A loss of the user's own, named ``package.module:Class`` wherever the name of a loss is taken.
+"""Custom losses, named ``package.module:Class`` wherever the name of a loss is accepted.
 
 The class is a subclass of :class:`Loss`, which declares everything itself, or any torch module that maps logits (B, C)
 and class indices (B,) to a scalar, such as ``torch.nn:CrossEntropyLoss``.
@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,30 +26,30 @@ _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 class ModuleLoss(Loss):
-    """A torch module as a loss: what it does not say about itself is taken to be as for cross-entropy.
+    """A torch module as a loss, by default with the declarations of cross-entropy.
 
-    ``family`` (softmax), ``head`` (linear) and ``logit_scale`` (1) are the module's own attributes where it has them;
-    a module for a normalised head multiplies the cosines that it is given by its scale itself.
-    Probabilities are the family's usual ones, and not claimed to be exact. As nothing is known of its inside, a
-    sample's loss counts as one that may depend on its batch. Parameters that the module has are not trained.
+    The module's attributes ``family`` (softmax), ``head`` (linear) and ``logit_scale`` (1) are used where it has them;
+    a module for a normalised head multiplies the cosines by its scale itself. Probabilities are the softmax or sigmoid
+    of the logits, which need not be the posteriors. A sample's loss is assumed to depend on its batch. Parameters of
+    the module are not trained.
     """
 
-    formula: str = "the module's own"
-    family: Family = "softmax"
-    exact_link: ClassVar[bool] = False
-    batchwise: ClassVar[bool] = True
+    formula = "that of the module"
+    family = "softmax"
+    exact_link = False
+    batchwise = True
 
     def __init__(self, module: nn.Module, *, uses_class_counts: bool) -> None:
-        super().__init__(tau=0.0, class_counts=None, reduction="mean", ignore_index=-100)
+        super().__init__()
         self.module = module
         self.logit_scale = float(getattr(module, "logit_scale", 1.0))
-        self.uses_class_counts = uses_class_counts  # type: ignore[misc]  # whether this one was given them
+        self.uses_class_counts = uses_class_counts  # type: ignore[misc]  # whether this instance was given them
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """What the module gives: a scalar.
+        """Return the scalar that the module returns.
 
         Raises:
-            ValueError: it fails, or gives something else.
+            ValueError: the module fails, or returns something else.
         """
         try:
             value = self.module(input, target)
@@ -62,7 +62,7 @@ class ModuleLoss(Loss):
             ) from error
         if not isinstance(value, Tensor) or value.ndim:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"expected {self.name} to give a scalar tensor for a batch, got {got}")
+            raise ValueError(f"expected {self.name} to return a scalar tensor for a batch, got {got}")
         return value
 
     def posterior(self, z: Tensor) -> Tensor:
@@ -75,30 +75,26 @@ class ModuleLoss(Loss):
         return f"family={self.family}, head={self.head}"
 
     def __reduce__(self) -> tuple[Callable[[str], Loss], tuple[str], dict[str, Any]]:
-        return (
-            _unmade,
-            (self.name,),
-            self.__dict__,
-        )  # its class is made at run time, and known by its name alone
+        return _new, (self.name,), self.__dict__  # the class is created at run time: it is found by its name
 
 
 def is_custom(name: str) -> bool:
-    """Whether a loss's name is that of a class of the user's own."""
+    """Whether a loss's name is ``package.module:Class``."""
     return ":" in name
 
 
 def import_loss(name: str) -> type[Loss]:
-    """The class ``package.module:Class``; modules in the current folder are found too.
+    """Import the class ``package.module:Class``, also from a module in the current folder.
 
     Raises:
-        ValueError: the name is not of this form, the module cannot be imported, has no such class, or the class is
-            no torch module or declares less than it must.
+        ValueError: the name is not of this form, the module cannot be imported or has no such class, or the class is
+            not a torch module or lacks a declaration.
     """
     if not re.fullmatch(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}", name):
-        raise ValueError(f"expected a loss of your own as package.module:Class, got {name!r}")
+        raise ValueError(f"expected a custom loss as package.module:Class, got {name!r}")
     path, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that no file lying there hides an installed package
+        sys.path.append(os.getcwd())  # last, so that no file in it hides an installed package
     try:
         module = importlib.import_module(path)
     except Exception as error:
@@ -113,14 +109,14 @@ def import_loss(name: str) -> type[Loss]:
         kind = f"the class {found.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
         raise ValueError(f"expected {name} to be a subclass of torch.nn.Module, got {kind}")
     loss = found if issubclass(found, Loss) else _wrapper(name, found)  # type: ignore[arg-type]  # hashable it is
-    _check_declarations(name, loss)
+    check_declarations(name, loss)
     return loss
 
 
 def make_loss(
     name: str, loss: type[Loss], params: Mapping[str, Any], class_counts: ClassCounts | None
 ) -> Loss:
-    """Build a class from :func:`import_loss`; it gets ``class_counts`` if its ``__init__`` has that parameter.
+    """Create an instance of a class from :func:`import_loss`, with ``class_counts`` if it has that parameter.
 
     Raises:
         ValueError: its ``__init__`` failed.
@@ -133,25 +129,35 @@ def make_loss(
     except Exception as error:
         written = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise ValueError(
-            f"expected {name} to be made by {name.partition(':')[2]}({written}), "
+            f"expected {name} to be created by {name.partition(':')[2]}({written}), "
             f"got {type(error).__name__}: {error}"
         ) from error
 
 
 @functools.cache
 def _wrapper(name: str, module: type[nn.Module]) -> type[Loss]:
-    """A subclass of :class:`ModuleLoss` that has the module's signature, documentation and declarations."""
+    """A subclass of :class:`ModuleLoss` with the module's signature, docstring and declarations."""
 
     @functools.wraps(module.__init__)
     def init(self: ModuleLoss, **params: Any) -> None:
         ModuleLoss.__init__(self, module(**params), uses_class_counts="class_counts" in params)
 
     declared = {key: getattr(module, key) for key in ("family", "head") if hasattr(module, key)}
-    fold_models = {"__init__": init, "__doc__": module.__doc__, "name": name} | declared
-    return type(module.__name__, (ModuleLoss,), fold_models)
+    own = {
+        "__init__": init,
+        "__doc__": module.__doc__,
+        "name": name,
+        "__signature__": inspect.signature(module),
+    }
+    return type(module.__name__, (ModuleLoss,), own | declared)
 
 
-def _check_declarations(name: str, loss: type[Loss]) -> None:
+def check_declarations(name: str, loss: type[Loss]) -> None:
+    """Check that a subclass of :class:`Loss` declares its name, formula, family and head.
+
+    Raises:
+        ValueError: a declaration is missing or has an unknown value.
+    """
     missing = [key for key in ("name", "formula", "family") if not hasattr(loss, key)]
     if missing:
         raise ValueError(
@@ -161,7 +167,7 @@ def _check_declarations(name: str, loss: type[Loss]) -> None:
     check_choice(f"head of {name}", loss.head, get_args(Head))
 
 
-def _unmade(name: str) -> Loss:
-    """An instance of a wrapped class, before its state is put in."""
+def _new(name: str) -> Loss:
+    """An instance of a wrapped class, without its state."""
     loss = import_loss(name)
     return loss.__new__(loss)

@@ -1,4 +1,4 @@
-"""What a loss is, for a person to read: taken from its class's declarations, signature and docstring."""
+"""Descriptions of losses, from the declarations, signature and docstring of their classes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class ParameterDescription:
-    """A hyper-parameter that text may give.
+    """A hyper-parameter that may be set in brackets.
 
     Attributes:
-        name: as it is written.
-        type: what may be written, in words.
+        name: its name.
+        type: the allowed values, in words.
         required: whether it has no default.
         default: its default; None also where there is none.
-        value: what the described loss uses, where it tells.
-        meaning: what its documentation says, with the range.
+        value: the value of the described loss.
+        meaning: its description in the docstring, with the range.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ParameterDescription:
 
 @dataclass(frozen=True)
 class LossDescription:
-    """A loss with the hyper-parameters that its text gives.
+    """A loss and its hyper-parameters.
 
     Attributes:
         loss: canonical text, such as ``alpa[variant=pade]``.
@@ -57,14 +57,14 @@ class LossDescription:
         head: the classifier it expects: ``linear`` or ``normalised``.
         link: how logits become probabilities.
         exact_link: whether these are the posteriors where the loss is at its minimum.
-        ceiling: the largest probability that the link can give.
+        ceiling: the largest probability that the link can return.
         uses_class_counts: whether it needs or uses the training samples per class.
         stochastic: whether two calls on the same batch may differ.
         batchwise: whether a sample's loss may depend on the others of its batch.
-        parameters: those that text may give.
+        parameters: those that may be set in brackets.
         use: when to use it.
-        notes: the other paragraphs of its documentation, and the rows of its tables.
-        reference: where it comes from.
+        notes: the other paragraphs of its docstring, and the rows of its tables.
+        reference: the paper and the released code.
     """
 
     loss: str
@@ -117,10 +117,8 @@ def describe_loss(text: str) -> LossDescription:
 
 def _parameters(name: str, loss: Loss, given: Mapping[str, Any]) -> Iterator[ParameterDescription]:
     kind = loss_class(name)
-    meanings, others = (
-        _arguments(kind),
-        {"Loss": Loss} | {other.__name__: other for other in map(loss_class, list_losses())},
-    )
+    meanings = _arguments(kind)
+    others = {"Loss": Loss} | {other.__name__: other for other in map(loss_class, list_losses())}
     signature = loss_parameters(kind)
     for parameter, declared in parameter_types(kind).items():
         default, meaning = signature[parameter].default, meanings.get(parameter, "")
@@ -139,7 +137,7 @@ def _parameters(name: str, loss: Loss, given: Mapping[str, Any]) -> Iterator[Par
 
 
 def type_in_words(kind: Any) -> str:
-    """What may be written for a parameter of this type."""
+    """The allowed values of a parameter of this type, in words."""
     if get_origin(kind) in (Union, types.UnionType):
         options = [option for option in get_args(kind) if option not in (int, type(None))] or [int]
         return " or ".join([*map(type_in_words, options), *["none"] * (type(None) in get_args(kind))])
@@ -147,18 +145,18 @@ def type_in_words(kind: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if get_origin(kind) is tuple:
         return "two whole numbers (2/1)"
-    return _WORDS.get(kind) or f"{getattr(kind, '__name__', kind)}, in Python alone"
+    return _WORDS.get(kind) or f"{getattr(kind, '__name__', kind)}, only in Python"
 
 
 def _sections(loss: type) -> Iterator[tuple[str, str]]:
-    """The parts of a docstring by their titles; that before the first has none."""
+    """The sections of a docstring by their titles; the text before the first has the title ``""``."""
     parts = re.split(r"^([A-Z]\w*(?:, \w+)*):$", inspect.getdoc(loss) or "", flags=re.MULTILINE)
     yield "", parts[0]
     yield from zip(parts[1::2], (inspect.cleandoc(part) for part in parts[2::2]), strict=True)
 
 
 def _arguments(loss: type) -> dict[str, str]:
-    """What the docstring's section of arguments says on each."""
+    """The description of each argument in the docstring."""
     section = dict(_sections(loss)).get("Args", "")
     entries = re.split(r"^(\w[\w, ]*)(?: \([^)]*\))?:", section, flags=re.MULTILINE)
     found: dict[str, str] = {}
@@ -168,16 +166,16 @@ def _arguments(loss: type) -> dict[str, str]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Paragraphs in one line each; so are the rows of tables."""
+    """Paragraphs and rows of tables, one line each."""
     text = re.sub(r"^=[= ]+\n((?:.*\n)*?)=[= ]+$", _rows, text, flags=re.MULTILINE)
     return [_plain(" ".join(block.split())) for block in re.split(r"\n\s*\n", text.strip()) if block]
 
 
 def _rows(table: re.Match[str]) -> str:
-    """A table's rows, which start at the margin, as paragraphs with a colon after the first column."""
+    """The rows of a table as paragraphs with a colon after the first column."""
     return re.sub(r"^(\S+) {2,}", r"\n\1: ", table[1], flags=re.MULTILINE)
 
 
 def _plain(text: str) -> str:
-    """Text without the marks of reStructuredText."""
+    """Text without the markup of reStructuredText."""
     return re.sub(r":\w+:`([^`]*)`|``([^`]*)``", lambda mark: mark[1] or mark[2], text)

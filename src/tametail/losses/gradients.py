@@ -1,9 +1,9 @@
-"""What a loss does to one logit: value and slope over z, for a term with y = 1 and for one with y = 0.
+"""Value and gradient of a loss with respect to one logit z, for a term with y = 1 and for one with y = 0.
 
-The slope by z is what training feels. :func:`gradient_curve` gives it for any loss as it is; the functions after it are
-the closed forms that the paper's gradient analysis (Section 4.4, Figure 1) speaks of, which are not its full losses.
+:func:`gradient_curve` computes both for any loss; the other functions are the closed forms of the paper's gradient
+analysis (Section 4.4, Figure 1), which are not its full losses.
 
-Shape legend: N points of the grid. p = sigmoid(z) all through.
+Shape legend: N points of the grid. p = sigmoid(z) throughout.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from torch.nn import functional as F
 from tametail.losses.base import Loss
 from tametail.losses.numerics import log_clipped_complement, power
 
-_DRAWS = 16  # of a stochastic loss, whose mean is taken
+_DRAWS = 16  # over which a stochastic loss is averaged
 
 
 class Curve(NamedTuple):
-    """A loss along one logit.
+    """A loss as a function of one logit.
 
     Attributes:
         value: (N,) float64, the loss.
-        slope: (N,) float64, its derivative by z.
+        gradient: (N,) float64, its derivative by z.
     """
 
     value: Tensor
-    slope: Tensor
+    gradient: Tensor
 
 
 def gradient_curve(loss: Loss, z: Tensor, *, positive: bool) -> Curve:
-    """Value and slope by z of a loss's term for one class, by automatic differentiation in float64.
+    """Value and gradient of a loss with respect to the logit of one class, by automatic differentiation in float64.
 
     For one sigmoid per class it is the term of the first class, whose logit is z. For a softmax it is the case of two
-    classes with logits (z, 0), so that s = sigmoid(z), and the class of z is the target or is not. Logits are what the
-    formula sees: where the head gives cosines, z is the scaled one. What a loss leaves out of its gradient on purpose
-    (``detach_focal_weight``) is left out of the slope. Of a stochastic loss it is the mean of 16 draws, and of a loss
-    given as a torch module the case of two classes whatever its family.
+    classes with logits (z, 0), so that s = sigmoid(z), and the class of z is the target or is not. Logits are those of
+    the formula: where the head returns cosines, z is a scaled cosine. Factors that a loss excludes from its gradient
+    (``detach_focal_weight``) are excluded. For a stochastic loss it is the mean of 16 draws, and for a torch module the
+    case of two classes whatever its family.
 
     Args:
-        loss: any loss; with ``class_counts`` where it needs them, two of them for a softmax.
+        loss: any loss; if it has ``class_counts``, two of them for a softmax.
         z: grid (N,) of logits.
-        positive: the term with y = 1, else that with y = 0.
+        positive: whether the label is 1.
 
     Raises:
         ValueError: z is not of shape (N,), or a softmax has counts for more than two classes.
@@ -57,10 +57,9 @@ def gradient_curve(loss: Loss, z: Tensor, *, positive: bool) -> Curve:
     loss = copy.deepcopy(loss).double()
     at = z.detach().double().requires_grad_()
     with torch.enable_grad():
-        lock = loss.batchwise or loss.stochastic
-        value = _one_by_one(loss, at, positive) if lock else _together(loss, at, positive)
-    slope = torch.autograd.grad(value.sum(), at)[0]
-    return Curve(value.detach(), slope)
+        separate = loss.batchwise or loss.stochastic
+        value = _one_by_one(loss, at, positive) if separate else _together(loss, at, positive)
+    return Curve(value.detach(), torch.autograd.grad(value.sum(), at)[0])
 
 
 def _together(loss: Loss, z: Tensor, positive: bool) -> Tensor:
@@ -75,12 +74,12 @@ def _together(loss: Loss, z: Tensor, positive: bool) -> Tensor:
 
 
 def _one_by_one(loss: Loss, z: Tensor, positive: bool) -> Tensor:
-    """Each point (N,) as a batch of its own; all see the same draws where the loss is stochastic."""
+    """Each point (N,) as a separate batch, with the same draws for all where the loss is stochastic."""
     target = torch.tensor([0 if positive else 1])
     batches = F.pad(z.unsqueeze(1) / _scale(loss), (0, 1)).unsqueeze(1)
     total = torch.zeros_like(z)
     draws = _DRAWS if loss.stochastic else 1
-    with _own_randomness():
+    with _restored_generator():
         for draw in range(draws):
             values = []
             for batch in batches:
@@ -95,7 +94,7 @@ def _scale(loss: Loss) -> float:
 
 
 @contextmanager
-def _own_randomness() -> Iterator[None]:
+def _restored_generator() -> Iterator[None]:
     before = torch.default_generator.get_state()
     try:
         yield
@@ -104,9 +103,9 @@ def _own_randomness() -> Iterator[None]:
 
 
 def alpa_described(z: Tensor, gamma_neg: float = 4.0) -> Curve:
-    """ALPA's negative term as Section 4.4 has it: p^(γ- + 1), with slope (γ- + 1) p^(γ- + 1) (1-p).
+    """ALPA's negative term as Section 4.4 has it: p^(γ- + 1), with gradient (γ- + 1) p^(γ- + 1) (1-p).
 
-    Neither W nor β nor a clip is in it. The slope is largest at p = (γ- + 1) / (γ- + 2).
+    It contains neither W nor β nor a clip. The gradient is largest at p = (γ- + 1) / (γ- + 2).
     """
     z = z.double()
     value = torch.exp((gamma_neg + 1) * F.logsigmoid(z))
@@ -116,7 +115,7 @@ def alpa_described(z: Tensor, gamma_neg: float = 4.0) -> Curve:
 def asl_negative(z: Tensor, gamma_neg: float = 0.01, margin: float = 0.01) -> Curve:
     """ASL's negative term -(p_m)^γ- log(1 - p_m) with p_m = max(p - m, 0); by default as in the caption of Figure 1.
 
-    Slope by z: p (1-p) (p_m^γ- / (1 - p_m) - γ- p_m^(γ- - 1) log(1 - p_m)), and 0 where p <= m.
+    Gradient: p (1-p) (p_m^γ- / (1 - p_m) - γ- p_m^(γ- - 1) log(1 - p_m)), and 0 where p <= m.
     """
     z = z.double()
     log_q = log_clipped_complement(z, margin)
@@ -129,7 +128,7 @@ def asl_negative(z: Tensor, gamma_neg: float = 0.01, margin: float = 0.01) -> Cu
 
 
 def cross_entropy_negative(z: Tensor) -> Curve:
-    """Cross-entropy's negative term -log(1-p), with slope p: ASL with m = 0 and γ- = 0."""
+    """Cross-entropy's negative term -log(1-p), with gradient p: ASL with m = 0 and γ- = 0."""
     z = z.double()
     return Curve(-F.logsigmoid(-z), torch.sigmoid(z))
 
@@ -137,7 +136,7 @@ def cross_entropy_negative(z: Tensor) -> Curve:
 def focal_negative(z: Tensor, gamma: float = 0.5) -> Curve:
     """Focal loss's negative term -p^γ log(1-p), without a balance factor; γ by default as in the caption of Figure 1.
 
-    Slope by z: p^γ (p - γ (1-p) log(1-p)).
+    Gradient: p^γ (p - γ (1-p) log(1-p)).
     """
     z = z.double()
     weight, log_complement = torch.exp(gamma * F.logsigmoid(z)), F.logsigmoid(-z)
@@ -148,7 +147,7 @@ def focal_negative(z: Tensor, gamma: float = 0.5) -> Curve:
 
 
 def figure1(z: Tensor) -> dict[str, Curve]:
-    """The four curves of the paper's Figure 1, negatives only, by names that carry its caption's parameters.
+    """The four curves of the paper's Figure 1, negatives only, by names with the parameters of its caption.
 
     The caption: ALPA (γ- = 4), ASL (m = 0.01, γ- = 0.01), CE (m = 0, γ- = 0), focal loss (γ = 0.5).
     """

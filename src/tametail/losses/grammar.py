@@ -1,6 +1,6 @@
 """Losses as text: ``alpa[variant=pade,order=1/1,gamma_neg=3]``, the same on the command line, in tables and in paths.
 
-A loss of the user's own is written in the same way, with ``package.module:Class`` for its name.
+A custom loss is written in the same way, with ``package.module:Class`` as its name.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
+from tametail.core.registry import nearest
 from tametail.losses.base import Loss
-from tametail.losses.registry import create_loss, loss_class, loss_parameters, nearest
+from tametail.losses.registry import build_loss, loss_class, loss_parameters
 from tametail.losses.validation import ClassCounts
 
-# Given by the program, never by the text.
+# Set by the program, never in the text.
 _NOT_IN_TEXT = ("class_counts", "reduction", "ignore_index")
 _PLACEHOLDER_COUNTS = (1, 1)
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -27,13 +29,13 @@ _WHOLE_UP_TO = 2.0**53  # beyond it not every whole number is a float
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss chosen by text.
+    """A loss with hyper-parameters, as text describes it.
 
     Attributes:
-        text: canonical form: no spaces, parameters in the order given, values in one spelling. It alone
-            decides equality.
-        name: the loss's name in the registry.
-        params: its hyper-parameters that were given.
+        text: canonical form: no spaces, parameters in the given order, values in a single spelling. Specs with equal
+            texts are equal.
+        name: the loss's name in the registry, or ``package.module:Class``.
+        params: the given hyper-parameters.
     """
 
     text: str
@@ -42,28 +44,29 @@ class LossSpec:
 
     @property
     def slug(self) -> str:
-        """The text as a directory name of ``a-z 0-9 . _ -`` alone; different texts have different slugs.
+        """The text as a directory name with the characters ``a-z 0-9 . _ -``; different texts have different slugs.
 
         Brackets and commas become ``--``, ``=`` becomes ``-``, ``/`` becomes ``_``. A parameter starts with a
-        letter, and a negative number with a digit after its sign, so that ``--`` is never ambiguous. A loss of the
-        user's own has two signs more: ``:`` becomes ``@`` and a capital letter ``~`` with the small one, as there
-        are file systems that do not tell the two apart.
+        letter, and a negative number has a digit after its sign, so that ``--`` is never ambiguous. In the name of a
+        custom loss ``:`` becomes ``@`` and a capital letter becomes ``~`` and the small letter, as some file systems
+        ignore case.
         """
         slug = re.sub(r"[\[,]", "--", self.text.removesuffix("]")).translate(str.maketrans("=/:", "-_@"))
         return re.sub("[A-Z]", lambda capital: f"~{capital[0].lower()}", slug)
 
     def create(self, class_counts: ClassCounts | None = None) -> Loss:
-        """Build the loss, with the training samples per class where it needs them."""
-        return create_loss(self.name, class_counts=class_counts, **self.params)
+        """Create the loss, with the training samples per class if it needs them."""
+        return build_loss(self.name, self.params, class_counts)
 
     def try_out(self, classes: int, *, soft: bool = False) -> None:
-        """Build the loss and take it through one batch of so many classes.
+        """Build the loss and evaluate it on one small batch, which shows whether a custom loss works.
 
         Args:
-            soft: with shares of classes (B, C) for targets, too, as mixed images and smoothed labels have them.
+            classes: C.
+            soft: also with soft labels (B, C), as mixed images and smoothed labels have them.
 
         Raises:
-            ValueError, TypeError: it does not work; with a loss of the user's own nobody knew so far.
+            ValueError, TypeError: it does not work.
         """
         loss, logits = self.create([1] * classes), torch.zeros(2, classes)
         loss(logits, torch.tensor([0, classes - 1]))
@@ -75,7 +78,7 @@ def split_losses(text: str) -> list[str]:
     """Split a list of losses at the commas outside brackets: ``"alpa[preset=v1,lam=2],asl"`` → two texts.
 
     Raises:
-        ValueError: nothing between two commas, or brackets that do not pair.
+        ValueError: nothing between two commas, or unbalanced brackets.
     """
     texts = [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
     if not all(texts):
@@ -86,30 +89,59 @@ def split_losses(text: str) -> list[str]:
 
 
 def parse_loss(text: str) -> LossSpec:
-    """Read ``name`` or ``name[parameter=value,...]`` and check it in full against the loss's own parameters.
+    """Parse ``name`` or ``name[parameter=value,...]`` and check it in full against the loss's own parameters.
 
-    Numbers are written as usual, yes and no as ``true`` and ``false``, pairs as ``2/1``, and ``none`` where a
-    parameter may be None. Where a loss of the user's own declares no type, its default's type decides, or else how
-    the value looks.
+    Numbers are written as usual, booleans as ``true`` and ``false``, pairs as ``2/1``, and ``none`` where a
+    parameter may be None. Where a custom loss declares no type, the type of the default decides, or else the form of
+    the value.
 
     Raises:
-        ValueError: an unknown loss or parameter (the message lists the known ones), a value of the wrong type
-            or out of range, a parameter given twice, or text that is not of this form.
+        ValueError: an unknown loss or parameter (the message lists the nearest or all known ones), a value of the
+            wrong type or out of range, a parameter given twice, or text that is not of this form.
     """
-    name, assignments = split_brackets(text, "loss")
-    types_by_name = parameter_types(loss_class(name))
-    written_values = assigned(text, name, assignments, types_by_name)
-    params = {key: _read(key, value, types_by_name[key]) for key, value in written_values.items()}
-    create_loss(name, class_counts=_PLACEHOLDER_COUNTS, **params)
+    name, params = _parse(text)
+    build_loss(name, params, _PLACEHOLDER_COUNTS)
     written = ",".join(f"{key}={_write(value)}" for key, value in params.items())
     return LossSpec(f"{name}[{written}]" if written else name, name, params)
 
 
-def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
-    """``name[parameter=value,...]`` → the name, and what stands between the commas.
+def create_loss(text: str, class_counts: ClassCounts | None = None, **params: Any) -> Loss:
+    """Create a loss by its name, such as ``"focal"``, or with hyper-parameters, such as ``"focal[gamma=1]"``.
 
     Args:
-        kind: what it is the text of, for the error.
+        text: one of :func:`list_losses`, or ``package.module:Class`` for a custom loss, with parameters in brackets or
+            without.
+        class_counts: training samples per class, C whole numbers; every loss accepts them, few need them.
+        params: other hyper-parameters of the loss's class, and ``reduction`` and ``ignore_index``.
+
+    Raises:
+        ValueError: an unknown name or parameter (the message lists the nearest or all known ones), a value out of
+            range, or a parameter both in brackets and as a keyword.
+        TypeError: a value of the wrong type.
+    """
+    name, in_brackets = _parse(text)
+    twice = in_brackets.keys() & params.keys()
+    if twice:
+        raise ValueError(
+            f"expected each parameter of {name} once, got {', '.join(sorted(twice))} in {text!r} and as a keyword"
+        )
+    return build_loss(name, in_brackets | params, class_counts)
+
+
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
+    name, assignments = split_brackets(text, "loss")
+    loss = loss_class(name)
+    types_by_name = parameter_types(loss) if assignments else {}
+    written = assigned(text, name, assignments, types_by_name)
+    return name, {key: _read(key, value, types_by_name[key]) for key, value in written.items()}
+
+
+def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
+    """Split ``name[parameter=value,...]`` into the name and the assignments.
+
+    Args:
+        text: the text.
+        kind: what the text describes, for the error.
 
     Raises:
         ValueError: text that is not of this form.
@@ -122,13 +154,15 @@ def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
 
 
 def assigned(text: str, name: str, assignments: Sequence[str], known: Collection[str]) -> dict[str, str]:
-    """``parameter=value`` texts as a mapping, each of the known parameters at most once.
+    """Parse ``parameter=value`` texts into a mapping, each of the known parameters at most once.
 
     Args:
-        text, name: where they stand and of what, for the errors.
+        text, name: the whole text and the name before its brackets, for the errors.
+        assignments: the texts.
+        known: the parameters that may be given.
 
     Raises:
-        ValueError: an unknown parameter, one that comes twice, or text that is not of this form.
+        ValueError: an unknown or repeated parameter, or text that is not of this form.
     """
     values: dict[str, str] = {}
     for assignment in assignments:
@@ -139,7 +173,7 @@ def assigned(text: str, name: str, assignments: Sequence[str], known: Collection
             )
         if key not in known:
             raise ValueError(
-                f"expected parameters of {name} among {', '.join(known) or 'none'}, got {key!r}{nearest(key, known)}"
+                f"expected parameters of {name} among {', '.join(known) or 'none'}, got {key!r}; {nearest(key, known)}"
             )
         if key in values:
             raise ValueError(f"expected each parameter of {name} once, got {key} twice")
@@ -148,11 +182,17 @@ def assigned(text: str, name: str, assignments: Sequence[str], known: Collection
 
 
 def parameter_types(loss: type[Loss]) -> dict[str, Any]:
-    """The type of each parameter that text may give; ``Any`` where nothing tells it."""
-    try:
-        hints = get_type_hints(loss.__init__)
-    except (NameError, TypeError, AttributeError):  # a user's annotations need not exist at run time
-        hints = {}
+    """The type of each parameter that text may set; ``Any`` where it is unknown."""
+    hints: dict[str, Any] = {}
+    for init in (vars(base)["__init__"] for base in loss.__mro__ if "__init__" in vars(base)):
+        try:
+            hints = get_type_hints(init) | hints
+        except (NameError, TypeError, AttributeError):  # a user's annotations need not exist at run time
+            break
+        if not any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in signature(init).parameters.values()
+        ):
+            break
     given = {
         name: hints.get(name, _type_of_default(parameter.default))
         for name, parameter in loss_parameters(loss).items()
@@ -165,7 +205,7 @@ def _type_of_default(default: Any) -> Any:
 
 
 def _read(name: str, text: str, kind: Any) -> Any:
-    """A value from its text, by the type that the loss declares for it."""
+    """Parse a value by the type that the loss declares for it."""
     options = set(get_args(kind)) if get_origin(kind) in (Union, types.UnionType) else {kind}
     if text == "none" and options & {type(None), Any}:
         return None
@@ -183,7 +223,7 @@ def _read(name: str, text: str, kind: Any) -> Any:
         return tuple(int(part) for part in text.split("/"))
     if kind not in _READERS:
         raise ValueError(
-            f"expected {name} to be left out, as text cannot give a {getattr(kind, '__name__', kind)}, got {text!r}"
+            f"expected {name} to be left out, as text cannot describe a {getattr(kind, '__name__', kind)}, got {text!r}"
         )
     return _READERS[kind](name, text)
 
@@ -223,7 +263,7 @@ def _read_anything(name: str, text: str) -> float | bool | str:
 
 
 def _exact(number: float) -> float:
-    """A whole number as an int, as both are written alike."""
+    """A whole number as an int, as both have one spelling."""
     return int(number) if number.is_integer() and abs(number) < _WHOLE_UP_TO else number
 
 
@@ -237,7 +277,7 @@ _READERS: dict[Any, Callable[[str, str], Any]] = {
 
 
 def _write(value: Any) -> str:
-    """The one spelling of a value: 3.0 → 3, True → true, (1, 1) → 1/1, None → none."""
+    """The canonical spelling of a value: 3.0 → 3, True → true, (1, 1) → 1/1, None → none."""
     if isinstance(value, tuple):
         return "/".join(str(part) for part in value)
     if isinstance(value, float):

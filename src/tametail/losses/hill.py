@@ -1,31 +1,32 @@
-"""Hill loss (hill): negatives that are turned down where they are most wrong, as their labels may be missing.
+"""Hill loss (hill): the most wrong negatives are down-weighted, as their labels may be missing.
 
 Shape legend: B batch, C classes.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family
-from tametail.losses.validation import ClassCounts, check_number
+from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.registry import register_loss
+from tametail.losses.validation import check_number
 
 
+@register_loss
 class HillLoss(Loss):
     """Hill loss: a negative's cost is a squared error that flattens where the label is probably missing.
 
     pm = sigmoid(z - margin) moves the focusing of positives to harder ones. A soft label mixes the two terms linearly.
-    With λ = 1.5 the slope of a negative vanishes at p = 1: a confident false positive is left alone, by design.
+    With λ = 1.5 the gradient of a negative vanishes at p = 1: a confident false positive is ignored, by design.
 
-    Deviations: the released code takes log(pm) unclamped: in float32 it is infinite from z = -87.8 down, with a NaN for
+    Deviations: the released code takes log(pm) unclamped: in float32 it is infinite for z <= -87.8, with a NaN
     gradient, for negatives too (0 times infinity). It sums over the batch.
 
-    Use it where labels are missing, so that many negatives are really positives.
+    Use it where labels are missing, so that many negatives are actually positives.
 
     Args:
         lam: λ >= 1 (1.5 in the paper).
@@ -38,15 +39,10 @@ class HillLoss(Loss):
         Labels, arXiv:2112.07368, 2021; released code xinyu1205/robust-loss-mlml.
     """
 
-    name: ClassVar[str] = "hill"
-    stackable: ClassVar[tuple[str, ...] | None] = (
-        "lam",
-        "margin",
-        "gamma",
-        "tau",
-    )
-    formula: str = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
-    family: Family = "sigmoid"
+    name = "hill"
+    stackable = True
+    formula = "Σ_c -y (1-pm)^γ log pm + (1-y) (λ-p) p^2, pm = sigmoid(z - margin)"
+    family = "sigmoid"
 
     def __init__(
         self,
@@ -54,12 +50,9 @@ class HillLoss(Loss):
         lam: float = 1.5,
         margin: float = 1.0,
         gamma: float = 2.0,
-        tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[CommonParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(**common)
         self.lam = check_number("lam", lam, 1)
         self.margin = check_number("margin", margin)
         self.gamma = check_number("gamma", gamma)

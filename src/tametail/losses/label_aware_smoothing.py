@@ -6,14 +6,15 @@ Shape legend: B batch, C classes.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family, proportional
+from tametail.losses.base import Loss, ReductionParameters, functional
+from tametail.losses.links import proportional
+from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts, check_choice, check_class_counts, check_number
 
 Shape = Literal["concave", "linear", "convex"]
@@ -41,6 +42,7 @@ def label_aware_smoothings(
     return tail + (head - tail) * x
 
 
+@register_loss
 class LabelAwareSmoothingLoss(Loss):
     """Label-aware smoothing: cross-entropy with more label smoothing for frequent classes than for rare ones.
 
@@ -50,7 +52,7 @@ class LabelAwareSmoothingLoss(Loss):
     Deviations: this is the paper's equation; its released code spreads e_y over all C classes, y included. That code
     divides 0 by 0 where all counts are equal; see :func:`label_aware_smoothings`.
 
-    Use it when training a classifier on features that are already learned, against over-confidence in head classes.
+    Use it when training a classifier on features that are already learned, against overconfidence in frequent classes.
 
     Args:
         smoothing_head: smoothing of the most frequent class, in [0, 0.5) (0.3 in the paper for 100 classes).
@@ -63,23 +65,22 @@ class LabelAwareSmoothingLoss(Loss):
         Zhong, Cui, Liu, Jia: Improving Calibration for Long-Tailed Recognition, CVPR 2021, Eqs. 5 to 8.
     """
 
-    name: ClassVar[str] = "label_aware_smoothing"
-    formula: str = "-Σ_c q_c log s_c, q_y = 1 - e_y, q_c = e_y / (C-1) for others, e from tail to head"
-    family: Family = "softmax"
-    uses_class_counts: ClassVar[bool] = True
+    name = "label_aware_smoothing"
+    formula = "-Σ_c q_c log s_c, q_y = 1 - e_y, q_c = e_y / (C-1) for others, e from tail to head"
+    family = "softmax"
+    uses_class_counts = True
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         smoothing_head: float = 0.3,
         smoothing_tail: float = 0.0,
         shape: Shape = "concave",
         tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.smoothing_head = check_number("smoothing_head", smoothing_head, 0, 0.5)
         self.smoothing_tail = check_number("smoothing_tail", smoothing_tail, 0, 0.5)
         check_choice("shape", shape, get_args(Shape))
@@ -91,7 +92,7 @@ class LabelAwareSmoothingLoss(Loss):
         return -(y - smoothed + spread) * F.log_softmax(z, dim=1)
 
     def posterior(self, z: Tensor) -> Tensor:
-        """The η that the smoothing turned into s: s_c = η_c (1 - e_c C/(C-1)) + A/(C-1), A = Σ_k η_k e_k."""
+        """The η from which the smoothing makes s: s_c = η_c (1 - e_c C/(C-1)) + A/(C-1), A = Σ_k η_k e_k."""
         s, others = torch.softmax(z, dim=1), max(z.shape[1] - 1, 1)
         if z.shape[1] == 1:
             return s

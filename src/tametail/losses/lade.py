@@ -6,15 +6,15 @@ Shape legend: B batch, C classes.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family
+from tametail.losses.base import Loss, ReductionParameters, functional
 from tametail.losses.prior import log_prior
+from tametail.losses.registry import register_loss
 from tametail.losses.terms import prepare, reduce
 from tametail.losses.validation import ClassCounts, check_class_counts, check_number
 
@@ -36,7 +36,7 @@ def lade_regulariser(
         labels: (B, C) in [0, 1].
         class_counts: training samples per class (C,).
         remine_lambda: weight of the square >= 0.
-        counted: (B, 1) which samples the batch consists of, all of them when None; the others' labels must be 0.
+        counted: (B, 1) samples to include, all of them when None; the labels of the others must be 0.
     """
     if counted is None:
         counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
@@ -44,27 +44,28 @@ def lade_regulariser(
     per_class = labels.sum(dim=0)
     own = (labels * logits).sum(dim=0) / torch.where(per_class > 0, per_class, 1.0)
     spread = logits - (shift + math.log(logits.shape[1]))
-    inside = counted | ~counted.any(dim=0, keepdim=True)  # a batch of none must not be the log of 0
+    inside = counted | ~counted.any(dim=0, keepdim=True)  # an empty batch must not become the log of 0
     level = torch.logsumexp(torch.where(inside, spread, -torch.inf), dim=0)
     level = level - inside.sum(dim=0).clamp(min=1).to(level.dtype).log()
     return -(shift.exp() * (own - level - remine_lambda * level**2)).sum()
 
 
+@register_loss
 class LADELoss(Loss):
     """LADE: balanced softmax plus a regulariser of the batch that pulls logits towards log density ratios.
 
-    CE(z + τ log prior) + weight · R, see :func:`lade_regulariser`. Every known sample of the batch carries the same R,
-    so that ``mean`` is the mean cross-entropy plus weight · R. It may be negative.
+    CE(z + τ log prior) + weight · R, see :func:`lade_regulariser`. Every known sample of the batch has the same R, so
+    that ``mean`` is the mean cross-entropy plus weight · R. It may be negative.
 
     Deviations: released code adds 1e-9 to priors and 1e-8 to counts; here a class without samples counts as if it had
     one. R is the estimate of a batch: in small batches most rare classes are absent from it.
 
-    Use it where the class shares at test time are known to differ, with large batches.
+    Use it where class frequencies at test time are known to differ, with large batches.
 
     Args:
         weight: of R, >= 0 (0.1 in the released code).
         remine_lambda: weight of the square within R, >= 0 (0.1 in the released code).
-        tau: strength τ >= 0 of the prior in the cross-entropy (1).
+        tau: strength τ >= 0 of the prior in the cross-entropy (1 in the paper).
         class_counts: training samples per class, required.
         reduction, ignore_index: see :class:`Loss`.
 
@@ -73,24 +74,23 @@ class LADELoss(Loss):
         2021, Eqs. 8 to 10.
     """
 
-    name: ClassVar[str] = "lade"
-    formula: str = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
-    family: Family = "softmax"
-    batchwise: ClassVar[bool] = True
-    uses_class_counts: ClassVar[bool] = True
-    exact_link: ClassVar[bool] = False
+    name = "lade"
+    formula = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
+    family = "softmax"
+    batchwise = True
+    uses_class_counts = True
+    exact_link = False
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         weight: float = 0.1,
         remine_lambda: float = 0.1,
         tau: float = 1.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.weight = check_number("weight", weight)
         self.remine_lambda = check_number("remine_lambda", remine_lambda)
 
@@ -102,7 +102,7 @@ class LADELoss(Loss):
         return -y * F.log_softmax(z, dim=1)
 
     def _shared(self, z: Tensor, y: Tensor, known: Tensor) -> Tensor:
-        """What weight · R adds to each known term (B, C), so that the terms of a sample add up to it."""
+        """The share of weight · R of each known term (B, C), so that the terms of a sample add up to weight · R."""
         per_sample = known.sum(dim=1, keepdim=True)
         regulariser = lade_regulariser(z, y, self.counts_for(z), self.remine_lambda, per_sample > 0)
         return self.weight * regulariser / per_sample.clamp(min=1)

@@ -1,6 +1,6 @@
 """Links: from a loss's logits to class probabilities.
 
-Balanced and asymmetric losses do not have the posterior at their minimum, but a known function of it: the link undoes
+At their minimum, balanced and asymmetric losses do not give the posterior but a known function of it; the link inverts
 that function. Shape legend: B batch, C classes.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 Family = Literal["softmax", "sigmoid"]
 TermsFunction = Callable[[Tensor, Tensor], Tensor]
-# Beyond it a logit tells no more: the slopes of all losses have reached their limits in float64.
+# Beyond it the gradients of all losses have reached their limits in float64.
 _FAR = 30.0
 
 
@@ -24,12 +24,12 @@ class Link:
     """``link(logits)`` → probabilities (B, C) of the classes in the population that was trained on.
 
     Attributes:
-        name: ``softmax``, ``sigmoid``, or ``inverse`` where the loss's own minimiser has to be undone; ``+prior``
-            follows where the logits get the shift back that they had in training.
-        exact: whether it gives the posteriors where the loss is at its minimum. Where not, it is the usual reading: so
-            for losses with random or batch-wide parts, and where the probability does not rise with the logit.
+        name: ``softmax``, ``sigmoid``, or ``inverse`` where the loss's own minimiser is inverted; ``+prior``
+            follows where the shift of logit-adjusted training is added to the logits again.
+        exact: whether it gives the posteriors where the loss is at its minimum. False for losses with
+            random or batch-wide parts, and where the probability does not rise with the logit.
         ceiling: the largest probability that it can give. Above it the loss has its minimum at an infinite logit:
-            such classes are saturated, and cannot be told apart.
+            such probabilities cannot be distinguished (saturation).
     """
 
     name: str
@@ -40,12 +40,12 @@ class Link:
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (B, C), float32 or float64, of the head's outputs (B, C).
 
-        Under softmax a row sums to one; one sigmoid per class gives each class a probability of its own.
+        Under softmax a row sums to one; with one sigmoid per class each class has a separate probability.
         """
         return self.apply(logits)
 
     def saturated(self, logits: Tensor, within: float = 1e-3) -> Tensor:
-        """Where (B, C) a probability lies so near a ceiling below one that the true one may be any above it."""
+        """Where (B, C) a probability is so close to a ceiling below one that the true one may be any above it."""
         if self.ceiling > 1 - 1e-6:
             return torch.zeros_like(logits, dtype=torch.bool)
         return self(logits) > self.ceiling - within
@@ -54,61 +54,61 @@ class Link:
 def stationary_posterior(terms: TermsFunction, logits: Tensor) -> Tensor:
     """The η for which these logits are the minimum of the expected loss, for one sigmoid per class.
 
-    With slopes P' of a positive's term and N' of a negative's, η P' + (1 - η) N' is 0 at the minimum, so that
-    η = N' / (N' - P'). Binary cross-entropy has P' = p - 1 and N' = p, so η = p. Beyond ±30 it moves no further.
+    With P' and N' the derivatives by z of a positive's and a negative's term, η P' + (1 - η) N' is 0 at the minimum, so
+    η = N' / (N' - P'). Binary cross-entropy has P' = p - 1 and N' = p, so η = p. It is constant beyond ±30.
 
     Args:
         terms: the per-term loss of (logits, target), as :meth:`Loss.terms`.
-        logits: (B, C); computed in float64 whatever they are.
+        logits: (B, C) of any float dtype; the computation is in float64.
 
     Returns:
         (B, C) in the logits' dtype, differentiable once.
     """
     with torch.inference_mode(False):
         at = _usable(logits).clamp(-_FAR, _FAR)
-        positive, negative = _pulls(terms, at)
+        positive, negative = _gradients(terms, at)
         total = positive + negative
-        # Where neither is left (weights of 0, underflow) the logits are all there is.
+        # Where both are 0 (weights of 0, underflow) only the logits are known.
         posterior = torch.where(total > 0, negative / torch.where(total > 0, total, 1.0), torch.sigmoid(at))
         return posterior.to(logits.dtype)
 
 
 def stationary_log_odds(terms: TermsFunction, logits: Tensor) -> Tensor:
-    """log η / (1 - η) of :func:`stationary_posterior`, float64: logits (B, C) that η has no digits left for.
+    """log η / (1 - η) of :func:`stationary_posterior`, (B, C) float64, precise also where η rounds to 0 or 1.
 
-    -inf where a negative has no slope and η is 0, +inf where a positive has none. Beyond ±30 they go on by the logit's
-    own steps, so that the order is kept where η itself has come to its end.
+    -inf where a negative has gradient 0 and so η is 0, +inf where a positive has. Beyond ±30 they continue with slope 1 in
+    the logit, which keeps the order where η itself is constant.
     """
     with torch.inference_mode(False):
         given = _usable(logits)
         at = given.clamp(-_FAR, _FAR)
-        positive, negative = _pulls(terms, at)
+        positive, negative = _gradients(terms, at)
         log_odds = negative.log() - positive.log()
         return torch.where(log_odds.isnan(), given, log_odds + (given - at))
 
 
 def _usable(logits: Tensor) -> Tensor:
-    """Logits in float64 that a graph can be made of."""
+    """Logits in float64 that autograd can use."""
     return (logits.clone() if logits.is_inference() else logits).double()
 
 
-def _pulls(terms: TermsFunction, at: Tensor) -> tuple[Tensor, Tensor]:
-    """How strongly a positive pulls its logit up, and a negative down, both >= 0."""
+def _gradients(terms: TermsFunction, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Absolute gradients of a positive's and of a negative's term with respect to the logit, cut at 0 if the sign is wrong."""
 
-    def slope(label: float) -> Tensor:
+    def gradient(label: float) -> Tensor:
         def total(z: Tensor) -> Tensor:
             return terms(z, torch.full_like(z, label)).sum()
 
-        if torch._C._are_functorch_transforms_active():  # else not, as it takes two seconds to import
+        if torch._C._are_functorch_transforms_active():  # only then, as it takes two seconds to import
             mapped: Tensor = torch.func.grad(total)(at)
             return mapped
         with torch.enable_grad():
             z = at if at.requires_grad else at.detach().requires_grad_()
             return torch.autograd.grad(total(z), z, create_graph=at.requires_grad)[0]
 
-    return (-slope(1.0)).clamp(min=0), slope(0.0).clamp(min=0)
+    return (-gradient(1.0)).clamp(min=0), gradient(0.0).clamp(min=0)
 
 
 def proportional(weights: Tensor) -> Tensor:
-    """Rows (B, C) of non-negative weights, scaled to sum to one."""
+    """Rows (B, C) of non-negative weights scaled to sum to one."""
     return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)

@@ -1,27 +1,28 @@
-"""Losses whose point is the prior inside: balanced_softmax and logit_adjusted.
+"""Logit-adjusted cross-entropy (logit_adjusted): the log prior is added to the logits during training.
 
 Shape legend: B batch, C classes.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Unpack
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family
+from tametail.losses.base import Loss, ReductionParameters, functional
+from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts
 
 
+@register_loss
 class LogitAdjustedLoss(Loss):
-    """Logit-adjusted cross-entropy: the log prior is added to the logits in training alone.
+    """Logit-adjusted cross-entropy: the log prior is added to the logits during training only.
 
     Predict by the largest logit *without* the prior: with τ = 1 that is the best rule for balanced accuracy. ``link``
     adds the prior again and gives the posterior of the population that was trained on.
 
-    Deviations: a public benchmark has the sign of the prior inverted, which helps the head; released code takes log 0
+    Deviations: a public benchmark has the wrong sign of the prior, which favours frequent classes; released code takes log 0
     for a class without samples, here such a class counts as if it had one.
 
     Use it first where classes are unbalanced and recall of rare classes matters.
@@ -35,50 +36,23 @@ class LogitAdjustedLoss(Loss):
         Menon, Jayasumana, Rawat, Jain, Veit, Kumar: Long-Tail Learning via Logit Adjustment, ICLR 2021, Eq. 10.
     """
 
-    name: ClassVar[str] = "logit_adjusted"
-    stackable: ClassVar[tuple[str, ...] | None] = ("tau",)
-    formula: str = "-Σ_c y_c log softmax(z + τ log prior)_c"
-    family: Family = "softmax"
-    uses_class_counts: ClassVar[bool] = True
+    name = "logit_adjusted"
+    stackable = True
+    formula = "-Σ_c y_c log softmax(z + τ log prior)_c"
+    family = "softmax"
+    uses_class_counts = True
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         tau: float = 1.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         return -y * F.log_softmax(z, dim=1)
 
 
 logit_adjusted_loss = functional("logit_adjusted_loss", LogitAdjustedLoss)
-
-
-class BalancedSoftmaxLoss(LogitAdjustedLoss):
-    """Balanced softmax: logit-adjusted cross-entropy with the whole prior, τ = 1.
-
-    Arguments and use as for :class:`LogitAdjustedLoss`, which it equals; it has its own name as it has its own paper.
-
-    Deviations: released code adds log counts, not log shares, which is the same under a softmax.
-
-    Use it first where classes are unbalanced and recall of rare classes matters.
-
-    Args:
-        tau: strength τ >= 0 of the prior (1 in the paper).
-        class_counts: training samples per class, required.
-        reduction, ignore_index: see :class:`Loss`.
-
-    Reference:
-        Ren, Yu, Sheng, Ma, Zhao, Yi, Li: Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020,
-        Eq. 3.
-    """
-
-    name: ClassVar[str] = "balanced_softmax"
-    stackable: ClassVar[tuple[str, ...] | None] = ("tau",)
-
-
-balanced_softmax_loss = functional("balanced_softmax_loss", BalancedSoftmaxLoss)

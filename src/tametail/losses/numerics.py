@@ -1,4 +1,4 @@
-"""Powers and logarithms of probabilities whose values and gradients stay finite everywhere."""
+"""Powers and logarithms of probabilities with finite values and gradients everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# torch.addcmul(ZERO, a, b, value=c) is the product of three in one go.
+# torch.addcmul(ZERO, a, b, value=c) is the product of three in one operation.
 ZERO = torch.zeros(())
 
 
@@ -42,29 +42,29 @@ def power(base: Tensor, exponent: float | Tensor) -> Tensor:
 def plain_power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for base >= 0 and exponent >= 0, without a gradient; ``base`` itself where the exponent is 1.
 
-    Whole exponents go by multiplication: to torch a cube or a square is a product, any other power a logarithm and an
-    exponential.
+    Integer exponents are computed by multiplication: torch computes squares and cubes as products, any other power by a
+    logarithm and an exponential.
     """
     if exponent == 0:
         return torch.ones_like(base)
     if exponent != int(exponent) or exponent > 64:
         return base.pow(exponent)
-    rest, power, beside = int(exponent), base, None
+    rest, power, product = int(exponent), base, None
     while rest > 1:
         factor = 3 if rest % 3 == 0 else 2
         if rest % factor:
-            beside, rest = power if beside is None else beside * power, rest - 1
+            product, rest = power if product is None else product * power, rest - 1
         else:  # in place, but not where a tensor is still needed
-            power = power.pow(factor) if power is base or power is beside else power.pow_(factor)
+            power = power.pow(factor) if power is base or power is product else power.pow_(factor)
             rest //= factor
-    return power if beside is None else beside * power
+    return power if product is None else product * power
 
 
 def log_complement_softmax(log_s: Tensor) -> Tensor:
-    """log(1 - s) for s = softmax (B, C) given by its logarithm, with no digits lost where s is next to 1.
+    """log(1 - s) for s = softmax (B, C) given by its logarithm, without loss of precision where s is close to 1.
 
-    There 1 - s is the sum of the other classes. It is cut at the smallest normal number, so that a class that has all
-    of the probability gives a finite value and a gradient of 0.
+    There 1 - s is the sum of the other classes. It is clamped at the smallest normal number, so that a class with
+    probability 1 gives a finite value and a gradient of 0.
     """
     scaled = torch.exp(log_s - log_s.detach().amax(dim=1, keepdim=True))
     largest = torch.zeros_like(log_s, dtype=torch.bool).scatter(1, log_s.argmax(dim=1, keepdim=True), True)

@@ -1,62 +1,120 @@
-"""Value and gradient of a sigmoid loss in one pass over tiles that stay in a CPU's cache.
+"""Value and gradient of a sigmoid loss in one pass over tiles that fit into a CPU's cache.
 
-Automatic differentiation writes every intermediate result of a formula to memory and reads it back. Here the slope is
-known in closed form, so that each tile of logits is read once, and its sum and its gradient are written once. Most
-labels are zeros: every term is computed as a negative's, and the others are then computed again where they stand.
+Automatic differentiation writes every intermediate result of a formula to memory and reads it back. Here the gradient
+with respect to the logits is known in closed form: each tile of logits is read once, and its sum and its gradient are
+written once. Most labels are zeros: every term is computed as a negative, and then the others are computed again in
+place.
 
 Shape legend: B batch, C classes, n the terms of a tile, k the terms that are not plain negatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from tametail.losses.base import Loss
-from tametail.losses.fused import fused, on_gpu
 from tametail.losses.terms import check_batch, index_error, label_error, prepare, reduce
 
-# Per thread; some four buffers of this many float32 are in use at a time.
-_TILE = 1 << 18
-# The labels of a smaller tile are not worth looking through.
-_SMALL = 1 << 15
+LossCall = Callable[[Loss, Tensor, Tensor], Tensor]
 
 
-class Slopes(Protocol):
-    """The closed forms of a loss with one sigmoid per class. Both methods take flat logits z, float32 or float64.
+class ClosedForm(Protocol):
+    """Value and derivative of a loss with one sigmoid per class, for flat logits z (n,), float32 or float64.
 
-    Values are in units of ``unit``, so that a constant factor is multiplied to the sum of a tile, not to the tile.
+    Values are in units of ``unit``, so that a constant factor multiplies the sum of a tile, not the tile.
     """
 
     @property
     def unit(self) -> float:
-        """What the values are to be multiplied by."""
+        """Factor of the values."""
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Value, and ``scale`` times the slope by z, of terms with y = 1."""
+        """Value of terms with y = 1, and ``scale`` times their derivative by z."""
 
-    def negative(self, z: Tensor, scale: float, slope: Tensor) -> Tensor:
-        """Value of terms with y = 0; writes ``scale`` times their slope by z into ``slope``."""
+    def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        """Value of terms with y = 0; writes ``scale`` times their derivative by z into ``gradient``."""
 
 
 class OnePassLoss(Loss):
-    """A loss with one sigmoid per class that knows its slopes."""
+    """Base class of losses with one sigmoid per class whose derivative is known in closed form.
 
-    def slopes(self) -> Slopes:
-        """The closed forms of :meth:`Loss.terms` as they are with these hyper-parameters."""
+    The closed form is used only where one class defines both :meth:`terms` and :meth:`closed_form`: a subclass that
+    overrides one of them alone is evaluated by its ``terms`` and automatic differentiation.
+
+    Attributes:
+        tile: terms per thread that are computed at a time; about four buffers of this size are in use.
+        sparse_from: tiles of at least so many labels are searched for labels that are not 0.
+    """
+
+    tile: ClassVar[int] = 1 << 18
+    sparse_from: ClassVar[int] = 1 << 15
+    _one_pass: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._one_pass = _owner(cls, "terms") is _owner(cls, "closed_form")
+
+    def closed_form(self) -> ClosedForm:
+        """The closed form of :meth:`terms` with these hyper-parameters."""
         raise NotImplementedError
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        if not _applies(input, target):
+        if not (self._one_pass and _applies(input, target)):
             return (_fused if on_gpu(input) else Loss.forward)(self, input, target)
         check_batch(input, target)
-        logits = input if self.tau == 0 else self.adjusted(input.to(_computed_dtype(input)))
+        unchanged = self.tau == 0 and self.logit_scale == 1 and type(self).adjusted is Loss.adjusted
+        logits = input if unchanged else self.adjusted(input.to(_computed_dtype(input)))
         value: Tensor = _OnePass.apply(logits, target, self)  # type: ignore[no-untyped-call]
         return value
+
+
+def _owner(cls: type, method: str) -> type:
+    return next(base for base in cls.__mro__ if method in vars(base))
+
+
+def on_gpu(input: Tensor) -> bool:
+    """Whether compiled operations are worthwhile: on a GPU, and not already within a compilation or a transform."""
+    return (
+        isinstance(input, Tensor)
+        and input.is_cuda
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def fused(call: LossCall) -> LossCall:
+    """``call(loss, input, target)`` as one GPU kernel by torch.compile, for any batch size, forward and backward.
+
+    It is compiled at its first use. If the compiler fails (no compiler on the machine, an unsupported GPU), one warning
+    says so and the plain operations are used from then on.
+    """
+    compiled: list[LossCall] = []  # the compiler is imported at the first use: that alone takes seconds
+
+    @functools.wraps(call)
+    def either(loss: Loss, input: Tensor, target: Tensor) -> Tensor:
+        if call in compiled:
+            return call(loss, input, target)
+        try:
+            if not compiled:
+                compiled.append(torch.compile(call, dynamic=True))
+            return compiled[0](loss, input, target)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ImportError) as error:
+            value = call(loss, input, target)  # raises an error that the batch itself causes
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            warnings.warn(f"the loss is not compiled, as torch.compile failed: {reason}", stacklevel=2)
+            compiled[:] = [call]
+            return value
+
+    return either
 
 
 _fused = fused(Loss.forward)
@@ -64,10 +122,10 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _applies(input: Tensor, target: Tensor) -> bool:
-    """Whether the pass can take this batch: plain tensors on a CPU, and nothing else follows what is done to them.
+    """Whether the pass can evaluate this batch: plain tensors on a CPU, with nothing that traces operations.
 
-    Compilation, function transforms (torch.func), forward-mode differentiation and labels that are to have a gradient
-    take the plain operations.
+    Compilation, function transforms (torch.func), forward-mode differentiation and labels that require a gradient
+    use the plain operations.
     """
     return (
         type(input) in _PLAIN
@@ -83,9 +141,11 @@ def _applies(input: Tensor, target: Tensor) -> bool:
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, target: Tensor, loss: OnePassLoss) -> Tensor:
-        gradient = torch.empty_like(input, dtype=_kept_dtype(input), memory_format=torch.contiguous_format)
-        by = _by_index if target.ndim == 1 else _by_label
-        value = by(input, target, loss, gradient)
+        gradient = torch.empty_like(
+            input, dtype=_gradient_dtype(input), memory_format=torch.contiguous_format
+        )
+        evaluate = _by_index if target.ndim == 1 else _by_label
+        value = evaluate(input, target, loss, gradient)
         ctx.loss = loss
         ctx.save_for_backward(input, target, gradient)
         return value
@@ -93,8 +153,8 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         input, target, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is asked for
-            again = _plainly(ctx.loss, input, target)
+        if torch.is_grad_enabled():  # a second derivative is needed
+            again = _by_plain_operations(ctx.loss, input, target)
             return torch.autograd.grad(again, input, outer, create_graph=True)[0], None, None
         if ctx.loss.reduction == "none":
             gradient = gradient * outer.unsqueeze(1).to(gradient.dtype)
@@ -104,40 +164,40 @@ class _OnePass(torch.autograd.Function):
 
 
 def _is_one(outer: Tensor) -> bool:
-    """Whether the gradient can be handed on as it is; under a batched backward pass no single value can be read."""
+    """Whether the gradient can be returned without a copy; False under a batched backward pass, which has no value."""
     try:
         return outer.item() == 1
     except RuntimeError:
         return False
 
 
-def _plainly(loss: OnePassLoss, logits: Tensor, target: Tensor) -> Tensor:
+def _by_plain_operations(loss: OnePassLoss, logits: Tensor, target: Tensor) -> Tensor:
     """The loss of adjusted logits by plain operations, which can be differentiated again."""
     z, y, known = prepare(logits, target, ignore_index=loss.ignore_index, coupled=False)
     return reduce(loss.terms(z, y), known, loss.reduction)
 
 
-def _kept_dtype(input: Tensor) -> torch.dtype:
-    """The gradient waits in the input's dtype; float16 would lose what a loss scale is yet to be multiplied to."""
+def _gradient_dtype(input: Tensor) -> torch.dtype:
+    """The input's dtype, but float32 for float16, which would lose what a loss scale still has to multiply."""
     return torch.float32 if input.dtype == torch.float16 else input.dtype
 
 
 def _by_index(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor) -> Tensor:
-    classes, slopes = input.shape[1], loss.slopes()
+    classes, form = input.shape[1], loss.closed_form()
     index, unknown = _checked_indices(target, classes, loss.ignore_index)
     samples = index.numel() - (0 if unknown is None else int(unknown.sum()))
     scale = 1 / max(samples, 1) if loss.reduction == "mean" else 1.0
     sums = []
-    for rows, z, slope in _tiles(input, gradient):
-        value = slopes.negative(z, scale, slope)
+    for rows, z, part in _tiles(input, gradient, loss.tile):
+        value = form.negative(z, scale, part)
         at = torch.arange(0, z.numel(), classes).add_(index if rows is None else index[rows])
-        _put(at, slopes.positive(z.take(at), scale), value, slope)
+        _put(at, form.positive(z.take(at), scale), value, part)
         if unknown is not None:
             value.view(-1, classes).masked_fill_(unknown[rows or slice(None)].unsqueeze(1), 0)
         sums.append(_sum(value, classes, loss.reduction))
     if unknown is not None:
         gradient.masked_fill_(unknown.unsqueeze(1), 0)
-    return _total(sums, input, loss.reduction, scale * slopes.unit)
+    return _total(sums, input, loss.reduction, scale * form.unit)
 
 
 def _checked_indices(target: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
@@ -157,35 +217,35 @@ def _checked_indices(target: Tensor, classes: int, ignore_index: int) -> tuple[T
 
 
 def _by_label(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor) -> Tensor:
-    classes, slopes = input.shape[1], loss.slopes()
+    classes, form = input.shape[1], loss.closed_form()
     scale = 1 / max(input.shape[0], 1) if loss.reduction == "mean" else 1.0
     sums, empty = [], 0
-    for rows, z, slope in _tiles(input, gradient):
+    for rows, z, part in _tiles(input, gradient, loss.tile):
         labels = (target if rows is None else target[rows]).reshape(-1)
-        at = _nonzero(labels)
+        at = nonzero_labels(labels) if labels.numel() >= loss.sparse_from else None
         there = labels if at is None else labels.take(at)  # zeros need no check
         some_unknown = _checked_labels(there, target)
         if at is None or some_unknown:
-            value = _mixed(z, labels, slopes, scale, slope)
+            value = _mixed(z, labels, form, scale, part)
         else:
-            value = slopes.negative(z, scale, slope)
+            value = form.negative(z, scale, part)
             again = z.new_empty(at.numel())
-            _put(at, (_mixed(z.take(at), there, slopes, scale, again), again), value, slope)
+            _put(at, (_mixed(z.take(at), there, form, scale, again), again), value, part)
         if some_unknown:
             unknown = labels.isnan()
             value.masked_fill_(unknown, 0)
-            slope.masked_fill_(unknown, 0)
+            part.masked_fill_(unknown, 0)
             empty += int(unknown.view(-1, classes).all(dim=1).sum())
         sums.append(_sum(value, classes, loss.reduction))
-    if empty and loss.reduction == "mean":  # the mean is over fewer samples than was thought
+    if empty and loss.reduction == "mean":  # the mean is over fewer samples than assumed
         fewer = 1 / max(input.shape[0] - empty, 1)
         gradient.mul_(fewer / scale)
         scale = fewer
-    return _total(sums, input, loss.reduction, scale * slopes.unit)
+    return _total(sums, input, loss.reduction, scale * form.unit)
 
 
 def _checked_labels(labels: Tensor, target: Tensor) -> bool:
-    """Check that all labels (n,) lie in [0, 1]; whether some are NaN, unknown."""
+    """Check that all labels (n,) are in [0, 1]; whether some are NaN, unknown."""
     if labels.dtype == torch.bool or labels.numel() == 0:
         return False
     ends = labels.aminmax()
@@ -196,24 +256,24 @@ def _checked_labels(labels: Tensor, target: Tensor) -> bool:
     return True
 
 
-def _tiles(input: Tensor, gradient: Tensor) -> Iterator[tuple[slice | None, Tensor, Tensor]]:
-    """Tiles of rows (None for all of them), their logits (n,) and where their slopes (n,) are to be written."""
+def _tiles(input: Tensor, gradient: Tensor, tile: int) -> Iterator[tuple[slice | None, Tensor, Tensor]]:
+    """Tiles of rows (None for all of them), their logits (n,) and where their gradients (n,) are to be written."""
     dtype = _computed_dtype(input)
-    together = max(1, _TILE * torch.get_num_threads() // input.shape[1])
+    together = max(1, tile * torch.get_num_threads() // input.shape[1])
     for start in range(0, input.shape[0], together):
         rows = None if together >= input.shape[0] else slice(start, start + together)
         z = _as(input if rows is None else input[rows], dtype).reshape(-1)
-        kept = (gradient if rows is None else gradient[rows]).view(-1)
-        if kept.dtype == dtype:
-            yield rows, z, kept
-        else:  # the slopes are rounded once, at their end
-            slope = torch.empty_like(z)
-            yield rows, z, slope
-            kept.copy_(slope)
+        part = (gradient if rows is None else gradient[rows]).view(-1)
+        if part.dtype == dtype:
+            yield rows, z, part
+        else:  # gradients are rounded once, at the end
+            precise = torch.empty_like(z)
+            yield rows, z, precise
+            part.copy_(precise)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor.to(dtype)``, sooner where it is that already: at 128 x 7 each call counts."""
+    """``tensor.to(dtype)``, faster where the dtype is the same: at 128 x 7 each call counts."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
@@ -226,7 +286,7 @@ def _sum(value: Tensor, classes: int, reduction: str) -> Tensor:
 
 
 def _total(sums: list[Tensor], input: Tensor, reduction: str, factor: float) -> Tensor:
-    """The sums of the tiles, times a factor, as the value of the loss."""
+    """The value of the loss from the sums of the tiles, times a factor."""
     if not sums:
         return input.new_zeros(0 if reduction == "none" else (), dtype=_computed_dtype(input))
     if reduction == "none":
@@ -235,14 +295,12 @@ def _total(sums: list[Tensor], input: Tensor, reduction: str, factor: float) -> 
     return total.mul_(factor)
 
 
-def _nonzero(labels: Tensor) -> Tensor | None:
+def nonzero_labels(labels: Tensor) -> Tensor | None:
     """Positions (k,) of labels (n,) that are not 0; None where most terms would have to be computed again.
 
-    Eight bytes are looked at in one go, whatever the labels' dtype.
+    Eight bytes are compared at a time, whatever the dtype of the labels.
     """
     count, together = labels.numel(), 8 // labels.element_size()
-    if count < _SMALL:
-        return None
     if labels.storage_offset() % together or not labels.is_contiguous():
         labels = labels.clone(memory_format=torch.contiguous_format)
     words = count // together
@@ -254,16 +312,16 @@ def _nonzero(labels: Tensor) -> Tensor | None:
     return at[labels.take(at).bool()]
 
 
-def _mixed(z: Tensor, labels: Tensor, slopes: Slopes, scale: float, slope: Tensor) -> Tensor:
-    """Values (n,) of terms with any labels; writes their slopes."""
+def _mixed(z: Tensor, labels: Tensor, form: ClosedForm, scale: float, gradient: Tensor) -> Tensor:
+    """Values (n,) of terms with any labels; writes their gradients."""
     y = _as(labels, z.dtype)
-    value, slope_pos = slopes.positive(z, scale)
-    negative = slopes.negative(z, scale, slope)
-    slope.lerp_(slope_pos, y)
+    value, of_positive = form.positive(z, scale)
+    negative = form.negative(z, scale, gradient)
+    gradient.lerp_(of_positive, y)
     return negative.lerp_(value, y)
 
 
-def _put(at: Tensor, terms: tuple[Tensor, Tensor], value: Tensor, slope: Tensor) -> None:
-    """Replace the value and slope at positions ``at`` (k,)."""
+def _put(at: Tensor, terms: tuple[Tensor, Tensor], value: Tensor, gradient: Tensor) -> None:
+    """Replace the value and gradient at positions ``at`` (k,)."""
     value.put_(at, terms[0])
-    slope.put_(at, terms[1])
+    gradient.put_(at, terms[1])

@@ -11,12 +11,13 @@ A negative's -log(1-p) about p = 0 is the mirror image, A(1-p). For all 72 order
 - A'(1) = -1, the logarithm's own slope, while at p = 0, where that is infinite, A and A' stay finite: for M >= N,
   A(0) = H_M + H_N with H_n = 1 + 1/2 + ... + 1/n, and A'(0) = -(M + N + 2MN).
 
-R is kept apart from its factor, which a loss knows to full precision as sigmoid(-z). Neither R nor R' loses digits
-anywhere in [0, 1]: in float32 and float64 their relative errors are below 4 and 6 eps, for R' of [1/7] and [1/8] 15.
+R is separate from its factor, which a loss knows to full precision as sigmoid(-z). R and R' are precise everywhere in
+[0, 1]: in float32 and float64 their relative errors are below 4 and 6 eps, for R' of [1/7] and [1/8] 15.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import zip_longest
@@ -61,8 +62,8 @@ def paper_form(order: tuple[int, int]) -> PaperForm:
 class PadeRatio(NamedTuple):
     """R of A(p) = (1-p) R(p), with coefficients in rising powers of x: p, or 1-p where R is a polynomial.
 
-    ``change`` is the numerator of R', whose denominator is that of R, squared. A difference of two quotients would
-    lose digits.
+    ``change`` is the numerator of R'; its denominator is that of R, squared. A difference of two quotients would lose
+    precision.
     """
 
     numerator: tuple[float, ...]
@@ -75,22 +76,28 @@ class PadeRatio(NamedTuple):
         value = _polynomial(self.numerator, x)
         return value if len(self.denominator) == 1 else value / _polynomial(self.denominator, x)
 
-    def slope(self, p: Tensor) -> Tensor:
+    def derivative(self, p: Tensor) -> Tensor:
         """R' (by p) at probabilities p of any shape. With it A' = -R + (1-p) R'."""
         x = self._variable(p)
         change = _polynomial(self.change, x)
         return change if len(self.denominator) == 1 else change / _polynomial(self.denominator, x).square()
 
     def _variable(self, p: Tensor) -> Tensor:
-        """In it nothing cancels that matters: for N = 0 all coefficients 1, 1/2, 1/3, ... are positive."""
+        """The variable without cancellation: for N = 0 all coefficients in 1-p (1, 1/2, 1/3, ...) are positive."""
         return 1 - p if len(self.denominator) == 1 else p
 
 
 def pade_ratio(order: tuple[int, int]) -> PadeRatio:
-    """R of the approximant of ``order`` (M, N); raises as :func:`pade_coefficients` does."""
-    above, below = pade_coefficients(order)
+    """R of the approximant of ``order`` (M, N), computed once; raises as :func:`pade_coefficients` does."""
+    _check_order(order)
+    return _ratio(*order)
+
+
+@functools.cache
+def _ratio(m: int, n: int) -> PadeRatio:
+    above, below = pade_coefficients((m, n))
     numerator, denominator = above[1:], below
-    if order[1] == 0:
+    if n == 0:
         change = [-value for value in _derived(numerator)]
     else:
         numerator, denominator = _in_powers_of_p(numerator), _in_powers_of_p(denominator)

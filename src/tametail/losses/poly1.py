@@ -1,35 +1,37 @@
-"""Poly-1 loss (poly1): cross-entropy or softmax focal loss with its first Taylor coefficient raised.
+"""Poly-1 loss (poly1): cross-entropy or softmax focal loss with its first Taylor coefficient increased.
 
 Shape legend: B batch, C classes.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family, proportional
+from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.links import proportional
 from tametail.losses.numerics import log_complement_softmax
-from tametail.losses.validation import ClassCounts, check_choice, check_number
+from tametail.losses.registry import register_loss
+from tametail.losses.validation import check_choice, check_number
 
 Poly1Base = Literal["ce", "focal"]
 
 
+@register_loss
 class Poly1Loss(Loss):
     """Poly-1: cross-entropy (or softmax focal loss) plus ε times its leading Taylor term.
 
     ce: CE + ε (1-s_y). focal: focal + ε (1-s_y)^(γ+1). A soft label mixes the terms of its classes linearly. With
     ε = 0 it is its base.
 
-    Use it as a small change of cross-entropy that can be tuned by one number.
+    Use it as a small change to cross-entropy with a single number to tune.
 
     Args:
         base: ``ce`` or ``focal``.
-        epsilon: ε >= -1 (1 here and in the paper's example); below -1 the loss would reward mistakes.
+        epsilon: ε >= -1 (1 here and in the paper's example); below -1 the loss would reward errors.
         gamma: γ >= 0 of the focal base (2 in the paper); ``ce`` does not use it.
         tau, class_counts, reduction, ignore_index: see :class:`Loss`.
 
@@ -38,14 +40,10 @@ class Poly1Loss(Loss):
         Loss Functions, ICLR 2022, Eqs. 5 and 6.
     """
 
-    name: ClassVar[str] = "poly1"
-    stackable: ClassVar[tuple[str, ...] | None] = (
-        "epsilon",
-        "gamma",
-        "tau",
-    )
-    formula: str = "Σ_c y_c (-(1-s_c)^γ log s_c + ε (1-s_c)^(γ+1)), γ = 0 for base ce"
-    family: Family = "softmax"
+    name = "poly1"
+    stackable = True
+    formula = "Σ_c y_c (-(1-s_c)^γ log s_c + ε (1-s_c)^(γ+1)), γ = 0 for base ce"
+    family = "softmax"
 
     def __init__(
         self,
@@ -53,12 +51,9 @@ class Poly1Loss(Loss):
         base: Poly1Base = "ce",
         epsilon: float = 1.0,
         gamma: float = 2.0,
-        tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[CommonParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(**common)
         check_choice("base", base, get_args(Poly1Base))
         self.base: Poly1Base = base
         self.epsilon = check_number("epsilon", epsilon, -1)
@@ -76,7 +71,7 @@ class Poly1Loss(Loss):
         log_s = F.log_softmax(z, dim=1)
         s, log_rest = torch.exp(log_s), log_complement_softmax(log_s)
         gamma, rest = self._power(), torch.exp(log_rest)
-        kept = rest + (1 + self.epsilon) * s  # 1 + ε s, with its digits where ε is -1 and s next to 1
+        kept = rest + (1 + self.epsilon) * s  # 1 + ε s, precise also where ε is -1 and s close to 1
         if gamma == 0:
             return proportional(s / kept)
         # -s f'(s) = (1-s)^(γ-1) spread

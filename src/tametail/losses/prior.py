@@ -1,7 +1,7 @@
-"""The prior of a data set's classes, as what is added to logits in training.
+"""The prior of a data set's classes, as a shift of logits in logit-adjusted training.
 
-A class without samples counts as if it had one, so that every shift is finite: its logit is moved at least as far as
-that of any class with samples, and no other class is moved by it.
+A class without samples counts as if it had one, so that every shift is finite: its logit is shifted at least as far as
+that of any class with samples, and the shifts of other classes do not change.
 
 Shape legend: C classes.
 """

@@ -1,85 +1,113 @@
-"""All losses by name."""
+"""The losses by name: built-in ones, and those that installed packages or the user's own modules add."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from tametail.losses.alpa import ALPALoss
-from tametail.losses.asymmetric import AsymmetricLoss
-from tametail.losses.asymmetric_polynomial import AsymmetricPolynomialLoss, RobustAsymmetricLoss
-from tametail.losses.asymmetric_single_label import AsymmetricSingleLabelLoss
+from tametail.core.registry import Registry, nearest
 from tametail.losses.base import Loss
-from tametail.losses.class_balanced import ClassBalancedLoss
-from tametail.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss
-from tametail.losses.custom import import_loss, is_custom, make_loss
-from tametail.losses.focal import FocalLoss, FocalSoftmaxLoss
-from tametail.losses.hill import HillLoss
-from tametail.losses.label_aware_smoothing import LabelAwareSmoothingLoss
-from tametail.losses.lade import LADELoss
-from tametail.losses.ldam import LDAMLoss
-from tametail.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
-from tametail.losses.poly1 import Poly1Loss
-from tametail.losses.softmax_equalization import SoftmaxEqualizationLoss
+from tametail.losses.custom import check_declarations, import_loss, is_custom, make_loss
 from tametail.losses.validation import ClassCounts
-from tametail.losses.vector_scaling import VectorScalingLoss
 
-_LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss
-    for loss in (
-        ALPALoss,
-        AsymmetricLoss,
-        AsymmetricSingleLabelLoss,
-        AsymmetricPolynomialLoss,
-        RobustAsymmetricLoss,
-        HillLoss,
-        FocalLoss,
-        FocalSoftmaxLoss,
-        CrossEntropyLoss,
-        BinaryCrossEntropyLoss,
-        ClassBalancedLoss,
-        Poly1Loss,
-        BalancedSoftmaxLoss,
-        LogitAdjustedLoss,
-        VectorScalingLoss,
-        LADELoss,
-        SoftmaxEqualizationLoss,
-        LabelAwareSmoothingLoss,
-        LDAMLoss,
+LossClass = TypeVar("LossClass", bound=type[Loss])
+
+# In the order in which they are listed.
+_BUILT_IN = tuple(
+    f"tametail.losses.{module}"
+    for module in (
+        "alpa",
+        "asymmetric",
+        "asymmetric_single_label",
+        "asymmetric_polynomial",
+        "robust_asymmetric",
+        "hill",
+        "focal",
+        "focal_softmax",
+        "cross_entropy",
+        "binary_cross_entropy",
+        "weighted_cross_entropy",
+        "class_balanced",
+        "poly1",
+        "balanced_softmax",
+        "logit_adjusted",
+        "vector_scaling",
+        "lade",
+        "softmax_equalization",
+        "label_aware_smoothing",
+        "ldam",
     )
-}
+)
+
+
+def _declared_name(loss: type[Loss]) -> str:
+    """The name that a loss declares, once all its declarations are checked."""
+    if not (inspect.isclass(loss) and issubclass(loss, Loss)):
+        raise TypeError(f"expected a subclass of tametail.losses.Loss, got {loss!r}")
+    check_declarations(loss.__qualname__, loss)
+    if not re.fullmatch(r"[A-Za-z]\w*", loss.name, re.ASCII):
+        raise ValueError(
+            f"expected the name of {loss.__qualname__} as letters, digits and _, starting with a letter, got {loss.name!r}"
+        )
+    return loss.name
+
+
+_LOSSES: Registry[type[Loss]] = Registry("losses", _BUILT_IN, _declared_name)
+
+
+def register_loss(loss: LossClass) -> LossClass:
+    """Class decorator that adds a loss under its ``name`` to :func:`list_losses` and to all commands.
+
+    An installed package lists the loss in its pyproject.toml, so that tametail finds it without an import::
+
+        [project.entry-points."tametail.losses"]
+        my_loss = "my_package.my_loss:MyLoss"
+
+    Raises:
+        TypeError, ValueError: the class is no :class:`Loss`, lacks a declaration, or its name is taken.
+    """
+    return _LOSSES.register(loss)
 
 
 def list_losses() -> list[str]:
-    """The names of all losses."""
-    return list(_LOSSES)
+    """Names of all losses: built-in ones, then those of installed packages."""
+    return [loss.name for loss in _in_order()]
 
 
 def describe_losses() -> dict[str, str]:
     """One line on each loss, by name."""
-    return {name: (inspect.getdoc(loss) or "").split("\n")[0] for name, loss in _LOSSES.items()}
+    return {loss.name: (inspect.getdoc(loss) or "").split("\n")[0] for loss in _in_order()}
+
+
+def failed_losses() -> list[str]:
+    """Why losses of installed packages could not be loaded, one message each."""
+    list_losses()
+    return list(_LOSSES.failures.values())
+
+
+def _in_order() -> list[type[Loss]]:
+    place = {module: index for index, module in enumerate(_BUILT_IN)}
+    return sorted(_LOSSES, key=lambda loss: place.get(loss.__module__, len(place)))
 
 
 def loss_class(name: str) -> type[Loss]:
-    """The class of a loss.
+    """The class of a loss, by its registered name or as ``package.module:Class``.
 
     Raises:
-        ValueError: an unknown name; the message lists the nearest and all known ones. Or a class of the user's own
-            that cannot be had.
+        ValueError: an unknown name; the message lists the nearest. Or a class that cannot be imported.
     """
-    if name in _LOSSES:
-        return _LOSSES[name]
     if is_custom(name):
         return import_loss(name)
-    raise ValueError(
-        f"expected the name of a loss, one of {', '.join(_LOSSES)}, got {name!r}{nearest(name, _LOSSES)}"
-    )
+    try:
+        return _LOSSES.get(name)
+    except LookupError as error:
+        raise ValueError(*error.args) from None
 
 
 def loss_parameters(loss: type[Loss]) -> dict[str, inspect.Parameter]:
-    """What a loss's class takes by keyword, but ``class_counts``."""
+    """Parameters that a loss's class takes by keyword, except ``class_counts``."""
     by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: parameter
@@ -88,22 +116,12 @@ def loss_parameters(loss: type[Loss]) -> dict[str, inspect.Parameter]:
     }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message: the known names that look like ``name``, or nothing."""
-    close = difflib.get_close_matches(name, known, cutoff=0.5)
-    return f"; nearest: {', '.join(close)}" if close else ""
-
-
-def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params: Any) -> Loss:
-    """Build the loss ``name``.
-
-    Args:
-        name: one of :func:`list_losses`, or ``package.module:Class`` for a loss of your own.
-        class_counts: training samples per class, C whole numbers; every loss takes them, few need them.
-        params: hyper-parameters of the loss's class, with ``reduction`` and ``ignore_index``.
+def build_loss(name: str, params: Mapping[str, Any], class_counts: ClassCounts | None) -> Loss:
+    """An instance of the loss ``name``.
 
     Raises:
-        ValueError: an unknown name or parameter (the message lists the known ones), or a value out of range.
+        ValueError: an unknown name or parameter (the message lists the nearest or all known ones), or a value out of
+            range.
         TypeError: a value of the wrong type.
     """
     loss = loss_class(name)
@@ -112,7 +130,7 @@ def create_loss(name: str, *, class_counts: ClassCounts | None = None, **params:
     if unknown:
         raise ValueError(
             f"expected parameters of {name} among {', '.join(known) or 'none'}, "
-            f"got {', '.join(unknown)}{nearest(unknown[0], known)}"
+            f"got {', '.join(unknown)}; {nearest(unknown[0], known)}"
         )
     if is_custom(name):
         return make_loss(name, loss, params, class_counts)

@@ -1,35 +1,36 @@
-"""Softmax equalisation loss (seql): rare classes are left out of the softmax of other classes' samples, at random.
+"""Softmax equalisation loss (seql): rare classes are randomly left out of the softmax of other classes' samples.
 
 Shape legend: B batch, C classes.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from tametail.losses.base import Loss, Reduction, functional
-from tametail.losses.links import Family
+from tametail.losses.base import Loss, ReductionParameters, functional
+from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts, check_number
 
 
+@register_loss
 class SoftmaxEqualizationLoss(Loss):
-    """Softmax equalisation loss (SEQL): a rare class is often spared the gradient of other classes' samples.
+    """Softmax equalisation loss (SEQL): rare classes receive less gradient from other classes' samples.
 
     -Σ_c y_c log(e^z_c / Σ_k w_k e^z_k) with w_k = 1 - b (1-y_k) for classes rarer than the threshold and 1 for others,
-    b drawn anew for every term: 1 with probability γ, else 0. In evaluation mode (``eval()``) nothing is drawn or left
-    out. Draws come from torch's global generator. Where a sample would lose all classes, it keeps them all.
+    b drawn for every term: 1 with probability γ, else 0. In evaluation mode (``eval()``) no class is left out. Random
+    numbers come from torch's global generator. Where a sample would lose all classes, it keeps them all.
 
-    Deviations: the threshold is a share of the training samples; the one of the released code was set for a thousand
-    classes (0.0018) and does nothing where the rarest class has one per cent.
+    Deviations: the threshold is a fraction of the training samples; that of the released code was chosen for a thousand
+    classes (0.0018) and has no effect where the rarest class has one per cent.
 
-    Use it with many classes of which most are rare. The link is the plain softmax, which is no posterior here.
+    Use it with many classes of which most are rare. The link is the plain softmax, which is not the posterior here.
 
     Args:
         gamma: γ in [0, 1], the probability of leaving a rare class out (0.9 in the paper).
-        threshold: classes with a smaller share of samples are rare, in [0, 1); None: half of an even share, 0.5 / C.
+        threshold: classes with a smaller fraction of the samples are rare, in [0, 1); None: 0.5 / C.
         class_counts: training samples per class, required; a class without samples is rare.
         tau, reduction, ignore_index: see :class:`Loss`.
 
@@ -37,24 +38,23 @@ class SoftmaxEqualizationLoss(Loss):
         Tan, Wang, Li, Li, Ouyang, Yin, Yan: Equalization Loss for Long-Tailed Object Recognition, CVPR 2020, Eq. 7.
     """
 
-    name: ClassVar[str] = "seql"
-    formula: str = "-Σ_c y_c log(e^z_c / Σ_k w_k e^z_k), w_k = 1 - b_k [share_k < threshold] (1-y_k)"
-    family: Family = "softmax"
-    stochastic: ClassVar[bool] = True
-    uses_class_counts: ClassVar[bool] = True
-    exact_link: ClassVar[bool] = False
+    name = "seql"
+    formula = "-Σ_c y_c log(e^z_c / Σ_k w_k e^z_k), w_k = 1 - b_k [share_k < threshold] (1-y_k)"
+    family = "softmax"
+    stochastic = True
+    uses_class_counts = True
+    exact_link = False
 
     def __init__(
         self,
+        class_counts: ClassCounts | None = None,
         *,
         gamma: float = 0.9,
         threshold: float | None = None,
         tau: float = 0.0,
-        class_counts: ClassCounts | None = None,
-        reduction: Reduction = "mean",
-        ignore_index: int = -100,
+        **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(tau=tau, class_counts=class_counts, **common)
         self.gamma = check_number("gamma", gamma)
         if self.gamma > 1:
             raise ValueError(f"expected gamma in [0, 1], got {gamma!r}")
@@ -64,7 +64,7 @@ class SoftmaxEqualizationLoss(Loss):
         kept = self._kept(z, y)
         kept = torch.where((kept > 0).any(dim=1, keepdim=True), kept, 1.0)
         weighted = z + kept.log()
-        # Both are taken from the largest kept logit: as a difference of large numbers the loss would lose its digits.
+        # Relative to the largest logit: as a difference of large numbers the loss would lose precision.
         top = weighted.detach().amax(dim=1, keepdim=True)
         return -y * (z - top - torch.logsumexp(weighted - top, dim=1, keepdim=True))
 

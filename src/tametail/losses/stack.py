@@ -1,9 +1,10 @@
-"""The losses of many heads that look at the same images, as one computation.
+"""The losses of many heads on the same images, as one computation.
 
-Losses of one class that differ in numbers alone are one formula whose numbers are tensors. What a loss does to logits
-before its formula, the prior's shift among it, is a scale and a shift per class for each head.
-Shape legend: H heads, C classes, B images. Images come last, so that what is done class by class is done to rows that
-lie together.
+Losses of one class that differ only in numeric hyper-parameters are one formula with tensors as numbers. What a loss does
+to logits before its formula, such as adding the prior, is a scale and a shift per class for each head.
+
+Shape legend: H heads, C classes, B images. Images come last, so that operations on a class are operations on contiguous
+rows.
 """
 
 from __future__ import annotations
@@ -23,18 +24,17 @@ _NOT_IN_TERMS = ("reduction", "ignore_index")
 class LossStack:
     """H losses with one ``stackable`` formula: logits (H, C, B) and labels (C, B) → a loss per head and image, (H, B).
 
-    Each row is what the head's own loss gives with ``reduction="none"``, for labels that are all known.
+    Each row equals the head's own loss with ``reduction="none"``, for labels that are all known.
 
     Args:
-        losses: H losses of the same :func:`stack_key`, which is not None.
+        losses: H losses with the same :func:`stack_key`, which is not None.
         like: a tensor of the logits' dtype and device.
         classes: C.
     """
 
     def __init__(self, losses: Sequence[Loss], like: Tensor, classes: int) -> None:
-        first = losses[0]
-        self._loss = copy.copy(first)
-        for name in _declared(first) or ():
+        self._loss = copy.copy(losses[0])
+        for name in _numbers(losses[0]):
             values = [getattr(loss, name) for loss in losses]
             if values.count(values[0]) < len(values):
                 setattr(self._loss, name, like.new_tensor(values).view(-1, 1, 1))
@@ -53,17 +53,21 @@ class LossStack:
 
 
 def stack_key(loss: Loss) -> tuple[object, ...] | None:
-    """What losses must have in common to be one stack; None where the loss takes none.
+    """What losses must have in common to form one stack; None where the loss cannot be stacked.
 
-    A class says for itself what can be stacked, as a subclass may have another formula.
+    A class declares itself ``stackable``; a subclass does not inherit it, as it may have another formula.
     """
-    names = _declared(loss)
-    if names is None:
+    if not vars(type(loss)).get("stackable"):
         return None
-    others = [name for name in loss_parameters(type(loss)) if name not in (*names, *_NOT_IN_TERMS)]
-    none = [name for name in names if getattr(loss, name) is None]
-    return (type(loss), tuple(none), *(getattr(loss, name) for name in others))
+    numbers = _numbers(loss)
+    others = [name for name in loss_parameters(type(loss)) if name not in (*numbers, *_NOT_IN_TERMS)]
+    return (type(loss), numbers, *(getattr(loss, name) for name in others))
 
 
-def _declared(loss: Loss) -> tuple[str, ...] | None:
-    return vars(type(loss)).get("stackable")
+def _numbers(loss: Loss) -> tuple[str, ...]:
+    """The hyper-parameters that are numbers. Those that are None or no number are part of the formula."""
+    return tuple(
+        name
+        for name in loss_parameters(type(loss))
+        if name not in _NOT_IN_TERMS and type(getattr(loss, name)) in (int, float)
+    )

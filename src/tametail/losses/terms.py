@@ -1,4 +1,4 @@
-"""What all losses share: targets of every kind in, per-term losses reduced out.
+"""Preparation of targets of every kind, and reduction of per-term losses, for all losses.
 
 Shape legend: B batch, C classes.
 """
@@ -19,7 +19,7 @@ class Terms(NamedTuple):
     Attributes:
         logits: (B, C), float32 or float64, 0 where no known term depends on them.
         target: (B, C), the logits' dtype, in [0, 1], 0 where unknown.
-        known: (B, C), False for terms that must not count.
+        known: (B, C), False for terms to leave out.
     """
 
     logits: Tensor
@@ -28,17 +28,17 @@ class Terms(NamedTuple):
 
 
 def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) -> Terms:
-    """Check a batch and bring it into one form.
+    """Check a batch and convert it into one form.
 
     Args:
-        input: logits (B, C) of any float dtype; half precision is raised to float32.
+        input: logits (B, C) of any float dtype; half precision is converted to float32.
         target: class indices (B,), or one-hot, multi-hot or soft labels (B, C) in [0, 1] with NaN for unknown.
         ignore_index: the class index that means unknown.
         coupled: the classes share one softmax, so that a logit counts even where its own label is unknown.
 
     Raises:
-        TypeError: a dtype that cannot be meant.
-        ValueError: shapes that do not fit, or labels out of range (values are looked at on the CPU only,
+        TypeError: a dtype that makes no sense.
+        ValueError: shapes that do not fit, or labels out of range (values are checked on the CPU only,
             and not inside ``torch.compile`` or ``torch.func.vmap``).
     """
     check_batch(input, target)
@@ -47,7 +47,7 @@ def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) 
         labels, known = _from_indices(target, logits, ignore_index)
     else:
         labels, known = _from_labels(target, logits)
-    # A NaN or an infinity in a logit that does not count must not reach the gradient through 0 * inf.
+    # A NaN or an infinity in a logit that is left out must not reach the gradient through 0 * inf.
     counts = known.any(dim=1, keepdim=True) if coupled else known
     return Terms(torch.where(counts, logits, 0.0), labels, known)
 
@@ -68,17 +68,17 @@ def reduce(per_term: Tensor, known: Tensor, reduction: str) -> Tensor:
 
 
 def any_true(condition: Tensor) -> bool:
-    """Whether a check of values found something; False where values cannot, or should not, be looked at."""
+    """Whether any element is true; False where values cannot, or should not, be read."""
     if torch.compiler.is_compiling() or condition.device.type != "cpu":
-        return False  # reading a value would break the graph, or make the program wait for the accelerator
+        return False  # reading a value would break the graph, or wait for the accelerator
     try:
         return bool(condition.any())
-    except RuntimeError:  # inside vmap a tensor stands for many and has no single truth
+    except RuntimeError:  # inside vmap a tensor has no single truth value
         return False
 
 
 def check_batch(input: Tensor, target: Tensor) -> None:
-    """Check what can be told without looking at values: types and shapes."""
+    """Check types and shapes, without reading values."""
     if not isinstance(input, Tensor) or not input.is_floating_point():
         raise TypeError(f"expected input as a tensor of floating-point logits (B, C), got {_kind(input)}")
     if input.ndim != 2 or input.shape[1] == 0:
@@ -100,7 +100,7 @@ def check_batch(input: Tensor, target: Tensor) -> None:
 
 
 def index_error(known: Tensor, classes: int, ignore_index: int) -> ValueError:
-    """The error of class indices, among the known ones, that are out of range."""
+    """The error for known class indices that are out of range."""
     return ValueError(
         f"expected class indices from 0 to {classes - 1} for input of shape (B, {classes}), or "
         f"ignore_index={ignore_index}, got indices from {int(known.min())} to {int(known.max())}"
@@ -108,7 +108,7 @@ def index_error(known: Tensor, classes: int, ignore_index: int) -> ValueError:
 
 
 def label_error(target: Tensor) -> ValueError:
-    """The error of labels that are out of range."""
+    """The error for labels that are out of range."""
     return ValueError(
         f"expected labels (B, C) in [0, 1], or NaN where unknown, got values outside in a target of shape "
         f"{tuple(target.shape)}"
@@ -117,7 +117,7 @@ def label_error(target: Tensor) -> ValueError:
 
 def _from_indices(target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     classes = logits.shape[1]
-    index = target.to(torch.int64)  # first, as a uint8 target compared with -100 would meet it at 156
+    index = target.to(torch.int64)  # first, as a uint8 target compared with -100 would match it at 156
     known = index != ignore_index
     index = torch.where(known, index, 0)
     if any_true((index < 0) | (index >= classes)):

@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters: what was expected, what was found."""
+"""Checks of hyper-parameters, with errors that state what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ClassCounts = Sequence[int] | Tensor
 
 
 def check_number(name: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
-    """A finite number in [low, high), as a float."""
+    """Return a finite number in [low, high) as a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"expected a number for {name}, got {value!r}")
     number = float(value)
@@ -26,7 +26,7 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = math.
 
 
 def check_real(name: str, value: object) -> float:
-    """Any finite number, as a float."""
+    """Return any finite number as a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"expected a number for {name}, got {value!r}")
     if not math.isfinite(value):
@@ -35,26 +35,26 @@ def check_real(name: str, value: object) -> float:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """One of the given words."""
+    """Check that a value is one of the given words."""
     if value not in choices:
         raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """True or False."""
+    """Check that a value is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"expected True or False for {name}, got {value!r}")
 
 
 def check_common(reduction: object, ignore_index: object) -> None:
-    """The two settings that every loss has."""
+    """Check the parameters ``reduction`` and ``ignore_index``."""
     check_choice("reduction", reduction, REDUCTIONS)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
         raise TypeError(f"expected an integer for ignore_index, got {ignore_index!r}")
 
 
 def check_class_counts(class_counts: ClassCounts) -> Tensor:
-    """Training samples per class as an int64 tensor (C,): whole numbers >= 0, not all of them 0."""
+    """Return training samples per class as an int64 tensor (C,): whole numbers >= 0, not all of them 0."""
     try:
         counts = torch.as_tensor(class_counts)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -68,5 +68,5 @@ def check_class_counts(class_counts: ClassCounts) -> Tensor:
     if any_true((counts < 0) | (counts % 1 != 0)):
         raise ValueError(f"expected class_counts as whole numbers >= 0, got {counts.tolist()}")
     if any_true((counts == 0).all()):
-        raise ValueError(f"expected a class with at least one sample in class_counts, got {counts.tolist()}")
+        raise ValueError(f"expected at least one class with samples in class_counts, got {counts.tolist()}")
     return counts.to(torch.int64)

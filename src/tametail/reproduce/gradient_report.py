@@ -108,7 +108,7 @@ def _panels(
 
 
 def _line(label: str, curve: Curve, style: int) -> Line:
-    return Line(label, _array(curve.value), _array(curve.slope), style)
+    return Line(label, _array(curve.value), _array(curve.gradient), style)
 
 
 def _array(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

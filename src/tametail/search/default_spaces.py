@@ -18,6 +18,7 @@ DEFAULT_SPACES: dict[str, tuple[str, ...]] = {
     "focal_softmax": ("gamma=0:5",),
     "ce": ("label_smoothing=0:0.3",),
     "bce": ("label_smoothing=0:0.3",),
+    "weighted_ce": ("power=0:1",),
     "class_balanced": ("beta=0.9|0.99|0.999|0.9999",),
     "poly1": ("epsilon=-1:5",),
     "balanced_softmax": ("tau=0:2",),
