@@ -73,14 +73,14 @@ def test_json_of_one_and_of_all() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["losses", "alpah"], "nearest: alpa"),
-        (["losses", "alpah", "--json"], "nearest: alpa"),
+        (["losses", "alpah"], "did you mean alpa"),
+        (["losses", "alpah", "--json"], "did you mean alpa"),
         (["losses", "alpa[gama=1]"], "among variant, preset"),
         (["losses", "absent.module:Loss"], "No module named 'absent'"),
         (["gradients", "-o", "x.gif"], "ends in .svg, .png, .pdf, .csv, got x.gif"),
         (["gradients", "-o", "x"], "got x"),
         (["gradients", "--over", "q"], "one of p, z, both, got q"),
-        (["gradients", "--losses", "alpah"], "nearest: alpa"),
+        (["gradients", "--losses", "alpah"], "did you mean alpa"),
         (["gradients", "--losses", "alpa,,ce"], "separated by commas"),
     ],
 )

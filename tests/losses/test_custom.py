@@ -170,14 +170,14 @@ def test_values_are_read_by_annotation_by_default_and_by_looks() -> None:
         ("own.module:Silent", "declare name, formula and family, got none for name, formula, family"),
         ("own.module:OddFamily", "family of own.module:OddFamily to be one of softmax, sigmoid, got 'tree'"),
         ("own.module:Failing[gamma=6]", r"Failing\(gamma=6.0\), got RuntimeError: too strong"),
-        ("own.module:Scaled[facto=6]", "among factor, kind, flag, whole, anything, got 'facto'; nearest: factor"),
+        ("own.module:Scaled[facto=6]", "among factor, kind, flag, whole, anything, got 'facto'; did you mean factor"),
         ("own.module:Vector[gamma=6]", "parameters of own.module:Vector among none, got 'gamma'"),
         ("own.module:Scaled[factor=high]", "factor to be a number, got 'high'"),
         ("own.module:Scaled[whole=2.5]", "whole to be a whole number, got '2.5'"),
         ("own.module:Scaled[flag=1]", "flag to be true or false, got '1'"),
         ("own.module:Scaled[kind=a--b]", "kind to be a word"),
         ("own.module:Scaled[anything=a/b]", "anything to be a word"),
-        ("torch.nn:CrossEntropyLoss[weight=3]", "weight to be left out, as text cannot give a Tensor"),
+        ("torch.nn:CrossEntropyLoss[weight=3]", "weight to be left out, as text cannot describe a Tensor"),
         ("torch.nn:CrossEntropyLoss[reduction=sum]", "parameters of torch.nn:CrossEntropyLoss among"),
         ("own.module:", "package.module:Class"),
         (":Loss", "package.module:Class"),
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_named(text: str, message: str) -> None:
 
 
 def test_a_module_that_misbehaves_is_named() -> None:
-    with pytest.raises(ValueError, match=r"Vector to give a scalar tensor for a batch, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"Vector to return a scalar tensor for a batch, got shape \(3,\)"):
         create_loss("own.module:Vector")(LOGITS, TARGET)
     with pytest.raises(
         ValueError, match=r"BCEWithLogitsLoss to take logits \(3, 2\) and class indices \(3,\), got"
@@ -207,12 +207,12 @@ def test_the_current_folder_comes_last() -> None:
 
 
 @pytest.mark.parametrize("name", ["Scaled", "Sigmoids", "Weighted"])
-def test_its_slope_is_that_of_the_loss_it_equals(name: str) -> None:
+def test_its_gradient_is_that_of_the_equivalent_loss(name: str) -> None:
     z = torch.linspace(-4, 4, 9, dtype=torch.float64)
     loss = create_loss(f"own.module:{name}", class_counts=[1, 1])
     for positive in (True, False):
-        slope = gradient_curve(loss, z, positive=positive).slope
-        expected = gradient_curve(create_loss("bce"), z, positive=positive).slope
+        slope = gradient_curve(loss, z, positive=positive).gradient
+        expected = gradient_curve(create_loss("bce"), z, positive=positive).gradient
         torch.testing.assert_close(slope, expected)
 
 

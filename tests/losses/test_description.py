@@ -68,9 +68,9 @@ def test_a_table_becomes_a_paragraph_per_row() -> None:
         (bool, "true or false"),
         (str | None, "word or none"),
         (Literal["a", "b"], "one of a, b"),
-        (torch.Tensor | None, "Tensor, in Python alone or none"),
+        (torch.Tensor | None, "Tensor, only in Python or none"),
         (Any, "number, word, true, false or none"),
-        (ClassVar, "ClassVar, in Python alone"),
+        (ClassVar, "ClassVar, only in Python"),
     ],
 )
 def test_types_in_words(kind: Any, words: str) -> None:
@@ -78,5 +78,5 @@ def test_types_in_words(kind: Any, words: str) -> None:
 
 
 def test_an_unknown_loss_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nearest: alpa"):
+    with pytest.raises(ValueError, match="did you mean alpa"):
         describe_loss("alpah")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tametail.losses import create_loss, lade_regulariser
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*expects the cosines")
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 # The folder's name of a loss → ours, with what makes ours the released one.
 NAMES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -74,8 +74,8 @@ def test_every_name_reads(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("alpah", "one of alpa, asl.*nearest: alpa"),
-        ("zzz", r"got 'zzz'$"),
+        ("alpah", "one of the losses .*did you mean alpa"),
+        ("zzz", r"got 'zzz'; known: alpa, "),
         ("", "name or name"),
         ("alpa[", "name or name"),
         ("alpa]", "name or name"),
@@ -86,7 +86,7 @@ def test_every_name_reads(name: str) -> None:
             "asl[gama=1]",
             "parameters of asl among gamma_pos, gamma_neg, clip, detach_focal_weight, tau, got 'gama'",
         ),
-        ("alpa[gama_neg=2]", "among .*gamma_neg.*, got 'gama_neg'; nearest: gamma_neg"),
+        ("alpa[gama_neg=2]", "among .*gamma_neg.*, got 'gama_neg'; did you mean .*gamma_neg"),
         ("asl[reduction=sum]", "parameters of asl among"),
         ("asl[clip=0,clip=0]", "clip twice"),
         ("asl[clip=much]", "clip to be a number, got 'much'"),

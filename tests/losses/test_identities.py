@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tametail.losses import create_loss
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*expects the cosines")
 COUNTS = [9, 4, 3, 2, 0]
 PAIRS = [
     ("asl", {"gamma_pos": 0, "gamma_neg": 0, "clip": 0}, "bce", {}),

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tametail.losses import LDAMLoss, create_loss, ldam_loss, ldam_margins
+from tametail.losses import LDAMLoss, NormalisedLinear, create_loss, ldam_loss, ldam_margins
 
 
 def test_margins_fall_with_the_fourth_root_of_the_count() -> None:
@@ -50,13 +50,14 @@ def test_the_callers_counts_may_change_later() -> None:
 
 
 def test_counts_are_required() -> None:
-    with pytest.raises(ValueError, match=r"expected class_counts, .* got None"):
+    with pytest.raises(ValueError, match=r"LDAMLoss \(ldam\) expects class_counts, .* got None"):
         create_loss("ldam")
 
 
 def test_counts_must_fit_the_input() -> None:
     with pytest.raises(
-        ValueError, match=r"expected input of shape \(B, 2\) for 2 class counts, got \(1, 3\)"
+        ValueError,
+        match=r"LDAMLoss \(ldam\) expects input of shape \(B, 2\) for 2 class counts, got \(1, 3\)",
     ):
         ldam_loss(torch.zeros(1, 3), torch.tensor([0]), class_counts=[2, 1])
 
@@ -70,3 +71,18 @@ def test_it_asks_for_the_normalised_head() -> None:
 def test_margins_are_not_negative(margin: float) -> None:
     with pytest.raises(ValueError, match="expected max_margin >= 0, got"):
         ldam_margins([3, 1], margin)
+
+
+def test_ordinary_logits_are_warned_of_once() -> None:
+    target = torch.tensor([0, 1])
+    loss = LDAMLoss([3, 1])
+    for cosines in (
+        torch.tensor([[1.0, -1.0], [0.2, 1.01]]),
+        torch.tensor([[1.0, -1.0078]]).expand(2, 2).bfloat16(),
+    ):
+        loss(cosines, target)  # a warning would be an error here
+    features = torch.randn(2, 5) * 100
+    loss(NormalisedLinear(5, 2)(features), target)
+    with pytest.warns(UserWarning, match=r"expects the cosines .* values of size 3; .*NormalisedLinear$"):
+        loss(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), target)
+    loss(torch.tensor([[30.0, 0.0], [0.0, 1.0]]), target)

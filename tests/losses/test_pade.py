@@ -49,7 +49,7 @@ def test_no_digits_are_lost_between_zero_and_one(order: tuple[int, int], dtype: 
     exact = [_value_and_slope(order, Fraction(x)) for x in p.tolist()]
     eps = Fraction(torch.finfo(dtype).eps)
     hardest = order in ((1, 7), (1, 8))
-    for computed, which, limit in ((ratio(p), 0, 4), (ratio.slope(p), 1, 15 if hardest else 6)):
+    for computed, which, limit in ((ratio(p), 0, 4), (ratio.derivative(p), 1, 15 if hardest else 6)):
         assert computed.dtype == dtype
         for value, pair in zip(computed.tolist(), exact, strict=True):
             assert abs(Fraction(value) - pair[which]) <= limit * eps * abs(pair[which])
@@ -78,16 +78,16 @@ def test_slope_is_the_derivative_of_the_ratio_and_gives_that_of_the_approximant(
     ratio = pade_ratio(order)
     p = torch.linspace(0, 1, 101, dtype=torch.float64, requires_grad=True)
     (by_autograd,) = torch.autograd.grad(ratio(p).sum() + 0 * p.sum(), p)
-    torch.testing.assert_close(ratio.slope(p.detach()), by_autograd, rtol=1e-13, atol=0)
+    torch.testing.assert_close(ratio.derivative(p.detach()), by_autograd, rtol=1e-13, atol=0)
     (whole,) = torch.autograd.grad(((1 - p) * ratio(p)).sum(), p)
-    torch.testing.assert_close(-ratio(p) + (1 - p) * ratio.slope(p), whole, rtol=1e-13, atol=0)
+    torch.testing.assert_close(-ratio(p) + (1 - p) * ratio.derivative(p), whole, rtol=1e-13, atol=0)
 
 
 def test_shape_is_kept_and_an_empty_batch_allowed() -> None:
     for order in ((1, 0), (1, 1), (3, 0)):
         for shape in ((), (0, 5), (2, 3)):
             p = torch.full(shape, 0.25)
-            assert pade_ratio(order)(p).shape == pade_ratio(order).slope(p).shape == shape
+            assert pade_ratio(order)(p).shape == pade_ratio(order).derivative(p).shape == shape
 
 
 def test_relative_accuracy_next_to_one() -> None:

@@ -271,7 +271,7 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
         ({"methods": "lade", "hardware": Hardware(micro_batch=4)}, UsageError, "whole batch"),
         ({"methods": "torch.nn:NLLLoss+mixup"}, UsageError, "NLLLoss"),
         ({"only_folds": [3]}, UsageError, "folds among 0 to 2"),
-        ({"methods": "ce+lo"}, UsageError, "nearest: la"),
+        ({"methods": "ce+lo"}, UsageError, "did you mean la"),
         ({"methods": "ce+cutmix"}, UsageError, "cutmix"),
         ({"folds": 6}, DataError, "crimson.*at most 4"),
         ({"recipe": "slow"}, UsageError, "head, modern, paper, quick"),
