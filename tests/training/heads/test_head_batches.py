@@ -1,4 +1,4 @@
-"""Which heads are trained together: as many as there are, and those of an earlier company as they were."""
+"""Which heads are trained together: all at once, and those of an earlier company as they were."""
 
 from __future__ import annotations
 

@@ -179,12 +179,13 @@ def strategy_summary(name: str) -> str:
     return f"{summary} ({strategy.source})"
 
 
-def sort_key(strategy: Strategy | type[Strategy]) -> tuple[int, int, str]:
-    """Changes of the recipe come first, then new heads, then decisions; in each group other packages' by name."""
-    names = [each.name for each in STRATEGIES if each.__module__ in _BUILT_IN]
+def sort_key(strategy: Strategy | type[Strategy]) -> tuple[int, int, int, str]:
+    """Changes of the recipe come first, then new heads, then decisions; in each group those of other packages by name."""
     hooks = [strategy.overrides("change_recipe"), strategy.overrides("fit_head"), True]
-    place = names.index(strategy.name) if strategy.name in names else len(names)
-    return hooks.index(True), place, strategy.name
+    place = (len(_BUILT_IN), 0)
+    if strategy.__module__ in _BUILT_IN:
+        place = (_BUILT_IN.index(strategy.__module__), STRATEGIES.names().index(strategy.name))
+    return hooks.index(True), *place, strategy.name
 
 
 def _number_text(value: float) -> str:
