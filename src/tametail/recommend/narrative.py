@@ -9,7 +9,7 @@ from typing import Any
 
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE, STEPS, Step
-from tametail.recommend.results import CandidateResult, NestedEstimate, RecommendationResults
+from tametail.recommend.results import CandidateResult, NestedSelection, RecommendationResults
 from tametail.recommend.selection import RULE
 from tametail.report.formatting import (
     images_and_groups,
@@ -178,7 +178,7 @@ def _certainty(results: RecommendationResults) -> list[str]:
     ]
 
 
-def _nested(nested: NestedEstimate) -> str:
+def _nested(nested: NestedSelection) -> str:
     counts = join_names([f"{name} in {count}" for name, count in nested.counts])
     return (
         f"reaches {percent_in_words(nested.result.balanced_accuracy)}, compared with plain cross-entropy "

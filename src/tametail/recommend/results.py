@@ -63,7 +63,7 @@ class CandidateResult:
 
 
 @dataclass(frozen=True, eq=False)
-class NestedEstimate:
+class NestedSelection:
     """The evaluation of a selection procedure: for each fold, select on the other folds, evaluate on that fold.
 
     Attributes:
@@ -96,8 +96,8 @@ class RecommendationResults:
 
     selection: Selection
     candidates: Mapping[str, CandidateResult]
-    nested: NestedEstimate
-    nested_highest: NestedEstimate
+    nested: NestedSelection
+    nested_highest: NestedSelection
     failed: Mapping[str, str]
 
     @property
@@ -153,7 +153,7 @@ def evaluate_candidates(
         without.append(_select_without(candidates, outputs, images, outer))
         advance(1)
     nested, nested_highest = (
-        _nested_estimate(outputs, images, logits, tables[BASELINE], selected)
+        _nested_selection(outputs, images, logits, tables[BASELINE], selected)
         for selected in ([one.recommended for one in without], [one.best for one in without])
     )
     return RecommendationResults(selection, results, nested, nested_highest, failed)
@@ -171,13 +171,13 @@ def _select_without(
     return select(candidates, tables)
 
 
-def _nested_estimate(
+def _nested_selection(
     outputs: AllOutputs,
     images: TrainingImages,
     logits: Mapping[str, FloatArray],
     baseline: Sequence[Predictions],
     selected: Sequence[str],
-) -> NestedEstimate:
+) -> NestedSelection:
     """Evaluate on each fold the candidate selected for it."""
     joined = np.empty_like(logits[BASELINE])
     for fold, name in enumerate(selected):
@@ -185,7 +185,7 @@ def _nested_estimate(
         joined[:, rows] = logits[name][:, rows]
     tables = _tables(outputs, images, np.arange(len(outputs.target)), joined)
     gain = against_one({_NESTED: tables, BASELINE: baseline}, _NESTED)[BASELINE]
-    return NestedEstimate(evaluate(tables), tuple(selected), gain)
+    return NestedSelection(evaluate(tables), tuple(selected), gain)
 
 
 def _tables(

@@ -22,7 +22,7 @@ from tametail.recommend.candidates import BASELINE
 from tametail.recommend.narrative import HOW_TO_READ, Provenance, answer, methods_to_compare, next_command
 from tametail.recommend.outputs import RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
 from tametail.recommend.page import page
-from tametail.recommend.results import CandidateResult, NestedEstimate, RecommendationResults
+from tametail.recommend.results import CandidateResult, NestedSelection, RecommendationResults
 from tametail.recommend.selection import RULE
 from tametail.report import formatting
 from tametail.report.formatting import ABSENT, percent_with_interval
@@ -83,7 +83,7 @@ def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str,
     }
 
 
-def _nested(nested: NestedEstimate) -> dict[str, Any]:
+def _nested(nested: NestedSelection) -> dict[str, Any]:
     return {
         "balanced_accuracy": nested.result.balanced_accuracy.as_dict(),
         "accuracy": nested.result.accuracy.as_dict(),

@@ -8,9 +8,9 @@ from typing import Literal
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
+from tametail.losses.alpa import Variant
 from tametail.reproduce.published import PublishedTable, published_table
 
-Variant = Literal["paper", "code", "pade"]
 Rivals = Literal["figure1", "defaults"]
 FIGURE = "figure1"
 

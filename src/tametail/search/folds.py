@@ -64,10 +64,10 @@ def training_folds(inputs: NDArray[np.generic], targets: IntArray, splits: Split
         splits: of the N images, in the same order.
         classes: C.
     """
-    rows = training_rows(splits)
+    rows = rows_of_folds(splits)
     return FoldData(inputs[rows], targets[rows], splits.fold[rows], classes)
 
 
-def training_rows(splits: Splits) -> IntArray:
+def rows_of_folds(splits: Splits) -> IntArray:
     """(n,) rows of the table that belong to a fold."""
     return np.flatnonzero((splits.part == "train") & (splits.fold >= 0))

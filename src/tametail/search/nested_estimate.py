@@ -15,7 +15,7 @@ from tametail.evaluation import metrics
 from tametail.evaluation.evaluate import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, paired_table
 from tametail.predictions.single_label import Predictions, concatenate, exclusive
-from tametail.search.folds import FoldData, training_rows
+from tametail.search.folds import FoldData, rows_of_folds
 from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
 from tametail.search.space import Space
@@ -122,7 +122,7 @@ def _decisions(
     trial: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
 ) -> list[Predictions]:
     """Out-of-fold decisions of a trial as one-hot logits, one table for each seed."""
-    rows, tables = training_rows(splits), []
+    rows, tables = rows_of_folds(splits), []
     for seed in seeds:
         decided = np.zeros(len(splits.fold), dtype=np.int64)
         for fold in np.unique(splits.fold[rows]).tolist():
