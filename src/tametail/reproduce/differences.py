@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tametail.data import ImageTable
-from tametail.models.backbones import describe_backbone
 from tametail.losses.alpa import Variant
+from tametail.models.backbones import describe_backbone
 from tametail.reproduce.experiments import Experiment, Rivals
 from tametail.reproduce.paper_set import file_sizes
 from tametail.training.recipe import Recipe, load_recipe

@@ -72,15 +72,15 @@ def reproduce(
         DataError: the data set is missing or has other classes.
     """
     console = console or Console(quiet=True)
-    sealed = not options["test_set"]
+    test_set = options["test_set"]
     name, folds, repeats = experiment, options["folds"], options["repeats"]
     variant, rivals = options["variant"], options["rivals"]
     found = find_experiment(name)
-    _check_processes(sealed)
+    _check_processes(test_set)
     recipe = recipe_from(options)
     table = read_paper_set(found, None if root is None else Path(root))
     classes = match_classes(found, table)
-    setup = ExperimentSetup(table, classes, recipe, folds, repeats, variant, rivals, test_set=not sealed)
+    setup = ExperimentSetup(table, classes, recipe, folds, repeats, variant, rivals, test_set=test_set)
     differences = differences_from_paper(found, setup)
     console.say(f"Differs from the paper in: {'; '.join(differences.stated) or NO_DIFFERENCE}")
     methods = found.methods(variant, rivals)
@@ -93,18 +93,18 @@ def reproduce(
         **pick(TrainingOptions, options),
         **pick(MachineOptions, options),
     )
-    if not sealed and _has_untested(study.directory, methods.values()):
+    if test_set and _has_untested(study.directory, methods.values()):
         evaluate_test_set(study.directory, device=options["device"], console=console)
     comparison = compare_with_published(
-        found, read_results(study.directory), methods, classes, differences, test_set=not sealed
+        found, read_results(study.directory), methods, classes, differences, test_set=test_set
     )
     sentences = interpretation(comparison)
     _write(study.directory, comparison, sentences)
     return Reproduction(study, comparison, as_text(comparison, sentences))
 
 
-def _check_processes(sealed: bool) -> None:
-    if not sealed and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def _check_processes(test_set: bool) -> None:
+    if test_set and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
             "--no-test-set, then repeat the command as one process without it, which trains nothing again"
