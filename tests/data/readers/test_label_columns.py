@@ -38,7 +38,7 @@ def test_a_class_without_an_image_is_left_out_and_said(
     with caplog.at_level(logging.WARNING):
         table = read(tmp_path, "image,A,B,UNK\na,1,0,0\nb,0,1,0\n", label_cols="A,B,UNK")
     assert table.class_names == ("A", "B")
-    assert "no image is of UNK" in caplog.text
+    assert "no image has the class UNK" in caplog.text
 
 
 @pytest.mark.parametrize(
