@@ -1,0 +1,192 @@
+"""A package with a loss, a reader, a strategy, a backbone, a metric and a report section: one file each there, nothing here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+LOSS = '''
+import torch
+from torch import Tensor
+from tametail.losses import Loss, register_loss
+
+@register_loss
+class SquaredLoss(Loss):
+    """Squared error of the class probabilities (Brier score)."""
+
+    name = "squared"
+    formula = "Σ_c (s_c - y_c)²"
+    family = "softmax"
+
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        return (torch.softmax(z, dim=1) - y) ** 2
+'''
+READER = '''
+from pathlib import Path
+import pandas as pd
+from tametail.data import ImageTable
+from tametail.data.readers import Reader, register_reader
+
+@register_reader
+class ListReader(Reader):
+    """A text file with a label and an image in each line."""
+
+    name = "list"
+
+    def matches(self, source):
+        return str(source).endswith(".list")
+
+    def read(self, source, options):
+        rows = [line.split() for line in Path(source).read_text().splitlines()]
+        frame = pd.DataFrame({"image": [row[1] for row in rows], "label": [row[0] for row in rows], "group": "", "split": ""}, dtype=object)
+        return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem)
+'''
+STRATEGY = '''
+from dataclasses import dataclass
+from tametail.training.strategies import Strategy, register_strategy
+
+@register_strategy
+@dataclass(frozen=True)
+class Decay(Strategy):
+    """Weight decay of the method's own."""
+
+    name = "decayed"
+    source = "a test"
+    rate: float = 0.1
+
+    def change_recipe(self):
+        return {"optimizer.weight_decay": self.rate}
+'''
+BACKBONE = '''
+from torch import nn
+from tametail.models.backbones import BackboneProvider, BackboneSpec, register_backbone
+
+@register_backbone
+class Colours(BackboneProvider):
+    """The mean colour."""
+
+    name = "colours"
+
+    def describe(self, name, image_size):
+        return BackboneSpec(name, 3, image_size or 32, canvas=image_size or 32, seen=1.0) if name == "colours" else None
+
+    def build(self, spec, weights):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+'''
+POINTS = """
+[tametail.losses]
+squared = plug_in_loss:SquaredLoss
+[tametail.readers]
+list = plug_in_reader:ListReader
+[tametail.strategies]
+decayed = plug_in_strategy:Decay
+[tametail.backbones]
+colours = plug_in_backbone:Colours
+"""
+METHOD = "squared+decayed"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of installed packages with one of somebody else."""
+    folder = tmp_path_factory.mktemp("site")
+    parts = {"loss": LOSS, "reader": READER, "strategy": STRATEGY, "backbone": BACKBONE}
+    for name, text in parts.items():
+        (folder / f"plug_in_{name}.py").write_text(text, encoding="utf-8")
+    info = folder / "plug_in-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(POINTS, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of three colours and their list."""
+    folder = tmp_path_factory.mktemp("images")
+    rng, lines = np.random.default_rng(0), []
+    for label, count in {"red": 30, "green": 15, "blue": 9}.items():
+        channel = ("red", "green", "blue").index(label)
+        for number in range(count):
+            pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            pixels[..., channel] += 90
+            Image.fromarray(pixels).save(folder / f"{label}{number}.png")
+            lines.append(f"{label} {label}{number}.png")
+    source = folder / "colours.list"
+    source.write_text("\n".join(lines), encoding="utf-8")
+    return source
+
+
+def run(site: Path, folder: Path, *words: object) -> str:
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, words)], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def study(site: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    words = [
+        "--methods",
+        f"ce,{METHOD}",
+        "--backbone",
+        "colours",
+        "--weights",
+        "none",
+        "--folds",
+        3,
+        "--epochs",
+        5,
+    ]
+    run(site, folder, "tametail", "compare", images, *words, "-o", folder / "study")
+    return folder / "study"
+
+
+def test_a_study_uses_all_of_them(study: Path) -> None:
+    results = pd.read_csv(study / "results.csv")
+    assert set(results["method"]) == {"ce", METHOD}
+    assert set(results["status"]) == {"complete"}
+    content = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    assert content["class_names"] == ["blue", "green", "red"]
+    assert content["backbone"] == "colours"
+    assert METHOD in (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_commands_that_read_a_study_find_them_again(site: Path, study: Path, images: Path) -> None:
+    out = study.parent / "predictions.csv"
+    run(site, study.parent, "tametail", "predict", study, images.parent, "--method", METHOD, "-o", out)
+    assert set(pd.read_csv(out)["method"]) == {METHOD}
+    run(site, study.parent, "tametail", "test-set", study)
+    assert (study / "test_set_evaluations.jsonl").is_file()
+
+
+def test_they_are_listed(site: Path, study: Path, images: Path) -> None:
+    assert "Brier score" in run(site, study.parent, "tametail", "losses")
+    assert "Weight decay of the method's own" in run(site, study.parent, "tametail", "strategies")
+    assert '"blue"' in run(site, study.parent, "tametail", "inspect", images, "--json")
+
+
+def test_the_contract_runs_on_a_loss_of_a_package(site: Path, tmp_path: Path) -> None:
+    words = ["pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "tametail.testing"]
+    output = run(site, tmp_path, *words, "--loss", "plug_in_loss:SquaredLoss")
+    assert " passed" in output
+
+
+def test_a_broken_loss_does_not_pass_the_contract(site: Path, tmp_path: Path) -> None:
+    broken = LOSS.replace("(torch.softmax(z, dim=1) - y) ** 2", "(torch.softmax(z, dim=0) - y) ** 2")
+    (tmp_path / "broken_loss.py").write_text(broken.replace('"squared"', '"broken"'), encoding="utf-8")
+    words = ["pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "tametail.testing"]
+    with pytest.raises(AssertionError, match=r"[1-9]\d* failed"):
+        run(site, tmp_path, *words, "--loss", "broken_loss:SquaredLoss")
