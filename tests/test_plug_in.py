@@ -46,7 +46,7 @@ class ListReader(Reader):
 
     def read(self, source, options):
         rows = [line.split() for line in Path(source).read_text().splitlines()]
-        frame = pd.DataFrame({"image": [row[1] for row in rows], "label": [row[0] for row in rows], "group": "", "split": ""}, dtype=object)
+        frame = pd.DataFrame({"image": [row[1] for row in rows], "label": [row[0] for row in rows]}, dtype=object)
         return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem)
 '''
 STRATEGY = '''

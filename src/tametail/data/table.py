@@ -96,7 +96,8 @@ class ImageTable:
         """Make a table of rows in any order; the classes are those of the labels.
 
         Args:
-            frame: columns as described above.
+            frame: columns as described above; without a group column every image is a group of its own, and
+                without a split column none belongs to a given split.
             root, name, synthetic, multi_label: see the attributes.
             allow_leaks: accept groups that are both in the test set and outside it, for inspection.
 
@@ -104,6 +105,8 @@ class ImageTable:
             DataError: there are fewer than two classes, a name cannot be written in UTF-8, or a group is both in the test
                 set and outside it.
         """
+        absent = {"group": frame["image"], "split": ""}
+        frame = frame.assign(**{name: values for name, values in absent.items() if name not in frame})
         labels = set(frame["label"])
         if multi_label:
             labels = {part for label in labels for part in label.split(LABEL_SEPARATOR)} - {""}
