@@ -1,5 +1,5 @@
-"""Fine-tuning compared with a plain loop in the style of public research code: time of an epoch, what is left of it beside the
-network's own work, and the balanced accuracy of both.
+"""Fine-tuning compared with a plain loop in the style of public research code: time per epoch, overhead beyond the
+network's own computation, and the balanced accuracy of both.
 
 python benchmarks/train.py [--quick] [--data FOLDER] [-o docs/results/training.md]
 
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--folds", type=int, default=2, help=f"how many of {FOLDS} are held out in turn")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--images", type=int, help="so many of them, spread over the table")
+    parser.add_argument("--images", type=int, help="number of images, spread over the table")
     parser.add_argument("-o", "--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     images = options.data or (str(REAL) if REAL.is_dir() else "demo")

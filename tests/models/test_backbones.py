@@ -86,7 +86,7 @@ def test_a_weight_file_cannot_execute_code(tmp_path: Path) -> None:
             backbones.build_backbone(spec, str(tmp_path / name))
 
 
-def test_a_digest_tells_weights_apart() -> None:
+def test_digests_differ_for_different_weights() -> None:
     layer, same = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     assert backbones.state_digest(layer) != backbones.state_digest(same)
     same.load_state_dict(layer.state_dict())

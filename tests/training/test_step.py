@@ -77,12 +77,12 @@ def weights(training: Stepper) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("images", "most", "fewest"), [(16, 5, 1), (10, 16, 1), (7, 1, 1), (16, 15, 2), (3, 2, 1)]
 )
-def test_sets_are_as_torch_splits_a_tensor_into_the_fewest(images: int, most: int, fewest: int) -> None:
+def test_micro_batches_are_as_torch_splits_a_tensor(images: int, most: int, fewest: int) -> None:
     expected = [len(part) for part in torch.arange(images).tensor_split(-(-images // most))]
     assert part_sizes(images, most, fewest) == expected
 
 
-def test_no_part_has_one_image_where_two_are_the_fewest() -> None:
+def test_no_micro_batch_is_smaller_than_the_minimum() -> None:
     for images in range(2, 40):
         for most in range(2, images + 1):
             sizes = part_sizes(images, most, 2)
@@ -94,7 +94,7 @@ def test_no_part_has_one_image_where_two_are_the_fewest() -> None:
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 15])
-def test_a_step_in_parts_is_the_step_of_the_batch(micro_batch: int) -> None:
+def test_a_step_with_micro_batches_equals_the_step_with_the_batch(micro_batch: int) -> None:
     whole, parts = stepper(Cramped(16)), stepper(Cramped(16), micro_batch=micro_batch)
     for step in range(3):
         a, b = (training.update(*batch(16 - step, step), 1.0, 0.1) for training in (whole, parts))
@@ -103,7 +103,7 @@ def test_a_step_in_parts_is_the_step_of_the_batch(micro_batch: int) -> None:
     assert max(parts.model.given) <= micro_batch
 
 
-def test_batch_normalisation_takes_no_part_of_one_image() -> None:
+def test_batch_normalisation_gets_no_micro_batch_of_one_image() -> None:
     """16 in parts of 5 were 5, 5, 5 and 1."""
     training = stepper(Cramped(16, nn.BatchNorm1d), micro_batch=5)
     training.update(*batch(), 1.0, 0.1)
@@ -114,7 +114,7 @@ def test_batch_normalisation_takes_no_part_of_one_image() -> None:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_sets_are_halved_until_they_fit_and_leave_nothing_behind(backward: bool) -> None:
+def test_micro_batches_are_halved_until_they_fit(backward: bool) -> None:
     cramped, roomy = stepper(Cramped(5, backward=backward)), stepper(Cramped(16))
     for step in range(2):
         for training in (cramped, roomy):
@@ -124,7 +124,7 @@ def test_sets_are_halved_until_they_fit_and_leave_nothing_behind(backward: bool)
     torch.testing.assert_close(weights(cramped), weights(roomy), rtol=1e-5, atol=1e-6)
 
 
-def test_what_a_step_draws_is_drawn_again_for_smaller_parts() -> None:
+def test_random_numbers_are_repeated_for_smaller_micro_batches() -> None:
     drawn: list[float] = []
 
     class Drawing(Cramped):
@@ -136,7 +136,7 @@ def test_what_a_step_draws_is_drawn_again_for_smaller_parts() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_batch_normalisation_goes_down_to_two_images_and_no_further() -> None:
+def test_batch_normalisation_needs_micro_batches_of_two_images() -> None:
     training = stepper(Cramped(2, nn.BatchNorm1d))
     training.update(*batch(), 1.0, 0.1)
     assert training.micro_batch == 2
@@ -149,12 +149,12 @@ def test_batch_normalisation_goes_down_to_two_images_and_no_further() -> None:
         stepper(Cramped(0)).update(*batch(), 1.0, 0.1)
 
 
-def test_other_errors_are_not_taken_for_short_memory() -> None:
+def test_other_errors_are_not_out_of_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         stepper(nn.Linear(5, 3)).update(*batch(), 1.0, 0.1)
 
 
-def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over() -> None:
+def test_out_of_memory_in_the_optimizer_is_an_error_and_the_step_is_not_repeated() -> None:
     training = stepper(Cramped(16))
     calls = []
 
@@ -168,7 +168,7 @@ def test_memory_that_ends_in_the_optimiser_is_told_and_the_step_is_not_done_over
     assert len(calls) == 1
 
 
-def test_a_loss_that_looks_at_whole_batches_gets_no_parts() -> None:
+def test_a_batchwise_loss_gets_no_micro_batches() -> None:
     lade, custom = (
         losses.create_loss("lade", class_counts=[5, 3, 2]),
         import_loss("torch.nn:CrossEntropyLoss")(),
@@ -209,7 +209,7 @@ class Labels(nn.Module):
 
 
 @pytest.mark.parametrize(("loss", "shape"), [(OneNumber(), r"\(\)"), (Labels(), r"\(16, 3\)")])
-def test_weights_of_classes_need_a_number_per_image(loss: nn.Module, shape: str) -> None:
+def test_class_weights_need_a_value_per_image(loss: nn.Module, shape: str) -> None:
     training = stepper(Cramped(16), loss)
     training.class_weights = torch.tensor([0.5, 1.0, 2.0])
     with pytest.raises(
@@ -218,7 +218,7 @@ def test_weights_of_classes_need_a_number_per_image(loss: nn.Module, shape: str)
         training.update(*batch(), 1.0, 0.1)
 
 
-def test_weights_of_classes_weigh_in_parts_too() -> None:
+def test_class_weights_work_with_micro_batches() -> None:
     weighted = torch.tensor([0.5, 1.0, 2.0])
     trainings = [stepper(Cramped(16), micro_batch=most) for most in (None, 3)]
     for training in trainings:
@@ -308,7 +308,7 @@ WHOLE, SHORT, SHORT_FOR_GOOD, NORMALISED, ENDS_LATER = range(5)
 
 
 @pytest.mark.parametrize(("scene", "micro_batch"), [(WHOLE, None), (SHORT, 2)])
-def test_processes_agree_on_parts_and_come_to_the_weights_of_one(
+def test_processes_agree_on_micro_batches_and_get_the_weights_of_one_process(
     pair: list[list[dict[str, Any]]], scene: int, micro_batch: int | None
 ) -> None:
     lock = stepper(Cramped(16), ema_decay=0.5)
@@ -331,12 +331,12 @@ def test_processes_share_the_means_of_batch_normalisation_and_what_they_predict(
         np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
-def test_memory_too_short_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
+def test_out_of_memory_in_one_process_fails_the_run_in_all(pair: list[list[dict[str, Any]]]) -> None:
     for of_rank in pair:
         assert of_rank[SHORT_FOR_GOOD]["said"].startswith("OutOfMemory: out of memory even for one image")
 
 
-def test_memory_that_ends_later_in_one_process_ends_the_work_in_words(
+def test_late_out_of_memory_in_one_process_ends_the_work_with_a_message(
     pair: list[list[dict[str, Any]]],
 ) -> None:
     said = pair[1][ENDS_LATER]["said"]

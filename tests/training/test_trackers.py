@@ -15,7 +15,7 @@ from tametail.training.trackers import check_trackers, flatten, open_trackers
 
 
 class Board:
-    """What a stand-in for a tracker's package was told."""
+    """What a stand-in for a tracker's package received."""
 
     def __init__(self) -> None:
         self.opened: list[str] = []
@@ -105,8 +105,8 @@ def test_wandb_is_told_the_study_and_the_run(tmp_path: Path, monkeypatch: pytest
     logged: list[tuple[dict[str, float], int]] = []
     config: dict[str, Any] = {}
     run = types.SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: None)
-    told = types.SimpleNamespace(update=lambda values, allow_val_change: config.update(values))
-    install(monkeypatch, "wandb", init=lambda **given: asked.append(given) or run, config=told)
+    received = types.SimpleNamespace(update=lambda values, allow_val_change: config.update(values))
+    install(monkeypatch, "wandb", init=lambda **given: asked.append(given) or run, config=received)
     trackers = open_trackers(["wandb"], tmp_path / "study", "ce seed 0", {"a": {"b": None}}, warn=pytest.fail)
     trackers.log({"loss": 0.5}, 7)
     trackers.close()
@@ -120,11 +120,11 @@ def test_mlflow_writes_below_the_studys_folder_unless_a_server_is_named(
     server: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uris: list[str] = []
-    told: dict[str, Any] = {}
+    received: dict[str, Any] = {}
 
     def remember(what: str, answer: Any = None) -> Any:
         def call(*given: Any, **named: Any) -> Any:
-            told[what] = (given, named)
+            received[what] = (given, named)
             return answer
 
         return call
@@ -149,13 +149,13 @@ def test_mlflow_writes_below_the_studys_folder_unless_a_server_is_named(
     trackers.log({"loss": 0.5}, 2)
     trackers.close()
     assert uris == ([] if server else [f"sqlite:///{tmp_path / 'mlflow.db'}"])
-    assert told["experiment"][1]["artifact_location"] == (
+    assert received["experiment"][1]["artifact_location"] == (
         None if server else (tmp_path / "mlartifacts").as_uri()
     )
-    assert told["run"][1]["run_name"] == "ce seed 0"
-    assert told["settings"] == (({"lr": 0.1},), {})
-    assert told["values"] == (({"loss": 0.5},), {"step": 2})
-    assert "end" in told
+    assert received["run"][1]["run_name"] == "ce seed 0"
+    assert received["settings"] == (({"lr": 0.1},), {})
+    assert received["values"] == (({"loss": 0.5},), {"step": 2})
+    assert "end" in received
 
 
 def test_unknown_and_missing_trackers_are_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

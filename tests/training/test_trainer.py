@@ -162,7 +162,7 @@ def test_prediction_leaves_the_models_mode_as_it_was_and_keeps_the_order() -> No
 
 
 @pytest.mark.parametrize("micro_batch", [1, 5, 16, 100])
-def test_sets_of_a_batch_add_up_to_the_batch(micro_batch: int) -> None:
+def test_micro_batches_add_up_to_the_batch(micro_batch: int) -> None:
     """Twice differently rounded sums, but the same mean: the last batch of 90 images, which has 10, too."""
     model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
     other = copy.deepcopy(model)
@@ -192,7 +192,7 @@ class Greedy(nn.Linear):
         return super().forward(images)
 
 
-def test_short_memory_makes_the_parts_smaller_and_the_result_no_other() -> None:
+def test_out_of_memory_reduces_micro_batches_without_changing_the_result() -> None:
     torch.manual_seed(1)
     cramped = Greedy(room=5)
     roomy = copy.deepcopy(cramped)
@@ -203,7 +203,7 @@ def test_short_memory_makes_the_parts_smaller_and_the_result_no_other() -> None:
     torch.testing.assert_close(result.model.weight, expected.model.weight, rtol=1e-4, atol=1e-6)
 
 
-def test_memory_too_short_for_one_image_fails_the_run_and_names_the_step() -> None:
+def test_out_of_memory_for_one_image_fails_the_run_and_names_the_step() -> None:
     with pytest.raises(RunFailed, match="even for one image") as caught:
         trained(Greedy(room=0))
     assert (caught.value.epoch, caught.value.step) == (0, 0)
@@ -232,7 +232,7 @@ class Memory:
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 6, 7, 11])  # 6 steps an epoch: within one, at its end, later
-def test_a_stopped_training_goes_on_to_the_very_same_result(stop_after: int) -> None:
+def test_a_resumed_run_gives_the_identical_result(stop_after: int) -> None:
     settings = {
         "epochs": 3,
         "ema_decay": 0.9,
@@ -266,7 +266,7 @@ def test_dropout_depends_on_the_seed_and_nothing_else() -> None:
     assert not same(first.model, trained(small_model(), epochs=1, options={"seed": 6}).model)
 
 
-def test_weighted_classes_weigh_in_the_mean() -> None:
+def test_class_weights_enter_the_mean() -> None:
     """One step of SGD by hand, with the weights that the recipe says."""
     array, target = clusters(16)
     counts = np.bincount(target, minlength=3).tolist()

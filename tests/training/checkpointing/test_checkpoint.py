@@ -134,7 +134,7 @@ def test_equal_content_gives_an_equal_file(tmp_path: Path) -> None:
     assert load_file(a)["weight"][0] == 3
 
 
-def test_the_newest_and_the_one_before_are_kept(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_remain(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1, 2, 3)
     assert len(list(store.directory.iterdir())) == 2
     found = store.load()
@@ -163,7 +163,7 @@ def damages(data: bytes) -> list[bytes]:
     return [b"", data[:4], data[:-1], data + b"\0", b"\x89PNG" * 50, b"\xff" * 400, *flipped]
 
 
-def test_from_a_damaged_checkpoint_one_falls_back_to_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1, 2)
     path = newest(store)
     for damage in damages(path.read_bytes()):
@@ -188,7 +188,7 @@ def test_where_all_are_damaged_nothing_is_found(tmp_path: Path) -> None:
     assert store.load() is None
 
 
-def test_what_was_found_whole_outlives_the_next_save_not_what_is_damaged(tmp_path: Path) -> None:
+def test_the_next_save_deletes_damaged_files_before_undamaged_ones(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1, 2)
     newest(store).write_bytes(b"damaged")
     again = CheckpointStore(store.directory)
@@ -207,7 +207,7 @@ def failing_with(number: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
-def test_a_full_or_read_only_disk_is_told_and_leaves_the_last_good_state(
+def test_a_full_or_read_only_disk_is_an_error_and_leaves_the_last_state(
     tmp_path: Path, call: str, number: int
 ) -> None:
     store = store_of(tmp_path, 1, 2)
@@ -217,10 +217,10 @@ def test_a_full_or_read_only_disk_is_told_and_leaves_the_last_good_state(
             patch.setattr(Path, "open", failing_with(number))
         else:
             patch.setattr(os, call, failing_with(number))
-        with pytest.raises(TametailError, match=os.strerror(number)) as told:
+        with pytest.raises(TametailError, match=os.strerror(number)) as caught:
             store.save({"weight": torch.full((50,), 3)}, {"step": 3})
-    assert str(store.directory) in str(told.value)
-    assert "repeat the command" in str(told.value)
+    assert str(store.directory) in str(caught.value)
+    assert "repeat the command" in str(caught.value)
     assert {path: path.read_bytes() for path in store.directory.iterdir()} == before
     store.save({"weight": torch.full((50,), 3)}, {"step": 3})
     assert step_found(store) == 3
@@ -240,7 +240,7 @@ def test_an_interruption_while_writing_leaves_nothing_behind(
     assert step_found(store) == 1
 
 
-def test_a_file_that_the_system_cuts_short_is_told_and_removed(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error_and_is_removed(tmp_path: Path) -> None:
     script = """
 import resource, sys, torch
 from pathlib import Path
@@ -262,20 +262,20 @@ except TametailError as error:
     assert [path.stat().st_size < 1000 for path in (tmp_path / "kept").iterdir()] == [True]
 
 
-def test_a_folder_that_vanished_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1)
     shutil.rmtree(tmp_path / "kept")
     with pytest.raises(TametailError, match="No such file"):
         store.save({}, {"step": 2})
 
 
-def test_a_folder_where_a_file_stands_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     with pytest.raises(TametailError, match="cannot be written"):
         store_of(tmp_path, 1)
 
 
-def test_what_a_killed_process_left_half_written_is_removed_at_the_next_save(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_are_removed_at_the_next_save(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1)
     stale = store.directory / ".checkpoint-00000002-0.safetensors.1234"
     stale.write_bytes(b"half")

@@ -67,7 +67,7 @@ def test_within_another_the_inner_one_is_asked() -> None:
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, RuntimeError])
-def test_what_cannot_be_said_does_not_end_the_work(error: type[Exception]) -> None:
+def test_an_error_while_printing_does_not_end_the_work(error: type[Exception]) -> None:
     def say() -> None:
         raise error("reentrant call")
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_said_does_not_end_the_work(error: type[Exception]) -> No
         assert stop.requested
 
 
-def test_in_another_thread_nobody_asks() -> None:
+def test_in_another_thread_nothing_is_requested() -> None:
     found: list[Stop] = []
 
     def work() -> None:
@@ -91,7 +91,7 @@ def test_in_another_thread_nobody_asks() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_stopped_is_an_interruption_to_all_who_know_only_those() -> None:
+def test_stopped_is_a_keyboard_interrupt() -> None:
     assert issubclass(Stopped, KeyboardInterrupt)
     assert not issubclass(Stopped, Exception)
 

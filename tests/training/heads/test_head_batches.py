@@ -1,4 +1,4 @@
-"""Which heads are trained together: all at once, and those of an earlier company as they were."""
+"""Which heads are trained at once: all that are left, and those of an earlier batch in that batch again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def head_batches(monkeypatch: pytest.MonkeyPatch) -> list[HeadBatch]:
     return seen
 
 
-def test_a_run_names_its_company_and_one_that_is_lost_is_trained_in_it_again(
+def test_a_run_names_its_batch_and_a_lost_one_is_trained_in_it_again(
     image_folder: Path, tmp_path: Path, head_batches: list[HeadBatch]
 ) -> None:
     out = tmp_path / "study"
@@ -60,7 +60,7 @@ def test_a_run_names_its_company_and_one_that_is_lost_is_trained_in_it_again(
     )
 
 
-def test_what_cannot_be_trained_together_is_not(
+def test_runs_that_cannot_be_trained_at_once_are_trained_alone(
     image_folder: Path, tmp_path: Path, head_batches: list[HeadBatch]
 ) -> None:
     again(image_folder, tmp_path / "a", "ce,ce+drs,alpa+mixup,alpa")
@@ -73,7 +73,7 @@ def test_what_cannot_be_trained_together_is_not(
     assert head_batches == []
 
 
-def test_damaged_descriptions_say_nothing_of_their_company(
+def test_damaged_descriptions_name_no_batch(
     image_folder: Path, tmp_path: Path, head_batches: list[HeadBatch]
 ) -> None:
     out = tmp_path / "study"

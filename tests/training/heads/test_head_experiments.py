@@ -38,19 +38,19 @@ def run(texts: list[str], **more: object) -> list[np.ndarray]:
     return [result.decision() for result in found]
 
 
-def test_each_trial_comes_out_as_it_would_alone_in_the_order_asked_for() -> None:
+def test_each_trial_gives_the_result_of_training_it_alone_in_order() -> None:
     together = run(METHODS)
     for text, found in zip(METHODS, together, strict=True):
         np.testing.assert_allclose(found, run([text])[0], rtol=1e-4, atol=1e-4, err_msg=text)
 
 
-def test_the_same_again_is_the_same_bit_by_bit_on_any_number_of_cores() -> None:
+def test_repeated_trials_are_bit_identical_for_any_number_of_cores() -> None:
     texts = [f"alpa[gamma_neg={at / 10}]" for at in range(1, 33)] + ["seql", "ldam"]
     first, second = run(texts), run(texts)
     assert all((one == other).all() for one, other in zip(first, second, strict=True))
 
 
-def test_what_follows_the_training_shares_it() -> None:
+def test_strategies_after_training_share_the_trained_head() -> None:
     done: list[int] = []
     run(METHODS, advance=done.append)
     assert sum(done) == len(METHODS)
@@ -69,7 +69,7 @@ def test_a_rate_of_its_own() -> None:
     assert abs(both[0].decision() - both[1].decision()).max() > 1e-2
 
 
-def test_a_failed_training_says_why_and_fails_alone() -> None:
+def test_a_failed_trial_has_a_message_and_fails_alone() -> None:
     broken = load_recipe("head", fields={"epochs": 3, "batch_size": 32, "lr": 1e30})
     trials = [Trial(parse_method("ce"), RECIPE), Trial(parse_method("ce+la"), broken)]
     found = run_trials(trials, data(), make_accelerator(RECIPE, "cpu"), seed=3)
@@ -79,7 +79,7 @@ def test_a_failed_training_says_why_and_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-def test_cores_change_rounding_alone(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_change_only_rounding(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"alpa[gamma_neg={at / 10}]" for at in range(1, 33)]
     before = torch.get_num_threads()
     torch.set_num_threads(cores)

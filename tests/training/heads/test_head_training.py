@@ -136,20 +136,20 @@ def assert_same(trained: TrainedHeads, texts: list[str], settings: list[Recipe])
         ("schedule=constant", "warmup_epochs=0"),
     ],
 )
-def test_a_head_comes_out_as_alone(assignments: tuple[str, ...]) -> None:
+def test_a_head_gets_the_weights_of_training_it_alone(assignments: tuple[str, ...]) -> None:
     texts = FEW if assignments else METHODS
     settings = [recipe(*assignments)] * len(texts)
     assert_same(together(texts, settings), texts, settings)
 
 
-def test_each_head_has_a_rate_and_a_decay_of_its_own() -> None:
+def test_each_head_has_its_own_learning_rate_and_weight_decay() -> None:
     rates = [(2e-3, 1e-2), (1e-2, 0.0), (5e-4, 0.5), (2e-3, 0.3), (1e-2, 1e-2)]
     settings = [recipe(f"optimizer.lr={lr}", f"optimizer.weight_decay={decay}") for lr, decay in rates]
     texts = ["ce", "alpa", "ce", "ldam", "alpa[gamma_neg=1]"]
     assert_same(together(texts, settings), texts, settings)
 
 
-def test_portions_bound_the_memory_and_change_nothing() -> None:
+def test_batches_of_heads_bound_the_memory_and_change_nothing() -> None:
     texts = ["alpa[gamma_neg=1]", "ce", "alpa[gamma_neg=2]", "bce", "alpa"]
     settings = [recipe()] * 5
     heads = [fresh(parse_method(text), settings[0]) for text in texts]
@@ -167,7 +167,7 @@ def test_portions_bound_the_memory_and_change_nothing() -> None:
         )
 
 
-def test_a_head_that_fails_leaves_the_others_alone() -> None:
+def test_a_failed_head_does_not_affect_the_others() -> None:
     settings = [recipe(), recipe("optimizer.lr=1e30"), recipe()]
     trained = together(["ce", "ce", "alpa"], settings)
     assert [failure is not None for failure in trained.failures] == [False, True, False]
@@ -183,17 +183,17 @@ def test_a_head_that_fails_leaves_the_others_alone() -> None:
         )
 
 
-def test_recipes_that_cannot_go_together_are_refused() -> None:
+def test_recipes_with_different_shared_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="differ only in lr, weight_decay, reweighting and head"):
         together(["ce", "ce"], [recipe(), recipe("epochs=3")])
 
 
-def test_validations_are_written_down_for_each_head() -> None:
-    def judge(trained: TrainedHeads) -> list[Validation]:
+def test_validations_are_recorded_for_each_head() -> None:
+    def evaluate(trained: TrainedHeads) -> list[Validation]:
         assert trained.outputs(torch.from_numpy(FEATURES)).shape == (2, N, C)
         return [Validation(0.25, 0.5), Validation(0.75, float("nan"))]
 
-    trained = together(["ce", "alpa"], [recipe()] * 2, validate=judge)
+    trained = together(["ce", "alpa"], [recipe()] * 2, validate=evaluate)
     assert [record.val_balanced_accuracy for record in trained.histories[1]] == [0.75] * 2
     assert [record.val_few_shot_recall for record in trained.histories[1]] == [None] * 2
 
@@ -223,7 +223,9 @@ class Memory:
 
 @pytest.mark.parametrize("stop_at", range(1, 6))
 @pytest.mark.parametrize("assignments", [(), ("ema_decay=0.9", "optimizer.kind=sgd")])
-def test_stopped_anywhere_it_goes_on_to_the_same_bits(stop_at: int, assignments: tuple[str, ...]) -> None:
+def test_resumed_from_any_step_the_result_is_bit_identical(
+    stop_at: int, assignments: tuple[str, ...]
+) -> None:
     texts = ["ce", "alpa", "seql", "ldam", "ce+normalised"]
     settings = [recipe(*assignments)] * 5
     whole = together(texts, settings)
@@ -252,7 +254,7 @@ class Counting(nn.Module):
         return nn.functional.cross_entropy(input, target, weight=self.weights) * (1 + self.calls / 10)
 
 
-def test_the_state_of_a_loss_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_of_a_custom_loss_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "counting", SimpleNamespace(Counting=Counting))
     texts, settings = ["counting:Counting", "ce"], [recipe()] * 2
     torch.manual_seed(SEED)
