@@ -73,7 +73,7 @@ def test_the_file_is_on_the_disk_before_its_name_and_its_folder_after(
 
 def test_alone_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.tmp").write_text("half of a long")
-    with atomic_path(tmp_path / "a", lock=True) as temporary:
+    with atomic_path(tmp_path / "a", exclusive=True) as temporary:
         assert temporary == tmp_path / "a.tmp"
         temporary.write_text("short")
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["short"]

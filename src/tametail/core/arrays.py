@@ -1,4 +1,4 @@
-"""Names for the NumPy arrays that are passed around; shapes are said where they are used."""
+"""Type aliases of NumPy arrays; shapes are documented where they are used."""
 
 from __future__ import annotations
 

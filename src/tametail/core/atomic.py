@@ -1,4 +1,4 @@
-"""Files that are whole and on the disk, or as they were before: the one way in which anything that must last is written."""
+"""Write files atomically and durably: a file is complete on disk, or as it was before."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
-def atomic_path(path: Path, *, lock: bool = False) -> Iterator[Path]:
-    """Gives the path of a temporary file beside ``path`` to write to; left without an error, it takes the name ``path``.
+def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+    """Yield a temporary path next to ``path``; after the block it is renamed to ``path``, unless an error was raised.
 
     Args:
-        alone: no one else writes this file meanwhile. The temporary name is then always the same, so that what a killed
-            process left is written over.
+        exclusive: no other process writes this file. The temporary name is then fixed, so that a leftover of a killed
+            process is overwritten.
 
     Raises:
-        OSError: it cannot be written. What was at ``path`` is untouched then, as it is after an interruption.
+        OSError: it cannot be written. ``path`` is unchanged then, as it is after an interruption.
     """
-    temporary = path.with_name(f"{path.name}.tmp") if lock else temporary_sibling(path)
+    temporary = path.with_name(f"{path.name}.tmp") if exclusive else temporary_sibling(path)
     try:
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
-    except BaseException:  # an interruption, too, leaves nothing behind
+    except BaseException:  # also after an interruption
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -48,7 +48,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, such that they last.
+    """Make a folder and its parents, durably.
 
     Raises:
         OSError: it cannot be made.
@@ -60,20 +60,20 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """A name in the same folder that no other process has, on this machine or another that shares the disk."""
+    """A unique name in the same folder, also among machines that share the disk."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_sibling` gives such names."""
+    """Whether the name is of the form of `temporary_sibling`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file or folder to the disk before anything later counts on it.
+    """Flush a file or folder to disk (fsync).
 
     Raises:
-        OSError: it cannot be written. (A file system that cannot do so for folders is no reason to fail.)
+        OSError: it cannot be written. File systems that cannot flush folders are ignored.
     """
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: lines and progress bars on standard error, or nothing."""
+"""Progress bars and messages on standard error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Advance = Callable[[int], None]
 
 
 def printable(text: str) -> str:
-    """Names from outside without what steers a terminal: control characters and changes of direction."""
+    """Replace control characters and changes of text direction, as names from outside may contain them."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 class Console:
-    """Talks to a person on standard error; says nothing when ``quiet``."""
+    """Messages and progress on standard error; nothing if ``quiet``."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -27,7 +27,7 @@ class Console:
 
     @property
     def rich(self) -> RichConsole:
-        """The terminal, made on first use."""
+        """The terminal, created on first use."""
         if self._rich is None:
             from rich.console import Console as RichConsole
 
@@ -39,12 +39,12 @@ class Console:
         self.rich.print(printable(text), markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Print one line that should not be missed."""
+        """Print one warning."""
         self.rich.print(f"Warning: {printable(text)}", style="yellow", markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar with the time left; yields what to call with the number of steps just done."""
+        """Show a progress bar with the remaining time; yields a function to call with the number of steps just done."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
 

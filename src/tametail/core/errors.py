@@ -1,7 +1,6 @@
-"""Errors a user can cause and mend. Each carries the exit code of the command line.
+"""Errors that a user can fix, each with its exit code on the command line.
 
-Every message says what was expected, what was found and what to do. Nothing else is shown to a user:
-tracebacks are for ``--debug``.
+Every message says what was expected, what was found and what to do. Tracebacks are shown with ``--debug`` only.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 
 class TametailError(Exception):
-    """Something failed that the user can do something about (exit code 1)."""
+    """A failure that the user can fix (exit code 1)."""
 
     exit_code = 1
 
@@ -24,14 +23,14 @@ class UsageError(TametailError):
 
 
 class DataError(TametailError):
-    """The data is absent, unreadable or unfit for what was asked (exit code 3)."""
+    """The data is missing, unreadable or unsuitable (exit code 3)."""
 
     exit_code = 3
 
 
 @contextmanager
 def as_usage_error(listed: str = "tametail losses lists them") -> Iterator[None]:
-    """What a loss or its text raises, as an error of use that says where the losses are listed."""
+    """Turn errors of a loss or its text into a `UsageError` that says where losses are listed."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -40,25 +39,25 @@ def as_usage_error(listed: str = "tametail losses lists them") -> Iterator[None]
 
 @contextmanager
 def explain_write_error(path: Path) -> Iterator[None]:
-    """Make the folder of a file that a user asked for; trouble with it or with the file is told with the way out."""
-    with _telling(path, "; give another file with -o"):
+    """Make the folder of an output file, and explain errors when either cannot be written."""
+    with _explain_os_error(path, "; give another file with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
 
 
 @contextmanager
 def explain_save_error(path: Path) -> Iterator[None]:
-    """Trouble with a file or folder of a study, such as a full disk, told with the way to go on."""
-    with _telling(
+    """Explain errors when a file or folder of results cannot be written, such as a full disk."""
+    with _explain_os_error(
         path,
-        ". Make room there, or make the folder writable, and repeat the command: what was saved before is kept.",
+        ". Make room there, or make the folder writable, and repeat the command: everything saved before is kept.",
     ):
         yield
 
 
 @contextmanager
-def _telling(path: Path, way_out: str) -> Iterator[None]:
+def _explain_os_error(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TametailError(f"{path} cannot be written ({error.strerror or error}){way_out}") from error
+        raise TametailError(f"{path} cannot be written ({error.strerror or error}){advice}") from error

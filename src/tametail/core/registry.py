@@ -1,6 +1,6 @@
 """Named things that packages can add to: losses, strategies, readers, backbones, metrics, report sections.
 
-What the project brings registers by the same decorator as what an installed package brings. A package adds to a registry
+Built-in ones are registered by the same decorator as those of installed packages. A package adds to a registry
 by an entry point of the group ``tametail.<kind>``, whose value is the object, or a module that registers it:
 
     [project.entry-points."tametail.losses"]
@@ -23,7 +23,7 @@ _Any = TypeVar("_Any")
 
 
 def nearest(name: str, known: Iterable[str], most: int = 5) -> str:
-    """The end of a message about an unknown name: ``"did you mean a, b?"``, or all known names if none is close."""
+    """Suggest names for an unknown one: ``"did you mean a, b?"``, or all known names if none is close."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
     if close:
@@ -33,12 +33,12 @@ def nearest(name: str, known: Iterable[str], most: int = 5) -> str:
 
 
 class Registry(Generic[T]):
-    """Objects of one kind by name, in the order in which they were registered.
+    """Objects of one kind by name, in order of registration.
 
     Args:
-        kind: what they are, in the plural: ``"losses"``. Entry points are of the group ``tametail.<kind>``.
-        built_in: modules that register the project's own when they are imported; imported on first use.
-        name_of: how an object says its name; by default its attribute ``name``.
+        kind: in the plural, such as ``"losses"``. Entry points are of the group ``tametail.<kind>``.
+        built_in: modules that register built-in objects when imported; imported on first use.
+        name_of: returns the name of an object; by default its attribute ``name``.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, item: _Any) -> _Any:
-        """Add an object under its own name; to be used as a decorator.
+        """Add an object under its name; can be used as a decorator.
 
         Raises:
-            ValueError: the name is taken by another object.
+            ValueError: another object has that name.
         """
         name = self._name_of(item)  # type: ignore[arg-type]
         present = self._items.get(name)
@@ -78,7 +78,7 @@ class Registry(Generic[T]):
         """The object of that name.
 
         Raises:
-            LookupError: there is none; the message names the nearest, or says why a package's own could not be loaded.
+            LookupError: there is none; the message suggests names, or says why an entry point could not be loaded.
         """
         self._load()
         if name in self._items:
@@ -90,7 +90,7 @@ class Registry(Generic[T]):
         )
 
     def names(self) -> list[str]:
-        """All names: the project's own first, then those of packages."""
+        """All names: built-in ones first, then those of packages."""
         self._load()
         return list(self._items)
 
@@ -105,7 +105,7 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # first, as the modules below may look into the registry themselves
+        self._loaded = True  # first, as the modules below may use the registry
         for module in self._built_in:
             import_module(module)
         for point in sorted(entry_points(group=f"tametail.{self.kind}"), key=lambda point: point.name):
@@ -124,7 +124,7 @@ class Registry(Generic[T]):
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two objects are one, also where its module was imported a second time."""
+    """Whether two objects are the same, also if their module was imported twice."""
     place = [
         (getattr(item, "__module__", None), getattr(item, "__qualname__", None)) for item in (one, other)
     ]

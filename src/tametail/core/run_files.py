@@ -1,4 +1,4 @@
-"""The files of a run, by name, and whether a run stands finished."""
+"""File names of a run, and whether it is finished."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
 WEIGHTS = "model.safetensors"
-HEAD = "head.safetensors"  # what strategies after training make, in place of the weights
+HEAD = "head.safetensors"  # made by strategies after training, in place of the weights
 DESCRIPTION = "run.json"
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a run stands finished in this directory: it says so, and its predictions and its weights are there."""
+    """Whether the run in this directory is finished: it is marked so, and has predictions and weights."""
     try:
         described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError):

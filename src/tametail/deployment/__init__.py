@@ -1,1 +1,1 @@
-"""Models to use: a study's classifier, its ensemble of fold models, prevalence."""
+"""Trained models for prediction: a study's classifier, its ensemble of fold models, prevalence."""

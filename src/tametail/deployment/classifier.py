@@ -1,6 +1,6 @@
-"""A study's chosen model, to use: load it, give it images, get probabilities.
+"""Load the model of a study and predict images.
 
-The model is the mean of the fold models of one loss: the best out of fold unless another is named.
+The model is the ensemble of the fold models of one method, by default the best in cross-validation.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ _P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
 
 @dataclass(frozen=True)
 class Classifier:
-    """Fold models of one loss that answer together, by the mean of their probabilities.
+    """Ensemble of the fold models of one method: the mean of their probabilities. Made by `load`.
 
     Attributes:
-        loss: text of the loss they were trained with.
+        method: the method that they were trained with.
         class_names: C names, in the order of the probabilities.
         spec: the backbone and the images it takes.
-        backbone: maps images to what ``fold_models`` take: a shared frozen backbone, or the identity.
-        members: the fold models.
-        thresholds: per label (C,), from which probability on it is given; None where an image has exactly one class.
+        backbone: maps images to the inputs of ``fold_models``: a shared frozen backbone, or the identity.
+        fold_models: one per fold and seed.
+        device: of the models.
+        thresholds: (C,) of the labels; None if images have exactly one class.
     """
 
     method: str
@@ -77,23 +78,28 @@ class Classifier:
 
     @property
     def link(self) -> str:
-        """The name of how outputs become probabilities."""
+        """Name of the function that maps outputs to probabilities."""
         return self.fold_models[0].decision_rule.link
 
     @property
     def ceiling(self) -> float:
-        """The largest probability that can come out, before rows are scaled to sum to one."""
+        """The largest possible probability, before rows are scaled to sum to one."""
         return self.fold_models[0].decision_rule.ceiling
 
     def predict_proba(
         self, images: Sequence[str | Path], *, prevalence: Mapping[str, float] | None = None
     ) -> NDArray[np.float64]:
-        """Probabilities (N, C), each row summing to one; ``prevalence`` as for `predict`.
+        """Predict class probabilities.
 
-        Where an image may have several labels, each has a probability of its own and rows do not sum to one.
+        Args:
+            images: paths of N images.
+            prevalence: see `predict`.
+
+        Returns:
+            (N, C) probabilities. Rows sum to one, unless images may have several labels.
 
         Raises:
-            DataError: an image cannot be read; the message names it. (`predict` goes on instead.)
+            DataError: an image cannot be read; the message names it. (`predict` continues instead.)
         """
         table = self.predict(images, prevalence=prevalence)
         failed = table[table["error"] != ""]
@@ -111,48 +117,50 @@ class Classifier:
         *,
         prevalence: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
-        """One row per image: image, predicted, one ``p_<class>`` per class, saturated, loss, link, error.
+        """Predict images, one row each.
 
-        Without ``prevalence`` the probabilities are for a population like the one that was trained on, and
-        ``predicted`` follows the loss's own decision: a loss with a prior inside favours rare classes by design, so that
-        it need not be the most probable one. With it both are for that population.
-        ``saturated`` says that the probability of the predicted class is at the end of what the link can tell.
+        Without ``prevalence`` the probabilities are for a population with the class frequencies of the training set, and
+        ``predicted`` is the decision of the method, which after logit-adjusted training favours rare classes and need not
+        be the most probable class. With it both are for the given prevalence.
 
-        Where an image may have several labels, ``predicted`` joins those given by ``|``, and per label there are
-        ``p_<label>``, ``threshold_<label>`` and ``has_<label>``: 1 where the probability reaches the threshold.
-        ``saturated`` is about any label that is given.
-
-        An image that cannot be read gets a row with its error and no prediction.
+        If images may have several labels, ``predicted`` joins the predicted labels by ``|``, and each label has columns
+        ``p_<label>``, ``threshold_<label>`` and ``has_<label>`` (1 if the probability reaches the threshold).
 
         Args:
-            prevalence: the share of every class, by name; in any unit, as it is scaled to sum to one.
+            images: paths of N images. An image that cannot be read gets a row with its error and no prediction.
+            console: for progress; None for silence.
+            prevalence: prevalence of each class by name, scaled to sum to one.
+
+        Returns:
+            A data frame with the columns image, predicted, ``p_<class>`` for each class, saturated (the probability of
+            the prediction is at the limit of the link), method, link and error.
 
         Raises:
-            UsageError: a class is missing in ``prevalence`` or unknown, or a share is no number >= 0; or an image may
-                have several labels.
+            UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, or images may have several
+                labels.
         """
         import pandas as pd
 
         if prevalence is not None and self.thresholds is not None:
             raise UsageError(
-                f"expected no prevalence for {self.method}, as its images may have several labels: class shares that sum "
-                f"to one say nothing of labels that come together; leave it out"
+                f"expected no prevalence for {self.method}, as its images may have several labels, whose prevalences do not "
+                f"sum to one; leave it out"
             )
-        shares = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
+        target_prevalence = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
         console = console or Console(quiet=True)
         if self.thresholds is not None:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
-            console.say(f"A label is given from its threshold on (chosen by F1, out of fold): {named}")
+            console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             for chunk in _chunks(images, _BATCH):
-                rows += self._predict_chunk(chunk, shares)
+                rows += self._predict_chunk(chunk, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         whole = dict.fromkeys(
             (c for c in self._columns if c.startswith(_HAS)), "Int64"
-        )  # empty after an error
+        )  # missing after an error
         return pd.DataFrame(rows, columns=columns).astype(whole)
 
     @property
@@ -162,7 +170,7 @@ class Classifier:
         return [kind + name for name in self.class_names for kind in kinds]
 
     def _predict_chunk(
-        self, images: Sequence[str | Path], shares: NDArray[np.float64] | None
+        self, images: Sequence[str | Path], target_prevalence: NDArray[np.float64] | None
     ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         decoded = []
@@ -176,23 +184,29 @@ class Classifier:
             rows.append(row)
         if decoded:
             features = self._features(np.stack([pixels for _, pixels in decoded]))
-            said = self._classes(features, shares) if self.thresholds is None else self._labels(features)
-            for (row, _), answer in zip(decoded, said, strict=True):
-                row |= answer
+            predicted = (
+                self._classes(features, target_prevalence)
+                if self.thresholds is None
+                else self._labels(features)
+            )
+            for (row, _), values in zip(decoded, predicted, strict=True):
+                row |= values
         return rows
 
     @torch.no_grad()
     def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """What the members take, of decoded images (N, K, K, 3)."""
+        """Inputs of the fold models, from decoded images (N, K, K, 3)."""
         inputs = evaluation_transform(self.spec)(torch.from_numpy(pixels).to(self.device))
         with eval_mode(self.backbone):
             features: torch.Tensor = self.backbone(inputs)
         return features
 
     def _classes(
-        self, features: torch.Tensor, shares: NDArray[np.float64] | None
+        self, features: torch.Tensor, target_prevalence: NDArray[np.float64] | None
     ) -> Iterator[dict[str, object]]:
-        for p, chosen, saturated in zip(*predict_classes(self.fold_models, features, shares), strict=True):
+        for p, chosen, saturated in zip(
+            *predict_classes(self.fold_models, features, target_prevalence), strict=True
+        ):
             yield {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)} | self._named(
                 _P, p
             )
@@ -208,7 +222,7 @@ class Classifier:
             )
 
     def _named(self, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
-        """Values (C,) by column; of a label given or not 1 or 0."""
+        """Values (C,) by column; booleans as 1 or 0."""
         as_python = values.astype(np.int64).tolist() if values.dtype == np.bool_ else values.tolist()
         return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
@@ -268,10 +282,10 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The images named, and all those below the folders named, sorted.
+    """List the given images and all images below the given folders, sorted.
 
     Raises:
-        DataError: a path is absent, or nothing that looks like an image is there.
+        DataError: a path does not exist, or a folder has no image.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -294,7 +308,7 @@ def _canonical(method: str, known: Sequence[str]) -> str:
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     if text not in known:
-        raise UsageError(f"expected a loss of this study ({', '.join(known)}), got {method}")
+        raise UsageError(f"expected a method of this study ({', '.join(known)}), got {method}")
     return text
 
 

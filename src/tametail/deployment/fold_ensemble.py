@@ -1,4 +1,4 @@
-"""Fold models that answer together, by the mean of what they say.
+"""Ensemble of fold models: the mean of their probabilities.
 
 Shape legend: N images, C classes.
 """
@@ -21,7 +21,7 @@ from tametail.training.strategies import DecisionRule
 
 @dataclass(frozen=True)
 class FoldModel:
-    """One fold model, how its outputs are read, and the images per class (C,) that it was trained on."""
+    """One fold model with its decision rule and its training images per class (C,)."""
 
     model: nn.Module
     decision_rule: DecisionRule
@@ -29,38 +29,38 @@ class FoldModel:
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:
-        """(N, C) float32 on the CPU."""
+        """Outputs (N, C), float32 on the CPU."""
         with eval_mode(self.model):
             outputs: Tensor = self.model(features).float().cpu()
         return outputs
 
 
 def predict_classes(
-    fold_models: Sequence[FoldModel], features: Tensor, shares: FloatArray | None
+    fold_models: Sequence[FoldModel], features: Tensor, prevalence: FloatArray | None
 ) -> tuple[FloatArray, NDArray[np.int64], BoolArray]:
-    """Probabilities (N, C) that sum to one, the class decided for (N,), and whether its probability is saturated (N,).
+    """Probabilities (N, C) that sum to one, predicted classes (N,), and whether their probability is saturated (N,).
 
     Args:
-        features: what the models take, of N images.
-        shares: (C,) of the classes in the population asked for; None for the trained one.
+        features: inputs of the models for N images.
+        prevalence: (C,) of the target population; None for that of the training set.
     """
     posteriors, decisions, saturated = [], [], []
-    for member in fold_models:
-        outputs, decision_rule = member.outputs(features), member.decision_rule
+    for fold_model in fold_models:
+        outputs, decision_rule = fold_model.outputs(features), fold_model.decision_rule
         p = exclusive(decision_rule.posterior(outputs).numpy())
-        posteriors.append(p if shares is None else for_prevalence(p, member.class_counts, shares))
+        posteriors.append(p if prevalence is None else for_prevalence(p, fold_model.class_counts, prevalence))
         decisions.append(scores(decision_rule.decision(outputs).numpy(), decision_rule.family))
         saturated.append(decision_rule.saturated(outputs).numpy())
     p = np.asarray(np.mean(posteriors, axis=0))
-    chosen = (np.mean(decisions, axis=0) if shares is None else p).argmax(axis=1)
+    chosen = (np.mean(decisions, axis=0) if prevalence is None else p).argmax(axis=1)
     return p, chosen, np.any(saturated, axis=0)[np.arange(len(p)), chosen]
 
 
 def predict_labels(fold_models: Sequence[FoldModel], features: Tensor) -> tuple[FloatArray, BoolArray]:
-    """The probability (N, C) of each label by itself, and whether it is saturated for any of the models (N, C)."""
+    """Probabilities (N, C) of the labels, and whether they are saturated for any of the models (N, C)."""
     posteriors, saturated = [], []
-    for member in fold_models:
-        outputs = member.outputs(features)
-        posteriors.append(member.decision_rule.posterior(outputs).double().numpy())
-        saturated.append(member.decision_rule.saturated(outputs).numpy())
+    for fold_model in fold_models:
+        outputs = fold_model.outputs(features)
+        posteriors.append(fold_model.decision_rule.posterior(outputs).double().numpy())
+        saturated.append(fold_model.decision_rule.saturated(outputs).numpy())
     return np.asarray(np.mean(posteriors, axis=0)), np.any(saturated, axis=0)

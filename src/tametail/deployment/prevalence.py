@@ -1,4 +1,4 @@
-"""Class shares of a population, as a user gives them. Shape legend: C classes."""
+"""Prevalence of the classes in a target population. Shape legend: C classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
     """Read ``even``, ``name=share,name=share,...``, or the path of a JSON file {"name": share, ...}.
 
     Raises:
-        UsageError: text that is none of these.
+        UsageError: the text has another form.
     """
     if text == "even":
         return dict.fromkeys(class_names, 1.0)
@@ -38,10 +38,10 @@ def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
 
 
 def prevalence_vector(prevalence: Mapping[str, float], class_names: Sequence[str]) -> NDArray[np.float64]:
-    """The shares (C,) that sum to one, in the order of the classes.
+    """Prevalences (C,) that sum to one, in the order of the classes.
 
     Raises:
-        UsageError: a class is missing or unknown, or a share is no number >= 0.
+        UsageError: a class is missing or unknown, or a value is negative or not finite.
     """
     missing = [name for name in class_names if name not in prevalence]
     unknown = [name for name in prevalence if name not in class_names]

@@ -1,4 +1,4 @@
-"""Tables of predictions in one order of images, checked to be about the same ones."""
+"""Align tables of predictions: the same images in the same order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tametail.predictions.single_label import Predictions
 
 
 def align(replicates: Sequence[Predictions]) -> list[Predictions]:
-    """The tables sorted by image.
+    """Sort the tables by image and check that they are about the same images.
 
     Raises:
         ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
@@ -32,11 +32,11 @@ def align(replicates: Sequence[Predictions]) -> list[Predictions]:
 
 
 def group_codes(table: Predictions) -> NDArray[np.int64]:
-    """(N,) codes 0..G-1 of the groups."""
+    """Codes (N,) 0..G-1 of the groups."""
     return np.asarray(np.unique(table.group, return_inverse=True)[1], dtype=np.int64)
 
 
 def _sorted(table: Predictions) -> Predictions:
-    # To sort text and to check it again takes longer than most metrics; tables of a study are sorted.
+    # Sorting text takes longer than most metrics; tables of a study are sorted already.
     in_order = bool((table.image[:-1] < table.image[1:]).all())
     return table if in_order else table.sorted_by_image()

@@ -1,6 +1,6 @@
-"""The bootstrap over groups, for what no closed form serves: seeded, by matrix products, in bounded memory.
+"""The group bootstrap for statistics without a closed form: seeded, vectorised, in bounded memory.
 
-Shape legend: G groups, R resamples, T entries of a group's counts, U units that are drawn, K statistics.
+Shape legend: G groups, R resamples, T entries of a group's counts, U resampled units, K statistics.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tametail.core.arrays import FloatArray, IntArray
 
 _ENTRIES = 4_000_000  # entries of one chunk of resampled weights: 32 MB
-_FEW_PATTERNS = 64  # so many different groups in a stratum are drawn by their number
-_MOST_UNITS = 500  # of a stratum; more groups than this are dealt into as many bundles
-_EXACT = 2**24  # whole numbers below this are exact in float32
+_FEW_PATTERNS = 64  # up to this number of distinct groups, a stratum is drawn from a multinomial distribution
+_MOST_UNITS = 500  # of a stratum; more groups than this are combined into bundles
+_EXACT = 2**24  # integers below this are exact in float32
 
 
 def group_bootstrap(
@@ -28,22 +28,21 @@ def group_bootstrap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[FloatArray, FloatArray]:
-    """Percentile intervals of statistics of summed counts, drawing whole groups with replacement.
+    """Percentile intervals of statistics of summed counts, resampling whole groups with replacement.
 
-    Groups are drawn within strata, as many from each as it has. With the rarest class of a group as its
-    stratum the long tail keeps its size in every resample; plain resampling would often lose a class of
-    a handful of groups altogether, and so change what a mean over classes means. Groups with equal counts
-    are interchangeable: where a stratum has few different ones, their joint number is drawn at once from a
-    multinomial distribution. A stratum of more than 500 groups that are not so alike is dealt at random
+    Groups are drawn within strata of fixed size. With the rarest class of a group as its stratum, rare classes keep
+    their size in every resample; plain resampling would often lose a class of a few groups, and so change the meaning
+    of a mean over classes. Groups with equal counts are interchangeable: if a stratum has few distinct ones, their
+    numbers are drawn from a multinomial distribution. A stratum of more than 500 distinct groups is combined at random
     into about 500 bundles of equal size, which are drawn instead (the random groups of Wolter 2007): its variance is
-    the same on average and known to sqrt(2 / 500), that is its share of the width to 3 %; over several strata, less.
+    the same on average, with a relative error of sqrt(2 / 500), which is 3 % of the width, and less over several strata.
 
     Args:
         tables: (G, ...) the counts of each group, e.g. its confusion matrix.
         strata: (G,) the stratum of each group.
         statistic: maps a batch of summed counts (R, ...) to (R,) or (R, K) values.
         resamples: R.
-        seed: of the random numbers; the same seed gives the same interval, however the groups are ordered.
+        seed: the same seed gives the same interval, whatever the order of the groups.
         confidence: the nominal coverage.
 
     Returns:
@@ -93,12 +92,12 @@ def percentile_limits(drawn: FloatArray, confidence: float = 0.95) -> FloatArray
 
 @dataclass(frozen=True)
 class _Units:
-    """What is drawn of one stratum.
+    """The units that are resampled within one stratum.
 
     Attributes:
         rows: (U, T) counts of each unit.
-        counts: (U,) how often each is there.
-        fixed: (T,) counts that are in every resample: of the few groups that are left over from the bundles.
+        counts: (U,) number of groups with these counts.
+        fixed: (T,) counts included in every resample: of the few groups that fill no bundle.
     """
 
     rows: NDArray[np.generic]
@@ -106,7 +105,7 @@ class _Units:
     fixed: NDArray[np.generic]
 
     def draw(self, size: int, rng: np.random.Generator) -> IntArray:
-        """(size, U) how often each unit is drawn; each row adds up to the sum of the counts."""
+        """Draw (size, U) multiplicities of the units; each row adds up to the sum of the counts."""
         units, total = len(self.counts), int(self.counts.sum())
         if total > units:
             return np.asarray(rng.multinomial(total, self.counts / total, size=size), dtype=np.int64)
@@ -132,13 +131,11 @@ def _units(rows: NDArray[np.generic], rng: np.random.Generator) -> _Units:
 
 
 def _marks(rows: NDArray[np.generic]) -> FloatArray:
-    """(G,) a number that is the same for equal rows and, but for one pair in 10^14, differs for others."""
+    """Hash (G,) of each row: equal for equal rows, and different for others but for one pair in 10^14."""
     found = np.zeros(len(rows))
     factors = np.random.default_rng(0).normal(size=(rows.shape[1],))
     for entry, factor in enumerate(factors):
-        found += (
-            rows[:, entry] * factor
-        )  # added up in one order for every row, as a matrix product would not be
+        found += rows[:, entry] * factor  # a matrix product would not add up every row in the same order
     return found
 
 

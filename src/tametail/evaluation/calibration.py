@@ -1,4 +1,4 @@
-"""Whether probabilities can be taken at their word, and what one temperature would mend.
+"""Calibration of probabilities: Brier score, log-loss, calibration error, and the effect of temperature scaling.
 
 Shape legend: S replicates, N images, G groups, C classes.
 """
@@ -21,17 +21,17 @@ from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
 from tametail.predictions.single_label import Predictions
 
 MOST_BINS = 15
-_FEWEST = 20  # images of a bin, so that its accuracy says something
+_FEWEST = 20  # images per bin
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of about one confidence.
+    """One bin of the reliability curve.
 
     Attributes:
-        confidence: mean probability of the class decided for.
-        accuracy: share of them that are right.
-        low, high: its 95 % limits (Wilson, images of one group counted as alike).
+        confidence: mean probability of the predicted class.
+        accuracy: proportion of correct images.
+        low, high: 95 % limits of the accuracy (Wilson, for clustered data).
         n: images, mean over the replicates.
     """
 
@@ -44,17 +44,16 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities are from what comes true.
+    """Calibration of the predictions of one method.
 
     Attributes:
         brier: mean over the images of the squared distance between probabilities and truth, in 0..2.
         log_loss: mean of -log of the true class's probability.
-        ece: expected calibration error of the class decided for, in 0..1: mean distance of confidence and accuracy.
-        class_wise_ece: the same of each class's probability, mean over the classes present.
+        ece: expected calibration error of the predicted class, in 0..1: mean distance of confidence and accuracy.
+        class_wise_ece: the same for each class's probability, mean over the classes present.
         bins: the reliability curve, from low to high confidence.
-        temperature: what ``after`` divides by: the geometric mean over folds and replicates; nan where none was fitted,
-            as there are no other folds.
-        after: the same with each fold at the temperature fitted on the other folds; None likewise.
+        temperature: geometric mean over folds and replicates; nan if there are no other folds to fit it on.
+        after: the calibration with each fold at the temperature fitted on the other folds; None if there are none.
     """
 
     brier: Estimate
@@ -69,18 +68,18 @@ class Calibration:
 def calibrate(
     replicates: Sequence[Predictions], *, temperatures: Sequence[float] | None = None
 ) -> Calibration:
-    """Calibration of predictions that were made for the same images once or several times.
+    """Evaluate the calibration of one or several sets of predictions for the same images.
 
-    Values are means over the replicates; intervals and limits speak of the images, images of one group as alike.
+    Values are means over the replicates; intervals describe sampling of images, clustered in groups.
 
-    The bins are adaptive: they hold about as many images each (Nguyen & O'Connor 2015; Nixon et al. 2019), at most 15
-    and none of fewer than 20; images of one probability are never divided. The confidence is the probability of the
-    class decided for, which a loss with a prior inside need not take for the most probable one.
+    The bins are adaptive: of about equal size (Nguyen & O'Connor 2015; Nixon et al. 2019), at most 15, with at least 20
+    images each; images of equal probability are never separated. The confidence is the probability of the predicted
+    class, which after logit-adjusted training need not be the most probable one.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
         temperatures: S of them, fitted on other images (for a test set on the validation folds); None to fit that of
-            each fold on the other folds, where there are any.
+            each fold on the other folds, if there are any.
 
     Raises:
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, or another number of
@@ -126,17 +125,17 @@ def _measure(tables: Sequence[Predictions], probabilities: Iterable[FloatArray])
 
 
 def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:
-    """(N,) squared distances in 0..2 of probabilities (N, C) from the truth (Brier 1950)."""
+    """Squared distances (N,) in 0..2 of probabilities (N, C) from the one-hot targets (Brier 1950)."""
     own = p[np.arange(len(target)), target]
     return np.asarray(np.maximum((p**2).sum(axis=1) + 1 - 2 * own, 0.0))
 
 
 def adaptive_ece(p: FloatArray, happened: NDArray[np.bool_]) -> float:
-    """Mean over the images of the distance between probability and frequency in their bin, in 0..1.
+    """Calibration error with adaptive bins: mean distance of probability and frequency, in 0..1.
 
     Args:
         p: (N,) probabilities.
-        happened: (N,) whether what they are of is so.
+        happened: (N,) whether the event occurred.
     """
     code = _codes(p, len(p))
     gap = np.bincount(code, p) - np.bincount(code, happened)
@@ -144,7 +143,7 @@ def adaptive_ece(p: FloatArray, happened: NDArray[np.bool_]) -> float:
 
 
 def _codes(p: FloatArray, images: int) -> IntArray:
-    """The bin (N,) of each probability: about equally many in each, equal ones together, none empty."""
+    """Bin (N,) of each probability: of about equal size, none empty, equal probabilities together."""
     bins = max(1, min(MOST_BINS, images // _FEWEST))
     last = np.arange(1, bins) * len(p) // bins - 1
     edges = np.unique(np.partition(p, last)[last]) if bins > 1 else np.empty(0)
@@ -153,7 +152,7 @@ def _codes(p: FloatArray, images: int) -> IntArray:
 
 
 def _bins(confidence: FloatArray, right: NDArray[np.bool_], group: IntArray) -> tuple[Bin, ...]:
-    """Of confidences (S, N) and whether the decision was right (S, N)."""
+    """Bins of confidences (S, N) with the correctness (S, N) of the decisions."""
     replicates, images = confidence.shape
     code = _codes(confidence.ravel(), images)
     bins, groups = int(code.max()) + 1, int(group.max()) + 1
@@ -175,9 +174,9 @@ def _bins(confidence: FloatArray, right: NDArray[np.bool_], group: IntArray) -> 
 
 
 def _brier(scores: FloatArray, group: IntArray) -> Estimate:
-    """Mean of scores (N,) in 0..2 with limits from the variance between groups, on the scale of log-odds of its half.
+    """Mean of scores (N,) in 0..2, with limits by the variance between groups of the log-odds of half of it.
 
-    Where nothing varies, or there is a single group, Wilson's for as many trials as groups: the variance of a mean m
+    If nothing varies, or there is a single group, Wilson limits for one trial per group: the variance of a mean m
     of values in 0..1 is at most m (1 - m) over their number.
     """
     mean = float(scores.mean() / 2)

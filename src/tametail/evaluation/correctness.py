@@ -1,4 +1,4 @@
-"""What several models got right of the same images, counted where paired tests need it.
+"""Correctness of several models on the same images, counted for paired tests.
 
 Shape legend: N images, K cells (the images of one group and one class), G groups, C classes.
 """
@@ -17,11 +17,11 @@ from tametail.predictions.single_label import Predictions
 
 @dataclass(frozen=True)
 class Correctness:
-    """Models on the same images.
+    """Correct predictions of several models on the same images.
 
     Attributes:
         names: of the models.
-        right: for each model (N,) the share of its replicates that are right about an image.
+        right: for each model (N,) the proportion of its replicates that are correct.
         target: (N,) class indices.
         class_names: all classes, absent ones included.
         groups: G.
@@ -42,19 +42,19 @@ class Correctness:
     of_class: IntArray
 
     def differences(self, i: int, j: int) -> FloatArray:
-        """(K,) hits of model i less those of model j in each cell."""
+        """Correct images (K,) of model i minus those of model j in each cell."""
         weights = self.right[i] - self.right[j]
         return np.bincount(self.cell, weights, len(self.images)).astype(np.float64)
 
     def contributions(self, differences: FloatArray) -> FloatArray:
-        """(G,) what each group adds to the difference in balanced accuracy: sum_c hits / (C n_c)."""
+        """Contribution (G,) of each group to the difference in balanced accuracy: sum_c hits / (C n_c)."""
         n = np.bincount(self.of_class, weights=self.images)
         share = differences / (n * len(n))[self.of_class]
         return np.bincount(self.group, share, self.groups).astype(np.float64)
 
 
 def correctness(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Correctness:
-    """Count hits; models may have different numbers of replicates.
+    """Count correct predictions; models may have different numbers of replicates.
 
     Args:
         replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
@@ -71,7 +71,7 @@ def correctness(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Corr
     right, start = [], 0
     for replicates in replicates_by_name.values():
         own = tables[start : start + len(replicates)]
-        # Whole hits are added before they are divided, so that equal shares are equal numbers.
+        # Integers are added before the division, so that equal proportions are equal numbers.
         hits = np.sum([table.predicted == table.target for table in own], axis=0)
         right.append(hits / float(len(own)))
         start += len(own)

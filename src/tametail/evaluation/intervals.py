@@ -1,7 +1,7 @@
-"""95 % intervals that stay honest for few images, for shares of 0 or 1, and for images that come in groups.
+"""95 % confidence intervals of proportions: for few images, proportions of 0 or 1, and clustered data.
 
-Images of one group (a patient, a lesion) are alike, so n of them tell less than n independent ones.
-Shape legend: G groups, K shares (e.g. one per class), C classes.
+Images of one group (patient, lesion) are correlated, so that n of them carry less information than n independent ones.
+Shape legend: G groups, K proportions (e.g. one per class), C classes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Limits = tuple[FloatArray, FloatArray]
 
 
 def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limits:
-    """Wilson score interval of a share (Wilson 1927; Brown, Cai & DasGupta 2001).
+    """Wilson score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001).
 
     Args:
-        share: successes / n, in 0..1; the successes need not be whole.
-        n: trials, or an effective sample size; need not be whole. 0 gives nan.
+        share: successes / n, in 0..1; the successes need not be integers.
+        n: trials, or an effective sample size; need not be an integer. 0 gives nan.
         confidence: the nominal coverage.
 
     Returns:
-        Low and high limits in 0..1, in the broadcast shape; the share lies between them.
+        Low and high limits in 0..1, in the broadcast shape; the proportion lies between them.
     """
     p, trials = np.broadcast_arrays(np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64))
     trials = np.where(trials > 0, trials, np.nan)
@@ -32,13 +32,13 @@ def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limit
     shrink = 1 / (1 + z**2 / trials)
     centre = (p + z**2 / (2 * trials)) * shrink
     half = z * np.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2) * shrink
-    # Rounding may leave a limit a hair inside the share where they coincide (shares of 0 and 1).
+    # Rounding may put a limit slightly inside a proportion of 0 or 1.
     low, high = np.minimum(centre - half, p), np.maximum(centre + half, p)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def group_residuals(successes: ArrayLike, trials: ArrayLike) -> FloatArray:
-    """Linearised contribution of each group to the error of the K pooled shares, shape (G, K).
+    """Linearised contribution of each group to the error of the K pooled proportions, shape (G, K).
 
     Args:
         successes: (G, K) successes of each group.
@@ -50,21 +50,21 @@ def group_residuals(successes: ArrayLike, trials: ArrayLike) -> FloatArray:
 
 
 def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> FloatArray:
-    """Number of independent trials that would leave the K shares as uncertain as the clustered ones do.
+    """Number of independent trials with the same uncertainty of the K proportions as the clustered ones.
 
-    The Rao-Scott design effect (Rao & Scott 1992): the cluster-robust variance of the pooled share, with
+    The Rao-Scott design effect (Rao & Scott 1992): the cluster-robust variance of the pooled proportion, with
     the usual G / (G - 1), over the binomial variance p (1 - p) / (n - 1), so that it is 1 when every image
     is its own group. It is taken as at least 1: the result never exceeds n. With few groups that variance
     is itself uncertain; as Korn & Graubard (1998) do, n is further reduced by the squared ratio of the t
     quantiles with n - 1 and G - 1 degrees of freedom.
 
-    Where nothing varies (a share of 0 or 1) or there is a single group, the data cannot show how alike the
-    images of a group are; the number of groups is then the conservative answer.
+    If nothing varies (a proportion of 0 or 1) or there is a single group, the data do not show the correlation
+    within groups; the number of groups is then the conservative answer.
 
     Args:
-        successes: (G, K) successes of each group, not necessarily whole.
-        trials: (G, K) trials of each group; a group without trials of a share does not count for it.
-        confidence: of the interval the result is meant for (it enters by the t quantiles).
+        successes: (G, K) successes of each group, not necessarily integers.
+        trials: (G, K) trials of each group; a group without trials does not count.
+        confidence: of the interval that uses the result (for the t quantiles).
 
     Returns:
         (K,) effective sample sizes in 0..n.
@@ -85,11 +85,11 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
 def mover_mean(
     share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ArrayLike | None = None
 ) -> Limits:
-    """Interval in 0..1 of the plain mean of K shares from the interval of each (MOVER).
+    """Interval in 0..1 of the mean of K proportions from the interval of each (MOVER).
 
     The method of variance estimates recovery (Zou & Donner 2008): with weights w = 1 / K,
-    ``low = mean - sqrt(sum w² (share - low)²)`` and likewise above. Shares measured on the same groups err
-    together (a badly stained patient costs every class); given the group residuals, their correlations r
+    ``low = mean - sqrt(sum w² (share - low)²)`` and likewise above. Proportions of the same groups
+    are correlated (a badly stained patient affects every class); given the group residuals, their correlations r
     enter as in Zou (2008), ``sum w_i w_j r_ij (share_i - low_i)(share_j - low_j)``. The interval is never
     made narrower than under independence, since correlations from few groups are noisy.
 
@@ -97,10 +97,10 @@ def mover_mean(
         share: (K,) the estimates.
         low: (K,) their lower limits.
         high: (K,) their upper limits.
-        residuals: (G, K) as from `group_residuals`; None takes the shares as independent.
+        residuals: (G, K) as from `group_residuals`; None assumes independence.
 
     Returns:
-        Low and high limits of the mean; nan where a share is nan or there is none.
+        Low and high limits of the mean; nan where a proportion is nan or there is none.
     """
     p = np.asarray(share, dtype=np.float64)
     if p.size == 0:
@@ -114,9 +114,9 @@ def mover_mean(
 def adjusted_mean(
     share: ArrayLike, trials: ArrayLike, residuals: ArrayLike | None = None, *, confidence: float = 0.95
 ) -> Limits:
-    """Interval in 0..1 of the plain mean of K shares by one variance for both sides (Price & Bonett 2004).
+    """Interval in 0..1 of the mean of K proportions by one variance for both sides (Price & Bonett 2004).
 
-    2 / K successes and as many failures are added to each share, which leaves a variance to shares of 0 and 1.
+    2 / K successes and as many failures are added to each proportion, so that those of 0 and 1 have a variance.
 
     Args:
         share: (K,) the estimates.
@@ -125,7 +125,7 @@ def adjusted_mean(
         confidence: the nominal coverage.
 
     Returns:
-        Low and high limits, which need not hold the mean of the shares; nan where a share is nan or there is none.
+        Low and high limits, which need not contain the mean of the proportions; nan where a proportion is nan or there is none.
     """
     p, n = np.asarray(share, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     if p.size == 0:
@@ -143,11 +143,11 @@ def mean_of_proportions(
     trials: ArrayLike,
     residuals: ArrayLike | None = None,
 ) -> Limits:
-    """On each side the wider of `mover_mean` and, for two shares or more, `adjusted_mean`.
+    """The wider limit on each side of `mover_mean` and, for two proportions or more, `adjusted_mean`.
 
-    MOVER alone is too sure of its upper limit where rare classes are nearly all right: a class with nothing wrong adds
-    nothing to it, and the skew of each class, which evens out in their mean, is added up (a coverage of 0.85 was seen).
-    The other alone is too sure where classes of a few images are only half right. See docs/results/coverage.md.
+    The upper limit of MOVER alone is too low where rare classes are nearly all correct: a class without an error adds
+    nothing to it, and the skews of the classes, which cancel in their mean, are added up (a coverage of 0.85 was
+    measured). The other alone is too narrow where classes of few images are half correct. See docs/results/coverage.md.
     """
     limits = mover_mean(share, low, high, residuals)
     if np.size(share) < 2:
@@ -157,15 +157,15 @@ def mean_of_proportions(
 
 
 def weighted_rate(weight: ArrayLike, trials: ArrayLike, more: float, *, confidence: float = 0.95) -> Limits:
-    """Interval of sum weight / sum trials where few groups carry any weight (the gamma interval of Fay & Feuer 1997).
+    """Interval of sum weight / sum trials where few groups have a weight (the gamma interval of Fay & Feuer 1997).
 
-    Made for weighted sums of rare events, such as mistakes by their squared distance: a gamma distribution of the
-    same mean and variance; for the upper limit as if one more had come, of weight ``more``.
+    For weighted sums of rare events, such as errors by their squared distance: a gamma distribution of the same
+    mean and variance; for the upper limit with one more event, of weight ``more``.
 
     Args:
         weight: (G,) of each group, 0 or more.
         trials: (G,) of each group.
-        more: above 0, as heavy as an event may well be that was not seen.
+        more: above 0, a plausible weight of an event that was not observed.
         confidence: the nominal coverage.
 
     Returns:
@@ -175,7 +175,7 @@ def weighted_rate(weight: ArrayLike, trials: ArrayLike, more: float, *, confiden
     n, total = m.sum(), w.sum()
     variance = ((w - m * (total / n)) ** 2).sum()
     if variance <= 0:
-        variance = (w**2).sum()  # that of a Poisson distribution, where all groups are alike
+        variance = (w**2).sum()  # that of a Poisson distribution, if all groups are equal
     tail = (1 - confidence) / 2
     low = _gamma_quantile(tail, total, variance) if total > 0 else 0.0
     high = _gamma_quantile(1 - tail, total + more, variance + more**2)
@@ -187,7 +187,7 @@ def _gamma_quantile(at: float, mean: float, variance: float) -> float:
 
 
 def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:
-    """How far a mean of K shares goes with each by ``distance`` (K,), but never less than if they were independent."""
+    """Distance of a mean of K proportions from those (K,) of each, never less than under independence."""
     squared = (distance**2).sum()
     if residuals is not None:
         correlation = _correlation(np.asarray(residuals, dtype=np.float64))
@@ -200,8 +200,8 @@ def _t_quantile(degrees: FloatArray, confidence: float) -> FloatArray:
 
 
 def _correlation(residuals: FloatArray) -> FloatArray:
-    """(K, K) uncentred correlations of the residuals; 0 between shares of which one does not vary."""
-    # Not by BLAS, whose threads wait for each other far longer than so narrow a product takes.
+    """Uncentred correlations (K, K) of the residuals; 0 where one does not vary."""
+    # Not by BLAS, whose threads wait longer for each other than so narrow a product takes.
     covariance = np.einsum("gi,gj->ij", residuals, residuals)
     scale = np.sqrt(np.diagonal(covariance))
     product = np.outer(scale, scale)

@@ -1,4 +1,4 @@
-"""Two models compared class by class on the same images: McNemar's test, exact, with groups as units.
+"""McNemar's exact test of two models, class by class, with groups as units.
 
 Shape legend: C classes.
 """
@@ -20,26 +20,26 @@ from tametail.evaluation.verdicts import Verdict, holm, verdict
 from tametail.predictions.single_label import Predictions
 
 MCNEMAR_QUESTION = (
-    "In which classes would these trained models, as they are, differ in recall on other images of this kind? Corrected "
-    "(Holm), as among many classes some differ by chance. A class in which the models differ on fewer "
-    "than six patients (or lesions, or images that belong to nobody else) can never show it at the 5 % level."
+    "In which classes would these trained models differ in recall on other images of this kind? Adjusted for multiple "
+    "testing (Holm). A class in which the models differ on fewer than six patients (or lesions, or single images) can "
+    "never reach significance at the 5 % level."
 )
 
 
 @dataclass(frozen=True)
 class ClassTest:
-    """Recall of one class by model a beside that by model b.
+    """Recall of one class, model a compared with model b.
 
     Attributes:
         name: the class.
         n: its images.
         groups: distinct groups with an image of it, the units of the test.
-        only_a: its images that a alone gets right, mean over the pairs of replicates.
-        only_b: its images that b alone gets right.
-        difference: recall of a less that of b, with its 95 % interval; nan where the class is absent.
+        only_a: its images that only a classifies correctly, mean over the pairs of replicates.
+        only_b: its images that only b classifies correctly.
+        difference: recall of a minus that of b, with its 95 % interval; nan where the class is absent.
         p: exact, of this class alone; nan where the class is absent.
         p_holm: p after Holm's correction over the classes present.
-        verdict: on a; told apart where ``p_holm`` is at most 5 % and the interval is beside 0; "absent" where no image is of the class.
+        verdict: on a, see `verdicts.verdict`; "absent" for a class without an image.
     """
 
     name: str
@@ -58,15 +58,14 @@ def mcnemar_by_class(
 ) -> tuple[ClassTest, ...]:
     """Test the recall of every class.
 
-    Where every image is its own group and each model has one table this is McNemar's exact test (the discordant images
-    as coin tosses). Groups of several images, and means over replicates, take the sign flips of the groups' differences
-    instead, of which that test is a special case. The exact test and not its mid-p form: mid-p has more power but
-    exceeds its level at some sample sizes (Fagerland, Lydersen & Laake 2013), and for rare classes, which are the point
-    here, a level that holds matters more.
+    If every image is its own group and each model has one table, this is McNemar's exact test. Groups of several images
+    and means over replicates use the sign-flip permutation test of the groups' differences, of which McNemar's test is
+    a special case. The exact test is used and not mid-p, which has more power but exceeds its level at some sample sizes
+    (Fagerland, Lydersen & Laake 2013).
 
     Args:
         a, b: tables over the same images, e.g. one per seed (folds joined).
-        resamples, seed: of the sign flips where they cannot be listed.
+        resamples, seed: of the sign flips, if they cannot be enumerated.
 
     Returns:
         C tests in the order of the class names.
@@ -87,7 +86,7 @@ def mcnemar_by_class(
         )
     corrected = holm(p)
     return tuple(
-        _judged(test, float(of_class)) for test, of_class in zip(tests.values(), corrected, strict=True)
+        _with_verdict(test, float(of_class)) for test, of_class in zip(tests.values(), corrected, strict=True)
     )
 
 
@@ -111,7 +110,7 @@ def _test(
     )
 
 
-def _judged(test: ClassTest, p_holm: float) -> ClassTest:
+def _with_verdict(test: ClassTest, p_holm: float) -> ClassTest:
     if test.verdict == "absent":
         return test
     return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))

@@ -1,7 +1,7 @@
 """Classification metrics as pure functions of a confusion matrix.
 
 A confusion matrix has the true class in the rows and the predicted class in the columns. Every function
-takes a whole batch of them, shape (..., C, C), counts or weighted counts. What is undefined is nan, never 0.
+takes a batch of them, shape (..., C, C), counts or weighted counts. Undefined values are nan, never 0.
 Shape legend: N images, C classes.
 """
 
@@ -50,7 +50,7 @@ def precision(confusion: ArrayLike) -> FloatArray:
 
 
 def specificity(confusion: ArrayLike) -> FloatArray:
-    """TN / (TN + FP), shape (..., C): share of the images of other classes that are not predicted as the class.
+    """TN / (TN + FP), shape (..., C): proportion of the images of other classes not predicted as the class.
 
     nan where all images are of the class.
     """
@@ -82,7 +82,7 @@ def macro_f1(confusion: ArrayLike) -> FloatArray:
 
 
 def accuracy(confusion: ArrayLike) -> FloatArray:
-    """Share of images predicted right, shape (...); nan where there are no images."""
+    """Proportion of correct images, shape (...); nan where there are no images."""
     matrix = _matrices(confusion)
     return _ratio(_hits(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
 
@@ -96,8 +96,8 @@ def mcc(confusion: ArrayLike) -> FloatArray:
 def mcc_from_counts(hits: ArrayLike, actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
     """The R_K statistic (Gorodkin 2004) from TP, TP + FN and TP + FP, each (..., C); shape (...).
 
-    0 where either the target or the prediction is always the same class: 0 / 0, whose limit it is (Chicco & Jurman
-    2020), and what kappa gives as well. nan where both are, or there are no images.
+    0 where either the target or the prediction is constant, the limit of 0 / 0 (Chicco & Jurman 2020), as kappa.
+    nan where both are constant, or there are no images.
     """
     right, truth, given = (np.asarray(counts, dtype=np.float64) for counts in (hits, actual, predicted))
     n = truth.sum(axis=-1)
@@ -131,7 +131,7 @@ def kappa_from_counts(distance: ArrayLike, actual: ArrayLike, predicted: ArrayLi
 
 
 def chance_distance(actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
-    """Sum of squared distances (...) that is expected of predictions (..., C) drawn without a look at the images."""
+    """Expected sum of squared distances (...) of predictions (..., C) that are independent of the targets."""
     truth, given = (np.asarray(counts, dtype=np.float64) for counts in (actual, predicted))
     place = np.arange(truth.shape[-1], dtype=np.float64)
     # sum_ij t_i p_j (i - j)² / n, with both sums of counts equal to n.

@@ -1,4 +1,4 @@
-"""Methods compared over several data sets: mean ranks, Friedman, Nemenyi's critical difference, Wilcoxon with Holm.
+"""Compare methods over several data sets: mean ranks, Friedman, Nemenyi's critical difference, Wilcoxon with Holm.
 
 After Demsar (2006). Shape legend: N data sets, M methods.
 """
@@ -18,22 +18,22 @@ from tametail.evaluation.permutation_test import permutation_p
 from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, holm
 
 RANKS_QUESTION = (
-    "Would the methods rank differently on other data sets? Data sets are the units, each counts once, whatever its size, "
-    "and they are taken as a sample of those one could have chosen. With a handful of sets only large and consistent "
-    "differences show."
+    "Would the methods rank differently on other data sets? Data sets are the units, weighted equally "
+    "whatever their size, and regarded as a random sample of data sets. With few data sets only large and consistent "
+    "differences are significant."
 )
 
 
 @dataclass(frozen=True)
 class Friedman:
-    """Whether any method ranks differently from the others.
+    """Friedman's test of equal mean ranks.
 
     Attributes:
         statistic: Friedman's chi-square, corrected for ties.
-        p: its p by the chi-square distribution with M - 1 degrees of freedom; rough with few sets.
-        iman_davenport: F = (N - 1) chi² / (N (M - 1) - chi²) (Iman & Davenport 1980); infinite where all sets agree.
+        p: its p by the chi-square distribution with M - 1 degrees of freedom; approximate with few data sets.
+        iman_davenport: F = (N - 1) chi² / (N (M - 1) - chi²) (Iman & Davenport 1980); infinite if all data sets agree.
         iman_davenport_p: by the F distribution with M - 1 and (M - 1)(N - 1) degrees of freedom.
-        permutation_p: by ranks shuffled within each set, which holds with few sets too; the one to go by.
+        permutation_p: by permutation of the ranks within each data set, valid with few data sets too; the recommended p.
     """
 
     statistic: float
@@ -45,20 +45,20 @@ class Friedman:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Methods over data sets.
+    """Mean ranks of methods over data sets, and tests of them.
 
     Attributes:
-        methods: M names, by mean rank, the best first.
+        methods: M names, sorted by mean rank, the best first.
         sets: N names.
-        mean_ranks: (M,) in the order of ``methods``; 1 is best, ties share the mean of their ranks.
+        mean_ranks: (M,) in the order of ``methods``; 1 is best; ties get the mean of their ranks.
         friedman: None where undefined.
         critical_difference: of mean ranks at the 5 % level (Nemenyi); None where undefined.
         cliques: for a critical-difference plot, the longest runs of methods (indices into ``methods``) whose mean
-            ranks lie within the critical difference; only those of two methods or more.
-        wilcoxon_p: (M, M) signed-rank test of each two methods over the sets, Holm-corrected over all pairs; 1 on the
-            diagonal, nan throughout where undefined.
-        wilcoxon_cliques: the longest runs of methods no two of which Wilcoxon with Holm tells apart.
-        undefined: why something is None or nan, or can show nothing, in words; empty where nothing is to be said.
+            ranks are within the critical difference; at least two methods each.
+        wilcoxon_p: (M, M) signed-rank test of each pair of methods, adjusted by Holm over all pairs; 1 on the
+            diagonal, nan throughout if undefined.
+        wilcoxon_cliques: the longest runs of methods without a significant difference by Wilcoxon with Holm.
+        undefined: why a value is None or nan, or cannot be significant; empty otherwise.
     """
 
     methods: tuple[str, ...]
@@ -73,14 +73,14 @@ class Ranks:
 
 
 def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -> Ranks:
-    """Rank the methods on each data set, the highest score first, and test the mean ranks.
+    """Rank the methods on each data set, highest score first, and test the mean ranks.
 
     Args:
-        scores: one row for each data set, one column for each method; higher is better.
+        scores: one row per data set, one column per method; higher is better.
         resamples, seed: of the permutations.
 
     Raises:
-        ValueError: no set or no method, a name that comes twice, or a score that is missing (it is named).
+        ValueError: no data set or method, a duplicate name, or a missing score.
     """
     values = _checked(scores)
     ranks = stats.rankdata(-values, axis=1)
@@ -107,13 +107,13 @@ def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -
 
 
 def friedman(ranks: FloatArray, resamples: int = 10_000, seed: int = 0) -> Friedman:
-    """Friedman's test of ranks (N, M), N >= 2 and M >= 3, with three ways to its p.
+    """Friedman's test of ranks (N, M), N >= 2 and M >= 3, with three kinds of p.
 
-    Where every method ties on every set nothing speaks for a difference: statistic 0, p 1.
+    The statistic is 0 and p is 1 if all methods tie on every data set.
     """
     sets, methods = ranks.shape
     expected = (methods + 1) / 2
-    # Rao's form: the spread of the rank sums over that within sets, in which ties are corrected for.
+    # The form that corrects for ties: the variance of the rank sums over that within data sets.
     within = float(((ranks - expected) ** 2).sum())
     if within == 0:
         return Friedman(0.0, 1.0, 0.0, 1.0, 1.0)
@@ -141,14 +141,14 @@ def friedman(ranks: FloatArray, resamples: int = 10_000, seed: int = 0) -> Fried
 def nemenyi_critical_difference(methods: int, sets: int) -> float:
     """Mean ranks further apart than this differ at the 5 % level: ``q sqrt(M (M + 1) / (6 N))`` (Demsar 2006).
 
-    q is the studentized range over the square root of 2, with M methods and no end of degrees of freedom.
+    q is the studentized range over the square root of 2, with M methods and infinite degrees of freedom.
     """
     q = float(stats.studentized_range.ppf(1 - SIGNIFICANCE_LEVEL, methods, np.inf)) / np.sqrt(2.0)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * sets)))
 
 
 def cliques(apart: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...]:
-    """Longest runs of neighbouring methods no two of which are ``apart`` (M, M); runs of one are left out."""
+    """Longest runs of two or more neighbouring methods that are not pairwise ``apart`` (M, M)."""
     count, found, reached = len(apart), [], 0
     for start in range(count):
         end = start + 1
@@ -174,12 +174,12 @@ def _checked(scores: pd.DataFrame) -> FloatArray:
 
 
 def _wilcoxon(values: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """(M, M) p of the signed-rank test: the sign flips of the ranks of the differences, so exact with ties too."""
+    """Adjusted p (M, M) of the signed-rank test by sign flips of the ranks, exact with ties too."""
     methods = values.shape[1]
     pairs = list(combinations(range(methods), 2))
     p = []
     for i, j in pairs:
-        # Scores are decimal numbers: differences that are equal on paper differ in their last digits.
+        # Equal differences of decimal numbers may differ in their last digits.
         difference = np.round(values[:, i] - values[:, j], 12)
         kept = difference[difference != 0]  # as Wilcoxon does
         signed = np.sign(kept) * stats.rankdata(np.abs(kept))
@@ -192,18 +192,18 @@ def _wilcoxon(values: FloatArray, resamples: int, seed: int) -> FloatArray:
 
 def _undefined(sets: int, methods: int) -> str:
     if sets < 2:
-        return f"Ranks over data sets are tested from two sets on; here there is {sets}."
+        return f"Tests of ranks need at least two data sets; here there is {sets}."
     if methods < 2:
-        return "There is one method, so there is nothing to compare."
+        return "There is only one method."
     said = []
     if methods < 3:
         said.append(
-            "Friedman's test and Nemenyi's critical difference need three methods; here there are two."
+            "Friedman's test and Nemenyi's critical difference need at least three methods; here there are two."
         )
     # The smallest p of a signed-rank test over N sets is 2 / 2^N.
     least = 2.0 ** (1 - sets) * methods * (methods - 1) / 2
     if least > SIGNIFICANCE_LEVEL:
         said.append(
-            f"Wilcoxon with Holm can tell no two of {methods} methods apart on {sets} sets, whatever the scores."
+            f"Wilcoxon with Holm cannot find a significant difference between {methods} methods on {sets} data sets, whatever the scores."
         )
     return " ".join(said)

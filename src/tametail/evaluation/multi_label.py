@@ -1,6 +1,6 @@
-"""From tables of multi-label predictions to estimates with 95 % intervals, label by label and over all labels.
+"""Evaluate multi-label predictions: metrics with 95 % intervals, per label and over all labels.
 
-A label that no image has, or that all have, tells nothing of how well it is found: it is nan, never 0.
+The metrics of a label that no image has, or all images have, are nan, never 0.
 Shape legend: S replicates, N images, G groups, C labels.
 """
 
@@ -22,12 +22,12 @@ from tametail.predictions.multi_label import LabelPredictions, check_same_images
 
 @dataclass(frozen=True)
 class ThresholdedLabel:
-    """One label, given or not: what comes of a threshold. Without a positive image only the specificity is known.
+    """Metrics of one label at a threshold. Without a positive image only the specificity is defined.
 
     Attributes:
-        recall: share of the positives that are given the label (sensitivity); its n counts them.
-        specificity: share of the negatives that are not; its n counts them.
-        precision: share of positives among the images given it; its n counts those that any replicate gives it.
+        recall: sensitivity; its n counts the positives.
+        specificity: its n counts the negatives.
+        precision: its n counts the images for which any replicate predicts the label.
         f1: its n counts the positives.
     """
 
@@ -39,14 +39,14 @@ class ThresholdedLabel:
 
 @dataclass(frozen=True)
 class ThresholdedMetrics:
-    """All labels at their thresholds.
+    """Metrics of all labels at their thresholds.
 
     Attributes:
         labels: C results.
-        macro_f1: mean F1 of the labels that some image has.
-        micro_f1: F1 of all decisions, image by label, together.
-        subset_accuracy: share of the images with every label right.
-        hamming_loss: share of the decisions, image by label, that are wrong.
+        macro_f1: mean F1 of the labels that an image has.
+        micro_f1: F1 of all decisions (image, label) together.
+        subset_accuracy: proportion of images with all labels correct.
+        hamming_loss: proportion of decisions (image, label) that are wrong.
     """
 
     labels: tuple[ThresholdedLabel, ...]
@@ -58,14 +58,14 @@ class ThresholdedMetrics:
 
 @dataclass(frozen=True)
 class LabelResult:
-    """How well the images of one label are put before the others, whatever the threshold.
+    """Ranking metrics of one label, independent of the threshold.
 
     Attributes:
         name: the label.
-        positives, negatives: images that have it, and that do not.
-        groups: distinct groups with an image that has it.
-        auroc: chance that an image with the label scores higher than one without; 0.5 says nothing.
-        average_precision: area under the precision-recall curve; ``positives`` / n says nothing.
+        positives, negatives: images with the label, and without it.
+        groups: distinct groups with a positive image.
+        auroc: area under the ROC curve; 0.5 is chance.
+        average_precision: area under the precision-recall curve; ``positives`` / n is chance.
     """
 
     name: str
@@ -83,17 +83,17 @@ class LabelResult:
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """Results of one loss on one set of images that may have several labels.
+    """Results of one method on one set of images that may have several labels.
 
     Attributes:
         labels: C results, in the order of the class names.
-        average_precision: mean over the labels that some images have and others have not (mAP).
+        average_precision: mean over the labels with positive and negative images (mAP).
         auroc: mean over the same labels (macro AUROC).
-        chosen: at thresholds chosen by F1 on other images.
+        chosen: at thresholds that maximise F1 on other images.
         plain: at 0.5.
         n: images.
         groups: distinct groups.
-        replicates: tables the values are means over.
+        replicates: number of tables that the values are means over.
     """
 
     labels: tuple[LabelResult, ...]
@@ -109,16 +109,16 @@ class LabelEvaluation:
 def evaluate_labels(
     replicates: Sequence[LabelPredictions], thresholds: ArrayLike | None = None
 ) -> LabelEvaluation:
-    """Evaluate predictions that were made for the same images once or several times.
+    """Evaluate one or several sets of predictions for the same images.
 
-    Values are means over the replicates, and intervals speak of the images, as those of `evaluate` do. Logits order
-    the images, so that ties of probabilities at their end do not count; thresholds are on probabilities.
+    Values are means over the replicates, and intervals describe sampling of images, as in `evaluate`. Ranking metrics
+    use the logits, as saturated probabilities are tied; thresholds apply to probabilities.
 
     - AUROC, average precision: see `ranking_metrics.ranking_proportions`.
     - recall, specificity, precision, subset accuracy, Hamming loss: Wilson for clustered data; F1 on F1 / (2 - F1).
     - means over labels: MOVER, from the intervals of the labels.
 
-    The intervals take thresholds as given.
+    The intervals regard thresholds as fixed.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
@@ -162,7 +162,7 @@ def evaluate_labels(
 
 
 def macro_average_precision(table: LabelPredictions) -> float:
-    """Mean average precision of the labels that some images have and others have not; nan if there is none."""
+    """Mean average precision of the labels with positive and negative images; nan if there is none."""
     values = [
         average_precision(table.labels[:, c], table.logits[:, c]) for c in range(len(table.class_names))
     ]
@@ -180,7 +180,7 @@ def _decisions(
     present = np.asarray(positives > 0)
 
     def mean_share(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> FloatArray:
-        """(C,) mean over the replicates of the share of ``found`` (S, N, C) ``among`` (S, N, C) or (N, C)."""
+        """Mean (C,) over the replicates of the proportion of ``found`` (S, N, C) ``among`` (S, N, C) or (N, C)."""
         trials = np.broadcast_to(among, found.shape).sum(axis=1)
         ratio = (found & among).sum(axis=1) / np.maximum(trials, 1)
         return defined_mean(np.where(trials > 0, ratio, np.nan))

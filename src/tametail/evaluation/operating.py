@@ -1,4 +1,4 @@
-"""From which probability of one class an image is flagged, so that a required share of its images is found, and the cost.
+"""Operating points: the threshold on the probability of one class for a required sensitivity, and its performance.
 
 Shape legend: S replicates, N images, G groups.
 """
@@ -15,23 +15,23 @@ from tametail.evaluation.alignment import align, group_codes
 from tametail.evaluation.proportions import Estimate, defined_mean, proportions
 from tametail.predictions.single_label import Predictions
 
-ASSIGNED_PARTS = 5  # that images without folds are dealt to
+ASSIGNED_PARTS = 5  # for images without folds
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One class flagged from a threshold on, and what comes of it. What has no image is nan with n = 0.
+    """Performance of one class at a threshold; metrics without images are nan with n = 0.
 
     Attributes:
         class_name: the class.
         asked: the required sensitivity.
-        threshold: chosen on all these images, for images yet to come; nan where none is of the class. The results are
-            not those of this threshold but of those chosen without the images that they are judged by.
-        sensitivity: share of the class's images that are flagged; its n counts them.
-        specificity: share of the others that are not; its n counts them.
-        ppv: positive predictive value, the share of the class among the flagged; its n counts the images that any
-            replicate flags. It holds for the share of the class in these images.
-        flagged: share of the images that are flagged; its n counts those that could be judged.
+        threshold: chosen on all these images, for deployment; nan without an image of the class. The results are those of
+            thresholds chosen on other images, by cross-validation.
+        sensitivity: its n counts the images of the class.
+        specificity: its n counts the other images.
+        ppv: positive predictive value at the prevalence of these images; its n counts the images that any replicate
+            flags.
+        flagged: alert rate, the proportion of images that are flagged; its n counts the images with a threshold.
     """
 
     class_name: str
@@ -44,7 +44,7 @@ class OperatingPoint:
 
     @property
     def flagged_per_100(self) -> float:
-        """Images flagged of 100."""
+        """Flagged images per 100 images."""
         return 100 * self.flagged.value
 
 
@@ -55,21 +55,20 @@ def operating_point(
     *,
     threshold: float | None = None,
 ) -> OperatingPoint:
-    """What it costs to find a required share of the images of a class.
+    """Evaluate the operating point of one class for a required sensitivity.
 
-    The threshold for the images of each fold is chosen on the other folds. Where all images are of one fold, as in a test
-    part or a table made elsewhere, they are dealt to five parts, whole groups, those that hold the class first. Images
-    whose class is absent from all other parts cannot be judged and are left out, which n shows.
+    The threshold for the images of each fold is chosen on the other folds. If all images are of one fold, as in a test
+    set or an external table, whole groups are assigned to five parts, those with the class first. Images are left out,
+    as n shows, if no other part has an image of the class.
 
-    The required sensitivity holds where the threshold is chosen; the one that is found on other images may be lower.
-    Intervals take thresholds as given; images of one group count as alike.
+    The sensitivity is reached on the images that the threshold is chosen on; on other images it may be lower.
+    Intervals regard thresholds as fixed, and images of one group as clustered.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
         class_index: into the class names.
         sensitivity: required, above 0 and at most 1.
-        threshold: one chosen on other images, in place of all that; nan where there was nothing to choose by, and then
-            nothing is judged.
+        threshold: chosen on other images, used for all images; nan if none could be chosen, and then nothing is evaluated.
 
     Raises:
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, no such class, or a
@@ -107,9 +106,9 @@ def operating_point(
 
 
 def threshold_for(positive: BoolArray, p: FloatArray, sensitivity: float) -> float:
-    """The highest threshold that flags at least this share of the positives; nan where there is none.
+    """The highest threshold that flags at least this proportion of the positives; nan without a positive.
 
-    It lies half way to the next lower probability that occurs, or to 0; images of one probability go together.
+    It is halfway to the next lower probability that occurs, or to 0.
 
     Args:
         positive, p: (N,).
@@ -118,25 +117,25 @@ def threshold_for(positive: BoolArray, p: FloatArray, sensitivity: float) -> flo
     own = np.sort(p[positive])[::-1]
     if not len(own):
         return float("nan")
-    needed = int(np.ceil(sensitivity * len(own) - 1e-9))  # 0.95 of 20 are 19, whatever is left by rounding
+    needed = int(np.ceil(sensitivity * len(own) - 1e-9))  # 0.95 of 20 are 19, despite rounding
     least = float(own[max(needed, 1) - 1])
     below = p[p < least]
     return (least + float(below.max() if len(below) else 0.0)) / 2
 
 
 def _parts(fold: IntArray, positive: BoolArray, group: IntArray) -> IntArray:
-    """(N,) the folds, or where there is only one a part for each image."""
+    """The folds (N,), or, if there is only one, a part for each image."""
     if len(np.unique(fold)) > 1:
         return fold
     holds = np.bincount(group, positive) > 0
-    drawn = np.random.default_rng(0).permutation(len(holds))  # names may come in an order that says something
+    drawn = np.random.default_rng(0).permutation(len(holds))  # the order of names may be informative
     dealt = np.empty(len(holds), dtype=np.int64)
     dealt[drawn[np.argsort(~holds[drawn], kind="stable")]] = np.arange(len(holds)) % ASSIGNED_PARTS
     return dealt[group]
 
 
 def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float) -> FloatArray:
-    """(N,) for the images of each part the threshold chosen on the other parts."""
+    """Thresholds (N,): for the images of each part chosen on the other parts."""
     cuts = np.empty(len(p))
     for each in np.unique(part):
         own = part == each
@@ -145,7 +144,7 @@ def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float
 
 
 def _share(found: BoolArray, among: BoolArray, group: IntArray) -> Estimate:
-    """Share of ``found`` (S, N) among ``among`` (S, N): mean over replicates, n the images in ``among`` of any."""
+    """Proportion of ``found`` (S, N) in ``among`` (S, N): mean over replicates; n counts images in ``among`` of any."""
     trials = among.sum(axis=1)
     ratio = np.divide(found.sum(axis=1), trials, out=np.full(len(trials), np.nan), where=trials > 0)
     n = int(among.any(axis=0).sum())

@@ -1,4 +1,4 @@
-"""Models compared on the same images: difference in balanced accuracy, sign-flip test, verdict in words."""
+"""Paired comparison of models on the same images: difference in balanced accuracy and sign-flip permutation test."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, Verdict, holm, requ
 from tametail.predictions.single_label import Predictions
 
 PAIRED_QUESTION = (
-    "Would these trained models, as they are, differ in balanced accuracy on other images of this kind? The images were "
-    "drawn by chance and the models are taken as given, so the answer is about these models, not about the losses that "
-    "trained them: another seed or another training set is another model."
+    "Would these trained models differ in balanced accuracy on other images of this kind? The images are a random "
+    "sample and the models are fixed, so the answer is about these models, not about the methods that trained them: "
+    "another seed or another training set gives another model."
 )
-_DRAWS_PER_PAIR = 4.0  # over the level: the lowest p that is drawn is then a quarter of Holm's first step
-_LOW = 10.0  # times Holm's first step: a p below it is worth more draws
+_DRAWS_PER_PAIR = 4.0  # / level: the smallest possible p is then a quarter of Holm's first step
+_LOW = 10.0  # times Holm's first step: a smaller p gets more draws
 _REVERSED: dict[Verdict, Verdict] = {
     "better": "worse",
     "worse": "better",
@@ -33,18 +33,18 @@ _REVERSED: dict[Verdict, Verdict] = {
 
 @dataclass(frozen=True)
 class Paired:
-    """Model a beside model b on the same images.
+    """Model a compared with model b on the same images.
 
     Attributes:
-        difference: balanced accuracy of a less that of b, in -1..1, with its 95 % interval; n counts images.
+        difference: balanced accuracy of a minus that of b, in -1..1, with its 95 % interval; n counts images.
         p: of the sign-flip test with groups as units, of this pair alone.
         p_holm: p after Holm's correction over all pairs of the table.
-        verdict: on a; told apart where ``p_holm`` is at most 5 % and the interval is beside 0, see `verdicts.verdict`.
-        more_images: about how many more test images would tell them apart in this table four times in five, see
-            `verdicts.required_sample_size`; 0 where they are told apart, None where the difference is 0.
+        verdict: on a; significant if ``p_holm`` is at most 5 % and the interval excludes 0, see `verdicts.verdict`.
+        required_sample_size: additional test images for a power of 80 % in this table, see
+            `verdicts.required_sample_size`; 0 if the difference is significant, None if it is 0.
         groups: distinct groups, the units of the test.
-        discordant: groups to which the two are not equal; what the test sees.
-        standard_error: of the difference, with groups as units; what its interval is made from.
+        discordant: groups on which the models differ; the test depends on these alone.
+        standard_error: of the difference, with groups as units; the interval is based on it.
     """
 
     difference: Estimate
@@ -57,7 +57,7 @@ class Paired:
     standard_error: float
 
     def reversed(self) -> Paired:
-        """Model b beside model a."""
+        """Model b compared with model a."""
         d = self.difference
         turned = Estimate(0.0 - d.value, 0.0 - d.high, 0.0 - d.low, d.n)
         return replace(self, difference=turned, verdict=_REVERSED[self.verdict])
@@ -71,7 +71,7 @@ class PairedTable:
     pairs: tuple[Paired, ...]
 
     def pair(self, i: int, j: int) -> Paired:
-        """Model i beside model j.
+        """Model i compared with model j.
 
         Raises:
             ValueError: no such pair of two different models.
@@ -87,19 +87,19 @@ class PairedTable:
 def paired_table(
     replicates_by_name: Mapping[str, Sequence[Predictions]], *, resamples: int = 10_000, seed: int = 0
 ) -> PairedTable:
-    """Compare every two models in balanced accuracy on the same images.
+    """Compare all pairs of models in balanced accuracy on the same images.
 
-    Under no difference the two models are exchangeable on a group (a patient, a lesion): its contribution
-    ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is as likely to have the other sign. Hits are means over the replicates,
-    C counts the classes present. A paired bootstrap raises more false alarms where classes are rare
-    (``make false-alarms``). It is a test of models that differ in nothing: if they differ in every class and only the
-    balanced accuracies are equal it is approximate, which is why a verdict asks the interval too. The p of a pair does not depend on the other models of the
-    table, but for the number of draws; its ``p_holm`` does.
+    Under the null hypothesis the two models are exchangeable on a group (patient, lesion): its contribution
+    ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is equally likely to have either sign. Hits are means over the replicates,
+    C counts the classes present. A paired bootstrap has more false positives where classes are rare
+    (``make false-alarms``). If the models differ in every class and only their balanced accuracies are equal, the test
+    is approximate; so a verdict also requires the interval. The p of a pair does not depend on the other models of
+    the table, except for the number of draws; its ``p_holm`` does.
 
     Args:
         replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
-        resamples: of the test, where its signs cannot be listed. Pairs whose p is as low as so many draws can say get more
-            of them, 4 / 0.05 for each pair of the table, so that no number of pairs alone leaves a difference untold.
+        resamples: of the test, if its signs cannot be enumerated. Pairs with the smallest possible p get more draws,
+            4 / 0.05 for each pair of the table, so that no number of pairs alone makes significance impossible.
         seed: of the test; the same seed gives the same p.
 
     Raises:
@@ -119,8 +119,8 @@ def against_one(
 ) -> dict[str, Paired]:
     """Compare one model with each of the others in balanced accuracy, as `paired_table` does with every two.
 
-    Holm's correction is over these comparisons alone, one for each other model: fewer than all pairs, so that smaller
-    differences are told.
+    Holm's correction is over these comparisons alone, one for each other model: fewer than all pairs, so that the power
+    is higher.
 
     Args:
         replicates_by_name: as for `paired_table`.
@@ -128,7 +128,7 @@ def against_one(
         resamples, seed: as for `paired_table`.
 
     Returns:
-        By the other model's name, in the order given; nothing where there is no other.
+        By the other model's name, in the given order; empty if there is no other.
 
     Raises:
         ValueError: as `paired_table`, or an unknown name.
@@ -145,7 +145,7 @@ def against_one(
 def _compare(
     counted: Correctness, indices: Sequence[tuple[int, int]], resamples: int, seed: int
 ) -> tuple[Paired, ...]:
-    """Model i beside model j for each of the pairs (i, j), corrected for all of them."""
+    """Compare model i with model j for each of the pairs (i, j), adjusted for all of them."""
     differences = [counted.differences(i, j) for i, j in indices]
     flipped = [counted.contributions(of_pair) for of_pair in differences]
     p = np.array([_p(d, resamples, len(indices), seed) for d in flipped])
@@ -153,16 +153,16 @@ def _compare(
     for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
         difference = _difference(counted, of_pair)
         found = verdict(difference, float(corrected))
-        # The first step of Holm's correction, which a single difference in the table would have to pass.
+        # The first step of Holm's correction, which the smallest p of the table has to pass.
         more = required_sample_size(d, difference, level=SIGNIFICANCE_LEVEL / len(indices))
-        told = found != "no significant difference"
+        significant = found != "no significant difference"
         pairs.append(
             Paired(
                 difference=difference,
                 p=float(own),
                 p_holm=float(corrected),
                 verdict=found,
-                required_sample_size=0 if told else more,
+                required_sample_size=0 if significant else more,
                 groups=counted.groups,
                 discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
                 standard_error=difference_standard_error(
@@ -182,7 +182,7 @@ def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> floa
 
 
 def describe(paired: Paired, a: str, b: str) -> str:
-    """One sentence on model ``a`` beside ``b``, for people."""
+    """Describe the comparison of model ``a`` with ``b`` in one sentence."""
     d = paired.difference
     verb = {
         "better": "is better than",
@@ -195,14 +195,14 @@ def describe(paired: Paired, a: str, b: str) -> str:
     if paired.verdict != "no significant difference":
         return f"{text}."
     if paired.required_sample_size == 0:
-        return f"{text}; not among so many comparisons."
+        return f"{text}; not significant after adjustment for multiple testing."
     if paired.required_sample_size is None:
-        return f"{text}; there is no difference that more test images could tell."
-    return f"{text}; about {_about(paired.required_sample_size)} more test images like these would tell a difference of this size."
+        return f"{text}; no sample size would make this difference significant."
+    return f"{text}; about {_about(paired.required_sample_size)} more test images like these would make a difference of this size significant."
 
 
 def _about(count: int) -> str:
-    """A number to two significant digits, upwards: 160,000."""
+    """Round up to two significant digits: 160,000."""
     step = 10 ** max(len(str(count)) - 2, 0)
     return f"{-(-count // step) * step:,}"
 

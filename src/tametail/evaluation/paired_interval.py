@@ -1,4 +1,4 @@
-"""Standard error and 95 % interval for the difference of two models' recalls, or of their mean, honest where classes are rare.
+"""Standard error and 95 % interval of the difference of two models in recall, or in mean recall; valid for rare classes.
 
 Shape legend: K cells (the images of one group and one class), G groups, C classes.
 """
@@ -10,8 +10,8 @@ from scipy import stats
 
 from tametail.core.arrays import FloatArray, IntArray
 
-# Images of no model's favour that are imagined into each interval, shared out among its classes; not more to any.
-_IMAGINED, _IMAGINED_IN_A_CLASS = 4.0, 2.0
+# Pseudo-images that are added to each interval, divided among its classes, with a maximum per class.
+_PSEUDO_IMAGES, _PSEUDO_IMAGES_PER_CLASS = 4.0, 2.0
 _QUANTILE = float(stats.norm.ppf(0.975))
 
 
@@ -21,15 +21,15 @@ def difference_limits(
     """Limits in -1..1 of the mean over C classes of the difference in recall.
 
     The adjusted Wald interval for a linear function of proportions (Price & Bonett 2004), for pairs (Bonett & Price
-    2012) and groups: 1.96 standard errors, see `difference_standard_error`, about the difference to which each class's
-    imagined images are added.
+    2012) and groups: 1.96 standard errors, see `difference_standard_error`, about the difference with the pseudo-images of each class
+    added.
 
-    Chosen by simulation (``make false-alarms``): Newcombe's square-and-add of Wilson limits, put together by MOVER, covers
-    as well and is narrower where all classes are small, but about one and a half times as wide where two models agree
-    on most images, as trained ones do, and holds 0 in a quarter of such cases where the test rightly sees a difference.
+    Chosen by simulation (``make false-alarms``): Newcombe's square-and-add of Wilson limits, combined by MOVER, has the same
+    coverage and is narrower where all classes are small, but about 1.5 times as wide where two models agree on most
+    images, as trained ones do, and contains 0 in a quarter of such cases in which the test correctly finds a difference.
 
     Args:
-        differences: (K,) hits of the one model less those of the other in each cell (means over replicates).
+        differences: (K,) correct images of one model minus those of the other in each cell (means over replicates).
         images: (K,) of each cell, at least 1.
         group: (K,) codes 0..G-1.
         of_class: (K,) codes 0..C-1, each with at least one cell.
@@ -45,13 +45,13 @@ def difference_standard_error(
 ) -> float:
     """Standard error of the mean over C classes of the difference in recall, above 0.
 
-    To each class 2 / C images are added that only the one model gets right, and 2 / C that only the other does (one and
-    one where C is 1); then the variance is the cluster-robust one. So a class whose four images both models get right
-    still has an error, which it has not in a bootstrap, and not that of a class of which nothing is known.
+    2 / C images that only one model classifies correctly are added to each class, and 2 / C that only the other does (one
+    each if C is 1); the variance is cluster-robust. So a class of four images that both models classify correctly has a
+    standard error above 0, unlike in a bootstrap.
 
     With few groups the variance is itself uncertain: it takes G / (G - 1) and, as Korn & Graubard (1998) do, the ratio
-    of the t quantiles with G - 1 and n - 1 degrees of freedom, by class. Classes err together where groups hold several;
-    the error is never made smaller than under independence.
+    of the t quantiles with G - 1 and n - 1 degrees of freedom, by class. Classes are correlated if groups have images of
+    several; the standard error is never smaller than under independence.
 
     Args:
         differences, images, group, of_class: as for `difference_limits`.
@@ -60,7 +60,7 @@ def difference_standard_error(
     n = np.bincount(of_class, weights=images)
     few = stats.t.ppf(0.975, np.maximum(groups - 1, 1)) / stats.t.ppf(0.975, np.maximum(n - 1, 1))
     factor = np.maximum(few, 1.0) * np.sqrt(groups / np.maximum(groups - 1, 1))
-    # An imagined image is as heavy as a group of the class is on average.
+    # A pseudo-image has the mean weight of a group of the class.
     scale = factor * groups / (n * (groups + added) * len(n))
     residuals = (differences - images * value[of_class]) * scale[of_class]
     together = np.bincount(group, weights=residuals)
@@ -72,7 +72,7 @@ def difference_standard_error(
 def _by_class(
     differences: FloatArray, images: FloatArray, of_class: IntArray
 ) -> tuple[FloatArray, float, FloatArray]:
-    """Groups of each class (C,), images imagined into each, and the differences in recall (C,)."""
+    """Groups of each class (C,), pseudo-images per class, and the differences in recall (C,)."""
     groups = np.bincount(of_class).astype(np.float64)
-    added = min(_IMAGINED / len(groups), _IMAGINED_IN_A_CLASS)
+    added = min(_PSEUDO_IMAGES / len(groups), _PSEUDO_IMAGES_PER_CLASS)
     return groups, added, np.bincount(of_class, weights=differences) / np.bincount(of_class, weights=images)

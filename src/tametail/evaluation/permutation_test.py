@@ -1,4 +1,4 @@
-"""The sign-flip permutation test: could a sum of differences be as far from 0 if only chance gave them their signs?
+"""Paired sign-flip permutation test of a sum of differences.
 
 Shape legend: G groups, K distinct sizes of difference, R resamples.
 """
@@ -11,32 +11,32 @@ from scipy import stats
 
 from tametail.core.arrays import FloatArray
 
-# Sums that are listed rather than drawn: all signs of 20 differences, or more where many are of one size.
+# Sums that are enumerated rather than drawn: all signs of 20 differences, or more if many have the same size.
 _LISTED = 2**20
-_ENTRIES = 500_000  # signs of one chunk of draws: 4 MB, which a processor's cache holds
-_DRAWN, _DISTINCT = 4096, 512  # differences, and sizes, that are drawn one by one however many there are
-_FEW = 32  # a binomial number takes about as long as so many random bits
-# Differences that are equal in exact arithmetic may differ in their last digits, by the order of summation.
+_ENTRIES = 500_000  # signs of one chunk of draws: 4 MB, which fits in a processor's cache
+_DRAWN, _DISTINCT = 4096, 512  # differences, and sizes, that are always drawn one by one
+_FEW = 32  # drawing a binomial number takes about as long as this many random bits
+# Equal differences may differ in their last digits by the order of summation.
 _DIGITS = 10
 
 
 def permutation_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p of the sum of G independent differences, each as likely to have the other sign (Fisher 1935).
+    """Two-sided p of the sum of G independent differences with random signs (Fisher 1935).
 
-    With groups of images as the units this holds its level in finite samples wherever the two models are
-    exchangeable within a group, however alike the images of a group are and however rare a class is.
+    With groups of images as units the test is exact if the two models are exchangeable within a group, whatever the
+    correlation within groups and however rare a class is.
 
-    Differences of one size are exchangeable: of m of them k ~ Binomial(m, 1/2) keep a positive sign, and they add
-    size (2k - m). So the work depends on the distinct sizes, not on G. Where all distinct sums can be listed they are,
-    and p is exact; otherwise p = (1 + #) / (1 + R) of R drawn sums (Phipson & Smyth 2010), which is never 0.
+    Differences of one size are exchangeable: of m of them k ~ Binomial(m, 1/2) are positive, and they add
+    size (2k - m). So the cost depends on the distinct sizes, not on G. If all distinct sums can be enumerated, p is
+    exact; otherwise p = (1 + #) / (1 + R) of R drawn sums (Phipson & Smyth 2010), which is never 0.
 
     Args:
-        differences: (G,). Their order does not matter; zeros take no part.
+        differences: (G,). Their order does not matter; zeros are ignored.
         resamples: R.
         seed: of the draws; the same seed gives the same p.
 
     Returns:
-        p in 0..1; 1 where no difference is left.
+        p in 0..1; 1 without a difference other than 0.
 
     Raises:
         ValueError: a difference is not finite, or there are no resamples.
@@ -47,7 +47,7 @@ def permutation_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int 
     sizes, signed, counts = _patterns(values)
     if sizes.size == 0:
         return 1.0
-    # Whole multiples of the size are summed, so the observed sum is one of those listed, up to rounding.
+    # Integer multiples of the sizes are summed, so the observed sum is one of the enumerated ones, up to rounding.
     observed = abs(float(signed @ sizes)) - 10.0**-_DIGITS * float(counts @ sizes)
     if np.log2(counts + 1.0).sum() <= np.log2(_LISTED):
         sums, weights = _listed(sizes, counts)
@@ -57,7 +57,7 @@ def permutation_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int 
 
 
 def _patterns(values: FloatArray) -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct sizes (K,) above 0, relative to the largest; the sum of the signs at each; and how many have it."""
+    """Distinct sizes (K,) above 0, relative to the largest; the sum of the signs of each; and its count."""
     largest = float(np.abs(values).max(initial=0.0))
     scaled = np.round(values / largest, _DIGITS) if largest > 0 else np.zeros(0)
     kept = scaled[scaled != 0]
@@ -68,7 +68,7 @@ def _patterns(values: FloatArray) -> tuple[FloatArray, NDArray[np.int64], NDArra
 
 
 def _listed(sizes: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """All signed sums with their probabilities; sizes of one difference come in as two sums, of m as m + 1."""
+    """All signed sums with their probabilities; a size of m differences has m + 1 sums."""
     sums, weights = np.zeros(1), np.ones(1)
     for size, count in zip(sizes, counts, strict=True):
         positive = np.arange(count + 1)
@@ -78,10 +78,10 @@ def _listed(sizes: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, F
 
 
 def _drawn(sizes: FloatArray, counts: NDArray[np.int64], resamples: int, seed: int) -> FloatArray:
-    """(R,) drawn signed sums: a binomial number for each size that many have, a random bit for each other difference.
+    """Draw (R,) signed sums: a binomial number for each frequent size, a random bit for each other difference.
 
-    All but the largest sizes, where there are more than `_DISTINCT` of them and `_DRAWN` differences are larger, come in
-    as one normal number of their variance. Their share of the sum's kurtosis is at most 2 / (4 `_DRAWN`), which by the
+    If there are more than `_DISTINCT` sizes and `_DRAWN` larger differences, the smallest sizes are drawn together as one
+    normal number of their variance. Their share of the sum's kurtosis is at most 2 / (4 `_DRAWN`), which by the
     first term of Edgeworth's series moves p by less than 0.00001; drawing 10,000 times moves it by 0.002.
     """
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""How often each of several models comes out best when the images are drawn anew.
+"""How often each of several models is best in bootstrap resamples of the images.
 
 Shape legend: N images, G groups, C classes, M models, R resamples.
 """
@@ -14,23 +14,23 @@ from tametail.evaluation.bootstrap import group_bootstrap
 from tametail.evaluation.correctness import correctness
 from tametail.predictions.single_label import Predictions
 
-_DIGITS = 10  # models that are as good in exact arithmetic may differ in their last digits
+_DIGITS = 10  # equal scores may differ in their last digits
 
 
 def probability_best(
     replicates_by_name: Mapping[str, Sequence[Predictions]], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """The share of group bootstrap resamples in which each model has the highest balanced accuracy; they sum to 1.
+    """Proportion of group bootstrap resamples in which each model has the highest balanced accuracy; they sum to 1.
 
     Groups are drawn within strata, as in `bootstrap.group_bootstrap`: a group belongs to the rarest of its classes, so that
-    the tail keeps its size. Models that tie share the resample. The models are taken as trained: that other training
-    images would have made other models is not in these shares. Nor are they probabilities of being the best: of two
-    models that are equally good each comes first in half of the resamples.
+    rare classes keep their size. Tied models share the resample. The models are fixed: variation by other training
+    images is not included. These are no posterior probabilities: of two equally good models each is best in half of
+    the resamples.
 
     Args:
         replicates_by_name: for each of M models, tables over the same images, e.g. one per seed (folds joined).
         resamples: R.
-        seed: of the draws; the same seed gives the same shares.
+        seed: of the draws; the same seed gives the same result.
 
     Raises:
         ValueError: no model, a model without tables, or tables that differ in images, groups, targets or classes.

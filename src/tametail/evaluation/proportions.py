@@ -1,6 +1,6 @@
-"""Shares with their 95 % intervals: what every table of results is made of.
+"""Proportions with their 95 % intervals.
 
-Shape legend: N images, G groups, K shares (e.g. one per class).
+Shape legend: N images, G groups, K proportions (e.g. one per class).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tametail.evaluation import intervals, metrics
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval and the number of images behind it; nan where undefined.
+    """A value with its 95 % confidence interval and its number of images; nan where undefined.
 
-    Shares lie in 0..1, correlations and kappas in -1..1.
+    Proportions are in 0..1, correlations and kappas in -1..1.
     """
 
     value: float
@@ -44,9 +44,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Proportions:
-    """K values with their limits (K,), images behind each (K,) and group residuals (G, K).
+    """K values with their limits.
 
-    ``trials`` (K,) are the effective sample sizes of values that are plain shares; None for other values.
+    Attributes:
+        value, low, high: (K,).
+        n: (K,) images.
+        residuals: (G, K) group residuals, see `intervals.group_residuals`.
+        trials: (K,) effective sample sizes of plain proportions; None for other values.
     """
 
     value: FloatArray
@@ -57,14 +61,14 @@ class Proportions:
     trials: FloatArray | None = None
 
     def estimate(self, index: int) -> Estimate:
-        """One of the shares."""
+        """The estimate at one index."""
         value, low, high = float(self.value[index]), float(self.low[index]), float(self.high[index])
         return Estimate(value, low, high, int(self.n[index]))
 
     def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
-        """Plain mean of the shares that ``present`` (K,) marks, with the limits of `intervals.mean_of_proportions`.
+        """Mean of the values that ``present`` (K,) marks, with the limits of `intervals.mean_of_proportions`.
 
-        Those of MOVER alone for other values than plain shares; nan where none is marked.
+        Limits by MOVER alone for values that are no plain proportions; nan if none is marked.
         """
         if not present.any():
             return Estimate(np.nan, np.nan, np.nan, 0)
@@ -78,21 +82,21 @@ class Proportions:
 
 
 def proportions(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Proportions:
-    """Shares ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
+    """Proportions ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
     effective = intervals.effective_sample_size(hits, trials)
     low, high = intervals.wilson(value, effective)
     return Proportions(value, low, high, n, intervals.group_residuals(hits, trials), effective)
 
 
 def f1_proportions(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Proportions:
-    """The same for F1, by way of the share F* = F1 / (2 - F1) of hits among TP + FP + FN."""
+    """F1 with limits from the proportion F* = F1 / (2 - F1) of hits among TP + FP + FN."""
     of_union = proportions(value / (2 - value), hits, union, n)
     low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
     return Proportions(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
 
 
 def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
-    """(G, K) sums of values (N, K) over the images of each group, given as codes (N,) in 0..G-1."""
+    """Sums (G, K) of values (N, K) over the images of each group, given as codes (N,) in 0..G-1."""
     columns = values.T.astype(np.float64)
     return np.stack(
         [np.bincount(group, weights=column, minlength=group.max() + 1) for column in columns], axis=1
@@ -100,5 +104,5 @@ def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
 
 
 def defined_mean(values: FloatArray) -> FloatArray:
-    """Mean over the first axis of what is not nan; nan where nothing is."""
+    """Mean over the first axis without nan; nan where all are nan."""
     return metrics.mean_over(values.T, ~np.isnan(values.T))

@@ -1,4 +1,4 @@
-"""Two losses compared over seeds and folds: the corrected resampled t test.
+"""The corrected resampled t test of two methods over seeds and folds.
 
 Shape legend: S seeds, F folds.
 """
@@ -12,18 +12,18 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLED_T_QUESTION = (
-    "Would the one loss train better models than the other, on other training sets of this size from the same source and "
-    "with other seeds? Seeds and folds are what varies, so the answer is about the losses under this recipe. Runs share "
-    "training images, which the correction allows for approximately; with a single seed, or few folds, it sees little."
+    "Would one method train better models than the other, on other training sets of this size from the same source and "
+    "with other seeds? Seeds and folds vary, so the answer is about the methods under this recipe. Runs share training "
+    "images, for which the test corrects approximately; with a single seed, or few folds, its power is low."
 )
 
 
 @dataclass(frozen=True)
 class ResampledT:
-    """Loss a beside loss b over runs.
+    """Method a compared with method b over runs.
 
     Attributes:
-        difference: mean score of a less that of b.
+        difference: mean score of a minus that of b.
         low, high: its 95 % interval; nan where undefined.
         p: two-sided; nan where undefined.
         runs: pairs of runs, S times F.
@@ -39,9 +39,9 @@ class ResampledT:
 def resampled_t(
     a_scores: ArrayLike, b_scores: ArrayLike, train_images: float, test_images: float
 ) -> ResampledT:
-    """Compare the scores of two losses trained and tested on the same folds with the same seeds.
+    """Compare the scores of two methods trained and tested on the same folds with the same seeds.
 
-    Runs share training images, so the spread of their differences is too small for the plain t test, which rejects far
+    Runs share training images, so the variance of their differences is too small for the standard t test, which rejects far
     too often. Nadeau & Bengio (2003) put the variance of the mean of J differences at
     ``(1 / J + test_images / train_images) s²``, with J - 1 degrees of freedom; Bouckaert & Frank (2004) use it, as here,
     for repeated cross-validation with J = S F. It is an approximation: repeated seeds on the same folds are not new
@@ -52,8 +52,8 @@ def resampled_t(
         train_images, test_images: of one run; for k folds, test / train is 1 / (k - 1).
 
     Returns:
-        Undefined (nan) limits and p where there is one run, or where all differences are equal but not 0: then nothing
-        shows how far chance would move them. If all are 0, the difference is 0 to 0, with p = 1.
+        Limits and p are nan for a single run, or if all differences are equal but not 0. If all are 0, the interval is
+        0 to 0, with p = 1.
 
     Raises:
         ValueError: shapes differ or are not (S, F), a score is missing (nan), or a number of images is not positive.

@@ -1,4 +1,4 @@
-"""The same evaluation for each value of a further column, such as sex, site or device. Shape legend: N images."""
+"""Evaluate subgroups: the images of each value of a column, such as sex, site or device. Shape legend: N images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.proportions import Estimate
 from tametail.predictions.single_label import Predictions
 
-SMALL_SUBGROUP = 10  # images below which a subgroup is marked as small
-MOST_VALUES = 30  # of a column that images are evaluated by
-_MOST_AS_THEY_ARE = 10  # distinct numbers
+SMALL_SUBGROUP = 10  # images; subgroups with fewer are marked as small
+MOST_VALUES = 30  # of a subgroup column
+_MOST_UNBINNED = 10  # distinct numbers that are not binned
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Subgroup:
     """The images of one value of a column.
 
     Attributes:
-        column, value: what they have in common; the value is empty where it is not known.
+        column, value: the value is empty where it is missing.
         n: images.
         groups: distinct groups.
-        balanced_accuracy, macro_f1: over the classes that the subgroup holds. Subgroups that hold others cannot be
-            compared by them.
-        accuracy: share of images predicted right.
-        absent: names of the classes that no image of the subgroup is of.
-        small: it has fewer than 10 images, and its numbers say next to nothing.
+        balanced_accuracy, macro_f1: over the classes present in the subgroup; not comparable between subgroups with
+            different classes.
+        accuracy: proportion of correct images.
+        absent: names of the classes without an image in the subgroup.
+        small: it has fewer than 10 images, too few for reliable estimates.
     """
 
     column: str
@@ -55,7 +55,7 @@ def subgroups(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """Evaluate the images of each value by themselves, as `evaluate` does.
+    """Evaluate the images of each value separately, see `evaluate`.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
@@ -64,7 +64,7 @@ def subgroups(
         resamples, seed: of the bootstrap of macro-F1.
 
     Returns:
-        One per value: in the order of the values, the unknown one last.
+        One per value: in natural order, missing values last.
 
     Raises:
         ValueError: another number of values than images, or what `evaluate` raises.
@@ -94,7 +94,7 @@ def subgroups(
 
 
 def _natural(text: str) -> tuple[bool, list[tuple[int, str]]]:
-    """Order by the numbers in a text, as 9 before 10; the unknown value last."""
+    """Natural sort key: 9 before 10; the missing value last."""
     pieces = re.split(r"(\d+)", text)
     return not text, [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
 
@@ -112,16 +112,16 @@ def _take(table: Predictions, rows: NDArray[np.bool_]) -> Predictions:
 
 
 def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Values (N,) to evaluate by: numbers of many kinds, such as ages, as four ranges of about as many images each.
+    """Bin numeric values (N,), such as ages, into quartiles.
 
-    Ten or fewer distinct values stay as they are, and so do texts. What is empty stays empty.
+    Texts, and ten or fewer distinct values, stay unchanged. Missing values stay empty.
     """
     known = values != ""
     try:
         numbers = values[known].astype(np.float64)
     except ValueError:
         return values
-    if len(np.unique(numbers)) <= _MOST_AS_THEY_ARE or not np.isfinite(numbers).all():
+    if len(np.unique(numbers)) <= _MOST_UNBINNED or not np.isfinite(numbers).all():
         return values
     ordered = np.sort(numbers)
     upper = np.unique(ordered[[len(ordered) * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]])
@@ -133,21 +133,21 @@ def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
 
 
 def as_texts(cells: Sequence[object]) -> NDArray[np.str_]:
-    """Cells of a column (N,) as texts; empty where nothing is known."""
+    """Cells of a column (N,) as texts; empty where missing."""
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
 
 
 def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
-    """Values (N,) of a column, numbers of many kinds as ranges; see `in_ranges`.
+    """Values (N,) that define the subgroups of a column; numbers are binned, see `in_ranges`.
 
     Raises:
-        UsageError: there are too many.
+        UsageError: there are too many distinct values.
     """
     ranged = in_ranges(values)
     distinct = len(np.unique(ranged))
     if distinct > MOST_VALUES:
         raise UsageError(
             f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
-            f"({sample_of(sorted(set(ranged.tolist())))}); put them together, or name another column with --by"
+            f"({sample_of(sorted(set(ranged.tolist())))}); combine them, or name another column with --by"
         )
     return ranged

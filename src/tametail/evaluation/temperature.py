@@ -11,17 +11,17 @@ from scipy import optimize, special
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.predictions.single_label import Link, Predictions
 
-LIMITS = (0.05, 20.0)  # where every image is right, no temperature is low enough
-_ENOUGH = 10_000  # images that one number is fitted on; more tell nothing new
+LIMITS = (0.05, 20.0)  # if all images are correct, the optimum is 0
+_ENOUGH = 10_000  # images are enough to fit one parameter
 _FLOOR = float(np.finfo(np.float32).tiny)
 
 
 def tempered(table: Predictions, temperature: float | FloatArray) -> FloatArray:
-    """Probabilities (N, C) at a temperature; at 1 they are ``table.probabilities``.
+    """Probabilities (N, C) at a temperature; at 1 they equal ``table.probabilities``.
 
-    They are made from the posterior, which is what the loss's own link gives, and not from the logits, which may be
-    shifted to favour rare classes. Under the softmax link: softmax(log p / T), which is softmax(z / T) of the logits z
-    that p comes from. Under one sigmoid per class: each class's log-odds by T, and the classes then made exclusive.
+    They are computed from the posterior by the loss's own link, not from the logits, which may be
+    shifted towards rare classes. Under the softmax link: softmax(log p / T), which is softmax(z / T) of the logits z
+    of p. With one sigmoid per class: each class's log-odds divided by T, then normalised over the classes.
 
     Args:
         temperature: above 0; a number or one per image (N,).
@@ -31,9 +31,9 @@ def tempered(table: Predictions, temperature: float | FloatArray) -> FloatArray:
 
 
 def fit_temperature(table: Predictions) -> float:
-    """The temperature in 0.05..20 of the lowest log-loss on these images.
+    """Fit the temperature in 0.05..20 that minimises the log-loss of these images.
 
-    Of more than 10,000 images so many are drawn, always the same ones.
+    Of more than 10,000 images a fixed random subset is used.
 
     Raises:
         ValueError: there is no image.
@@ -42,10 +42,7 @@ def fit_temperature(table: Predictions) -> float:
 
 
 def out_of_fold_temperatures(table: Predictions) -> FloatArray | None:
-    """(N,) for the images of each fold the temperature fitted on those of the other folds; None if there is one fold.
-
-    No label of a fold takes part in the choice of its own temperature, as with `out_of_fold_thresholds`.
-    """
+    """Temperatures (N,) for the images of each fold, fitted on the other folds; None if there is one fold."""
     folds = np.unique(table.fold)
     if len(folds) < 2:
         return None
@@ -57,7 +54,7 @@ def out_of_fold_temperatures(table: Predictions) -> FloatArray | None:
 
 
 def _before_link(table: Predictions) -> FloatArray:
-    """(N, C) what the temperature divides: log-probabilities, or log-odds under sigmoids."""
+    """Log-probabilities (N, C), or log-odds with sigmoids, which the temperature divides."""
     if table.posterior is None:
         return table.logits.astype(np.float64)
     p = np.maximum(table.probabilities, _FLOOR)
@@ -67,7 +64,7 @@ def _before_link(table: Predictions) -> FloatArray:
 
 
 def _others(p: FloatArray) -> FloatArray:
-    """(N, C) 1 - p, of the largest of a row as the sum of the others: it has digits left where p is nearly 1."""
+    """1 - p (N, C); for the largest of a row as the sum of the others, which is accurate where p is nearly 1."""
     rows, top = np.arange(len(p)), p.argmax(axis=1)
     without = p.copy()
     without[rows, top] = 0.0

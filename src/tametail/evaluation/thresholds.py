@@ -1,4 +1,4 @@
-"""From which probability on a label is given: chosen by F1, and never on the images it is judged by.
+"""Thresholds of multi-label predictions that maximise F1, chosen by cross-validation.
 
 Shape legend: N images, C labels.
 """
@@ -17,10 +17,10 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
-    """The threshold of the highest F1 on these images, half way between two probabilities that occur.
+    """The threshold with the highest F1 on these images, halfway between two probabilities that occur.
 
-    Of equally good ones the highest. Where the best is to give the label to all images, it lies half way from the
-    lowest probability to 0. Without a positive there is nothing to choose by, and it is 0.5.
+    The highest of several optima. If it is best to predict the label for all images, it is half the lowest probability.
+    Without a positive it is 0.5.
 
     Args:
         positive, p: (N,).
@@ -29,7 +29,9 @@ def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
         return DEFAULT_THRESHOLD
     order = np.argsort(-p, kind="stable")
     ordered, hits = p[order], np.cumsum(positive[order])
-    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))  # images of one probability go together
+    ends = np.flatnonzero(
+        np.append(np.diff(ordered) != 0, True)
+    )  # images of equal probability are not separated
     f1 = 2 * hits[ends] / (ends + 1 + positive.sum())
     end = int(ends[f1.argmax()])
     below = ordered[end + 1] if end + 1 < len(ordered) else 0.0
@@ -37,17 +39,16 @@ def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
 
 
 def deployable_thresholds(tables: Sequence[LabelPredictions]) -> FloatArray:
-    """(C,) the best threshold of each label on all out-of-fold predictions together; for images yet to come."""
+    """Thresholds (C,) chosen on all out-of-fold predictions together, for deployment."""
     labels = np.concatenate([table.labels for table in tables])
     p = np.concatenate([table.posterior for table in tables]).astype(np.float64)
     return np.array([best_threshold(labels[:, c], p[:, c]) for c in range(labels.shape[1])])
 
 
 def out_of_fold_thresholds(table: LabelPredictions) -> FloatArray:
-    """(N, C) for the images of each fold the best threshold on those of the other folds.
+    """Thresholds (N, C) for the images of each fold, chosen on the other folds.
 
-    No label of a fold takes part in the choice of its own thresholds. (The models that predicted the other folds were
-    trained with it, as always in cross-validation; a threshold is one number, and can remember little of that.)
+    (The models that predicted the other folds were trained with its images, as always in cross-validation.)
     """
     found = np.empty(table.labels.shape)
     for fold in np.unique(table.fold):

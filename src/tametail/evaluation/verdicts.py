@@ -1,4 +1,4 @@
-"""From p values to words: Holm's correction, the verdict, and about how many more test images would give one."""
+"""Holm's correction of p values, the verdict of a comparison, and the required sample size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ POWER = 0.8
 
 
 def holm(p: ArrayLike) -> FloatArray:
-    """p values corrected for being several (Holm 1979): reject those at most the level, of any that are true, with a
-    chance of an error of at most the level; whatever the dependence between them.
+    """Adjust p values for multiple testing (Holm 1979); controls the family-wise error rate under any dependence.
 
     Args:
-        p: (K,) in 0..1; nan is no test, stays nan and does not count.
+        p: (K,) in 0..1; nan stands for no test: it stays nan and is not counted.
 
     Returns:
-        (K,) in 0..1, each at least the p it comes from.
+        (K,) adjusted p values in 0..1.
     """
     values = np.asarray(p, dtype=np.float64)
     found = np.full(values.shape, np.nan)
@@ -38,15 +37,15 @@ def holm(p: ArrayLike) -> FloatArray:
 
 
 def verdict(difference: Estimate, p_holm: float) -> Verdict:
-    """What a difference a - b says of a: told apart where the corrected p is at most 5 % and the interval is beside 0.
+    """Verdict on a from the difference a - b: significant if the adjusted p is at most 5 % and the interval excludes 0.
 
-    Both, as they guard against different errors. The test holds its level where the models are exchangeable. But where a
-    model gains in a common class what it loses in a rare one of four images, the four often show nothing, and the test
-    sees the gain alone; the interval knows how little four images say. And no one then has to read of a model that is
-    better by an interval that holds 0.
+    Both are required, as they guard against different errors. The test holds its level if the models are exchangeable.
+    But if a model gains in a frequent class what it loses in a rare one of four images, these often show nothing, and
+    the test sees the gain alone; the interval accounts for how little four images say. And no model is then called
+    better with an interval that contains 0.
     """
-    beside = difference.low > 0 or difference.high < 0
-    if not (p_holm <= SIGNIFICANCE_LEVEL and beside):
+    excludes_zero = difference.low > 0 or difference.high < 0
+    if not (p_holm <= SIGNIFICANCE_LEVEL and excludes_zero):
         return "no significant difference"
     return "better" if difference.value > 0 else "worse"
 
@@ -54,16 +53,16 @@ def verdict(difference: Estimate, p_holm: float) -> Verdict:
 def required_sample_size(
     differences: ArrayLike, difference: Estimate, *, level: float = SIGNIFICANCE_LEVEL
 ) -> int | None:
-    """About how many more test images would let models be told apart four times in five, by test and interval.
+    """Estimate how many more test images would make the difference significant with a power of 80 %, by test and interval.
 
-    The normal approximation of power: with k times the images the difference keeps its value and its variance becomes
-    1 / k of what it is. For the sign-flip test, with variance ``sum d²``, power of 80 % needs
-    ``k = (z(1 - level/2) + z(0.8))² sum d² / (sum d)²``; for the interval likewise, with the distance from the difference
-    to its limit nearer 0 in place of z(1 - level/2) standard deviations. The larger k counts.
+    The normal approximation of power: with k times the images the difference keeps its value and its variance is
+    divided by k. For the sign-flip test, with variance ``sum d²``, power of 80 % needs
+    ``k = (z(1 - level/2) + z(0.8))² sum d² / (sum d)²``; for the interval likewise, with the distance of the difference
+    from the limit nearer to 0 in place of z(1 - level/2) standard deviations. The larger k is used.
 
-    It assumes that the true difference is the one observed, that the new images come in groups and classes as these
-    do (rare classes stay as rare), and that the models stay as alike on them. The observed difference is itself
-    uncertain, the more so where rare classes carry it: an order of magnitude, not a promise.
+    It assumes that the observed difference is the true one, and that new images have the same distribution of groups and
+    classes. The observed difference is itself uncertain, especially where it comes from rare classes: the result is an
+    order of magnitude.
 
     Args:
         differences: (G,) the contributions d of the groups to the difference.
@@ -71,7 +70,7 @@ def required_sample_size(
         level: of the test, two-sided.
 
     Returns:
-        Images beyond those tested, 0 if there are enough; None where the difference is 0, which no number would tell.
+        Additional images, 0 if there are enough; None if the difference is 0, which no sample size makes significant.
     """
     d, value = np.asarray(differences, dtype=np.float64), difference.value
     if value == 0:

@@ -1,4 +1,4 @@
-"""Which columns of a file hold one number per class, and the logits and probabilities that they say.
+"""Find the columns of a file with one number per class, and read logits and probabilities from them.
 
 Shape legend: N images, C classes.
 """
@@ -19,7 +19,7 @@ from tametail.data.readers.table_file import TableFile
 from tametail.predictions.single_label import exclusive
 
 LOGIT, PROBABILITY = ("logit_",), ("prob_", "p_")
-TOLERANCE = 0.01  # of the sum of a row of probabilities, as files round them
+TOLERANCE = 0.01  # of the sum of a row of rounded probabilities
 _TINY = float(np.finfo(np.float32).tiny)
 _FARTHEST = 1e37  # well within float32
 
@@ -30,9 +30,9 @@ class ClassColumns:
 
     Attributes:
         names: of the classes.
-        columns: of the file that were used.
-        logits: (N, C); of a file of probabilities their logarithms.
-        posterior: (N, C) probabilities that sum to one; None where the file has logits alone.
+        columns: columns of the file that were used.
+        logits: (N, C); the logarithms if the file has probabilities.
+        posterior: (N, C) probabilities that sum to one; None if the file has logits only.
     """
 
     names: tuple[str, ...]
@@ -44,19 +44,19 @@ class ClassColumns:
 def class_columns(
     file: TableFile, labels: Sequence[str], others: Sequence[str], classes: Sequence[str] = ()
 ) -> ClassColumns:
-    """One number per class and image.
+    """Read one number per class and image.
 
-    Columns with a prefix are taken before those that are called as the classes, which may be the labels once more. Of
-    a file with ``logit_`` and ``prob_`` or ``p_`` the logits decide. Without a prefix the numbers are probabilities if
-    all lie in 0..1, and logits if not.
+    Columns with a prefix have priority over columns named like the classes, which may repeat the labels. If a file has
+    ``logit_`` and ``prob_`` or ``p_`` columns, the logits define the decision. Without a prefix the numbers are
+    probabilities if all are in 0..1, and logits otherwise.
 
     Args:
         labels: (N,) of the images.
-        others: the columns that have no other use.
-        classes: all classes by name; empty for those with a prefix, or else those of the labels.
+        others: the columns without another meaning.
+        classes: all class names; empty for those of the prefixed columns, or else of the labels.
 
     Raises:
-        DataError: a class has no column, or a column holds something else.
+        DataError: a class has no column, or a column has invalid values.
     """
     chosen = _columns(file, set(labels), others, tuple(classes))
     names = tuple(next(iter(chosen.values())))
@@ -66,7 +66,7 @@ def class_columns(
         bare = read["bare"]
         bare.refuse_percent()
         read = {"p" if bare.outside is None else "logit": bare}
-    posterior = read["p"].shares() if "p" in read else None
+    posterior = read["p"].probabilities() if "p" in read else None
     logits = read["logit"].logits() if "logit" in read else _log(posterior)
     return ClassColumns(names, used, logits, None if posterior is None else posterior.astype(np.float32))
 
@@ -79,7 +79,7 @@ def _log(p: FloatArray | None) -> NDArray[np.float32]:
 def _columns(
     file: TableFile, used: set[str], others: Sequence[str], classes: tuple[str, ...]
 ) -> Mapping[str, Mapping[str, str]]:
-    """Of each kind, ``logit``, ``p`` or ``bare``, class → column; the same classes in all."""
+    """Class → column for each kind (``logit``, ``p`` or ``bare``); the same classes in all."""
     wanted = set(classes) or used
     named = {
         "logit": _suffixes(others, LOGIT),
@@ -93,7 +93,7 @@ def _columns(
     names = classes or tuple(named[kinds[0]])
     if used - set(names):
         raise DataError(
-            f"expected labels of {sample_of(names, most=20)} in {file.path}, found {sample_of(sorted(used - set(names)))} too; mend "
+            f"expected labels of {sample_of(names, most=20)} in {file.path}, found {sample_of(sorted(used - set(names)))} too; fix "
             f"them, or give the model a column for each class"
         )
     if len(names) < 2:
@@ -111,7 +111,7 @@ def _columns(
 
 
 def _suffixes(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]:
-    """Class → column, of the first prefix that any column has."""
+    """Class → column, for the first prefix that occurs."""
     for prefix in prefixes:
         found = {c[len(prefix) :]: c for c in columns if c.startswith(prefix) and len(c) > len(prefix)}
         if found:
@@ -138,7 +138,7 @@ def _without_column(
 
 
 class _Numbers:
-    """The numbers (N, C) of some columns, checked for what they are used as."""
+    """Numbers (N, C) of some columns, validated as logits or probabilities."""
 
     def __init__(self, file: TableFile, columns: Sequence[str]) -> None:
         self.file = file
@@ -156,31 +156,33 @@ class _Numbers:
             cell = self.file.text(column)[odd[0]]
             raise DataError(
                 f"expected a finite number in every row of column {column!r} of {self.file.path}, found "
-                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; mend them, or take those images "
-                f"out of every file"
+                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; fix them, or remove those images "
+                f"from every file"
             )
         return values
 
     @property
     def outside(self) -> NDArray[np.int64] | None:
-        """Rows with a number that is no probability; None where there are none."""
+        """Rows with a number outside 0..1; None if there are none."""
         rows = np.flatnonzero(((self.values < 0) | (self.values > 1)).any(axis=1))
         return rows if len(rows) else None
 
     def refuse_percent(self) -> None:
-        """
+        """Refuse percentages.
+
         Raises:
-            DataError: the rows sum to a hundred.
+            DataError: the rows sum to 100.
         """
         if (self.values >= 0).all() and (np.abs(self.values.sum(axis=1) - 100) < 100 * TOLERANCE).all():
             raise DataError(
-                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found per cent; divide by 100"
+                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found percentages; divide by 100"
             )
 
-    def shares(self) -> FloatArray:
-        """
+    def probabilities(self) -> FloatArray:
+        """Probabilities (N, C).
+
         Raises:
-            DataError: a row is not of probabilities that sum to one.
+            DataError: a row does not consist of probabilities that sum to one.
         """
         self.refuse_percent()
         p = self.values
@@ -196,13 +198,14 @@ class _Numbers:
             raise DataError(
                 f"expected the probabilities {self._named} of {self.file.path} to sum to one in every row, found "
                 f"{p[odd[0]].sum():.4g} in {self._rows(odd)} ({len(odd)} of {len(p)} rows). If a class is missing, name "
-                f"all with --classes, or call its column prob_NAME as the others; if each class has a probability of its "
-                f"own, give the logits (logit_NAME)"
+                f"all with --classes, or call its column prob_NAME as the others; if the classes have independent "
+                f"probabilities, give the logits (logit_NAME)"
             )
         return exclusive(p)
 
     def logits(self) -> NDArray[np.float32]:
-        """
+        """Logits (N, C).
+
         Raises:
             DataError: a number is too large.
         """
@@ -210,7 +213,7 @@ class _Numbers:
         if len(far):
             raise DataError(
                 f"expected logits up to {_FARTHEST:g} in {self._named} of {self.file.path}, found larger ones in "
-                f"{self._rows(far)}; mend them"
+                f"{self._rows(far)}; fix them"
             )
         return self.values.astype(np.float32)
 

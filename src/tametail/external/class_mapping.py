@@ -1,4 +1,4 @@
-"""Labels of another data set → the classes of a study: mapped where asked, refused where unknown."""
+"""Map the labels of another data set to the classes of a study."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tametail.data.table import ImageTable
 
 @dataclass(frozen=True)
 class MappedTable:
-    """A table in the classes of a study.
+    """A table of images with the classes of a study.
 
     Attributes:
-        table: its labels are all of the study's classes, and its class names are the study's.
-        renamed: their label → our class and how many images that are.
-        dropped: their label → images that were left out.
-        absent: classes of the study that no image is of.
+        table: the images, with the study's class names.
+        renamed: label of the data → class of the study, and number of images.
+        dropped: label of the data → number of images that were left out.
+        absent: classes of the study without an image.
     """
 
     table: ImageTable
@@ -32,7 +32,7 @@ class MappedTable:
 
 
 def read_mapping(texts: Sequence[str]) -> dict[str, str]:
-    """``theirs=ours`` of each text.
+    """Read pairs ``THEIRS=OURS``.
 
     Raises:
         UsageError: a text of another form, or a label that is mapped twice.
@@ -58,15 +58,15 @@ def map_classes(
     *,
     drop_unknown: bool = False,
 ) -> MappedTable:
-    """The images whose labels are of these classes, by name or as mapped.
+    """Select the images of these classes, by name or by the mapping.
 
     Args:
-        mapping: their label → our class.
-        drop_unknown: leave out the images of other labels, in place of an error.
+        mapping: label of the data → class of the study.
+        drop_unknown: leave out images with other labels instead of raising an error.
 
     Raises:
-        UsageError: a label or a class to be mapped is not there, or the table is multi-label.
-        DataError: images have labels of no class, or none are left.
+        UsageError: a mapped label or class does not exist, or the table is multi-label.
+        DataError: an image has an unknown label, or no image is left.
     """
     if table.multi_label:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Evidence for finished predictions: read, kept in a folder of their own, and reported. No model and no torch."""
+"""Evaluate files of predictions: read them, store them in a folder, and write the report. No model and no torch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ OperatingPoints = tuple[tuple[str, float], ...]
 
 
 def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> None:
-    """
+    """Check that the classes of operating points exist.
+
     Raises:
-        UsageError: one is for a class that is not there.
+        UsageError: an unknown class.
     """
     for name, _ in operating:
         if name not in class_names:
@@ -47,14 +48,14 @@ def evaluate_files(
     operating: OperatingPoints = (),
     console: Console | None = None,
 ) -> Path:
-    """Evaluate predictions of models that were trained elsewhere, one file to a model.
+    """Evaluate predictions of models trained elsewhere, one file per model.
 
     Args:
         paths: files as `read_prediction_files` reads them.
-        out: folder of the evaluation; an earlier one there is replaced. None of the files may lie in it.
-        by: columns to evaluate by.
-        classes: names of all classes in their order; empty for what the files say.
-        ordered: the order of the classes means something.
+        out: folder of the evaluation, which must contain none of the files; an earlier evaluation is replaced.
+        by: columns that define subgroups.
+        classes: names of all classes in their order; empty for those of the files.
+        ordered: whether the classes are ordinal.
         operating: from `tametail.core.option.read_operating`.
 
     Returns:
@@ -69,7 +70,7 @@ def evaluate_files(
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
     options = {
-        "by": list(read.carried),
+        "by": list(read.subgroup_columns),
         "classes": list(classes) or None,
         "ordered": ordered or None,
         "operating": [f"{name}={sensitivity:g}" for name, sensitivity in operating],
@@ -81,43 +82,41 @@ def evaluate_files(
         models=(),
         ordered=ordered,
         grouped=read.grouped,
-        by=tuple(read.carried),
+        by=tuple(read.subgroup_columns),
         operating=operating,
         facts=(
             ("Predictions", ", ".join(path.name for path in paths)),
-            ("Groups", "as column group says" if read.grouped else "not known: every image by itself"),
+            ("Groups", "from column group" if read.grouped else "unknown: every image is its own group"),
         ),
         command=command_line("evaluate", [path.name for path in paths], options, EvaluateOptions),
     )
     if not read.grouped:
         console.say(
-            "No file has a column group, so every image counts by itself; where patients have several, intervals are too "
+            "No file has a column group, so every image is its own group; if patients have several images, intervals are too "
             "narrow."
         )
-    answers = {name: ModelPredictions([table]) for name, table in read.models.items()}
+    predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_evaluation(out, paths)
-    return report_on(out, answers, read.carried, about, console)
+    return report_on(out, predictions, read.subgroup_columns, about, console)
 
 
 def report_on(
     out: Path,
-    answers: Mapping[str, ModelPredictions],
-    carried: Mapping[str, NDArray[np.str_]],
+    predictions: Mapping[str, ModelPredictions],
+    subgroup_columns: Mapping[str, NDArray[np.str_]],
     about: EvaluationSettings,
     console: Console,
 ) -> Path:
-    """Keep what models said in a folder, and write its report.
+    """Store predictions in a folder, and write the report.
 
     Returns:
         The path of report.html.
     """
-    target = next(iter(answers.values())).tables[0].target
+    target = next(iter(predictions.values())).tables[0].target
     present = np.bincount(target, minlength=len(about.class_names))
     absent = [name for name, count in zip(about.class_names, present, strict=True) if not count]
     if absent:
-        console.warn(
-            f"no image is of {', '.join(absent)}: the report says so, and no mean counts {'it' if len(absent) == 1 else 'them'}"
-        )
+        console.warn(f"no image of {', '.join(absent)}: means are over the other classes")
     prepare_evaluation(out)
-    write_evaluation(out, answers, carried, about)
+    write_evaluation(out, predictions, subgroup_columns, about)
     return write_report(out)

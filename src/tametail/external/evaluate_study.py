@@ -1,4 +1,4 @@
-"""External validation: the models of a study on another data set."""
+"""External validation: evaluate the models of a study on another data set."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def evaluate_study(
     device: str = "auto",
     console: Console | None = None,
 ) -> Path:
-    """Evaluate the fold models of a study's losses, and their ensembles, on images from elsewhere.
+    """Evaluate the fold models of a study's methods, and their ensembles, on other images.
 
-    Every fold model of a loss predicts every image: they are its replicates. The temperature of a fold model is fitted,
-    and the threshold of an operating point chosen, on the images that were held out in the study, never on these.
+    Each fold model of a method predicts all images: the fold models are the replicates. Temperatures and the thresholds
+    of operating points are fitted on the out-of-fold predictions of the study, never on these images.
 
     Args:
         study: the study's folder.
         data: what `read_images` takes, or a table.
-        out: folder of the evaluation; neither the study nor the data may lie in it.
-        losses: with commas between them; None for all whose runs are finished.
-        mapping: their label → our class.
-        drop_unknown: leave out images whose labels are of no class.
+        out: folder of the evaluation; it must contain neither the study nor the data.
+        methods: separated by commas; None for all whose runs are finished.
+        mapping: label of the data → class of the study.
+        drop_unknown: leave out images with unknown labels.
         columns: options of `read_images`, when ``data`` is not a table.
-        by: columns of the data to evaluate by.
-        ordered: the order of the classes, by name, means something.
+        by: columns of the data that define subgroups.
+        ordered: whether the classes, sorted by name, are ordinal.
         operating: from `tametail.core.option.read_operating`.
 
     Returns:
@@ -81,8 +81,8 @@ def evaluate_study(
     check_one_process("evaluate")
     if described.get("multi_label"):
         raise UsageError(
-            f"expected a study of images with one label each, but those of {study} may have several; open its own test set "
-            f"with tametail test-set"
+            f"expected a study of images with one label each, but those of {study} may have several; evaluate its test set with "
+            f"tametail test-set"
         )
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
@@ -94,15 +94,15 @@ def evaluate_study(
     if unknown:
         raise UsageError(
             f"expected a column of the data for --by, got {unknown[0]!r}; found "
-            f"{sample_of(list(given.frame.columns[4:]), most=20) or 'none but image, label, group and split'}"
+            f"{sample_of(list(given.frame.columns[4:]), most=20) or 'none except image, label, group and split'}"
         )
     mapped = map_classes(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _report_mapping(mapped, console)
     context, decoded = _run_context(study, described, mapped.table, device, console)
     _check_known(study, described, decoded, console)
     table = context.training_data.table
-    carried = {column: _text(table, column) for column in by}
-    answers = _predictions(runs, context, operating, console)
+    subgroup_columns = {column: _text(table, column) for column in by}
+    predictions = _predictions(runs, context, operating, console)
     options = {
         "data": given.name,
         "methods": list(runs) if methods else None,
@@ -125,16 +125,17 @@ def evaluate_study(
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
-    return report_on(out, answers, carried, about, console)
+    return report_on(out, predictions, subgroup_columns, about, console)
 
 
 def _runs(
     study: Path, described: Mapping[str, Any], methods: Sequence[str] | str | None, console: Console
 ) -> dict[str, list[Run]]:
-    """The runs of each loss that is asked for, or of each that is finished.
+    """The runs of the requested methods, or of all finished ones.
 
     Raises:
-        UsageError: the study has no such loss. TametailError: one that is asked for, or every one, is not finished.
+        UsageError: the study has no such method.
+        TametailError: a requested method, or every method, is not finished.
     """
     runs: dict[str, list[Run]] = {text: [] for text in described["methods"]}
     for run in all_runs(described):
@@ -142,31 +143,31 @@ def _runs(
             runs[run.method.text].append(run)
     left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
     if methods is not None:
-        with as_usage_error(f"the losses of this study are {', '.join(runs)}"):
+        with as_usage_error(f"the methods of this study are {', '.join(runs)}"):
             wanted = [
                 parse_method(text).text
                 for text in (split_methods(methods) if isinstance(methods, str) else methods)
             ]
-        strangers = [text for text in wanted if text not in runs]
-        if strangers:
-            raise UsageError(f"expected losses of this study ({', '.join(runs)}), got {', '.join(strangers)}")
+        unknown = [text for text in wanted if text not in runs]
+        if unknown:
+            raise UsageError(f"expected methods of this study ({', '.join(runs)}), got {', '.join(unknown)}")
         runs = {text: runs[text] for text in wanted}
-    waiting = {text: len(left[text]) for text in runs if left[text]}
-    if waiting and (methods is not None or len(waiting) == len(runs)):
+    unfinished = {text: len(left[text]) for text in runs if left[text]}
+    if unfinished and (methods is not None or len(unfinished) == len(runs)):
         states = ", ".join(
-            f"{text} lacks {count} of {len(runs[text])} runs" for text, count in waiting.items()
+            f"{text} lacks {count} of {len(runs[text])} runs" for text, count in unfinished.items()
         )
         raise TametailError(
-            f"expected losses whose runs are all finished in {study}, but {states}; finish them with tametail resume"
+            f"expected methods whose runs are all finished in {study}, but {states}; finish them with tametail resume"
         )
-    if waiting:
-        console.warn(f"left out, as their runs are not all finished: {', '.join(waiting)}")
-    return {text: of for text, of in runs.items() if text not in waiting}
+    if unfinished:
+        console.warn(f"left out, as their runs are not all finished: {', '.join(unfinished)}")
+    return {text: of for text, of in runs.items() if text not in unfinished}
 
 
 def _report_mapping(mapped: MappedTable, console: Console) -> None:
     for theirs, (ours, count) in mapped.renamed.items():
-        console.say(f"{theirs} is taken as {ours}: {count} images")
+        console.say(f"{theirs} is mapped to {ours}: {count} images")
     if mapped.dropped:
         listed = ", ".join(f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items()))
         console.warn(f"left out, as the study has no such class: {listed}")
@@ -175,7 +176,7 @@ def _report_mapping(mapped: MappedTable, console: Console) -> None:
 def _run_context(
     study: Path, described: Mapping[str, Any], table: ImageTable, device: str, console: Console
 ) -> tuple[RunContext, DecodedImages]:
-    """What the study's models need to predict the images that can be read."""
+    """The context to predict the readable images with the study's models."""
     recipe = Recipe.model_validate(described["recipe"])
     spec = describe_backbone(described["backbone"], described["image_size"])
     accelerator = make_accelerator(recipe, device, training=False)
@@ -194,15 +195,15 @@ def _run_context(
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
-    """Look for images that are byte for byte some that the study was made of; as far as those can be found.
+    """Look for images that are byte for byte images of the study, as far as those are available.
 
-    Those of the training set are warned of. Those of the test set are refused: scored here, it would be open, and no
-    record would say so.
+    Images of the training set cause a warning. Images of the test set are refused: their evaluation would not be
+    recorded.
 
     Raises:
-        DataError: there are images of the test set, or the splits are not those that the study was begun with.
+        DataError: there are images of the test set, or the splits of the study have changed.
     """
-    root, sealed, trained = study_file.remembered_root(study), set[str](), set[str]()
+    root, held_out, trained = study_file.remembered_root(study), set[str](), set[str]()
     if root is not None:
         split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
         splits = load_splits(study / SPLITS, **split)
@@ -210,32 +211,32 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
             own = content_digests(root, splits.image.tolist(), pool, cache_dir() / "digests.sqlite")
         for digest, part in zip(own, splits.part.tolist(), strict=True):
             if digest != UNREADABLE:
-                (sealed if part == "test" else trained).add(digest)
-    if not sealed | trained:
+                (held_out if part == "test" else trained).add(digest)
+    if not held_out | trained:
         console.say(
-            "The study's own images are not at hand, so it was not checked whether any of these are among them."
+            "The study's own images were not found, so it was not checked whether any of these are among them."
         )
     count = len(decoded.digests)
-    opened = sum(digest in sealed for digest in decoded.digests)
-    if opened:
+    from_test_set = sum(digest in held_out for digest in decoded.digests)
+    if from_test_set:
         raise DataError(
-            f"expected images from elsewhere, but {opened} of {count} are byte for byte images of the study's sealed test "
-            f"part, which opens once and is recorded: use tametail test-set {shlex.quote(str(study))} for it, and leave them out "
-            f"here"
+            f"expected images from elsewhere, but {from_test_set} of {count} are byte for byte images of the study's held-out test set, "
+            f"whose evaluations are recorded: use tametail test-set {shlex.quote(str(study))} for it, and leave these images "
+            f"out"
         )
     known = sum(digest in trained for digest in decoded.digests)
     if known:
         console.warn(
-            f"{known} of {count} images are byte for byte images of the study, which models have trained on: their numbers "
-            f"flatter, and this is no external validation"
+            f"{known} of {count} images are byte for byte images of the study, which models were trained on: results "
+            f"are optimistic, and this is no external validation"
         )
 
 
 def _predictions(
     runs: Mapping[str, Sequence[Run]], context: RunContext, operating: OperatingPoints, console: Console
 ) -> dict[str, ModelPredictions]:
-    """What the fold models of each loss say, and their ensemble where there are several."""
-    answers: dict[str, ModelPredictions] = {}
+    """Predictions of the fold models of each method, and of their ensemble if there are several."""
+    predictions: dict[str, ModelPredictions] = {}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_method in runs.items():
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
@@ -246,14 +247,14 @@ def _predictions(
             held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_method]
             cuts = _thresholds(held_out, operating)
             per_model = np.maximum(counts // len(of_method), counts > 0).tolist()
-            answers[text] = ModelPredictions(
+            predictions[text] = ModelPredictions(
                 tables, [fit_temperature(each) for each in held_out], cuts, per_model
             )
             if len(tables) > 1:
-                answers[f"{text}, ensemble of {len(tables)}"] = ModelPredictions(
+                predictions[f"{text}, ensemble of {len(tables)}"] = ModelPredictions(
                     [ensemble(tables)], (), cuts, per_model
                 )
-    return answers
+    return predictions
 
 
 def _predict(run: Run, context: RunContext) -> Predictions:
@@ -267,13 +268,13 @@ def _predict(run: Run, context: RunContext) -> Predictions:
 
 
 def _thresholds(held_out: Sequence[Predictions], operating: OperatingPoints) -> list[float | None]:
-    """Of each operating point, chosen on all images that were held out in the study."""
+    """Threshold of each operating point, chosen on the out-of-fold predictions of the study."""
     found: list[float | None] = []
-    for name, asked in operating:
+    for name, sensitivity in operating:
         index = held_out[0].class_names.index(name)
         positive = np.concatenate([table.target == index for table in held_out])
         p = np.concatenate([table.probabilities[:, index] for table in held_out])
-        cut = threshold_for(positive, p, asked)
+        cut = threshold_for(positive, p, sensitivity)
         found.append(None if np.isnan(cut) else cut)
     return found
 
@@ -285,9 +286,9 @@ def _text(table: ImageTable, column: str) -> NDArray[np.str_]:
 def _facts(
     described: Mapping[str, Any], given: ImageTable, mapped: MappedTable, decoded: DecodedImages
 ) -> tuple[tuple[str, str], ...]:
-    """Where the predictions come from, in words."""
+    """(term, text) about the origin of the predictions."""
     facts = [
-        ("Models", f"fold models of the study {described['name']}, trained on images of that study alone"),
+        ("Models", f"fold models of the study {described['name']}, trained on images of that study only"),
         ("Images from", given.name),
     ]
     if mapped.renamed:
@@ -295,9 +296,9 @@ def _facts(
         facts.append(("Classes mapped", ", ".join(pairs)))
     if mapped.dropped:
         listed = [f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items())]
-        facts.append(("Left out, as of no class", ", ".join(listed)))
+        facts.append(("Left out, unknown class", ", ".join(listed)))
     if mapped.absent:
-        facts.append(("Classes without an image here", ", ".join(mapped.absent)))
+        facts.append(("Classes without an image", ", ".join(mapped.absent)))
     if decoded.errors:
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
     return tuple(facts)

@@ -1,4 +1,4 @@
-"""One file of predictions made elsewhere → its images, labels and one number per class.
+"""Read one file of predictions: images, labels and one number per class.
 
 Shape legend: N images, C classes.
 """
@@ -31,12 +31,12 @@ class PredictionTable:
     Attributes:
         path: the file.
         images, labels: (N,), each image once.
-        groups: (N,), or None where the file does not say.
-        folds: (N,); zeros where the file does not say.
+        groups: (N,), or None if the file has none.
+        folds: (N,); zeros if the file has none.
         classes: C names in the order of the columns.
         logits, posterior, link: as those of `Predictions`.
-        carried: the columns asked for that are there, (N,) text.
-        others: names of all further columns.
+        subgroup_columns: those of the requested columns that exist, (N,) text.
+        others: names of all other columns.
     """
 
     path: Path
@@ -48,11 +48,11 @@ class PredictionTable:
     logits: NDArray[np.float32]
     posterior: NDArray[np.float32] | None
     link: Link
-    carried: Mapping[str, TextArray]
+    subgroup_columns: Mapping[str, TextArray]
     others: tuple[str, ...]
 
     def predictions(self, names: Sequence[str], groups: TextArray) -> Predictions:
-        """The project's own table, with the classes in this order and the images in these groups (N,)."""
+        """Convert to `Predictions`, with the classes in this order and these groups (N,)."""
         at = [self.classes.index(name) for name in names]
         code = {name: index for index, name in enumerate(names)}
         return Predictions(
@@ -72,24 +72,24 @@ def read_prediction_table(
 ) -> PredictionTable:
     """Read a CSV, TSV, JSON Lines or Parquet file with the columns image, label, and one number per class.
 
-    A class's column is called ``prob_<class>`` or ``p_<class>``, ``logit_<class>``, or as the class itself; see
-    `class_columns`. Columns ``group`` (what must not be split, such as a patient) and ``fold`` (of the cross-validation
-    that made the predictions) may be there too. A ``predictions.parquet`` of a study is read as it is.
+    A class's column is named ``prob_<class>`` or ``p_<class>``, ``logit_<class>``, or like the class itself; see
+    `class_columns`. Columns ``group`` (such as the patient) and ``fold`` (of the cross-validation) are optional. A
+    ``predictions.parquet`` of a study can be read as well.
 
     Args:
-        by: further columns to carry along.
-        classes: all classes by name; empty for what the columns and labels say.
+        by: columns that define subgroups.
+        classes: all class names; empty for those of the columns and labels.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, a cell is empty or no number, an image comes twice, a
-            label is of no class, or probabilities do not sum to one.
+        DataError: the file cannot be read, a column is missing, a cell is empty or not a number, an image is duplicated,
+            a label has no class, or probabilities do not sum to one.
     """
     own = _own(path, classes) if path.suffix.lower() in PARQUET_SUFFIXES else None
     return own or _read(read_table_file(path), by, classes)
 
 
 def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
-    """A file that a study wrote; None for any other."""
+    """Read a file that a study wrote; None for other files."""
     described = read_metadata(path)
     if described is None:
         return None
@@ -129,10 +129,10 @@ def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Predict
     others = [column for column in file.columns if column not in {image, label, group, fold}]
     numbers = class_columns(file, labels.tolist(), [c for c in others if c not in by], classes)
     order = np.argsort(images, kind="stable")
-    carried = {}
+    subgroup_columns = {}
     for column in (c for c in by if c in others):
         values = np.array(file.text(column), dtype=np.str_)[order]
-        carried[column] = np.where(_is_missing(values), "", values)
+        subgroup_columns[column] = np.where(_is_missing(values), "", values)
     return PredictionTable(
         file.path,
         images[order],
@@ -143,7 +143,7 @@ def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Predict
         numbers.logits[order],
         None if numbers.posterior is None else numbers.posterior[order],
         "softmax",
-        carried,
+        subgroup_columns,
         tuple(column for column in others if column not in numbers.columns),
     )
 
@@ -172,8 +172,8 @@ def _filled(file: TableFile, column: str) -> TextArray:
     empty = np.flatnonzero(_is_missing(values))
     if len(empty):
         raise DataError(
-            f"expected something in every row of column {column!r} of {file.path}, found nothing in "
-            f"{rows_in_words(file, empty)} ({len(empty)} of {len(values)} rows); fill them in or take the rows out"
+            f"expected a value in every row of column {column!r} of {file.path}, found none in "
+            f"{rows_in_words(file, empty)} ({len(empty)} of {len(values)} rows); fill them in or remove the rows"
         )
     return values
 
@@ -188,7 +188,7 @@ def _check_once(images: TextArray, path: Path) -> None:
     if len(twice):
         raise DataError(
             f"expected each image once in {path}, found {len(twice)} more than once ({sample_of(twice.tolist())}); keep one "
-            f"row per image, and one model to a file"
+            f"row per image, and one model per file"
         )
 
 

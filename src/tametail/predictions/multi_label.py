@@ -1,4 +1,4 @@
-"""Predictions on images that may have several labels or none: the same seam, with a yes or no for each label.
+"""Multi-label predictions: images with any number of labels, each predicted separately.
 
 Shape legend: N images, C labels, R tables.
 """
@@ -28,19 +28,19 @@ _LABEL, _KIND = "label_", "multi_label"
 
 @dataclass(frozen=True)
 class LabelPredictions:
-    """Logits of N images for C labels, each decided by itself, with what is needed to judge them.
+    """Predictions of one model for N images and C labels, with the true labels.
 
     Attributes:
         image: (N,) image ids, unique within one table.
-        group: (N,) what must not be split (a patient, a lesion).
+        group: (N,) group ids (patient, lesion), which are never split.
         labels: (N, C) bool, which labels each image has.
-        fold: (N,) the fold whose model made the row; -1 of several models.
-        logits: (N, C) float32; they order the images of a label.
+        fold: (N,) fold of the model; -1 for an ensemble.
+        logits: (N, C) float32; ranking metrics use them.
         class_names: C names, in the order of the logits.
         posterior: (N, C) float32, the probability of each label by the loss's own link; rows need not sum to one.
 
     Raises:
-        ValueError: lengths differ, an image or a name comes twice, labels are not bool, a logit is not finite, or a
+        ValueError: lengths differ, an image or a name is duplicated, labels are not bool, a logit is not finite, or a
             probability is not in [0, 1].
     """
 
@@ -61,11 +61,11 @@ class LabelPredictions:
         return len(self.image)
 
     def decided(self, thresholds: ArrayLike) -> NDArray[np.bool_]:
-        """(N, C) the labels given: those whose probability reaches the threshold, (C,) or (N, C)."""
+        """Predicted labels (N, C): those whose probability reaches the threshold, (C,) or (N, C)."""
         return np.asarray(self.posterior.astype(np.float64) >= np.asarray(thresholds, dtype=np.float64))
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> LabelPredictions:
-        """The table of some rows, given as a mask (N,) or as indices."""
+        """Select rows by a mask (N,) or by indices."""
         return LabelPredictions(
             self.image[rows],
             self.group[rows],
@@ -77,7 +77,7 @@ class LabelPredictions:
         )
 
     def sorted_by_image(self) -> LabelPredictions:
-        """The same rows in the order of the image ids."""
+        """The rows sorted by image id."""
         return self.take(np.argsort(self.image, kind="stable"))
 
 
@@ -100,10 +100,10 @@ def concatenate_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
 
 
 def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
-    """Average several models over the same images.
+    """Average several models on the same images.
 
     A label's probability is the mean of the models'; its logit is the log-odds of the mean of sigmoid(logit), which
-    goes on ordering images where probabilities have come to an end. The fold is -1.
+    still ranks images with saturated probabilities. The fold is -1.
 
     Raises:
         ValueError: no table, or tables that differ in images, labels or classes.
@@ -124,7 +124,7 @@ def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
 
 
 def check_same_images(tables: Sequence[LabelPredictions]) -> list[LabelPredictions]:
-    """The tables, checked to be about the same images in the same order.
+    """Check that tables are about the same images in the same order.
 
     Raises:
         ValueError: no table, or tables that differ in images, groups, labels or classes.

@@ -1,4 +1,4 @@
-"""How a table of predictions lies on disk: one parquet file, its numbers by column and its kind in the metadata.
+"""Parquet files of predictions: one column per class and quantity, the kind of table in the metadata.
 
 Shape legend: N images, C classes.
 """
@@ -20,7 +20,7 @@ LOGIT, POSTERIOR = "logit_", "p_"
 
 
 def write_parquet(columns: Mapping[str, object], described: Mapping[str, Any], path: Path) -> None:
-    """Write columns as parquet; text as text, everything else as it is."""
+    """Write columns as Parquet; lists are text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -34,13 +34,13 @@ def write_parquet(columns: Mapping[str, object], described: Mapping[str, Any], p
 
 @contextmanager
 def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The arrow table of one file and what it says of itself, if it is of this kind.
+    """Read the Arrow table of one file and its metadata, if it is of this kind.
 
     Args:
-        kind: ``single_label`` or ``multi_label``; files that do not say are ``single_label``.
+        kind: ``single_label`` or ``multi_label``; files without a kind are ``single_label``.
 
     Raises:
-        DataError: the file is absent, is no such table or is damaged, also as found while the content is used.
+        DataError: the file is absent, no such table, or damaged; also if an error is raised in the block.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -63,7 +63,7 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """What a parquet file says of itself; None where it is not of this project, or no parquet at all."""
+    """Metadata of a Parquet file; None if it is not one of tametail."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -77,7 +77,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 def class_columns(
     class_names: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
 ) -> dict[str, object]:
-    """The columns ``<prefix><class>`` of matrices (N, C) by their prefix, class by class; None has no columns."""
+    """Columns ``<prefix><class>`` of matrices (N, C) by their prefix; None has no columns."""
     return {
         prefix + name: np.ascontiguousarray(values[:, c])
         for c, name in enumerate(class_names)
@@ -87,12 +87,12 @@ def class_columns(
 
 
 def read_matrix(table: Any, prefix: str, class_names: Sequence[str]) -> NDArray[Any] | None:
-    """The matrix (N, C) of the columns ``<prefix><class>``; None where there are none."""
+    """Matrix (N, C) of the columns ``<prefix><class>``; None if there are none."""
     if prefix + class_names[0] not in table.column_names:
         return None
     return np.stack([table[prefix + name].to_numpy() for name in class_names], axis=1)
 
 
 def read_texts(table: Any, column: str) -> NDArray[np.str_]:
-    """A column (N,) of text."""
+    """Text column (N,)."""
     return np.array(table[column].to_pylist(), dtype=np.str_)

@@ -1,6 +1,6 @@
-"""The seam between training and evidence: one table of predictions per run, kept as parquet.
+"""Single-label predictions: the interface between training and evaluation, one table per run, stored as Parquet.
 
-Every number and picture is computed from these tables, again, at any time, without torch.
+All results and figures are computed from these tables, without torch.
 Shape legend: N images, C classes.
 """
 
@@ -29,22 +29,22 @@ Link = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits of N images over C classes, with what is needed to judge them.
+    """Predictions of one model for N images and C classes, with the targets.
 
     Attributes:
         image: (N,) image ids, unique within one table.
-        group: (N,) what must not be split (a patient, a lesion).
+        group: (N,) group ids (patient, lesion), which are never split.
         target: (N,) class indices into ``class_names``.
-        fold: (N,) the fold whose model made the row (the fold the image was held out in, or, on the
-            test set, the fold of the model).
-        logits: (N, C) float32; the largest decides.
+        fold: (N,) fold of the model: the one in which the image was held out, or, on the test set, the
+            fold that the model was validated on.
+        logits: (N, C) float32; the predicted class has the largest.
         class_names: C names, in the order of the logits.
         link: how logits become ``scores``: ``softmax`` or ``sigmoid``.
-        posterior: (N, C) float32 rows that sum to one, the probabilities by the loss's own link, for the population
-            that was trained on; None where nothing but logits is known.
+        posterior: (N, C) float32 rows that sum to one: probabilities by the loss's own link, at the class frequencies
+            of the training set; None if only logits are known.
 
     Raises:
-        ValueError: lengths differ, an image or a class name comes twice, a target is no class index, a
+        ValueError: lengths differ, an image or a class name is duplicated, a target is no class index, a
             logit is not finite, or the link is unknown.
     """
 
@@ -69,21 +69,21 @@ class Predictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) the class of the largest logit. Both links are monotone, so it is also the most probable."""
+        """Predicted classes (N,): those of the largest logit."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """(N, C) what the decision is made by, as shares that sum to one in each row."""
+        """Logits (N, C) as scores that sum to one in each row, in the same order."""
         return scores(self.logits, self.link)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(N, C) probabilities that sum to one in each row: the posterior, or the scores where there is none."""
+        """Probabilities (N, C) that sum to one in each row: the posterior, or the scores if there is none."""
         return self.scores if self.posterior is None else exclusive(self.posterior.astype(np.float64))
 
     def sorted_by_image(self) -> Predictions:
-        """The same rows in the order of the image ids; itself where they are."""
+        """The rows sorted by image id; the table itself if they are sorted."""
         if (self.image[:-1] < self.image[1:]).all():
             return self
         order = np.argsort(self.image, kind="stable")
@@ -100,7 +100,7 @@ class Predictions:
 
 
 class PredictionColumns(Protocol):
-    """What any table of predictions has."""
+    """The columns that all tables of predictions have."""
 
     @property
     def image(self) -> NDArray[np.str_]:
@@ -122,14 +122,14 @@ class PredictionColumns(Protocol):
 def check_rows(
     table: PredictionColumns, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
 ) -> None:
-    """What holds for any table of predictions: so many rows and classes everywhere, each image once, usable numbers.
+    """Validate a table of predictions: equal numbers of rows and classes, unique images, valid numbers.
 
     Args:
         vectors: names of the attributes (N,).
         matrices: names of the attributes (N, C), or None.
 
     Raises:
-        ValueError: what does not hold.
+        ValueError: the table is not valid.
     """
     rows, names = len(table.image), table.class_names
     for name in matrices:
@@ -144,40 +144,42 @@ def check_rows(
     if len(np.unique(table.image)) != rows:
         raise ValueError("expected each image once in a table of predictions, got some twice")
     if not np.isfinite(table.logits).all():
-        # argmax would quietly turn a row of nan into a vote for the first class.
+        # argmax would silently turn a row of nan into the first class.
         raise ValueError("expected finite logits, got nan or infinity")
     if table.posterior is not None and not ((table.posterior >= 0) & (table.posterior <= 1)).all():
         raise ValueError("expected posterior probabilities in [0, 1], got others")
 
 
 def exclusive(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities (N, C) of each class, scaled to sum to one in each row, as the classes exclude each other.
+    """Scale probabilities (N, C) to sum to one in each row, as the classes are mutually exclusive.
 
-    A row of zeros, where every class is ruled out, gives all classes the same.
+    A row of zeros becomes uniform.
     """
     total = p.sum(axis=1, keepdims=True, dtype=np.float64)
     return np.asarray(np.where(total > 0, p / np.where(total > 0, total, 1.0), 1 / p.shape[1]))
 
 
 def for_prevalence(
-    p: NDArray[np.float64], trained: NDArray[np.float64], asked: NDArray[np.float64]
+    p: NDArray[np.float64], trained: NDArray[np.float64], prevalence: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Probabilities (N, C) for a population with other class shares (C,) than the one that was trained on.
+    """Adapt probabilities (N, C) to a population with another prevalence (C,) than the training set.
 
-    By Bayes' rule each class is weighted by asked / trained, and the rows scaled to sum to one again; what images of
-    a class look like is taken to be the same in both. A class that was never trained on is given nothing; a row for
-    which no class is left gets the shares asked for.
+    By Bayes' rule each class is weighted by prevalence / trained, and the rows are normalised; the distribution of the
+    images within a class is assumed to be the same (prior shift). A class without training images gets 0; a row without
+    any remaining class gets the prevalence.
     """
-    ratio = np.where(trained > 0, asked / np.where(trained > 0, trained, 1.0), 0.0)
+    ratio = np.where(trained > 0, prevalence / np.where(trained > 0, trained, 1.0), 0.0)
     weighted = p * ratio
-    return np.where(weighted.sum(axis=1, keepdims=True) > 0, exclusive(weighted), asked / asked.sum())
+    return np.where(
+        weighted.sum(axis=1, keepdims=True) > 0, exclusive(weighted), prevalence / prevalence.sum()
+    )
 
 
 def scores(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:
-    """Turn logits (N, C) into shares (N, C) that sum to one in each row and keep the logits' order.
+    """Convert logits (N, C) to scores (N, C) that sum to one in each row, in the order of the logits.
 
-    Under ``sigmoid`` each class has its own yes-or-no probability; as the classes exclude each other,
-    they are scaled to sum to one.
+    With ``sigmoid`` each class has a binary probability; these are scaled to sum to one, as the classes are mutually
+    exclusive.
     """
     z = logits.astype(np.float64)
     if link == "softmax":
@@ -219,7 +221,7 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
 
 
 def ensemble(tables: Sequence[Predictions]) -> Predictions:
-    """Average scores and probabilities of several models over the same images.
+    """Average the scores and probabilities of several models on the same images.
 
     The logits of the result are the logs of the mean scores, so its link is ``softmax``; its fold is -1.
 
@@ -247,7 +249,7 @@ def ensemble(tables: Sequence[Predictions]) -> Predictions:
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write one table as parquet: image, group, label, fold, and per class ``logit_<class>`` and ``p_<class>``.
 
-    The latter are the posterior's, where there is one.
+    The latter are the posterior, if there is one.
     """
     names = predictions.class_names
     columns: dict[str, object] = {

@@ -216,7 +216,7 @@ def _build(
     make_room(_HEADER + rows * image_bytes, keep={key})
     reasons: dict[int, str] = {}
     checksums: list[str] = []
-    with atomic_path(pixels, lock=True) as temporary, temporary.open("wb") as file:
+    with atomic_path(pixels, exclusive=True) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
         for start, decoded in _decoded_chunks(pool, root, images, size, chunk):
             checksums.append(_checksum(_written(file, decoded, start, reasons)))
@@ -227,7 +227,7 @@ def _build(
         file.seek(0)
         file.write(_npy_header((rows - len(reasons), size, size, 3)))
     described = {"bytes": pixels.stat().st_size, "errors": reasons, "chunk": chunk, "checksums": checksums}
-    with atomic_path(record, lock=True) as temporary:  # last: without it the pixels do not count
+    with atomic_path(record, exclusive=True) as temporary:  # last: without it the pixels do not count
         temporary.write_text(json.dumps(described), encoding="utf-8")
 
 
