@@ -38,7 +38,7 @@ def validated(study_folder: Path, elsewhere: Path, tmp_path_factory: pytest.Temp
     options = ("--map", "gold=amber", "--drop-unknown", *("--by", "site") * 2, "--operating", "blue=0.8")
     code, output, errors = run("evaluate", study_folder, "--data", elsewhere, "-o", out, *options)
     assert code == 0, errors
-    assert "gold is taken as amber: 40 images" in errors
+    assert "gold is mapped to amber: 40 images" in errors
     assert "left out, as the study has no such class: grey (10 images)" in errors
     assert "no image is of crimson" in errors
     assert "byte for byte" not in errors
@@ -77,7 +77,7 @@ def test_the_ensemble_is_what_the_study_would_predict(
     np.testing.assert_allclose(table.probabilities, said, atol=1e-4)
 
 
-def test_what_is_absent_and_left_out_is_said_in_the_report(validated: Path) -> None:
+def test_the_report_lists_absent_classes_and_omitted_images(validated: Path) -> None:
     page = (validated / "report.html").read_text(encoding="utf-8")
     assert "Classes without an image here" in page
     assert "grey (10 images)" in page
@@ -120,8 +120,8 @@ def test_the_report_of_a_validation_can_be_made_again(validated: Path, tmp_path:
         (["--map", "gold=amber"], 3, r"found grey (10 images) too"),
         (["--map", "gold=yellow", "--drop-unknown"], 2, "expected a class of the study for --map"),
         (["--map", "gilt=amber", "--drop-unknown"], 2, "did you mean gold"),
-        (["--methods", "ldam"], 2, "expected losses of this study (alpa, ce)"),
-        (["--methods", "nothing"], 2, "the losses of this study are alpa, ce"),
+        (["--methods", "ldam"], 2, "expected methods of this study (alpa, ce)"),
+        (["--methods", "nothing"], 2, "the methods of this study are alpa, ce"),
         (["--by", "sex"], 2, "found site"),
         (["--operating", "grey=0.9"], 2, "expected one of the classes"),
         (["--label-col", "diagnosis"], 3, "diagnosis"),
@@ -161,9 +161,7 @@ def test_the_studys_training_images_are_no_validation(
     assert "alpa" not in output
 
 
-def test_the_sealed_test_set_is_not_opened_this_way(
-    study_folder: Path, image_folder: Path, tmp_path: Path
-) -> None:
+def test_images_of_the_test_set_are_refused(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     only = own_images(study_folder, image_folder, tmp_path / "own", part="test")
     count = len((only / "labels.csv").read_text(encoding="utf-8").splitlines()) - 1
     for folder, total in ((only, count), (image_folder, 70)):

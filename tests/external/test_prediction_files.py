@@ -1,4 +1,4 @@
-"""Files of predictions made elsewhere: every form that is meant, and what is told of every other."""
+"""Files of predictions of other models: the supported forms, and the errors for others."""
 
 from __future__ import annotations
 
@@ -122,9 +122,9 @@ def test_several_models_of_one_set_of_images(tmp_path: Path) -> None:
     found = read_prediction_files(paths, by=("sex", "age"))
     same(found.models["a"], expected_of(first))
     same(found.models["b"], expected_of(second))
-    assert found.carried["sex"].tolist() == first["sex"].tolist()
-    assert len(set(found.carried["age"].tolist())) == 4
-    assert all(" to " in value for value in found.carried["age"])
+    assert found.subgroup_columns["sex"].tolist() == first["sex"].tolist()
+    assert len(set(found.subgroup_columns["age"].tolist())) == 4
+    assert all(" to " in value for value in found.subgroup_columns["age"])
 
 
 def test_names_of_models(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ BROKEN: list[tuple[str, Change, str]] = [
     ("a class short", lambda f: f.drop(columns="prob_mel"), r"1 of 3 classes have none \(mel\)"),
     ("codes as labels", lambda f: f.assign(label=f["label"].map({"bcc": 0, "mel": 1, "nv": 2})), r"none \(0, 1, 2\)"),
     ("a label of its own", at(4, "label", "melanoma"), r"have none \(melanoma\)"),
-    ("no label in a row", at(4, "label", ""), "found nothing in row 5 below the header"),
+    ("no label in a row", at(4, "label", ""), "found none in row 5 below the header"),
     ("no group in a row", at(0, "group", ""), "column 'group'"),
     ("an empty cell", at(6, "prob_nv", ""), "an empty cell in row 7 below the header"),
     ("nan", at(6, "prob_nv", "nan"), "finite number in every row of column 'prob_nv'"),
@@ -172,12 +172,12 @@ BROKEN: list[tuple[str, Change, str]] = [
     (
         "per cent",
         lambda f: f.assign(**{c: 100 * f[c] for c in f if c.startswith("prob_")}),
-        "found per cent; divide by 100",
+        "found percentages; divide by 100",
     ),
     (
         "bare per cent",
         lambda f: f.assign(**{c: 100 * f[c] for c in f if c.startswith("prob_")}).rename(columns=lambda n: n.replace("prob_", "")),
-        "found per cent",
+        "found percentages",
     ),
     ("a far logit", lambda f: f.assign(logit_bcc=1e300, logit_mel=0.0, logit_nv=0.0), r"up to 1e\+37"),
 ]  # fmt: skip
@@ -186,7 +186,7 @@ BROKEN: list[tuple[str, Change, str]] = [
 @pytest.mark.parametrize(
     ("change", "message"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
 )
-def test_a_broken_file_is_told_with_what_was_found(tmp_path: Path, change: Change, message: str) -> None:
+def test_a_broken_file_is_reported_with_what_was_found(tmp_path: Path, change: Change, message: str) -> None:
     with pytest.raises(DataError, match=message) as told:
         read_prediction_files([write(change(frame_of()), tmp_path / "a.csv")])
     assert "a.csv" in str(told.value)
@@ -199,7 +199,7 @@ DIFFERENT: list[tuple[str, Change, str]] = [
     ("another label", at(7, "label", "mel"), "1 images differ: 0007.png is"),
     ("another group", at(7, "group", "patient9"), "one group for an image in every file, but 1 images differ"),
     ("another sex", at(7, "sex", "x"), "one sex for an image"),
-    ("another class", lambda f: f.rename(columns={"prob_bcc": "prob_x"}).replace({"label": {"bcc": "x"}}), "bcc stand in .*a.csv alone and x in"),
+    ("another class", lambda f: f.rename(columns={"prob_bcc": "prob_x"}).replace({"label": {"bcc": "x"}}), "bcc are in .*a.csv alone and x in"),
 ]  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_columns_to_evaluate_by(tmp_path: Path) -> None:
         read_prediction_files([path], by=("group",))
 
 
-def test_what_is_no_file_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_missing_files_are_reported_before_any_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data"):
         check_files([tmp_path])
     with pytest.raises(DataError, match="nothing is there"):
@@ -260,7 +260,7 @@ def test_tables_of_several_labels_are_refused(tmp_path: Path) -> None:
 
 @given(content=st.text(max_size=200))
 @settings(max_examples=60, deadline=None)
-def test_any_text_is_read_or_told(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_text_is_read_or_reported(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("any") / "a.csv"
     path.write_text("image,label,prob_a,prob_b\n" + content, encoding="utf-8", newline="")
     try:

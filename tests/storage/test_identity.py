@@ -35,7 +35,7 @@ def old_folder(path: Path, file: str, key: str = "format", schema: int = 1) -> P
     [
         (STUDY, ["compare", "demo", "-o", "OLD", "--quiet"], "compare"),
         (STUDY, ["resume", "OLD"], "compare"),
-        (STUDY, ["open", "OLD"], "compare"),
+        (STUDY, ["test-set", "OLD"], "compare"),
         (STUDY, ["report", "OLD"], "compare"),
         (STUDY, ["predict", "OLD", "IMAGES", "-o", "OUT.csv"], "compare"),
         (STUDY, ["evaluate", "OLD", "--data", "demo", "-o", "OUT"], "compare"),
