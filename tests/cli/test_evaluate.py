@@ -130,7 +130,7 @@ def test_an_absent_class_is_said_and_in_no_mean(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, _, errors = run("evaluate", write(frame, tmp_path / "a.csv"), "-o", out, "--operating", "vasc=0.9")
     assert code == 0
-    assert "Warning: no image is of vasc" in errors
+    assert "Warning: no image of vasc" in errors
     row = rows_of(out)["a"]
     assert (row["recall_vasc"], row["n_vasc"]) == ("", "0")
     assert row["operating_vasc_0.9_sensitivity"] == ""

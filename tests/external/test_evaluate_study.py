@@ -40,7 +40,7 @@ def validated(study_folder: Path, elsewhere: Path, tmp_path_factory: pytest.Temp
     assert code == 0, errors
     assert "gold is mapped to amber: 40 images" in errors
     assert "left out, as the study has no such class: grey (10 images)" in errors
-    assert "no image is of crimson" in errors
+    assert "no image of crimson" in errors
     assert "byte for byte" not in errors
     assert "ce, ensemble of 3" in output
     return out
