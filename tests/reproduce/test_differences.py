@@ -69,8 +69,8 @@ def test_each_change_is_reported_and_nothing_else(
         changes = {"recipe": load_recipe("paper", fields=changes["recipe"])}
     new = set(stated(table, **changes)) - set(stated(table))
     assert any(phrase in one for one in new)
-    beside = 1 if "backbone" in str(phrase) else 0  # another backbone has another pretrained tag too
-    assert len(new) == 1 + beside
+    extra = 1 if "backbone" in str(phrase) else 0  # another backbone has another pretrained tag too
+    assert len(new) == 1 + extra
 
 
 def test_every_stated_field_is_compared(table: ImageTable) -> None:
