@@ -111,7 +111,7 @@ def test_a_given_test_set_stays() -> None:
     ("ratio", "seed", "error", "message"),
     [
         (0.5, 0, UsageError, "ratio of 1 or more"),
-        (float("nan"), 0, UsageError, "ratio of 1 or more"),
+        (float("nan"), 0, UsageError, "a number for --ratio"),
         (2, -1, UsageError, "seed"),
         (500, 0, DataError, "smaller ratio"),
     ],

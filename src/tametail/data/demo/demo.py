@@ -143,7 +143,7 @@ def _labels(roster: list[_Entry]) -> str:
 def _readme(seed: int) -> str:
     return (
         f"tametail demo set, version {DEMO_VERSION}, seed {seed}\n\n"
-        "SYNTHETIC. Every image here was drawn by a program (tametail.data.demo.demo). None is a photograph\n"
+        "SYNTHETIC. Every image here was drawn by a program (tametail.data.demo). None is a photograph\n"
         "of blood, no patient exists, and no result obtained on these images says anything\n"
         "about real cells.\n\n"
         "images/     stained blood cells in the manner of a May-Grünwald-Giemsa smear, 96×96 pixels\n"

@@ -46,7 +46,7 @@ def subsample(data: str | Path | ImageTable, ratio: float, **options: Unpack[Dra
     if isinstance(data, ImageTable):
         table = data
     else:
-        from tametail.data import read_images
+        from tametail.data.readers.read_images import read_images
 
         table = read_images(data, **pick(TableOptions, options))
     if table.multi_label:
