@@ -103,3 +103,10 @@ def test_relative_accuracy_next_to_one() -> None:
 def test_bad_orders_are_named(order: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"expected order .*got"):
         pade_coefficients(order)
+
+
+def test_a_ratio_is_computed_once_and_its_order_is_always_checked() -> None:
+    assert pade_ratio((8, 8)) is pade_ratio([8, 8])
+    for order in ((8.0, 8.0), (True, True), (9, 1)):
+        with pytest.raises((TypeError, ValueError), match="expected order"):
+            pade_ratio(order)
