@@ -79,7 +79,7 @@ def test_the_ensemble_is_what_the_study_would_predict(
 
 def test_the_report_lists_absent_classes_and_omitted_images(validated: Path) -> None:
     page = (validated / "report.html").read_text(encoding="utf-8")
-    assert "Classes without an image here" in page
+    assert "Classes without an image" in page
     assert "grey (10 images)" in page
     assert "gold as amber (40 images)" in page
     assert "colours on other" in page
