@@ -67,7 +67,7 @@ def test_the_classes_of_a_fold_do_not_move_its_threshold() -> None:
     p, other = table.probabilities[:, 1], ~own
     cut = threshold_for((table.target == 1)[other], p[other], 0.8)
     found = operating_point([unfolded], 1, 0.8)
-    # Fold 1 cannot be judged: no image of fold 0 is of the class any more.
+    # Fold 1 cannot be evaluated: no image of fold 0 is of the class any more.
     assert found.flagged.n == own.sum()
     assert found.flagged.value == pytest.approx((p[own] >= cut).mean())
     assert found.sensitivity.n == 0
@@ -123,7 +123,7 @@ def test_images_without_folds_are_dealt_by_groups() -> None:
     assert found == again
     assert found.flagged.n == 400
     assert found.sensitivity.value == pytest.approx(0.9, abs=0.15)
-    # One group alone holds the class: nothing else to choose by when it is judged, so it is left out.
+    # One group alone holds the class: nothing else to choose by when it is evaluated, so it is left out.
     only = np.where(table.group == table.group[0], 2, 0)
     found = operating_point([dataclasses.replace(unfolded, target=only)], 2, 0.9)
     assert found.sensitivity.n == 0

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tametail.predictions.parquet import (
     LOGIT,
     POSTERIOR,
-    class_columns,
+    columns_by_class,
     read_matrix,
     read_texts,
     reading_predictions,
@@ -159,7 +159,7 @@ def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
         "group": predictions.group.tolist(),
         "fold": predictions.fold,
     }
-    columns |= class_columns(
+    columns |= columns_by_class(
         names, {_LABEL: predictions.labels, LOGIT: predictions.logits, POSTERIOR: predictions.posterior}
     )
     write_parquet(columns, {"kind": _KIND, "class_names": names}, path)

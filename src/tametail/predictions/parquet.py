@@ -74,7 +74,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     return described if isinstance(described, dict) else None
 
 
-def class_columns(
+def columns_by_class(
     class_names: Sequence[str], matrices: Mapping[str, NDArray[np.generic] | None]
 ) -> dict[str, object]:
     """Columns ``<prefix><class>`` of matrices (N, C) by their prefix; None has no columns."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tametail.predictions.parquet import (
     LOGIT,
     POSTERIOR,
-    class_columns,
+    columns_by_class,
     read_matrix,
     read_texts,
     reading_predictions,
@@ -258,7 +258,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         "label": [names[code] for code in predictions.target],
         "fold": predictions.fold,
     }
-    columns |= class_columns(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
+    columns |= columns_by_class(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
     write_parquet(columns, {"class_names": names, "link": predictions.link}, path)
 
 

@@ -178,7 +178,10 @@ GOOD = '{"image": "x/a.png", "label": "x"}\n'
     ("text", "message"),
     [
         ("", "one JSON object per line .* it is empty"),
-        (GOOD + "\n" + '{"image": "y/c.png", label}\n', r"line 3 of .* is not JSON \(.*fix or remove the line"),
+        (
+            GOOD + "\n" + '{"image": "y/c.png", label}\n',
+            r"line 3 of .* is not JSON \(.*fix or remove the line",
+        ),
         (GOOD + "[1, 2]\n", r"found \[1, 2\] in line 2"),
         (GOOD + '{"image": "a", "image": "b"}\n', "line 2 .*a name occurs twice"),
         (GOOD + "[" * 100_000, "line 2 of .* is not JSON"),
