@@ -86,7 +86,7 @@ def test_repeating_a_finished_study_trains_nothing(
 def test_an_interrupted_study_goes_on_to_the_same_result(
     study_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = execute_module.write_table, []
+    real, calls = execute_module.save_predictions, []
 
     def interrupts(*arguments: object) -> None:
         calls.append(arguments)

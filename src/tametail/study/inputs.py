@@ -1,4 +1,4 @@
-"""Data, splits and backbone of a study: read and checked before anything is trained, and found again later."""
+"""Data, splits and backbone of a study: prepared and checked before training, and loaded again later."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BACKBONE = "backbone.safetensors"
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """What a study's runs are made from. ``table``, ``splits`` and ``decoded.pixels`` are row by row the same images."""
+    """Inputs of a study's runs. ``table``, ``splits`` and ``decoded.pixels`` have the same images in the same rows."""
 
     table: ImageTable
     splits: Splits
@@ -60,7 +60,7 @@ class StudyInputs:
 
     @property
     def content(self) -> str:
-        """Fingerprint of the readable images' bytes, in the order of the table."""
+        """Fingerprint of the readable images' bytes, in table order."""
         return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
 
     def describe(self, methods: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class StudyInputs:
         }
 
     def save(self, directory: Path) -> None:
-        """Keep beside the study what is needed to judge it, to open it and to use its models.
+        """Save what evaluation, the test set and prediction need later to the study's folder.
 
         Raises:
             TametailError: a file cannot be written.
@@ -131,7 +131,7 @@ def prepare_inputs(
     group_duplicates: bool,
     console: Console,
 ) -> StudyInputs:
-    """Decode the images, leave out (and name) those that cannot be read, check the rest, split, and load the weights."""
+    """Decode the images, warn about unreadable ones, audit and split the others, and load the weights."""
     console.say(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
         f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
@@ -155,12 +155,12 @@ def prepare_inputs(
     table = result.table
     splits = make_splits(table, folds=folds, seed=seed)
     return StudyInputs(
-        table, splits, decoded, recipe, spec, _begin_backbone(recipe, spec, seed, console), result.findings
+        table, splits, decoded, recipe, spec, _initial_backbone(recipe, spec, seed, console), result.findings
     )
 
 
-def _begin_backbone(recipe: Recipe, spec: BackboneSpec, seed: int, console: Console) -> nn.Module:
-    """The backbone that training begins with."""
+def _initial_backbone(recipe: Recipe, spec: BackboneSpec, seed: int, console: Console) -> nn.Module:
+    """The backbone with its initial weights."""
     if recipe.weights == "auto":
         console.say(f"Weights of {spec.name}: from the hub, or from its cache on this machine ...")
     torch.manual_seed(seed)
@@ -175,13 +175,13 @@ def load_inputs(
     training: bool = False,
     console: Console,
 ) -> StudyInputs:
-    """What `prepare_inputs` gave, found again from a study's folder and its images.
+    """Load the result of `prepare_inputs` from a study's folder and its images.
 
     Args:
-        training: there are runs to be trained: the backbone has the weights that they begin with.
+        training: load the initial weights of the backbone, for runs that are still to be trained.
 
     Raises:
-        DataError: images are missing, or they or the weights are not the ones the study was made with.
+        DataError: images are missing, or images or weights have changed.
     """
     recipe = Recipe.model_validate(described["recipe"])
     spec = studied_backbone(described)
@@ -197,25 +197,25 @@ def load_inputs(
         directory / SPLITS, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
     )
     if training and recipe.trains == "all":
-        backbone = _begin_backbone(recipe, spec, split["seed"], console)
+        backbone = _initial_backbone(recipe, spec, split["seed"], console)
         if state_digest(backbone) != described["weights_digest"]:
             raise DataError(
-                f"the weights ({recipe.weights}) of {spec.name} are not the ones that {directory} was begun with; put those "
-                f"back, or begin a new study in another folder"
+                f"the weights ({recipe.weights}) of {spec.name} have changed since {directory} was started; restore them, or "
+                f"start a new study in another folder"
             )
     else:
         backbone = restore_backbone(directory, described)
     inputs = StudyInputs(table, splits, _decode(table, spec, console), recipe, spec, backbone)
     if inputs.content != described["table"]["content"]:
-        raise DataError(f"the images under {table.root} are not the ones that {directory} was made with")
+        raise DataError(f"the images under {table.root} have changed since {directory} was started")
     return inputs
 
 
 def remember_root(directory: Path, root: Path) -> None:
-    """Note in the study of a folder where its images lie.
+    """Record the folder of the images in the study.
 
     Raises:
-        TametailError: it cannot be written; what was noted before is kept.
+        TametailError: it cannot be written; the previous record is unchanged.
     """
     with explain_save_error(directory / study_file.SOURCE_FILE):
         write_atomically(
@@ -224,13 +224,13 @@ def remember_root(directory: Path, root: Path) -> None:
 
 
 def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
-    """What a study's backbone is, with the canvas that its images were kept at."""
+    """The study's backbone, with the canvas size of its decoded images."""
     spec = describe_backbone(described["backbone"], described["image_size"])
     return spec.on_canvas(described.get("canvas") or spec.canvas)
 
 
 def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
-    """The frozen backbone that a ``head`` study keeps; for fine-tuning, one whose weights are still to be loaded."""
+    """The frozen backbone of a ``head`` study; for fine-tuning, a backbone without trained weights."""
     spec = studied_backbone(described)
     backbone = build_backbone(spec, "none")
     if described["recipe"]["trains"] == "head":
@@ -239,7 +239,7 @@ def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module
 
 
 def _digests(decoded: DecodedImages) -> list[str]:
-    """Of the readable images."""
+    """Digests of the readable images."""
     return [digest for digest, ok in zip(decoded.digests, decoded.readable, strict=True) if ok]
 
 

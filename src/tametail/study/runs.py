@@ -1,4 +1,4 @@
-"""The runs of a study that are left to do, one after the other: shown, kept, and gone on with when one fails."""
+"""Train the unfinished runs of a study, with progress and checkpoints; a failed run does not stop the others."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def run_all(
     track: Sequence[str],
     console: Console,
 ) -> list[str]:
-    """Do every run of the study that is not done yet, and write the report of those that are.
+    """Train every unfinished run of a study, and write the report.
 
     Returns:
         One message for each run that failed.
 
     Raises:
-        Stopped: asked for by Ctrl-C or SIGTERM, with everything saved.
+        Stopped: interrupted by Ctrl-C or SIGTERM, with everything saved.
     """
     runs = all_runs(described)
     left = broadcast([run for run in runs if not is_finished(run.directory(directory))], accelerator)
@@ -56,7 +56,7 @@ def run_all(
         study_file.remove_leftovers(directory)
     if study_file.read_test_set_evaluations(directory) and left:
         console.warn(
-            "the test set of this study was opened before these runs: choices made since may lean on it"
+            "the test set was evaluated before these runs: choices made since may depend on its results"
         )
     failed: list[str] = []
     try:
@@ -65,9 +65,9 @@ def run_all(
             context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
             with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
-                failed = _do(left, context, described, track, stop, console)
+                failed = _train(left, context, described, track, stop, console)
     except (Stopped, TametailError):
-        with suppress(TametailError):  # what ended the work is what the user should hear
+        with suppress(TametailError):  # the first error is the one to show
             _report(directory, runs, accelerator)
         raise
     _report(directory, runs, accelerator)
@@ -81,8 +81,8 @@ def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> N
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What doing the runs of a study needs."""
+class _Session:
+    """Shared state of a study's runs."""
 
     context: RunContext
     described: Mapping[str, Any]
@@ -92,19 +92,19 @@ class _Work:
     display: TrainingDisplay
 
     def checkpointer(self, place: Path, identity: str) -> RunCheckpointer:
-        """Where a training is kept; none begins once someone has asked to stop."""
+        """The checkpointer of a training; none starts after a stop request."""
         if broadcast(self.stop.requested, self.context.accelerator):
             raise Stopped
         return RunCheckpointer(place, identity, self.stop, self.console.warn)
 
     def fail(self, run: Run, error: RunFailed) -> str:
-        """Tell of a run that failed."""
+        """Warn about a failed run, and return the message."""
         message = f"{run.title}: {error}"
         self.console.warn(message)
         return message
 
 
-def _do(
+def _train(
     left: Sequence[Run],
     context: RunContext,
     described: Mapping[str, Any],
@@ -115,63 +115,63 @@ def _do(
     epochs = sum(0 if run.method.after else context.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
     with show_training(console, len(left), epochs) as display:
-        work = _Work(context, described, track, stop, console, display)
-        portions = make_batches(left, context) if can_batch(context, tracked=bool(track)) else []
-        if portions:
-            failed |= _do_together(portions, work)
-        done = {run for portion in portions for run in portion.runs}
+        session = _Session(context, described, track, stop, console, display)
+        batches = make_batches(left, context) if can_batch(context, tracked=bool(track)) else []
+        if batches:
+            failed |= _train_heads(batches, session)
+        done = {run for batch in batches for run in batch.runs}
         for run in left:
             if run not in done:
-                failed |= _do_alone(run, work, base_failed=run.base in failed)
+                failed |= _train_run(run, session, base_failed=run.base in failed)
     return list(failed.values())
 
 
-def _do_together(portions: Sequence[HeadBatch], work: _Work) -> dict[Run, str]:
-    """Messages of the runs that failed, of portions that are trained side by side."""
-    context, described = work.context, work.described
-    watcher = _HeadsWatcher(work.display, portions, context)
+def _train_heads(batches: Sequence[HeadBatch], session: _Session) -> dict[Run, str]:
+    """Train batches of heads in parallel, and return the messages of failed runs."""
+    context, described = session.context, session.described
+    callback = _HeadsCallback(session.display, batches, context)
 
-    def do(portion: HeadBatch) -> dict[Run, RunFailed]:
-        checkpointer = work.checkpointer(portion.place(context.study, described), portion.identity(described))
+    def do(batch: HeadBatch) -> dict[Run, RunFailed]:
+        checkpointer = session.checkpointer(batch.place(context.study, described), batch.identity(described))
         try:
-            failures = execute_heads(portion, context, checkpointer, watcher)
+            failures = execute_heads(batch, context, checkpointer, callback)
         except RunFailed as error:
-            failures = {run: error for run in portion.runs if not is_finished(run.directory(context.study))}
+            failures = {run: error for run in batch.runs if not is_finished(run.directory(context.study))}
             for run in failures:
                 mark_failed(run, context, error)
         checkpointer.remove()
         return failures
 
     try:
-        found = run_parallel([partial(do, portion) for portion in portions], context.accelerator.device)
+        found = run_parallel([partial(do, batch) for batch in batches], context.accelerator.device)
     finally:
-        work.display.done()
-    return {run: work.fail(run, error) for failures in found for run, error in failures.items()}
+        session.display.done()
+    return {run: session.fail(run, error) for failures in found for run, error in failures.items()}
 
 
-def _do_alone(run: Run, work: _Work, *, base_failed: bool) -> dict[Run, str]:
-    """The message of the run if it failed."""
-    context, described = work.context, work.described
-    checkpointer = work.checkpointer(run.directory(context.study), run.identity(described))
-    names = work.track if context.writes and not run.method.after else ()
+def _train_run(run: Run, session: _Session, *, base_failed: bool) -> dict[Run, str]:
+    """Train one run, and return its message if it failed."""
+    context, described = session.context, session.described
+    checkpointer = session.checkpointer(run.directory(context.study), run.identity(described))
+    names = session.track if context.writes and not run.method.after else ()
     settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
-    trackers = open_trackers(names, context.study, run.title, settings, warn=work.console.warn)
-    watchers = _Watchers(work.display, trackers, run, context)
+    trackers = open_trackers(names, context.study, run.title, settings, warn=session.console.warn)
+    callback = _RunCallback(session.display, trackers, run, context)
     try:
         if base_failed:
-            error = RunFailed("the run that it starts from failed")
+            error = RunFailed("the run that it starts from has failed")
             mark_failed(run, context, error)
             raise error
-        execute(run, context, checkpointer, watchers)
+        execute(run, context, checkpointer, callback)
     except RunFailed as error:
-        return {run: work.fail(run, error)}
+        return {run: session.fail(run, error)}
     finally:
         trackers.close()
-        work.display.done()
+        session.display.done()
     return {}
 
 
-class _Watchers:
+class _RunCallback:
     """The display and the trackers of one run."""
 
     def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, context: RunContext) -> None:
@@ -200,19 +200,16 @@ class _Watchers:
         self._trackers.log({name: value for name, value in seen.items() if value is not None}, record.step)
 
 
-class _HeadsWatcher:
-    """The display of all heads that are trained side by side, as of one training: of the portions' steps it shows the mean."""
+class _HeadsCallback:
+    """The display of heads that are trained in parallel, as one training with the mean progress of the batches."""
 
-    def __init__(self, display: TrainingDisplay, portions: Sequence[HeadBatch], context: RunContext) -> None:
+    def __init__(self, display: TrainingDisplay, batches: Sequence[HeadBatch], context: RunContext) -> None:
         self._display = display
-        self._portions = len(portions)
+        self._batches = len(batches)
         self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
         self._lock = Lock()
         missing = [
-            run
-            for portion in portions
-            for run in portion.runs
-            if not is_finished(run.directory(context.study))
+            run for batch in batches for run in batch.runs if not is_finished(run.directory(context.study))
         ]
         self._runs = len(missing)
         folds = len({run.fold for run in missing})
@@ -231,17 +228,17 @@ class _HeadsWatcher:
     def step(self, epoch: int, step: int, method: float, lr: float, images: int) -> None:
         with self._lock:
             self._done += 1
-            so_far = self._done // self._portions
+            so_far = self._done // self._batches
             self._display.step(so_far // self._steps, so_far % self._steps, method, lr, images)
 
     def epoch(self, record: EpochRecord) -> None:
         with self._lock:
-            mean = self._done // self._portions // self._steps
+            mean = self._done // self._batches // self._steps
             if mean > self._epoch:
                 self._epoch = mean
                 self._display.epoch(replace(record, epoch=mean, images_per_second=0.0))
 
 
 def _measure(context: RunContext) -> str:
-    """What models are judged by after an epoch."""
+    """The validation metric after an epoch."""
     return "mean average precision" if context.training_data.table.multi_label else "balanced accuracy"

@@ -1,4 +1,4 @@
-"""What a search found, as a method of a study: under its explicit text, on the same data alone, and marked as tuned."""
+"""The result of a search as a method of a study: with explicit parameters, on the same data only, marked as tuned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tuned:
 
     @property
     def note(self) -> dict[str, Any]:
-        """What a study has to say of it: where its values come from, and what is an estimate of it."""
+        """The entry of study.json: source of the parameter values, and the nested estimate."""
         asked, result = self.content["search"], self.content["result"]
         return {
             "searched": asked["method"],
@@ -40,7 +40,7 @@ class Tuned:
         }
 
     def check(self, described: Mapping[str, Any]) -> None:
-        """Refuse it for a study of other images, splits, weights or recipe.
+        """Check that the study has the same images, splits, weights and recipe.
 
         Args:
             described: the content of the study's study.json.
