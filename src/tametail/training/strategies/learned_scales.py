@@ -5,6 +5,7 @@ Shape legend: n images, B batch, C classes, D features.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,9 +52,11 @@ class LearnedScales(Strategy):
         with torch.no_grad():
             outputs = head(features)
         scales = Scales(outputs.shape[1])
-        train_balanced(
-            scales, outputs, target, loss, epochs=self.epochs, lr=self.lr, weight_decay=0.0, seed=seed
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LDAMLoss expects the cosines")  # scaled ones may exceed 1
+            train_balanced(
+                scales, outputs, target, loss, epochs=self.epochs, lr=self.lr, weight_decay=0.0, seed=seed
+            )
         return nn.Sequential(head, scales)
 
 
