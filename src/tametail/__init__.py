@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tametail.deployment.classifier import Classifier, load
     from tametail.evaluation.metric_registry import register_metric
     from tametail.external.evaluate import Evaluation, evaluate
-    from tametail.losses import create_loss, list_losses
+    from tametail.losses import create_loss, list_losses, register_loss
     from tametail.models.backbones import register_backbone
     from tametail.recommend.recommend import Recommendation, recommend
     from tametail.report.ranks.rank import Ranking, rank
@@ -62,6 +62,7 @@ _PLACES = {
     "read_images": "tametail.data.readers.read_images.read_images",
     "recommend": "tametail.recommend.recommend.recommend",
     "register_backbone": "tametail.models.backbones.register_backbone",
+    "register_loss": "tametail.losses.registry.register_loss",
     "register_metric": "tametail.evaluation.metric_registry.register_metric",
     "register_reader": "tametail.data.readers.reader.register_reader",
     "register_strategy": "tametail.training.strategies.strategy.register_strategy",
@@ -97,6 +98,7 @@ __all__ = [
     "read_images",
     "recommend",
     "register_backbone",
+    "register_loss",
     "register_metric",
     "register_reader",
     "register_strategy",

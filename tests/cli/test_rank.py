@@ -50,13 +50,13 @@ def test_report_makes_figures_and_partial_means_on_request(tmp_path: Path) -> No
     code, output, errors = run("report", study)
     assert code == 0
     assert output == f"{study / 'report.html'}\n"
-    assert "ce is not ranked, as runs are missing: seed 0 fold 1; --partial shows its mean" in " ".join(
+    assert "ce is not ranked, as runs are missing: seed 0 fold 1; show its mean so far with --partial" in " ".join(
         errors.split()
     )
     assert not (study / "figures").exists()
     code, _, errors = run("report", study, "--figures", "svg", "--partial")
     assert code == 0
-    assert "partial.md has its mean" in " ".join(errors.split())
+    assert "see partial.md" in " ".join(errors.split())
     assert (study / "figures" / "tail.svg").is_file()
     assert (study / "partial.csv").is_file()
     code, _, errors = run("report", study, "--figures", "eps")

@@ -31,7 +31,7 @@ def test_search_prints_the_answer_and_where_the_report_is(image_folder: Path, tm
     [
         (["absent"], 3, "absent"),
         (["DATA", "--loss", "alpha"], 2, "alpa"),
-        (["DATA", "--loss", "alpa,ce"], 2, "one loss to search, got 2"),
+        (["DATA", "--loss", "alpa,ce"], 2, "one method to search, got 2"),
         (["DATA", "--trials", "0"], 2, "--trials of 1 to"),
         (["DATA", "--folds", "2"], 2, "at least 3 folds"),
         (["DATA", "--folds", "9"], 3, "at most 4"),
@@ -39,7 +39,7 @@ def test_search_prints_the_answer_and_where_the_report_is(image_folder: Path, tm
         (["DATA", "--metric", "auc"], 2, "balanced_accuracy"),
         (["DATA", "--space", "gamma=0:5"], 2, "gamma_neg"),
         (["DATA", "--loss", "focal", "--space", "gamma=1.0001:1.0004"], 2, "first 3 digits"),
-        (["DATA", "--loss", "ce[label_smoothing=0.1]"], 2, "something to search"),
+        (["DATA", "--loss", "ce[label_smoothing=0.1]"], 2, "no default space or whose text fixes all of it"),
         (["DATA", "--recipe", "hed"], 2, "did you mean head"),
     ],
 )
