@@ -51,6 +51,7 @@ def test_a_function_gets_every_option_checked_and_complete() -> None:
     ("wrong", "message"),
     [
         ({"lr": "fast"}, "expected a number for --lr, got 'fast'"),
+        ({"lr": float("nan")}, "expected a number for --lr"),
         ({"folds": True}, "expected a whole number for --folds, got True"),
         ({"folds": 2.5}, "expected a whole number for --folds, got 2.5"),
         ({"folds": None}, "expected a whole number for --folds, got None"),

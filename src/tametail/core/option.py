@@ -126,7 +126,7 @@ class Option:
             return value if isinstance(value, bool) and bool in types else None
         if int in types and isinstance(value, Integral):
             return int(value)
-        if float in types and isinstance(value, Real):
+        if float in types and isinstance(value, Real) and math.isfinite(value):
             return float(value)
         if isinstance(value, str):
             return value if str in types or self.choices else None
