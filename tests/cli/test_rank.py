@@ -50,8 +50,9 @@ def test_report_makes_figures_and_partial_means_on_request(tmp_path: Path) -> No
     code, output, errors = run("report", study)
     assert code == 0
     assert output == f"{study / 'report.html'}\n"
-    assert "ce is not ranked, as runs are missing: seed 0 fold 1; show its mean so far with --partial" in " ".join(
-        errors.split()
+    assert (
+        "ce is not ranked, as runs are missing: seed 0 fold 1; show its mean so far with --partial"
+        in " ".join(errors.split())
     )
     assert not (study / "figures").exists()
     code, _, errors = run("report", study, "--figures", "svg", "--partial")

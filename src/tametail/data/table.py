@@ -105,8 +105,10 @@ class ImageTable:
             DataError: there are fewer than two classes, a name cannot be written in UTF-8, or a group is both in the test
                 set and outside it.
         """
-        absent = {"group": frame["image"], "split": ""}
-        frame = frame.assign(**{name: values for name, values in absent.items() if name not in frame})
+        if "group" not in frame:
+            frame = frame.assign(group=frame["image"])
+        if "split" not in frame:
+            frame = frame.assign(split="")
         labels = set(frame["label"])
         if multi_label:
             labels = {part for label in labels for part in label.split(LABEL_SEPARATOR)} - {""}
