@@ -64,12 +64,12 @@ def _show(audit: AuditResult) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from tametail.report.audit.page import facts_in_words, verdict
+    from tametail.report.audit.page import audit_facts, audit_summary
 
     terminal = RichConsole(highlight=False)
     with terminal.capture() as page:
-        terminal.print(Text(f"{printable(audit.table.name)}: {verdict(audit)}", style="bold"))
-        for term, text in facts_in_words(audit):
+        terminal.print(Text(f"{printable(audit.table.name)}: {audit_summary(audit)}", style="bold"))
+        for term, text in audit_facts(audit):
             terminal.print(Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2)))
         terminal.print(_classes(audit))
         for finding in audit.findings:

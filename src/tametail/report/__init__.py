@@ -1,7 +1,8 @@
-"""Tables, figures and one HTML page from a study directory, and from nothing else. Never imports torch."""
+"""Tables, figures and an HTML page from the folder of a study. Never imports torch."""
 
 from __future__ import annotations
 
+from tametail.report.sections import REPORT_SECTIONS, ReportSection, register_report_section
 from tametail.report.study.partial import unfinished
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
@@ -10,11 +11,14 @@ from tametail.report.study.write import write_report
 from tametail.report.writers.csv import results_table
 
 __all__ = [
+    "REPORT_SECTIONS",
     "MethodResults",
+    "ReportSection",
     "SetCounts",
     "StudyResults",
     "best_method",
     "read_results",
+    "register_report_section",
     "results_table",
     "unfinished",
     "write_report",

@@ -1,4 +1,4 @@
-"""What the report of a study is asked for beyond the usual; remembered in report.json beside it."""
+"""Options of a study's report, saved in report.json in its folder so that later reports keep them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
 
-NAME = "report.json"
+OPTIONS_FILE = "report.json"
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is asked for.
+    """Options of a report.
 
     Attributes:
-        images: the page shows images.
-        by: columns carried along with the images, to evaluate by.
-        operating: classes, each with the sensitivity that is required for it.
-        ordered: the classes are grades, in the order of their names.
+        images: whether the page shows images.
+        by: columns of the image table that define subgroups.
+        operating: classes, each with its required sensitivity.
+        ordered: whether the classes are ordinal, in the order of their names.
     """
 
     images: bool = True
@@ -29,22 +29,22 @@ class ReportOptions:
     ordered: bool = False
 
 
-def save_options(directory: Path, asked: ReportOptions) -> None:
-    """Keep it for later reports.
+def save_options(directory: Path, options: ReportOptions) -> None:
+    """Save options for later reports.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(directory / NAME, json.dumps(asdict(asked), ensure_ascii=False) + "\n")
+    write_atomically(directory / OPTIONS_FILE, json.dumps(asdict(options), ensure_ascii=False) + "\n")
 
 
 def load_options(directory: Path) -> ReportOptions:
-    """What was asked for before.
+    """Load the options of earlier reports, or the defaults.
 
     Raises:
         DataError: it cannot be read.
     """
-    path = directory / NAME
+    path = directory / OPTIONS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return ReportOptions(
@@ -57,5 +57,5 @@ def load_options(directory: Path) -> ReportOptions:
         return ReportOptions()
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"expected {path} to say what the report is asked for, but it cannot be read: {error}; remove it, and ask again"
+            f"expected the options of a report in {path}, but it cannot be read: {error}; remove it, and give the options again"
         ) from error

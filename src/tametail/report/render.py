@@ -1,7 +1,7 @@
-"""From a template of page/ and what it shows to one HTML file that needs no network, and no script either.
+"""Render templates to self-contained HTML pages that work offline and without JavaScript.
 
-What a page has besides text is its style, written into it, and one script, written into it too: the page's content
-security policy allows that script by its hash, and nothing else. The script only adds (sorting, enlarging, the theme).
+Style and script are part of the page. Its content security policy allows this one script by its hash and nothing else; the
+script only adds sorting, enlarging and the choice of a theme.
 """
 
 from __future__ import annotations
@@ -32,7 +32,22 @@ _SCRIPT = "report.js"
 
 
 def render(template: str, **context: Any) -> str:
-    """One of the templates as a page with the reports' style and script; text is escaped."""
+    """Render a page from one of the templates, with the style and script of reports; text is escaped."""
+    return render_part(template, **context) + "\n"
+
+
+def render_part(template: str, **context: Any) -> str:
+    """Render a template without a line break at its end.
+
+    Args:
+        template: name of a template of reports, or ``package:path`` for a file in another package.
+        context: its variables.
+    """
+    return str(_environment().get_template(template).render(**context))
+
+
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -55,29 +70,29 @@ def render(template: str, **context: Any) -> str:
     environment.filters["breakable"] = lambda text: Markup(
         re.sub(r"([,_+=\[])", r"\1<wbr>", str(escape(text)))
     )
-    # A line does not end between "n =" and its number, or between a number and its %.
+    # No line break between "n =" and its number, or between a number and its %.
     environment.filters["tied"] = lambda text: re.sub(
         r"(?<=n) (?==)|(?<=n =) (?=\d)|(?<=\d) (?=%)", "\u00a0", text
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["sentence"] = formatting.sentence_case
-    return environment.get_template(template).render(**context) + "\n"
+    return environment
 
 
 @cache
 def read_part(name: str) -> str:
-    """A file of page/ as text: a template, a style or the script."""
-    return (
-        resources.files("tametail.report").joinpath("templates", *name.split("/")).read_text(encoding="utf-8")
-    )
+    """Read a template, a style or the script: a name in the templates of reports, or ``package:path``."""
+    package, _, path = name.rpartition(":")
+    place = resources.files(package) if package else resources.files("tametail.report") / "templates"
+    return place.joinpath(*path.split("/")).read_text(encoding="utf-8")
 
 
 def script_hash(script: str) -> str:
-    """What a content security policy knows an inline script by."""
+    """The hash of an inline script in a content security policy."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def sort_key(value: float) -> str:
-    """What a table is sorted by, six decimals; nothing where the value is undefined, which goes to the end."""
+    """The key of a table cell for sorting, with six decimals; empty for an undefined value, which sorts last."""
     return f"{value:.6f}" if math.isfinite(value) else ""

@@ -143,7 +143,7 @@ def compare_with_published(
             for name in published.columns
         ),
         kinds=kinds,
-        test_set_evaluations=len(results.openings),
+        test_set_evaluations=len(results.test_set_evaluations),
         differences=differences,
         models=results.settings["splits"]["folds"] * len(results.settings["seeds"]),
     )

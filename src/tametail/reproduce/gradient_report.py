@@ -13,7 +13,7 @@ from torch import Tensor
 from tametail.core.errors import UsageError, as_usage_error, explain_write_error
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
 from tametail.losses.gradients import figure1
-from tametail.report.figures.gradients import FORMATS, Group, Line, Over, Panel, draw_gradients
+from tametail.report.figures.gradients import GRADIENT_FORMATS, Group, Line, Over, Panel, draw_gradients
 
 Target = Literal["positive", "negative"]
 OVER: dict[str, tuple[Over, ...]] = {"p": ("p",), "z": ("z",), "both": ("p", "z")}
@@ -46,8 +46,8 @@ def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "
     """
     path = Path(out)
     suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"expected a file that ends in .{', .'.join(FORMATS)}, got {path.name}")
+    if suffix not in GRADIENT_FORMATS:
+        raise UsageError(f"expected a file that ends in .{', .'.join(GRADIENT_FORMATS)}, got {path.name}")
     if over not in OVER:
         raise UsageError(f"expected --over as one of {', '.join(OVER)}, got {over}")
     groups = _figure_1() if losses is None else [_chosen(losses)]

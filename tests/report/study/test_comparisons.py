@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.multitest import multipletests
+from tametail.report.study.best_versus_rest import best_versus_rest
 
 from tametail.evaluation.resampled_t import resampled_t
 from tametail.predictions.single_label import Predictions
-from tametail.report.study.best_versus_rest import best_versus_rest
 from tametail.report.study.comparisons import RunComparison, across_runs, run_scores
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
@@ -38,7 +38,7 @@ def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened
     folds = scores[0].shape[1]
     n = results.counts.train_images
     found = resampled_t(*scores, n * (folds - 1) / folds, n / folds)
-    assert results.over_runs == {other.method: RunComparison(found, found.p)}
+    assert results.across_runs == {other.method: RunComparison(found, found.p)}
 
 
 def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
@@ -88,4 +88,4 @@ def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -
 
 def test_one_loss_alone_is_compared_with_none(make_study: Callable[..., Path]) -> None:
     results = read_results(make_study(methods=("ce",)))
-    assert (results.by_class, results.over_runs, best_versus_rest(results).classes) == ({}, {}, ())
+    assert (results.by_class, results.across_runs, best_versus_rest(results).classes) == ({}, {}, ())

@@ -55,7 +55,7 @@ def test_a_sealed_test_set_is_not_read(make_study: MakeStudy) -> None:
     for path in study.glob("runs/*/*/test_predictions.parquet"):
         path.write_bytes(b"damaged")
     results = read_results(study)
-    assert not results.opened
+    assert not results.test_set_evaluated
     assert results.methods[0].test is None
 
 

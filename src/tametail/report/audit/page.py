@@ -1,4 +1,4 @@
-"""The page of `tametail inspect`: what is wrong, how long the tail is, and how the images of each class look."""
+"""The page of `tametail inspect`: findings, class distribution and sample images of each class."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 from tametail.audit import AuditResult, Finding
 from tametail.core.errors import DataError
 from tametail.data import decode_image
-from tametail.report.figures.study_figures import count_bars
+from tametail.report.figures.study_figures import count_drawing
+from tametail.report.figures.svg import inlined
+from tametail.report.formatting import count_of
 from tametail.report.render import render
 
 _SIDE = 112  # pixels of a sample
-_SAMPLES = 6  # per class; half of that where there are many classes
+_SAMPLES = 6  # per class; half of that for many classes
 _MANY_CLASSES = 24
 _LISTED = 200  # sets of a finding; --json has all
 _PICTURED = 6  # sets of duplicates that are shown
@@ -24,8 +26,8 @@ _PICTURED_CODES = ("conflicting_labels", "duplicates_cross_split", "near_duplica
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A thumbnail: a data URL, the image's id, and a word below it."""
+class Thumbnail:
+    """A thumbnail: a data URL, the image's id, and a caption."""
 
     source: str
     image: str
@@ -34,16 +36,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding with its pictures, and the first of what it concerns as lines of text."""
+    """A finding with thumbnails and the first affected entries as lines of text; ``more`` counts the others."""
 
     finding: Finding
-    pictures: tuple[tuple[Picture, ...], ...]
+    pictures: tuple[tuple[Thumbnail, ...], ...]
     lines: tuple[str, ...]
     more: int
 
 
 def audit_html(audit: AuditResult) -> str:
-    """The page as HTML: one file that needs no network. It holds small copies of some of the images."""
+    """The page as self-contained HTML. It contains small copies of some of the images."""
     from markupsafe import Markup
 
     table, distribution = audit.table, audit.distribution
@@ -54,11 +56,11 @@ def audit_html(audit: AuditResult) -> str:
     sources = _sources(audit, sorted(needed))
     labels = dict(zip(table.frame["image"], table.frame["label"], strict=True))
 
-    def pictures(images: Sequence[str], captions: Mapping[str, str]) -> tuple[Picture, ...]:
-        there = [image for image in images if image in sources]
-        return tuple(Picture(sources[image], image, captions.get(image, "")) for image in there)
+    def pictures(images: Sequence[str], captions: Mapping[str, str]) -> tuple[Thumbnail, ...]:
+        readable = [image for image in images if image in sources]
+        return tuple(Thumbnail(sources[image], image, captions.get(image, "")) for image in readable)
 
-    bars = count_bars(
+    bars = count_drawing(
         [one.name for one in distribution.classes],
         [one.images for one in distribution.classes],
         "Images per class",
@@ -67,11 +69,11 @@ def audit_html(audit: AuditResult) -> str:
         "audit.html.j2",
         name=table.name,
         synthetic=table.synthetic,
-        verdict=verdict(audit),
+        summary=audit_summary(audit),
         safe=audit.safe,
-        facts=facts_in_words(audit),
+        facts=audit_facts(audit),
         distribution=distribution,
-        figure=Markup(bars),
+        figure=Markup(inlined(bars)),
         findings=[
             ShownFinding(
                 finding,
@@ -85,19 +87,19 @@ def audit_html(audit: AuditResult) -> str:
     )
 
 
-def verdict(audit: AuditResult) -> str:
-    """One sentence."""
-    grave = sum(finding.severity == "unsafe" for finding in audit.findings)
-    if grave:
-        return f"Training on this would not be safe: {grave} {'thing has' if grave == 1 else 'things have'} to be mended first."
+def audit_summary(audit: AuditResult) -> str:
+    """One sentence: whether the data are safe to train on."""
+    unsafe = sum(finding.severity == "unsafe" for finding in audit.findings)
+    if unsafe:
+        return f"The data are not safe to train on: fix {count_of(unsafe, 'problem')} first."
     warnings = sum(finding.severity == "warning" for finding in audit.findings)
     if warnings:
-        return f"Nothing makes training unsafe; {warnings} {'thing is' if warnings == 1 else 'things are'} worth a look."
-    return "Nothing was found that makes training unsafe."
+        return f"No finding makes training unsafe; check {count_of(warnings, 'warning')}."
+    return "No finding makes training unsafe."
 
 
-def facts_in_words(audit: AuditResult) -> list[tuple[str, str]]:
-    """What is in the set, as pairs of a term and its text."""
+def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
+    """Sizes and statistics of the data set, as pairs of a term and its text."""
     table, distribution = audit.table, audit.distribution
     sizes = audit.sizes()
     readable = int(audit.stats.readable.sum())
@@ -106,7 +108,7 @@ def facts_in_words(audit: AuditResult) -> list[tuple[str, str]]:
     ratio = (
         f"{distribution.imbalance_ratio:.1f}"
         if np.isfinite(distribution.imbalance_ratio)
-        else "infinite, as a class has no image"
+        else "infinite (a class has no images)"
     )
     shots = {
         shot: sum(one.shot == shot for one in distribution.classes) for shot in ("many", "medium", "few")

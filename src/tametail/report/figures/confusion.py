@@ -1,4 +1,4 @@
-"""The confusion matrix of one loss as a figure of its own: shares of each true class, in %, the rarest classes last."""
+"""The confusion matrix of one method as a figure: shares of each true class in %, the rarest classes last."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from tametail.evaluation import Evaluation
 from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing
+from tametail.report.formatting import shorten
+from tametail.report.study.matrices import confusion_rates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES = 40  # beyond this no name can be read
-_MOST_NUMBERED = 14  # classes; beyond this there is no room for numbers in the cells
+_MOST_NUMBERED = 14  # classes; cells of larger matrices have no room for numbers
 _CELL, _SMALL_CELL = 30, 13  # points
 _NAMES = 130  # points for the names on a side
 _LIGHT_FROM = 0.8  # share from which white letters have more contrast than dark ones
@@ -22,17 +23,15 @@ _LONGEST = 24
 
 
 def confusion_drawing(method: str, evaluation: Evaluation, order: Sequence[int]) -> Drawing:
-    """Where the images of each class (rows) went (columns).
+    """Draw true classes (rows) against predicted classes (columns).
 
     Args:
-        loss: whose matrix it is.
-        evaluation: its numbers, of at most 40 classes.
+        method: name of the method.
+        evaluation: its evaluation, of at most `MOST_CONFUSION_CLASSES` classes.
         order: class indices from the first row down.
     """
-    counts = evaluation.confusion[np.ix_(order, order)]
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    names = [_short(evaluation.classes[index].name) for index in order]
+    counts, shares = confusion_rates(evaluation, order)
+    names = [shorten(evaluation.classes[index].name, _LONGEST) for index in order]
     rows = [f"{name}  ({total:,.0f})" for name, total in zip(names, counts.sum(axis=1).tolist(), strict=True)]
     numbered = len(names) <= _MOST_NUMBERED
 
@@ -63,14 +62,9 @@ def confusion_drawing(method: str, evaluation: Evaluation, order: Sequence[int])
     side = (_CELL if numbered else _SMALL_CELL) * len(names) + _NAMES
     return Drawing(
         "confusion",
-        f"Confusion matrix of {method}; right: {hits}",
+        f"Confusion matrix of {method}; recall: {hits}",
         side + 20,
         side,
         draw,
         title=f"{method}, %",
     )
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""Figures as files: SVG, PNG and PDF at print quality, on white, the same bytes whenever they are made again."""
+"""Figures as SVG, PNG and PDF files in print quality, on white; the same drawing gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tametail.report.figures.svg import INK, Drawing, drawing_in_colour
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = ("pdf", "png", "svg")
+FIGURE_FORMATS = ("pdf", "png", "svg")
 DOTS_PER_INCH = 300
 _UNDATED = {  # metadata that changes from day to day or from one version to the next
     "svg": ("Date", "Creator"),
@@ -22,14 +22,14 @@ _UNDATED = {  # metadata that changes from day to day or from one version to the
 
 
 def printed(drawn: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
-    """A drawing as the content of one file for each format.
+    """Render a drawing to one file per format.
 
     A PDF embeds its letters as TrueType and an SVG has their outlines, so that both are the same wherever they are
     opened. Letters that matplotlib's own font lacks are boxes.
 
     Args:
         drawn: the figure.
-        formats: of `FORMATS`.
+        formats: of `FIGURE_FORMATS`.
     """
     with drawing_in_colour(drawn.width, drawn.height) as (figure, colours), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -44,7 +44,7 @@ def printed(drawn: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
 
 
 def saved(figure: Figure, suffix: str, dots_per_inch: int) -> bytes:
-    """A figure that is drawn and settled, as the content of a file."""
+    """The content of a file with a figure whose layout is settled."""
     content = io.BytesIO()
     undated = dict.fromkeys(_UNDATED[suffix])
     figure.savefig(content, format=suffix, dpi=dots_per_inch, metadata=undated)
@@ -52,7 +52,7 @@ def saved(figure: Figure, suffix: str, dots_per_inch: int) -> bytes:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out, once, and round: the last digits of the layout's solver differ from call to call."""
+    """Fix the layout and round it, as the last digits of the layout solver differ from call to call."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes in figure.get_axes():

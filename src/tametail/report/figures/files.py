@@ -1,4 +1,4 @@
-"""The report's figures as files at print quality, for papers and slides."""
+"""Figures of a report as files in print quality, for papers and slides."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tametail.core.errors import UsageError
-from tametail.report.figures.confusion import MOST_CLASSES, confusion_drawing
-from tametail.report.figures.export import FORMATS, printed
+from tametail.report.figures.confusion import confusion_drawing
+from tametail.report.figures.export import FIGURE_FORMATS, printed
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.study_figures import (
-    precision_by_label_drawing,
+    average_precision_drawing,
     ranking_drawing,
     recall_drawing,
     tail_drawing,
 )
 from tametail.report.figures.svg import Drawing
+from tametail.report.study.matrices import MOST_CONFUSION_CLASSES
 from tametail.report.study.results import StudyResults
 
 FIGURES = "figures"
-NAMES = ("tail", "ranking", "recall", "average-precision", "confusion", "reliability")
+FIGURE_NAMES = ("tail", "ranking", "recall", "average-precision", "confusion", "reliability")
 
 
 def drawings(results: StudyResults) -> list[Drawing]:
-    """The figures there are: the tail, and of ranked losses ranking, classes, and of the best confusion and reliability."""
+    """All figures of a study: images per class; ranking and classes; confusion matrix and reliability of the best method."""
     found = [tail_drawing(results)]
     if not results.ranking:
         return found
-    best, few = results.ranking[0], len(results.class_names) <= MOST_CLASSES
+    best, few = results.ranking[0], len(results.class_names) <= MOST_CONFUSION_CLASSES
     found.append(ranking_drawing(results))
     if few:
-        by_class = precision_by_label_drawing if results.multi_label else recall_drawing
+        by_class = average_precision_drawing if results.multi_label else recall_drawing
         found.append(by_class(results))
     if few and best.out_of_fold is not None:
         found.append(confusion_drawing(best.method, best.out_of_fold, results.class_order))
@@ -57,18 +58,18 @@ def formats_of(text: str) -> tuple[str, ...]:
     asked = tuple(
         dict.fromkeys(part.strip().lower().removeprefix(".") for part in text.split(",") if part.strip())
     )
-    unknown = [one for one in asked if one not in FORMATS]
+    unknown = [one for one in asked if one not in FIGURE_FORMATS]
     if unknown or not asked:
         raise UsageError(
-            f"expected --figures as some of {', '.join(FORMATS)} with commas, got {', '.join(unknown) or 'nothing'}"
+            f"expected --figures as some of {', '.join(FIGURE_FORMATS)} with commas, got {', '.join(unknown) or 'nothing'}"
         )
     return asked
 
 
 def formats_there(directory: Path) -> tuple[str, ...]:
-    """In which formats figures were made before: they are made again with the rest, so that none is out of date."""
+    """The formats of existing figures, which are updated with every report."""
     return tuple(
         suffix
-        for suffix in FORMATS
-        if any((directory / FIGURES / f"{name}.{suffix}").is_file() for name in NAMES)
+        for suffix in FIGURE_FORMATS
+        if any((directory / FIGURES / f"{name}.{suffix}").is_file() for name in FIGURE_NAMES)
     )

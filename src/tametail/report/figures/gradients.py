@@ -1,6 +1,6 @@
-"""The figure of loss gradients: slopes over p and over z, panel by panel, as a picture or as numbers.
+"""The figure of loss gradients over p and over z, as a picture or as a table of numbers.
 
-It reads no study: it is given arrays. Shape legend: N points of the grid.
+Shape legend: N points of the grid.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tametail.report.figures.export import saved, settle
 from tametail.report.figures.svg import GRID, INK, MUTED, SERIES, drawing_in_colour
 
 Over = Literal["p", "z"]
-FORMATS = ("svg", "png", "pdf", "csv")
+GRADIENT_FORMATS = ("svg", "png", "pdf", "csv")
 _PANEL = 262, 214  # points
 _AXES = {"p": "predicted probability p = sigmoid(z)", "z": "logit z"}
-_SLOPE = "slope of the loss by the logit z"
+_SLOPE = "gradient with respect to the logit z"
 _DASHES = ("-", (0, (6, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (3, 1.5)), (0, (9, 2, 1.2, 2, 1.2, 2)))
 _DOTS_PER_INCH = 200
 _LETTERS = 46  # across a panel
@@ -34,8 +34,8 @@ class Line:
     Attributes:
         label: its name in the legend.
         value: (N,) the loss.
-        slope: (N,) its slope by z.
-        style: tells its colour and dashes; the same loss has the same in every group.
+        slope: (N,) its gradient with respect to z.
+        style: selects colour and dashes; a loss has the same style in every group.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Panel:
 
     Attributes:
         target: ``positive`` (y = 1) or ``negative`` (y = 0).
-        title: what one sees.
+        title: shown above it.
         lines: the losses.
     """
 
@@ -64,8 +64,8 @@ class Group:
     """Panels side by side with one legend.
 
     Attributes:
-        name: what it is, in a word or two, for the table of numbers.
-        title: what it is.
+        name: short, for the table of numbers.
+        title: shown above it.
         panels: each with the same losses in the same order.
     """
 
@@ -84,8 +84,8 @@ def draw_gradients(
     Args:
         groups: what to draw.
         z: grid (N,) of logits that all lines share.
-        over: what the slopes are drawn over: p, z, or both. A table always has both.
-        suffix: one of ``FORMATS``.
+        over: x axes: p, z, or both. A table always has both.
+        suffix: one of ``GRADIENT_FORMATS``.
     """
     if suffix == "csv":
         return gradient_table(groups, z).encode()
@@ -131,14 +131,14 @@ def _draw_group(
 
 
 def _legend_columns(group: Group) -> int:
-    """How many of the group's labels there is room for side by side."""
+    """How many labels of the group fit side by side."""
     labels = [line.label for line in group.panels[0].lines]
     room = _LETTERS * len(group.panels) // (max(map(len, labels)) + 12)
     return max(1, min(len(labels), room))
 
 
 def _draw_legend(part: Any, columns: int, rows: int) -> None:
-    """The legend below a group, padded to so many rows that the panels of all groups stand at one height."""
+    """Draw the legend below a group, padded to a number of rows, so that the panels of all groups align."""
     from matplotlib.lines import Line2D
 
     handles = part.axes[0].get_legend_handles_labels()[0]

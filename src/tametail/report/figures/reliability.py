@@ -1,4 +1,4 @@
-"""Reliability: how far the probabilities of each loss can be taken at their word, as a figure and in words."""
+"""Calibration of each method: reliability diagrams and rows of a table."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import Bin
-from tametail.report.figures.svg import MUTED, SERIES, Drawing, inlined
+from tametail.report.figures.svg import MUTED, SERIES, Drawing
 from tametail.report.study.results import MethodResults, StudyResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 300, 268  # points
-_CLEAR = 0.02  # points of confidence less accuracy from which a model is called too sure, or not sure enough
+_CLEAR = 0.02  # confidence minus accuracy from which a model is called overconfident or underconfident
 
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """Calibration of a loss as it comes and after temperature (nan where none was fitted), and a word on it."""
+    """Calibration of a method before and after temperature scaling (nan if not fitted), and its tendency."""
 
     method: str
     ece: float
@@ -30,11 +30,11 @@ class CalibrationRow:
     brier: Estimate
     brier_after: float
     temperature: float
-    manner: str
+    tendency: str
 
 
 def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
-    """One row per ranked loss that was looked at."""
+    """One row per ranked method that has a calibration."""
     rows = []
     for result in results.ranking:
         found = result.calibration
@@ -49,33 +49,28 @@ def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
                 found.brier,
                 after.brier.value if after else float("nan"),
                 found.temperature,
-                manner(found.bins),
+                tendency(found.bins),
             )
         )
     return rows
 
 
-def manner(bins: Sequence[Bin]) -> str:
-    """Whether confidence lies above accuracy or below it, over all images."""
+def tendency(bins: Sequence[Bin]) -> str:
+    """Whether mean confidence is above or below accuracy."""
     n = np.array([one.n for one in bins], dtype=np.float64)
     gap = float(np.sum(n * [one.confidence - one.accuracy for one in bins]) / n.sum())
     if abs(gap) < _CLEAR:
-        return "about right on average"
-    return f"{'too sure' if gap > 0 else 'not sure enough'}, by {100 * abs(gap):.0f} points"
-
-
-def reliability(result: MethodResults, number: int) -> str:
-    """Share of right decisions by confidence, with 95 % limits; open diamonds are those after temperature.
-
-    Args:
-        result: a loss with its calibration.
-        number: tells the figures of a page apart.
-    """
-    return inlined(reliability_drawing(result, f"reliability{number}"))
+        return "calibrated on average"
+    return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.0f} points"
 
 
 def reliability_drawing(result: MethodResults, name: str) -> Drawing:
-    """The same, yet to be drawn under this name."""
+    """Accuracy by confidence with 95 % limits; open diamonds are after temperature scaling.
+
+    Args:
+        result: a method with its calibration.
+        name: of the drawing.
+    """
     found = result.calibration
     assert found is not None
 
@@ -94,16 +89,16 @@ def reliability_drawing(result: MethodResults, name: str) -> Drawing:
                 SERIES[1],
                 markersize=4.5,
                 markerfacecolor="none",
-                label="after temperature",
+                label="after temperature scaling",
             )
         axes.set_xlim(0, 102)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("confidence, %")
-        axes.set_ylabel("right, %")
+        axes.set_ylabel("accuracy, %")
         axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
 
     spoken = ", ".join(
-        f"{100 * one.confidence:.0f} % sure: {100 * one.accuracy:.0f} % right" for one in found.bins
+        f"confidence {100 * one.confidence:.0f} %: accuracy {100 * one.accuracy:.0f} %" for one in found.bins
     )
     said = f"Reliability of {result.method}: {spoken}"
     return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.method)

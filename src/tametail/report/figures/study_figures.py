@@ -1,6 +1,6 @@
-"""The report's figures, each a function from results to one inline SVG.
+"""The figures of a study: each function returns a `Drawing` of the results.
 
-Colours are those of Okabe & Ito (2008), which the colour-blind can tell apart; markers differ too.
+Colours are those of Okabe & Ito (2008), distinguishable with colour blindness; markers differ too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation import Estimate
-from tametail.report import formatting
-from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing, drawing, inline, inlined
-from tametail.report.study import narrative
+from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing
+from tametail.report.formatting import percent_with_interval, sentence_case, shorten
+from tametail.report.study.narrative import terms_of
 from tametail.report.study.results import MethodResults, StudyResults, headline
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 WIDTH = 374  # points; on a phone this is the whole width and the letters are still legible
 LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
-MOST_LOSSES = len(SERIES)  # in one figure
-MOST_CLASSES = 40  # beyond this a figure with a place for each class cannot be read
+MOST_METHODS = len(SERIES)  # in one figure
+MOST_NAMED_CLASSES = 40  # names of more classes are unreadable
 MOST_BARS_ACROSS = 14
-ROOM = 80  # points: a few lines of text
+ROOM = 80  # points: height of a few lines of text
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
 
 
 def lower_of_two(methods: int, classes: int) -> str:
-    """Which of the first two figures is so much lower that there is room below it: ``ranking``, ``tail`` or neither."""
-    room = _ranking_height(methods) - _count_bars_height(classes)
+    """Which of the first two figures is so much lower that text fits below it: ``ranking``, ``tail`` or neither (empty)."""
+    room = _ranking_height(methods) - _bars_height(classes)
     return "" if abs(room) < ROOM else "tail" if room > 0 else "ranking"
 
 
@@ -40,29 +40,20 @@ def _ranking_height(methods: int) -> int:
     return 48 + 36 * methods
 
 
-def _count_bars_height(classes: int) -> int:
+def _bars_height(classes: int) -> int:
     return 46 + 20 * classes if classes <= MOST_BARS_ACROSS else 250
 
 
-def tail(results: StudyResults) -> str:
-    """Training images per class, the most frequent first."""
-    return inlined(tail_drawing(results))
-
-
 def tail_drawing(results: StudyResults) -> Drawing:
-    """The same, yet to be drawn."""
+    """Training images per class, the most frequent class first."""
     names = [results.class_names[index] for index in results.class_order]
-    images = narrative.narrative_of(results).images
+    images = terms_of(results).images
     counts = [results.counts.train[name] for name in names]
-    return _count_bars(names, counts, f"{formatting.sentence_case(images)} per class", images)
+    return count_drawing(names, counts, f"{sentence_case(images)} per class", images)
 
 
-def count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> str:
-    """Counts per class in the order given: bars across with their counts, or upright if many."""
-    return inlined(_count_bars(names, counts, title, unit))
-
-
-def _count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: str) -> Drawing:
+def count_drawing(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> Drawing:
+    """Counts per class in the given order: horizontal bars with their counts, or vertical ones for many classes."""
     values = np.array(counts)
     across = len(names) <= MOST_BARS_ACROSS
 
@@ -75,10 +66,10 @@ def _count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: s
             _classes_down(axes, names)
         else:
             axes.bar(places, values, width=0.8, color=SERIES[0])
-            legible = len(names) <= MOST_CLASSES
+            legible = len(names) <= MOST_NAMED_CLASSES
             axes.set_xticks(
                 places if legible else [],
-                [_short(n) for n in names] if legible else [],
+                [shorten(name, _NAME_LENGTH) for name in names] if legible else [],
                 rotation=90,
                 fontsize=8,
             )
@@ -87,28 +78,22 @@ def _count_bars(names: Sequence[str], counts: Sequence[int], title: str, unit: s
         _count_axis(axes, "x" if across else "y", values, unit)
 
     spoken = f"{title}: {_spoken(list(zip(names, values, strict=True)))}"
-    return Drawing("tail", spoken, WIDTH, _count_bars_height(len(names)), draw)
-
-
-def ranking(results: StudyResults) -> str:
-    """What ranks the losses, out of fold with its 95 % interval, one line per loss, the best on top."""
-    return inlined(ranking_drawing(results))
+    return Drawing("tail", spoken, WIDTH, _bars_height(len(names)), draw)
 
 
 def ranking_drawing(results: StudyResults) -> Drawing:
-    """The same, yet to be drawn."""
+    """The score that ranks the methods with its 95 % interval, one line per method, the best on top."""
     methods = results.ranking
 
     def draw(_: Figure, axes: Any) -> None:
         for place, result in enumerate(methods):
-            assert result.log_posterior is not None
-            estimate = headline(result.log_posterior)
+            assert result.evaluation is not None
+            estimate = headline(result.evaluation)
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
-            numbers = f"{formatting.percent(estimate.value)} ({formatting.percent_interval(estimate)})"
-            label = f"{place + 1}. {_short(result.method, 36)}:  {numbers}"
+            label = f"{place + 1}. {shorten(result.method, 36)}:  {percent_with_interval(estimate)}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
-        best = methods[0].log_posterior
+        best = methods[0].evaluation
         assert best is not None
         axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
         axes.set_ylim(len(methods) - 0.5, -0.72)
@@ -119,17 +104,12 @@ def ranking_drawing(results: StudyResults) -> Drawing:
         _grid(axes, "x")
 
     spoken = [(r.method, f"{100 * r.score:.1f} %") for r in methods if r.score is not None]
-    said = f"{results.headline.capitalize()} {narrative.narrative_of(results).where}: {_spoken(spoken)}"
+    said = f"{results.headline.capitalize()} {terms_of(results).where}: {_spoken(spoken)}"
     return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
 
 
-def recall_by_class(results: StudyResults) -> str:
-    """Recall of each class under each loss with its 95 % interval, the most frequent class on top."""
-    return inlined(recall_drawing(results))
-
-
 def recall_drawing(results: StudyResults) -> Drawing:
-    """The same, yet to be drawn."""
+    """Recall of each class under each method with its 95 % interval, the most frequent class on top."""
 
     def recalls(result: MethodResults) -> list[Estimate]:
         assert result.out_of_fold is not None
@@ -138,23 +118,18 @@ def recall_drawing(results: StudyResults) -> Drawing:
     return _by_class(results, recalls, "recall", "class")
 
 
-def precision_by_class(results: StudyResults) -> str:
-    """The same with the precision of each class."""
+def precision_drawing(results: StudyResults) -> Drawing:
+    """Precision of each class under each method."""
 
     def precisions(result: MethodResults) -> list[Estimate]:
         assert result.out_of_fold is not None
         return [of_class.precision for of_class in result.out_of_fold.classes]
 
-    return inlined(_by_class(results, precisions, "precision", "class"))
+    return _by_class(results, precisions, "precision", "class")
 
 
-def precision_by_label(results: StudyResults) -> str:
-    """The same with the average precision of each label of a multi-label study."""
-    return inlined(precision_by_label_drawing(results))
-
-
-def precision_by_label_drawing(results: StudyResults) -> Drawing:
-    """The same, yet to be drawn."""
+def average_precision_drawing(results: StudyResults) -> Drawing:
+    """Average precision of each label of a multi-label study."""
 
     def precisions(result: MethodResults) -> list[Estimate]:
         assert result.labels is not None
@@ -166,8 +141,8 @@ def precision_by_label_drawing(results: StudyResults) -> Drawing:
 def _by_class(
     results: StudyResults, choose: Callable[[MethodResults], Sequence[Estimate]], metric: str, unit: str
 ) -> Drawing:
-    """A row for each class (or label), in it a whisker for each loss."""
-    methods = results.ranking[:MOST_LOSSES]
+    """A row for each class (or label), with an interval for each method."""
+    methods = results.ranking[:MOST_METHODS]
     order = results.class_order
     names = [results.class_names[index] for index in order]
 
@@ -176,13 +151,15 @@ def _by_class(
             estimates = choose(result)
             shift = (index - (len(methods) - 1) / 2) * 0.74 / len(methods)
             for place, of_class in enumerate(order):
-                label = _short(result.method, 36) if place == 0 else None
+                label = shorten(result.method, 36) if place == 0 else None
                 _whisker(
                     axes, estimates[of_class], place + shift, SERIES[index], _MARKERS[index], label=label
                 )
         for place in range(1, len(order)):
             axes.axhline(place - 0.5, color=GRID, linewidth=0.8)
-        _classes_down(axes, [f"{_short(name)}  ({results.counts.train[name]:,})" for name in names])
+        _classes_down(
+            axes, [f"{shorten(name, _NAME_LENGTH)}  ({results.counts.train[name]:,})" for name in names]
+        )
         axes.set_xlim(-2, 102)
         axes.set_xlabel(f"{metric}, % (95 % interval)")
         _grid(axes, "x")
@@ -194,19 +171,20 @@ def _by_class(
         )
 
     said = (
-        f"{metric.capitalize()} of each {unit} under each loss; the numbers are in the table of "
+        f"{metric.capitalize()} of each {unit} under each method; the numbers are in the table of "
         f"{unit}{'e' * (unit == 'class')}s"
     )
     row = 9 * len(methods) + 12
     return Drawing(metric.replace(" ", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
 
 
-def training_curve(result: MethodResults, number: int) -> str:
-    """Training loss per epoch: thin lines are runs, the thick one their mean."""
+def training_drawing(result: MethodResults, name: str) -> Drawing:
+    """Training loss per epoch: thin lines are runs, the thick line is their mean."""
     curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
     longest = max(curves, key=len).index
     whole = [curve.to_numpy() for curve in curves if len(curve) == len(longest)]
-    with drawing(300, 190) as (figure, axes):
+
+    def draw(_: Figure, axes: Any) -> None:
         for curve in curves:
             axes.plot(curve.index, curve.to_numpy(), color=SERIES[0], linewidth=0.8, alpha=0.5)
         axes.plot(longest, np.mean(whole, axis=0), color=SERIES[0], linewidth=2)
@@ -215,13 +193,12 @@ def training_curve(result: MethodResults, number: int) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss")
         _grid(axes, "y")
-        return inline(
-            figure, f"curve{number}", f"Training loss of {result.method} per epoch, {len(curves)} runs"
-        )
+
+    return Drawing(name, f"Training loss of {result.method} per epoch, {len(curves)} runs", 300, 190, draw)
 
 
 def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> None:
-    """The axis of image counts: logarithmic where the rare classes would vanish beside the frequent ones."""
+    """Format the axis of image counts: logarithmic where rare classes would otherwise be invisible."""
     log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
     if log:
         axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
@@ -246,7 +223,7 @@ def _whisker(
 
 
 def _classes_down(axes: Any, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [_short(name, 40) for name in names])
+    axes.set_yticks(range(len(names)), [shorten(name, 40) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
 
@@ -254,11 +231,6 @@ def _classes_down(axes: Any, names: Sequence[str]) -> None:
 def _grid(axes: Any, along: str) -> None:
     axes.grid(visible=False)
     axes.grid(visible=True, axis=along)
-
-
-def _short(name: str, length: int = _NAME_LENGTH) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _spoken(items: Sequence[tuple[str, object]]) -> str:

@@ -1,8 +1,7 @@
-"""Matplotlib figures as inline SVG whose colours and font are those of the page, in light and in dark.
+"""Matplotlib figures as inline SVG with the colours and font of the page, in light and dark themes.
 
-Figures are drawn in colours by their place in matplotlib's cycle, so that where a figure is drawn says what they are:
-for the page stand-ins that become CSS variables in the SVG, for a file of its own those of the page in light. On the page
-text stays text.
+Figures name their colours by position in matplotlib's colour cycle. On the page, these are placeholders that become CSS
+variables in the SVG, and text stays text; in a file, they are the colours of the light theme.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 SERIES = tuple(f"C{index}" for index in range(8))
 INK, MUTED, GRID = "C8", "C9", "C10"
-_STAND_INS = {colour: f"#0600{index:02x}" for index, colour in enumerate((*SERIES, INK, MUTED, GRID))}
+_PLACEHOLDERS = {colour: f"#0600{index:02x}" for index, colour in enumerate((*SERIES, INK, MUTED, GRID))}
 
 _CSS = {
     INK: "currentColor",
@@ -62,14 +61,14 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure yet to be drawn, on the page or for a file of its own.
+    """A figure that can be drawn on the page or to a file.
 
     Attributes:
-        name: keeps its ids apart from those of other figures; for a file its name.
-        description: what it shows, for those who do not see it.
+        name: prefix of its ids on the page, and name of its file.
+        description: text alternative for screen readers.
         width, height: points.
-        draw: draws it on a figure and its axes.
-        title: stands above it in a file, where no heading of the page says what it is of.
+        draw: draws on a figure and its axes.
+        title: shown above it in a file.
     """
 
     name: str
@@ -82,29 +81,26 @@ class Drawing:
 
 def inlined(drawn: Drawing) -> str:
     """A drawing as an ``<svg>`` element of the page."""
-    with drawing(drawn.width, drawn.height) as (figure, axes):
+    with _page_figure(drawn.width, drawn.height) as (figure, axes):
         drawn.draw(figure, axes)
-        return inline(figure, drawn.name, drawn.description)
+        return _svg_element(figure, drawn.name, drawn.description)
 
 
 @contextmanager
-def drawing(width: float, height: float, **subplots: Any) -> Iterator[tuple[Figure, Any]]:
+def _page_figure(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
     """A figure of the given size in points, and its axes, in the style of the report."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE | _cycle(_STAND_INS)), warnings.catch_warnings():
+    with mpl.rc_context(_STYLE | _cycle(_PLACEHOLDERS)), warnings.catch_warnings():
         # The browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = _empty(width, height)
-        yield figure, figure.subplots(**subplots)
+        yield figure, figure.subplots()
 
 
 @contextmanager
 def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dict[str, str]]]:
-    """An empty figure for a file of its own, and the colours in which it is drawn, by their places.
-
-    They are those of the page in light, on white; text is drawn as outlines, the same wherever it is looked at.
-    """
+    """An empty figure for a file, and its colours by position: those of the light theme, on white, with text as outlines."""
     import matplotlib as mpl
 
     colours = page_colours()
@@ -116,14 +112,14 @@ def drawing_in_colour(width: float, height: float) -> Iterator[tuple[Figure, dic
 
 
 def _cycle(colours: Mapping[str, str]) -> dict[str, Any]:
-    """What has matplotlib take the places of its cycle for these colours."""
+    """The setting of matplotlib's colour cycle for these colours by position."""
     from matplotlib.rcsetup import cycler
 
-    return {"axes.prop_cycle": cycler(color=[colours[place] for place in _STAND_INS])}
+    return {"axes.prop_cycle": cycler(color=[colours[place] for place in _PLACEHOLDERS])}
 
 
 def page_colours() -> dict[str, str]:
-    """The page's colours in light, by their places in the cycle: those of colours.css."""
+    """The colours of the light theme (colours.css) by position in the cycle."""
     light = dict(re.findall(r"--([\w-]+): (#\w+)", read_part("colours.css")))
     named = {place: css.removeprefix("var(--").removesuffix(")") for place, css in _CSS.items()}
     return {place: light["ink" if name == "currentColor" else name] for place, name in named.items()}
@@ -138,11 +134,8 @@ def _empty(width: float, height: float) -> Figure:
     return figure
 
 
-def inline(figure: Figure, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element; ``name`` keeps its ids apart from those of other figures.
-
-    The same figure and name give the same text.
-    """
+def _svg_element(figure: Figure, name: str, description: str) -> str:
+    """The figure as an ``<svg>`` element whose ids start with ``name``; deterministic."""
     import matplotlib as mpl
 
     text = io.StringIO()
@@ -158,7 +151,7 @@ def inline(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     for place, css in _CSS.items():
-        svg = svg.replace(_STAND_INS[place], css)
+        svg = svg.replace(_PLACEHOLDERS[place], css)
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     natural = float(width.group(1)) if width else 374.0
     svg = re.sub(

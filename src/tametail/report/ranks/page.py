@@ -10,7 +10,7 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
 from tametail.report import formatting
-from tametail.report.figures.export import FORMATS, printed
+from tametail.report.figures.export import FIGURE_FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.ranks.benchmark_scores import BenchmarkScores, compare_data_sets, read_data_sets
 from tametail.report.ranks.figure import critical_difference_drawing
@@ -38,7 +38,7 @@ def write_ranks(
         directories: two or more.
         out: folder, empty or of an earlier ranking.
         bars: which test the bars of the critical-difference plot are by.
-        figures: formats of `printing.FORMATS` to have the plot in as well.
+        figures: formats of `printing.FIGURE_FORMATS` to have the plot in as well.
 
     Returns:
         What was compared, and the path of ranks.html.
@@ -55,7 +55,7 @@ def write_ranks(
     }
     drawn = _drawing(compared, bars)
     files |= {f"{drawn.name}.{suffix}": content for suffix, content in printed(drawn, figures).items()}
-    known = {RANKS_HTML, RANKS_CSV, RANKS_MD, *(f"{drawn.name}.{suffix}" for suffix in FORMATS)}
+    known = {RANKS_HTML, RANKS_CSV, RANKS_MD, *(f"{drawn.name}.{suffix}" for suffix in FIGURE_FORMATS)}
     try:
         make_folder(out)
         foreign = sorted(

@@ -1,4 +1,4 @@
-"""What the report of a study is asked for beyond the usual: operating points, and subgroups by a column carried along."""
+"""Clinical results of a report: operating points, and subgroups by a column of the image table."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tametail.report.options import ReportOptions
 
 @dataclass(frozen=True)
 class ClinicalResults:
-    """What is asked for, in the terms of the study.
+    """Computes the requested operating points and subgroups.
 
     Attributes:
-        operating: class indices, each with the sensitivity required.
-        columns: by name of the column the value of each image.
-        ordered: the classes are grades.
+        operating: class indices, each with its required sensitivity.
+        columns: the value of each image, by column.
+        ordered: whether the classes are ordinal.
     """
 
     operating: tuple[tuple[int, float], ...]
@@ -33,11 +33,11 @@ class ClinicalResults:
     ordered: bool
 
     def points(self, replicates: Sequence[Predictions]) -> tuple[OperatingPoint, ...]:
-        """One for each class asked for, thresholds chosen on the other folds."""
-        return tuple(operating_point(replicates, index, asked) for index, asked in self.operating)
+        """One operating point for each requested class, with thresholds chosen on the other folds."""
+        return tuple(operating_point(replicates, index, sensitivity) for index, sensitivity in self.operating)
 
     def groups(self, replicates: Sequence[Predictions]) -> tuple[Subgroup, ...]:
-        """One for each value of each column asked for."""
+        """One subgroup for each value of each requested column."""
         return tuple(
             group
             for name, of_image in self.columns.items()
@@ -45,25 +45,24 @@ class ClinicalResults:
         )
 
 
-def clinical_results(directory: Path, asked: ReportOptions, settings: Mapping[str, Any]) -> ClinicalResults:
-    """Look up in a study what is asked for.
+def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[str, Any]) -> ClinicalResults:
+    """Look up the classes and columns of the options in a study.
 
     Raises:
-        UsageError: a class or a column that the study has not, a column of too many values, or a study of several
-            labels per image.
+        UsageError: the study lacks a class or column, a column has too many values, or the study is multi-label.
         DataError: the study's table cannot be read.
     """
     import pandas as pd
 
     names = list(settings["class_names"])
-    if not (asked.by or asked.operating or asked.ordered):
+    if not (options.by or options.operating or options.ordered):
         return ClinicalResults((), {}, False)
     if settings.get("multi_label"):
         raise UsageError(
             f"--by, --operating and --ordered are for images of one class each, but those of {directory} may have several "
-            f"labels; leave them out"
+            f"labels; omit them"
         )
-    for name, _ in asked.operating:
+    for name, _ in options.operating:
         if name not in names:
             raise UsageError(
                 f"expected a class of the study with --operating ({', '.join(names)}), got {name!r}"
@@ -72,21 +71,21 @@ def clinical_results(directory: Path, asked: ReportOptions, settings: Mapping[st
         frame = pd.read_parquet(directory / "table.parquet").set_index("image")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the table of a study in {directory}: {error}") from error
-    carried = [name for name in frame.columns if name not in COLUMNS]
-    for name in asked.by:
-        if name not in carried:
-            there = f"these are there: {', '.join(carried)}" if carried else "none was"
+    available = [name for name in frame.columns if name not in COLUMNS]
+    for name in options.by:
+        if name not in available:
+            choices = ", ".join(available) or "none"
             raise UsageError(
-                f"expected with --by a column that was carried along with the images ({there}), got {name!r}"
+                f"expected with --by a column of the image table (available: {choices}), got {name!r}"
             )
-    texts = {name: as_texts(frame[name].tolist()) for name in asked.by}
+    texts = {name: as_texts(frame[name].tolist()) for name in options.by}
     for name, values in texts.items():
-        subgroup_values(values, name)  # of too many values, it says so before any work
+        subgroup_values(values, name)  # refuses too many values before any work
     columns = {name: dict(zip(frame.index, values.tolist(), strict=True)) for name, values in texts.items()}
     return ClinicalResults(
-        tuple((names.index(name), sensitivity) for name, sensitivity in asked.operating),
+        tuple((names.index(name), sensitivity) for name, sensitivity in options.operating),
         columns,
-        asked.ordered,
+        options.ordered,
     )
 
 

@@ -1,7 +1,7 @@
-"""The best loss beside each other one: class by class on the same images, and over seeds and folds.
+"""The best method compared with each other one: class by class on the same images, and over repeats and folds.
 
-The best is chosen by the same numbers, so each kind of comparison is corrected for all that it could have shown.
-Shape legend: S seeds, F folds.
+The best method was chosen by the same scores, so p values are corrected for all comparisons of a kind.
+Shape legend: S repeats, F folds.
 """
 
 from __future__ import annotations
@@ -11,29 +11,42 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
+from tametail.evaluation import Estimate
 from tametail.evaluation.mcnemar import ClassTest, mcnemar_by_class
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.resampled_t import ResampledT, resampled_t
-from tametail.evaluation.verdicts import holm, verdict
+from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, holm, verdict
 from tametail.predictions.single_label import Predictions
 
-Tables = Mapping[
-    str, Sequence[Predictions]
-]  # of each loss, the best first, one table per seed with the folds joined
+Tables = Mapping[str, Sequence[Predictions]]  # by method, the best first: one table of all folds per repeat
 
 
 @dataclass(frozen=True)
 class RunComparison:
-    """The best loss beside another over seeds and folds; ``p_holm`` is corrected over all pairs of losses."""
+    """The best method compared with another over repeats and folds; ``p_holm`` is corrected over all pairs of methods."""
 
     found: ResampledT
     p_holm: float
 
+    @property
+    def difference(self) -> Estimate:
+        """Balanced accuracy of the best method minus that of the other, with its 95 % interval; n counts runs."""
+        return Estimate(self.found.difference, self.found.low, self.found.high, self.found.runs)
 
-def by_class(tables: Tables) -> dict[str, tuple[ClassTest, ...]]:
-    """McNemar's test of every class, for the best loss beside each other one; Holm over all of these tests."""
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``no significant difference``; ``untested`` where p is undefined."""
+        if np.isnan(self.found.p):
+            return "untested"
+        if self.p_holm > SIGNIFICANCE_LEVEL:
+            return "no significant difference"
+        return "better" if self.found.difference > 0 else "worse"
+
+
+def compare_classes(tables: Tables) -> dict[str, tuple[ClassTest, ...]]:
+    """McNemar's test of every class, the best method against each other one, Holm-corrected over all of these tests."""
     best, *others = tables
     found = {other: mcnemar_by_class(tables[best], tables[other]) for other in others}
     corrected = iter(holm([test.p for tests in found.values() for test in tests]).tolist())
@@ -48,14 +61,15 @@ def _corrected(test: ClassTest, p_holm: float) -> ClassTest:
     return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))
 
 
-def across_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
-    """The corrected resampled t test over seeds and folds, for the best loss beside each other one.
+def compare_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
+    """The corrected resampled t test over repeats and folds, the best method against each other one.
 
     Args:
-        train_images: of all folds together, those that were held out in no run included.
+        tables: by method.
+        train_images: number of training images over all folds, including folds that were never held out.
 
     Returns:
-        Nothing where a single fold was held out: seeds alone do not show what another training set would change.
+        Empty if only one fold was held out: repeats alone do not vary the training set.
     """
     names = tuple(tables)
     scores = {name: run_scores(of_method) for name, of_method in tables.items()}
@@ -72,7 +86,7 @@ def across_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
     return {other: RunComparison(pairs[best, other], corrected[best, other]) for other in names[1:]}
 
 
-def run_scores(replicates: Sequence[Predictions]) -> NDArray[np.float64]:
+def run_scores(replicates: Sequence[Predictions]) -> FloatArray:
     """(S, F) balanced accuracy of each run on its own fold."""
     return np.array([[_score(table, fold) for fold in np.unique(table.fold)] for table in replicates])
 

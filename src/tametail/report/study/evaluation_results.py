@@ -1,6 +1,6 @@
-"""Reads an evaluation folder: finished predictions of models, evaluated as the losses of a study are.
+"""Read an evaluation folder: existing predictions of models, evaluated like the methods of a study.
 
-What of a study they do not have, such as a recipe or a test set, is not made up: see `StudyResults.evaluated`.
+They have no recipe, folds or test set: see `StudyResults.is_evaluation`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tametail.evaluation.operating import operating_point
 from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import subgroups
 from tametail.predictions.single_label import Predictions
-from tametail.report.study.comparisons import by_class
+from tametail.report.study.comparisons import compare_classes
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
 from tametail.storage.evaluation_file import (
     EvaluatedModel,
@@ -49,7 +49,7 @@ def read_evaluation(directory: Path) -> StudyResults:
         results.sort(key=lambda result: (-(result.score or 0.0), result.method))
         ranked = {result.method: tables[result.method] for result in results}
         pairs = paired_table(ranked) if len(ranked) > 1 else None
-        classes = by_class(ranked) if len(ranked) > 1 else {}
+        classes = compare_classes(ranked) if len(ranked) > 1 else {}
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"expected predictions of the same images and of the classes {', '.join(about.class_names)} in {directory}, but "
@@ -58,7 +58,7 @@ def read_evaluation(directory: Path) -> StudyResults:
     return StudyResults(
         settings=_settings(about),
         methods=tuple(results),
-        openings=(),
+        test_set_evaluations=(),
         counts=_count(first),
         environments=(),
         seconds=0.0,
@@ -76,7 +76,7 @@ def _evaluate(
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other classes")
     evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
-    # Where none could be chosen elsewhere, none is chosen here either: these images are only to judge by.
+    # Thresholds are never chosen on these images, which are for evaluation only.
     elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
     return MethodResults(
@@ -101,7 +101,7 @@ def _evaluate(
 
 
 def _count(table: Predictions) -> SetCounts:
-    """The images evaluated, in the place of those of a training set: by them classes are put in order."""
+    """Counts of the evaluated images in place of training images: they order the classes."""
     found = np.bincount(table.target, minlength=len(table.class_names)).tolist()
     images = dict(zip(table.class_names, found, strict=True))
     return SetCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)

@@ -1,7 +1,7 @@
-"""Images for the report: the surest mistakes of the best loss, and how its rarest classes fare, out of fold.
+"""Images of the report: the most confident errors of the best method, and images of the rarest classes.
 
-The test set stays out of it. An image is known by its row in table.parquet, never by its name or folder, which may
-tell who a patient is. Shape legend: N images, C classes.
+Predictions are out-of-fold; test images are never shown. An image is identified by its row in table.parquet, as file and
+folder names may identify patients. Shape legend: N images, C classes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.report.study.thumbnails import thumbnails
 
-NOT_THERE = (
-    "The images are not where they were when the study was made, and no small copies of them are kept beside it, so none "
-    "can be shown. tametail report STUDY --image-root FOLDER finds them elsewhere."
+IMAGES_MISSING = (
+    "The images are no longer where they were when the study was made, and it has no thumbnails of them. "
+    "tametail report STUDY --image-root FOLDER reads them from another folder."
 )
-MOST_MISTAKES = 24
-MOST_OF_A_GROUP = 2  # of one patient, say, who would fill the page
+MOST_ERRORS = 24
+MOST_OF_A_GROUP = 2  # images of one patient
 MOST_RARE = 6  # classes
 MOST_OF_A_CLASS = 4
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A small copy of an image with what is true of it and what was predicted.
+class GalleryImage:
+    """A thumbnail with the true class and the prediction.
 
     Attributes:
         number: its row in table.parquet, from 1.
@@ -50,115 +50,115 @@ class Picture:
     source: str
 
     @property
-    def right(self) -> bool:
-        """Whether the prediction is."""
+    def correct(self) -> bool:
+        """Whether the prediction is correct."""
         return self.true == self.predicted
 
     @property
-    def sure(self) -> str:
-        """``97 % sure``."""
+    def confidence(self) -> str:
+        """``probability 97 %``."""
         percent = f"{100 * self.probability:.0f}"
-        return f"{'over 99' if percent == '100' else percent} % sure"
+        return f"probability {'> 99' if percent == '100' else percent} %"
 
     @property
     def alt(self) -> str:
-        """What is to be known of it without seeing it."""
-        return f"Image {self.number}. True: {self.true}. Predicted: {self.predicted}, {self.sure}."
+        """Text alternative for screen readers."""
+        return f"Image {self.number}. True: {self.true}. Predicted: {self.predicted}, {self.confidence}."
 
 
 @dataclass(frozen=True)
 class RareClass:
-    """Images of a rare class, from the most surely recognised to the most surely missed."""
+    """Images of a rare class, from the highest to the lowest probability of it."""
 
     name: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[GalleryImage, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown, and how many chosen images could not be."""
+    """The images shown, and the number of selected images that could not be read."""
 
-    mistakes: tuple[Picture, ...]
+    errors: tuple[GalleryImage, ...]
     rarest: tuple[RareClass, ...]
     missing: int
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Rows of the predictions: of mistakes, and of each rare class by its index."""
+class GallerySelection:
+    """Rows of the predictions: errors, and images of each rare class by its index."""
 
-    mistakes: tuple[int, ...]
+    errors: tuple[int, ...]
     rarest: tuple[tuple[int, tuple[int, ...]], ...]
 
     @property
     def rows(self) -> list[int]:
-        """All of them, each once."""
-        return sorted({*self.mistakes, *(row for _, rows in self.rarest for row in rows)})
+        """All rows, each once."""
+        return sorted({*self.errors, *(row for _, rows in self.rarest for row in rows)})
 
 
 def gallery(directory: Path, results: StudyResults, root: Path | None) -> Gallery | str:
-    """The images of a study's best loss; in words, why there are none.
+    """The images for the best method of a study, or a message if there are none.
 
-    Small copies are made of images under ``root`` and kept in the study's folder, for when the images are elsewhere.
+    Thumbnails of images under ``root`` are saved in the study's folder.
 
     Args:
         directory: the study.
-        results: what it says.
-        root: the folder of its images; None where it is not known.
+        results: its results.
+        root: the folder of its images; None if unknown.
 
     Raises:
         DataError: a file of the study is damaged.
-        OSError: the copies cannot be written.
+        OSError: a thumbnail cannot be written.
     """
     if results.multi_label or not results.ranking:
-        return "No images are shown for this kind of study."
+        return "Reports of multi-label studies show no images."
     best = results.ranking[0].method
     runs = next(of_method for of_method in find_runs(directory, results.settings) if of_method.method == best)
     predictions = ensemble(runs.replicates)
-    chosen = choose(predictions, results.class_order)
+    chosen = select_images(predictions, results.class_order)
     numbers = _numbers(directory, predictions, chosen.rows)
     names = {number: str(predictions.image[row]) for row, number in numbers.items()}
     if not names:
-        return "No image was mistaken, and none is of a rare class."
+        return "There are no errors and no images of rare classes."
     copies = thumbnails(directory, names, root)
     if not copies:
-        return NOT_THERE
+        return IMAGES_MISSING
     sources = {
         row: f"data:image/jpeg;base64,{base64.b64encode(copies[number]).decode('ascii')}"
         for row, number in numbers.items()
         if number in copies
     }
 
-    def pictures(rows: Sequence[int]) -> tuple[Picture, ...]:
+    def pictures(rows: Sequence[int]) -> tuple[GalleryImage, ...]:
         return tuple(_picture(predictions, row, numbers[row], sources[row]) for row in rows if row in sources)
 
     rarest = tuple(RareClass(predictions.class_names[index], pictures(rows)) for index, rows in chosen.rarest)
     return Gallery(
-        pictures(chosen.mistakes),
+        pictures(chosen.errors),
         tuple(one for one in rarest if one.pictures),
         len(numbers) - len(sources),
     )
 
 
-def choose(predictions: Predictions, class_order: Sequence[int]) -> Choice:
-    """Which images to show.
+def select_images(predictions: Predictions, class_order: Sequence[int]) -> GallerySelection:
+    """Select images.
 
-    Mistakes are those of the highest probability of what was predicted, at most ``MOST_OF_A_GROUP`` of one group. Of
-    the rarest third of the classes (at least one, at most ``MOST_RARE``) images are spread evenly from the highest
-    probability of their own class to the lowest.
+    Errors are those with the highest probability of the predicted class, at most ``MOST_OF_A_GROUP`` per group. Of the
+    rarest third of the classes (at least one, at most ``MOST_RARE``), images are spaced evenly from the highest to the
+    lowest probability of their own class.
 
     Args:
-        predictions: of the best loss, each image once.
+        predictions: of the best method, each image once.
         class_order: C class indices, the rarest last.
     """
     rows = np.arange(len(predictions))
     p, predicted = predictions.probabilities, predictions.predicted
-    sure = p[rows, predicted]
+    confidence = p[rows, predicted]
     wrong = np.flatnonzero(predicted != predictions.target)
-    by_sureness = wrong[np.argsort(-sure[wrong], kind="stable")]
+    by_confidence = wrong[np.argsort(-confidence[wrong], kind="stable")]
     rare = list(class_order)[::-1][: min(max(len(class_order) // 3, 1), MOST_RARE)]
-    return Choice(
-        tuple(_few_of_a_group(by_sureness, predictions.group)),
+    return GallerySelection(
+        tuple(_few_of_a_group(by_confidence, predictions.group)),
         tuple((index, tuple(_spread(np.flatnonzero(predictions.target == index), p[:, index]))) for index in rare),
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ def _few_of_a_group(rows: IntArray, group: NDArray[np.str_]) -> list[int]:
     chosen: list[int] = []
     seen: Counter[str] = Counter()
     for row in rows:
-        if len(chosen) == MOST_MISTAKES:
+        if len(chosen) == MOST_ERRORS:
             break
         if seen[str(group[row])] < MOST_OF_A_GROUP:
             seen[str(group[row])] += 1
@@ -192,12 +192,12 @@ def _numbers(directory: Path, predictions: Predictions, rows: Sequence[int]) -> 
     try:
         return {row: places[str(predictions.image[row])] for row in rows}
     except KeyError as error:
-        raise DataError(f"expected every image of the predictions in the table of {directory}, found {error} not there") from None  # fmt: skip
+        raise DataError(f"expected every image of the predictions in the table of {directory}, {error} is missing") from None  # fmt: skip
 
 
-def _picture(predictions: Predictions, row: int, number: int, source: str) -> Picture:
+def _picture(predictions: Predictions, row: int, number: int, source: str) -> GalleryImage:
     names, predicted = predictions.class_names, int(predictions.predicted[row])
-    return Picture(
+    return GalleryImage(
         number,
         names[int(predictions.target[row])],
         names[predicted],

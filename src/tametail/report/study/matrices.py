@@ -1,32 +1,28 @@
-"""Matrices for the page: where images of each class went, and every loss against every other."""
+"""Matrices of the page: the confusion matrix of a method, and the paired tests of every method against every other."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation import Evaluation
 from tametail.evaluation.paired import Paired
 from tametail.report import formatting
 from tametail.report.study.results import StudyResults
 
-MOST_CLASSES = 40  # beyond this a matrix cannot be read on a page
-_MOST_ROOMY = 12  # classes; beyond this two matrices do not fit beside each other
-_MOST_NUMBERED = 9  # losses; beyond this a matrix of pairs shows signs alone
-_MOST_PAIRED = 40  # losses
-_INVERTED = (
-    0.61  # share from which letters change their colour: on both sides of it their contrast is 4.5 or more
-)
-_KINDS = {"better": "better", "worse": "worse"}  # of verdicts; the other is "alike"
-_SIGNS = {"better": "▲", "worse": "▼", "alike": "="}
+MOST_CONFUSION_CLASSES = 40  # more rows are unreadable
+_MOST_ROOMY = 12  # classes; larger matrices do not fit side by side
+_MOST_WITH_NUMBERS = 9  # methods; larger matrices of pairs show signs only
+_MOST_PAIRED = 40  # methods
+_INVERTED = 0.61  # share of a row from which its cell has light letters, for a contrast of at least 4.5
+SIGNS = {"better": "▲", "worse": "▼"}
 
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """A cell: ``shade`` in 0..1, its share of the row in % and its count, both in words, and the CSS class."""
+    """A cell as text: its shade in 0..1, its share of the row in %, its count, and its CSS classes."""
 
     shade: str
     rate: str
@@ -36,7 +32,7 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class Confusion:
-    """The confusion matrix of one loss, rows and columns in the order of ``names``."""
+    """The confusion matrix of one method; rows (true) and columns (predicted) are in the order of ``names``."""
 
     method: str
     names: tuple[str, ...]
@@ -45,17 +41,15 @@ class Confusion:
 
 
 def confusion(method: str, evaluation: Evaluation, order: Sequence[int]) -> Confusion:
-    """Where the images of each class (rows) went (columns).
+    """Format a confusion matrix.
 
     Args:
-        loss: whose matrix it is.
-        evaluation: its numbers.
+        method: the name of the method.
+        evaluation: its evaluation.
         order: class indices from the first row down.
     """
     names = tuple(evaluation.classes[index].name for index in order)
-    counts = evaluation.confusion[np.ix_(order, order)]
-    totals = counts.sum(axis=1, keepdims=True)
-    rates = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    counts, rates = confusion_rates(evaluation, order)
     rows = tuple(
         (
             name,
@@ -67,6 +61,13 @@ def confusion(method: str, evaluation: Evaluation, order: Sequence[int]) -> Conf
         for row, name in enumerate(names)
     )
     return Confusion(method, names, rows, len(names) > _MOST_ROOMY)
+
+
+def confusion_rates(evaluation: Evaluation, order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(C, C) counts and their shares of the row, classes in the given order; a row without images has shares of 0."""
+    counts = evaluation.confusion[np.ix_(order, order)]
+    totals = counts.sum(axis=1, keepdims=True)
+    return counts, np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
 
 
 def _cell(rate: float, count: float, *, diagonal: bool) -> ConfusionCell:
@@ -81,102 +82,51 @@ def _cell(rate: float, count: float, *, diagonal: bool) -> ConfusionCell:
 
 
 @dataclass(frozen=True)
-class AgainstBest:
-    """The best loss against another: difference in 0..1, and the same in points, with what would tell them apart."""
-
-    other: str
-    difference: float
-    points: str
-    interval: str
-    p: float
-    p_holm: float
-    verdict: str
-    more: str
-
-
-@dataclass(frozen=True)
-class PairCell:
-    """The row's loss against the column's."""
-
-    kind: str
-    sign: str
-    verdict: str
-    points: str
-    p_in_words: str
-
-
-@dataclass(frozen=True)
 class Pairs:
-    """All paired tests of a study as the page shows them; ``small`` matrices have signs alone."""
+    """The paired tests of a study.
+
+    Attributes:
+        best: the method of the highest rank.
+        count: number of pairs.
+        names: the methods by rank.
+        rows: the best method against each other one, with what a significant difference would take.
+        matrix: each method against every other; empty for two methods and for very many.
+        small: the matrix shows signs only.
+    """
 
     best: str
     count: int
     names: tuple[str, ...]
-    rows: tuple[AgainstBest, ...]
-    matrix: tuple[tuple[str, tuple[PairCell | None, ...]], ...]
+    rows: tuple[tuple[str, Paired, str], ...]
+    matrix: tuple[tuple[str, tuple[Paired | None, ...]], ...]
     small: bool
 
 
 def pairs(results: StudyResults) -> Pairs | None:
-    """The paired tests, losses in the order of their rank; None where none were made."""
+    """The paired tests, methods in the order of their rank; None if there are none."""
     table = results.pairs
     if table is None:
         return None
     names = tuple(table.names)
-    rows = tuple(_against(name, table.pair(0, place)) for place, name in enumerate(names) if place)
     size = len(names)
+    rows = tuple(
+        (name, table.pair(0, place), _images_needed(table.pair(0, place)))
+        for place, name in enumerate(names)
+        if place
+    )
     matrix = tuple(
-        (name, tuple(None if i == j else _pair(table.pair(i, j)) for j in range(size)))
+        (name, tuple(None if i == j else table.pair(i, j) for j in range(size)))
         for i, name in enumerate(names)
+        if 2 < size <= _MOST_PAIRED
     )
-    shown = 2 < size <= _MOST_PAIRED
-    return Pairs(
-        names[0], size * (size - 1) // 2, names, rows, matrix if shown else (), size > _MOST_NUMBERED
-    )
+    return Pairs(names[0], size * (size - 1) // 2, names, rows, matrix, size > _MOST_WITH_NUMBERS)
 
 
-def _against(other: str, paired: Paired) -> AgainstBest:
-    return AgainstBest(
-        other,
-        paired.difference.value,
-        points(paired.difference.value),
-        interval(paired.difference),
-        paired.p,
-        paired.p_holm,
-        paired.verdict,
-        _more(paired),
-    )
-
-
-def _more(paired: Paired) -> str:
-    if paired.verdict in _KINDS:
+def _images_needed(paired: Paired) -> str:
+    if paired.verdict in SIGNS:
         return formatting.ABSENT
     if paired.required_sample_size is None:
-        return "more images than can be said"
-    return (
-        f"about {paired.required_sample_size:,} more images"
-        if paired.required_sample_size
-        else "fewer comparisons"
-    )
-
-
-def _pair(paired: Paired) -> PairCell:
-    kind = _KINDS.get(paired.verdict, "alike")
-    return PairCell(
-        kind, _SIGNS[kind], paired.verdict, points(paired.difference.value), formatting.p_value(paired.p_holm)
-    )
-
-
-def points(difference: float) -> str:
-    """0.0312 → ``+3.1``, with a true minus sign."""
-    if not math.isfinite(difference):
-        return formatting.ABSENT
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def interval(difference: Estimate) -> str:
-    """``+1.2 to +5.0``, or nothing where it is undefined."""
-    if not math.isfinite(difference.low):
-        return ""
-    return f"{points(difference.low)} to {points(difference.high)}"
+        return "cannot be estimated"
+    if not paired.required_sample_size:
+        return "fewer comparisons"
+    return f"about {paired.required_sample_size:,} more images"

@@ -1,24 +1,35 @@
-"""What a report says in words: numbers with intervals, the answer, and the state of the test set.
+"""The sentences of a report: which method is best, how certain that is, and the state of the test set.
 
-The wording claims no more than the numbers carry: a ranking by estimates is not a test.
+The wording claims no more than the numbers show: a ranking of estimates is not a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tametail.report.formatting import images_and_groups, join_names, percent_in_words, sentence_case, times
+from tametail.report.formatting import (
+    images_and_groups,
+    join_names,
+    percent_in_words,
+    sentence_case,
+    times,
+)
 from tametail.report.study.results import MethodResults, StudyResults, headline
 from tametail.storage.study_file import folds_to_run
 
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
+_SIGNIFICANCE = {
+    "better": "significantly better than",
+    "no significant difference": "not significantly different from",
+    "worse": "significantly worse than",
+}
 
 
 @dataclass(frozen=True)
-class Narrative:
-    """What is compared, on which images: in a study losses, out of fold; in an evaluation models, on these images."""
+class Terms:
+    """What is compared and on which images: methods in cross-validation, or models on given images."""
 
     where: str
     method: str
@@ -26,173 +37,164 @@ class Narrative:
     images: str
 
 
-def narrative_of(results: StudyResults) -> Narrative:
-    """The words that fit what is reported."""
-    if results.evaluated:
-        return Narrative("on these images", "model", "models", "images")
-    return Narrative("out of fold", "method", "methods", "training images")
+def terms_of(results: StudyResults) -> Terms:
+    """The terms for a study or an evaluation."""
+    if results.is_evaluation:
+        return Terms("on these images", "model", "models", "images")
+    return Terms("in cross-validation", "method", "methods", "training images")
 
 
 def answer(results: StudyResults) -> list[str]:
-    """The answer to "which loss?": what is best out of fold and how significant that is, then the test set."""
+    """The best method with its score and interval, then what tests or intervals say of the others."""
+    terms = terms_of(results)
     if not results.ranking:
         states = join_names([f"{result.method} ({result.status})" for result in results.methods])
         return [
-            f"No answer yet: no loss has all its runs finished: {states}.",
-            "Repeat the same compare command; what is finished is kept.",
+            f"No answer yet: no method has finished all its runs: {states}.",
+            "“tametail resume STUDY” trains the missing runs; finished runs are kept.",
         ]
     best = results.ranking[0]
-    log_posterior = best.log_posterior
-    assert log_posterior is not None
-    shared = [result.method for result in results.ranking[1:] if result.score == best.score]
-    first = (
-        f"{sentence_case(narrative_of(results).where)}, {best.method} has the highest {results.headline}{_shared(shared)}: "
-        f"{percent_in_words(headline(log_posterior))}, n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
+    evaluation = best.evaluation
+    assert evaluation is not None
+    tied = [result.method for result in results.ranking[1:] if result.score == best.score]
+    shared = f", shared with {join_names(tied)}" if tied else ""
+    claim = (
+        f"the highest {results.headline}{shared}:" if len(results.methods) > 1 else f"a {results.headline} of"
     )
-    if len(results.methods) == 1:
-        first = (
-            f"{sentence_case(narrative_of(results).where)}, {best.method} has a {results.headline} of {percent_in_words(headline(log_posterior))}, "
-            f"n = {images_and_groups(log_posterior.n, log_posterior.groups)}."
-        )
-    return [first, _how_sure(results)]
+    source = "" if results.is_evaluation else " (out-of-fold predictions)"
+    return [
+        f"{sentence_case(terms.where)}, {best.method} has {claim} {percent_in_words(headline(evaluation))}, "
+        f"n = {images_and_groups(evaluation.n, evaluation.groups)}{source}.",
+        _certainty(results),
+    ]
 
 
-def _shared(others: Sequence[str]) -> str:
-    return f", shared with {join_names(others)}" if others else ""
-
-
-def _how_sure(results: StudyResults) -> str:
+def _certainty(results: StudyResults) -> str:
     best, *others = results.ranking
-    if not others and results.evaluated:
-        return "It is the only model, so nothing is compared."
+    terms = terms_of(results)
     if not others:
-        lock = "of this study" if len(results.methods) == 1 else "with all its runs finished"
-        return f"It is the only loss {lock}, so nothing is compared yet."
+        of = (
+            ""
+            if results.is_evaluation
+            else " of this study"
+            if len(results.methods) == 1
+            else " with all its runs finished"
+        )
+        return f"It is the only {terms.method}{of}, so there is no comparison."
     if results.pairs is not None:
-        return _by_tests(results)
+        return _tests(results)
     overlapping = [other.method for other in others if _overlap(best, other)]
     if not overlapping:
         return (
-            f"No other loss's interval overlaps with that of {best.method}; "
-            "but the ranking orders estimates and is not a test: no paired test has been made."
+            f"The interval of no other {terms.method} overlaps with that of {best.method}; however, comparing intervals "
+            "is not a test, and no paired test was made."
         )
     which = (
         f"The interval{'s' if len(overlapping) > 1 else ''} of {join_names(overlapping)}"
         if len(overlapping) <= 3
-        else f"The intervals of {_how_many(len(overlapping), len(others))} other losses"
+        else f"The intervals of {_some(len(overlapping), len(others))} other {terms.methods}"
     )
     verb = "overlap" if len(overlapping) > 1 else "overlaps"
     return (
-        f"{which} {verb} with that of {best.method}, so these intervals do not tell them apart; "
+        f"{which} {verb} with that of {best.method}, so the intervals do not show which is better; "
         "the ranking orders estimates and is not a test."
     )
 
 
-def _by_tests(results: StudyResults) -> str:
-    """What the paired tests of the best loss against each other say."""
+def _tests(results: StudyResults) -> str:
+    """What the paired tests of the best method against each other method say."""
     assert results.pairs is not None
     others = results.ranking[1:]
     verdicts = [results.pairs.pair(0, place).verdict for place in range(1, len(others) + 1)]
     said = []
-    for verdict, words in (
-        ("better", "better than"),
-        ("no significant difference", "not significantly different from"),
-        ("worse", "worse than"),
-    ):
+    for verdict, words in _SIGNIFICANCE.items():
         names = [other.method for other, found in zip(others, verdicts, strict=True) if found == verdict]
-        said += (
-            [f"{words} {_some(names, len(others), any_=verdict == 'no significant difference')}"]
-            if names
-            else []
-        )
+        if len(names) <= 4:
+            listed = join_names(names)
+        elif len(names) == len(others) and words.startswith("not"):
+            listed = f"any of the {len(others)} others"
+        else:
+            listed = f"{_some(len(names), len(others))} others"
+        said += [f"{words} {listed}"] if names else []
     pairs = len(results.ranking) * len(others) // 2
-    corrected = f", corrected for all {pairs} comparisons" if pairs > 1 else ""
+    corrected = f" (Holm-corrected over all {pairs} comparisons)" if pairs > 1 else ""
     return f"In paired tests on the same images{corrected}, it is {'; '.join(said)}."
 
 
-def _some(names: Sequence[str], of: int, *, any_: bool) -> str:
-    if len(names) > 4:
-        return (
-            f"any of the {of} others" if any_ and len(names) == of else f"{_how_many(len(names), of)} others"
-        )
-    return join_names(names)
-
-
-def _how_many(some: int, all_: int) -> str:
-    return f"all {all_}" if some == all_ else f"{some} of the {all_}"
+def _some(count: int, of: int) -> str:
+    return f"all {of}" if count == of else f"{count} of the {of}"
 
 
 def _overlap(one: MethodResults, other: MethodResults) -> bool:
-    assert one.log_posterior is not None
-    assert other.log_posterior is not None
-    a, b = headline(one.log_posterior), headline(other.log_posterior)
-    # An undefined interval excludes nothing.
-    return not (a.low > b.high or b.low > a.high)
+    assert one.evaluation is not None
+    assert other.evaluation is not None
+    a, b = headline(one.evaluation), headline(other.evaluation)
+    return not (a.low > b.high or b.low > a.high)  # an undefined interval excludes nothing
 
 
 def best_on_test(results: StudyResults) -> list[str]:
-    """What the best loss reaches on the test set, in a sentence; nothing while it is held out for it."""
+    """The score of the best method on the test set, as a sentence; empty before the test set was evaluated for it."""
     best = results.ranking[0] if results.ranking else None
     if best is None or best.on_test is None:
         return []
     test, ensemble = best.on_test
     return [
-        f"On it, the {test.replicates} fold models of {best.method} reach {percent_in_words(headline(test))} {results.headline} on "
-        f"average and their ensemble {percent_in_words(headline(ensemble))}; n = {images_and_groups(test.n, test.groups)}."
+        f"On it, the {test.replicates} fold models of {best.method} have a mean {results.headline} of "
+        f"{percent_in_words(headline(test))}, and their ensemble {percent_in_words(headline(ensemble))}; "
+        f"n = {images_and_groups(test.n, test.groups)}."
     ]
 
 
+def status_of_test_set(results: StudyResults) -> str:
+    """``none``, ``held out`` or ``evaluated twice``."""
+    if not results.counts.test_images:
+        return "none"
+    evaluations = len(results.test_set_evaluations)
+    return f"evaluated {times(evaluations)}" if evaluations else "held out"
+
+
 def state_of_test_set(results: StudyResults) -> list[str]:
-    """Whether the test set is held out or was opened, how often, and what that means."""
+    """Whether and how often the test set was evaluated, and what follows from that, as sentences."""
     images = results.counts.test_images
-    if results.evaluated:
-        return ["These are finished predictions: nothing was trained, held out or chosen here."]
+    if results.is_evaluation:
+        return ["These are existing predictions: nothing was trained, held out or selected here."]
     if not images:
         return ["This study has no test set."]
     size = images_and_groups(images, results.counts.test_groups)
-    if not results.opened:
+    if not results.test_set_evaluated:
         return [
-            f"The test set ({size}) is held out: it has not been looked at.",
-            "When every choice is made, “tametail test-set STUDY” evaluates all finished runs on it (STUDY is the folder this "
-            "report lies in); every opening is recorded here.",
+            f"The test set ({size}) is held out (not yet evaluated).",
+            "Once every choice is made, “tametail test-set STUDY” evaluates all finished runs on it (STUDY is the folder of "
+            "this report). Each evaluation is recorded here.",
         ]
-    said = [f"The test set ({size}) was opened {times(len(results.openings))}."]
-    if len(results.openings) > 1:
-        said.append("Choices made after the first opening may lean on it, and its numbers may then flatter.")
+    said = [f"The test set ({size}) was evaluated {times(len(results.test_set_evaluations))}."]
+    if len(results.test_set_evaluations) > 1:
+        said.append(
+            "Choices made after the first evaluation may depend on it, and later test-set results may be optimistic."
+        )
     waiting = [result.method for result in results.ranking if result.on_test is None]
     if waiting:
-        said.append(f"Not evaluated on it, as runs were added after the last opening: {join_names(waiting)}.")
+        said.append(f"Not evaluated, as runs were added after the last evaluation: {join_names(waiting)}.")
     return said
 
 
-def opening_in_words(opening: Mapping[str, Any]) -> str:
-    """One line of the record: after which choice the test set was opened, and for which runs."""
-    methods = join_names([str(method) for method in opening.get("methods", [])])
+def describe_evaluation(entry: Mapping[str, Any]) -> str:
+    """One line of the record: the best method at that time, and which runs were evaluated."""
+    methods = join_names([str(method) for method in entry.get("methods", [])])
     return (
-        f"Opening {opening.get('evaluation')}: best out of fold was {opening.get('best_out_of_fold')}; "
-        f"{opening.get('runs')} runs ({opening.get('new_runs')} of them for the first time), losses {methods}."
+        f"Evaluation {entry.get('evaluation')}: the best method in cross-validation was {entry.get('best_out_of_fold')}; "
+        f"{entry.get('runs')} runs ({entry.get('new_runs')} for the first time) of {methods}."
     )
 
 
 def folds_in_words(settings: Mapping[str, Any]) -> str:
-    """``5 folds``, or which of them were held out: ``fold 0 of 5 alone`` (the first is fold 0)."""
+    """``5 folds``, or ``only fold 0 of 5`` where not all were held out (the first is fold 0)."""
     folds, of = folds_to_run(settings), settings["splits"]["folds"]
     if len(folds) == of:
         return f"{of} folds"
     return (
-        f"{'fold' if len(folds) == 1 else 'folds'} {join_names([str(fold) for fold in folds])} of {of} alone"
+        f"only {'fold' if len(folds) == 1 else 'folds'} {join_names([str(fold) for fold in folds])} of {of}"
     )
-
-
-def all_held_out(results: StudyResults) -> bool:
-    """Whether every image of the training set was held out once, so that n is its number of images."""
-    settings = results.settings
-    return results.evaluated or len(folds_to_run(settings)) == settings["splits"]["folds"]
-
-
-def held_out(results: StudyResults) -> str:
-    """Which images out-of-fold numbers are about."""
-    return "image of the training set" if all_held_out(results) else "image of the folds that were held out"
 
 
 def count_of_folds(settings: Mapping[str, Any]) -> str:
@@ -201,10 +203,16 @@ def count_of_folds(settings: Mapping[str, Any]) -> str:
     return str(of) if folds == of else f"{folds} of {of}"
 
 
+def all_held_out(results: StudyResults) -> bool:
+    """Whether every training image was held out once, so that n is the number of training images."""
+    settings = results.settings
+    return results.is_evaluation or len(folds_to_run(settings)) == settings["splits"]["folds"]
+
+
 def not_ranked(results: StudyResults) -> list[str]:
-    """Losses that are not finished, each with its state and the messages of its failed runs."""
+    """The methods that are not finished, each with its state and the messages of its failed runs."""
     return [
-        f"{result.method}: {result.status} finished" + "".join(f"; failed, {why}" for why in result.failures)
+        f"{result.method}: {result.status} finished" + "".join(f"; failed: {why}" for why in result.failures)
         for result in results.methods
         if result.score is None
     ]

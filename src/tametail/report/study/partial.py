@@ -1,13 +1,11 @@
-"""partial.md and partial.csv: losses that are not finished, judged by the runs that are; on request, and never among the others.
+"""partial.md and partial.csv: preliminary scores of unfinished methods, on request and never part of the ranking.
 
-What is finished of a loss is a part of the images (some folds), so its mean stands beside those of the finished losses
-on the same runs alone, and is no part of the ranking.
+The finished runs of such a method cover only some folds, so its score is compared with those of the finished methods on
+the same runs.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,39 +15,41 @@ from tametail.evaluation.multi_label import evaluate_labels
 from tametail.report.formatting import percent_with_interval
 from tametail.report.study.results import headline
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
-from tametail.report.writers.csv_cells import Cells, estimate_cells, guarded
+from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file
 
 PARTIAL_MD, PARTIAL_CSV = "partial.md", "partial.csv"
-WARNING = "These means are partial: over finished runs only, on a part of the images. They are no results of the study."
-Run = tuple[int, int]
+WARNING = (
+    "These scores are preliminary: they are means over the finished runs only, and not results of the study."
+)
+SeedFold = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Partial:
-    """A loss of which runs are missing.
+    """A method with missing runs.
 
     Attributes:
-        loss: its text.
-        used: (seed, fold) of the finished runs that its mean is over; empty where none is finished.
-        unused: finished runs that are not, as their seed has fewer folds than the others.
-        missing: runs that are not finished.
-        score: what ranks losses, over the images of those folds; None where none is finished.
-        beside: the finished losses on the same runs.
+        method: its name.
+        used: (seed, fold) of the finished runs included in its score; empty if none is finished.
+        unused: other finished runs, whose seeds have fewer folds.
+        missing: unfinished runs.
+        score: the score that ranks methods, on the images of the included folds; None if none is finished.
+        others: scores of the finished methods on the same runs.
     """
 
     method: str
-    used: tuple[Run, ...]
-    unused: tuple[Run, ...]
-    missing: tuple[Run, ...]
+    used: tuple[SeedFold, ...]
+    unused: tuple[SeedFold, ...]
+    missing: tuple[SeedFold, ...]
     score: Estimate | None
-    beside: tuple[tuple[str, Estimate], ...]
+    others: tuple[tuple[str, Estimate], ...]
 
 
 def partial_methods(directory: Path) -> list[Partial]:
-    """The losses of a study that are not finished, in the study's order.
+    """The unfinished methods of a study, in its order.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
@@ -60,7 +60,7 @@ def partial_methods(directory: Path) -> list[Partial]:
 
 
 def unfinished(directory: Path) -> list[str]:
-    """A line for each loss that is in no mean and no ranking, naming the runs it misses; none for an evaluation.
+    """A line for each unfinished method with its missing runs; empty for an evaluation.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
@@ -83,19 +83,19 @@ def _partial(of_method: MethodRuns, complete: Sequence[MethodRuns]) -> Partial:
         unused=tuple(run for run in of_method.finished if run not in used),
         missing=of_method.missing,
         score=_score(of_method.only(used)) if used else None,
-        beside=tuple(scored),
+        others=tuple(scored),
     )
 
 
-def largest_block(finished: Sequence[Run]) -> tuple[Run, ...]:
-    """The most runs of which every seed has the same folds, so that all its seeds predict the same images.
+def largest_block(finished: Sequence[SeedFold]) -> tuple[SeedFold, ...]:
+    """The largest set of runs in which every seed has the same folds, so that all seeds predict the same images.
 
-    Seeds are tried with the folds of each one; of equally large blocks the one of more folds, then of the first seed.
+    Of equally large sets, the one with more folds is taken, then that of the first seed.
     """
     folds = {
         seed: {fold for s, fold in finished if s == seed} for seed in dict.fromkeys(s for s, _ in finished)
     }
-    best: tuple[Run, ...] = ()
+    best: tuple[SeedFold, ...] = ()
     for wanted in sorted(folds.values(), key=len, reverse=True):
         block = tuple((seed, fold) for seed, own in folds.items() if wanted <= own for fold in sorted(wanted))
         best = block if len(block) > len(best) else best
@@ -112,8 +112,8 @@ def _score(of_method: MethodRuns) -> Estimate:
 
 
 def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> str:
-    """What is known of each loss that is not finished, and which runs are missing."""
-    blocks = [f"# {markdown_text(name)}: losses that are not finished", f"**{WARNING}**"]
+    """Preliminary scores and missing runs of each unfinished method, as Markdown."""
+    blocks = [f"# {markdown_text(name)}: unfinished methods", f"**{WARNING}**"]
     for one in methods:
         all_runs = len(one.used) + len(one.unused) + len(one.missing)
         blocks += [
@@ -121,12 +121,12 @@ def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> 
             f"Missing: {runs_in_words(one.missing)}.",
         ]
         if one.score is None:
-            blocks.append("No run is finished, so there is no mean.")
+            blocks.append("No run is finished, so there is no score.")
             continue
         blocks.append(
             f"Mean over: {runs_in_words(one.used)}."
             + (
-                f" Left out, as their seeds have other folds: {runs_in_words(one.unused)}."
+                f" Excluded, as their seeds have fewer folds: {runs_in_words(one.unused)}."
                 if one.unused
                 else ""
             )
@@ -136,36 +136,32 @@ def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> 
         ]
         rows += [
             [f"{markdown_text(other)}, same runs", percent_with_interval(score), str(score.n)]
-            for other, score in one.beside
+            for other, score in one.others
         ]
         blocks.append(
-            markdown_table(["Loss", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows)
+            markdown_table(["Method", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows)
         )
     return "\n\n".join(blocks) + "\n"
 
 
 def partial_csv(score_name: str, methods: Sequence[Partial]) -> str:
-    """One row per loss that is not finished, and one per finished loss beside it."""
+    """One row per unfinished method, and one per finished method on the same runs."""
     column = score_name.replace(" ", "_")
     rows: list[Cells] = []
     for one in methods:
         shared = [("missing", runs_in_words(one.missing)), ("runs", runs_in_words(one.used))]
         for method, status, score in [
             (one.method, "partial", one.score),
-            *((other, f"same runs as {one.method}", score) for other, score in one.beside),
+            *((other, f"same runs as {one.method}", score) for other, score in one.others),
         ]:
             n = str(score.n) if score else ""
             rows.append(
                 [("method", method), ("status", status), *shared, ("n", n), *estimate_cells(column, score)]
             )
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow([guarded(name) for name, _ in rows[0]])
-    writer.writerows([guarded(cell) for _, cell in row] for row in rows)
-    return written.getvalue()
+    return csv_text(rows)
 
 
-def runs_in_words(runs: Sequence[Run]) -> str:
+def runs_in_words(runs: Sequence[SeedFold]) -> str:
     """``seed 0 folds 1, 2; seed 1 fold 0``."""
     said = []
     for seed in dict.fromkeys(seed for seed, _ in runs):

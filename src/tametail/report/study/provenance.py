@@ -1,4 +1,4 @@
-"""What a report says of data, recipe, environment and protocol: how to repeat a study, and how to cite it."""
+"""Data, recipe, environment and protocol of a study, its command and its citation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from tametail.core.option import command_line
 from tametail.core.options import CompareOptions, MethodsOptions
-from tametail.report import formatting
+from tametail.report.formatting import count_of, duration, images_and_groups
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
 from tametail.storage.study_file import folds_to_run
 
-Rows = list[tuple[str, str]]
+FactRows = list[tuple[str, str]]
 TRAINING_TIME = "Training time"
 
 
 def imbalance_ratio(results: StudyResults) -> str:
-    """Images of the largest class over those of the smallest, in words."""
+    """Images of the largest class divided by those of the smallest, as text."""
     images = results.counts.images.values()
     return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
 
@@ -28,7 +28,7 @@ def _images(results: StudyResults) -> int:
 
 
 def grouped(results: StudyResults) -> bool:
-    """Whether some images belong together, as those of one patient."""
+    """Whether some images share a group, such as a patient."""
     return _groups(results) != _images(results)
 
 
@@ -36,8 +36,8 @@ def _groups(results: StudyResults) -> int:
     return int(results.settings["table"]["groups"])
 
 
-def data_rows(results: StudyResults) -> Rows:
-    """Images, groups, parts, folds and fingerprints."""
+def data_rows(results: StudyResults) -> FactRows:
+    """Images, groups, sets, folds and fingerprints."""
     counts, splits = results.counts, results.settings["splits"]
     images = _images(results)
     ungrouped = not grouped(results)
@@ -45,23 +45,23 @@ def data_rows(results: StudyResults) -> Rows:
         ("Images", f"{images:,} readable, {len(results.settings['table']['unreadable']):,} unreadable"),
         (
             "Groups",
-            "none: every image by itself"
+            "none: images are independent"
             if ungrouped
-            else f"{_groups(results):,}, never split between parts",
+            else f"{_groups(results):,}, never split between sets or folds",
         ),
         (
-            "Labels, several per image or none" if results.multi_label else "Classes",
+            "Labels (multi-label)" if results.multi_label else "Classes",
             f"{len(results.class_names)}, imbalance ratio {imbalance_ratio(results)}",
         ),
-        ("Training set", formatting.images_and_groups(counts.train_images, counts.train_groups)),
-        ("Test set", formatting.images_and_groups(counts.test_images, counts.test_groups)),
-        ("Hold-out", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
+        ("Training set", images_and_groups(counts.train_images, counts.train_groups)),
+        ("Test set", images_and_groups(counts.test_images, counts.test_groups)),
+        ("Split", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
         (
             "Folds",
             f"{narrative.folds_in_words(results.settings)}, stratified by {'label' if results.multi_label else 'class'}"
-            + ("" if ungrouped else ", groups kept together"),
+            + ("" if ungrouped else ", groups intact"),
         ),
-        ("Seeds", ", ".join(str(seed) for seed in results.settings["seeds"])),
+        ("Repeats (seeds)", ", ".join(str(seed) for seed in results.settings["seeds"])),
         ("Fingerprints", f"table {_digest(results.settings['table'])}, splits {_digest(splits)}"),
     ]
 
@@ -70,7 +70,7 @@ def _digest(part: Mapping[str, Any]) -> str:
     return str(part["fingerprint"])[:12]
 
 
-def recipe_rows(settings: Mapping[str, Any]) -> Rows:
+def recipe_rows(settings: Mapping[str, Any]) -> FactRows:
     """Every field of the recipe that has a value."""
     recipe = dict(settings["recipe"])
     used = {"name": recipe.pop("name", ""), "backbone": settings["backbone"], "weights": _weights(settings)}
@@ -92,12 +92,12 @@ def _in_words(value: object) -> str:
 
 
 def _weights(settings: Mapping[str, Any]) -> str:
-    """``auto``, ``offline`` or ``none``; of a weight file the name alone, as its folder is a private matter."""
+    """``auto``, ``offline`` or ``none``, or the name of a weight file without its folder, which may be private."""
     return str(settings["weights"]).replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def environment_rows(results: StudyResults) -> Rows:
-    """Versions and devices of the runs, how many there are, and how long they took."""
+def environment_rows(results: StudyResults) -> FactRows:
+    """Versions and devices of the runs, their number and duration."""
     facts = [("tametail", str(results.settings["tametail"]))]
     for environment in results.environments:
         facts.append(("Runs on" if len(facts) == 1 else "and on", _in_words(environment)))
@@ -106,14 +106,8 @@ def environment_rows(results: StudyResults) -> Rows:
     return [
         *facts,
         ("Runs", f"{finished} of {expected} finished"),
-        (TRAINING_TIME, f"{_duration(results.seconds)}, all runs added up"),
+        (TRAINING_TIME, f"{duration(results.seconds)}, total of all runs"),
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def command(settings: Mapping[str, Any]) -> str:
@@ -127,12 +121,12 @@ def command(settings: Mapping[str, Any]) -> str:
 
 
 def unreadable(settings: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Why files could not be read, and how many each; without their names, which may tell who a patient is."""
+    """Reasons why files could not be read, with their counts; file names may identify patients and are not shown."""
     return Counter(str(entry["error"]) for entry in settings["table"]["unreadable"]).most_common()
 
 
 def citation(results: StudyResults) -> str:
-    """What to cite: the program, this study by its fingerprints, and the paper that ALPA is from."""
+    """The citation: the program, this study with its fingerprints, and the ALPA paper."""
     settings = results.settings
     return (
         f"tametail {settings['tametail']} (see its CITATION.cff); study “{settings['name']}”, table "
@@ -143,34 +137,29 @@ def citation(results: StudyResults) -> str:
 
 
 def methods(results: StudyResults) -> str:
-    """The protocol in the words of a methods section."""
+    """The protocol as a paragraph for a methods section."""
     settings, counts = results.settings, results.counts
-    methods, seeds, unit = (
-        len(settings["methods"]),
-        len(settings["seeds"]),
-        "label" if results.multi_label else "class",
-    )
-    best = results.ranking[0].log_posterior if results.ranking else None
-    judged = formatting.images_and_groups(
-        *((best.n, best.groups) if best else (counts.train_images, counts.train_groups))
-    )
-    together = "; images of one group were never split between parts or folds" if grouped(results) else ""
+    best = results.ranking[0].evaluation if results.ranking else None
+    images = (best.n, best.groups) if best else (counts.train_images, counts.train_groups)
+    groups = grouped(results)
+    methods = count_of(len(settings["methods"]), "method")
     said = [
-        f"{methods} training {'loss was' if methods == 1 else 'losses were'} compared on {judged} by cross-validation "
-        f"({narrative.folds_in_words(settings)}, stratified by {unit}, {seeds} {'seed' if seeds == 1 else 'seeds'} per fold"
-        f"{together}).",
+        f"{methods} {'was' if len(settings['methods']) == 1 else 'were'} compared on {images_and_groups(*images)} by "
+        f"cross-validation ({narrative.folds_in_words(settings)}, stratified by {'label' if results.multi_label else 'class'}, "
+        f"{count_of(len(settings['seeds']), 'repeat')}{'; images of one group were never split between sets or folds' if groups else ''}).",
         f"All used the backbone {settings['backbone']} at {settings['image_size']} pixels and the recipe "
-        f"“{settings['recipe'].get('name', '')}”; results are those of the last epoch.",
-        f"Losses were ranked by {results.headline} of the pooled out-of-fold predictions; intervals are 95 % and speak of "
-        "the images drawn.",
+        f"“{settings['recipe'].get('name', '')}”; the models of the last epoch were evaluated.",
+        f"Methods were ranked by {results.headline} of the pooled out-of-fold predictions; 95 % confidence intervals describe "
+        "the sampling of images.",
     ]
     if results.pairs is not None:
         said.append(
-            "Losses were compared in pairs on the same images by sign-flip permutation"
-            f"{' of groups' if grouped(results) else ''}, with Holm’s correction over all pairs."
+            "Methods were compared in pairs on the same images by sign-flip permutation tests"
+            f"{' clustered by group' if groups else ''}, with Holm’s correction over all pairs."
         )
     if counts.test_images:
-        size = formatting.images_and_groups(counts.test_images, counts.test_groups)
-        opened = f"opened {formatting.times(len(results.openings))}" if results.opened else "never opened"
-        said.append(f"A held-out test set ({size}) was {opened}.")
+        evaluated = narrative.status_of_test_set(results).replace("held out", "not evaluated")
+        said.append(
+            f"A held-out test set ({images_and_groups(counts.test_images, counts.test_groups)}) was {evaluated}."
+        )
     return " ".join([*said, f"Computed with tametail {settings['tametail']}."])

@@ -1,7 +1,4 @@
-"""Reads a study directory and evaluates what is finished in it.
-
-Read-only, and nothing but the directory is read: results can be computed again at any time, without torch.
-"""
+"""Read a study directory and evaluate its finished methods, without torch. Nothing is written."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
 from tametail.report.study.clinical import ClinicalResults, clinical_results
-from tametail.report.study.comparisons import across_runs, by_class
+from tametail.report.study.comparisons import compare_classes, compare_runs
 from tametail.report.study.results import LabelEvidence, MethodResults, SetCounts, StudyResults
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations
@@ -34,21 +31,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_results(directory: Path, asked: ReportOptions | None = None) -> StudyResults:
-    """Read a study directory and evaluate its complete losses.
+def read_results(directory: Path, options: ReportOptions | None = None) -> StudyResults:
+    """Read a study directory and evaluate its complete methods.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
-        UsageError: a class or column is asked for that the study has not.
+        UsageError: the study lacks a class or column of the options.
     """
     settings = read_study_file(directory)
     runs = find_runs(directory, settings)
-    openings = tuple(read_test_set_evaluations(directory))
+    evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
-    further = clinical_results(directory, asked or ReportOptions(), settings)
+    clinical = clinical_results(directory, options or ReportOptions(), settings)
     results = [
-        _evaluate(of_method, tuple(counts.train.values()), further, opened=bool(openings))
+        _evaluate(of_method, tuple(counts.train.values()), clinical, test_set=bool(evaluations))
         for of_method in in_order
     ]
     tables = {
@@ -62,33 +59,33 @@ def read_results(directory: Path, asked: ReportOptions | None = None) -> StudyRe
     return StudyResults(
         settings=settings,
         methods=tuple(results),
-        openings=openings,
+        test_set_evaluations=evaluations,
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
         pairs=paired_table(tables) if several else None,
-        by_class=by_class(tables) if several else {},
-        over_runs=across_runs(tables, counts.train_images) if several else {},
+        by_class=compare_classes(tables) if several else {},
+        across_runs=compare_runs(tables, counts.train_images) if several else {},
     )
 
 
 def _evaluate(
-    runs: MethodRuns, train_counts: Sequence[int], further: ClinicalResults, *, opened: bool
+    runs: MethodRuns, train_counts: Sequence[int], clinical: ClinicalResults, *, test_set: bool
 ) -> MethodResults:
     out_of_fold = test = test_ensemble = labels = calibration = None
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
     try:
         if runs.complete and runs.multi_label:
-            labels = _label_evidence(runs, opened=opened)
+            labels = _label_evidence(runs, test_set=test_set)
         elif runs.complete:
-            judged = partial(evaluate, train_counts=train_counts, ordered=further.ordered)
-            out_of_fold = judged(runs.replicates)
+            evaluated = partial(evaluate, train_counts=train_counts, ordered=clinical.ordered)
+            out_of_fold = evaluated(runs.replicates)
             calibration = calibrate(runs.replicates)
-            on_test = runs.test_replicates() if opened else []
-            test = judged(on_test) if on_test else None
-            test_ensemble = judged([ensemble(on_test)]) if on_test else None
-            operating, groups = further.points(runs.replicates), further.groups(runs.replicates)
+            on_test = runs.test_replicates() if test_set else []
+            test = evaluated(on_test) if on_test else None
+            test_ensemble = evaluated([ensemble(on_test)]) if on_test else None
+            operating, groups = clinical.points(runs.replicates), clinical.groups(runs.replicates)
     except ValueError as error:
         raise disagreeing(runs.method, error) from error
     return MethodResults(
@@ -116,9 +113,9 @@ def _evaluate(
     )
 
 
-def _label_evidence(runs: MethodRuns, *, opened: bool) -> LabelEvidence:
+def _label_evidence(runs: MethodRuns, *, test_set: bool) -> LabelEvidence:
     thresholds = deployable_thresholds(runs.label_replicates)
-    on_test = runs.label_test_replicates() if opened else []
+    on_test = runs.label_test_replicates() if test_set else []
     return LabelEvidence(
         evaluate_labels(runs.label_replicates),
         tuple(thresholds.tolist()),
@@ -149,7 +146,7 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
     joined = table.merge(splits, on="image", validate="one_to_one")
     if len(joined) != len(table):
         raise DataError(
-            f"expected a part for each of {len(table)} images in {directory}, found {len(joined)}"
+            f"expected one of training and test set for each of {len(table)} images in {directory}, found {len(joined)}"
         )
     parts = {part: joined[joined["part"] == part] for part in ("train", "test")}
     per_class = {}

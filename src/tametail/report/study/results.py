@@ -1,4 +1,4 @@
-"""What a study says: its losses with every number and interval, its images, and how often its test set was opened."""
+"""Results of a study or an evaluation: methods with all metrics, image counts, and the record of test-set evaluations."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """What a multi-label study says about one loss.
+    """Evaluations of one method of a multi-label study.
 
     Attributes:
-        out_of_fold: folds pooled, one replicate per seed, at thresholds chosen for each fold on the others.
-        thresholds: per label, chosen on all out-of-fold predictions: for the test set and for images yet to come.
-        test: the fold models on the test set, one replicate each; None while it is held out for this loss.
-        test_ensemble: the mean of the fold models' probabilities on the test set; None likewise.
+        out_of_fold: folds pooled, one replicate per repeat, at thresholds chosen for each fold on the others.
+        thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images.
+        test: the fold models on the test set, one replicate each; None before the test-set evaluation.
+        test_ensemble: the mean of the fold models' probabilities on the test set; None before the test-set evaluation.
     """
 
     out_of_fold: LabelEvaluation
@@ -38,21 +38,21 @@ class LabelEvidence:
 
 @dataclass(frozen=True)
 class MethodResults:
-    """What a study says about one loss.
+    """Results of one method.
 
     Attributes:
-        loss: the loss's text, such as ``alpa[variant=code]``.
-        finished, expected: runs that are done, and all of them (folds × seeds).
+        method: its name, such as ``alpa[variant=code]``.
+        finished, expected: numbers of finished runs and of all runs (folds × repeats).
         failures: one message per failed run.
-        score: what ranks it, out of fold, mean over seeds (see `headline`); None unless every run is finished.
-        out_of_fold: folds pooled, one replicate per seed; None unless every run is finished.
-        test: the fold models on the test set, one replicate each; None while it is held out for this loss.
-        test_ensemble: the mean of the fold models' probabilities on the test set; None likewise.
-        histories: per finished run its epochs (columns epoch, step, loss, lr and what else it recorded).
-        labels: what takes the place of the three evaluations where an image may have several labels.
-        calibration: how far its probabilities out of fold can be taken at their word; None where that was not looked at.
-        operating: what required sensitivities of classes cost; empty where none were asked for.
-        subgroups: its evaluation for each value of the columns asked for; empty likewise.
+        score: the score that ranks it, mean over repeats (see `headline`); None unless every run is finished.
+        out_of_fold: folds pooled, one replicate per repeat; None unless every run is finished.
+        test: the fold models on the test set, one replicate each; None before the test-set evaluation.
+        test_ensemble: the mean of the fold models' probabilities on the test set; None before the test-set evaluation.
+        histories: the epochs of each finished run (columns epoch, step, loss, lr and others).
+        labels: replaces the three evaluations if an image may have several labels.
+        calibration: of its out-of-fold probabilities; None for multi-label studies.
+        operating: operating points for the required sensitivities.
+        subgroups: evaluations for each value of the requested columns.
     """
 
     method: str
@@ -70,30 +70,30 @@ class MethodResults:
     subgroups: tuple[Subgroup, ...] = ()
 
     @property
-    def log_posterior(self) -> Evaluation | LabelEvaluation | None:
-        """Its evaluation out of fold, of either kind."""
+    def evaluation(self) -> Evaluation | LabelEvaluation | None:
+        """The evaluation of its out-of-fold predictions, single-label or multi-label."""
         return self.labels.out_of_fold if self.labels else self.out_of_fold
 
     @property
     def on_test(self) -> tuple[Evaluation | LabelEvaluation, Evaluation | LabelEvaluation] | None:
-        """On the test set the mean of the fold models and their ensemble; None while it is held out for this loss."""
+        """The mean of the fold models and their ensemble on the test set; None before the test-set evaluation."""
         of = self.labels or self
         return (of.test, of.test_ensemble) if of.test and of.test_ensemble else None
 
     @property
     def status(self) -> str:
-        """``"complete"``, or how far it is: ``"3 of 5 runs"``."""
+        """``"complete"``, or the progress: ``"3 of 5 runs"``."""
         return "complete" if self.finished == self.expected else f"{self.finished} of {self.expected} runs"
 
 
 @dataclass(frozen=True)
 class SetCounts:
-    """Images per class, and images and groups in all, of the training and the test set.
+    """Numbers of images and groups in the training set and the test set.
 
     Attributes:
         train, test: images per class name, in the order of the class names; an image of several labels counts for each.
-        train_groups, test_groups: how many groups each part holds.
-        train_images, test_images: how many images each part holds.
+        train_groups, test_groups: groups in each set.
+        train_images, test_images: images in each set.
     """
 
     train: Mapping[str, int]
@@ -105,7 +105,7 @@ class SetCounts:
 
     @property
     def images(self) -> dict[str, int]:
-        """Images per class in both parts."""
+        """Images per class in both sets."""
         return {name: self.train[name] + self.test[name] for name in self.train}
 
 
@@ -115,26 +115,26 @@ class StudyResults:
 
     Attributes:
         settings: the content of study.json.
-        losses: complete ones in the order of their rank, then the others in the study's order.
-        openings: each opening of the test set, oldest first.
-        counts: images per class and part.
+        methods: complete ones in the order of their rank, then the others in the order of the study.
+        test_set_evaluations: the record of test-set evaluations, oldest first.
+        counts: images per class and set.
         environments: the distinct environments of the finished runs.
-        seconds: time all finished runs took, added up.
-        pairs: paired tests of the complete losses, in the order of their rank; None where there is but one, or none were made.
-        by_class: of each loss but the best, the recalls of the best beside its own, class by class.
-        over_runs: of each loss but the best, the scores of the best beside its own over seeds and folds; empty where
-            a single fold was held out, or none is known.
+        seconds: total time of all finished runs.
+        pairs: paired tests of the complete methods, in the order of their rank; None for a single method and for multi-label studies.
+        by_class: for each method but the best, tests of the best against it, class by class.
+        across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
+            one fold was held out.
     """
 
     settings: Mapping[str, Any]
     methods: tuple[MethodResults, ...]
-    openings: tuple[Mapping[str, Any], ...]
+    test_set_evaluations: tuple[Mapping[str, Any], ...]
     counts: SetCounts
     environments: tuple[Mapping[str, str], ...]
     seconds: float
     pairs: PairedTable | None = None
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
-    over_runs: Mapping[str, RunComparison] = field(default_factory=dict)
+    across_runs: Mapping[str, RunComparison] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -143,13 +143,13 @@ class StudyResults:
 
     @property
     def class_order(self) -> list[int]:
-        """Class indices, the most frequent in training first, so that the tail is at the end."""
+        """Class indices, the most frequent in training first."""
         counts, names = self.counts.train, self.class_names
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
 
     @property
     def ranking(self) -> tuple[MethodResults, ...]:
-        """Complete losses, the highest score out of fold first; equal ones by name."""
+        """Complete methods, the highest score first; equal ones by name."""
         return tuple(result for result in self.methods if result.score is not None)
 
     @property
@@ -158,26 +158,26 @@ class StudyResults:
         return bool(self.settings.get("multi_label", False))
 
     @property
-    def evaluated(self) -> bool:
-        """Whether these are finished predictions on given images: nothing was trained, held out or sealed here."""
+    def is_evaluation(self) -> bool:
+        """Whether these are existing predictions for given images, rather than a study."""
         return self.settings.get("kind") == "evaluation"
 
     @property
     def headline(self) -> str:
-        """What ranks the losses, in words."""
+        """The name of the score that ranks the methods."""
         return "mean average precision" if self.multi_label else "balanced accuracy"
 
     @property
-    def opened(self) -> bool:
-        """Whether the test set has been looked at."""
-        return bool(self.openings)
+    def test_set_evaluated(self) -> bool:
+        """Whether the test set was evaluated at least once."""
+        return bool(self.test_set_evaluations)
 
 
 def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:
-    """What ranks the losses: balanced accuracy, or, for several labels per image, mean average precision.
+    """The score that ranks methods: balanced accuracy, or mean average precision for multi-label studies.
 
-    An AUROC hardly moves when a rare label drowns in false alarms, as its negatives are so many; average precision
-    does. It is what the challenge of long-tailed chest X-rays ranks by (Holste et al. 2024).
+    AUROC is insensitive to false positives of rare labels, as their negatives are so many; average precision is not.
+    The challenge on long-tailed chest X-rays also ranks by it (Holste et al. 2024).
     """
     if isinstance(evaluation, LabelEvaluation):
         return evaluation.average_precision

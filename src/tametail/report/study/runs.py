@@ -1,4 +1,4 @@
-"""The runs of a study and their rank: what stands finished, and which loss is best, without any interval."""
+"""The runs of a study and the rank of its methods, without intervals."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True)
 class MethodRuns:
-    """The runs of one loss.
+    """The runs of one method.
 
     Attributes:
-        loss: its text.
+        method: its name.
         wanted: (seed, fold) of every run of the study.
-        finished: the directories of those that are done, by (seed, fold).
-        described: what each run.json says, of failed runs too.
+        finished: directories of the finished runs, by (seed, fold).
+        described: content of each run.json, of failed runs too.
         multi_label: an image may have several labels; then the predictions are those of `label_replicates`.
     """
 
@@ -51,7 +51,7 @@ class MethodRuns:
         return tuple(run for run in self.wanted if run not in self.finished)
 
     def only(self, runs: Sequence[tuple[int, int]]) -> MethodRuns:
-        """The same loss as if the study were of these runs alone, as far as they are finished."""
+        """The same method restricted to these runs, as far as they are finished."""
         finished = {run: self.finished[run] for run in runs if run in self.finished}
         return replace(self, wanted=tuple(runs), finished=finished)
 
@@ -77,7 +77,7 @@ class MethodRuns:
 
     @cached_property
     def score(self) -> float | None:
-        """What ranks the losses, out of fold, mean over seeds; None unless complete.
+        """The score that ranks methods in cross-validation, mean over repeats; None unless complete.
 
         Balanced accuracy, or mean average precision where an image may have several labels.
         """
@@ -92,7 +92,7 @@ class MethodRuns:
                 )
                 for table in self.replicates
             ]
-        return round(float(np.mean(values)), 12)  # equal losses stay equal whatever the order of the sum
+        return round(float(np.mean(values)), 12)  # equal methods stay equal whatever the order of the sum
 
     def test_replicates(self) -> list[Predictions]:
         """One table per fold model, or none unless every run has been evaluated on the test set."""
@@ -108,13 +108,13 @@ class MethodRuns:
 
 
 def best_method(directory: Path) -> str:
-    """The complete loss of the highest score out of fold (see `MethodRuns.score`); of equal ones the first by name.
+    """The complete method with the highest score (see `MethodRuns.score`); the first by name of equal ones.
 
-    Quick: no interval is computed.
+    No interval is computed, so this is quick.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
-        TametailError: no loss has all its runs finished.
+        TametailError: no method has all its runs finished.
     """
     runs = ranked(find_runs(directory, read_study_file(directory)))
     if not runs or not runs[0].complete:
@@ -122,14 +122,14 @@ def best_method(directory: Path) -> str:
             f"{of_method.method} {len(of_method.finished)} of {len(of_method.wanted)}" for of_method in runs
         )
         raise TametailError(
-            f"expected a loss with all its runs finished in {directory}, found none ({states}); "
-            "repeat the tametail compare command that made it to finish them"
+            f"expected a method with all its runs finished in {directory}, found none ({states}); "
+            "tametail resume finishes them"
         )
     return runs[0].method
 
 
 def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[MethodRuns]:
-    """Runs per loss, in the study's order. Directories are told by what their run.json says, not by name."""
+    """Runs per method, in the order of the study. Directories are identified by their run.json, not by name."""
     wanted = tuple((seed, fold) for seed in settings["seeds"] for fold in folds_to_run(settings))
     found: dict[str, dict[tuple[int, int], tuple[Path, Mapping[str, Any]]]] = {}
     for path in sorted(directory.glob(f"runs/*/*/{DESCRIPTION}")):
@@ -157,14 +157,12 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[MethodRuns]:
 
 
 def ranked(runs: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """Complete losses, the highest score first and equal ones by name; then the others as they were."""
+    """Complete methods, the highest score first and equal ones by name; then the others in their given order."""
     complete = [of_method for of_method in runs if of_method.complete]
     complete.sort(key=lambda of_method: (-(of_method.score or 0.0), of_method.method))
     return complete + [of_method for of_method in runs if not of_method.complete]
 
 
 def disagreeing(method: str, error: ValueError) -> DataError:
-    """The error of runs that are not about the same images."""
-    return DataError(
-        f"expected the runs of {method} to be about the images of one study, but they are not: {error}"
-    )
+    """The error for runs that do not predict the same images."""
+    return DataError(f"expected the runs of {method} to predict the same images, but they do not: {error}")

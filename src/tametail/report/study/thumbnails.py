@@ -1,4 +1,4 @@
-"""Small copies of images, kept in the study's folder so that a later report has them without the images."""
+"""Thumbnails of images, saved in the study's folder so that later reports work without the images."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError
 from tametail.data import decode_image
 
-FOLDER = "thumbnails"
-SIDE = 320  # pixels: twice what the page shows, for what a click enlarges
+_FOLDER = "thumbnails"
+SIDE = 320  # pixels: twice the size on the page, for enlargement
 _QUALITY = 72
-_MOST_BYTES = 30_000  # a page has up to 48 of them and stays under 5 MB
+_MOST_BYTES = 30_000  # a page has up to 48 thumbnails and stays below 5 MB
 _JPEG = b"\xff\xd8\xff"
 
 
 def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> dict[int, bytes]:
-    """JPEGs by number, those that are kept and those that can be made; others are left out.
+    """JPEGs by number: saved ones, and new ones where the image can be read.
 
-    Copies that are no longer asked for are removed, once all that are asked for are there.
+    Saved thumbnails that are no longer needed are removed once all others are available.
 
     Args:
         directory: the study.
-        names: of each number, the image's path under ``root``.
-        root: the folder of the images; None where it is not known.
+        names: path of each image under ``root``, by number.
+        root: the folder of the images; None if unknown.
 
     Raises:
-        OSError: a copy cannot be written.
+        OSError: a thumbnail cannot be written.
     """
-    folder = directory / FOLDER
-    found = {number: copy for number in names if (copy := _kept(folder / _name(number))) is not None}
+    folder = directory / _FOLDER
+    found = {number: copy for number in names if (copy := _saved(folder / _name(number))) is not None}
     wanted = [number for number in names if number not in found]
     if wanted and root is not None and root.is_dir():
         with ThreadPoolExecutor() as pool:
@@ -50,11 +50,11 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
     return found
 
 
-def forget(directory: Path) -> None:
-    """Remove the copies a study keeps, so that a folder that shows no images holds none either."""
-    _remove_others(directory / FOLDER, {})
+def remove_thumbnails(directory: Path) -> None:
+    """Remove all thumbnails of a study."""
+    _remove_others(directory / _FOLDER, {})
     with suppress(OSError):
-        (directory / FOLDER).rmdir()
+        (directory / _FOLDER).rmdir()
 
 
 def small_copy(path: Path) -> bytes | None:
@@ -81,7 +81,7 @@ def _name(number: int) -> str:
     return f"{number:07d}.jpg"
 
 
-def _kept(path: Path) -> bytes | None:
+def _saved(path: Path) -> bytes | None:
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,8 +1,8 @@
-"""Writes the files of a report at the top of the study's folder: all of them, or, if one cannot be made, none.
+"""Write the files of a report to the study's folder: all of them, or none if one of them fails.
 
-Always: report.html, results.csv, results.md, results.tex, metrics.json and, of a study, model_card.md. On request:
-figures/ and partial.md with partial.csv; once they are there they are made again with the rest, so that no file of a
-study speaks of other runs than its neighbours.
+Always written: report.html, results.csv, results.md, results.tex, metrics.json and, for a study, model_card.md. On request:
+figures/, and partial.md with partial.csv; once these exist they are updated with every report, so that all files describe
+the same runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.option import declared, read_operating, takes
 from tametail.core.options import AnalysisOptions, WriteReportOptions
-from tametail.report.figures.files import FIGURES, NAMES, figure_files, formats_of, formats_there
+from tametail.report.figures.files import FIGURE_NAMES, FIGURES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
 from tametail.report.study.evaluation_results import read_evaluation
 from tametail.report.study.gallery import Gallery, gallery
@@ -29,26 +29,24 @@ from tametail.report.study.partial import (
 )
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import StudyResults
-from tametail.report.study.thumbnails import forget
+from tametail.report.study.thumbnails import remove_thumbnails
 from tametail.report.writers.csv import RESULTS_CSV, results_csv
-from tametail.report.writers.json import METRICS, metrics_json
+from tametail.report.writers.json import METRICS_JSON, metrics_json
 from tametail.report.writers.latex import RESULTS_TEX, results_tex
 from tametail.report.writers.markdown import results_markdown
 from tametail.report.writers.model_card import MODEL_CARD, model_card
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import remembered_root
 
-LEFT_OUT = (
-    "Left out, as the report was asked for without them. tametail report STUDY --images brings them back."
-)
+NO_IMAGES = "This report was made without images. tametail report STUDY --images includes them."
 
 
 @takes(WriteReportOptions)
 def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
     """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    Each file is replaced in one step, and only once all of them could be made. ``images``, ``by``, ``operating`` and
-    ``ordered`` are remembered for later reports; empty lists reset them.
+    All files are computed first; each is then replaced atomically. ``images``, ``by``, ``operating`` and ``ordered`` are
+    saved for later reports; empty lists reset them.
 
     Args:
         study: its folder.
@@ -70,29 +68,29 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
     evaluation = is_evaluation(directory)
     if evaluation and (partial or changes):
         raise UsageError(
-            f"{directory} holds an evaluation: what it is evaluated by is given to tametail evaluate, and it has no images "
-            "and no unfinished runs; leave the options out, or make it again"
+            f"{directory} holds an evaluation, whose options are given to tametail evaluate; it has no images "
+            "and no unfinished runs. Omit these options, or run tametail evaluate again"
         )
     try:
         before = load_options(directory)
-        asked = replace(before, **changes)
-        results = read_evaluation(directory) if evaluation else read_results(directory, asked)
-        pictures = _gallery(directory, results, image_root) if asked.images and not evaluation else LEFT_OUT
+        chosen = replace(before, **changes)
+        results = read_evaluation(directory) if evaluation else read_results(directory, chosen)
+        pictures = _gallery(directory, results, image_root) if chosen.images and not evaluation else NO_IMAGES
         formats = dict.fromkeys((*figures, *formats_there(directory)))
         files: dict[str, str | bytes | None] = {
             RESULTS_CSV: results_csv(results),
             "results.md": results_markdown(results),
             RESULTS_TEX: results_tex(results),
-            METRICS: metrics_json(results),
-            **({} if results.evaluated else {MODEL_CARD: model_card(results)}),
-            **_partial(directory, results, asked=partial),
+            METRICS_JSON: metrics_json(results),
+            **({} if results.is_evaluation else {MODEL_CARD: model_card(results)}),
+            **_partial(directory, results, requested=partial),
             **_figures(directory, results, tuple(formats)),
             "report.html": results_html(results, pictures),
         }
-        if asked != before:
-            save_options(directory, asked)
-        if not asked.images:
-            forget(directory)
+        if chosen != before:
+            save_options(directory, chosen)
+        if not chosen.images:
+            remove_thumbnails(directory)
         for name, content in files.items():
             _place(directory / name, content)
     except OSError as error:
@@ -103,7 +101,7 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
 
 
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given of the options that later reports remember; empty texts are dropped."""
+    """The given options that are saved for later reports; empty texts are dropped."""
     given = {
         name: options[name] for name in ("images", *declared(AnalysisOptions)) if options[name] is not None
     }
@@ -115,7 +113,7 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(path: Path, content: str | bytes | None) -> None:
-    """Write a file, or, where there is nothing to say any more, remove the one that says it."""
+    """Write a file, or remove it if there is no content."""
     if content is None:
         path.unlink(missing_ok=True)
     else:
@@ -123,9 +121,9 @@ def _place(path: Path, content: str | bytes | None) -> None:
         write_atomically(path, content)
 
 
-def _partial(directory: Path, results: StudyResults, *, asked: bool) -> dict[str, str | None]:
+def _partial(directory: Path, results: StudyResults, *, requested: bool) -> dict[str, str | None]:
     there = (directory / PARTIAL_MD).is_file()
-    if results.evaluated or not (asked or there):
+    if results.is_evaluation or not (requested or there):
         return {}
     methods = partial_methods(directory)
     if not methods:
@@ -137,9 +135,9 @@ def _partial(directory: Path, results: StudyResults, *, asked: bool) -> dict[str
 
 
 def _figures(directory: Path, results: StudyResults, formats: Sequence[str]) -> dict[str, bytes | None]:
-    """The figures, and None for those of an earlier report that there are no more."""
+    """The figures; None for outdated ones of an earlier report."""
     made = figure_files(results, formats) if formats else {}
-    places = [f"{FIGURES}/{name}.{suffix}" for name in NAMES for suffix in formats]
+    places = [f"{FIGURES}/{name}.{suffix}" for name in FIGURE_NAMES for suffix in formats]
     gone = (place for place in places if place not in made and (directory / place).is_file())
     return {**made, **dict.fromkeys(gone)}
 

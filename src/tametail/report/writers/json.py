@@ -1,6 +1,6 @@
-"""metrics.json: every number of a study for other programs, in the form that metrics.schema.json states.
+"""metrics.json: every number of a study for other programs, in the format of metrics.schema.json.
 
-It has no time, path or group in it and is the same, byte for byte, whenever it is computed again.
+It contains no time, path or name of a group; the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,22 +21,19 @@ from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.results import MethodResults, StudyResults
+from tametail.report.writers.metric_names import OF_CLASS, OF_LABEL, OVER_CLASSES, OVER_LABELS
 from tametail.storage.study_file import folds_to_run
 
-METRICS = "metrics.json"
-SCHEMA = "tametail.metrics/1"
-MOST_CLASSES = 100  # beyond this a confusion matrix is larger than all else; the predictions hold it
+METRICS_JSON = "metrics.json"
+SCHEMA_NAME = "tametail.metrics/2"
+_MOST_CLASSES = 100  # larger confusion matrices are left out; the predictions contain them
 _DIGITS = 9
-_OF_CLASS = ("recall", "precision", "f1", "specificity", "auroc", "average_precision")
-_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "accuracy", "mcc")
-_OF_LABEL = ("recall", "specificity", "precision", "f1")
-_OVER_LABELS = ("macro_f1", "micro_f1", "subset_accuracy", "hamming_loss")
 
 Json = dict[str, Any]
 
 
 def metrics_schema() -> Json:
-    """The JSON Schema (draft 2020-12) that `metrics_json` keeps to."""
+    """The JSON Schema (draft 2020-12) of `metrics_json`."""
     text = (
         resources.files("tametail.report.writers").joinpath("metrics.schema.json").read_text(encoding="utf-8")
     )
@@ -45,27 +42,29 @@ def metrics_schema() -> Json:
 
 
 def metrics_json(results: StudyResults) -> str:
-    """All results as JSON. What is undefined or not finished is null, never 0 and never NaN."""
+    """All results as JSON. Undefined and unfinished values are null, never 0 or NaN."""
     settings, ranking = results.settings, results.ranking
     ranks = {result.method: rank for rank, result in enumerate(ranking, start=1)}
     content = {
-        "schema": SCHEMA,
+        "schema": SCHEMA_NAME,
         "tametail": settings["tametail"],
-        "kind": "evaluation" if results.evaluated else "study",
+        "kind": "evaluation" if results.is_evaluation else "study",
         "name": settings["name"],
         "synthetic": bool(settings["synthetic"]),
         "multi_label": results.multi_label,
         "ranked_by": results.headline.replace(" ", "_"),
-        "protocol": None if results.evaluated else _protocol(settings),
+        "protocol": None if results.is_evaluation else _protocol(settings),
         "images": _images(results),
         "classes": _classes(results),
-        "test_set_evaluations": len(results.openings),
+        "test_set_evaluations": len(results.test_set_evaluations),
         "methods": [_method(result, ranks.get(result.method)) for result in results.methods],
         "pairs": None if results.pairs is None else _pairs(results.pairs),
         "by_class": [
             _class_test(results, other, test) for other, tests in results.by_class.items() for test in tests
         ],
-        "over_runs": [_over_runs(results, other, found) for other, found in results.over_runs.items()],
+        "across_runs": [
+            _run_comparison(results, other, found) for other, found in results.across_runs.items()
+        ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -84,7 +83,7 @@ def _protocol(settings: Mapping[str, Any]) -> Json:
 
 def _images(results: StudyResults) -> Json:
     counts = results.counts
-    if results.evaluated:
+    if results.is_evaluation:
         return {"evaluated": counts.train_images, "groups": counts.train_groups}
     return {
         "train": counts.train_images,
@@ -96,7 +95,7 @@ def _images(results: StudyResults) -> Json:
 
 def _classes(results: StudyResults) -> list[Json]:
     counts = results.counts
-    if results.evaluated:
+    if results.is_evaluation:
         return [{"name": name, "evaluated": counts.train[name]} for name in results.class_names]
     return [
         {"name": name, "train": counts.train[name], "test": counts.test[name]} for name in results.class_names
@@ -112,7 +111,7 @@ def _method(result: MethodResults, rank: int | None) -> Json:
         "failures": list(result.failures),
         "score": _number(result.score),
         "thresholds": [_number(value) for value in labels.thresholds] if labels else None,
-        "out_of_fold": _evaluation(result.log_posterior),
+        "out_of_fold": _evaluation(result.evaluation),
         "test": _evaluation(labels.test if labels else result.test),
         "test_ensemble": _evaluation(labels.test_ensemble if labels else result.test_ensemble),
         "calibration": _calibration(result.calibration),
@@ -127,12 +126,13 @@ def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
     size = {"n": evaluation.n, "groups": evaluation.groups, "replicates": evaluation.replicates}
     if isinstance(evaluation, LabelEvaluation):
         return size | _of_labels(evaluation)
-    few = len(evaluation.classes) <= MOST_CLASSES
+    few = len(evaluation.classes) <= _MOST_CLASSES
     return (
         size
-        | _estimates(evaluation, _OVER_CLASSES)
+        | _estimates(evaluation, OVER_CLASSES)
         | {
             "kappa": _estimate(evaluation.kappa),
+            "additional_metrics": {name: _estimate(found) for name, found in evaluation.additional.items()},
             "class_groups": [
                 {
                     "name": group.name,
@@ -142,7 +142,7 @@ def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
                 for group in evaluation.class_groups
             ],
             "classes": [
-                {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, _OF_CLASS)}
+                {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, OF_CLASS)}
                 for one in evaluation.classes
             ],
             "confusion": [[_number(count) for count in row] for row in evaluation.confusion] if few else None,
@@ -168,9 +168,9 @@ def _of_labels(evaluation: LabelEvaluation) -> Json:
 
 
 def _decisions(decisions: ThresholdedMetrics, evaluation: LabelEvaluation) -> Json:
-    return _estimates(decisions, _OVER_LABELS) | {
+    return _estimates(decisions, OVER_LABELS) | {
         "labels": [
-            {"name": label.name, **_estimates(decided, _OF_LABEL)}
+            {"name": label.name, **_estimates(decided, OF_LABEL)}
             for label, decided in zip(evaluation.labels, decisions.labels, strict=True)
         ]
     }
@@ -199,9 +199,10 @@ def _reliability(found: Calibration) -> Json:
 def _operating(point: OperatingPoint) -> Json:
     return {
         "class": point.class_name,
-        "asked": _number(point.asked),
+        "required_sensitivity": _number(point.asked),
         "threshold": _number(point.threshold),
-        **_estimates(point, ("sensitivity", "specificity", "ppv", "flagged")),
+        **_estimates(point, ("sensitivity", "specificity", "ppv")),
+        "alert_rate": _estimate(point.flagged),
     }
 
 
@@ -228,7 +229,7 @@ def _pairs(table: PairedTable) -> list[Json]:
                 "p": _number(paired.p),
                 "p_holm": _number(paired.p_holm),
                 "verdict": paired.verdict,
-                "more_images": paired.required_sample_size,
+                "additional_images": paired.required_sample_size,
                 "groups": paired.groups,
                 "discordant": paired.discordant,
             }
@@ -252,7 +253,7 @@ def _class_test(results: StudyResults, other: str, test: ClassTest) -> Json:
     }
 
 
-def _over_runs(results: StudyResults, other: str, compared: RunComparison) -> Json:
+def _run_comparison(results: StudyResults, other: str, compared: RunComparison) -> Json:
     limits = {name: _number(getattr(compared.found, name)) for name in ("difference", "low", "high", "p")}
     return {
         "a": results.ranking[0].method,

@@ -1,4 +1,4 @@
-"""Text and numbers that TeX sets as they are: names of losses and classes come from outside and may hold anything."""
+"""Escaped text and numbers for TeX: names of methods and classes may contain any character."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _OTHER = re.compile(rf"[^\x20-\x7e{_LATIN}]+")
 
 
 def tex(text: str) -> str:
-    """Any text on one line, whichever engine reads it.
+    """The text on one line, escaped for every TeX engine.
 
-    Letters that pdfTeX does not have are set by XeTeX and LuaTeX, and named by their code points elsewhere.
+    Characters that pdfTeX lacks are printed by XeTeX and LuaTeX, and replaced by their code points elsewhere.
     """
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     parts, end = [], 0
@@ -42,7 +42,7 @@ def _by_engine(letters: str) -> str:
 
 
 def breakable(text: str) -> str:
-    """The same, where a line may end after a comma, a plus or an equals sign, or before a bracket."""
+    """The same, with line breaks allowed after a comma, a plus or an equals sign, and before a bracket."""
     pieces = re.split(r"(?<=[,+=])|(?=\[)", str(text))
     return r"\allowbreak{}".join(tex(piece) for piece in pieces if piece.strip())
 
@@ -55,14 +55,14 @@ def interval_tex(estimate: Estimate, write: Callable[[float], str], between: str
 
 
 def signed(number: str) -> str:
-    """A number as it is printed, with a true minus sign; a dash where it is undefined."""
+    """A printed number with a true minus sign; a dash for an undefined one."""
     if number == "–":
         return ABSENT_TEX
     return number.replace("−", "-").replace("-", "$-$")
 
 
 def row_of_best(estimates: Sequence[Estimate], write: Callable[[float], str]) -> list[str]:
-    """Values as printed, the highest bold; of several that are equal as printed, all. Alone, none is bold."""
+    """Values as printed, the highest and those equal to it as printed in bold; a single value is not bold."""
     printed = [write(estimate.value) for estimate in estimates]
     defined = [estimate.value for estimate in estimates if estimate.value == estimate.value]
     best = write(max(defined)) if len(estimates) > 1 and defined else None
@@ -70,7 +70,7 @@ def row_of_best(estimates: Sequence[Estimate], write: Callable[[float], str]) ->
 
 
 def tabular(columns: str, header: Sequence[Sequence[str]], bodies: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A booktabs table of cells that are TeX already; a rule stands between two bodies."""
+    """A booktabs table of cells that are TeX already, with a rule between two bodies."""
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *map(_line, header)]
     for body in bodies:
         lines += [r"\midrule", *map(_line, body)]
