@@ -151,6 +151,6 @@ def test_the_first_screen_has_the_answer(hostile_report: Path, report: Path, ope
     for shown in (".strip", "#main figure svg >> nth=0", "#main figure svg >> nth=1"):
         box = page.locator(shown).first.bounding_box()
         assert box["y"] + box["height"] < 900, shown
-    assert page.locator(".strip .sealed").inner_text().split("\n")[1] == "sealed"
+    assert page.locator(".strip .held-out").inner_text().split("\n")[1] == "held out"
     page = open_page(hostile_report).page
     assert page.locator(".strip .opened").inner_text().split("\n")[1] == "opened twice"

@@ -17,7 +17,7 @@ from tametail.core.errors import UsageError
 from tametail.report import read_results, write_report
 from tametail.report.figures.confusion import confusion_drawing
 from tametail.report.figures.export import DOTS_PER_INCH, printed
-from tametail.report.figures.files import NAMES, drawings, figure_files, formats_of, formats_there
+from tametail.report.figures.files import FIGURE_NAMES, drawings, figure_files, formats_of, formats_there
 from tametail.report.figures.svg import inlined, page_colours
 from tametail.report.study.results import StudyResults
 
@@ -120,7 +120,7 @@ def test_without_a_ranking_there_is_the_tail(make_study: MakeStudy) -> None:
 
 def test_every_name_is_known(results: StudyResults, tmp_path: Path) -> None:
     labels = read_results(write_label_study(tmp_path / "study"))
-    assert {drawn.name for found in (results, labels) for drawn in drawings(found)} == set(NAMES)
+    assert {drawn.name for found in (results, labels) for drawn in drawings(found)} == set(FIGURE_NAMES)
 
 
 def test_formats_are_read_from_text() -> None:

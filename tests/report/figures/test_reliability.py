@@ -8,7 +8,8 @@ import pytest
 
 from tametail.evaluation.calibration import Bin
 from tametail.report import read_results
-from tametail.report.figures.reliability import calibration_rows, manner, reliability
+from tametail.report.figures.reliability import calibration_rows, reliability_drawing, tendency
+from tametail.report.figures.svg import inlined
 
 
 def a_bin(confidence: float, accuracy: float, n: int = 100) -> Bin:
@@ -18,13 +19,13 @@ def a_bin(confidence: float, accuracy: float, n: int = 100) -> Bin:
 @pytest.mark.parametrize(
     ("bins", "said"),
     [
-        ((a_bin(0.9, 0.7), a_bin(0.5, 0.5, 300)), "too sure, by 5 points"),
-        ((a_bin(0.5, 0.9),), "not sure enough, by 40 points"),
-        ((a_bin(0.9, 0.7), a_bin(0.5, 0.7)), "about right on average"),
+        ((a_bin(0.9, 0.7), a_bin(0.5, 0.5, 300)), "overconfident by 5 points"),
+        ((a_bin(0.5, 0.9),), "underconfident by 40 points"),
+        ((a_bin(0.9, 0.7), a_bin(0.5, 0.7)), "calibrated on average"),
     ],
 )
 def test_which_way_confidence_is_off_in_words(bins: tuple[Bin, ...], said: str) -> None:
-    assert manner(bins) == said
+    assert tendency(bins) == said
 
 
 def test_one_row_per_loss_that_was_looked_at(held_out_study: Path) -> None:
@@ -45,5 +46,6 @@ def test_the_figure_is_drawn_without_a_temperature_too(held_out_study: Path) -> 
     result = read_results(held_out_study).ranking[0]
     assert result.calibration is not None
     without = replace(result, calibration=replace(result.calibration, after=None, temperature=math.nan))
-    assert len(reliability(without, 0)) < len(reliability(result, 0))
-    assert 'aria-label="Reliability of alpa: ' in reliability(result, 0)
+    drawn = inlined(reliability_drawing(result, "reliability0"))
+    assert len(inlined(reliability_drawing(without, "reliability0"))) < len(drawn)
+    assert 'aria-label="Reliability of alpa: ' in drawn

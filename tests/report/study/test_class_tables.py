@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tametail.report import read_results
-from tametail.report.study.class_tables import class_table, details, method_table
+from tametail.report.study.class_tables import CLASS_COLUMNS, class_table, method_table
 
 
 def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> None:
@@ -26,12 +26,12 @@ def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> N
         ]
 
 
-def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -> None:
+def test_class_groups_follow_each_other_and_their_means_are_below(opened_study: Path) -> None:
     results = read_results(opened_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
     assert table.class_groups == (("many", 2), ("medium", 3), ("few", 2))
-    assert [row.class_group for row in table.rows] == ["many"] * 2 + ["medium"] * 3 + ["few"] * 2
-    assert [row.next for row in table.rows] == [False, False, True, False, False, True, False]
+    assert [row.group for row in table.rows] == ["many"] * 2 + ["medium"] * 3 + ["few"] * 2
+    assert [row.starts_group for row in table.rows] == [False, False, True, False, False, True, False]
     assert [total.name for total in table.totals] == [
         "Many-shot, mean of 2",
         "Medium-shot, mean of 3",
@@ -39,7 +39,7 @@ def test_bands_follow_each_other_and_their_means_are_below(opened_study: Path) -
         "Balanced accuracy, macro-F1",
     ]
     for place, total in enumerate(table.totals[:3]):
-        rows = [row for row in table.rows if row.class_group == table.class_groups[place][0]]
+        rows = [row for row in table.rows if row.group == table.class_groups[place][0]]
         assert total.train == sum(row.train for row in rows)
         for number, cell in enumerate(total.cells):
             mean = sum(row.cells[number].recall.value for row in rows) / len(rows)
@@ -52,19 +52,21 @@ def test_nothing_to_show_is_an_empty_table(opened_study: Path) -> None:
     assert (table.rows, table.totals, table.class_groups) == ((), (), ())
 
 
-def test_details_follow_the_rows_of_the_table(held_out_study: Path) -> None:
+def test_rows_give_every_metric_of_their_class(held_out_study: Path) -> None:
     results = read_results(held_out_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
-    found = details(results.ranking, table)
-    assert [detail.method for detail in found] == [result.method for result in results.ranking]
-    for detail, result in zip(found, results.ranking, strict=True):
+    html = (held_out_study / "report.html").read_text(encoding="utf-8")
+    for result in results.ranking:
         assert result.out_of_fold is not None
-        for row, index in zip(detail.rows, results.class_order, strict=True):
-            of_class = result.out_of_fold.classes[index]
-            assert row.name == of_class.name
-            for metric, estimate in zip(detail.metrics, row.estimates, strict=True):
-                assert estimate == getattr(of_class, metric.name)
-                assert not math.isnan(estimate.value)
+        detail = html.split(f'aria-label="Classes under {result.method}"')[1].split("</table>")[0]
+        for row in table.rows:
+            of_class = result.out_of_fold.classes[row.index]
+            assert of_class.name == row.name
+            line = next(line for line in detail.splitlines() if f'data-v="{row.name}"' in line)
+            for name, _, _ in CLASS_COLUMNS:
+                value = getattr(of_class, name).value
+                assert not math.isnan(value)
+                assert f'data-v="{value:.6f}"' in line
 
 
 def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path) -> None:
@@ -78,8 +80,10 @@ def test_the_ranking_says_how_each_stands_against_the_best(held_out_study: Path)
         assert row.paired == results.pairs.pair(place, 0)
         assert row.paired.difference.value <= 0
         assert row.order == {"better": 1, "no significant difference": 2, "worse": 3}[row.paired.verdict]
-    titles = [column.title for column in table.columns]
-    assert titles[:3] == ["Rank", "Method", "Against the best"]
-    assert titles[-3:] == ["Many-shot recall, %", "Medium-shot recall, %", "Few-shot recall, %"]
-    assert len(table.rows[0].numbers) == len(titles) - 3
-    assert [row.numbers[0].best for row in table.rows] == [True, False, False]
+    titles = table.headings
+    assert titles[:3] == ("Balanced accuracy, %", "Macro-F1", "MCC")
+    assert titles[-3:] == ("Many-shot recall, %", "Medium-shot recall, %", "Few-shot recall, %")
+    assert [
+        f"{metric.title}, %" if metric.in_percent else metric.title for metric, _ in table.rows[0].metrics
+    ] == list(titles)
+    assert [row.metrics[0][1] for row in table.rows] == [True, False, False]

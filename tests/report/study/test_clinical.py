@@ -36,7 +36,7 @@ def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
     page = write_report(study, by=["site"], operating=[("blast", 0.9)], ordered=True)
     html = page.read_text(encoding="utf-8")
     assert "by site" in html
-    assert "blast: sensitivity of 90.0 % asked for" in html
+    assert "blast: required sensitivity 90.0 %" in html
     assert "&lt;b&gt;south" in html
     assert "<b>south" not in html
     assert write_report(study).read_text(encoding="utf-8") == html
@@ -73,8 +73,8 @@ def _taken(table, rows):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"by": ["sex"]}, "these are there: site, age"),
-        ({"by": ["label"]}, "these are there: site, age"),
+        ({"by": ["sex"]}, "available: site, age"),
+        ({"by": ["label"]}, "available: site, age"),
         ({"operating": [("monster", 0.9)]}, "expected a class of the study"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The best loss beside each other one: scores of runs, and what the page says of both comparisons."""
+"""The best method compared with each other one: scores of runs, and both comparisons on the page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.multitest import multipletests
-from tametail.report.study.best_versus_rest import best_versus_rest
 
 from tametail.evaluation.resampled_t import resampled_t
 from tametail.predictions.single_label import Predictions
-from tametail.report.study.comparisons import RunComparison, across_runs, run_scores
+from tametail.report.sections import REPORT_SECTIONS
+from tametail.report.study.comparisons import RunComparison, compare_runs, run_scores
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
@@ -47,7 +47,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
     for _ in range(40):
         tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
         ordered = dict(sorted(tables.items(), key=lambda item: -run_scores(item[1]).mean()))
-        compared = across_runs(ordered, 300).values()
+        compared = compare_runs(ordered, 300).values()
         wrong += any(one.p_holm <= 0.05 for one in compared)
         assert all(one.p_holm >= one.found.p for one in compared)
     assert wrong <= 6
@@ -56,7 +56,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
 def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
     rng = np.random.default_rng(0)
     tables = {name: [_guesses(rng, folds=1) for _ in range(3)] for name in ("a", "b")}
-    assert across_runs(tables, 300) == {}
+    assert compare_runs(tables, 300) == {}
 
 
 def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
@@ -76,16 +76,18 @@ def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
     )
 
 
-def test_the_page_has_every_class_in_the_order_of_the_tail(opened_study: Path) -> None:
+def test_the_page_has_every_class_from_the_most_frequent(opened_study: Path) -> None:
     results = read_results(opened_study)
-    shown = best_versus_rest(results)
-    assert [row.name for row in shown.classes[0][1]] == [
+    shown = REPORT_SECTIONS.get("pairs").context(results)
+    assert shown is not None
+    assert [test.name for test in shown["by_class"][0][1]] == [
         results.class_names[index] for index in results.class_order
     ]
     runs = find_runs(opened_study, results.settings)[0].replicates
-    assert (shown.run_count, shown.left_out) == (run_scores(runs).size, 0)
+    assert (shown["run_count"], shown["left_out"]) == (run_scores(runs).size, 0)
 
 
-def test_one_loss_alone_is_compared_with_none(make_study: Callable[..., Path]) -> None:
+def test_a_single_method_is_compared_with_none(make_study: Callable[..., Path]) -> None:
     results = read_results(make_study(methods=("ce",)))
-    assert (results.by_class, results.across_runs, best_versus_rest(results).classes) == ({}, {}, ())
+    assert (results.by_class, results.across_runs) == ({}, {})
+    assert REPORT_SECTIONS.get("pairs").context(results) is None

@@ -16,16 +16,15 @@ from tametail.core.errors import DataError
 from tametail.predictions.single_label import Predictions, read_predictions
 from tametail.report import read_results, write_report
 from tametail.report.study.gallery import (
-    MOST_MISTAKES,
+    IMAGES_MISSING,
+    MOST_ERRORS,
     MOST_OF_A_CLASS,
-    NOT_THERE,
     Gallery,
-    Picture,
-    choose,
     gallery,
+    select_images,
 )
-from tametail.report.study.thumbnails import FOLDER
-from tametail.report.study.write import LEFT_OUT
+from tametail.report.study.thumbnails import THUMBNAILS
+from tametail.report.study.write import NO_IMAGES
 
 MakeStudy = Callable[..., Path]
 
@@ -45,21 +44,19 @@ def predictions(seed: int, images: int, groups: int, classes: int) -> Prediction
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 60), st.integers(2, 30))
-def test_the_surest_mistakes_and_the_rarest_classes(
-    seed: int, images: int, groups: int, classes: int
-) -> None:
+def test_the_surest_errors_and_the_rarest_classes(seed: int, images: int, groups: int, classes: int) -> None:
     table = predictions(seed, images, groups, classes)
     order = np.random.default_rng(seed).permutation(classes).tolist()
-    chosen = choose(table, order)
+    chosen = select_images(table, order)
     p, predicted = table.probabilities, table.predicted
-    sure = [p[row, predicted[row]] for row in chosen.mistakes]
+    sure = [p[row, predicted[row]] for row in chosen.errors]
     assert sure == sorted(sure, reverse=True)
-    assert all(predicted[row] != table.target[row] for row in chosen.mistakes)
-    of_group = Counter(table.group[list(chosen.mistakes)].tolist())
+    assert all(predicted[row] != table.target[row] for row in chosen.errors)
+    of_group = Counter(table.group[list(chosen.errors)].tolist())
     assert max(of_group.values(), default=0) <= 2
     # What is left out is no surer than the least sure one, or of a group that has two already.
-    left = set(np.flatnonzero(predicted != table.target).tolist()) - set(chosen.mistakes)
-    if len(chosen.mistakes) < MOST_MISTAKES:
+    left = set(np.flatnonzero(predicted != table.target).tolist()) - set(chosen.errors)
+    if len(chosen.errors) < MOST_ERRORS:
         assert all(of_group[str(table.group[row])] == 2 for row in left)
     else:
         assert all(p[row, predicted[row]] <= sure[-1] or of_group[str(table.group[row])] == 2 for row in left)
@@ -98,8 +95,8 @@ def test_pictures_say_what_the_tables_say(study: Path, tmp_path: Path) -> None:
             for image, p in zip(each.image, each.probabilities, strict=True):
                 mean[image] = mean.get(image, 0) + p / 2
     names = of_seed[0][0].class_names
-    pictures = [*shown.mistakes, *(one for group in shown.rarest for one in group.pictures)]
-    assert len(shown.mistakes) == MOST_MISTAKES
+    pictures = [*shown.errors, *(one for group in shown.rarest for one in group.pictures)]
+    assert len(shown.errors) == MOST_ERRORS
     for one in pictures:
         row = table.iloc[one.number - 1]
         assert parts[row["image"]] == "train", "the test set stays out of it"
@@ -108,7 +105,7 @@ def test_pictures_say_what_the_tables_say(study: Path, tmp_path: Path) -> None:
         assert one.probability == pytest.approx(mean[row["image"]].max(), abs=1e-6)
         assert one.source.startswith("data:image/jpeg;base64,/9j/")
         assert f"True: {one.true}. Predicted: {one.predicted}, " in one.alt
-    assert not any(one.right for one in shown.mistakes)
+    assert not any(one.correct for one in shown.errors)
     assert [group.name for group in shown.rarest] == ["basophil", "smudge cell"]
     assert shown.missing == 0
 
@@ -120,20 +117,20 @@ def test_copies_outlast_the_images(study: Path, tmp_path: Path) -> None:
     assert read(study, None) == first
     (study / "report.html").unlink(missing_ok=True)
     assert 'src="data:image/jpeg' in write_report(study).read_text(encoding="utf-8")
-    shutil.rmtree(study / FOLDER)
-    assert read(study, tmp_path / "images") == NOT_THERE
+    shutil.rmtree(study / THUMBNAILS)
+    assert read(study, tmp_path / "images") == IMAGES_MISSING
 
 
 def test_images_that_cannot_be_read_are_counted(study: Path, tmp_path: Path) -> None:
     shown = read(study, tmp_path / "images")
     assert isinstance(shown, Gallery)
-    shutil.rmtree(study / FOLDER)
-    image = pd.read_parquet(study / "table.parquet")["image"][shown.mistakes[0].number - 1]
+    shutil.rmtree(study / THUMBNAILS)
+    image = pd.read_parquet(study / "table.parquet")["image"][shown.errors[0].number - 1]
     (tmp_path / "images" / image).write_bytes(b"no image")
     broken = read(study, tmp_path / "images")
     assert isinstance(broken, Gallery)
     assert broken.missing == 1
-    assert broken.mistakes == shown.mistakes[1:]
+    assert broken.errors == shown.errors[1:]
     html = write_report(study).read_text(encoding="utf-8")
     assert "1 image could not be read and is left out" in html
 
@@ -149,18 +146,18 @@ def test_no_name_of_an_image_or_group_is_on_the_page(study: Path) -> None:
 def test_images_are_left_out_where_asked_and_so_it_stays(study: Path) -> None:
     html = write_report(study, images=False).read_text(encoding="utf-8")
     assert "data:image" not in html
-    assert LEFT_OUT in html
-    assert not (study / FOLDER).exists()
+    assert NO_IMAGES in html
+    assert not (study / THUMBNAILS).exists()
     assert write_report(study).read_text(encoding="utf-8") == html
     assert "data:image" in write_report(study, images=True).read_text(encoding="utf-8")
     assert "data:image" in write_report(study).read_text(encoding="utf-8")
     write_report(study, images=False)
-    assert not (study / FOLDER).exists()
+    assert not (study / THUMBNAILS).exists()
 
 
 def test_another_folder_of_the_images_can_be_named(study: Path, tmp_path: Path) -> None:
     (tmp_path / "images").rename(tmp_path / "moved")
-    assert NOT_THERE in write_report(study).read_text(encoding="utf-8")
+    assert IMAGES_MISSING in write_report(study).read_text(encoding="utf-8")
     assert "data:image" in write_report(study, image_root=tmp_path / "moved").read_text(encoding="utf-8")
 
 
@@ -185,8 +182,8 @@ def test_images_that_the_table_lacks_are_a_data_error(study: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("p", "said"), [(0.974, "97 % sure"), (0.9951, "over 99 % sure"), (0.1, "10 % sure")]
+    ("p", "said"), [(0.974, "probability 97 %"), (0.9951, "probability > 99 %"), (0.1, "probability 10 %")]
 )
 def test_how_sure_in_words(p: float, said: str) -> None:
-    one = Picture(3, "a", "b", p, "")
+    one = GalleryImage(3, "a", "b", p, "")
     assert one.alt == f"Image 3. True: a. Predicted: b, {said}."

@@ -13,7 +13,8 @@ from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired, PairedTable
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.report import read_results
-from tametail.report.study.matrices import confusion, pairs, points
+from tametail.report.formatting import points, points_interval
+from tametail.report.study.matrices import SIGNS, confusion, pairs
 
 
 def test_a_confusion_matrix_is_that_of_scikit_learn(held_out_study: Path) -> None:
@@ -60,7 +61,7 @@ def paired(difference: float, p: float, verdict: str, more: int | None) -> Paire
     return Paired(estimate, p, min(3 * p, 1.0), verdict, more, 300, 40, 0.01)  # type: ignore[arg-type]
 
 
-def three_losses() -> PairedTable:
+def three_methods() -> PairedTable:
     of_pairs = (
         paired(0.05, 0.0001, "better", 0),
         paired(0.01, 0.3, "no significant difference", 4200),
@@ -70,14 +71,16 @@ def three_losses() -> PairedTable:
 
 
 def test_pairs_are_read_from_both_sides(held_out_study: Path) -> None:
-    shown = pairs(replace(read_results(held_out_study), pairs=three_losses()))
+    shown = pairs(replace(read_results(held_out_study), pairs=three_methods()))
     assert shown is not None
     assert (shown.best, shown.count, shown.small) == ("alpa", 3, False)
-    assert [(row.other, row.points, row.verdict, row.more) for row in shown.rows] == [
+    assert [
+        (other, points(one.difference.value), one.verdict, needed) for other, one, needed in shown.rows
+    ] == [
         ("asl", "+5.0", "better", "–"),
         ("ce", "+1.0", "no significant difference", "about 4,200 more images"),
     ]
-    assert shown.rows[0].interval == "+3.0 to +7.0"
+    assert points_interval(shown.rows[0][1].difference) == "+3.0 to +7.0"
     cells = {
         (row, column): cell
         for row, (_, of_row) in enumerate(shown.matrix)
@@ -88,11 +91,10 @@ def test_pairs_are_read_from_both_sides(held_out_study: Path) -> None:
     for place, (sign, text) in expected.items():
         cell = cells[place]
         assert cell is not None
-        assert (cell.sign, cell.points) == (sign, text)
-    assert cells[0, 1].p_in_words == "< 0.001"  # type: ignore[union-attr]
+        assert (SIGNS.get(cell.verdict, "="), points(cell.difference.value)) == (sign, text)
 
 
-def test_one_loss_has_no_pairs_and_two_no_matrix(
+def test_one_method_has_no_pairs_and_two_no_matrix(
     make_study: Callable[..., Path], held_out_study: Path
 ) -> None:
     assert pairs(read_results(make_study(methods=("ce",)))) is None
@@ -100,7 +102,7 @@ def test_one_loss_has_no_pairs_and_two_no_matrix(
     shown = pairs(replace(read_results(held_out_study), pairs=two))
     assert shown is not None
     assert shown.matrix == ()
-    assert shown.rows[0].more == "more images than can be said"
+    assert shown.rows[0][2] == "cannot be estimated"
 
 
 def test_points() -> None:

@@ -116,7 +116,7 @@ def test_markdown_has_labels_and_thresholds(study: Path) -> None:
     text = (study / "results.md").read_text(encoding="utf-8")
     assert "bce has the highest mean average precision" in text
     assert "| a&lt;b&gt; |" in text
-    assert "## bce at its thresholds, out of fold" in text
+    assert "## bce at its thresholds in cross-validation" in text
     assert "balanced accuracy" not in text.lower()
     tested = text[text.index("## Test set, mean") :]
     scar = next(line for line in tested.splitlines() if line.startswith("| scar"))

@@ -52,11 +52,11 @@ def test_overlap_is_not_superiority() -> None:
         )
     )
     assert first == (
-        "Out of fold, ce has the highest balanced accuracy: 71.0 % (95 % interval 68.0 to 74.0), "
-        "n = 1,200 images of 400 groups."
+        "In cross-validation, ce has the highest balanced accuracy: 71.0 % (95 % interval 68.0 to 74.0), "
+        "n = 1,200 images of 400 groups (out-of-fold predictions)."
     )
     assert second.startswith(
-        "The interval of asl overlaps with that of ce, so these intervals do not tell them apart"
+        "The interval of asl overlaps with that of ce, so the intervals do not show which is better"
     )
     assert "ldam" not in second
 
@@ -65,14 +65,14 @@ def test_overlap_is_not_superiority() -> None:
 def test_intervals_that_touch_overlap(low: float, overlaps: bool) -> None:
     said = narrative.answer(study([method("ce", 0.71, 0.68, 0.74), method("asl", 0.65, 0.6, low)]))[1]
     assert ("overlaps with that of ce, so" in said) is overlaps
-    assert ("No other loss's interval overlaps" in said) is not overlaps
+    assert ("The interval of no other method overlaps" in said) is not overlaps
     assert "not a test" in said
 
 
 def test_many_overlaps_are_counted_and_undefined_ones_exclude_nothing() -> None:
     others = [method(name, 0.7, 0.66, 0.74) for name in "bcde"] + [method("f", 0.2, UNDEFINED, UNDEFINED)]
     said = narrative.answer(study([method("a", 0.71, 0.68, 0.74), *others]))[1]
-    assert said.startswith("The intervals of all 5 other losses overlap")
+    assert said.startswith("The intervals of all 5 other methods overlap")
 
 
 def test_a_shared_first_place_is_said() -> None:
@@ -92,13 +92,16 @@ def verdicts(*of_pairs: str) -> PairedTable:
 @pytest.mark.parametrize(
     ("of_pairs", "said"),
     [
-        (("better", "no significant difference"), "it is better than b; not significantly different from c."),
-        (("better", "better"), "it is better than b and c."),
-        (("better",) * 5, "it is better than all 5 others."),
+        (
+            ("better", "no significant difference"),
+            "it is significantly better than b; not significantly different from c.",
+        ),
+        (("better", "better"), "it is significantly better than b and c."),
+        (("better",) * 5, "it is significantly better than all 5 others."),
         (("no significant difference",) * 5, "it is not significantly different from any of the 5 others."),
         (
             ("no significant difference",) * 5 + ("better",),
-            "it is better than g; not significantly different from 5 of the 6 others.",
+            "it is significantly better than g; not significantly different from 5 of the 6 others.",
         ),
     ],
 )
@@ -106,10 +109,10 @@ def test_paired_tests_take_the_place_of_intervals(of_pairs: tuple[str, ...], sai
     methods = [method(name, 0.7, 0.6, 0.8) for name in "abcdefgh"[: len(of_pairs) + 1]]
     sentences = narrative.answer(replace(study(methods), pairs=verdicts(*of_pairs)))
     assert len(sentences) == 2
-    assert sentences[1].startswith("In paired tests on the same images, corrected for all ")
+    assert sentences[1].startswith("In paired tests on the same images (Holm-corrected over all ")
     assert sentences[1].endswith(said)
     two = narrative.answer(replace(study(methods[:2]), pairs=verdicts("better")))
-    assert two[1] == "In paired tests on the same images, it is better than b."
+    assert two[1] == "In paired tests on the same images, it is significantly better than b."
 
 
 def test_p_values() -> None:
@@ -122,8 +125,8 @@ def test_a_loss_that_is_not_tested_is_named() -> None:
     on_test = method("a", 0.7, 0.6, 0.8).out_of_fold
     tested = replace(method("a", 0.71, 0.68, 0.74), test=on_test, test_ensemble=on_test)
     said = " ".join(narrative.state_of_test_set(study([tested, method("b", 0.7, 0.6, 0.8)], openings=1)))
-    assert "was opened once" in said
-    assert "added after the last opening: b." in said
+    assert "was evaluated once" in said
+    assert "added after the last evaluation: b." in said
 
 
 def test_a_study_without_a_test_set() -> None:

@@ -150,25 +150,27 @@ def test_no_group_is_shown(study: Path) -> None:
     assert str(study) not in (study / "report.html").read_text(encoding="utf-8")
 
 
-def test_sealed_wording(held_out_study: Path) -> None:
+def test_wording_before_the_test_set_evaluation(held_out_study: Path) -> None:
     text = page_of(held_out_study).text
     assert "Test set: held out" in text
     assert "“tametail test-set STUDY”" in text
-    assert "was opened" not in text
+    assert "was evaluated" not in text
     assert "Synthetic" not in text
-    assert "Out of fold, alpa has the highest balanced accuracy:" in text
-    assert "n = 548 images of 187 groups." in text
-    assert "1 unreadable file, left out. 1: an empty file study.json names them." in text
+    assert "In cross-validation, alpa has the highest balanced accuracy:" in text
+    assert "n = 548 images of 187 groups (out-of-fold predictions)." in text
+    assert "1 unreadable file excluded. 1: an empty file study.json names them." in text
     assert "a<b>.png" not in text, "its name may tell who a patient is"
 
 
-def test_opened_wording(opened_study: Path) -> None:
+def test_wording_after_the_test_set_evaluation(opened_study: Path) -> None:
     text = page_of(opened_study).text
-    assert "Test set: opened twice" in text
-    assert "2026-01-02. Opening 2:" in text
-    assert "Choices made after the first opening may lean on it" in text
-    assert re.search(r"the 6 fold models of \S+ reach [\d.]+ % \(95 % interval", text)
-    assert "has not been looked at" not in text
+    assert "Test set: evaluated twice" in text
+    assert "2026-01-02. Evaluation 2:" in text
+    assert "Choices made after the first evaluation may depend on it" in text
+    assert re.search(
+        r"the 6 fold models of \S+ have a mean balanced accuracy of [\d.]+ % \(95 % interval", text
+    )
+    assert "not yet evaluated" not in text
 
 
 def test_names_are_escaped(make_study: MakeStudy) -> None:
@@ -179,7 +181,7 @@ def test_names_are_escaped(make_study: MakeStudy) -> None:
     assert "Synthetic demo images: these numbers say nothing about real blood cells." in page.text
     for name in names:
         assert page.words.count(name) >= 1, "in the table of classes"
-    assert "It is the only loss of this study" in page.text
+    assert "It is the only method of this study" in page.text
 
 
 def test_unfinished_losses_are_told_with_their_failures(
@@ -189,9 +191,9 @@ def test_unfinished_losses_are_told_with_their_failures(
     fail_run(study / "runs" / "alpa" / "seed0-fold2", "the loss became <nan> at step 7")
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold0")
     text = Page(results_html(read_results(study))).text
-    assert "alpa: 2 of 3 runs finished; failed, seed 0, fold 2: the loss became <nan> at step 7" in text
+    assert "alpa: 2 of 3 runs finished; failed: seed 0, fold 2: the loss became <nan> at step 7" in text
     assert "ce: 2 of 3 runs finished" in text
-    assert "It is the only loss with all its runs finished, so nothing is compared yet." in text
+    assert "It is the only method with all its runs finished, so there is no comparison." in text
 
 
 def test_no_answer_without_a_finished_loss(make_study: MakeStudy) -> None:
@@ -210,7 +212,7 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
     names = [f"class {number:02d}" for number in range(45)]
     study = make_study(methods=("ce",), class_names=names, counts=[15] * 44 + [600])
     page = Page(results_html(read_results(study)))
-    assert "With 45 classes a matrix cannot be read" in page.text
+    assert "A confusion matrix of 45 classes does not fit on the page" in page.text
     assert page.words.count("class 44") == 2, "in the table of classes, and in that of the one loss"
 
 
@@ -219,14 +221,14 @@ def test_of_many_losses_and_classes_the_best_are_shown(
 ) -> None:
     study = make_study(methods=("alpa", "asl", "ce", "focal"), opened=1)
     whole = Page(results_html(read_results(study)))
-    assert "are shown here" not in whole.text
+    assert "are shown;" not in whole.text
     monkeypatch.setattr(
-        "tametail.report.study.page.MOST_CELLS", 43
+        "tametail.report.study.sections.MOST_CELLS", 43
     )  # of 7 classes: 3 tables of 2, 1 of 6, a matrix more than it has
     cut = Page(results_html(read_results(study)))
-    assert cut.text.count("Only the best 3 of 4 are shown here; metrics.json has all.") == 2
-    assert cut.text.count("Only the best 1 of 4 are shown here; metrics.json has all.") == 1
-    assert cut.text.count("Only the best 2 of 4 are shown here; metrics.json has all.") == 1
+    assert cut.text.count("Only the best 3 of 4 are shown; metrics.json has all.") == 2
+    assert cut.text.count("Only the best 1 of 4 are shown; metrics.json has all.") == 1
+    assert cut.text.count("Only the best 2 of 4 are shown; metrics.json has all.") == 1
     assert cut.tags["td"] < whole.tags["td"]
 
 

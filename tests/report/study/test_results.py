@@ -115,7 +115,7 @@ def test_best_loss_computes_no_interval(held_out_study: Path, monkeypatch: pytes
 def test_no_best_loss_among_unfinished_ones(make_study: MakeStudy) -> None:
     study = make_study(methods=("ce",))
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
-    with pytest.raises(TametailError, match=r"ce 2 of 3.*repeat the tametail compare") as caught:
+    with pytest.raises(TametailError, match=r"ce 2 of 3.*tametail resume") as caught:
         best_method(study)
     assert caught.value.exit_code == 1
 
@@ -156,11 +156,11 @@ def test_runs_that_disagree_are_a_data_error(make_study: MakeStudy) -> None:
     runs = study / "runs" / "ce"
     shutil.copy(runs / "seed0-fold0" / "predictions.parquet", runs / "seed1-fold1" / "predictions.parquet")
     for read in (read_results, best_method):
-        with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
+        with pytest.raises(DataError, match="runs of ce to predict the same images"):
             read(study)
     other = make_study(methods=("ce",), seeds=(0,), counts=(14, 40, 90, 160, 60, 300, 30))
     shutil.copy(other / "runs" / "ce" / "seed0-fold1" / "predictions.parquet", runs / "seed1-fold1")
-    with pytest.raises(DataError, match="runs of ce to be about the images of one study"):
+    with pytest.raises(DataError, match="runs of ce to predict the same images"):
         read_results(study)
 
 

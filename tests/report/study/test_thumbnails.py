@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tametail.report.study.thumbnails import FOLDER, SIDE, small_copy, thumbnails
+from tametail.report.study.thumbnails import SIDE, THUMBNAILS, small_copy, thumbnails
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -56,16 +56,16 @@ def test_copies_are_kept_and_used_without_the_images(tmp_path: Path) -> None:
     assert thumbnails(study, names, None) == made
     (root / "0.png").unlink()
     assert thumbnails(study, names, root) == made
-    (study / FOLDER / "0000001.jpg").write_bytes(b"no JPEG")
+    (study / THUMBNAILS / "0000001.jpg").write_bytes(b"no JPEG")
     assert set(thumbnails(study, names, root)) == {2, 3}
-    assert len(list((study / FOLDER).iterdir())) == 3, "nothing is removed while something is missing"
+    assert len(list((study / THUMBNAILS).iterdir())) == 3, "nothing is removed while something is missing"
     fewer = {2: names[2]}
     assert set(thumbnails(study, fewer, root)) == {2}
-    assert [path.name for path in (study / FOLDER).iterdir()] == ["0000002.jpg"]
+    assert [path.name for path in (study / THUMBNAILS).iterdir()] == ["0000002.jpg"]
 
 
 def test_without_images_no_folder_is_made(tmp_path: Path) -> None:
     assert thumbnails(tmp_path, {1: "a.png"}, None) == {}
     assert thumbnails(tmp_path, {1: "a.png"}, tmp_path / "nowhere") == {}
     assert thumbnails(tmp_path, {1: "a.png"}, tmp_path) == {}
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / THUMBNAILS).exists()

@@ -43,7 +43,7 @@ def test_numbers_are_those_of_scikit_learn(held_out_study: Path) -> None:
         assert float(row[column]) == pytest.approx(value, abs=5.1e-7)
         assert float(row[f"{column}_low"]) <= float(row[column]) <= float(row[f"{column}_high"])
     assert int(row["n"]) == len(target)
-    assert (row["status"], row["folds"], row["seeds"]) == ("complete", "3", "1")
+    assert (row["status"], row["folds"], row["repeats"]) == ("complete", "3", "1")
 
 
 def test_results_are_the_same_bytes_again_and_elsewhere(held_out_study: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_test_columns_appear_with_the_opening(held_out_study: Path, opened_study
     assert not [column for column in sealed[0] if column.startswith("test_")]
     assert float(opened[0]["test_balanced_accuracy"]) > 0
     assert float(opened[0]["test_ensemble_recall_blast_high"]) > 0
-    assert opened[0]["seeds"] == "2"
+    assert opened[0]["repeats"] == "2"
 
 
 def test_an_unfinished_loss_has_a_state_and_no_numbers(make_study: MakeStudy) -> None:
@@ -80,7 +80,7 @@ def test_an_unfinished_loss_has_a_state_and_no_numbers(make_study: MakeStudy) ->
     assert {
         value
         for column, value in alpa.items()
-        if column not in ("method", "data", "status", "folds", "seeds")
+        if column not in ("method", "data", "status", "folds", "repeats")
     } == {""}
 
 
@@ -96,8 +96,8 @@ def test_no_cell_is_a_formula(make_study: MakeStudy) -> None:
 
 def test_markdown_has_the_paper_s_table(held_out_study: Path) -> None:
     text = (held_out_study / "results.md").read_text(encoding="utf-8")
-    table = text.split("## Classes, out of fold\n\n")[1].split("\n\n")[0].splitlines()
-    assert table[0].startswith("| Class | Training images | n | alpa Acc | alpa F1 | asl Acc |")
+    table = text.split("## Classes in cross-validation\n\n")[1].split("\n\n")[0].splitlines()
+    assert table[0].startswith("| Class | Training images | n | alpa Recall | alpa F1 | asl Recall |")
     assert table[2].startswith("| neutrophil | 240 | 240 |"), "the most frequent class is on top"
     assert table[-1].startswith("| Balanced accuracy")
     best = rows_of((held_out_study / "results.csv").read_text())[0]
@@ -109,10 +109,10 @@ def test_markdown_has_the_paper_s_table(held_out_study: Path) -> None:
 
 def test_markdown_of_an_opened_study(opened_study: Path) -> None:
     text = (opened_study / "results.md").read_text(encoding="utf-8")
-    assert "was opened twice" in text
-    assert "Opening 1: best out of fold was alpa" in text
+    assert "was evaluated twice" in text
+    assert "Evaluation 1: the best method in cross-validation was alpa" in text
     assert "## Classes, test set, ensemble of fold models" in text
-    assert "sealed" not in text
+    assert "held out (" not in text
 
 
 def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
@@ -127,9 +127,9 @@ def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
 
 def test_the_table_for_the_terminal(held_out_study: Path, opened_study: Path, make_study: MakeStudy) -> None:
     lines = results_table(held_out_study).splitlines()
-    assert lines[0].endswith("Test set: held out.")
+    assert lines[0].endswith("Test set: held out (not yet evaluated).")
     assert [line.split()[:2] for line in lines[1:]] == [
-        ["Rank", "Loss"],
+        ["Rank", "Method"],
         ["1", "alpa"],
         ["2", "asl"],
         ["3", "ce"],
@@ -138,7 +138,7 @@ def test_the_table_for_the_terminal(held_out_study: Path, opened_study: Path, ma
     for column in ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"):
         assert f"{100 * float(best[column]):.1f}" in lines[2]
     opened = results_table(opened_study).splitlines()
-    assert opened[0].endswith("Test set: opened twice.")
+    assert opened[0].endswith("Test set: evaluated twice.")
     assert "ensemble, %" in opened[1]
     with pytest.raises(DataError, match="tametail report"):
         results_table(make_study(methods=("ce",)))

@@ -17,7 +17,7 @@ from fixtures.json_schema import errors
 from fixtures.label_study import write_label_study
 from tametail.predictions.single_label import read_predictions
 from tametail.report import read_results, write_report
-from tametail.report.writers.json import MOST_CLASSES, metrics_json, metrics_schema
+from tametail.report.writers.json import MOST_JSON_CLASSES, metrics_json, metrics_schema
 
 MakeStudy = Callable[..., Path]
 
@@ -41,7 +41,7 @@ def test_a_sealed_and_an_opened_study_fit_the_schema(held_out_study: Path, opene
     for study in (held_out_study, opened_study):
         content = load(study)
         assert misfits(content) == []
-        assert content["schema"] == "tametail.metrics/1"
+        assert content["schema"] == "tametail.metrics/2"
 
 
 def test_an_evaluation_with_operating_points_and_subgroups_fits(two_models: Path) -> None:  # noqa: F811
@@ -66,11 +66,11 @@ def test_a_multi_label_study_fits(tmp_path: Path) -> None:
     ("break_it", "said"),
     [
         (lambda c: c.pop("methods"), "methods is missing"),
-        (lambda c: c.update(more=1), "more is not foreseen"),
+        (lambda c: c.update(more=1), "more is not allowed"),
         (lambda c: c["methods"][0].update(rank="1"), "rank: '1' is no integer or null"),
         (lambda c: c["methods"][0]["out_of_fold"]["mcc"].update(n=-1), "out of range"),
         (lambda c: c["pairs"][0].update(verdict="best"), "is none of"),
-        (lambda c: c.update(schema="tametail.metrics/2"), "is not 'tametail.metrics/1'"),
+        (lambda c: c.update(schema="tametail.metrics/1"), "is not 'tametail.metrics/2'"),
         (lambda c: c["classes"][0].update(name=True), "is no string"),
     ],
 )
@@ -132,7 +132,7 @@ def test_what_is_not_finished_or_sealed_is_null(make_study: MakeStudy) -> None:
 
 
 def test_a_large_confusion_matrix_is_left_to_the_predictions(make_study: MakeStudy) -> None:
-    names = [f"class{number:03}" for number in range(MOST_CLASSES + 1)]
+    names = [f"class{number:03}" for number in range(MOST_JSON_CLASSES + 1)]
     study = make_study(methods=("ce",), class_names=names, counts=[6] * len(names), images_per_group=1)
     content = json.loads(metrics_json(read_results(study)))
     assert misfits(content) == []

@@ -131,7 +131,7 @@ def test_unfinished_losses_are_named_in_a_comment(make_study: MakeStudy) -> None
     study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     text = results_tex(read_results(study))
-    assert "% Not finished, so not ranked: alpa: 2 of 3 runs finished" in text
+    assert "% Not finished, and therefore not ranked: alpa: 2 of 3 runs finished" in text
     assert "alpa" not in "".join(line for line in text.splitlines() if not line.startswith("%"))
 
 

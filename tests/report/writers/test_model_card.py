@@ -16,8 +16,8 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path
     card = (held_out_study / "model_card.md").read_text(encoding="utf-8")
     best = read_results(held_out_study).ranking[0]
     assert best.out_of_fold is not None
-    assert f"- Loss: {best.method}\n" in card
-    table = card.split(f"### {best.method}, out of fold")[1]
+    assert f"- Method: {best.method}\n" in card
+    table = card.split(f"### {best.method}, in cross-validation")[1]
     for one in best.out_of_fold.classes:
         row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
         for estimate in (one.recall, one.precision, one.specificity):
@@ -32,7 +32,7 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path
 def test_the_opened_test_set_is_shown_and_counted(opened_study: Path) -> None:
     card = (opened_study / "model_card.md").read_text(encoding="utf-8")
     assert "test set, ensemble of the fold models" in card
-    assert "The test set was opened twice." in card
+    assert "The test set was evaluated twice." in card
 
 
 def test_no_time_path_or_group_is_in_it(opened_study: Path) -> None:
@@ -57,13 +57,13 @@ def test_what_the_data_lack_is_a_limit(make_study: MakeStudy) -> None:
     ]
     study = make_study(methods=("ce",), images_per_group=1, findings=findings, synthetic=True)
     card = model_card(read_results(study))
-    assert "It is not known which images are of one patient" in card
-    assert "Found in the data: 3 images &lt;b&gt;twice&lt;/b&gt;." in card
+    assert "It is unknown which images are of the same patient" in card
+    assert "Audit finding: 3 images &lt;b&gt;twice&lt;/b&gt;." in card
     assert "one size" not in card
     assert "**Synthetic demo images" in card
 
 
 def test_labels_have_thresholds(tmp_path: Path) -> None:
     card = model_card(read_results(write_label_study(tmp_path / "study")))
-    assert "| Label | With it | AP, % | AUROC, % |" in card
+    assert "| Label | Positives | AP, % | AUROC, % |" in card
     assert "| a&lt;b&gt; |" in card

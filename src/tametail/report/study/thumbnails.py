@@ -13,7 +13,7 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError
 from tametail.data import decode_image
 
-_FOLDER = "thumbnails"
+THUMBNAILS = "thumbnails"
 SIDE = 320  # pixels: twice the size on the page, for enlargement
 _QUALITY = 72
 _MOST_BYTES = 30_000  # a page has up to 48 thumbnails and stays below 5 MB
@@ -33,7 +33,7 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
     Raises:
         OSError: a thumbnail cannot be written.
     """
-    folder = directory / _FOLDER
+    folder = directory / THUMBNAILS
     found = {number: copy for number in names if (copy := _saved(folder / _name(number))) is not None}
     wanted = [number for number in names if number not in found]
     if wanted and root is not None and root.is_dir():
@@ -52,9 +52,9 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
 
 def remove_thumbnails(directory: Path) -> None:
     """Remove all thumbnails of a study."""
-    _remove_others(directory / _FOLDER, {})
+    _remove_others(directory / THUMBNAILS, {})
     with suppress(OSError):
-        (directory / _FOLDER).rmdir()
+        (directory / THUMBNAILS).rmdir()
 
 
 def small_copy(path: Path) -> bytes | None:

@@ -26,7 +26,7 @@ from tametail.storage.study_file import folds_to_run
 
 METRICS_JSON = "metrics.json"
 SCHEMA_NAME = "tametail.metrics/2"
-_MOST_CLASSES = 100  # larger confusion matrices are left out; the predictions contain them
+MOST_JSON_CLASSES = 100  # larger confusion matrices are left out; the predictions contain them
 _DIGITS = 9
 
 Json = dict[str, Any]
@@ -126,7 +126,7 @@ def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
     size = {"n": evaluation.n, "groups": evaluation.groups, "replicates": evaluation.replicates}
     if isinstance(evaluation, LabelEvaluation):
         return size | _of_labels(evaluation)
-    few = len(evaluation.classes) <= _MOST_CLASSES
+    few = len(evaluation.classes) <= MOST_JSON_CLASSES
     return (
         size
         | _estimates(evaluation, OVER_CLASSES)

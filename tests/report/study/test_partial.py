@@ -58,11 +58,11 @@ def test_means_are_over_the_finished_runs_and_others_over_the_same(broken: Path)
     expected = [score(broken, "ce", seed, (0, 1)) for seed in (0, 1)]
     assert ce.score.value == pytest.approx(np.mean(expected))
     assert ce.used == ((0, 0), (0, 1), (1, 0), (1, 1))
-    ((name, beside),) = ce.beside
+    ((name, other),) = ce.others
     assert name == "alpa"
-    assert beside.value == pytest.approx(np.mean([score(broken, "alpa", seed, (0, 1)) for seed in (0, 1)]))
-    assert beside.n == ce.score.n
-    assert (focal.score, focal.used, focal.beside) == (None, (), ())
+    assert other.value == pytest.approx(np.mean([score(broken, "alpa", seed, (0, 1)) for seed in (0, 1)]))
+    assert other.n == ce.score.n
+    assert (focal.score, focal.used, focal.others) == (None, (), ())
 
 
 def test_without_being_asked_no_partial_mean_is_anywhere(broken: Path) -> None:
@@ -82,7 +82,7 @@ def test_asked_for_they_stand_in_files_of_their_own_and_are_marked(broken: Path)
     assert "## asl: partial, 4 of 6 runs" in text
     assert "Missing: seed 1 folds 1, 2." in text
     assert "| alpa, same runs |" in text
-    assert "No run is finished, so there is no mean." in text
+    assert "No run is finished, so there is no score." in text
     rows = list(csv.DictReader(io.StringIO((broken / "partial.csv").read_text())))
     assert [(row["method"], row["status"]) for row in rows] == [
         ("asl", "partial"),
@@ -124,7 +124,7 @@ def test_labels_too(tmp_path: Path) -> None:
     (asl,) = partial_methods(study)
     assert asl.score is not None
     assert 0 < asl.score.value < 1
-    assert [name for name, _ in asl.beside] == ["focal", "bce"]
+    assert [name for name, _ in asl.others] == ["focal", "bce"]
 
 
 @settings(deadline=None)
