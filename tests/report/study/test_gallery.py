@@ -20,6 +20,7 @@ from tametail.report.study.gallery import (
     MOST_ERRORS,
     MOST_OF_A_CLASS,
     Gallery,
+    GalleryImage,
     gallery,
     select_images,
 )
