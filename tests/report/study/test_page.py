@@ -168,7 +168,8 @@ def test_wording_after_the_test_set_evaluation(opened_study: Path) -> None:
     assert "2026-01-02. Evaluation 2:" in text
     assert "Choices made after the first evaluation may depend on it" in text
     assert re.search(
-        r"the 6 fold models of \S+ have a mean balanced accuracy of [\d.]+ % \(95 % interval", text
+        r"the balanced accuracy of \S+ is [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\) as the mean over its 6 fold models",
+        text,
     )
     assert "not yet evaluated" not in text
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.paired import Paired
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.study.summary import AnyEvaluation, ShownMetric, group_title, is_highest, overall_metrics
+from tametail.report.study.summary import AnyEvaluation, ShownMetric, group_title, is_best, overall_metrics
 
 # Columns of the table of one method: an attribute of `ClassResult`, its title, and whether it is shown in %.
 CLASS_COLUMNS = (
@@ -136,8 +136,8 @@ def class_table(
 
 
 def _cells(pairs: Sequence[tuple[Estimate, Estimate]]) -> tuple[ClassCell, ...]:
-    recalls = is_highest([recall.value for recall, _ in pairs])
-    f1s = is_highest([f1.value for _, f1 in pairs])
+    recalls = is_best([recall for recall, _ in pairs])
+    f1s = is_best([f1 for _, f1 in pairs])
     return tuple(ClassCell(*pair, *best) for pair, *best in zip(pairs, recalls, f1s, strict=True))
 
 
@@ -150,7 +150,7 @@ class RankedMethod:
         method: its name.
         paired: its test against the best; None for the best, and without tests.
         order: sorts by the verdict of the test.
-        metrics: each with whether it is the highest of its column.
+        metrics: each with whether it is the best of its column.
         evaluation: what the metrics are of.
     """
 
@@ -178,16 +178,19 @@ def method_table(
     """The methods that have the chosen evaluation, by rank; tests are of the out-of-fold predictions only."""
     chosen = [(result, found) for result in results.ranking if (found := choose(result)) is not None]
     shown = [overall_metrics(evaluation) for _, evaluation in chosen]
-    highest = [is_highest([one.estimate.value for one in column]) for column in zip(*shown, strict=True)]
+    best = [
+        is_best([one.estimate for one in column], greater_is_better=column[0].greater_is_better)
+        for column in zip(*shown, strict=True)
+    ]
     tested = results.pairs is not None and all(result.evaluation is found for result, found in chosen)
     order = {"better": 1, "no significant difference": 2, "worse": 3}
     rows = []
     for place, ((result, evaluation), metrics) in enumerate(zip(chosen, shown, strict=True)):
         paired = results.pairs.pair(place, 0) if results.pairs is not None and tested and place else None
-        best = tuple((one, highest[column][place]) for column, one in enumerate(metrics))
+        marked = tuple((one, best[column][place]) for column, one in enumerate(metrics))
         rows.append(
             RankedMethod(
-                place + 1, result.method, paired, order[paired.verdict] if paired else 0, best, evaluation
+                place + 1, result.method, paired, order[paired.verdict] if paired else 0, marked, evaluation
             )
         )
     return MethodTable(tuple(one.heading for one in shown[0]) if shown else (), tuple(rows), tested)

@@ -139,8 +139,8 @@ def best_on_test(results: StudyResults) -> list[str]:
         return []
     test, ensemble = best.on_test
     return [
-        f"On it, the {test.replicates} fold models of {best.method} have a mean {results.headline} of "
-        f"{percent_in_words(headline(test))}, and their ensemble {percent_in_words(headline(ensemble))}; "
+        f"On it, the {results.headline} of {best.method} is {percent_in_words(headline(test))} as the mean over its "
+        f"{test.replicates} fold models, and {percent_in_words(headline(ensemble))} as their ensemble; "
         f"n = {images_and_groups(test.n, test.groups)}."
     ]
 

@@ -50,7 +50,8 @@ def _test_set(results: StudyResults) -> Context:
     if not tested:
         return None
     shown = tested[: shown_methods(2 * len(results.class_names))]
-    whiches: tuple[tuple[str, int], ...] = (("fold models", 0), ("ensemble", 1))
+    models = tested[0].expected
+    whiches = ((f"mean over {models} fold models", 0), (f"ensemble of {models} fold models", 1))
     summaries = [
         (title, method_table(results, lambda result, at=at: result.on_test[at] if result.on_test else None))  # type: ignore[misc]
         for title, at in whiches
@@ -60,8 +61,11 @@ def _test_set(results: StudyResults) -> Context:
         return common | _label_order(results) | {"details": shown_methods(8 * len(results.class_names))}
     return common | {
         "tables": [
-            ("fold models", class_table(results, shown, lambda result: result.test, show_n=True)),
-            ("ensemble", class_table(results, shown, lambda result: result.test_ensemble, show_n=True)),
+            ("mean over fold models", class_table(results, shown, lambda result: result.test, show_n=True)),
+            (
+                "ensemble of fold models",
+                class_table(results, shown, lambda result: result.test_ensemble, show_n=True),
+            ),
         ]
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tametail.evaluation import Estimate, Evaluation
@@ -21,12 +22,14 @@ class ShownMetric:
         title: without a unit.
         estimate: value and interval.
         in_percent: whether it is shown in %.
+        greater_is_better: the direction.
     """
 
     name: str
     title: str
     estimate: Estimate
     in_percent: bool = True
+    greater_is_better: bool = True
 
     @property
     def heading(self) -> str:
@@ -50,7 +53,7 @@ def overall_metrics(evaluation: AnyEvaluation) -> list[ShownMetric]:
             ShownMetric("macro_f1", "Macro-F1", at.macro_f1, in_percent=False),
             ShownMetric("micro_f1", "Micro-F1", at.micro_f1, in_percent=False),
             ShownMetric("subset_accuracy", "Subset accuracy", at.subset_accuracy),
-            ShownMetric("hamming_loss", "Hamming loss", at.hamming_loss),
+            ShownMetric("hamming_loss", "Hamming loss", at.hamming_loss, greater_is_better=False),
             ShownMetric("macro_f1_at_half", "Macro-F1 at 0.5", half.macro_f1, in_percent=False),
         ]
     shown = [
@@ -66,10 +69,10 @@ def overall_metrics(evaluation: AnyEvaluation) -> list[ShownMetric]:
             ShownMetric(f"recall_{group.name}", f"{group_title(group.name)} recall", group.recall)
             for group in evaluation.class_groups
         ]
-    shown += [
-        ShownMetric(name, METRICS.get(name).title, estimate, in_percent=False)
-        for name, estimate in evaluation.additional.items()
-    ]
+    for name, estimate in evaluation.additional.items():
+        metric = METRICS.get(name)
+        better = metric.greater_is_better
+        shown.append(ShownMetric(name, metric.title, estimate, in_percent=False, greater_is_better=better))
     return shown
 
 
@@ -104,7 +107,8 @@ def class_images(evaluation: AnyEvaluation, index: int) -> int:
     return evaluation.classes[index].n
 
 
-def is_highest(values: list[float]) -> list[bool]:
-    """Which values are the highest; none if all are equal or there is only one."""
+def is_best(estimates: Sequence[Estimate], *, greater_is_better: bool = True) -> list[bool]:
+    """Which estimates of one metric are the best; none if all are equal or there is only one."""
+    values = [estimate.value if greater_is_better else -estimate.value for estimate in estimates]
     distinct = {value for value in values if value == value}
     return [len(distinct) > 1 and value == max(distinct) for value in values]
