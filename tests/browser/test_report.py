@@ -153,4 +153,4 @@ def test_the_first_screen_has_the_answer(hostile_report: Path, report: Path, ope
         assert box["y"] + box["height"] < 900, shown
     assert page.locator(".strip .held-out").inner_text().split("\n")[1] == "held out"
     page = open_page(hostile_report).page
-    assert page.locator(".strip .opened").inner_text().split("\n")[1] == "opened twice"
+    assert page.locator(".strip .attention").inner_text().split("\n")[1] == "evaluated twice"

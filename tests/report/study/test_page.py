@@ -224,7 +224,7 @@ def test_of_many_losses_and_classes_the_best_are_shown(
     whole = Page(results_html(read_results(study)))
     assert "are shown;" not in whole.text
     monkeypatch.setattr(
-        "tametail.report.study.sections.MOST_CELLS", 43
+        import_module("tametail.report.study.sections"), "MOST_CELLS", 43
     )  # of 7 classes: 3 tables of 2, 1 of 6, a matrix more than it has
     cut = Page(results_html(read_results(study)))
     assert cut.text.count("Only the best 3 of 4 are shown; metrics.json has all.") == 2

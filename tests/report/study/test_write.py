@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_file_that_cannot_be_made_changes_none(
     def fail(*_: object) -> str:
         raise ValueError("no")
 
-    monkeypatch.setattr(f"tametail.report.study.write.{broken}", fail)
+    monkeypatch.setattr(import_module("tametail.report.study.write"), broken, fail)
     with pytest.raises(ValueError, match="no"):
         write_report(study, figures=("svg",))
     assert {(study / name).read_text(encoding="utf-8") for name in ALWAYS} == {"before"}
