@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from tametail.audit.patient_ids import check_columns, check_names
-from tametail.audit.spelling import same_word
+from tametail.audit.table_checks import same_word
 from tametail.data import ImageTable
-from tametail.data.readers.medmnist_sets import MEDMNIST_SETS
+from tametail.data.readers.medmnist import MEDMNIST_SETS
 
 
 @pytest.mark.parametrize(

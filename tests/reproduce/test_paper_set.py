@@ -60,7 +60,7 @@ def test_grades_are_known_in_their_usual_spellings(names: tuple[str, ...]) -> No
 
 
 def test_the_names_of_medmnist_are_known() -> None:
-    from tametail.data.readers.medmnist_sets import MEDMNIST_SETS
+    from tametail.data.readers.medmnist import MEDMNIST_SETS
 
     matched = match_classes(TABLE4, table_of(*MEDMNIST_SETS["dermamnist"].classes))
     assert matched["nv"] == "melanocytic nevi"

@@ -11,10 +11,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from tametail.audit.class_distribution import ClassDistribution, class_distribution
-from tametail.audit.dicom_identifiers import check_identifiers
 from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
 from tametail.audit.finding import SEVERITIES, Finding, by_severity
-from tametail.audit.image_checks import check_images
+from tametail.audit.image_checks import check_identifiers, check_images
 from tametail.audit.image_stats import FileStats, ImageStats, collect_stats
 from tametail.audit.patient_ids import check_names
 from tametail.audit.table_checks import check_table
@@ -81,6 +80,7 @@ class AuditResult:
         def conflicting(sets: tuple[tuple[int, ...], ...]) -> int:
             return sum(len({labels[row] for row in rows}) > 1 for rows in sets)
 
+        ratio = self.distribution.imbalance_ratio
         exact, near, merged = self.duplicates.exact, self.duplicates.near, self.duplicates.merged
         return {
             "schema": INSPECT_SCHEMA,
@@ -94,9 +94,7 @@ class AuditResult:
             "groups_of_several_images": int((self.table.frame["group"].value_counts() > 1).sum()),
             "multi_label": self.table.multi_label,
             "splits": dict(Counter(self.table.frame["split"].tolist())),
-            "imbalance_ratio": self.distribution.imbalance_ratio
-            if np.isfinite(self.distribution.imbalance_ratio)
-            else None,
+            "imbalance_ratio": ratio if np.isfinite(ratio) else None,
             "gini": self.distribution.gini,
             "effective_classes": self.distribution.effective_classes,
             "classes": [dataclasses.asdict(one) for one in self.distribution.classes],
@@ -126,8 +124,7 @@ def audit(
     """Check a data set before training.
 
     It reads every image and reports duplicates across groups or splits, unreadable or blank images, text in the
-    pixels, identifying DICOM headers, classes that are too small, similar class names and columns that look like
-    unused patient ids.
+    pixels, identifying DICOM headers, small classes, similar class names and unused patient ids.
 
     Args:
         data: what `tametail.read_images` takes, or a table; for all findings one read with ``allow_leaks=True``.

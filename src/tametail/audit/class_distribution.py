@@ -84,9 +84,7 @@ def gini(counts: Sequence[int]) -> float:
 
 def effective_classes(counts: Sequence[int]) -> float:
     """Exponential of the entropy of the shares; 0 if there is no image."""
-    total = sum(counts)
-    return (
-        0.0
-        if total == 0
-        else math.exp(-sum(count / total * math.log(count / total) for count in counts if count))
-    )
+    if not any(counts):
+        return 0.0
+    shares = [count / sum(counts) for count in counts if count]
+    return math.exp(-sum(share * math.log(share) for share in shares))

@@ -24,13 +24,8 @@ CORRELATION = 0.99  # of grey levels at 64 x 64, above which two images may be t
 _SMOOTH, _DETAIL, _DETAIL_IF_SMOOTH = 1.5, 0.7, 0.95
 # With more copies than this per image, and in total, images count as smooth and the higher limit applies.
 _MANY_PER_IMAGE, _MANY = 0.02, 10
-_BITS = (
-    14,
-    10,
-    6,
-    2,
-)  # differing bits of two hashes of 64, up to which a pair is compared: the most that gives ...
-_PROPOSED = 100  # ... at most this number of pairs per image
+# Differing bits of two hashes of 64, up to which a pair is compared: the most that gives at most _PROPOSED pairs per image.
+_BITS, _PROPOSED = (14, 10, 6, 2), 100
 _BLANK = 1.0  # standard deviation in grey levels, below which there is nothing to compare
 _PAIRS = 2048  # compared at a time
 _EDGE = 9  # the hash is made of the 9 x 9 lowest frequencies except the mean
@@ -118,12 +113,9 @@ def _near(
 ) -> tuple[list[tuple[int, int]], int]:
     """Positions (a, b), a < b, within ``rows`` of images that are the same, and the number of pairs that are similar."""
     pairs, detail = np.empty((0, 2), dtype=np.int64), np.empty(0)
-    if len(rows) > 1:
-        found = [
-            _confirmed(thumbnails, rows, proposed) for proposed in _proposed(thumbnails, rows, block_size)
-        ]
-        if found:
-            pairs, detail = np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
+    proposals = _proposed(thumbnails, rows, block_size) if len(rows) > 1 else ()
+    if found := [_confirmed(thumbnails, rows, proposed) for proposed in proposals]:
+        pairs, detail = np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
     same = detail > _DETAIL
     if same.sum() > max(_MANY_PER_IMAGE * len(rows), _MANY):
         same = detail > _DETAIL_IF_SMOOTH
@@ -136,10 +128,8 @@ def _proposed(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) ->
     signs = np.concatenate([_hashes(thumbnails[block]) for block in blocks])
     # The product of two hashes of signs is the number of bits minus twice the number that differ.
     sample = np.abs(signs[:: max(len(rows) // block_size, 1)] @ signs.T)
-    least = next(
-        (64 - 2 * bits for bits in _BITS if (sample >= 64 - 2 * bits).mean() * len(rows) <= _PROPOSED),
-        64 - 2 * _BITS[-1],
-    )
+    limits = [64 - 2 * bits for bits in _BITS]
+    least = next((limit for limit in limits if (sample >= limit).mean() * len(rows) <= _PROPOSED), limits[-1])
     for start in range(0, len(rows), block_size):
         agree = np.abs(signs[start : start + block_size] @ signs[start:].T)
         near = np.argwhere(np.triu(agree >= least, 1)) + start

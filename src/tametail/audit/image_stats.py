@@ -11,13 +11,12 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.audit.burned_in import holds_text
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
 from tametail.data.decoding.decode import IMAGE_FORMATS, centre_square, decode_whole, is_dicom, read_file
@@ -31,6 +30,12 @@ _EXTENSIONS = {
     "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"),
     "DICOM": (".dcm", ".dicom", ""),
 }  # fmt: skip
+_CONTRAST = 70  # least difference of strokes from their background, in grey levels
+_HEIGHT = (6, 40)  # of a letter, in pixels
+_LETTERS = 5  # least number in a row
+_STROKE = 9  # largest width of a stroke, in pixels
+
+Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 @dataclass(frozen=True)
@@ -127,42 +132,40 @@ def _read_stats(path: Path) -> tuple[FileStats, NDArray[np.uint8] | None]:
         data = read_file(path)
     except DataError as error:
         return FileStats(error=str(error)), None
-    digest, length = hashlib.blake2b(data, digest_size=16).hexdigest(), len(data)
+    stats = FileStats(digest=hashlib.blake2b(data, digest_size=16).hexdigest(), bytes=len(data))
     try:
         pixels = decode_whole(data, _TEXT_SIDE)
-        kind, width, height, mode, frames = _header(data)
     except DataError as error:
-        return FileStats(error=str(error), digest=digest, bytes=length), None
+        return replace(stats, error=str(error)), None
+    stats = _with_header(stats, data)
     thumbnail = thumbnail_of(pixels)
-    extensions = _EXTENSIONS.get(kind, (path.suffix.lower(),))
-    stats = FileStats(
-        digest=digest,
-        kind=kind,
-        width=width,
-        height=height,
-        mode=mode,
-        bytes=length,
-        frames=frames,
-        text=holds_text(pixels),
-        std=float(thumbnail.std()),
-        # 1.2.840.5 is a name, not an extension.
-        wrong_extension=path.suffix.lower() not in extensions and not path.suffix[1:].isdigit(),
-    )
-    return stats, thumbnail
+    extension = path.suffix.lower()
+    wrong = extension not in _EXTENSIONS.get(stats.kind, (extension,)) and not extension[1:].isdigit()
+    return replace(
+        stats, text=holds_text(pixels), std=float(thumbnail.std()), wrong_extension=wrong
+    ), thumbnail
 
 
-def _header(data: bytes) -> tuple[str, int, int, str, bool]:
-    """Format, width, height, mode and whether there are several frames, without decoding."""
-    from PIL import Image
-
-    if is_dicom(data):
-        return _dicom_header(data)
+def _with_header(stats: FileStats, data: bytes) -> FileStats:
+    """Add format, width, height, mode and whether there are several frames, without decoding."""
     try:
+        if is_dicom(data):
+            import pydicom
+
+            stats = replace(stats, kind="DICOM")
+            header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
+            mode = f"{header.get('PhotometricInterpretation', '')} {header.get('BitsStored', '')} bit".strip()
+            width, height = int(header.get("Columns", 0)), int(header.get("Rows", 0))
+            frames = int(header.get("NumberOfFrames", 1) or 1) > 1
+            return replace(stats, width=width, height=height, mode=mode, frames=frames)
+        from PIL import Image
+
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            several = bool(getattr(image, "is_animated", False)) or _has_second_frame(image)
-            return str(image.format), image.width, image.height, image.mode, several
+            kind, width, height, mode = str(image.format), image.width, image.height, image.mode
+            frames = bool(getattr(image, "is_animated", False)) or _has_second_frame(image)
+            return replace(stats, kind=kind, width=width, height=height, mode=mode, frames=frames)
     except Exception:  # noqa: BLE001 - the pixels could be decoded; the rest of the header is optional
-        return "", 0, 0, "", False
+        return stats
 
 
 def _has_second_frame(image: object) -> bool:
@@ -175,13 +178,62 @@ def _has_second_frame(image: object) -> bool:
     return True
 
 
-def _dicom_header(data: bytes) -> tuple[str, int, int, str, bool]:
-    try:
-        import pydicom
+def holds_text(pixels: NDArray[np.uint8]) -> bool:
+    """Whether an image (H, W, 3) seems to have text on it; the longer side should be about 500 pixels.
 
-        header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-        mode = f"{header.get('PhotometricInterpretation', '')} {header.get('BitsStored', '')} bit".strip()
-        frames = int(header.get("NumberOfFrames", 1) or 1)
-        return "DICOM", int(header.get("Columns", 0)), int(header.get("Rows", 0)), mode, frames > 1
-    except Exception:  # noqa: BLE001 - the pixels could be decoded; the rest of the header is optional
-        return "DICOM", 0, 0, "", False
+    A heuristic: strokes of high contrast on a smooth background, of the size of letters, several of one height in a row.
+    That it finds none proves nothing.
+    """
+    import cv2
+
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (_STROKE, _STROKE))
+    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+        strokes = cv2.morphologyEx(grey, operation, square) >= _CONTRAST
+        # An image that is full of strokes has a texture, not a text.
+        if strokes.any() and strokes.mean() < 0.05 and _has_line(_letters(strokes)):
+            return True
+    return False
+
+
+def _letters(strokes: BoolArray) -> list[Box]:
+    """Boxes of connected strokes that could be letters, from left to right."""
+    import cv2
+
+    count, _, stats, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)
+    boxes = []
+    for x, y, width, height, area in stats[1:count].tolist():
+        fits = _HEIGHT[0] <= height <= _HEIGHT[1] and width <= 1.6 * height
+        # Hairs and rulers are long or completely filled; letters are not.
+        if fits and 0.15 <= area / (width * height) <= 0.9 and width >= 2:
+            boxes.append((x, y, width, height))
+    return sorted(boxes)
+
+
+def _has_line(boxes: Sequence[Box]) -> bool:
+    """Whether enough boxes of one height are next to each other on one line."""
+    for start, box in enumerate(boxes):
+        line = [box]
+        for other in boxes[start + 1 :]:
+            if other[0] - (line[-1][0] + line[-1][2]) > 1.5 * box[3]:
+                break
+            if other[0] >= line[-1][0] + line[-1][2] - 1 and _same_line(line[0], other):
+                line.append(other)
+        if len(line) >= _LETTERS and not _regular(line):
+            return True
+    return False
+
+
+def _regular(line: Sequence[Box]) -> bool:
+    """Whether boxes are of one width or equally spaced, as the ticks of a scale and the dots of a pattern are."""
+    if len({width for _, _, width, _ in line}) < 3:
+        return True
+    steps = np.diff([x + width / 2 for x, _, width, _ in line])
+    return bool(steps.std() < 0.12 * steps.mean())
+
+
+def _same_line(left: Box, right: Box) -> bool:
+    """Whether two boxes have about the same bottom edge and height."""
+    high = max(left[3], right[3])
+    bottoms = abs(left[1] + left[3] - right[1] - right[3])
+    return bottoms <= 0.2 * high and min(left[3], right[3]) >= 0.65 * high

@@ -62,11 +62,11 @@ def check_columns(table: ImageTable) -> Iterator[Finding]:
         if is_id is not None and _groups_split_codes(table.frame[column], table, is_id):
             (named if is_id else other).append(column)
     if named:
+        looks = counted(len(named), "column looks", "columns look")
         yield Finding(
             "unused_ids",
             "unsafe",
-            f"{counted(len(named), 'column looks', 'columns look')} like a patient id, but images with the same id are in "
-            f"different groups: {', '.join(named)}",
+            f"{looks} like a patient id, but images with the same id are in different groups: {', '.join(named)}",
             f"name it with --group-col {named[0]}, so that no patient is in both the training set and the test set",
             singles(named),
         )
@@ -101,26 +101,23 @@ def _groups_split_codes(values: pd.Series, table: ImageTable, is_id: bool) -> bo
         return False
     if not is_id:
         # The name has no meaning: the values must look like codes, not like words, grades or measurements.
-        mixed = (
-            text[known].str.contains(r"\d").mean() > 0.9 and not text[known].str.fullmatch(r"[-+.\d]+").all()
-        )
+        given = text[known].str
+        mixed = given.contains(r"\d").mean() > 0.9 and not given.fullmatch(r"[-+.\d]+").all()
         if not (mixed and known.mean() > 0.5 and codes >= max(2 * len(table.class_names) + 2, repeated / 50)):
             return False
     pairs = table.frame.loc[known, "group"].to_frame("group").assign(code=text[known])
     if (pairs.groupby("code")["group"].nunique() > 1).sum() == 0:
         return False
-    given = (table.frame["group"] != table.frame["image"]).any()
+    has_groups = (table.frame["group"] != table.frame["image"]).any()
     # Given groups lie within the images of a coarser id; a column that divides groups is something else.
-    return not given or bool((pairs.groupby("group")["code"].nunique() == 1).mean() > 0.95)
+    return not has_groups or bool((pairs.groupby("group")["code"].nunique() == 1).mean() > 0.95)
 
 
 def check_names(table: ImageTable) -> Iterator[Finding]:
     """Folders such as patient12/ and file names such as patient12_03.png, if no groups are given."""
     if (table.frame["group"] != table.frame["image"]).any():
         return
-    patients = Counter(
-        patient for image in table.frame["image"] if (patient := _patient_of(PurePosixPath(image)))
-    )
+    patients = Counter(filter(None, map(_patient_of, map(PurePosixPath, table.frame["image"]))))
     counts = np.array(list(patients.values()), dtype=np.int64)
     shared = counts[(counts > 1) & (counts <= max(50, len(table) // 5))]
     if shared.sum() > len(table) / 2 and len(shared) >= 8:

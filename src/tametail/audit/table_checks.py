@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 
 from tametail.audit.finding import Finding, counted, singles
 from tametail.audit.patient_ids import check_columns
-from tametail.audit.spelling import same_word
 from tametail.core.errors import DataError
 from tametail.data.splitting.splits import check_folds
 from tametail.data.table import ImageTable
 
 _SMALL_CLASS = 30  # images; with fewer, confidence intervals of a class are wide
+_ROMAN = re.compile(r"[ivx]+[a-c]?")
+_NEGATIONS = ("non", "un", "in", "im", "a", "an", "dis", "hyper", "hypo")
+_LONG = 6  # least letters of a word in which an extra letter, or two swapped ones, count as a typing error
 
 
 def check_table(table: ImageTable, folds: int) -> Iterator[Finding]:
@@ -46,24 +50,14 @@ def _too_small(table: ImageTable, folds: int) -> Iterator[Finding]:
         try:
             check_folds(table, folds)
         except DataError as error:
-            yield Finding(
-                "classes_too_small", "unsafe", str(error), "", singles(_with_fewer_groups(table, folds + 1))
-            )
+            groups = table.frame.groupby("label")["group"].nunique()
+            few = [name for name in table.class_names if groups.get(name, 0) < folds + 1]
+            yield Finding("classes_too_small", "unsafe", str(error), "", singles(few))
     small = [name for name, count in table.counts().items() if count < _SMALL_CLASS]
     if small:
-        yield Finding(
-            "small_classes",
-            "note",
-            f"{counted(len(small), 'class has', 'classes have')} fewer than {_SMALL_CLASS} images: "
-            f"confidence intervals will be wide",
-            "",
-            singles(small),
-        )
-
-
-def _with_fewer_groups(table: ImageTable, groups: int) -> list[str]:
-    held = table.frame.groupby("label")["group"].nunique()
-    return [name for name in table.class_names if held.get(name, 0) < groups]
+        has = counted(len(small), "class has", "classes have")
+        message = f"{has} fewer than {_SMALL_CLASS} images: confidence intervals will be wide"
+        yield Finding("small_classes", "note", message, "", singles(small))
 
 
 def _similar_labels(table: ImageTable) -> Iterator[Finding]:
@@ -78,3 +72,57 @@ def _similar_labels(table: ImageTable) -> Iterator[Finding]:
             "use one spelling, or more distinct names",
             tuple(pairs),
         )
+
+
+def same_word(left: str, right: str) -> bool:
+    """Whether names differ only by case, punctuation, British spelling, plural or one typing error.
+
+    Words with digits, single letters and Roman numerals are grades, stages and types, which must be equal.
+    """
+    a, b = _words(left), _words(right)
+    if "".join(a) == "".join(b) and _spaced_digits(left) == _spaced_digits(right):
+        return True
+    if len(a) != len(b):
+        return False
+    differing = [(x, y) for x, y in zip(a, b, strict=True) if x != y]
+    return len(differing) == 1 and _is_typing_error(*differing[0])
+
+
+def _words(name: str) -> list[str]:
+    """Words in lower case, without accents; punctuation between digits is kept."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    plain = re.sub(r"(?<![\d])[-./](?![\d])", " ", plain)  # punctuation between letters counts as a blank
+    words = re.sub(r"[\s_]+", " ", plain).split()
+    return [word if _is_grade(word) else _stem(word) for word in words]
+
+
+def _spaced_digits(name: str) -> list[str]:
+    """Digits with blanks between them: grade 1 1 is not grade 11."""
+    return re.findall(r"\d[\s_]+\d", unicodedata.normalize("NFKC", name))
+
+
+def _is_grade(word: str) -> bool:
+    return len(word) == 1 or any(letter.isdigit() for letter in word) or bool(_ROMAN.fullmatch(word))
+
+
+def _stem(word: str) -> str:
+    """A word in American spelling and singular."""
+    word = re.sub(r"our$", "or", word.replace("ae", "e").replace("oe", "e"))
+    is_plural = len(word) > 4 and word.endswith("s") and not word.endswith(("ss", "is", "us"))
+    return word[:-1] if is_plural else word
+
+
+def _is_typing_error(left: str, right: str) -> bool:
+    """Whether two words differ by one extra letter, or by two adjacent letters swapped."""
+    if _is_grade(left) or _is_grade(right) or min(len(left), len(right)) < _LONG:
+        return False
+    short, long = sorted((left, right), key=len)
+    if len(long) == len(short) + 1:
+        is_negation = any(long == prefix + short for prefix in _NEGATIONS)
+        return not is_negation and any(long[:at] + long[at + 1 :] == short for at in range(len(long)))
+    differing = [at for at in range(len(short)) if len(short) == len(long) and left[at] != right[at]]
+    if len(differing) != 2:
+        return False
+    first, second = differing
+    return second == first + 1 and left[first] == right[second]

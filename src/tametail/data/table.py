@@ -69,18 +69,17 @@ class ImageTable:
             raise ValueError("expected unique image ids in sorted order")
         labels = set(self.frame["label"])
         if self.multi_label:
-            self._check_multi_labels(labels)
+            if any(not name or LABEL_SEPARATOR in name for name in self.class_names):
+                raise ValueError(f"expected class names without {LABEL_SEPARATOR!r}, got {self.class_names}")
+            unsorted = [label for label in labels if join_classes(_classes_in(label)) != label]
+            if unsorted:
+                raise ValueError(
+                    f"expected distinct classes in sorted order in every label, got {unsorted[:3]}"
+                )
             labels = {name for label in labels for name in _classes_in(label)}
         unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
         if unknown:
             raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {unknown}")
-
-    def _check_multi_labels(self, labels: set[str]) -> None:
-        if any(not name or LABEL_SEPARATOR in name for name in self.class_names):
-            raise ValueError(f"expected class names without {LABEL_SEPARATOR!r}, got {self.class_names}")
-        unsorted = [label for label in labels if join_classes(_classes_in(label)) != label]
-        if unsorted:
-            raise ValueError(f"expected distinct classes in sorted order in every label, got {unsorted[:3]}")
 
     @classmethod
     def from_frame(
@@ -96,8 +95,7 @@ class ImageTable:
         """Make a table of rows in any order; the classes are those of the labels.
 
         Args:
-            frame: columns as described above; without a group column every image is a group of its own, and
-                without a split column none belongs to a given split.
+            frame: columns as described above; group and split are optional.
             root, name, synthetic, multi_label: see the attributes.
             allow_leaks: accept groups that are both in the test set and outside it, for inspection.
 
@@ -117,10 +115,8 @@ class ImageTable:
             found = f"only {classes[0]!r} on all {len(frame)} images" if classes else "none"
             raise DataError(f"expected at least two classes, found {found}")
         if "" in classes:
-            unnamed = frame.loc[frame["label"] == "", "image"].tolist()
-            raise DataError(
-                f"expected a class with a name for every image, found none for {sample_of(unnamed)}"
-            )
+            unnamed = sample_of(frame.loc[frame["label"] == "", "image"].tolist())
+            raise DataError(f"expected a class with a name for every image, found none for {unnamed}")
         _check_encodable(frame["image"].tolist(), "file names", "the file")
         _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
         tested = frame["split"] == "test"
@@ -186,12 +182,7 @@ class ImageTable:
 
         In a multi-label table an image counts for each of its classes, so that the counts need not sum to N.
         """
-        counted = (
-            self.labels.sum(axis=0)
-            if self.multi_label
-            else np.bincount(self.targets, minlength=len(self.class_names))
-        )
-        return dict(zip(self.class_names, counted.tolist(), strict=True))
+        return dict(zip(self.class_names, self.labels.sum(axis=0).tolist(), strict=True))
 
     @property
     def imbalance_ratio(self) -> float:
@@ -203,11 +194,10 @@ class ImageTable:
     def fingerprint(self) -> str:
         """SHA-256 of image ids, labels, groups, splits and class names; the same on every machine.
 
-        It does not cover the pixels, which have their own digests, nor the other columns.
+        It covers neither the pixels nor the other columns.
         """
         rows = self.frame[list(COLUMNS)].to_numpy(dtype=object).tolist()
         digest = hashlib.sha256()
-        # Only multi-label tables have the mark.
         mark = [["multi_label"]] if self.multi_label else []
         for row in [*mark, list(self.class_names), *rows]:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")

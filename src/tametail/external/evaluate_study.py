@@ -18,7 +18,7 @@ from tametail.core.options import EvaluateOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.text import sample_of
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
-from tametail.data.decoding.digests import UNREADABLE, content_digests
+from tametail.data.decoding.cache import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values

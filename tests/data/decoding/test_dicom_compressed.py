@@ -10,9 +10,8 @@ import pytest
 
 from fixtures.dicom_samples import dicom_dataset, pydicom, written
 from tametail.core.errors import DataError
-from tametail.data.decoding.codestream import declared_size
 from tametail.data.decoding.decode import MAX_PIXELS, decode_image
-from tametail.data.decoding.dicom import read_dicom
+from tametail.data.decoding.dicom import declared_size, read_dicom
 
 SHOWN = Path(pydicom.__file__).parent / "data" / "test_files"  # files of many makers, part of pydicom
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tametail.data.decoding import digests
-from tametail.data.decoding.digests import UNREADABLE, content_digests
+from tametail.data.decoding import cache
+from tametail.data.decoding.cache import UNREADABLE, content_digests
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were read."""
     names: list[str] = []
-    digest = digests._digest
+    digest = cache._digest
 
     def recorded(path: Path) -> str:
         names.append(path.name)
         return digest(path)
 
-    monkeypatch.setattr(digests, "_digest", recorded)
+    monkeypatch.setattr(cache, "_digest", recorded)
     return names
 
 

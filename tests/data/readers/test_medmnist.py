@@ -17,8 +17,8 @@ from PIL import Image
 
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import KNOWN_SETS, read_images
-from tametail.data.readers import medmnist_sets
-from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, MEDMNIST_SETS, md5_of
+from tametail.data.readers import medmnist
+from tametail.data.readers.medmnist import MEDMNIST_NAMES, MEDMNIST_SETS, md5_of
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +235,7 @@ def test_a_download_is_checked_and_found_again(
     ):
         read_images("pneumoniamnist", download=True)
     assert not list(cache.rglob("*.npz*[tz]"))
-    monkeypatch.setattr(medmnist_sets, "md5_of", lambda name: hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(medmnist, "md5_of", lambda name: hashlib.md5(content).hexdigest())
     table = read_images("pneumoniamnist", download=True)
     assert table.class_names == ("normal", "pneumonia")
     assert read_images("pneumoniamnist").fingerprint == table.fingerprint

@@ -10,8 +10,16 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from tametail.data.sampling.augmentation import DRAWS, EXTRA_DRAWS, Preprocess
-from tametail.data.sampling.random_operations import LARGEST, drawn_amounts, erased, sharpened, toned
+from tametail.data.sampling.augmentation import (
+    DRAWS,
+    EXTRA_DRAWS,
+    LARGEST,
+    Preprocess,
+    drawn_amounts,
+    erased,
+    sharpened,
+    toned,
+)
 from tametail.data.sampling.samplers import extra_draws, uniform_draws
 
 SIDE = 32

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from tametail.core.errors import DataError
 from tametail.data import ImageTable, Splits, check_folds, make_splits
-from tametail.data.splitting.iterative_stratification import label_strata, stratify_labels
-from tametail.data.splitting.stratified_groups import images_by_group
+from tametail.data.splitting.stratification import images_by_group, label_strata, stratify_labels
 
 NAMES = ("edema", "mass", "nodule", "scar")
 

@@ -1,7 +1,7 @@
 """Cache of decoded images: the pixels of a table in one memory-mapped file.
 
-The key is a digest of all files, the size and the version of the decoder, so that entries are never stale. Checksums
-detect damage on the disk. Files are written atomically. Memory does not grow with the number of images.
+The key is a digest of all files, the size and the version of the decoder, so that entries are never stale. Digests of
+files are cached by path, size, times and inode. Checksums detect damage on the disk.
 Shape legend: N images, M readable ones, S side in pixels.
 """
 
@@ -11,11 +11,14 @@ import hashlib
 import json
 import logging
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,6 @@ from tametail.data.decoding.cache_folder import (
     mark_used,
 )
 from tametail.data.decoding.decode import decode_image
-from tametail.data.decoding.digests import content_digests
 from tametail.data.table import ImageTable
 
 __all__ = ["ChunkSettings", "DecodedImages", "cache_dir", "decoded_images"]
@@ -39,7 +41,7 @@ __all__ = ["ChunkSettings", "DecodedImages", "cache_dir", "decoded_images"]
 DECODER_VERSION = 2  # increase it whenever decode_image returns other pixels
 _HEADER = 128  # bytes of the .npy header, enough for any number of rows
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
+UNREADABLE = "unreadable"  # in place of the digest
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,7 @@ def decoded_images(
     """Decode all images of a table to squares of ``size`` pixels, or load them from the cache.
 
     Cached pixels are verified by checksums, and decoded again, with a warning in the log, if they differ. Of files above
-    4 GB only the first, the last and 64 evenly spaced chunks are verified, so that a start does not read 100 GB.
-
-    Before decoding, the least recently used entries are removed from the cache until the pixels fit, see `make_room`.
+    4 GB only the first, the last and 64 evenly spaced chunks are verified. Before decoding, `make_room` removes old entries.
 
     Args:
         table: N images.
@@ -141,28 +141,22 @@ def _load(
     pool: Executor, folder: Path, key: str, size: int, rows: int, chunks: ChunkSettings
 ) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
     """Pixels, and row → reason; None if they are absent or damaged."""
-    pixels, record = folder / f"{key}.npy", folder / f"{key}.json"
-    if not record.exists():
+    path, described = folder / f"{key}.npy", folder / f"{key}.json"
+    if not described.exists():
         return None
     try:
-        return _checked(pool, pixels, json.loads(record.read_text(encoding="utf-8")), size, rows, chunks)
+        record = json.loads(described.read_text(encoding="utf-8"))
+        reasons = {int(row): str(why) for row, why in record["errors"].items()}
+        if path.stat().st_size != record["bytes"]:
+            raise ValueError("its length has changed")
+        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        if pixels.shape != (rows - len(reasons), size, size, 3) or pixels.dtype != np.uint8:
+            raise ValueError("its shape has changed")
+        if not _agree(pool, pixels, _readable(rows, reasons), record["chunk"], record["checksums"], chunks):
+            raise ValueError("its checksums have changed")
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
-        _log.warning("The decoded images in %s are damaged (%s) and are decoded again.", pixels, error)
+        _log.warning("The decoded images in %s are damaged (%s) and are decoded again.", path, error)
         return None
-
-
-def _checked(
-    pool: Executor, path: Path, record: dict[str, Any], size: int, rows: int, chunks: ChunkSettings
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Pixels, and row → reason, of a file that matches its record; a mismatch raises one of the errors in `_load`."""
-    reasons = {int(row): str(why) for row, why in record["errors"].items()}
-    if path.stat().st_size != record["bytes"]:
-        raise ValueError("its length has changed")
-    pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    if pixels.shape != (rows - len(reasons), size, size, 3) or pixels.dtype != np.uint8:
-        raise ValueError("its shape has changed")
-    if not _agree(pool, pixels, _readable(rows, reasons), record["chunk"], record["checksums"], chunks):
-        raise ValueError("its checksums have changed")
     return pixels, reasons
 
 
@@ -223,7 +217,8 @@ def _build(
             if advance is not None:
                 advance(min(chunk, rows - start))
         if len(reasons) == rows:
-            raise DataError(_nothing_readable(images, reasons))
+            shown = "; ".join(f"{Path(images[row]).name}: {why}" for row, why in list(reasons.items())[:3])
+            raise DataError(f"expected images, but nothing is readable: all {rows} files fail ({shown})")
         file.seek(0)
         file.write(_npy_header((rows - len(reasons), size, size, 3)))
     described = {"bytes": pixels.stat().st_size, "errors": reasons, "chunk": chunk, "checksums": checksums}
@@ -234,24 +229,22 @@ def _build(
 def _decoded_chunks(
     pool: Executor, root: Path, images: Sequence[str], size: int, chunk: int
 ) -> Iterator[tuple[int, Iterable[NDArray[np.uint8] | str]]]:
-    """First row and pixels of each chunk, while the pool decodes the next one."""
+    """First row and pixels (or the reason why there are none) of each chunk, while the pool decodes the next one."""
 
     def decoded(image: str) -> NDArray[np.uint8] | str:
-        return _try_decode(root / image, size)
+        try:
+            return decode_image(root / image, size)
+        except DataError as error:
+            return str(error)
 
-    return _one_ahead(
-        (start, pool.map(decoded, images[start : start + chunk])) for start in range(0, len(images), chunk)
-    )
-
-
-def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """The same items, each returned after the next one was requested."""
-    waiting: list[_T] = []
-    for item in items:
-        waiting.append(item)
-        if len(waiting) == 2:
-            yield waiting.pop(0)
-    yield from waiting
+    start = 0
+    waiting: Iterable[NDArray[np.uint8] | str] = ()
+    for start in range(0, len(images), chunk):
+        submitted = pool.map(decoded, images[start : start + chunk])
+        if start:
+            yield start - chunk, waiting
+        waiting = submitted
+    yield start, waiting
 
 
 def _written(
@@ -267,20 +260,90 @@ def _written(
             yield pixels
 
 
-def _try_decode(path: Path, size: int) -> NDArray[np.uint8] | str:
-    try:
-        return decode_image(path, size)
-    except DataError as error:
-        return str(error)
-
-
-def _nothing_readable(images: Sequence[str], reasons: dict[int, str]) -> str:
-    shown = "; ".join(f"{Path(images[row]).name}: {why}" for row, why in list(reasons.items())[:3])
-    return f"expected images, but nothing is readable: all {len(images)} files fail ({shown})"
-
-
 def _npy_header(shape: tuple[int, ...]) -> bytes:
     """The header of a uint8 .npy file, always ``_HEADER`` bytes, so that it can be written after the pixels."""
     described = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     room = _HEADER - 10
     return np.lib.format.magic(1, 0) + room.to_bytes(2, "little") + described.ljust(room - 1).encode() + b"\n"
+
+
+def content_digests(
+    root: Path,
+    images: Sequence[str],
+    pool: Executor,
+    memory: Path,
+    *,
+    window: int = 4096,
+    settled: float = 2.0,
+) -> tuple[str, ...]:
+    """BLAKE2b digest (32 hex digits) of the content of each file, or ``"unreadable"``; files are read in pieces.
+
+    Args:
+        root: folder that the N ``images`` are relative to.
+        pool: threads for reading.
+        memory: database of known digests; if it cannot be used, all files are read.
+        window: files at a time, which bounds the memory.
+        settled: age in seconds below which a file is read again, as it may change without a change of its time stamps.
+    """
+    digests: list[str] = []
+    for start in range(0, len(images), window):
+        paths = [root / image for image in images[start : start + window]]
+        states = [_state(path, settled) for path in paths]
+        known = _recall(memory, states)
+        unknown = [row for row, state in enumerate(states) if state not in known]
+        fresh = dict(zip(unknown, pool.map(_digest, [paths[row] for row in unknown]), strict=True))
+        digests += [fresh[row] if row in fresh else known[state] for row, state in enumerate(states)]
+        # Only if the state is the same after reading does it belong to the content that was read.
+        unchanged = [row for row in unknown if states[row] and states[row] == _state(paths[row], settled)]
+        _remember(memory, ((states[row], fresh[row]) for row in unchanged))
+    return tuple(digests)
+
+
+def _state(path: Path, settled: float) -> bytes:
+    """Digest of what changes with the file; empty if a change could go undetected."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return b""
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < settled * 1e9:
+        return b""
+    facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+    return hashlib.blake2b(repr((os.path.abspath(path), *facts)).encode(), digest_size=16).digest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return UNREADABLE
+
+
+def _recall(memory: Path, states: Iterable[bytes]) -> dict[bytes, str]:
+    if not memory.is_file():
+        return {}
+    found = {}
+    try:
+        with closing(sqlite3.connect(memory)) as database:
+            for state in filter(None, states):
+                row = database.execute("SELECT digest FROM known WHERE state = ?", (state,)).fetchone()
+                if row:
+                    found[state] = bytes(row[0]).hex()
+    except (sqlite3.Error, TypeError):
+        return {}
+    return found
+
+
+def _remember(memory: Path, pairs: Iterable[tuple[bytes, str]]) -> None:
+    rows = [(state, bytes.fromhex(digest)) for state, digest in pairs if digest != UNREADABLE]
+    if not rows:
+        return
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(memory)) as database, database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS known (state BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID"
+            )
+            database.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
+    except (sqlite3.Error, OSError):
+        return  # the database only saves time

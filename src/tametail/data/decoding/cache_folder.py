@@ -1,4 +1,4 @@
-"""The cache folder, for everything that can be recreated: its place, its size limit, its locks and atomic writes."""
+"""The cache folder: its place, its size limit, its locks and atomic writes."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
 
     Args:
         needed: bytes about to be written.
-        keep: keys that must not be removed; locked entries are not removed either. (A process that has mapped an
-            entry without a lock keeps its pages after the removal.)
+        keep: keys that must not be removed; locked entries are not removed either.
 
     Raises:
         TametailError: not enough can be removed; nothing is removed then.
@@ -82,7 +81,7 @@ def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
     """
     folder, limit = cache_dir(), cache_limit()
     entries = _entries(folder)
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     excess = max(sum(entry.bytes for entry in entries) + needed - limit, needed - free)
     removable = sorted((entry for entry in entries if entry.key not in keep), key=lambda entry: entry.used)
     if excess <= sum(entry.bytes for entry in removable):
@@ -177,10 +176,6 @@ def _entries(folder: Path) -> list[_Entry]:
             entry.bytes += status.st_size
             entry.used = max(entry.used, status.st_mtime)
     return list(found.values())
-
-
-def _existing(folder: Path) -> Path:
-    return next((path for path in (folder, *folder.parents) if path.exists()), folder)
 
 
 def _gb(count: int) -> str:

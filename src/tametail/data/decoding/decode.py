@@ -25,14 +25,13 @@ from tametail.core.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_FILE_BYTES = 2**31  # larger than any image, small enough not to make the machine swap
+MAX_FILE_BYTES = 2**31  # larger than any image
 MAX_PIXELS = 100_000_000  # 10 000 × 10 000: 300 MB once decoded; far above any photograph
 # The formats of IMAGE_SUFFIXES; not EPS, which Pillow passes to Ghostscript.
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 # First bytes of DICOM without a preamble: the lowest elements of groups 2 and 8.
-_BARE_DICOM = tuple(
-    bytes([group, 0, element, 0]) for group, element in ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
-)
+_LOWEST = ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
+_BARE_DICOM = tuple(bytes([group, 0, element, 0]) for group, element in _LOWEST)
 _ORIENTATION = 0x0112
 # Messages of libjpeg about broken data. Its others are about kinds of JPEG that Pillow may support.
 _JPEG_DAMAGE = ("premature end", "corrupt jpeg data", "bogus marker")
@@ -41,8 +40,7 @@ _JPEG_DAMAGE = ("premature end", "corrupt jpeg data", "bogus marker")
 def decode_image(source: str | Path | bytes, size: int) -> NDArray[np.uint8]:
     """Decode one image to RGB, upright, with its centre square scaled to ``size`` pixels.
 
-    Grey, palette and CMYK images are converted to RGB; transparent pixels are composited on black (the padding of most
-    medical images). 16-bit grey is divided by the maximum of the smallest depth of 8, 12 or 16 bits that holds it, so
+    Grey, palette and CMYK images are converted to RGB; transparent pixels are composited on black. 16-bit grey is divided by the maximum of the smallest depth of 8, 12 or 16 bits that holds it, so
     that 12-bit data keep their contrast; integers outside 16 bits and floats are stretched from their minimum to their
     maximum. The EXIF orientation is applied. For DICOM see `read_dicom`. Grey levels are scaled at full depth and
     rounded once.
@@ -113,10 +111,7 @@ def _decode(data: bytes, size: int) -> NDArray[Any]:
     if is_dicom(data):
         return _decode_dicom(data)
     pixels = _decode_jpeg(data, size) if data[:2] == b"\xff\xd8" else None
-    if pixels is None:
-        with without_warnings():
-            pixels = _decode_pillow(data)
-    return pixels
+    return _decode_pillow(data) if pixels is None else pixels
 
 
 def _decode_dicom(source: Path | bytes) -> NDArray[Any]:
@@ -146,12 +141,11 @@ def _jpeg_orientation(data: bytes) -> int:
         return 1
     from PIL import Image
 
-    with without_warnings():
-        try:
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                return int(image.getexif().get(_ORIENTATION, 1))
-        except Exception:  # noqa: BLE001 - the pixels are valid; a broken orientation is ignored
-            return 1
+    try:
+        with without_warnings(), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - the pixels are valid; a broken orientation is ignored
+        return 1
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -170,7 +164,7 @@ def _decode_pillow(data: bytes) -> NDArray[Any]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with without_warnings(), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             _check_pixels(*image.size)
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -230,12 +224,9 @@ def centre_square(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
     if side == size:
         return square
-    if 4 * side <= 5 * size:
-        # Most JPEGs, after the next larger DCT scale. Near a factor of 1 linear interpolation is as good as the mean over
-        # areas, and five times as fast.
+    method = cv2.INTER_AREA
+    if 4 * side <= 5 * size:  # near a factor of 1 linear interpolation is as good, and five times as fast
         method = cv2.INTER_LINEAR if side > size else cv2.INTER_CUBIC
-    else:
-        method = cv2.INTER_AREA
     return np.asarray(cv2.resize(square, (size, size), interpolation=method), dtype=pixels.dtype)
 
 
@@ -245,11 +236,7 @@ _silent: list[Any] = []
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Suppress warnings of Pillow about irregular files; what matters is raised as an error.
-
-    `warnings.catch_warnings` changes the state of the whole process, so that of several threads the first one sets it
-    and the last one restores it.
-    """
+    """Suppress warnings about irregular files; of several threads the first sets the filter, the last restores it."""
     with _silence_lock:
         if not _silent:
             saved = warnings.catch_warnings()

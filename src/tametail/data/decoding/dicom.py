@@ -1,8 +1,7 @@
 """DICOM file → its pixels as a viewer displays them, or attributes of its header.
 
 Files are read by pydicom (extra ``dicom``) and are not trusted: sizes are checked before memory is allocated, the number
-of reads is bounded, and compressed frames and deflated files are measured before they are expanded. Grey levels are
-windowed as floats and rounded once, after scaling, by `decode_image`.
+of reads is bounded, and compressed frames and deflated files are measured before they are expanded.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
-from tametail.data.decoding.codestream import DICOM_INSTALL, declared_size, decode_jpeg
 from tametail.data.decoding.dicom_display import DISPLAY_TAGS, displayed
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _PIXEL_TAGS = {
 
 # Transfer syntax → the plug-in of pydicom that decodes it. pydicom would otherwise try all installed ones, and GDCM ends
 # the process on damaged files. Lossless JPEG and 12-bit JPEG, for which pydicom has only GDCM and a plug-in under the GPL,
-# are decoded in codestream.py, and also JPEG-LS, which would need another package.
+# are decoded by `decode_jpeg`, and also JPEG-LS, which would need another package.
 _JPEG, _OPENJPEG, _RUN_LENGTH, _HERE = "pillow", "pylibjpeg", "pydicom", "here"
 _PLUGINS = {
     "1.2.840.10008.1.2.5": _RUN_LENGTH,
@@ -50,6 +49,12 @@ _PLUGINS = {
     "1.2.840.10008.1.2.4.203": _OPENJPEG,
 }
 _PACKAGES = {_JPEG: "pillow", _OPENJPEG: "pylibjpeg and pylibjpeg-openjpeg"}
+DICOM_INSTALL = "pip install 'tametail[dicom]'"
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+_JP2_BOXES = 4096  # bytes in front of the codestream, at most
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_JPEG_LS_FRAME = 0xF7
 
 
 def has_dicom_mark(head: bytes) -> bool:
@@ -80,10 +85,13 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*DISPLAY_TAGS])
             syntax = _transfer_syntax(header)
             deflated = syntax == pydicom.uid.DeflatedExplicitVRLittleEndian
-            whole = _read_again(pydicom, file) if deflated else None
-            has_pixels = (
-                _at_pixels(file) if whole is None else any(name in whole for name in _PIXEL_TAGS.values())
-            )
+            whole: Dataset | None = None
+            if deflated:
+                file.seek(0)
+                whole = pydicom.dcmread(file, force=True)
+                has_pixels = any(name in whole for name in _PIXEL_TAGS.values())
+            else:  # pydicom stops at the pixels, or at the end of the file
+                has_pixels = _pixel_tag(file.peek(4)[:4]) in _PIXEL_TAGS
             frame, frames = _checked(header, has_pixels, max_pixels)
             decoder, plugin = _decoder(syntax)
             options: dict[str, Any] = pydicom.pixels.utils.as_pixel_options(header)
@@ -96,7 +104,10 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"the DICOM file is damaged or truncated ({_reason(error)})") from error
+        reason = (
+            " ".join(str(error).split())[:200] or type(error).__name__
+        )  # messages of pydicom may be very long
+        raise DataError(f"the DICOM file is damaged or truncated ({reason})") from error
 
 
 def read_header(path: Path, tags: tuple[str, ...]) -> Dataset | None:
@@ -167,22 +178,12 @@ def _check_inflated(data: bytes) -> None:
             raise DataError(f"the deflated DICOM file expands to more than {MAX_INFLATED:,} bytes")
 
 
-def _read_again(pydicom: Any, file: _DicomFile) -> Dataset:
-    file.seek(0)
-    return cast("Dataset", pydicom.dcmread(file, force=True))
-
-
 def _transfer_syntax(header: Dataset) -> str:
     named = header.file_meta.get("TransferSyntaxUID") if header.file_meta else None
     if named:
         return str(named)
     implicit, little = header.original_encoding  # detected by pydicom if the file does not declare it
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
-
-
-def _at_pixels(file: _DicomFile) -> bool:
-    """Whether the file is at the pixels, where pydicom stops, and not at its end."""
-    return _pixel_tag(file.peek(4)[:4]) in _PIXEL_TAGS
 
 
 def _pixel_tag(tag: bytes) -> bytes:
@@ -195,9 +196,8 @@ def _checked(header: Dataset, has_pixels: bool, max_pixels: int) -> tuple[int, i
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     if not has_pixels:
         cut = " or is truncated before them" if rows or "Modality" not in header else ""
-        raise DataError(
-            f"the DICOM file holds no pixels (Modality {header.get('Modality') or 'unknown'}){cut}"
-        )
+        modality = header.get("Modality") or "unknown"
+        raise DataError(f"the DICOM file holds no pixels (Modality {modality}){cut}")
     if rows < 1 or columns < 1:
         raise DataError(f"the DICOM file declares {columns} × {rows} pixels")
     if rows * columns > max_pixels:
@@ -213,17 +213,15 @@ def _decoder(syntax: str) -> tuple[Decoder, str]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
+    name = UID(syntax).name
     try:
         decoder = get_decoder(UID(syntax))
     except NotImplementedError as error:
-        raise DataError(
-            f"the DICOM transfer syntax {UID(syntax).name} ({syntax}) is not supported"
-        ) from error
+        raise DataError(f"the DICOM transfer syntax {name} ({syntax}) is not supported") from error
     plugin = _PLUGINS.get(syntax, "")
     if plugin not in {"", _HERE, *decoder.available_plugins}:
-        raise DataError(
-            f"the DICOM transfer syntax {UID(syntax).name} needs {_PACKAGES.get(plugin, plugin)}; {DICOM_INSTALL}"
-        )
+        packages = _PACKAGES.get(plugin, plugin)
+        raise DataError(f"the DICOM transfer syntax {name} needs {packages}; {DICOM_INSTALL}")
     return decoder, plugin
 
 
@@ -232,11 +230,10 @@ def _pass_tag(file: _DicomFile, options: dict[str, Any]) -> None:
     options["pixel_keyword"] = _PIXEL_TAGS[_pixel_tag(file.read(4))]
     kind = file.peek(2)[:2]
     # Read from the file, as some files contradict their transfer syntax. As a length these letters would be odd.
-    if kind in {b"OB", b"OW", b"OF", b"OD", b"UN"}:
+    is_explicit = kind in {b"OB", b"OW", b"OF", b"OD", b"UN"}
+    if is_explicit:
         options["pixel_vr"] = kind.decode("ascii")
-        file.read(8)
-    else:
-        file.read(4)
+    file.read(8 if is_explicit else 4)
 
 
 def _frame_of(
@@ -263,7 +260,59 @@ def _frame_of(
     return pixels
 
 
-def _reason(error: Exception) -> str:
-    """The first 200 characters, as messages of pydicom may be very long."""
-    words = " ".join(str(error).split())
-    return words[:200] or type(error).__name__
+def declared_size(encoded: bytes) -> tuple[int, int, int]:
+    """Width, height and bits per sample of JPEG, JPEG-LS or JPEG 2000 (bits always 0); 0 if not declared."""
+    start = encoded.find(_JPEG_2000, 0, _JP2_BOXES)  # some files have it in the boxes of a .jp2
+    if start >= 0 and len(encoded) >= start + 24:
+        right, bottom, left, top = (_number(encoded, at, 4) for at in range(start + 8, start + 24, 4))
+        return right - left, bottom - top, 0
+    at = _frame_header(encoded)
+    if not at:
+        return 0, 0, 0
+    return _number(encoded, at + 7, 2), _number(encoded, at + 5, 2), encoded[at + 4]
+
+
+def decode_jpeg(encoded: bytes, bits: int, *, signed: bool) -> NDArray[Any]:
+    """(H, W) or (H, W, 3) of JPEG-LS, or of JPEG that is lossless or deeper than 8 bits, as stored.
+
+    Args:
+        bits: number of significant bits of each sample, the lowest ones.
+        signed: whether the highest of these is the sign, which JPEG does not record.
+
+    Raises:
+        DataError: imagecodecs is absent, or the data have no end marker (imagecodecs would fill the rest of JPEG with
+            grey, and take seconds for JPEG-LS).
+        Exception: from imagecodecs, for damaged data.
+    """
+    try:
+        from imagecodecs import jpeg8_decode, jpegls_decode
+    except ImportError as error:
+        raise DataError(
+            f"JPEG-LS and JPEG that is lossless or deeper than 8 bits need imagecodecs; {DICOM_INSTALL}"
+        ) from error
+    if not encoded.rstrip(b"\0\xff").endswith(_JPEG_END):
+        raise DataError("the DICOM file is damaged or truncated (its compressed frame has no end)")
+    at = _frame_header(encoded)
+    is_jpeg_ls = bool(at) and encoded[at + 1] == _JPEG_LS_FRAME
+    pixels: NDArray[Any] = (jpegls_decode if is_jpeg_ls else jpeg8_decode)(encoded)
+    unused = 8 * pixels.dtype.itemsize - bits
+    if unused < 0 or (unused == 0 and not signed):
+        return pixels
+    of_sign = pixels.view(f"{'i' if signed else 'u'}{pixels.dtype.itemsize}")
+    return np.asarray((of_sign << unused) >> unused)
+
+
+def _frame_header(encoded: bytes) -> int:
+    """Position of the marker SOFn of JPEG or JPEG-LS, 0 if there is none."""
+    at = 2
+    while encoded[:2] == _JPEG_START and at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker == _JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
+            return at
+        # 0xFF may be repeated before a marker; any other begins with its length.
+        at += 1 if marker == 0xFF else 2 + _number(encoded, at + 2, 2)
+    return 0
+
+
+def _number(encoded: bytes, at: int, size: int) -> int:
+    return int.from_bytes(encoded[at : at + size], "big")

@@ -103,18 +103,14 @@ def _functional_group(header: Dataset, frame: int, macro: str, names: tuple[str,
 def _padding(pixels: NDArray[Any], header: Dataset) -> BoolArray | None:
     """(H, W) mask of the padding by the stored values (PS3.3 C.7.5.1.1.2), None if there is none."""
     ends = [header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    given = [_stored(end, pixels.dtype) for end in ends if isinstance(end, int | float)]
+    given = [end for end in ends if isinstance(end, int | float)]
     if not given or ends[0] is None:
         return None
+    if pixels.dtype.kind == "i":  # signed pixels are often declared by the unsigned number of the same bits
+        most, range_ = np.iinfo(pixels.dtype).max, float(2 ** (8 * pixels.dtype.itemsize))
+        given = [end - range_ if end > most else end for end in given]
     outside: BoolArray = (pixels >= min(given)) & (pixels <= max(given))
     return outside if outside.any() else None
-
-
-def _stored(value: float, dtype: np.dtype[Any]) -> float:
-    """The padding as stored: files with signed pixels often declare the unsigned number of the same bits."""
-    if dtype.kind == "i" and value > np.iinfo(dtype).max:
-        return value - float(2 ** (8 * dtype.itemsize))
-    return value
 
 
 def _rescaled(pixels: NDArray[Any], attributes: Dataset) -> tuple[NDArray[np.floating[Any]], bool]:

@@ -1,14 +1,11 @@
 """The built-in demo set: synthetic images of stained blood cells, generated from a seed.
 
-Seven classes that differ in shape, nucleus and granules like real cells, with an imbalance ratio of 40, patients with
-different stain, light and magnification, and cells that resemble another class, so that no classifier is perfect. No
-image is a photograph, and no result on this set says anything about real blood.
+Seven classes with an imbalance ratio of 40, patients with different stain, light and magnification, and cells that
+resemble another class, so that no classifier is perfect. No result on this set says anything about real blood.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +15,7 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
 from tametail.data.decoding.cache_folder import cached_folder
-from tametail.data.demo.cells import CELL_KINDS
-from tametail.data.demo.drawing import draw_cell
+from tametail.data.demo.cells import CELL_KINDS, draw_cell
 from tametail.data.demo.smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
 
 DEMO_VERSION = 2  # increase it whenever the images or the roster change: the cache folder is named after it
@@ -63,8 +59,8 @@ def demo_directory(cache: Path, seed: int = 0) -> Path:
 def write_demo(directory: Path, *, seed: int = 0) -> None:
     """Write the synthetic demo set of ``seed`` into ``directory``, unless it exists and is complete.
 
-    It has ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The folder is written
-    atomically, also if several processes write it at once. The same seed gives the same images.
+    It has ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The same seed gives the
+    same images.
 
     Raises:
         DataError: ``directory`` has other contents.
@@ -133,11 +129,7 @@ def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
 
 
 def _labels(roster: list[_Entry]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "group"])
-    writer.writerows([entry.image, entry.label, entry.group] for entry in roster)
-    return text.getvalue()
+    return "image,label,group\n" + "".join(f"{entry.image},{entry.label},{entry.group}\n" for entry in roster)
 
 
 def _readme(seed: int) -> str:

@@ -82,29 +82,19 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    files = sorted(
-        (file for file in walk(root) if _is_dicom_file(root / file)), key=lambda file: file.as_posix()
-    )
+    files = sorted((file for file in walk(root) if _is_dicom_file(root / file)), key=Path.as_posix)
     if not files:
         raise DataError(f"expected DICOM files in {root}, found none")
     labels, splits = labels_from_folders(root, files, "DICOM file")
     names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
-    frame = pd.DataFrame(
-        {
-            "image": [file.as_posix() for file in files],
-            "label": labels,
-            "group": patient_numbers([header[PATIENT] for header in headers]),
-            "split": splits,
-        },
-        dtype=object,
-    )
+    images, patients = [file.as_posix() for file in files], [header[PATIENT] for header in headers]
+    columns = {"image": images, "label": labels, "group": patient_numbers(patients), "split": splits}
+    frame = pd.DataFrame(columns, dtype=object)
     for column, name in HEADER_COLUMNS.items():
         frame[column] = pd.Series([header[name] for header in headers], dtype=object)
-    series = [header[_OLD_LATERALITY] for header in headers]
-    frame["laterality"] = [
-        image or of_series for image, of_series in zip(frame["laterality"], series, strict=True)
-    ]
+    of_series = [header[_OLD_LATERALITY] for header in headers]
+    frame["laterality"] = [one or other for one, other in zip(frame["laterality"], of_series, strict=True)]
     return frame
 
 

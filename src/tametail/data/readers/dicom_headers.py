@@ -45,11 +45,10 @@ def patient_codes(paths: Sequence[Path]) -> list[str]:
     Raises:
         DataError: pydicom is absent.
     """
-    order = sorted(range(len(paths)), key=lambda at: Path(paths[at]).as_posix())
-    headers = read_headers([Path(paths[at]) for at in order], (PATIENT,))
-    by_order = patient_numbers([header[PATIENT] for header in headers])
-    codes = dict(zip(order, by_order, strict=True))
-    return [codes[at] for at in range(len(paths))]
+    ordered = sorted(paths, key=Path.as_posix)
+    numbers = patient_numbers([header[PATIENT] for header in read_headers(ordered, (PATIENT,))])
+    codes = dict(zip(ordered, numbers, strict=True))
+    return [codes[path] for path in paths]
 
 
 def read_headers(paths: Sequence[Path], names: tuple[str, ...]) -> Iterator[dict[str, str]]:

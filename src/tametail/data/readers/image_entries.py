@@ -1,4 +1,4 @@
-"""Image files below a folder: those that a table names, or all. Each folder is listed once, whatever the number of rows."""
+"""Image files below a folder: those that a table names, or all. Each folder is listed once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Folders:
                 return (
                     _OUTSIDE,
                     {},
-                )  # not even listed: a table from elsewhere must reveal nothing about this machine
+                )  # not listed: a table from elsewhere must reveal nothing about this machine
             relative = os.path.relpath(full, self._root) if _within(full, self._root) else None
             relative = relative or os.path.relpath(real, self._real_root)
             with os.scandir(full) as items:
@@ -158,8 +158,8 @@ def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as items:
             found = sorted(items, key=lambda item: item.name)
     except OSError as error:
+        reason = error.strerror or error
         raise DataError(
-            f"the folder {folder} cannot be read ({error.strerror or error}); grant yourself permission, or move it "
-            f"elsewhere"
+            f"the folder {folder} cannot be read ({reason}); grant yourself permission, or move it elsewhere"
         ) from error
     return (item for item in found if not item.name.startswith((".", "__MACOSX")))

@@ -9,11 +9,18 @@ from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
 from tametail.core.text import sample_of
+from tametail.data.decoding.cache import cache_dir
 from tametail.data.readers.class_folders import image_files, read_class_folders
 from tametail.data.readers.image_entries import walk
-from tametail.data.readers.medmnist import read_medmnist
-from tametail.data.readers.medmnist_sets import MEDMNIST_NAMES, MEDMNIST_SOURCE, medmnist_file, terms_of
+from tametail.data.readers.medmnist import (
+    MEDMNIST_NAMES,
+    MEDMNIST_SOURCE,
+    medmnist_file,
+    read_medmnist,
+    terms_of,
+)
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.readers.table_folders import LABELS_FILE
 from tametail.data.readers.tables import read_table
 from tametail.data.table import ImageTable
 
@@ -42,10 +49,7 @@ BONE_MARROW_CLASSES = (
     "NIF", "OTH", "PEB", "PLM", "PMO",
 )  # fmt: skip
 BONE_MARROW_LEFT_OUT = ("ABE", "ART", "NIF", "OTH")
-"""The paper has 17 classes and 147,904 images but does not name the classes. Of the 171,374 images in 21 classes, only
-without these four that number is left: abnormal eosinophils (8), artefacts (19,630), not identifiable (3,538), other
-cells (294).
-"""
+"""The paper does not name its 17 classes; without these four of the 21 its number of images, 147,904, is left."""
 
 
 @register_reader
@@ -104,19 +108,16 @@ def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
 def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
     """The metadata (lesion_id, image_id, dx, ...) and the images, in two folders or in any."""
     root = _root(options, name)
-    tables = [
-        root / table
-        for table in ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
-        if (root / table).is_file()
-    ]
-    if not tables:
+    names = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
+    table = next((root / file for file in names if (root / file).is_file()), None)
+    if table is None:
         raise _missing(name, "HAM10000_metadata.csv (or .tab)", root)
     images = image_files(walk(root))
     # The copy on Kaggle unpacks each part twice, in two spellings.
     parts = [file for file in images if file.parts[0].startswith("HAM10000_images_part_")]
     columns = ReadOptions(image_col="image_id", label_col="dx", group_col="lesion_id")
     locate = partial(_by_stem, files=parts or images, root=root, name=name)
-    return ImageTable.from_frame(read_table(tables[0], columns, root, locate=locate), root, name)
+    return ImageTable.from_frame(read_table(table, columns, root, locate=locate), root, name)
 
 
 def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name: str) -> list[str]:
@@ -140,14 +141,9 @@ def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name:
 def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str]) -> ImageTable:
     """BM_cytomorphology_data/<class>/<range>/<class>_<number>.jpg; the set names no patients."""
     root = _root(options, name)
-    folder = next(
-        (
-            place
-            for place in (root, *_subfolders(root, 2))
-            if any((place / code).is_dir() for code in BONE_MARROW_CLASSES)
-        ),
-        None,
-    )
+    places = [root, *sorted(root.glob("*/")), *sorted(root.glob("*/*/"))]
+    with_classes = (place for place in places if any((place / code).is_dir() for code in BONE_MARROW_CLASSES))
+    folder = next(with_classes, None)
     if folder is None:
         raise _missing(
             name, "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)", root
@@ -163,12 +159,7 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
     return ImageTable.from_frame(frame, folder, name)
 
 
-def _subfolders(folder: Path, depth: int) -> list[Path]:
-    below = sorted(place for place in folder.iterdir() if place.is_dir())
-    return below + [deeper for place in below if depth > 1 for deeper in _subfolders(place, depth - 1)]
-
-
-def _read_medmnist_set(options: ReadOptions, name: str) -> ImageTable:
+def _read_medmnist(options: ReadOptions, name: str) -> ImageTable:
     return read_medmnist(medmnist_file(name, options.root, download=options.download))
 
 
@@ -191,8 +182,28 @@ KNOWN_SETS: dict[str, KnownSet] = {
         "HAM10000", "Harvard Dataverse, doi 10.7910/DVN/DBW86T", "CC BY-NC 4.0", _read_ham10000
     ),
     **{
-        name: KnownSet(f"MedMNIST {name}", MEDMNIST_SOURCE, terms_of(name), _read_medmnist_set)
+        name: KnownSet(f"MedMNIST {name}", MEDMNIST_SOURCE, terms_of(name), _read_medmnist)
         for name in MEDMNIST_NAMES
     },
 }
 """Name → set. ``bone_marrow`` is the paper's 17 classes, ``bone_marrow_all`` all 21."""
+
+
+@register_reader
+class DemoReader(Reader):
+    """Reads the source ``"demo"``."""
+
+    name = "demo"
+    priority = 20
+
+    def matches(self, source: str | Path) -> bool:
+        return source == "demo"
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        from tametail.data.demo.demo import demo_directory, write_demo
+
+        options.refuse_table_options("the demo set has fixed columns")
+        directory = demo_directory(cache_dir(), 0)
+        write_demo(directory, seed=0)
+        frame = read_table(directory / LABELS_FILE, ReadOptions(), directory)
+        return ImageTable.from_frame(frame, directory, "demo", synthetic=True)

@@ -1,14 +1,18 @@
-"""MedMNIST files (.npz, 2D) → `ImageTable`. The images are written once, as PNG files, to the cache folder.
+"""The 2D sets of MedMNIST v2 and MedMNIST+, and MedMNIST files (.npz) → `ImageTable`, with the images as PNG in the cache.
 
-The arrays are read as a stream, one image at a time, so that a file may be larger than memory, and nothing in the file
-is unpickled. Shape legend: N images, H × W pixels, L labels.
+The arrays are read as a stream, one image at a time, and nothing is unpickled.
+Shape legend: N images, H × W pixels, L labels.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import json
+import logging
 import os
 import tokenize
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,13 +26,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, TametailError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
-from tametail.data.decoding.cache_folder import cached_folder
-from tametail.data.readers.medmnist_sets import MEDMNIST_SETS, SIZES
+from tametail.data.decoding.cache_folder import cache_lock, cached_folder, explain_cache_error
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
-from tametail.data.table import COLUMNS, ImageTable, join_classes
+from tametail.data.table import ImageTable, join_classes
 
 MAX_BYTES = 64 << 30  # pixels of a split; the largest official file has a quarter of this
 _MAX_IMAGES = 10_000_000
@@ -39,6 +42,10 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, OSError, MemoryError, NotImplementedError,
     RuntimeError, SyntaxError, ValueError,
 )  # fmt: skip
+MEDMNIST_SOURCE = "https://zenodo.org/records/10519652"
+_TIMEOUT = 60  # seconds without a byte
+_CHUNK = 1 << 20
+SIZES = (28, 64, 128, 224)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,21 +96,12 @@ def read_medmnist(path: Path) -> ImageTable:
     width = parts[0].labels.shape[1]
     labels = np.concatenate([part.labels for part in parts])
     ids = [name for part in parts for name in part.names]
-    frame = pd.DataFrame(
-        {
-            "image": ids,
-            "label": _multi_labels(labels, path) if width > 1 else _single_labels(labels[:, 0], path),
-            "group": ids,
-            "split": [part.split for part in parts for _ in part.names],
-        },
-        columns=list(COLUMNS),
-        dtype=object,
-    )
+    names = _multi_labels(labels, path) if width > 1 else _single_labels(labels[:, 0], path)
+    splits = [part.split for part in parts for _ in part.names]
+    frame = pd.DataFrame({"image": ids, "label": names, "group": ids, "split": splits}, dtype=object)
     # Last, so that a file with wrong labels leaves no images behind.
-    digest = _digest(path)
-    folder = cached_folder(
-        cache_dir() / "medmnist" / digest, partial(_write_images, path, parts), partial(_is_complete, parts)
-    )
+    place = cache_dir() / "medmnist" / _digest(path)
+    folder = cached_folder(place, partial(_write_images, path, parts), partial(_is_complete, parts))
     return ImageTable.from_frame(frame, folder, path.stem, multi_label=width > 1)
 
 
@@ -231,12 +229,8 @@ def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], key: str, path: 
         )
     if dtype != np.uint8:
         raise DataError(f"expected 8-bit images (uint8) as {key} of {path}, found {dtype}")
-    if (
-        shape[0] > _MAX_IMAGES
-        or int(np.prod(shape, dtype=object)) > MAX_BYTES
-        or min(shape) < 0
-        or 0 in shape[1:]
-    ):
+    too_large = shape[0] > _MAX_IMAGES or int(np.prod(shape, dtype=object)) > MAX_BYTES
+    if too_large or min(shape) < 0 or 0 in shape[1:]:
         raise DataError(f"expected at most {MAX_BYTES >> 30} GiB of pixels as {key} of {path}, found {shape}")
 
 
@@ -270,3 +264,113 @@ def _is_complete(parts: Sequence[_Part], folder: Path) -> bool:
         (folder / part.split).is_dir() and len(os.listdir(folder / part.split)) == part.shape[0]
         for part in parts
     )
+
+
+@dataclass(frozen=True)
+class MedMnistSet:
+    """One set.
+
+    Attributes:
+        terms: licence.
+        classes: names in the order of the labels 0, 1, ...
+        md5: checksum of the .npz per size of `SIZES`.
+    """
+
+    terms: str
+    classes: tuple[str, ...]
+    md5: tuple[str, ...]
+
+
+MEDMNIST_SETS = {
+    name: MedMnistSet(facts["terms"], tuple(facts["classes"]), tuple(facts["md5"]))
+    for name, facts in json.loads(
+        Path(__file__).with_name("medmnist_sets.json").read_text(encoding="utf-8")
+    ).items()
+}
+"""Name → set, from ``INFO`` of the package medmnist 3.0.2 (https://github.com/MedMNIST/MedMNIST)."""
+MEDMNIST_NAMES = tuple(
+    f"{flag}{suffix}" for flag in MEDMNIST_SETS for suffix in ("", *(f"_{size}" for size in SIZES[1:]))
+)
+"""All sets, the size appended where it is not 28: ``dermamnist``, ``dermamnist_64``, ..."""
+
+
+def medmnist_file(name: str, root: Path | None, *, download: bool) -> Path:
+    """Find the .npz of a set: in ``root``, else in the cache folder, else by a download to it.
+
+    Args:
+        name: one of `MEDMNIST_NAMES`.
+        root: folder of the file, or the file itself.
+        download: download it from Zenodo and verify its checksum.
+
+    Raises:
+        DataError: the file is missing, or the download has another checksum.
+        TametailError: the download failed.
+    """
+    if root is not None:
+        file = root if root.is_file() else root / f"{name}.npz"
+        if not file.is_file():
+            raise DataError(f"expected {name}.npz in {root}, but it is not there; {_how_to_get(name)}")
+        return file
+    file = cache_dir() / "medmnist" / f"{name}.npz"
+    if not file.is_file():
+        if not download:
+            raise DataError(f"{name} is not on this machine; {_how_to_get(name)}")
+        with explain_cache_error(file.parent), cache_lock(file.parent, file.name):
+            if not file.is_file():  # another process may have downloaded it meanwhile
+                _download(name, file)
+    return file
+
+
+def terms_of(name: str) -> str:
+    """Licence of a set, by its name."""
+    return MEDMNIST_SETS[name.partition("_")[0]].terms
+
+
+def _how_to_get(name: str) -> str:
+    return (
+        f"--download fetches it from {_url(name)} (terms: {terms_of(name)}), or fetch it yourself and name its "
+        f"folder with --root"
+    )
+
+
+def _url(name: str) -> str:
+    return f"{MEDMNIST_SOURCE}/files/{name}.npz?download=1"
+
+
+def md5_of(name: str) -> str:
+    """Checksum of the file of a set, by its name."""
+    flag, _, size = name.partition("_")
+    return MEDMNIST_SETS[flag].md5[SIZES.index(int(size or SIZES[0]))]
+
+
+def _download(name: str, file: Path) -> None:
+    """Download and verify; the caller holds the lock of the file, so that its temporary name is free."""
+    logging.getLogger(__name__).info("fetching %s (terms: %s)", _url(name), terms_of(name))
+    unfinished = file.with_name(f"{file.name}.part")
+    try:
+        found = _fetch(_url(name), unfinished)
+        if found != md5_of(name):
+            raise DataError(
+                f"the download from {_url(name)} has the MD5 {found}, not {md5_of(name)}; it was thrown away; try again, "
+                f"and if this persists, check for a proxy that changes downloads"
+            )
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _fetch(url: str, path: Path) -> str:
+    """Write the content of ``url`` to a file; returns its MD5, the checksum that the authors publish."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "wb") as file:
+        try:
+            request = urllib.request.Request(url, headers={"User-Agent": "tametail"})
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+                while chunk := answer.read(_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+        except (OSError, http.client.HTTPException) as error:
+            raise TametailError(
+                f"{url} could not be fetched ({error}); try again, or fetch it elsewhere and name its folder with --root"
+            ) from error
+    return digest.hexdigest()

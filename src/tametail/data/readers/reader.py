@@ -39,8 +39,8 @@ class Reader(ABC):
         name: unique among the readers.
         priority: readers with a higher priority are asked first. Built-in readers of names have 20, those of files and
             folders 0 or less.
-        takes_root: whether `read` uses ``options.root`` and ``options.download``. Where it does not, they are refused
-            before it is called. A reader without table columns calls `ReadOptions.refuse_table_options` itself.
+        takes_root: whether `read` uses ``options.root`` and ``options.download``; otherwise they are refused. A reader
+            without table columns calls `ReadOptions.refuse_table_options` itself.
     """
 
     name: ClassVar[str]
@@ -61,7 +61,7 @@ class Reader(ABC):
         """
 
 
-_BUILT_IN = ("known_sets", "demo", "medmnist", "tables", "table_folders", "dicom_folder", "class_folders")
+_BUILT_IN = ("known_sets", "medmnist", "tables", "table_folders", "dicom_folder", "class_folders")
 readers: Registry[type[Reader]] = Registry("readers", [f"tametail.data.readers.{name}" for name in _BUILT_IN])
 """The registered readers."""
 
@@ -115,10 +115,16 @@ class ReadOptions:
         Raises:
             UsageError: an option that names columns or their folder was given.
         """
-        given = self._given(
-            "image_col", "label_col", "group_col", "split_col", "image_root", "label_cols", "multi_label"
+        columns = (
+            "image_col",
+            "label_col",
+            "group_col",
+            "split_col",
+            "image_root",
+            "label_cols",
+            "multi_label",
         )
-        if given:
+        if given := self._given(*columns):
             raise UsageError(
                 f"{given} can only be given for a CSV or another table, but {why}; leave it out or give the table"
             )
@@ -129,8 +135,7 @@ class ReadOptions:
         Raises:
             UsageError: ``root`` or ``download`` was given.
         """
-        given = self._given("root", "download")
-        if given:
+        if given := self._given("root", "download"):
             raise UsageError(
                 f"{given} can only be given with the name of a known set ({sample_of(known)}); "
                 f"for a table use --image-root"

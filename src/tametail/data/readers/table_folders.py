@@ -60,10 +60,10 @@ class SplitTablesReader(Reader):
         tables = labels_files_by_split(folder, options.image_col)
         if tables is None:
             return _read_as_another_kind(folder, options, type(self))
-        root = options.image_root or folder
-        frame = read_split_tables(tables, options, root)
+        root, multi_label = options.image_root or folder, options.multi_label
+        frame, name = read_split_tables(tables, options, root), folder_name(folder)
         return ImageTable.from_frame(
-            frame, root, folder_name(folder), multi_label=options.multi_label, allow_leaks=options.allow_leaks
+            frame, root, name, multi_label=multi_label, allow_leaks=options.allow_leaks
         )
 
 
@@ -113,10 +113,10 @@ def _names_images(path: Path, image_col: str | None) -> bool:
     columns = read_table_file(path).columns
     if image_col is not None or any(column.lower() in IMAGE_COLUMNS for column in columns):
         return True
-    logging.getLogger(__name__).warning(
-        "%s has no column file_name or image, so it is not read; to read it name the column with --image-col",
-        path,
+    message = (
+        "%s has no column file_name or image, so it is not read; to read it name the column with --image-col"
     )
+    logging.getLogger(__name__).warning(message, path)
     return False
 
 
@@ -161,7 +161,6 @@ def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path)
     frame = pd.concat(parts, ignore_index=True)
     twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
     if twice:
-        raise DataError(
-            f"{len(twice)} images of {root} are listed in two splits ({sample_of(twice)}); keep one"
-        )
+        listed = sample_of(twice)
+        raise DataError(f"{len(twice)} images of {root} are listed in two splits ({listed}); keep one")
     return frame

@@ -1,33 +1,41 @@
 """Decoded pixels → normalised inputs of a model: the centre crop, or a randomly augmented image.
 
-Shape legend: B batch, K canvas side, S image side.
+The random operations are those of RandAugment (Cubuk, Zoph, Shlens & Le, NeurIPS 2020) that preserve the diagnosis. Left
+out are saturation and hue (stains, haemorrhage, skin), solarise, posterise, invert, equalise and autocontrast (densities)
+and cutout (a lesion of a few pixels). Deviation: the strength is uniform up to ``magnitude`` in both directions.
+
+Shape legend: B batch, K canvas side, S image side, P operations per image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.data.sampling.random_operations import (
-    DRAWS_PER_OPERATION,
-    Amounts,
-    drawn_amounts,
-    erased,
-    geometry,
-    sharpened,
-    toned,
-)
-
 DRAWS = 8  # random numbers per image and epoch
+DRAWS_PER_OPERATION = 2  # which one, and how strong
 MOST_OPERATIONS = 4
 _OPERATIONS = DRAWS_PER_OPERATION * MOST_OPERATIONS
 EXTRA_DRAWS = _OPERATIONS + 1 + 5  # additional ones: for operations, sharpening and erasing
+LARGEST = {
+    "rotate": math.radians(45),  # radians
+    "shear_x": 0.3,  # relative to the distance from the centre
+    "shear_y": 0.3,
+    "shift_x": 0.2,  # relative to the side of the image
+    "shift_y": 0.2,
+    "zoom": math.log(1.3),  # logarithm of the factor
+    "brightness": 0.2,  # relative
+    "contrast": 0.3,
+    "sharpness": 1.0,  # 1 doubles the difference from the smoothed image, -1 removes it
+}
+"""Maximum change of each operation at magnitude 1, in both directions."""
+_SMOOTHING = 9 / 13  # weight of the 3×3 mean in Pillow's SMOOTH, where the centre counts five times
 _CHUNK = 16  # images
 Flip = bool | Literal["horizontal", "vertical"]
 
@@ -48,8 +56,7 @@ class Preprocess:
         scale: range of the side of the random crop as a fraction of the side of the image.
         rotation: maximum rotation in degrees, in both directions.
         colour: maximum relative change of brightness and of contrast, in [0, 1).
-        operations, magnitude: number of random operations per image (0 to 4), see `random_operations.LARGEST`, and their
-            strength.
+        operations, magnitude: number of random operations per image (0 to 4), see `LARGEST`, and their strength.
         sharpening: probability of doubling the sharpness.
         erasing: probability of erasing a rectangle.
 
@@ -98,7 +105,9 @@ class Preprocess:
         if draws is None:
             self._take_centre(pixels, inputs)
         else:
-            self._check(draws)
+            expected = DRAWS + self.extra_draws
+            if draws.shape[1] < expected:
+                raise ValueError(f"expected draws of shape (B, {expected}), got {tuple(draws.shape)}")
             for chunk in _chunks(pixels):
                 moved = self._moved(pixels[chunk].permute(0, 3, 1, 2).float(), draws[chunk])
                 moved = self._coloured(moved, draws[chunk, 6:8]) if self.colour else moved
@@ -124,18 +133,13 @@ class Preprocess:
         low, high = self.scale
         side = low + (high - low) * draws[:, 0]
         turn = math.radians(self.rotation) * (2 * draws[:, 1] - 1)
-        free = 1 - side
         flips = self._constants(draws.device)[2]
         mirror = torch.where((draws[:, 2:4] >= 0.5) & flips, -1.0, 1.0)
-        shift = free[:, None] * (2 * draws[:, 4:6] - 1)
+        shift = (1 - side)[:, None] * (2 * draws[:, 4:6] - 1)
         cos, sin = side * turn.cos(), side * turn.sin()
-        theta = torch.stack(
-            [
-                torch.stack([cos * mirror[:, 0], -sin * mirror[:, 1], shift[:, 0]], dim=1),
-                torch.stack([sin * mirror[:, 0], cos * mirror[:, 1], shift[:, 1]], dim=1),
-            ],
-            dim=1,
-        )
+        across = torch.stack([cos * mirror[:, 0], -sin * mirror[:, 1], shift[:, 0]], dim=1)
+        down = torch.stack([sin * mirror[:, 0], cos * mirror[:, 1], shift[:, 1]], dim=1)
+        theta = torch.stack([across, down], dim=1)
         if self.operations:
             theta = theta @ geometry(self._amounts(draws[:, DRAWS:]))
         return self._sampled(images, theta)
@@ -177,11 +181,6 @@ class Preprocess:
     def _amounts(self, extra: Tensor) -> Amounts:
         return drawn_amounts(extra[:, : DRAWS_PER_OPERATION * self.operations], self.magnitude)
 
-    def _check(self, draws: Tensor) -> None:
-        expected = DRAWS + self.extra_draws
-        if draws.shape[1] < expected:
-            raise ValueError(f"expected draws of shape (B, {expected}), got {tuple(draws.shape)}")
-
 
 def _where(some: Tensor, images: Tensor, change: Callable[..., Tensor], *per_image: Tensor) -> Tensor:
     """Apply ``change`` to those images (B, 3, S, S) that ``some`` (B,) selects, with rows of ``per_image`` as arguments.
@@ -205,3 +204,85 @@ def _chunks(pixels: Tensor) -> list[slice]:
     """Slices of a batch that fit in the cache of a CPU; one slice on a GPU."""
     step = _CHUNK if pixels.device.type == "cpu" else max(len(pixels), 1)
     return [slice(start, start + step) for start in range(0, len(pixels), step)]
+
+
+class Amounts(NamedTuple):
+    """Strength of the operations, 0 for none: (B, P) for geometry, in their order, and (B,) for the others."""
+
+    rotate: Tensor
+    shear_x: Tensor
+    shear_y: Tensor
+    shift_x: Tensor
+    shift_y: Tensor
+    zoom: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    sharpness: Tensor
+
+
+def drawn_amounts(draws: Tensor, magnitude: float) -> Amounts:
+    """Random operations and their strength, from ``draws`` (B, 2 P) in [0, 1), the kind and strength of each."""
+    which = (draws[:, 0::2] * len(LARGEST)).long()
+    strength = magnitude * (2 * draws[:, 1::2] - 1)
+    amounts = [
+        torch.where(which == kind, strength * largest, 0.0) for kind, largest in enumerate(LARGEST.values())
+    ]
+    return Amounts(*amounts[:6], *(amount.sum(dim=1) for amount in amounts[6:]))
+
+
+def geometry(amounts: Amounts) -> Tensor:
+    """(B, 3, 3) maps from coordinates of the output, from -1 to 1, to those of the input."""
+    cos, sin = amounts.rotate.cos(), amounts.rotate.sin()
+    zoom = (-amounts.zoom).exp()
+    zero, one = torch.zeros_like(zoom), torch.ones_like(zoom)
+    rows = [
+        torch.stack([zoom * cos, amounts.shear_x - sin, 2 * amounts.shift_x], dim=-1),
+        torch.stack([amounts.shear_y + sin, zoom * cos, 2 * amounts.shift_y], dim=-1),
+        torch.stack([zero, zero, one], dim=-1),
+    ]
+    each = torch.stack(rows, dim=-2)  # of one kind each: the terms of the others are neutral
+    whole = each[:, 0]
+    for operation in each.unbind(1)[1:]:
+        whole = whole @ operation
+    return whole
+
+
+def toned(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Scale contrast, then brightness of images (B, 3, S, S) in [0, 255] by 1 + (B,).
+
+    Contrast is the distance from the mean of each channel, not from the mean grey as in Pillow, so that hue and saturation
+    of the mean stay the same.
+    """
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return (((images - mean) * _each(1 + contrast) + mean) * _each(1 + brightness)).clamp(0, 255)
+
+
+def sharpened(images: Tensor, sharpness: Tensor) -> Tensor:
+    """Sharpen images (B, 3, S, S) in [0, 255]: add (B,) times the difference from the smoothed image."""
+    smooth = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    return (images + (images - smooth) * _each(_SMOOTHING * sharpness)).clamp(0, 255)
+
+
+def erased(images: Tensor, draws: Tensor) -> Tensor:
+    """Random erasing of a black rectangle in images (B, 3, S, S): Zhong, Zhong, Kang, Li & Yang (AAAI 2020).
+
+    The area is 2 to 33 % of the image and the aspect ratio 0.3 to 3.3, as in torchvision's RandomErasing; longer sides are
+    clipped.
+
+    Args:
+        draws: (B, 4) in [0, 1): area, aspect ratio, and position.
+    """
+    area = 0.02 + 0.31 * draws[:, 0]
+    aspect = torch.exp(math.log(0.3) + math.log(11) * draws[:, 1])
+    inside = []
+    for length, place in ((area * aspect, draws[:, 2]), (area / aspect, draws[:, 3])):
+        side = length.sqrt().clamp(max=1)
+        start = (1 - side) * place
+        middles = (torch.arange(images.shape[-1], device=images.device) + 0.5) / images.shape[-1]
+        inside.append((middles >= start[:, None]) & (middles < (start + side)[:, None]))
+    rows, columns = inside
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def _each(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)

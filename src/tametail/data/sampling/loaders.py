@@ -43,8 +43,7 @@ class Batch(NamedTuple):
 class ArrayDataset(Dataset[Batch]):
     """Some rows of an array (features or decoded images, in memory or memory-mapped), with their targets.
 
-    It has no state of an epoch, so that copies in worker processes give the same batches. A memory-mapped array is
-    pickled as the name of its file, so that workers share its pages.
+    It has no state of an epoch. A memory-mapped array is pickled as the name of its file, so that workers share its pages.
     """
 
     def __init__(
@@ -78,26 +77,13 @@ class ArrayDataset(Dataset[Batch]):
     def __getstate__(self) -> dict[str, Any]:
         array = self.array
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
-            return self.__dict__ | {
-                "array": _Mapped(str(array.filename), array.dtype, array.shape, array.offset)
-            }
+            mapped = (str(array.filename), array.dtype, "r", array.offset, array.shape)
+            return self.__dict__ | {"array": mapped}
         return self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         array = state["array"]
-        self.__dict__.update(state | {"array": array.open() if isinstance(array, _Mapped) else array})
-
-
-class _Mapped(NamedTuple):
-    """A memory-mapped array in C order, by its file."""
-
-    file: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    offset: int
-
-    def open(self) -> NDArray[Any]:
-        return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
+        self.__dict__.update(state | {"array": np.memmap(*array) if isinstance(array, tuple) else array})
 
 
 class DistributedBatches(Sampler[list[SampleIndex]]):
@@ -134,11 +120,7 @@ class DistributedBatches(Sampler[list[SampleIndex]]):
 
 
 class TrainingBatches:
-    """Batches of the training set, epoch by epoch, from any step on.
-
-    Attributes:
-        steps: batches per epoch.
-    """
+    """Batches of the training set, epoch by epoch, from any step on; ``steps`` per epoch."""
 
     def __init__(self, loader: DataLoader[Batch], batches: DistributedBatches) -> None:
         self._loader = loader
@@ -172,8 +154,6 @@ class TrainingBatches:
 @contextmanager
 def explain_lost_workers() -> Iterator[None]:
     """Raise the loss of a data-loading worker process as an error with advice.
-
-    PyTorch raises as soon as a worker ends, wherever the training is.
 
     Raises:
         TametailError: a worker was killed.

@@ -1,7 +1,6 @@
 """Samplers: the order of the images of an epoch and their random numbers, determined by (seed, epoch) alone.
 
-There is no state between epochs or in worker processes: an index contains its epoch, so that any process can compute the
-rest. Processes of a distributed run take disjoint parts of the same order.
+An index contains its epoch, so that any process can compute the rest.
 Shape legend: n rows of the training set, C classes.
 """
 
@@ -23,6 +22,7 @@ from tametail.core.registry import nearest
 
 SamplerName = Literal["shuffled", "balanced", "sqrt", "progressive", "deferred"]
 _ORDER, _DRAWS, _CYCLES = 0, 1, 2  # independent streams of random numbers; 3 is that of `mixing`
+_FAR = 2**56  # beyond the counters of `uniform_draws`
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -68,9 +68,8 @@ class ShuffledOrder(EpochOrder):
 class ClassOrder(EpochOrder):
     """Each class has a share of the epoch, filled by cycling through its images.
 
-    Every cycle is a new permutation, and the next epoch continues the cycle: no image of a class is repeated before all
-    were used, so that their counts never differ by more than one. (Independent draws would omit a third of the images
-    and use others three times.)
+    Every cycle is a new permutation, and the next epoch continues the cycle, so that the counts of the images of a class
+    never differ by more than one.
 
     Args:
         target: (n,) classes.
@@ -162,23 +161,20 @@ def make_order(
     if epochs is None:
         raise ValueError(f"expected the number of epochs of the training for the {sampler} sampler, got None")
     if sampler == "deferred":
-        first = _first_deferred(epochs, deferred_from)
+        if not 0 < deferred_from < 1:
+            raise ValueError(
+                f"expected deferred_from in (0, 1), a fraction of the epochs, got {deferred_from!r}"
+            )
+        first = min(math.ceil(deferred_from * epochs - 1e-9), epochs - 1)
         after = ClassOrder(target, seed, lambda epoch: instance if epoch < first else equal)
         return DeferredOrder(ShuffledOrder(len(target), seed), after, first)
     last = max(epochs - 1, 1)
 
     def mixed(epoch: int) -> FloatArray:
         done = min(epoch / last, 1.0)
-        shares: FloatArray = (1 - done) * instance + done * equal
-        return shares
+        return np.asarray((1 - done) * instance + done * equal)
 
     return ClassOrder(target, seed, mixed)
-
-
-def _first_deferred(epochs: int, share: float) -> int:
-    if not 0 < share < 1:
-        raise ValueError(f"expected deferred_from in (0, 1), a fraction of the epochs, got {share!r}")
-    return min(math.ceil(share * epochs - 1e-9), epochs - 1)
 
 
 def occurrences(positions: IntArray) -> IntArray:
@@ -212,9 +208,6 @@ def _permutation(n: int, seed: int, *what: int) -> IntArray:
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     permuted: IntArray = torch.randperm(n, generator=generator).numpy()
     return permuted
-
-
-_FAR = 2**56  # beyond the counters of `uniform_draws`
 
 
 def extra_draws(seed: int, epoch: int, counters: IntArray, per: int) -> NDArray[np.float32]:

@@ -20,8 +20,12 @@ import numpy as np
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, UsageError, explain_save_error
-from tametail.data.splitting.iterative_stratification import label_strata, stratify_labels
-from tametail.data.splitting.stratified_groups import best_partition, images_by_group
+from tametail.data.splitting.stratification import (
+    best_partition,
+    images_by_group,
+    label_strata,
+    stratify_labels,
+)
 from tametail.data.table import ImageTable
 
 # The best balanced of up to 5 random divisions is used; one is enough for many groups.
@@ -56,8 +60,7 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
 
     Rows with the split ``test`` form the test set; if there are none, it is drawn at random. All other rows are assigned
     to the folds. Of several random divisions the best balanced one is used; if a rare class is missing in a part, a
-    small group with that class is moved there. In a multi-label table an image counts for each of its labels, and
-    images without a label form a class of their own.
+    small group with that class is moved there. In a multi-label table an image counts for each of its labels.
 
     Args:
         table: N images.
@@ -119,15 +122,9 @@ def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: 
             f"be compared; restore the file, or start a new study in another folder"
         )
     rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-    return Splits(
-        np.array([row["image"] for row in rows], dtype=np.str_),
-        np.array([row["part"] for row in rows], dtype=np.str_),
-        np.array([row["fold"] for row in rows], dtype=np.int64),
-        folds,
-        seed,
-        given,
-        fingerprint,
-    )
+    image, part = (np.array([row[name] for row in rows], dtype=np.str_) for name in ("image", "part"))
+    fold = np.array([row["fold"] for row in rows], dtype=np.int64)
+    return Splits(image, part, fold, folds, seed, given, fingerprint)
 
 
 def _to_csv(image: TextArray, part: TextArray, fold: IntArray) -> bytes:
@@ -166,11 +163,9 @@ def check_folds(table: ImageTable, folds: int) -> None:
         return
     listed = ", ".join(f"{name!r} has {groups}" for name, groups in short.items())
     most = min(short.values()) - reserved
-    advice = (
-        f"use at most {most} folds"
-        if most >= 2
-        else "add images, or merge the class with another one or remove it"
-    )
+    advice = f"use at most {most} folds"
+    if most < 2:
+        advice = "add images, or merge the class with another one or remove it"
     where = "outside the given test set" if given else "(one for the test set, one for each fold)"
     raise DataError(
         f"expected every class to have at least {folds + reserved} groups {where} for {folds} folds, but {listed}; {advice}"
@@ -185,9 +180,10 @@ def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> Boo
         share = np.array([1 - fraction, fraction])
         candidates = groups.label_divisions(share, seed, _TEST_SET)
     else:
-        # The union of some parts of a finer division. scikit-learn makes at most as many parts as there are groups, and
-        # images in the largest class.
-        simple = _simple_fraction(fraction, min(groups.count, int(np.bincount(table.targets).max())))
+        # The union of some parts of a finer division, as the test set is a simple fraction near the given one.
+        # scikit-learn makes at most as many parts as there are groups, and images in the largest class.
+        parts = min(max(10, round(1 / fraction)), groups.count, max(table.counts().values()))
+        simple = Fraction(fraction).limit_denominator(parts) or Fraction(1, parts)
         share = np.array([1 - float(simple), float(simple)])
         candidates = [
             np.isin(division, chosen).astype(np.int64)
@@ -198,21 +194,14 @@ def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> Boo
     return np.asarray(sides[groups.member] == 1)
 
 
-def _simple_fraction(fraction: float, parts: int) -> Fraction:
-    """A simple fraction near the given one, with a denominator of at most ``parts``."""
-    most = min(max(10, round(1 / fraction)), parts)
-    return Fraction(fraction).limit_denominator(most) or Fraction(1, most)
-
-
 def _draw_folds(table: ImageTable, folds: int, seed: int) -> IntArray:
     """(N,) fold of each image."""
     groups = _Groups(table)
     minimum, share = np.ones((folds, len(table.class_names)), dtype=np.int64), np.full(folds, 1 / folds)
-    candidates = (
-        groups.label_divisions(share, seed, _FOLDS)
-        if table.multi_label
-        else list(groups.class_divisions(folds, seed, _FOLDS))
-    )
+    if table.multi_label:
+        candidates = groups.label_divisions(share, seed, _FOLDS)
+    else:
+        candidates = list(groups.class_divisions(folds, seed, _FOLDS))
     return best_partition(candidates, groups.strata, minimum, share, table.class_names)[groups.member]
 
 
@@ -223,6 +212,7 @@ class _Groups:
         self._table = table
         _, self._first, member = np.unique(table.groups, return_index=True, return_inverse=True)
         self.count, self.member = len(self._first), member.astype(np.int64)
+        self._attempts = min(_ATTEMPTS, max(1, _MANY // self.count))
         self.strata = images_by_group(self.member, label_strata(table))
 
     def label_divisions(self, share: FloatArray, seed: int, stream: int) -> list[IntArray]:
@@ -250,7 +240,3 @@ class _Groups:
                 for part, (_, held) in enumerate(divide.split(order, target[order], group[order])):
                     division[order[held]] = part
             yield division[self._first]
-
-    @property
-    def _attempts(self) -> int:
-        return min(_ATTEMPTS, max(1, _MANY // self.count))

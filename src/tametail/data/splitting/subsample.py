@@ -98,9 +98,7 @@ def _draw(held: IntArray, wanted: IntArray, rng: np.random.Generator) -> BoolArr
         if (held[group] <= lacking).all():
             taken[group] = True
             lacking -= held[group]
-    if (lacking == 0).all():
-        return taken
-    return _improved(taken, held, wanted, order)
+    return _improved(taken, held, wanted, order) if lacking.any() else taken
 
 
 def _improved(taken: BoolArray, held: IntArray, wanted: IntArray, order: IntArray) -> BoolArray:

@@ -1,7 +1,7 @@
-"""Selection of the best of several random divisions of groups into parts, with repair of missing classes.
+"""Division of groups into parts: iterative stratification by labels, and selection of the best of several divisions.
 
 Shape legend: N images, C classes, G groups, P parts, K strata. ``strata`` (G, K) is the number of images of each group
-in each stratum: one stratum per class, then others that are only balanced, and all images last.
+in each stratum: one stratum per class, then images without a label, and all images last.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.core.errors import DataError
+from tametail.data.table import ImageTable
 
 _REPAIRED = 20  # candidates tried before an error is raised
 
@@ -63,9 +64,8 @@ def _repair(part: IntArray, strata: IntArray, minimum: IntArray, share: FloatArr
             for g in np.flatnonzero((strata[:, c] > 0) & (part != to)):
                 trial = part.copy()
                 trial[g] = to
-                trials.append(
-                    (_missing(trial, strata, minimum).sum(), _imbalance(trial, strata, share), g, to)
-                )
+                missed = _missing(trial, strata, minimum).sum()
+                trials.append((missed, _imbalance(trial, strata, share), g, to))
         if not trials or min(trials)[0] >= missing.sum():
             break
         _, _, g, to = min(trials)
@@ -86,3 +86,42 @@ def _imbalance(part: IntArray, strata: IntArray, share: FloatArray) -> float:
     np.add.at(counts, part, strata)
     expected = share[:, None] * counts.sum(axis=0)
     return float(((counts - expected) ** 2 / expected).sum())
+
+
+def label_strata(table: ImageTable) -> BoolArray:
+    """(N, C) labels of a table, with one more column for images without a label, if there are any."""
+    labels = table.labels
+    none = ~labels.any(axis=1, keepdims=True)
+    return np.concatenate([labels, none], axis=1) if none.any() else labels
+
+
+def stratify_labels(strata: IntArray, share: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Assign groups to parts, those of the rarest label first, each to the part that lacks most of that label.
+
+    Among parts that lack equally many of its images, the one that lacks most images in total gets the group; further ties
+    are drawn. Groups take the role of the single images in the paper; those with most images of the label are first.
+
+    Args:
+        strata: (G, K) images of each group in each stratum, all images last.
+        share: (P,) fraction of all images that each part should have.
+
+    Returns:
+        (G,) part of each group.
+
+    Reference: Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, ECML PKDD 2011, Algorithm 1.
+    """
+    part = np.full(len(strata), -1, dtype=np.int64)
+    missing = share[:, None] * strata.sum(axis=0)  # (P, K) images that each part still lacks
+    order = rng.permutation(len(strata))  # random order of groups of one size
+    while len(order):
+        left = strata[order].sum(axis=0)
+        rarest = int(np.where(left > 0, left, np.iinfo(np.int64).max).argmin())
+        holding = strata[order, rarest] > 0
+        holders = order[holding]
+        for group in holders[np.argsort(-strata[holders, rarest], kind="stable")]:
+            lacking = np.flatnonzero(missing[:, rarest] == missing[:, rarest].max())
+            lacking = lacking[missing[lacking, -1] == missing[lacking, -1].max()]
+            part[group] = rng.choice(lacking) if len(lacking) > 1 else lacking[0]
+            missing[part[group]] -= strata[group]
+        order = order[~holding]
+    return part
