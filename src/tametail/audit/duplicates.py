@@ -93,8 +93,7 @@ def connected_sets(sets: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]
 def merge_groups(table: ImageTable, duplicates: Duplicates) -> ImageTable:
     """Put duplicates in one group, so that they cannot cross a split.
 
-    Groups stay whole: if duplicates connect two groups, all images of both form one group, with the name that is first
-    in sorted order.
+    If duplicates connect two groups, all images of both form one group, with the name that is first in sorted order.
     """
     groups = table.groups
     rows_of: dict[str, list[int]] = defaultdict(list)

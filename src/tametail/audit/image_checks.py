@@ -96,35 +96,26 @@ def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
     if not crossing_groups:
         keep = f"each set is in one group, so that none crosses a split; {keep}"
     files = sum(len(rows) for rows in exact)
-    yield from finding(
-        "exact_duplicates", "note", exact,
-        f"{counted(len(exact), 'set', 'sets')} of byte-identical files ({files:,} files)",
-        keep,
-    )  # fmt: skip
-    yield from finding(
-        "near_duplicates", "note", near,
-        f"{counted(len(near), 'pair', 'pairs')} of near-identical images in different files "
-        f"(correlation above 0.99 at 64 × 64)",
-        keep,
-    )  # fmt: skip
+    message = f"{counted(len(exact), 'set', 'sets')} of byte-identical files ({files:,} files)"
+    yield from finding("exact_duplicates", "note", exact, message, keep)
+    message = f"{counted(len(near), 'pair', 'pairs')} of near-identical images in different files "
+    message += "(correlation above 0.99 at 64 × 64)"
+    yield from finding("near_duplicates", "note", near, message, keep)
     conflicting = with_several(labels)
-    yield from finding(
-        "conflicting_labels", "warning", conflicting,
-        f"{counted(len(conflicting), 'set', 'sets')} of duplicates with different labels",
-        "at least one label of each set is wrong: check with the annotators",
-    )  # fmt: skip
+    message = f"{counted(len(conflicting), 'set', 'sets')} of duplicates with different labels"
+    advice = "at least one label of each set is wrong: check with the annotators"
+    yield from finding("conflicting_labels", "warning", conflicting, message, advice)
     crossing = tuple(rows for rows in duplicates.merged if len({splits[row] == "test" for row in rows}) > 1)
-    yield from finding(
-        "duplicates_cross_split", "unsafe", crossing,
-        f"{counted(len(crossing), 'set', 'sets')} of duplicates with images both in the given test set and outside it",
-        "the test set is not independent: remove them from one side, or remove the split column",
-    )  # fmt: skip
-    yield from finding(
-        "duplicates_cross_groups", "unsafe", crossing_groups,
-        f"{counted(len(crossing_groups), 'set', 'sets')} of duplicates in different groups: "
-        f"they can be in both the training set and the test set",
-        "repeat with --group-duplicates, which puts them in one group",
-    )  # fmt: skip
+    sets = counted(len(crossing), "set", "sets")
+    message = f"{sets} of duplicates with images both in the given test set and outside it"
+    advice = "the test set is not independent: remove them from one side, or remove the split column"
+    yield from finding("duplicates_cross_split", "unsafe", crossing, message, advice)
+    sets = counted(len(crossing_groups), "set", "sets")
+    message = (
+        f"{sets} of duplicates in different groups: they can be in both the training set and the test set"
+    )
+    advice = "repeat with --group-duplicates, which puts them in one group"
+    yield from finding("duplicates_cross_groups", "unsafe", crossing_groups, message, advice)
 
 
 def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:

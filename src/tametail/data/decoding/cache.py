@@ -101,7 +101,7 @@ def decoded_images(
     Raises:
         DataError: no image is readable.
         TametailError: the cache folder cannot be written, or the pixels do not fit on its disk or into its limit.
-        UsageError: the limit is invalid.
+        UsageError: see `cache_limit`.
     """
     images = table.frame["image"].tolist()
     folder = cache_dir() / "decoded"

@@ -127,9 +127,8 @@ def explain_cache_error(folder: Path) -> Iterator[None]:
             raise TametailError(
                 f"no space left in the cache folder {folder}; free some, or {advice} on another disk"
             ) from error
-        raise TametailError(
-            f"the cache folder {folder} cannot be used ({error}); {advice} that can be written"
-        ) from error
+        message = f"the cache folder {folder} cannot be used ({error}); {advice} that can be written"
+        raise TametailError(message) from error
 
 
 def cached_folder(folder: Path, build: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:

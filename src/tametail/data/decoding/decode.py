@@ -53,8 +53,8 @@ def decode_image(source: str | Path | bytes, size: int) -> NDArray[np.uint8]:
         (size, size, 3) array.
 
     Raises:
-        DataError: the file is absent, empty, larger than ``MAX_FILE_BYTES``, not an image, damaged, truncated or of more
-            than ``MAX_PIXELS`` pixels, or a package for DICOM is missing; the message does not include the path.
+        DataError: the file is absent, not an image, damaged, too large, or a package for DICOM is missing; the message
+            does not include the path.
     """
     if isinstance(source, bytes):
         pixels = _decode(source, size)

@@ -76,8 +76,7 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
         (H, W) float32 from 0 to 255, not rounded, or (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: pydicom or a plug-in is absent, or the file is damaged, too large, without pixels or of a kind that is
-            not supported; the message does not include the path.
+        DataError: pydicom or a plug-in is absent, or the file cannot be decoded; the message does not include the path.
     """
     pydicom = import_pydicom()
     try:
@@ -104,9 +103,7 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
     except DataError:
         raise
     except Exception as error:
-        reason = (
-            " ".join(str(error).split())[:200] or type(error).__name__
-        )  # messages of pydicom may be very long
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"the DICOM file is damaged or truncated ({reason})") from error
 
 
@@ -280,8 +277,7 @@ def decode_jpeg(encoded: bytes, bits: int, *, signed: bool) -> NDArray[Any]:
         signed: whether the highest of these is the sign, which JPEG does not record.
 
     Raises:
-        DataError: imagecodecs is absent, or the data have no end marker (imagecodecs would fill the rest of JPEG with
-            grey, and take seconds for JPEG-LS).
+        DataError: imagecodecs is absent, or the data have no end marker (imagecodecs would fill the rest with grey).
         Exception: from imagecodecs, for damaged data.
     """
     try:

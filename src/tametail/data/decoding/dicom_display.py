@@ -30,12 +30,10 @@ _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom 
 
 
 def displayed(pixels: NDArray[Any], header: Dataset, frame: int) -> NDArray[Any]:
-    """Apply the display attributes of the header to the stored values of one frame.
+    """Apply the display attributes of the header (those in `DISPLAY_TAGS`) to the stored values of one frame.
 
     Args:
         pixels: (H, W) or (H, W, 3) stored values, colours already RGB.
-        header: with all `DISPLAY_TAGS` that the file has.
-        frame: index of the frame, for attributes that differ between frames.
 
     Returns:
         (H, W) float32 from 0 (black) to 255, not rounded, or (H, W, 3) uint8.
@@ -89,11 +87,9 @@ def _functional_group(header: Dataset, frame: int, macro: str, names: tuple[str,
     """The data set with the attributes of a frame: enhanced objects have them per frame or shared, others at the top."""
     if any(name in header for name in names):
         return header
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
-    shared = header.get("SharedFunctionalGroupsSequence")
-    groups = [per_frame[frame]] if per_frame and frame < len(per_frame) else []
-    groups += [shared[0]] if shared else []
-    for group in groups:
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = header.get("SharedFunctionalGroupsSequence") or ()
+    for group in (*per_frame[frame : frame + 1], *shared[:1]):
         if group.get(macro):
             found: Dataset = group[macro].value[0]
             return found
@@ -166,10 +162,8 @@ def _stretched(
 
 
 def _looked_up(values: NDArray[Any], table: Dataset) -> FloatArray:
-    """Apply a LUT; values outside its range are mapped to its first or last entry.
-
-    The descriptor of a LUT: number of entries (0 for 65536), first value mapped, bits per entry.
-    """
+    """Apply a LUT; values outside its range are mapped to its first or last entry."""
+    # 0 entries are 65536.
     entries, first, bits = (int(part) for part in table.LUTDescriptor)
     data = table["LUTData"].value
     if isinstance(data, bytes):

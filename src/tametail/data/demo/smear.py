@@ -1,7 +1,6 @@
 """The slide of the synthetic cells: dyes, light, red cells and the camera of the microscope.
 
-Objects add dye to a canvas, dye absorbs light by the Beer-Lambert law, and the camera blurs, samples and adds noise, so
-that overlaps, stain and defocus look realistic.
+Objects add dye to a canvas, dye absorbs light by the Beer-Lambert law, and the camera blurs, samples and adds noise.
 
 Shape legend: S canvas side in pixels, 4 dyes. Lengths are in micrometres unless stated otherwise.
 """
@@ -146,9 +145,8 @@ def add_red_cells(
         place = rng.uniform(-margin, CANVAS_SIDE + margin, 2)
         radius = margin * rng.normal(1, 0.07)
         apart = rng.uniform(1.2, 2.0) * radius  # cells touch and overlap, but are not stacked
-        if np.hypot(*(place - centre)) < clearance + 0.8 * radius:
-            continue
-        if any(np.hypot(*(place - other)) < apart for other in taken):
+        overlaps = any(np.hypot(*(place - other)) < apart for other in taken)
+        if overlaps or np.hypot(*(place - centre)) < clearance + 0.8 * radius:
             continue
         taken.append(place)
         _add(canvas[EOSIN], _red_cell(slide, rng, radius), place)
@@ -165,9 +163,8 @@ def _red_cell(slide: Slide, rng: np.random.Generator, radius: float) -> Array:
     middle, bumps = np.full(2, float(half)), waves(rng, 0.035)
     disc = blob(middle, radius, bumps, 2 * half)
     dimple = blob(middle + rng.normal(0, 0.05 * radius, 2), radius * rng.uniform(0.42, 0.58), bumps, 2 * half)
-    return np.asarray(
-        rng.normal(1.0, 0.06) * (disc - slide.pallor * blurred(dimple, 0.18 * radius)), np.float32
-    )
+    thickness = disc - slide.pallor * blurred(dimple, 0.18 * radius)
+    return np.asarray(rng.normal(1.0, 0.06) * thickness, np.float32)
 
 
 def _platelet(rng: np.random.Generator, radius: float) -> Array:

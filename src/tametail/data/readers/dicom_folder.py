@@ -70,12 +70,10 @@ def _holds_only_dicom(root: Path) -> bool:
 def read_dicom_folder(root: Path) -> pd.DataFrame:
     """Read the DICOM files below a folder whose sub-folders are the classes (or train, val, test with those in them).
 
-    Files that cannot be read are rows too, each in its own group: the decoder reports later what is wrong with them.
+    Files that cannot be read are rows too, each in its own group.
 
     Returns:
-        Columns image (POSIX path relative to ``root``, sorted), label, group (``patient_0001``, ... in that order, see
-        `patient_codes`), split (train, val, test or empty), then the columns of `HEADER_COLUMNS`, text, empty where the
-        file has none.
+        Columns image (sorted), label, group (see `patient_codes`), split, then those of `HEADER_COLUMNS` as text.
 
     Raises:
         DataError: pydicom is absent, there is no DICOM file, or one is not in the folder of a class.

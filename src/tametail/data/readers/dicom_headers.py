@@ -39,9 +39,6 @@ def patient_codes(paths: Sequence[Path]) -> list[str]:
     A file without a patient identifier (or with a placeholder such as ``ANONYMOUS``), and one that is not readable as
     DICOM, forms its own group, ``file_0001``, ...; a warning in the log says how many there are.
 
-    Returns:
-        N codes, in the order of ``paths``.
-
     Raises:
         DataError: pydicom is absent.
     """
@@ -53,8 +50,6 @@ def patient_codes(paths: Sequence[Path]) -> list[str]:
 
 def read_headers(paths: Sequence[Path], names: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """The named attributes of each file as text, empty where absent, in the order of the paths.
-
-    Only these texts are kept of a header, so that memory does not grow with the files.
 
     Raises:
         DataError: pydicom is absent.

@@ -61,10 +61,7 @@ class _Folders:
 
     def locate(self, entry: str) -> str | None:
         """Path relative to the root, ``".."`` for one outside it, None for no file."""
-        found = self._look_up(entry)
-        if found is None and "\\" in entry:
-            found = self._look_up(entry.replace("\\", "/"))
-        return found
+        return self._look_up(entry) or self._look_up(entry.replace("\\", "/"))
 
     def _look_up(self, entry: str) -> str | None:
         folder, slash, name = entry.rpartition("/")
@@ -80,7 +77,8 @@ class _Folders:
         for ending in _ENDINGS:
             if name + ending in is_link:
                 image = prefix + name + ending
-                return _OUTSIDE if is_link[name + ending] and not self._is_inside(image) else image
+                real = os.path.realpath(os.path.join(self._root, image)) if is_link[name + ending] else None
+                return image if real is None or _within(real, self._real_root) else _OUTSIDE
         return None
 
     def _list(self, folder: str) -> tuple[str, dict[str, bool]] | None:
@@ -104,9 +102,6 @@ class _Folders:
         except (OSError, ValueError):  # absent, not a folder, a circle of links, too long a name, a NUL
             return None
         return ("" if relative == os.curdir else f"{Path(relative).as_posix()}/"), files
-
-    def _is_inside(self, image: str) -> bool:
-        return _within(os.path.realpath(os.path.join(self._root, image)), self._real_root)
 
 
 def is_kind(item: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:

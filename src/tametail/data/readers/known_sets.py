@@ -98,9 +98,8 @@ def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
     grades = {str(grade): label for grade, label in enumerate(APTOS_GRADES)}
     unknown = sorted(set(frame["label"]) - set(grades))
     if unknown:
-        raise DataError(
-            f"expected grades 0 to 4 in the column diagnosis of {table}, found {sample_of(unknown)}"
-        )
+        found = sample_of(unknown)
+        raise DataError(f"expected grades 0 to 4 in the column diagnosis of {table}, found {found}")
     frame["label"] = frame["label"].map(grades).astype(object)
     return ImageTable.from_frame(frame, root, name)
 
@@ -132,9 +131,8 @@ def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name:
         found[file.stem] = file
     missing = [entry for entry in entries if entry not in found]
     if missing:
-        raise _missing(
-            name, f"every image of the table ({len(missing)} of {len(entries)}: {sample_of(missing)})", root
-        )
+        listed = f"{len(missing)} of {len(entries)}: {sample_of(missing)}"
+        raise _missing(name, f"every image of the table ({listed})", root)
     return [found[entry].as_posix() for entry in entries]
 
 
@@ -145,9 +143,8 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
     with_classes = (place for place in places if any((place / code).is_dir() for code in BONE_MARROW_CLASSES))
     folder = next(with_classes, None)
     if folder is None:
-        raise _missing(
-            name, "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)", root
-        )
+        what = "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)"
+        raise _missing(name, what, root)
     frame = read_class_folders(folder, [file for file in walk(folder) if file.parts[0] not in left_out])
     expected, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
     if found != expected:

@@ -105,21 +105,14 @@ def read_medmnist(path: Path) -> ImageTable:
     return ImageTable.from_frame(frame, folder, path.stem, multi_label=width > 1)
 
 
-def medmnist_flag(name: str) -> tuple[str, int] | None:
-    """Set and size of a name: ``"dermamnist_224"`` → ``("dermamnist", 224)``, 28 by default; None for other names."""
-    flag, _, size = name.partition("_")
-    if flag not in MEDMNIST_SETS or size not in {"", *(str(size) for size in SIZES[1:])}:
-        return None
-    return flag, int(size or SIZES[0])
-
-
 def _class_names(path: Path, count: int) -> list[str]:
-    known = medmnist_flag(path.stem.lower())
-    official = MEDMNIST_SETS[known[0]].classes if known else ()
+    name = path.stem.lower()
+    flag = name.partition("_")[0]
+    official = MEDMNIST_SETS[flag].classes if name in MEDMNIST_NAMES else ()
     if official and count > len(official):
         raise DataError(
-            f"expected labels of the {len(official)} classes of {known[0] if known else ''} in {path}, found "
-            f"{count}; give the file another name if it is another set"
+            f"expected labels of the {len(official)} classes of {flag} in {path}, found {count}; give the file another "
+            f"name if it is another set"
         )
     return list(official) or [f"class_{code}" for code in range(count)]
 
@@ -295,10 +288,9 @@ MEDMNIST_NAMES = tuple(
 
 
 def medmnist_file(name: str, root: Path | None, *, download: bool) -> Path:
-    """Find the .npz of a set: in ``root``, else in the cache folder, else by a download to it.
+    """Find the .npz of a set of `MEDMNIST_NAMES`: in ``root``, else in the cache folder, else by a download to it.
 
     Args:
-        name: one of `MEDMNIST_NAMES`.
         root: folder of the file, or the file itself.
         download: download it from Zenodo and verify its checksum.
 

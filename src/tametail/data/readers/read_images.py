@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from tametail.core.errors import DataError
 from tametail.core.option import takes
@@ -33,7 +33,7 @@ def read_images(
             - the word ``"demo"``, the built-in synthetic set;
             - a source of a reader that another package registered, see `Reader`.
 
-            To read a folder that has the name of a set, give ``./demo`` or a `Path`.
+            A folder that has the name of a set is read as ``./demo`` or a `Path`.
         allow_leaks: accept groups that are both in the test set and outside it. For inspection; never for training.
         options: see below. Columns need no option where they are named image (or file_name), label, group and split; group
             and split are optional, and other columns are kept. Image paths are relative to ``image_root``, by default the
@@ -49,28 +49,17 @@ def read_images(
             each other; there is a single class; or a group is both in the given test set and outside it.
         TametailError: the download failed, or the cache folder cannot be written.
     """
-    read_options = ReadOptions(
-        options["image_col"],
-        options["label_col"],
-        options["group_col"],
-        options["split_col"],
-        _folder(options["image_root"]),
-        column_names(options["label_cols"]),
-        options["multi_label"],
-        _folder(options["root"]),
-        options["download"],
-        allow_leaks,
-    )
+    given: dict[str, Any] = dict(options)
+    given["label_cols"] = column_names(given["label_cols"])
+    for folder in ("image_root", "root"):
+        given[folder] = None if given[folder] is None else Path(given[folder]).expanduser()
+    read_options = ReadOptions(**given, allow_leaks=allow_leaks)
     reader = find_reader(source)
     if reader is None or not reader.takes_root:
         read_options.refuse_root(tuple(KNOWN_SETS))
     if reader is None:
         raise DataError(_no_reader(source))
     return reader.read(source, read_options)
-
-
-def _folder(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given).expanduser()
 
 
 def _no_reader(source: str | Path) -> str:

@@ -17,12 +17,8 @@ from tametail.data.table import ImageTable
 class Reader(ABC):
     """Reads one kind of source of labelled images.
 
-    To add a kind, write a subclass in a package of your own and name it in an entry point,
-
-        [project.entry-points."tametail.readers"]
-        slides = "my_package.slides:SlideReader"
-
-    or register it with the decorator. `read_images` and all commands that read images then accept its sources:
+    To add a kind, register a subclass with the decorator, or name it in an entry point ``tametail.readers`` of your
+    package. `read_images` and all commands that read images then accept its sources:
 
         @register_reader
         class SlideReader(Reader):

@@ -100,13 +100,11 @@ def _read_delimited(path: Path) -> TableFile:
         # From the header itself, as pandas renames the second of two equal names.
         written = next((names for names in csv.reader(io.StringIO(text), delimiter=separator) if names), [])
     except pd.errors.EmptyDataError as error:
-        raise DataError(
-            f"expected a table with the columns image and label in {path}, but it is empty"
-        ) from error
+        message = f"expected a table with the columns image and label in {path}, but it is empty"
+        raise DataError(message) from error
     except pd.errors.ParserWarning as error:
-        raise DataError(
-            f"{path} has rows with more fields than its header; quote the fields that hold commas"
-        ) from error
+        message = f"{path} has rows with more fields than its header; quote the fields that hold commas"
+        raise DataError(message) from error
     except (pd.errors.ParserError, csv.Error, ValueError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as CSV: {quoted(str(error).strip())}") from error
     if raw.empty:

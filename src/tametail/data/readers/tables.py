@@ -153,9 +153,8 @@ def _find_column(file: TableFile, role: str, named: str | None, flag: str | None
         return wanted
     found = [column for column in file.columns if column.lower() == wanted.lower()]
     if len(found) > 1:
-        raise DataError(
-            f"{file.path} has several columns for {role}: {', '.join(found)}; name one with --{role}-col"
-        )
+        several = ", ".join(found)
+        raise DataError(f"{file.path} has several columns for {role}: {several}; name one with --{role}-col")
     if not found and named is not None:
         raise DataError(_no_column(role, named, file, flag))
     return found[0] if found else None
@@ -191,9 +190,8 @@ def _splits(values: Sequence[str], path: Path) -> list[str]:
     words = ["" if value in MISSING else value.lower() for value in values]
     unknown = sorted(set(words) - set(SPLIT_WORDS))
     if unknown:
-        raise DataError(
-            f"expected train, val, test or nothing in the split column of {path}, found {sample_of(unknown)}"
-        )
+        found = sample_of(unknown)
+        raise DataError(f"expected train, val, test or nothing in the split column of {path}, found {found}")
     return [SPLIT_WORDS[word] for word in words]
 
 
@@ -254,11 +252,8 @@ def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool
         DataError: a cell is neither 0 nor 1, or without ``multi_label`` a row does not have exactly one 1.
     """
     ones = np.stack([_ones(file, column) for column in columns], axis=1)  # (R, C)
-    empty = [column for column, count in zip(columns, ones.sum(axis=0), strict=True) if not count]
-    if empty:
-        logging.getLogger(__name__).warning(
-            "%s: no image has the class %s; it is ignored", file.path, ", ".join(empty)
-        )
+    if empty := ", ".join(compress(columns, ~ones.any(axis=0))):
+        logging.getLogger(__name__).warning("%s: no image has the class %s; it is ignored", file.path, empty)
     if multi_label and any(LABEL_SEPARATOR in column for column in columns):
         raise DataError(
             f"expected column names without {LABEL_SEPARATOR!r}, got {sample_of(columns, most=20)}"

@@ -89,8 +89,7 @@ class ArrayDataset(Dataset[Batch]):
 class DistributedBatches(Sampler[list[SampleIndex]]):
     """Batch sampler of one process of several; together they have every image exactly once.
 
-    A process without images in a batch gets its first ones anyway, as all processes must take every step together;
-    `TrainingBatches.share` is then 0.
+    A process without images in a batch gets its first ones anyway; `TrainingBatches.share` is then 0.
     """
 
     def __init__(self, order: EpochOrder, batch_size: int, rank: int, world: int) -> None:
@@ -225,6 +224,5 @@ def _ignore_first_signal(_: int) -> None:
     signal.signal(signal.SIGTERM, ignore_once)
 
 
-def _collated(batch: Any) -> Batch:
-    assert isinstance(batch, Batch)  # collated by `ArrayDataset.__getitems__`
-    return batch
+def _collated(batch: Any) -> Any:
+    return batch  # by `ArrayDataset.__getitems__`

@@ -55,7 +55,7 @@ def cutmix(inputs: Tensor, target: Tensor, classes: int, mix: Mix) -> tuple[Tens
     As in the released code the box is clipped at the border, and λ is then computed from its area.
 
     Raises:
-        ValueError: inputs that are not (B, 3, H, W): a box has no meaning in features.
+        ValueError: inputs that are not (B, 3, H, W).
     """
     if inputs.ndim != 4:
         raise ValueError(f"expected images (B, 3, H, W) for cutmix, got shape {tuple(inputs.shape)}")
@@ -93,7 +93,7 @@ def remix(inputs: Tensor, target: Tensor, class_counts: Tensor, mix: Mix) -> tup
 class BatchMixing:
     """Mixes a batch, determined by (seed, epoch, step) and the batch.
 
-    One λ and one permutation per batch, as in the released code of the three methods.
+    One λ and one permutation per batch, as in the released code.
 
     Args:
         kind: ``mixup``, ``cutmix`` or ``remix``.
