@@ -55,8 +55,7 @@ class ClassDistribution:
 
 def class_distribution(table: ImageTable) -> ClassDistribution:
     """Count the images and groups of each class."""
-    labels = table.labels
-    groups = table.groups
+    labels, groups = table.labels, table.groups
     counts = labels.sum(axis=0).tolist()
     classes = [
         ClassSummary(

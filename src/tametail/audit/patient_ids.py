@@ -135,8 +135,7 @@ def _patient_of(image: PurePosixPath) -> str | None:
     for folder in image.parts[:-1]:
         if _PATIENT_FOLDER.fullmatch(folder):
             return folder
-    stem = image.stem
-    bare = stem
+    stem = bare = image.stem
     for _ in range(3):  # P_00001_LEFT_CC
         bare = _VIEW.sub("", bare)
     bare = bare if bare != stem else _NUMBER.sub("", stem)

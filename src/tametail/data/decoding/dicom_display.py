@@ -184,7 +184,6 @@ def _number(value: Any, default: float) -> float:
     if value is None or isinstance(value, str):
         return default
     try:
-        first = value if isinstance(value, int | float) else value[0]
-        return float(first)
+        return float(value if isinstance(value, int | float) else value[0])
     except (TypeError, ValueError, IndexError):
         return default

@@ -97,8 +97,7 @@ def patient_numbers(patients: Sequence[str]) -> list[str]:
 def identifying_attributes(path: Path) -> list[str]:
     """Names of the non-empty attributes of a DICOM file that can identify a person; never their values.
 
-    The patient identifier is not included: studies need it for their groups, and it is mostly a pseudonym.
-    A file that cannot be read has none.
+    The patient identifier, which studies need for their groups, is not included.
 
     Raises:
         DataError: pydicom is absent.

@@ -252,7 +252,7 @@ def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool
         DataError: a cell is neither 0 nor 1, or without ``multi_label`` a row does not have exactly one 1.
     """
     ones = np.stack([_ones(file, column) for column in columns], axis=1)  # (R, C)
-    if empty := ", ".join(compress(columns, ~ones.any(axis=0))):
+    if empty := ", ".join(compress(columns, ones.sum(axis=0) == 0)):
         logging.getLogger(__name__).warning("%s: no image has the class %s; it is ignored", file.path, empty)
     if multi_label and any(LABEL_SEPARATOR in column for column in columns):
         raise DataError(

@@ -163,9 +163,8 @@ def check_folds(table: ImageTable, folds: int) -> None:
         return
     listed = ", ".join(f"{name!r} has {groups}" for name, groups in short.items())
     most = min(short.values()) - reserved
-    advice = f"use at most {most} folds"
-    if most < 2:
-        advice = "add images, or merge the class with another one or remove it"
+    add = "add images, or merge the class with another one or remove it"
+    advice = f"use at most {most} folds" if most >= 2 else add
     where = "outside the given test set" if given else "(one for the test set, one for each fold)"
     raise DataError(
         f"expected every class to have at least {folds + reserved} groups {where} for {folds} folds, but {listed}; {advice}"
