@@ -17,7 +17,6 @@ from tametail.storage.identity import lock_folder
 from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
 from tametail.training.checkpointing.interrupts import Stopped
-from tametail.training.hardware import Hardware
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
 
@@ -108,7 +107,7 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
     assert not list(out.glob(".backbone*"))
 
 
-def test_losses_and_seeds_add_up(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_methods_and_repeats_add_up(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     study = again(image_folder, out, "focal", repeats=2)
@@ -123,7 +122,7 @@ def test_another_study_is_not_mixed_in(study_folder: Path, image_folder: Path, t
     for options, difference in (
         ({"folds": 2}, "splits.folds is 3, not 2"),
         ({"seed": 1}, "splits.seed is 0, not 1"),
-        ({"fields": FIELDS | {"epochs": 9}}, "recipe.epochs is 8, not 9"),
+        ({"epochs": 9}, "recipe.epochs is 8, not 9"),
     ):
         with pytest.raises(UsageError, match=difference):
             again(image_folder, out, **options)  # type: ignore[arg-type]
@@ -220,14 +219,16 @@ def test_opening_is_recorded_and_evaluates_the_hold_out(study_folder: Path, tmp_
     assert (openings[0]["new_runs"], openings[1]["new_runs"]) == (6, 0)
 
 
-def test_opening_needs_the_same_images(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_a_test_set_evaluation_needs_the_same_images(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
     out, moved = tmp_path / "study", tmp_path / "moved"
     shutil.copytree(study_folder, out)
     shutil.copytree(image_folder, moved)
     first, second = (moved / "images" / name for name in ("000.png", "001.png"))
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
-    with pytest.raises(DataError, match="not the ones"):
+    with pytest.raises(DataError, match="have changed since"):
         evaluate_test_set(out, image_root=moved)
     assert study_file.read_test_set_evaluations(out) == []
     first.write_bytes(content)
@@ -265,18 +266,18 @@ def test_fine_tuning_gives_a_study_too(image_folder: Path, tmp_path: Path) -> No
         ({"methods": "alpha"}, UsageError, "alpa"),
         ({"methods": "alpa[gama_neg=2]"}, UsageError, "gamma_neg"),
         ({"methods": ""}, UsageError, "methods separated by commas"),
-        ({"methods": []}, UsageError, "at least one loss"),
+        ({"methods": []}, UsageError, "at least one method"),
         ({"folds": 1}, UsageError, "at least 2 folds, got 1"),
-        ({"seeds": 0}, UsageError, "at least 1 seed"),
-        ({"methods": "lade", "hardware": Hardware(micro_batch=4)}, UsageError, "whole batch"),
+        ({"repeats": 0}, UsageError, "at least 1 repeat"),
+        ({"methods": "lade", "micro_batch": 4}, UsageError, "whole batch"),
         ({"methods": "torch.nn:NLLLoss+mixup"}, UsageError, "NLLLoss"),
         ({"only_folds": [3]}, UsageError, "folds among 0 to 2"),
         ({"methods": "ce+lo"}, UsageError, "did you mean la"),
         ({"methods": "ce+cutmix"}, UsageError, "cutmix"),
         ({"folds": 6}, DataError, "crimson.*at most 4"),
         ({"recipe": "slow"}, UsageError, "head, modern, paper, quick"),
-        ({"fields": {"backbone": "resnet", "weights": "none"}}, UsageError, "timm model"),
-        ({"fields": {"weights": "absent.pth"}}, UsageError, "absent.pth"),
+        ({"backbone": "resnet"}, UsageError, "timm model"),
+        ({"weights": "absent.pth"}, UsageError, "absent.pth"),
     ],
 )
 def test_bad_configurations_are_refused(
