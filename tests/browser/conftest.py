@@ -92,7 +92,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of an opened study of two seeds, whose classes have names that would do harm."""
+    """A report of a study of two repeats after the test-set evaluation, whose classes have names that would do harm."""
     folder = tmp_path_factory.mktemp("hostile")
     study = write_study(
         folder / "study",
@@ -100,7 +100,7 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         class_names=HOSTILE,
         counts=(60, 40, 30, 25),
         seeds=(0, 3),
-        opened=2,
+        test_set_evaluations=2,
         image_root=folder / "images",
     )
     return write_report(study)
@@ -109,7 +109,9 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def label_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of images that have several labels, or none."""
-    return write_report(write_label_study(tmp_path_factory.mktemp("labels") / "study", opened=1))
+    return write_report(
+        write_label_study(tmp_path_factory.mktemp("labels") / "study", test_set_evaluations=1)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -38,20 +38,20 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
 def held_out_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete study with its report; tests only read it."""
     study = write_study(
-        tmp_path_factory.mktemp("sealed") / "study", unreadable=[("a<b>.png", "an empty file")]
+        tmp_path_factory.mktemp("held_out") / "study", unreadable=[("a<b>.png", "an empty file")]
     )
     write_report(study)
     return study
 
 
 @pytest.fixture(scope="session")
-def opened_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete study of two seeds whose test set was opened twice, with its report; tests only read it."""
+def evaluated_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete study of two seeds whose test set was evaluated twice, with its report; tests only read it."""
     study = write_study(
-        tmp_path_factory.mktemp("opened") / "study",
+        tmp_path_factory.mktemp("evaluated") / "study",
         methods=("ce", "alpa[variant=code]"),
         seeds=(0, 3),
-        opened=2,
+        test_set_evaluations=2,
     )
     write_report(study)
     return study

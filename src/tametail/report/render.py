@@ -60,7 +60,7 @@ def _environment() -> Any:
     )
     environment.globals.update(
         {name: getattr(formatting, name) for name in _FORMATS},
-        sort_key=sort_key,
+        sort_key=cell_sort_key,
         light=Markup(read_part("colours.css")),
         dark=Markup(read_part("dark.css")),
         style=Markup("".join(map(read_part, _STYLES))),
@@ -93,6 +93,6 @@ def script_hash(script: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def sort_key(value: float) -> str:
+def cell_sort_key(value: float) -> str:
     """The key of a table cell for sorting, with six decimals; empty for an undefined value, which sorts last."""
     return f"{value:.6f}" if math.isfinite(value) else ""

@@ -64,7 +64,8 @@ def test_scores_and_intervals_are_those_of_the_studies(
             assert (found.images, found.groups) == (result.out_of_fold.n, result.out_of_fold.groups)
     assert [one.name for one in compared.sets] == list(NAMES)
     assert (
-        compared.sets[0].protocol == "out of fold, 3 of 3 folds, 1 seed, tf_efficientnet_lite0, recipe head"
+        compared.sets[0].protocol
+        == "cross-validation, 3 of 3 folds, 1 repeat, tf_efficientnet_lite0, recipe head"
     )
 
 
@@ -160,13 +161,13 @@ def test_no_shared_methods_and_no_study_are_refused(studies: list[Path], tmp_pat
 def test_few_sets_and_the_same_images_are_warned_of(studies: list[Path], compared: BenchmarkScores) -> None:
     assert compared.warnings == ()
     four = compare_data_sets(read_data_sets(studies[:4]))
-    assert four.warnings[0].startswith("With 4 data sets the tests can hardly tell anything")
+    assert four.warnings[0].startswith("With 4 data sets the tests have little power")
     assert four.warnings[0] in ranks_html(four)
     same = [a_set(name, {"a": 0.1, "b": 0.2}, fingerprint="f" * (name != "z")) for name in "vwxyz"]
     assert compare_data_sets(same).warnings[0].startswith("v and w and x and y are of the same images")
 
 
-def test_sets_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_sets_of_one_name_are_named_by_their_folders(tmp_path: Path) -> None:
     studies = write_sets(tmp_path, ("skin", "skin"), methods=("alpa", "ce"))
     assert [one.name for one in read_data_sets(studies)] == ["skin (set0)", "skin (set1)"]
 
@@ -190,10 +191,10 @@ def test_no_difference_is_no_winner() -> None:
 
 def test_of_two_methods_wilcoxon_speaks() -> None:
     found = made_up(*[(0.9, 0.7 + 0.001 * k) for k in range(8)])
-    assert answer(found)[1] == "Wilcoxon’s signed-rank test tells them apart (p = 0.008)."
-    assert "Wilcoxon with Holm does not tell apart; there are none" in ranks_html(found)
+    assert answer(found)[1] == "Wilcoxon’s signed-rank test finds a significant difference (p = 0.008)."
+    assert "without significant difference (Wilcoxon, Holm); there are none" in ranks_html(found)
     undecided = made_up((0.9, 0.7), (0.7, 0.9))
-    assert "does not tell them apart (p = 1.00)" in answer(undecided)[1]
+    assert "finds no significant difference (p = 1.00)" in answer(undecided)[1]
 
 
 def test_equal_scores_share_their_rank() -> None:

@@ -9,8 +9,8 @@ from tametail.report import read_results
 from tametail.report.study.class_tables import CLASS_COLUMNS, class_table, method_table
 
 
-def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> None:
-    results = read_results(opened_study)
+def test_the_table_holds_the_numbers_of_the_evaluations(evaluated_study: Path) -> None:
+    results = read_results(evaluated_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
     assert table.methods == tuple(result.method for result in results.ranking)
     assert [row.train for row in table.rows] == sorted(results.counts.train.values(), reverse=True)
@@ -26,8 +26,8 @@ def test_the_table_holds_the_numbers_of_the_evaluations(opened_study: Path) -> N
         ]
 
 
-def test_class_groups_follow_each_other_and_their_means_are_below(opened_study: Path) -> None:
-    results = read_results(opened_study)
+def test_class_groups_follow_each_other_and_their_means_are_below(evaluated_study: Path) -> None:
+    results = read_results(evaluated_study)
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
     assert table.class_groups == (("many", 2), ("medium", 3), ("few", 2))
     assert [row.group for row in table.rows] == ["many"] * 2 + ["medium"] * 3 + ["few"] * 2
@@ -47,8 +47,8 @@ def test_class_groups_follow_each_other_and_their_means_are_below(opened_study: 
     assert table.totals[-1].cells[0].recall.value == pytest.approx(results.ranking[0].score)
 
 
-def test_nothing_to_show_is_an_empty_table(opened_study: Path) -> None:
-    table = class_table(read_results(opened_study), (), lambda result: result.test, show_n=True)
+def test_nothing_to_show_is_an_empty_table(evaluated_study: Path) -> None:
+    table = class_table(read_results(evaluated_study), (), lambda result: result.test, show_n=True)
     assert (table.rows, table.totals, table.class_groups) == ((), (), ())
 
 

@@ -18,8 +18,8 @@ from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
 
 
-def test_scores_of_runs_are_those_of_each_fold_by_itself(opened_study: Path) -> None:
-    for of_method in find_runs(opened_study, read_study_file(opened_study)):
+def test_scores_of_runs_are_those_of_each_fold_by_itself(evaluated_study: Path) -> None:
+    for of_method in find_runs(evaluated_study, read_study_file(evaluated_study)):
         expected = [
             [
                 balanced_accuracy_score(table.target[table.fold == fold], table.predicted[table.fold == fold])
@@ -30,10 +30,10 @@ def test_scores_of_runs_are_those_of_each_fold_by_itself(opened_study: Path) -> 
         np.testing.assert_allclose(run_scores(of_method.replicates), expected)
 
 
-def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened_study: Path) -> None:
-    results = read_results(opened_study)
+def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(evaluated_study: Path) -> None:
+    results = read_results(evaluated_study)
     best, other = results.ranking
-    runs = {of_method.method: of_method for of_method in find_runs(opened_study, results.settings)}
+    runs = {of_method.method: of_method for of_method in find_runs(evaluated_study, results.settings)}
     scores = [run_scores(runs[result.method].replicates) for result in (best, other)]
     folds = scores[0].shape[1]
     n = results.counts.train_images
@@ -42,7 +42,7 @@ def test_the_test_over_runs_knows_the_sizes_of_training_and_held_out_part(opened
 
 
 def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
-    """Holm over all pairs: the best was chosen by the numbers it is judged by."""
+    """Holm over all pairs: the best method was selected by the scores that are tested."""
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(40):
         tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
@@ -59,8 +59,8 @@ def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
     assert compare_runs(tables, 300) == {}
 
 
-def test_class_tests_are_corrected_over_all_tables_shown(opened_study: Path) -> None:
-    results = read_results(opened_study)
+def test_class_tests_are_corrected_over_all_tables_shown(evaluated_study: Path) -> None:
+    results = read_results(evaluated_study)
     tests = [test for of_method in results.by_class.values() for test in of_method]
     expected = multipletests([test.p for test in tests], method="holm")[1]
     np.testing.assert_allclose([test.p_holm for test in tests], expected)
@@ -76,14 +76,14 @@ def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
     )
 
 
-def test_the_page_has_every_class_from_the_most_frequent(opened_study: Path) -> None:
-    results = read_results(opened_study)
+def test_the_page_has_every_class_from_the_most_frequent(evaluated_study: Path) -> None:
+    results = read_results(evaluated_study)
     shown = REPORT_SECTIONS.get("pairs").context(results)
     assert shown is not None
     assert [test.name for test in shown["by_class"][0][1]] == [
         results.class_names[index] for index in results.class_order
     ]
-    runs = find_runs(opened_study, results.settings)[0].replicates
+    runs = find_runs(evaluated_study, results.settings)[0].replicates
     assert (shown["run_count"], shown["left_out"]) == (run_scores(runs).size, 0)
 
 

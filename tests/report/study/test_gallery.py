@@ -74,7 +74,9 @@ def test_the_surest_errors_and_the_rarest_classes(seed: int, images: int, groups
 
 @pytest.fixture
 def study(make_study: MakeStudy, tmp_path: Path) -> Path:
-    return make_study(methods=("alpa", "ce"), seeds=(0, 1), opened=1, image_root=tmp_path / "images")
+    return make_study(
+        methods=("alpa", "ce"), seeds=(0, 1), test_set_evaluations=1, image_root=tmp_path / "images"
+    )
 
 
 def read(study: Path, root: Path | None) -> Gallery | str:

@@ -20,9 +20,9 @@ from tametail.report import best_method, read_results, results_table, write_repo
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A multi-label study whose test set was opened and has no scar; tests only read it."""
+    """A multi-label study whose test set was evaluated and has no scar; tests only read it."""
     folder = tmp_path_factory.mktemp("labels") / "study"
-    write_label_study(folder, opened=1, seeds=(0, 1), absent_from_test="scar")
+    write_label_study(folder, test_set_evaluations=1, seeds=(0, 1), absent_from_test="scar")
     write_report(folder)
     return folder
 
@@ -52,7 +52,7 @@ def test_losses_rank_by_mean_average_precision(study: Path) -> None:
         assert result.labels.out_of_fold.average_precision.value == pytest.approx(result.score)
 
 
-def test_the_test_set_is_judged_at_thresholds_chosen_out_of_fold(study: Path) -> None:
+def test_the_test_set_is_evaluated_at_thresholds_of_out_of_fold_predictions(study: Path) -> None:
     best = read_results(study).ranking[0]
     assert best.labels is not None
     seeds = [
@@ -139,8 +139,8 @@ def test_the_page_shows_labels_and_no_confusion_matrix(study: Path) -> None:
     assert "patient-" not in html
 
 
-def test_a_sealed_study_and_one_without_results(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "sealed", methods=("bce", "asl"))
+def test_a_study_before_the_test_set_evaluation_and_one_without_results(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "held_out", methods=("bce", "asl"))
     write_report(study)
     assert "test_n" not in rows_of(study)[0]
     for path in study.glob("runs/asl/seed0-fold1/*"):

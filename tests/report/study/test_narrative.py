@@ -33,12 +33,12 @@ def method(name: str, value: float, low: float, high: float) -> MethodResults:
     return MethodResults(name, 5, 5, (), value, evaluation, None, None, ())
 
 
-def study(methods: Sequence[MethodResults], openings: int = 0, test_images: int = 30) -> StudyResults:
+def study(methods: Sequence[MethodResults], evaluations: int = 0, test_images: int = 30) -> StudyResults:
     counts = SetCounts({"a": 900, "b": 300}, {"a": test_images, "b": 0}, 400, 10, 1200, test_images)
     return StudyResults(
         {"class_names": ["a", "b"]},
         tuple(methods),
-        tuple({"evaluation": n} for n in range(openings)),
+        tuple({"evaluation": n} for n in range(evaluations)),
         counts,
         (),
         1.0,
@@ -124,7 +124,7 @@ def test_p_values() -> None:
 def test_a_loss_that_is_not_tested_is_named() -> None:
     on_test = method("a", 0.7, 0.6, 0.8).out_of_fold
     tested = replace(method("a", 0.71, 0.68, 0.74), test=on_test, test_ensemble=on_test)
-    said = " ".join(narrative.state_of_test_set(study([tested, method("b", 0.7, 0.6, 0.8)], openings=1)))
+    said = " ".join(narrative.state_of_test_set(study([tested, method("b", 0.7, 0.6, 0.8)], evaluations=1)))
     assert "was evaluated once" in said
     assert "added after the last evaluation: b." in said
 

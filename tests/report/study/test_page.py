@@ -60,7 +60,7 @@ def page_of(study: Path) -> Page:
     return Page((study / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=["held_out_study", "opened_study"])
+@pytest.fixture(params=["held_out_study", "evaluated_study"])
 def study(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
@@ -162,8 +162,8 @@ def test_wording_before_the_test_set_evaluation(held_out_study: Path) -> None:
     assert "a<b>.png" not in text, "its name may tell who a patient is"
 
 
-def test_wording_after_the_test_set_evaluation(opened_study: Path) -> None:
-    text = page_of(opened_study).text
+def test_wording_after_the_test_set_evaluation(evaluated_study: Path) -> None:
+    text = page_of(evaluated_study).text
     assert "Test set: evaluated twice" in text
     assert "2026-01-02. Evaluation 2:" in text
     assert "Choices made after the first evaluation may depend on it" in text
@@ -220,7 +220,7 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
 def test_of_many_losses_and_classes_the_best_are_shown(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = make_study(methods=("alpa", "asl", "ce", "focal"), opened=1)
+    study = make_study(methods=("alpa", "asl", "ce", "focal"), test_set_evaluations=1)
     whole = Page(results_html(read_results(study)))
     assert "are shown;" not in whole.text
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ def test_a_study_is_cited_by_its_fingerprints(held_out_study: Path) -> None:
     assert "BMVC 2024" in said
 
 
-def test_the_protocol_in_words(held_out_study: Path, opened_study: Path) -> None:
+def test_the_protocol_in_words(held_out_study: Path, evaluated_study: Path) -> None:
     said = methods(read_results(held_out_study))
     assert said.startswith(
         "3 methods were compared on 548 images of 187 groups by cross-validation (3 folds, stratified by class, "
@@ -21,7 +21,7 @@ def test_the_protocol_in_words(held_out_study: Path, opened_study: Path) -> None
     )
     assert "sign-flip permutation tests clustered by group, with Holm’s correction" in said
     assert "was not evaluated." in said
-    twice = methods(read_results(opened_study))
+    twice = methods(read_results(evaluated_study))
     assert "2 repeats" in twice
     assert "was evaluated twice." in twice
     assert "sign-flip" not in methods(replace(read_results(held_out_study), pairs=None))

@@ -17,11 +17,13 @@ from tametail.report import best_method, read_results
 MakeStudy = Callable[..., Path]
 
 
-def test_folds_are_pooled_and_seeds_averaged(opened_study: Path) -> None:
-    result = {each.method: each for each in read_results(opened_study).methods}["ce"]
+def test_folds_are_pooled_and_seeds_averaged(evaluated_study: Path) -> None:
+    result = {each.method: each for each in read_results(evaluated_study).methods}["ce"]
     scores, matrices = [], []
     for seed in (0, 3):
-        tables = [read_predictions(p) for p in opened_study.glob(f"runs/ce/seed{seed}-*/predictions.parquet")]
+        tables = [
+            read_predictions(p) for p in evaluated_study.glob(f"runs/ce/seed{seed}-*/predictions.parquet")
+        ]
         assert len(tables) == 3
         target = np.concatenate([table.target for table in tables])
         predicted = np.concatenate([table.logits.argmax(axis=1) for table in tables])
@@ -34,9 +36,9 @@ def test_folds_are_pooled_and_seeds_averaged(opened_study: Path) -> None:
     assert result.out_of_fold.replicates == 2
 
 
-def test_the_test_set_is_a_mean_over_fold_models_and_an_ensemble(opened_study: Path) -> None:
-    result = {each.method: each for each in read_results(opened_study).methods}["ce"]
-    tables = [read_predictions(p) for p in sorted(opened_study.glob("runs/ce/*/test_predictions.parquet"))]
+def test_the_test_set_is_a_mean_over_fold_models_and_an_ensemble(evaluated_study: Path) -> None:
+    result = {each.method: each for each in read_results(evaluated_study).methods}["ce"]
+    tables = [read_predictions(p) for p in sorted(evaluated_study.glob("runs/ce/*/test_predictions.parquet"))]
     target = tables[0].target
     each = [balanced_accuracy_score(target, table.logits.argmax(axis=1)) for table in tables]
     together = np.mean([scores(table.logits, "softmax") for table in tables], axis=0).argmax(axis=1)
@@ -50,7 +52,7 @@ def test_the_test_set_is_a_mean_over_fold_models_and_an_ensemble(opened_study: P
 
 
 def test_a_sealed_test_set_is_not_read(make_study: MakeStudy) -> None:
-    study = make_study(methods=("ce",), opened=1)
+    study = make_study(methods=("ce",), test_set_evaluations=1)
     (study / "test_set_evaluations.jsonl").unlink()
     for path in study.glob("runs/*/*/test_predictions.parquet"):
         path.write_bytes(b"damaged")
@@ -60,7 +62,7 @@ def test_a_sealed_test_set_is_not_read(make_study: MakeStudy) -> None:
 
 
 def test_a_loss_that_came_after_the_opening_has_no_test_numbers(make_study: MakeStudy) -> None:
-    study = make_study(methods=("alpa", "ce"), opened=1)
+    study = make_study(methods=("alpa", "ce"), test_set_evaluations=1)
     (study / "runs" / "ce" / "seed0-fold1" / "test_predictions.parquet").unlink()
     tested = {result.method: result.test is not None for result in read_results(study).methods}
     assert tested == {"alpa": True, "ce": False}

@@ -15,14 +15,14 @@ MakeStudy = Callable[..., Path]
 ALWAYS = ("report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md")
 
 
-def test_every_file_is_the_same_again_and_elsewhere(opened_study: Path, tmp_path: Path) -> None:
+def test_every_file_is_the_same_again_and_elsewhere(evaluated_study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
-    shutil.copytree(opened_study, copy)
+    shutil.copytree(evaluated_study, copy)
     for name in ALWAYS:
         (copy / name).unlink()
     write_report(copy)
     for name in ALWAYS:
-        assert (copy / name).read_bytes() == (opened_study / name).read_bytes(), name
+        assert (copy / name).read_bytes() == (evaluated_study / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("broken", ["results_tex", "metrics_json", "model_card", "figure_files"])

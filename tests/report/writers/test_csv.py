@@ -55,23 +55,25 @@ def test_results_are_the_same_bytes_again_and_elsewhere(held_out_study: Path, tm
         assert (tmp_path / "elsewhere" / name).read_bytes() == (held_out_study / name).read_bytes()
 
 
-def test_results_csv_has_no_time_or_path(opened_study: Path) -> None:
-    text = (opened_study / "results.csv").read_text()
-    assert str(opened_study) not in text
+def test_results_csv_has_no_time_or_path(evaluated_study: Path) -> None:
+    text = (evaluated_study / "results.csv").read_text()
+    assert str(evaluated_study) not in text
     assert not re.search(r"\d{4}-\d\d-\d\d|\d:\d\d|seconds|/", text)
 
 
-def test_test_columns_appear_with_the_opening(held_out_study: Path, opened_study: Path) -> None:
-    sealed, opened = (
-        rows_of((study / "results.csv").read_text()) for study in (held_out_study, opened_study)
+def test_test_columns_appear_with_the_test_set_evaluation(
+    held_out_study: Path, evaluated_study: Path
+) -> None:
+    held_out, evaluated = (
+        rows_of((study / "results.csv").read_text()) for study in (held_out_study, evaluated_study)
     )
-    assert not [column for column in sealed[0] if column.startswith("test_")]
-    assert float(opened[0]["test_balanced_accuracy"]) > 0
-    assert float(opened[0]["test_ensemble_recall_blast_high"]) > 0
-    assert opened[0]["repeats"] == "2"
+    assert not [column for column in held_out[0] if column.startswith("test_")]
+    assert float(evaluated[0]["test_balanced_accuracy"]) > 0
+    assert float(evaluated[0]["test_ensemble_recall_blast_high"]) > 0
+    assert evaluated[0]["repeats"] == "2"
 
 
-def test_an_unfinished_loss_has_a_state_and_no_numbers(make_study: MakeStudy) -> None:
+def test_an_unfinished_method_has_a_state_and_no_numbers(make_study: MakeStudy) -> None:
     study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     ce, alpa = rows_of(results_csv(read_results(study)))
@@ -107,8 +109,8 @@ def test_markdown_has_the_paper_s_table(held_out_study: Path) -> None:
     assert "Synthetic" not in text
 
 
-def test_markdown_of_an_opened_study(opened_study: Path) -> None:
-    text = (opened_study / "results.md").read_text(encoding="utf-8")
+def test_markdown_after_the_test_set_evaluation(evaluated_study: Path) -> None:
+    text = (evaluated_study / "results.md").read_text(encoding="utf-8")
     assert "was evaluated twice" in text
     assert "Evaluation 1: the best method in cross-validation was alpa" in text
     assert "## Classes, test set, ensemble of fold models" in text
@@ -125,7 +127,9 @@ def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
 
 
-def test_the_table_for_the_terminal(held_out_study: Path, opened_study: Path, make_study: MakeStudy) -> None:
+def test_the_table_for_the_terminal(
+    held_out_study: Path, evaluated_study: Path, make_study: MakeStudy
+) -> None:
     lines = results_table(held_out_study).splitlines()
     assert lines[0].endswith("Test set: held out (not yet evaluated).")
     assert [line.split()[:2] for line in lines[1:]] == [
@@ -137,14 +141,14 @@ def test_the_table_for_the_terminal(held_out_study: Path, opened_study: Path, ma
     best = rows_of((held_out_study / "results.csv").read_text())[0]
     for column in ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"):
         assert f"{100 * float(best[column]):.1f}" in lines[2]
-    opened = results_table(opened_study).splitlines()
-    assert opened[0].endswith("Test set: evaluated twice.")
+    opened = results_table(evaluated_study).splitlines()
+    assert evaluated[0].endswith("Test set: evaluated twice.")
     assert "ensemble, %" in opened[1]
     with pytest.raises(DataError, match="tametail report"):
         results_table(make_study(methods=("ce",)))
 
 
-def test_the_terminal_shows_unfinished_losses_and_synthetic_images(make_study: MakeStudy) -> None:
+def test_the_terminal_shows_unfinished_methods_and_synthetic_images(make_study: MakeStudy) -> None:
     study = make_study(methods=("ce",), synthetic=True)
     shutil.rmtree(study / "runs" / "ce" / "seed0-fold1")
     write_report(study)

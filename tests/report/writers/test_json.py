@@ -37,8 +37,10 @@ def misfits(content: dict[str, Any]) -> list[str]:
     return errors(content, schema, schema)
 
 
-def test_a_sealed_and_an_opened_study_fit_the_schema(held_out_study: Path, opened_study: Path) -> None:
-    for study in (held_out_study, opened_study):
+def test_studies_before_and_after_the_test_set_evaluation_fit_the_schema(
+    held_out_study: Path, evaluated_study: Path
+) -> None:
+    for study in (held_out_study, evaluated_study):
         content = load(study)
         assert misfits(content) == []
         assert content["schema"] == "tametail.metrics/2"
@@ -54,7 +56,7 @@ def test_an_evaluation_with_operating_points_and_subgroups_fits(two_models: Path
 
 
 def test_a_multi_label_study_fits(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "study", opened=1, absent_from_test="scar")
+    study = write_label_study(tmp_path / "study", test_set_evaluations=1, absent_from_test="scar")
     write_report(study)
     content = load(study)
     assert misfits(content) == []
@@ -120,7 +122,7 @@ def test_pairs_and_ranks_agree(held_out_study: Path) -> None:
         assert pair["difference"]["value"] == pytest.approx(a - b, abs=1e-9)
 
 
-def test_what_is_not_finished_or_sealed_is_null(make_study: MakeStudy) -> None:
+def test_what_is_not_finished_or_held_out_is_null(make_study: MakeStudy) -> None:
     study = make_study(methods=("alpa", "ce"))
     shutil.rmtree(study / "runs" / "alpa" / "seed0-fold1")
     content = json.loads(metrics_json(read_results(study)))
@@ -139,8 +141,8 @@ def test_a_large_confusion_matrix_is_left_to_the_predictions(make_study: MakeStu
     assert content["methods"][0]["out_of_fold"]["confusion"] is None
 
 
-def test_no_path_time_or_group(opened_study: Path) -> None:
-    text = (opened_study / "metrics.json").read_text(encoding="utf-8")
-    assert str(opened_study) not in text
+def test_no_path_time_or_group(evaluated_study: Path) -> None:
+    text = (evaluated_study / "metrics.json").read_text(encoding="utf-8")
+    assert str(evaluated_study) not in text
     assert "patient" not in text
     assert "2026" not in text

@@ -107,7 +107,7 @@ def test_a_study_of_odd_names_is_read(make_study: MakeStudy) -> None:
         methods=("ce", "alpa[variant=code,preset=v1]", "=2+2", "ldam"),
         class_names=ODD,
         counts=(30, 30, 40, 60, 35, 45),
-        opened=1,
+        test_set_evaluations=1,
         synthetic=True,
     )
     text = results_tex(read_results(study))
@@ -120,7 +120,7 @@ def test_a_study_of_odd_names_is_read(make_study: MakeStudy) -> None:
 
 
 def test_a_multi_label_study_has_labels(tmp_path: Path) -> None:
-    study = write_label_study(tmp_path / "study", opened=1, absent_from_test="scar")
+    study = write_label_study(tmp_path / "study", test_set_evaluations=1, absent_from_test="scar")
     tables = read_tables(results_tex(read_results(study)))
     assert tables[1].rows[1][3:5] == ("AP", "AUROC")
     scar = next(row for row in tables[2].rows if row[0] == "scar")
@@ -138,7 +138,10 @@ def test_unfinished_losses_are_named_in_a_comment(make_study: MakeStudy) -> None
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_pdflatex_sets_it(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(
-        methods=("ce", "alpa[variant=code]"), class_names=ODD, counts=(30, 30, 40, 60, 35, 45), opened=1
+        methods=("ce", "alpa[variant=code]"),
+        class_names=ODD,
+        counts=(30, 30, 40, 60, 35, 45),
+        test_set_evaluations=1,
     )
     (tmp_path / "results.tex").write_text(results_tex(read_results(study)), encoding="utf-8")
     (tmp_path / "main.tex").write_text(DOCUMENT, encoding="utf-8")

@@ -29,15 +29,15 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path
     assert "_Not known from the study; fill in._" in card
 
 
-def test_the_opened_test_set_is_shown_and_counted(opened_study: Path) -> None:
-    card = (opened_study / "model_card.md").read_text(encoding="utf-8")
+def test_the_evaluated_test_set_is_shown_and_counted(evaluated_study: Path) -> None:
+    card = (evaluated_study / "model_card.md").read_text(encoding="utf-8")
     assert "test set, ensemble of the fold models" in card
     assert "The test set was evaluated twice." in card
 
 
-def test_no_time_path_or_group_is_in_it(opened_study: Path) -> None:
-    card = (opened_study / "model_card.md").read_text(encoding="utf-8")
-    assert str(opened_study) not in card
+def test_no_time_path_or_group_is_in_it(evaluated_study: Path) -> None:
+    card = (evaluated_study / "model_card.md").read_text(encoding="utf-8")
+    assert str(evaluated_study) not in card
     assert "patient-" not in card
     assert "Training time" not in card
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tametail.evaluation import Estimate
 from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing
 from tametail.report.formatting import percent_with_interval, sentence_case, shorten
-from tametail.report.study.narrative import terms_of
+from tametail.report.study.narrative import comparison_terms
 from tametail.report.study.results import MethodResults, StudyResults, headline
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _bars_height(classes: int) -> int:
 def tail_drawing(results: StudyResults) -> Drawing:
     """Training images per class, the most frequent class first."""
     names = [results.class_names[index] for index in results.class_order]
-    images = terms_of(results).images
+    images = comparison_terms(results).images
     counts = [results.counts.train[name] for name in names]
     return count_drawing(names, counts, f"{sentence_case(images)} per class", images)
 
@@ -104,7 +104,7 @@ def ranking_drawing(results: StudyResults) -> Drawing:
         _grid(axes, "x")
 
     spoken = [(r.method, f"{100 * r.score:.1f} %") for r in methods if r.score is not None]
-    said = f"{results.headline.capitalize()} {terms_of(results).where}: {_spoken(spoken)}"
+    said = f"{results.headline.capitalize()} {comparison_terms(results).where}: {_spoken(spoken)}"
     return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
 
 

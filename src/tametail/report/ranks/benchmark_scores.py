@@ -1,4 +1,4 @@
-"""Several studies or evaluations as data sets: the score of every method on each, and which methods all of them have."""
+"""Scores of methods on several data sets, each a study or an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
 from tametail.storage.study_file import folds_to_run, read_study_file
 
-FEW = 5  # data sets, below which the tests can hardly tell anything
+FEW = 5  # data sets, below which the tests have little power
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class DataSet:
     """One study or evaluation.
 
     Attributes:
-        name: what it is called here.
-        score_name: what ranks its methods.
-        scores: of each method that is finished on it.
-        unfinished: methods that are not.
-        images, groups: what the scores are of.
-        classes: how many.
-        protocol: how they were made, in words.
-        fingerprint: of its table of images; empty where that is not known.
+        name: a unique name.
+        score_name: name of the score that ranks its methods.
+        scores: by finished method.
+        unfinished: unfinished methods.
+        images, groups: numbers of evaluated images and groups.
+        classes: number of classes.
+        protocol: how the predictions were made.
+        fingerprint: of its image table; empty if unknown.
     """
 
     name: str
@@ -50,10 +50,10 @@ class BenchmarkScores:
     """Methods over data sets.
 
     Attributes:
-        sets: the data sets, each with scores of at least the methods ranked.
-        ranks: of the methods that all sets have.
-        left_out: each other method with the sets that do not have it.
-        warnings: what limits the comparison, in sentences.
+        sets: the data sets.
+        ranks: of the methods that all data sets have.
+        left_out: each other method with the data sets that lack it.
+        warnings: limits of the comparison, in sentences.
     """
 
     sets: tuple[DataSet, ...]
@@ -63,12 +63,12 @@ class BenchmarkScores:
 
     @property
     def score_name(self) -> str:
-        """What ranks the methods on each set."""
+        """The name of the score that ranks the methods."""
         return self.sets[0].score_name
 
 
 def read_data_sets(directories: Sequence[Path]) -> list[DataSet]:
-    """Read studies and evaluation folders; sets of one name are told apart by their folders.
+    """Read studies and evaluation folders; data sets of the same name get that of their folder.
 
     Raises:
         UsageError: fewer than two, or one twice.
@@ -96,10 +96,10 @@ def read_data_sets(directories: Sequence[Path]) -> list[DataSet]:
 
 
 def compare_data_sets(sets: Sequence[DataSet]) -> BenchmarkScores:
-    """Rank the methods that all sets have.
+    """Rank the methods that all data sets have.
 
     Raises:
-        UsageError: the sets are ranked by different scores, or share fewer than two methods.
+        UsageError: the data sets have different scores, or fewer than two methods in common.
     """
     import pandas as pd
 
@@ -117,14 +117,14 @@ def compare_data_sets(sets: Sequence[DataSet]) -> BenchmarkScores:
         having = "; ".join(f"{one.name}: {', '.join(one.scores) or 'none finished'}" for one in sets)
         raise UsageError(
             f"expected two methods or more that all {len(sets)} sets have finished, found {len(shared)} ({having}); train "
-            "the same losses on every set"
+            "the same methods on every set"
         )
     undefined = [
         f"{m} on {one.name}" for one in sets for m in shared if one.scores[m].value != one.scores[m].value
     ]
     if undefined:
         raise DataError(f"expected a score of every method on every set, undefined: {', '.join(undefined)}")
-    # Scores that are equal on paper are equal ranks, whatever the order their sum was taken in.
+    # Rounded, as the order of a sum must not break ties.
     scores = {one.name: {m: round(one.scores[m].value, 12) for m in shared} for one in sets}
     frame = pd.DataFrame.from_dict(scores, orient="index", columns=shared)
     return BenchmarkScores(
@@ -139,15 +139,14 @@ def _warnings(sets: Sequence[DataSet]) -> list[str]:
     said = []
     if len(sets) < FEW:
         said.append(
-            f"With {len(sets)} data sets the tests can hardly tell anything: that no difference is shown does not mean that "
-            "there is none."
+            f"With {len(sets)} data sets the tests have little power: no significant difference does not mean no difference."
         )
     for fingerprint in dict.fromkeys(one.fingerprint for one in sets if one.fingerprint):
         same = [one.name for one in sets if one.fingerprint == fingerprint]
         if len(same) > 1:
             said.append(
-                f"{' and '.join(same)} are of the same images: they are counted as {len(same)} data sets, but are one, so "
-                "the tests are too sure."
+                f"{' and '.join(same)} have the same images: they count as {len(same)} data sets but are one, so "
+                "the p values are too small."
             )
     return said
 
@@ -166,14 +165,14 @@ def _study(directory: Path) -> DataSet:
         images=images,
         groups=groups,
         classes=len(settings["class_names"]),
-        protocol=f"out of fold, {folds} of {settings['splits']['folds']} folds, {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}, {settings['backbone']}, recipe {settings['recipe'].get('name', '')}",
+        protocol=f"cross-validation, {folds} of {settings['splits']['folds']} folds, {seeds} "
+        f"{'repeat' if seeds == 1 else 'repeats'}, {settings['backbone']}, recipe {settings['recipe'].get('name', '')}",
         fingerprint=str(settings["table"]["fingerprint"]),
     )
 
 
 def _score(of_method: MethodRuns) -> tuple[Estimate, int, int]:
-    """The score with its interval, and the images and groups it is of."""
+    """The score with its interval, and the numbers of images and groups."""
     try:
         if of_method.multi_label:
             labels = evaluate_labels(of_method.label_replicates)
@@ -202,6 +201,6 @@ def _evaluation(directory: Path) -> DataSet:
         images=first.n,
         groups=first.groups,
         classes=len(about.class_names),
-        protocol="finished predictions",
+        protocol="existing predictions",
         fingerprint="",
     )

@@ -6,26 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation.multi_dataset import Ranks
 from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing
+from tametail.report.formatting import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AXIS, _LINE, _TOP, _BAR = 330, 21, 62, 11  # points
-_LETTER, _BESIDE = 5.9, 52  # points: a letter of a name, and what stands beside it
+_LETTER, _MARGIN = 5.9, 52  # points: a letter of a name, and the space around the name
 _LONGEST = 30
 
 
 def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...], title: str) -> Drawing:
-    """The best mean rank on the left; names of the better half stand on the left, those of the other on the right.
+    """Draw mean ranks, the best on the left, with the better half of the names on the left and the others on the right.
 
     Args:
         ranks: of the methods.
         bars: `Ranks.cliques` or `Ranks.wilcoxon_cliques`.
-        title: of a file of its own.
+        title: shown above it in a file.
     """
     methods, half = len(ranks.methods), (len(ranks.methods) + 1) // 2
-    longest = max(len(_short(method)) for method in ranks.methods)
-    width = _AXIS + 2 * (_LETTER * longest + _BESIDE)
+    longest = max(len(shorten(method, _LONGEST)) for method in ranks.methods)
+    width = _AXIS + 2 * (_LETTER * longest + _MARGIN)
     margin = (1 - _AXIS / width) / 2
     below = float(_BAR * (len(bars) + 1))
     height = _TOP + below + _LINE * half + 6
@@ -55,7 +56,11 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
             end = margin - 0.02 if left else 1 - margin + 0.02
             axes.plot([x(mean), x(mean), end], [_TOP, y, y], color=MUTED, linewidth=0.7, zorder=1)
             axes.plot([x(mean)], [_TOP], "o", color=SERIES[0], markersize=5, zorder=4)
-            label = f"{_short(method)}  {mean:.2f}" if left else f"{mean:.2f}  {_short(method)}"
+            label = (
+                f"{shorten(method, _LONGEST)}  {mean:.2f}"
+                if left
+                else f"{mean:.2f}  {shorten(method, _LONGEST)}"
+            )
             side = "right" if left else "left"
             axes.text(end + (-0.008 if left else 0.008), y, label, ha=side, va="center", color=INK)
 
@@ -66,7 +71,7 @@ def critical_difference_drawing(ranks: Ranks, bars: tuple[tuple[int, ...], ...],
 
 
 def _ruler(axes: Any, start: float, length: float, difference: float) -> None:
-    """The critical difference as a length."""
+    """Draw the critical difference as a length."""
     y = 20
     axes.plot([start, start + length], [y, y], color=MUTED, linewidth=1.4)
     for end in (start, start + length):
@@ -80,8 +85,3 @@ def _ruler(axes: Any, start: float, length: float, difference: float) -> None:
         color=MUTED,
         fontsize=9.5,
     )
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

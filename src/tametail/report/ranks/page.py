@@ -1,4 +1,4 @@
-"""ranks.html: methods over several data sets as one self-contained page in the report's style, and all that lies beside it."""
+"""ranks.html: methods ranked over several data sets as a self-contained page, with its tables and figure as files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Literal
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
-from tametail.report import formatting
 from tametail.report.figures.export import FIGURE_FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
+from tametail.report.formatting import p_equals
 from tametail.report.ranks.benchmark_scores import BenchmarkScores, compare_data_sets, read_data_sets
 from tametail.report.ranks.figure import critical_difference_drawing
 from tametail.report.ranks.narrative import READING, answer, left_out
-from tametail.report.ranks.tables import rank_in_words, ranks_csv, ranks_markdown, rows
+from tametail.report.ranks.tables import rank_text, ranks_csv, ranks_markdown, rows
 from tametail.report.render import render
 
 Bars = Literal["nemenyi", "wilcoxon"]
 BARS: tuple[Bars, ...] = ("nemenyi", "wilcoxon")
 RANKS_HTML, RANKS_CSV, RANKS_MD = "ranks.html", "ranks.csv", "ranks.md"
 _TITLES = {
-    "nemenyi": "Bars join methods that Nemenyi’s critical difference does not tell apart",
-    "wilcoxon": "Bars join methods that Wilcoxon with Holm does not tell apart",
+    "nemenyi": "Bars join methods without significant difference (Nemenyi)",
+    "wilcoxon": "Bars join methods without significant difference (Wilcoxon, Holm)",
 }
 
 
@@ -32,19 +32,19 @@ def write_ranks(
 ) -> tuple[BenchmarkScores, Path]:
     """Rank the methods of several studies or evaluations, and write ranks.html, ranks.csv and ranks.md.
 
-    Each file is replaced in one step, and only once all of them could be made.
+    All files are computed first; each is then replaced atomically.
 
     Args:
         directories: two or more.
-        out: folder, empty or of an earlier ranking.
-        bars: which test the bars of the critical-difference plot are by.
-        figures: formats of `printing.FIGURE_FORMATS` to have the plot in as well.
+        out: a folder that is empty or holds an earlier ranking.
+        bars: the test that the bars of the critical-difference plot show.
+        figures: formats of `FIGURE_FORMATS` for the plot.
 
     Returns:
-        What was compared, and the path of ranks.html.
+        The scores, and the path of ranks.html.
 
     Raises:
-        UsageError, DataError: see `read_data_sets` and `compare_data_sets`; or something else is in the folder.
+        UsageError, DataError: see `read_data_sets` and `compare_data_sets`; or the folder holds other files.
         TametailError: the folder cannot be written.
     """
     compared = compare_data_sets(read_data_sets(directories))
@@ -87,16 +87,16 @@ def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
     tests = []
     if found is not None and ranks.critical_difference is not None:
         tests = [
-            ("Friedman", f"chi² = {found.statistic:.2f}, p {_p(found.p)}"),
-            ("Iman and Davenport", f"F = {found.iman_davenport:.2f}, p {_p(found.iman_davenport_p)}"),
-            ("By permutation", f"p {_p(found.permutation_p)}"),
+            ("Friedman", f"chi² = {found.statistic:.2f}, p {p_equals(found.p)}"),
+            ("Iman and Davenport", f"F = {found.iman_davenport:.2f}, p {p_equals(found.iman_davenport_p)}"),
+            ("By permutation", f"p {p_equals(found.permutation_p)}"),
             ("Critical difference", f"{ranks.critical_difference:.2f} mean ranks, Nemenyi, 5 %"),
         ]
     matrix = [
         (
             method,
             [
-                None if i == j else (_p(float(p)).removeprefix("= "), bool(p <= SIGNIFICANCE_LEVEL))
+                None if i == j else (p_equals(float(p)).removeprefix("= "), bool(p <= SIGNIFICANCE_LEVEL))
                 for j, p in enumerate(ranks.wilcoxon_p[i])
             ],
         )
@@ -111,7 +111,7 @@ def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
         sets=compared.sets,
         methods=ranks.methods,
         rows=rows(compared),
-        rank_in_words=rank_in_words,
+        rank_text=rank_text,
         figure=Markup(inlined(drawn)),
         bars=drawn.title,
         tests=tests,
@@ -122,14 +122,9 @@ def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
 
 
 def _drawing(compared: BenchmarkScores, bars: Bars) -> Drawing:
-    """The plot; of two methods only Wilcoxon speaks."""
+    """The critical-difference plot; for two methods always by Wilcoxon's test."""
     ranks = compared.ranks
     used: Bars = bars if ranks.friedman is not None else "wilcoxon"
     cliques = ranks.cliques if used == "nemenyi" else ranks.wilcoxon_cliques
     title = _TITLES[used] + ("" if cliques else "; there are none")
     return critical_difference_drawing(ranks, cliques, title)
-
-
-def _p(p: float) -> str:
-    text = formatting.p_value(p)
-    return text if text.startswith("<") else f"= {text}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
 from scipy import stats
@@ -13,12 +11,12 @@ from tametail.report import formatting
 from tametail.report.formatting import percent_with_interval
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 from tametail.report.ranks.narrative import READING, answer, left_out
-from tametail.report.writers.csv_cells import Cells, estimate_cells, guarded
+from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
 
 @dataclass(frozen=True)
-class OnSet:
+class ScoreOnSet:
     """A method on one data set: its score, its rank among the methods ranked, and whether its score is the highest."""
 
     score: Estimate
@@ -27,15 +25,15 @@ class OnSet:
 
 
 @dataclass(frozen=True)
-class MethodRow:
-    """A method with its mean rank and what it does on each set, in the order of the sets."""
+class RankedRow:
+    """A method with its mean rank and its score on each data set, in their order."""
 
     method: str
     mean_rank: float
-    on: tuple[OnSet, ...]
+    on: tuple[ScoreOnSet, ...]
 
 
-def rows(compared: BenchmarkScores) -> list[MethodRow]:
+def rows(compared: BenchmarkScores) -> list[RankedRow]:
     """The methods by mean rank, the best first."""
     methods = compared.ranks.methods
     of_sets = []
@@ -43,40 +41,39 @@ def rows(compared: BenchmarkScores) -> list[MethodRow]:
         scores = [one.scores[method] for method in methods]
         rank = stats.rankdata([-round(score.value, 12) for score in scores])
         of_sets.append(
-            [OnSet(score, float(r), bool(r == rank.min())) for score, r in zip(scores, rank, strict=True)]
+            [
+                ScoreOnSet(score, float(r), bool(r == rank.min()))
+                for score, r in zip(scores, rank, strict=True)
+            ]
         )
     return [
-        MethodRow(method, compared.ranks.mean_ranks[place], tuple(on[place] for on in of_sets))
+        RankedRow(method, compared.ranks.mean_ranks[place], tuple(on[place] for on in of_sets))
         for place, method in enumerate(methods)
     ]
 
 
-def rank_in_words(rank: float) -> str:
-    """``1``, or ``2.5`` where methods are equal."""
+def rank_text(rank: float) -> str:
+    """``1``, or ``2.5`` for ties."""
     return f"{rank:g}"
 
 
 def ranks_csv(compared: BenchmarkScores) -> str:
-    """One row per method; shares have six decimals."""
+    """One row per method; proportions have six decimals."""
     lines: list[Cells] = []
     for row in rows(compared):
         cells = [("method", row.method), ("mean_rank", f"{row.mean_rank:.6f}")]
         for one, on in zip(compared.sets, row.on, strict=True):
             cells += [
-                (f"rank {one.name}", rank_in_words(on.rank)),
+                (f"rank {one.name}", rank_text(on.rank)),
                 *estimate_cells(f"score {one.name}", on.score),
             ]
             cells.append((f"n {one.name}", str(on.score.n)))
         lines.append(cells)
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow([guarded(column) for column, _ in lines[0]])
-    writer.writerows([guarded(cell) for _, cell in line] for line in lines)
-    return written.getvalue()
+    return csv_text(lines)
 
 
 def ranks_markdown(compared: BenchmarkScores) -> str:
-    """The same as Markdown, with the tests in words."""
+    """The ranking as Markdown, with the tests."""
     ranks = compared.ranks
     blocks = [
         f"# {len(compared.sets)} data sets: methods ranked",
@@ -96,7 +93,7 @@ def ranks_markdown(compared: BenchmarkScores) -> str:
         ]
         blocks += ["## Tests", "\n".join(f"- {markdown_text(fact.replace('= <', '<'))}" for fact in facts)]
     blocks += [
-        "## Wilcoxon's signed-rank test, p after Holm",
+        "## Wilcoxon's signed-rank test, Holm-corrected p",
         _wilcoxon(compared),
         "## Data sets",
         _sets(compared),
@@ -104,7 +101,7 @@ def ranks_markdown(compared: BenchmarkScores) -> str:
     waiting = left_out(compared)
     if waiting:
         blocks += [
-            "## Left out, as not all sets have them",
+            "## Left out: missing on some data sets",
             "\n".join(f"- {markdown_text(line)}" for line in waiting),
         ]
     return "\n\n".join([*blocks, "## How to read this", *map(markdown_text, READING)]) + "\n"
@@ -116,7 +113,7 @@ def _scores(compared: BenchmarkScores) -> str:
             markdown_text(row.method),
             f"{row.mean_rank:.2f}",
             *(
-                f"{f'**{percent_with_interval(on.score)}**' if on.best else percent_with_interval(on.score)}, {rank_in_words(on.rank)}"
+                f"{f'**{percent_with_interval(on.score)}**' if on.best else percent_with_interval(on.score)}, {rank_text(on.rank)}"
                 for on in row.on
             ),
         ]
@@ -155,4 +152,6 @@ def _sets(compared: BenchmarkScores) -> str:
         ]
         for one in compared.sets
     ]
-    return markdown_table(["Set", "Images", "Groups", "Classes", "How"], ["---", *[NUMBER] * 3, "---"], lines)
+    return markdown_table(
+        ["Set", "Images", "Groups", "Classes", "Evaluation"], ["---", *[NUMBER] * 3, "---"], lines
+    )

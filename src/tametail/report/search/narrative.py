@@ -138,7 +138,7 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
         ("Folds", f"{folds} outer, {folds - 1} inner; seed {settings['splits']['seed']}"),
         ("Seeds", f"{asked['seeds']} per training"),
         ("Chosen by", results.metric),
-        ("Trainings", f"{result['trainings']:,}, {_duration(result['seconds'])} in all"),
+        ("Trainings", f"{result['trainings']:,}, {formatting.duration(result['seconds'])} in all"),
         (
             "Recipe",
             f"{settings['recipe'].get('name', '')}, {settings['recipe'].get('epochs')} epochs, rate {settings['recipe']['optimizer']['lr']}",
@@ -154,13 +154,3 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
         ),
         ("tametail", str(settings["tametail"])),
     ]
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

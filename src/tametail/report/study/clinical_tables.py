@@ -11,7 +11,7 @@ from tametail.report.formatting import (
     sentence_case,
     threshold,
 )
-from tametail.report.study.narrative import terms_of
+from tametail.report.study.narrative import comparison_terms
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, estimate_cells, six_decimals
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
@@ -55,7 +55,12 @@ def clinical_markdown(results: StudyResults) -> list[str]:
             ]
             for method, point in points
         ]
-        header = [sentence_case(terms_of(results).method), "Threshold", "Sensitivity, %", "Specificity, %"]
+        header = [
+            sentence_case(comparison_terms(results).method),
+            "Threshold",
+            "Sensitivity, %",
+            "Specificity, %",
+        ]
         first = points[0][1]
         blocks += [
             f"## {markdown_text(first.class_name)}: required sensitivity {percent(first.asked)} %",

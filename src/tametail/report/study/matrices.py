@@ -82,7 +82,7 @@ def _cell(rate: float, count: float, *, diagonal: bool) -> ConfusionCell:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedTests:
     """The paired tests of a study.
 
     Attributes:
@@ -102,7 +102,7 @@ class Pairs:
     small: bool
 
 
-def pairs(results: StudyResults) -> Pairs | None:
+def pairs(results: StudyResults) -> PairedTests | None:
     """The paired tests, methods in the order of their rank; None if there are none."""
     table = results.pairs
     if table is None:
@@ -119,7 +119,7 @@ def pairs(results: StudyResults) -> Pairs | None:
         for i, name in enumerate(names)
         if 2 < size <= _MOST_PAIRED
     )
-    return Pairs(names[0], size * (size - 1) // 2, names, rows, matrix, size > _MOST_WITH_NUMBERS)
+    return PairedTests(names[0], size * (size - 1) // 2, names, rows, matrix, size > _MOST_WITH_NUMBERS)
 
 
 def _images_needed(paired: Paired) -> str:

@@ -28,7 +28,7 @@ _SIGNIFICANCE = {
 
 
 @dataclass(frozen=True)
-class Terms:
+class ComparisonTerms:
     """What is compared and on which images: methods in cross-validation, or models on given images."""
 
     where: str
@@ -37,16 +37,16 @@ class Terms:
     images: str
 
 
-def terms_of(results: StudyResults) -> Terms:
+def comparison_terms(results: StudyResults) -> ComparisonTerms:
     """The terms for a study or an evaluation."""
     if results.is_evaluation:
-        return Terms("on these images", "model", "models", "images")
-    return Terms("in cross-validation", "method", "methods", "training images")
+        return ComparisonTerms("on these images", "model", "models", "images")
+    return ComparisonTerms("in cross-validation", "method", "methods", "training images")
 
 
 def answer(results: StudyResults) -> list[str]:
     """The best method with its score and interval, then what tests or intervals say of the others."""
-    terms = terms_of(results)
+    terms = comparison_terms(results)
     if not results.ranking:
         states = join_names([f"{result.method} ({result.status})" for result in results.methods])
         return [
@@ -71,7 +71,7 @@ def answer(results: StudyResults) -> list[str]:
 
 def _certainty(results: StudyResults) -> str:
     best, *others = results.ranking
-    terms = terms_of(results)
+    terms = comparison_terms(results)
     if not others:
         of = (
             ""

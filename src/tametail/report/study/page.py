@@ -38,7 +38,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
         "pictures": shown,
         "no_pictures": "" if shown else pictures,
         "is_evaluation": results.is_evaluation,
-        "terms": narrative.terms_of(results),
+        "terms": narrative.comparison_terms(results),
         "unit": "label" if results.multi_label else "class",
         "classes": len(results.class_names),
         "imbalance_ratio": provenance.imbalance_ratio(results),
@@ -113,7 +113,7 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "unreadable_count": len(settings["table"]["unreadable"]),
         "recipe_rows": provenance.recipe_rows(settings),
         "environment_rows": provenance.environment_rows(results),
-        "command": provenance.command(settings),
+        "command": provenance.study_command(settings),
         "citation": provenance.citation(results),
         "protocol": provenance.methods(results),
     }

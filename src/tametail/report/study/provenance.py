@@ -110,7 +110,7 @@ def environment_rows(results: StudyResults) -> FactRows:
     ]
 
 
-def command(settings: Mapping[str, Any]) -> str:
+def study_command(settings: Mapping[str, Any]) -> str:
     """The command that repeats the study, without paths, which are private."""
     options = {"methods": settings["methods"]} | settings.get("options", {})
     folds, repeats = folds_to_run(settings), len(settings["seeds"])

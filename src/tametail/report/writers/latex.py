@@ -59,7 +59,7 @@ def results_tex(results: StudyResults) -> str:
         f"% Not finished, and therefore not ranked: {tex(line)}" for line in narrative.not_ranked(results)
     ]
     blocks = ["\n".join([*head, *waiting])]
-    where = narrative.terms_of(results).where
+    where = narrative.comparison_terms(results).where
     chosen = [(result, result.evaluation) for result in results.ranking if result.evaluation is not None]
     tested = [(result, result.on_test) for result in results.ranking if result.on_test is not None]
     if chosen:
@@ -78,7 +78,7 @@ def _ranking(results: StudyResults, chosen: Chosen, where: str) -> str:
     shown = [[metric for metric in overall_metrics(found) if metric.name in _TITLES] for _, found in chosen]
     columns = [_best(list(column)) for column in zip(*shown, strict=True)]
     pairs = results.pairs
-    method = formatting.sentence_case(narrative.terms_of(results).method)
+    method = formatting.sentence_case(narrative.comparison_terms(results).method)
     header = ["", method, *(_TITLES[metric.name] for metric in shown[0])]
     header += ["Compared with the first"] if pairs else []
     body = []

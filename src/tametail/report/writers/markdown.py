@@ -30,7 +30,7 @@ _LABEL_NOTE = (
 
 def results_markdown(results: StudyResults) -> str:
     """The results as Markdown, methods in the order of their rank."""
-    terms = narrative.terms_of(results)
+    terms = narrative.comparison_terms(results)
     blocks = [f"# {markdown_text(results.settings['name'])}: {terms.methods} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
@@ -96,7 +96,7 @@ def _ranking(results: StudyResults, choose: Choose, *, ranked: bool = False) -> 
         ]
         for row in table.rows
     ]
-    method = sentence_case(narrative.terms_of(results).method)
+    method = sentence_case(narrative.comparison_terms(results).method)
     header = [*["Rank"] * ranked, method, *table.headings, "n"]
     return markdown_table(header, [*[NUMBER] * ranked, "---", *[NUMBER] * (len(table.headings) + 1)], rows)
 
@@ -104,7 +104,7 @@ def _ranking(results: StudyResults, choose: Choose, *, ranked: bool = False) -> 
 def _classes(results: StudyResults, choose: Choose) -> str:
     chosen = [(result.method, found) for result in results.ranking if (found := choose(result)) is not None]
     first, labels = chosen[0][1], results.multi_label
-    header = ["Label" if labels else "Class", sentence_case(narrative.terms_of(results).images)]
+    header = ["Label" if labels else "Class", sentence_case(narrative.comparison_terms(results).images)]
     header += ["Positives", "Negatives"] if labels else ["n"]
     for method, evaluation in chosen:
         header += [f"{markdown_text(method)} {metric.title}" for metric in class_metrics(evaluation, 0)]

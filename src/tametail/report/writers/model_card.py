@@ -68,7 +68,7 @@ def model_card(results: StudyResults) -> str:
         "## Licence and citation",
         f"tametail is under the Apache License 2.0. Licence of the images and of the pretrained weights: {_FILL_IN}",
         markdown_text(provenance.citation(results)),
-        f"Reproduce with: `{provenance.command(results.settings).replace('`', '')}`",
+        f"Reproduce with: `{provenance.study_command(results.settings).replace('`', '')}`",
         f"Responsible person and contact: {_FILL_IN}",
     ]
     return "\n\n".join(blocks) + "\n"
