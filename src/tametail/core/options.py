@@ -391,8 +391,9 @@ class RankOptions(OutputOptions, FigureOptions, total=False):
     ]
 
 
-class PrevalenceOptions(TypedDict, total=False):
-    """The population that probabilities are for."""
+@varied(out=("predictions.csv", "CSV file to write."))
+class PredictOptions(OutputOptions, MethodOptions, DeviceOptions, total=False):
+    """Options of ``tametail predict``."""
 
     prevalence: Annotated[
         str | None,
@@ -401,11 +402,6 @@ class PrevalenceOptions(TypedDict, total=False):
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
         ),
     ]
-
-
-@varied(out=("predictions.csv", "CSV file to write."))
-class PredictOptions(OutputOptions, MethodOptions, PrevalenceOptions, DeviceOptions, total=False):
-    """Options of ``tametail predict``."""
 
 
 class AuditOptions(FoldOptions, DataOptions, total=False):
@@ -483,10 +479,3 @@ class GradientOptions(OutputOptions, total=False):
         str | None, Option(None, "Losses to draw instead, separated by commas: alpa,asl[clip=0],ce.")
     ]
     over: Annotated[str, Option("both", "Draw gradients over the probability p, the logit z, or both.")]
-
-
-GROUPS: tuple[type, ...] = tuple(
-    one
-    for one in list(globals().values())
-    if isinstance(one, type) and one.__module__ == __name__ and hasattr(one, "__total__")
-)

@@ -1,4 +1,4 @@
-"""Losses for imbalanced classes. They need torch alone.
+"""Losses for imbalanced classes. They need torch alone. Shape legend: B batch, C classes.
 
 >>> from tametail.losses import ALPALoss
 >>> loss = ALPALoss()(logits, target)
@@ -27,10 +27,9 @@ from tametail.losses.label_aware_smoothing import (
     label_aware_smoothings,
 )
 from tametail.losses.lade import LADELoss, lade_loss, lade_regulariser
-from tametail.losses.ldam import LDAMLoss, ldam_loss, ldam_margins
+from tametail.losses.ldam import LDAMLoss, NormalisedLinear, ldam_loss, ldam_margins
 from tametail.losses.links import Link
 from tametail.losses.logit_adjusted import LogitAdjustedLoss, logit_adjusted_loss
-from tametail.losses.normalised_linear import NormalisedLinear
 from tametail.losses.one_pass import ClosedForm, OnePassLoss
 from tametail.losses.pade import pade_coefficients
 from tametail.losses.poly1 import Poly1Loss, poly1_loss

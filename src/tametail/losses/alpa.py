@@ -1,7 +1,4 @@
-"""ALPA: the asymmetric loss whose logarithm is replaced by a Padé approximant.
-
-Shape legend: B batch, C classes.
-"""
+"""ALPA: the asymmetric loss whose logarithm is replaced by a Padé approximant."""
 
 from __future__ import annotations
 

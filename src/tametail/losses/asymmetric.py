@@ -1,7 +1,4 @@
-"""Asymmetric loss (asl): separate focusing of positives and negatives, easy negatives ignored.
-
-Shape legend: B batch, C classes.
-"""
+"""Asymmetric loss (asl): separate focusing of positives and negatives, easy negatives ignored."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Asymmetric polynomial loss (apl): ASL with other first Taylor coefficients.
-
-Shape legend: B batch, C classes.
-"""
+"""Asymmetric polynomial loss (apl): ASL with other first Taylor coefficients."""
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 import torch
@@ -14,7 +12,7 @@ from torch.nn import functional as F
 from tametail.losses.base import CommonParameters, Loss, functional
 from tametail.losses.numerics import log_clipped_complement, power
 from tametail.losses.registry import register_loss
-from tametail.losses.validation import check_number, check_real
+from tametail.losses.validation import check_number
 
 
 @register_loss
@@ -60,8 +58,8 @@ class AsymmetricPolynomialLoss(Loss):
         self.gamma_pos = check_number("gamma_pos", gamma_pos)
         self.gamma_neg = check_number("gamma_neg", gamma_neg)
         self.clip = check_number("clip", clip, 0, 1)
-        self.epsilon_1 = check_real("epsilon_1", epsilon_1)
-        self.epsilon_2 = check_real("epsilon_2", epsilon_2)
+        self.epsilon_1 = check_number("epsilon_1", epsilon_1, -math.inf)
+        self.epsilon_2 = check_number("epsilon_2", epsilon_2, -math.inf)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         rest, log_q = torch.sigmoid(-z), log_clipped_complement(z, self.clip)

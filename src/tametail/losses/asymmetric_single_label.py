@@ -1,7 +1,4 @@
-"""Single-label asymmetric loss (asl_single_label): asymmetric focusing of a softmax.
-
-Shape legend: B batch, C classes.
-"""
+"""Single-label asymmetric loss (asl_single_label): asymmetric focusing of a softmax."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Balanced softmax (balanced_softmax): cross-entropy with the log prior added to the logits during training.
-
-Shape legend: B batch, C classes.
-"""
+"""Balanced softmax (balanced_softmax): cross-entropy with the log prior added to the logits during training."""
 
 from __future__ import annotations
 

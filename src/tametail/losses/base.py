@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tametail.losses.links import Family, Link, stationary_log_odds, stationary_posterior
-from tametail.losses.prior import log_odds, log_prior
+from tametail.losses.numerics import log_odds, log_prior
 from tametail.losses.terms import prepare, reduce
 from tametail.losses.validation import ClassCounts, check_class_counts, check_common, check_number
 

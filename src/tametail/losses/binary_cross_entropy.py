@@ -1,7 +1,4 @@
-"""Sigmoid cross-entropy (bce): the baseline of losses with one sigmoid per class.
-
-Shape legend: B batch, C classes.
-"""
+"""Sigmoid cross-entropy (bce): the baseline of losses with one sigmoid per class."""
 
 from __future__ import annotations
 

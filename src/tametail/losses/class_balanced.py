@@ -1,7 +1,4 @@
-"""Class-balanced loss (class_balanced): a base loss whose samples are weighted by the effective number of their class.
-
-Shape legend: B batch, C classes.
-"""
+"""Class-balanced loss (class_balanced): a base loss whose samples are weighted by the effective number of their class."""
 
 from __future__ import annotations
 

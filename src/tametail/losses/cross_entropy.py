@@ -1,7 +1,4 @@
-"""Softmax cross-entropy (ce): the baseline.
-
-Shape legend: B batch, C classes.
-"""
+"""Softmax cross-entropy (ce): the baseline."""
 
 from __future__ import annotations
 

@@ -26,12 +26,11 @@ _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 class ModuleLoss(Loss):
-    """A torch module as a loss, by default with the declarations of cross-entropy.
+    """A torch module as a loss.
 
     The module's attributes ``family`` (softmax), ``head`` (linear) and ``logit_scale`` (1) are used where it has them;
     a module for a normalised head multiplies the cosines by its scale itself. Probabilities are the softmax or sigmoid
-    of the logits, which need not be the posteriors. A sample's loss is assumed to depend on its batch. Parameters of
-    the module are not trained.
+    of the logits, which need not be the posteriors. Parameters of the module are not trained.
     """
 
     formula = "that of the module"
@@ -146,18 +145,14 @@ def _wrapper(name: str, module: type[nn.Module]) -> type[Loss]:
     own = {
         "__init__": init,
         "__doc__": module.__doc__,
-        "name": name,
         "__signature__": inspect.signature(module),
+        "name": name,
     }
     return type(module.__name__, (ModuleLoss,), own | declared)
 
 
 def check_declarations(name: str, loss: type[Loss]) -> None:
-    """Check that a subclass of :class:`Loss` declares its name, formula, family and head.
-
-    Raises:
-        ValueError: a declaration is missing or has an unknown value.
-    """
+    """Raise ValueError where a subclass of :class:`Loss` lacks a declaration, or has an unknown family or head."""
     missing = [key for key in ("name", "formula", "family") if not hasattr(loss, key)]
     if missing:
         raise ValueError(

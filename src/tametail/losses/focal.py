@@ -1,7 +1,4 @@
-"""Sigmoid focal loss (focal): binary cross-entropy with well-classified terms down-weighted.
-
-Shape legend: B batch, C classes.
-"""
+"""Sigmoid focal loss (focal): binary cross-entropy with well-classified terms down-weighted."""
 
 from __future__ import annotations
 

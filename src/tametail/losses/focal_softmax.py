@@ -1,7 +1,4 @@
-"""Softmax focal loss (focal_softmax): cross-entropy with well-classified samples down-weighted.
-
-Shape legend: B batch, C classes.
-"""
+"""Softmax focal loss (focal_softmax): cross-entropy with well-classified samples down-weighted."""
 
 from __future__ import annotations
 

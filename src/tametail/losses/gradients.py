@@ -9,8 +9,6 @@ Shape legend: N points of the grid. p = sigmoid(z) throughout.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -79,7 +77,7 @@ def _one_by_one(loss: Loss, z: Tensor, positive: bool) -> Tensor:
     batches = F.pad(z.unsqueeze(1) / _scale(loss), (0, 1)).unsqueeze(1)
     total = torch.zeros_like(z)
     draws = _DRAWS if loss.stochastic else 1
-    with _restored_generator():
+    with torch.random.fork_rng(devices=[]):
         for draw in range(draws):
             values = []
             for batch in batches:
@@ -91,15 +89,6 @@ def _one_by_one(loss: Loss, z: Tensor, positive: bool) -> Tensor:
 
 def _scale(loss: Loss) -> float:
     return loss.logit_scale or 1.0  # a scale of 0 makes the loss constant whatever the outputs
-
-
-@contextmanager
-def _restored_generator() -> Iterator[None]:
-    before = torch.default_generator.get_state()
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)
 
 
 def alpa_described(z: Tensor, gamma_neg: float = 4.0) -> Curve:
@@ -129,8 +118,7 @@ def asl_negative(z: Tensor, gamma_neg: float = 0.01, margin: float = 0.01) -> Cu
 
 def cross_entropy_negative(z: Tensor) -> Curve:
     """Cross-entropy's negative term -log(1-p), with gradient p: ASL with m = 0 and γ- = 0."""
-    z = z.double()
-    return Curve(-F.logsigmoid(-z), torch.sigmoid(z))
+    return focal_negative(z, gamma=0.0)
 
 
 def focal_negative(z: Tensor, gamma: float = 0.5) -> Curve:

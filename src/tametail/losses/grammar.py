@@ -44,12 +44,9 @@ class LossSpec:
 
     @property
     def slug(self) -> str:
-        """The text as a directory name with the characters ``a-z 0-9 . _ -``; different texts have different slugs.
+        """The text as a directory name; different texts have different slugs, also where a file system ignores case.
 
-        Brackets and commas become ``--``, ``=`` becomes ``-``, ``/`` becomes ``_``. A parameter starts with a
-        letter, and a negative number has a digit after its sign, so that ``--`` is never ambiguous. In the name of a
-        custom loss ``:`` becomes ``@`` and a capital letter becomes ``~`` and the small letter, as some file systems
-        ignore case.
+        Brackets and commas become ``--``, ``=`` ``-``, ``/`` ``_``, ``:`` ``@``, and a capital ``~`` and its small letter.
         """
         slug = re.sub(r"[\[,]", "--", self.text.removesuffix("]")).translate(str.maketrans("=/:", "-_@"))
         return re.sub("[A-Z]", lambda capital: f"~{capital[0].lower()}", slug)
@@ -59,14 +56,10 @@ class LossSpec:
         return build_loss(self.name, self.params, class_counts)
 
     def try_out(self, classes: int, *, soft: bool = False) -> None:
-        """Build the loss and evaluate it on one small batch, which shows whether a custom loss works.
-
-        Args:
-            classes: C.
-            soft: also with soft labels (B, C), as mixed images and smoothed labels have them.
+        """Build the loss for C classes and evaluate it on one small batch, with ``soft`` also for soft labels (B, C).
 
         Raises:
-            ValueError, TypeError: it does not work.
+            ValueError, TypeError: it does not work, as a custom loss may not.
         """
         loss, logits = self.create([1] * classes), torch.zeros(2, classes)
         loss(logits, torch.tensor([0, classes - 1]))
@@ -137,11 +130,7 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
-    """Split ``name[parameter=value,...]`` into the name and the assignments.
-
-    Args:
-        text: the text.
-        kind: what the text describes, for the error.
+    """Split ``name[parameter=value,...]`` into the name and the assignments; the error names the ``kind`` of thing.
 
     Raises:
         ValueError: text that is not of this form.
@@ -154,12 +143,7 @@ def split_brackets(text: str, kind: str) -> tuple[str, list[str]]:
 
 
 def assigned(text: str, name: str, assignments: Sequence[str], known: Collection[str]) -> dict[str, str]:
-    """Parse ``parameter=value`` texts into a mapping, each of the known parameters at most once.
-
-    Args:
-        text, name: the whole text and the name before its brackets, for the errors.
-        assignments: the texts.
-        known: the parameters that may be given.
+    """Parse the assignments of the text ``name[...]`` into a mapping, each of the known parameters at most once.
 
     Raises:
         ValueError: an unknown or repeated parameter, or text that is not of this form.
@@ -189,19 +173,37 @@ def parameter_types(loss: type[Loss]) -> dict[str, Any]:
             hints = get_type_hints(init) | hints
         except (NameError, TypeError, AttributeError):  # a user's annotations need not exist at run time
             break
-        if not any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in signature(init).parameters.values()
-        ):
+        if all(one.kind is not one.VAR_KEYWORD for one in signature(init).parameters.values()):
             break
-    given = {
+    return {
         name: hints.get(name, _type_of_default(parameter.default))
         for name, parameter in loss_parameters(loss).items()
+        if name not in _NOT_IN_TEXT and name.isascii()
     }
-    return {name: kind for name, kind in given.items() if name not in _NOT_IN_TEXT and name.isascii()}
 
 
 def _type_of_default(default: Any) -> Any:
     return next((kind for kind in (bool, int | float, str) if isinstance(default, kind)), Any)
+
+
+def _exact(text: str) -> float:
+    """A number, as an int where it is whole: both have one spelling."""
+    number = float(text) + 0.0  # -0 becomes 0
+    return int(number) if number.is_integer() and abs(number) < _WHOLE_UP_TO else number
+
+
+def _pair(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("/")))
+
+
+# By the type of a parameter: the form of its values, the form in words, and how they are read.
+_FORMS: dict[Any, tuple[str, str, Callable[[str], Any]]] = {
+    float: (_NUMBER, "to be a number", lambda text: float(text) + 0.0),
+    int: (r"[+-]?\d+", "to be a whole number", int),
+    int | float: (_NUMBER, "to be a number", _exact),
+    bool: ("true|false", "to be true or false", lambda text: text == "true"),
+    str: (_WORD, "to be a word of letters, digits and _, with single . or - inside", str),
+}
 
 
 def _read(name: str, text: str, kind: Any) -> Any:
@@ -210,70 +212,25 @@ def _read(name: str, text: str, kind: Any) -> Any:
     if text == "none" and options & {type(None), Any}:
         return None
     options -= {type(None)}
-    if options == {int, float}:
-        return _exact(_read_number(name, text))
-    kind = options.pop() if len(options) == 1 else Any
+    kind = int | float if options == {int, float} else options.pop() if len(options) == 1 else Any
     if get_origin(kind) is Literal:
-        if text not in get_args(kind):
-            raise ValueError(f"expected {name} to be one of {', '.join(get_args(kind))}, got {text!r}")
-        return text
-    if get_origin(kind) is tuple:
-        if not re.fullmatch(r"\d+/\d+", text):
-            raise ValueError(f"expected {name} as two whole numbers, such as 2/1, got {text!r}")
-        return tuple(int(part) for part in text.split("/"))
-    if kind not in _READERS:
-        raise ValueError(
-            f"expected {name} to be left out, as text cannot describe a {getattr(kind, '__name__', kind)}, got {text!r}"
-        )
-    return _READERS[kind](name, text)
-
-
-def _read_number(name: str, text: str) -> float:
-    if not re.fullmatch(_NUMBER, text):
-        raise ValueError(f"expected {name} to be a number, got {text!r}")
-    return float(text) + 0.0  # -0 becomes 0
-
-
-def _read_whole(name: str, text: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text):
-        raise ValueError(f"expected {name} to be a whole number, got {text!r}")
-    return int(text)
-
-
-def _read_flag(name: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"expected {name} to be true or false, got {text!r}")
-    return text == "true"
-
-
-def _read_word(name: str, text: str) -> str:
-    if not re.fullmatch(_WORD, text):
-        raise ValueError(
-            f"expected {name} to be a word of letters, digits and _, with single . or - inside, got {text!r}"
-        )
-    return text
-
-
-def _read_anything(name: str, text: str) -> float | bool | str:
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(_NUMBER, text):
-        return _exact(_read_number(name, text))
-    return _read_word(name, text)
-
-
-def _exact(number: float) -> float:
-    """A whole number as an int, as both have one spelling."""
-    return int(number) if number.is_integer() and abs(number) < _WHOLE_UP_TO else number
-
-
-_READERS: dict[Any, Callable[[str, str], Any]] = {
-    float: _read_number,
-    int: _read_whole,
-    bool: _read_flag,
-    str: _read_word,
-    Any: _read_anything,
-}
+        words = get_args(kind)
+        read: Callable[[str], Any] = str
+        form, expected, read = "|".join(map(re.escape, words)), f"to be one of {', '.join(words)}"
+    elif get_origin(kind) is tuple:
+        form, expected, read = r"\d+/\d+", "as two whole numbers, such as 2/1", _pair
+    else:
+        if kind is Any:
+            kind = next((one for one in (bool, int | float) if re.fullmatch(_FORMS[one][0], text)), str)
+        if kind not in _FORMS:
+            kind = getattr(kind, "__name__", kind)
+            raise ValueError(
+                f"expected {name} to be left out, as text cannot describe a {kind}, got {text!r}"
+            )
+        form, expected, read = _FORMS[kind]
+    if not re.fullmatch(form, text):
+        raise ValueError(f"expected {name} {expected}, got {text!r}")
+    return read(text)
 
 
 def _write(value: Any) -> str:

@@ -1,7 +1,4 @@
-"""Hill loss (hill): the most wrong negatives are down-weighted, as their labels may be missing.
-
-Shape legend: B batch, C classes.
-"""
+"""Hill loss (hill): the most wrong negatives are down-weighted, as their labels may be missing."""
 
 from __future__ import annotations
 

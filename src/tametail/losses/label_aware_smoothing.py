@@ -1,7 +1,4 @@
-"""Label-aware smoothing (label_aware_smoothing): labels of frequent classes are smoothed more than those of rare ones.
-
-Shape legend: B batch, C classes.
-"""
+"""Label-aware smoothing (label_aware_smoothing): labels of frequent classes are smoothed more than those of rare ones."""
 
 from __future__ import annotations
 

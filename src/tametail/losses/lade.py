@@ -1,7 +1,4 @@
-"""LADE (lade): balanced softmax with a regulariser that pulls logits towards log density ratios.
-
-Shape legend: B batch, C classes.
-"""
+"""LADE (lade): balanced softmax with a regulariser that pulls logits towards log density ratios."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from tametail.losses.base import Loss, ReductionParameters, functional
-from tametail.losses.prior import log_prior
+from tametail.losses.base import ReductionParameters, functional
+from tametail.losses.logit_adjusted import LogitAdjustedLoss
+from tametail.losses.numerics import log_prior
 from tametail.losses.registry import register_loss
 from tametail.losses.terms import prepare, reduce
 from tametail.losses.validation import ClassCounts, check_class_counts, check_number
@@ -51,7 +48,7 @@ def lade_regulariser(
 
 
 @register_loss
-class LADELoss(Loss):
+class LADELoss(LogitAdjustedLoss):
     """LADE: balanced softmax plus a regulariser of the batch that pulls logits towards log density ratios.
 
     CE(z + τ log prior) + weight · R, see :func:`lade_regulariser`. Every known sample of the batch has the same R, so
@@ -76,9 +73,7 @@ class LADELoss(Loss):
 
     name = "lade"
     formula = "-Σ_c y_c log softmax(z + τ log prior)_c + weight R"
-    family = "softmax"
     batchwise = True
-    uses_class_counts = True
     exact_link = False
 
     def __init__(
@@ -90,16 +85,13 @@ class LADELoss(Loss):
         tau: float = 1.0,
         **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, **common)
+        super().__init__(class_counts, tau=tau, **common)
         self.weight = check_number("weight", weight)
         self.remine_lambda = check_number("remine_lambda", remine_lambda)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
         return reduce(self.terms(self.adjusted(z), y) + self._shared(z, y, known), known, self.reduction)
-
-    def terms(self, z: Tensor, y: Tensor) -> Tensor:
-        return -y * F.log_softmax(z, dim=1)
 
     def _shared(self, z: Tensor, y: Tensor, known: Tensor) -> Tensor:
         """The share of weight · R of each known term (B, C), so that the terms of a sample add up to weight · R."""

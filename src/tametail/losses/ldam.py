@@ -1,7 +1,4 @@
-"""LDAM: softmax cross-entropy on cosines with a larger margin for rarer classes.
-
-Shape legend: B batch, C classes.
-"""
+"""LDAM: softmax cross-entropy on cosines with a larger margin for rarer classes."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import warnings
 from typing import Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.losses.base import Loss, ReductionParameters, functional
@@ -17,6 +14,27 @@ from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts, check_class_counts, check_number
 
 _LARGEST_COSINE = 1.05  # rounding in half precision included
+
+
+class NormalisedLinear(nn.Module):
+    """Cosines between features and class weights: (B, D) → (B, C), values in [-1, 1]; the loss supplies the scale."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cosines(features, self.weight)
+
+
+def cosines(features: Tensor, weight: Tensor) -> Tensor:
+    """Cosines (B, C) between features (B, D) and class weights (C, D)."""
+    return F.linear(F.normalize(features, dim=-1), F.normalize(weight, dim=-1))
 
 
 def ldam_margins(

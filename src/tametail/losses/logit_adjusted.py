@@ -1,7 +1,4 @@
-"""Logit-adjusted cross-entropy (logit_adjusted): the log prior is added to the logits during training.
-
-Shape legend: B batch, C classes.
-"""
+"""Logit-adjusted cross-entropy (logit_adjusted): the log prior is added to the logits during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Powers and logarithms of probabilities with finite values and gradients everywhere."""
+"""Powers and logarithms of probabilities with finite values and gradients everywhere, and the log prior of classes."""
 
 from __future__ import annotations
 
@@ -72,3 +72,22 @@ def log_complement_softmax(log_s: Tensor) -> Tensor:
     others = torch.where(largest, 0.0, scaled).sum(dim=1, keepdim=True)
     complement = torch.where(largest, others, total - scaled).clamp(min=torch.finfo(log_s.dtype).tiny)
     return complement.log() - total.log()
+
+
+def log_prior(class_counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """log(n_c / n) of counts (C,): the shift of logits for losses whose classes share one softmax.
+
+    A class without samples counts as if it had one, so that every shift is finite; the shifts of other classes do not
+    change.
+    """
+    counts = class_counts.to(dtype)
+    return counts.clamp(min=1).log() - counts.sum().log()
+
+
+def log_odds(class_counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """log(n_c / (n - n_c)) of counts (C,): the shift for losses with one sigmoid per class.
+
+    A class without samples, or one that holds all of them, counts as if there were one more of it or of another class.
+    """
+    counts = class_counts.to(dtype)
+    return counts.clamp(min=1).log() - (counts.sum() - counts).clamp(min=1).log()

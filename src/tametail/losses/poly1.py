@@ -1,7 +1,4 @@
-"""Poly-1 loss (poly1): cross-entropy or softmax focal loss with its first Taylor coefficient increased.
-
-Shape legend: B batch, C classes.
-"""
+"""Poly-1 loss (poly1): cross-entropy or softmax focal loss with its first Taylor coefficient increased."""
 
 from __future__ import annotations
 

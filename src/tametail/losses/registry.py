@@ -108,22 +108,15 @@ def loss_class(name: str) -> type[Loss]:
 
 def loss_parameters(loss: type[Loss]) -> dict[str, inspect.Parameter]:
     """Parameters that a loss's class takes by keyword, except ``class_counts``."""
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
-        name: parameter
-        for name, parameter in inspect.signature(loss).parameters.items()
-        if parameter.kind in by_keyword and name != "class_counts"
+        name: one
+        for name, one in inspect.signature(loss).parameters.items()
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name != "class_counts"
     }
 
 
 def build_loss(name: str, params: Mapping[str, Any], class_counts: ClassCounts | None) -> Loss:
-    """An instance of the loss ``name``.
-
-    Raises:
-        ValueError: an unknown name or parameter (the message lists the nearest or all known ones), or a value out of
-            range.
-        TypeError: a value of the wrong type.
-    """
+    """An instance of the loss ``name``; raises as :func:`tametail.losses.create_loss` does."""
     loss = loss_class(name)
     known = loss_parameters(loss)
     unknown = [parameter for parameter in params if parameter not in known]

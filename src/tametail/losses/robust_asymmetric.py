@@ -1,7 +1,4 @@
-"""Robust asymmetric loss (ral): APL with a Hill factor on its negatives.
-
-Shape legend: B batch, C classes.
-"""
+"""Robust asymmetric loss (ral): APL with a Hill factor on its negatives."""
 
 from __future__ import annotations
 

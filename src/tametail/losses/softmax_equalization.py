@@ -1,7 +1,4 @@
-"""Softmax equalisation loss (seql): rare classes are randomly left out of the softmax of other classes' samples.
-
-Shape legend: B batch, C classes.
-"""
+"""Softmax equalisation loss (seql): rare classes are randomly left out of the softmax of other classes' samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Preparation of targets of every kind, and reduction of per-term losses, for all losses.
-
-Shape legend: B batch, C classes.
-"""
+"""Preparation of targets of every kind, and reduction of per-term losses, for all losses."""
 
 from __future__ import annotations
 

@@ -19,19 +19,10 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = math.
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"expected a number for {name}, got {value!r}")
     number = float(value)
-    if not low <= number < high:  # false for NaN, and for infinity whatever the bound
+    if not (math.isfinite(number) and low <= number < high):
         expected = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g})"
-        raise ValueError(f"expected {name} {expected}, got {value!r}")
+        raise ValueError(f"expected {name} {'to be finite' if low == -math.inf else expected}, got {value!r}")
     return number
-
-
-def check_real(name: str, value: object) -> float:
-    """Return any finite number as a float."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"expected a number for {name}, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"expected {name} to be finite, got {value!r}")
-    return float(value)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

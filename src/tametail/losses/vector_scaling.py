@@ -1,22 +1,19 @@
-"""Vector-scaling loss (vs): cross-entropy with logits scaled and shifted per class during training.
-
-Shape legend: B batch, C classes.
-"""
+"""Vector-scaling loss (vs): cross-entropy with logits scaled and shifted per class during training."""
 
 from __future__ import annotations
 
 from typing import Unpack
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from tametail.losses.base import Loss, ReductionParameters, functional
+from tametail.losses.base import ReductionParameters, functional
+from tametail.losses.logit_adjusted import LogitAdjustedLoss
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import ClassCounts, check_number
 
 
 @register_loss
-class VectorScalingLoss(Loss):
+class VectorScalingLoss(LogitAdjustedLoss):
     """Vector-scaling loss: the logits of rarer classes are divided by more, and the log prior is added.
 
     Δ_c = (n_max / n_c)^γ divides the logit of class c during training only, so that a rare class needs larger
@@ -39,8 +36,6 @@ class VectorScalingLoss(Loss):
     name = "vs"
     stackable = True
     formula = "-Σ_c y_c log softmax(z / Δ + τ log prior)_c, Δ = (n_max / n)^γ"
-    family = "softmax"
-    uses_class_counts = True
 
     def __init__(
         self,
@@ -50,7 +45,7 @@ class VectorScalingLoss(Loss):
         tau: float = 1.0,
         **common: Unpack[ReductionParameters],
     ) -> None:
-        super().__init__(tau=tau, class_counts=class_counts, **common)
+        super().__init__(class_counts, tau=tau, **common)
         self.gamma = check_number("gamma", gamma)
 
     def adjusted(self, z: Tensor) -> Tensor:
@@ -60,9 +55,6 @@ class VectorScalingLoss(Loss):
     def decision(self, input: Tensor) -> Tensor:
         """The head's own logits, which is the paper's rule: (log posterior - τ log prior), Δ times that per class."""
         return super().decision(input)
-
-    def terms(self, z: Tensor, y: Tensor) -> Tensor:
-        return -y * F.log_softmax(z, dim=1)
 
 
 vector_scaling_loss = functional("vector_scaling_loss", VectorScalingLoss)

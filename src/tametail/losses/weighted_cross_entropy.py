@@ -1,7 +1,4 @@
-"""Weighted cross-entropy (weighted_ce): each sample has the inverse frequency of its class as its weight.
-
-Shape legend: B batch, C classes.
-"""
+"""Weighted cross-entropy (weighted_ce): each sample has the inverse frequency of its class as its weight."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tametail.losses.normalised_linear import NormalisedLinear, cosines
+from tametail.losses.ldam import NormalisedLinear, cosines
 
 Head = Literal["linear", "normalised", "cosine"]
 COSINE_SCALE = 16.0  # initial scale of the cosine head

@@ -86,14 +86,11 @@ def parametrize(metafunc: pytest.Metafunc, texts: Sequence[str]) -> None:
         if isinstance(loss, ModuleLoss):
             raise pytest.UsageError(f"--loss {text}: expected a subclass of tametail.losses.Loss")
     if "loss_text" in metafunc.fixturenames:
-        names = [name for name in dict.fromkeys(parse_loss(text).name for text in texts) if _has_tau(name)]
+        unique = dict.fromkeys(parse_loss(text).name for text in texts)
+        names = [name for name in unique if "tau" in inspect.signature(loss_class(name)).parameters]
         metafunc.parametrize("loss_text", [*dict.fromkeys([*texts, *map(with_other_tau, names)])])
     if "given_text" in metafunc.fixturenames:
         metafunc.parametrize("given_text", texts)
-
-
-def _has_tau(name: str) -> bool:
-    return "tau" in inspect.signature(loss_class(name)).parameters
 
 
 @pytest.fixture
@@ -247,19 +244,15 @@ def test_small_batches_are_finite(loss: Loss) -> None:
 
 
 def test_one_class_is_finite(loss_text: str) -> None:
-    _assert_finite(_with_counts(loss_text, [3]), logits()[:, :1], torch.zeros(6, dtype=torch.int64))
+    _assert_finite(create_loss(loss_text, [3]), logits()[:, :1], torch.zeros(6, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("counts", [[40, 0, 0, 0], [0, 0, 0, 1], [10**9, 1, 0, 3]])
 def test_any_class_may_have_no_samples(loss_text: str, counts: list[int]) -> None:
-    loss = _with_counts(loss_text, counts)
+    loss = create_loss(loss_text, counts)
     for target in (INDICES, soft()):
         _assert_finite(loss, logits(dtype=torch.float32), target)
     assert loss.link(logits()).isfinite().all(), f"the link is not finite with class counts {counts}"
-
-
-def _with_counts(text: str, counts: list[int]) -> Loss:
-    return create_loss(text, class_counts=counts)
 
 
 def _assert_finite(loss: Loss, z: Tensor, target: Tensor) -> None:
@@ -377,7 +370,7 @@ def test_survives_copy_pickle_state_dict_and_half(loss_text: str) -> None:
     buffer = io.BytesIO()
     torch.save(loss.state_dict(), buffer)
     buffer.seek(0)
-    restored = _with_counts(loss_text, [5, 5, 5, 5])
+    restored = create_loss(loss_text, [5, 5, 5, 5])
     restored.load_state_dict(torch.load(buffer, weights_only=True))
     for way, again in {
         "a deep copy": copy.deepcopy(loss),

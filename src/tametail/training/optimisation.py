@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tametail.core.errors import UsageError
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.losses.class_balanced import class_balanced_weights
-from tametail.losses.prior import log_prior
+from tametail.losses.numerics import log_prior
 from tametail.training.recipe import OptimizerSettings, Recipe
 
 BETA = 0.9999  # of the effective number of images, as in LDAM-DRW

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tametail.losses import Loss
 from tametail.losses.links import Family, stationary_log_odds
-from tametail.losses.prior import log_prior
+from tametail.losses.numerics import log_prior
 
 
 class DecisionRule(ABC):
