@@ -213,10 +213,10 @@ def _read(name: str, text: str, kind: Any) -> Any:
         return None
     options -= {type(None)}
     kind = int | float if options == {int, float} else options.pop() if len(options) == 1 else Any
+    read: Callable[[str], Any] = str
     if get_origin(kind) is Literal:
         words = get_args(kind)
-        read: Callable[[str], Any] = str
-        form, expected, read = "|".join(map(re.escape, words)), f"to be one of {', '.join(words)}"
+        form, expected = "|".join(map(re.escape, words)), f"to be one of {', '.join(words)}"
     elif get_origin(kind) is tuple:
         form, expected, read = r"\d+/\d+", "as two whole numbers, such as 2/1", _pair
     else:
