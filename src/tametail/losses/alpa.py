@@ -38,11 +38,9 @@ class ALPALoss(OnePassLoss):
     A sum over classes with p = sigmoid(z) and W = (1-p)^γ+ where y = 1, p^γ- where y = 0:
 
     ====== ==========================================================================================
-    paper  1.5 α y (1-p)^γ+ (1-p) W + β (1-y) p^γ- p W: the negative of Eq. 11 with the printed
-           coefficients, whose "Padé" forms are the straight lines 1.5 (1-p) and p
+    paper  1.5 α y (1-p)^γ+ (1-p) W + β (1-y) p^γ- p W: the negative of Eq. 11 as printed
     code   1.5 α y q^γ+ (1-p) W + β (1-y) p^γ- (1-q) W, q = min(1-p+clip, 1) and W = (1-q)^γ- where
-           y = 0: the released code. With clip 0 it is ``paper``. The clip leaks into the positives when
-           γ+ > 0
+           y = 0: the released code. With clip 0 it is ``paper``
     pade   α y (1-p)^γ+ A(p) W + β (1-y) p^γ- A(1-p) W, A the [M/N] Padé approximant of -log about 1,
            such as 2 (1-p) / (1+p) for [1/1]: what the paper describes, with exact coefficients
     ====== ==========================================================================================
@@ -52,14 +50,11 @@ class ALPALoss(OnePassLoss):
     a second time, which the paper's gradient analysis (Section 4.4, Figure 1) leaves out, as
     ``double_focus=False`` does. A soft label mixes the positive and the negative term linearly.
 
-    Where the gradient behaves badly: hard positives are ignored. With γ+ = 0 the gradient of ``paper`` and
-    ``code`` with respect to z is -1.5 α p (1-p): -0.0087 at z = -5 and -8e-6 at z = -12 with α = 0.875, where
-    cross-entropy has -1. ``pade`` of any finite order vanishes as well (-4 p for [1/1], α = 1): for p in
-    [0.05, 0.95] its gradient without focusing differs from cross-entropy's by up to 0.78 for [1/1], 0.18 for
-    [4/4], 0.01 for [8/8]. So do not initialise the classifier's bias with the log prior, which is usual with
-    focal loss: rare classes would never learn. Scores are not posteriors; ``paper`` saturates at p = 1 where a
-    positive is likely enough: ``link`` inverts the minimiser below that and reports the ceiling (0.918 with the
-    defaults).
+    Hard positives are ignored: with γ+ = 0 the gradient of ``paper`` and ``code`` with respect to z is
+    -1.5 α p (1-p), -0.0087 at z = -5 with α = 0.875, where cross-entropy has -1; ``pade`` of any finite order
+    vanishes as well. So do not initialise the classifier's bias with the log prior, which is usual with focal loss.
+    Scores are not posteriors; ``paper`` saturates at p = 1 where a positive is likely enough: ``link`` inverts the
+    minimiser below that and reports the ceiling (0.918 with the defaults).
 
     Use it as the paper does, for single labels with a long tail; compare it with ``balanced_softmax``.
 

@@ -166,14 +166,8 @@ class Loss(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities of mutually exclusive classes: the output of the link, scaled so that each row sums to one.
 
-        These are the probabilities that ``tametail predict`` writes before calibration. For images with several labels
-        call ``loss.link(logits)``, which gives each label a probability by itself.
-
-        Args:
-            logits: the head's outputs (B, C).
-
-        Returns:
-            (B, C) float32 or float64. A row in which every class has probability 0 becomes 1 / C for each class.
+        ``tametail predict`` writes these (B, C), float32 or float64, before calibration. A row in which every class has
+        probability 0 becomes 1 / C for each. For images with several labels call ``loss.link(logits)``.
         """
         p = self.link(logits)
         total = p.double().sum(dim=1, keepdim=True)

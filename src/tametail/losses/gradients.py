@@ -22,12 +22,7 @@ _DRAWS = 16  # over which a stochastic loss is averaged
 
 
 class Curve(NamedTuple):
-    """A loss as a function of one logit.
-
-    Attributes:
-        value: (N,) float64, the loss.
-        gradient: (N,) float64, its derivative by z.
-    """
+    """A loss as a function of one logit: its value and its derivative by z, each (N,) float64."""
 
     value: Tensor
     gradient: Tensor
@@ -56,7 +51,8 @@ def gradient_curve(loss: Loss, z: Tensor, *, positive: bool) -> Curve:
     at = z.detach().double().requires_grad_()
     with torch.enable_grad():
         separate = loss.batchwise or loss.stochastic
-        value = _one_by_one(loss, at, positive) if separate else _together(loss, at, positive)
+        outputs = at / (loss.logit_scale or 1.0)  # a scale of 0 makes the loss constant whatever the outputs
+        value = (_one_by_one if separate else _together)(loss, outputs, positive)
     return Curve(value.detach(), torch.autograd.grad(value.sum(), at)[0])
 
 
@@ -64,7 +60,7 @@ def _together(loss: Loss, z: Tensor, positive: bool) -> Tensor:
     """All points (N,) as one batch."""
     softmax, counts = loss.family == "softmax", loss.class_counts
     classes = 2 if softmax else 1 if counts is None else len(counts)
-    logits = F.pad(z.unsqueeze(1) / _scale(loss), (0, classes - 1))
+    logits = F.pad(z.unsqueeze(1), (0, classes - 1))
     target = torch.zeros_like(logits)
     target[:, 0 if positive else -1] = float(positive or softmax)
     terms = loss.terms(loss.adjusted(logits), target)
@@ -74,7 +70,7 @@ def _together(loss: Loss, z: Tensor, positive: bool) -> Tensor:
 def _one_by_one(loss: Loss, z: Tensor, positive: bool) -> Tensor:
     """Each point (N,) as a separate batch, with the same draws for all where the loss is stochastic."""
     target = torch.tensor([0 if positive else 1])
-    batches = F.pad(z.unsqueeze(1) / _scale(loss), (0, 1)).unsqueeze(1)
+    batches = F.pad(z.unsqueeze(1), (0, 1)).unsqueeze(1)
     total = torch.zeros_like(z)
     draws = _DRAWS if loss.stochastic else 1
     with torch.random.fork_rng(devices=[]):
@@ -85,10 +81,6 @@ def _one_by_one(loss: Loss, z: Tensor, positive: bool) -> Tensor:
                 values.append(loss(batch, target).sum())
             total = total + torch.stack(values)
     return total / draws
-
-
-def _scale(loss: Loss) -> float:
-    return loss.logit_scale or 1.0  # a scale of 0 makes the loss constant whatever the outputs
 
 
 def alpa_described(z: Tensor, gamma_neg: float = 4.0) -> Curve:
@@ -135,10 +127,7 @@ def focal_negative(z: Tensor, gamma: float = 0.5) -> Curve:
 
 
 def figure1(z: Tensor) -> dict[str, Curve]:
-    """The four curves of the paper's Figure 1, negatives only, by names with the parameters of its caption.
-
-    The caption: ALPA (γ- = 4), ASL (m = 0.01, γ- = 0.01), CE (m = 0, γ- = 0), focal loss (γ = 0.5).
-    """
+    """The four curves of the paper's Figure 1, negatives only, by names with the parameters of its caption."""
     return {
         "ALPA (γ⁻ = 4)": alpa_described(z, gamma_neg=4.0),
         "ASL (m = 0.01, γ⁻ = 0.01)": asl_negative(z, gamma_neg=0.01, margin=0.01),

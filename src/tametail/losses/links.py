@@ -38,10 +38,7 @@ class Link:
     apply: Callable[[Tensor], Tensor]
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, C), float32 or float64, of the head's outputs (B, C).
-
-        Under softmax a row sums to one; with one sigmoid per class each class has a separate probability.
-        """
+        """Probabilities (B, C), float32 or float64, of the head's outputs (B, C)."""
         return self.apply(logits)
 
     def saturated(self, logits: Tensor, within: float = 1e-3) -> Tensor:
@@ -57,12 +54,7 @@ def stationary_posterior(terms: TermsFunction, logits: Tensor) -> Tensor:
     With P' and N' the derivatives by z of a positive's and a negative's term, η P' + (1 - η) N' is 0 at the minimum, so
     η = N' / (N' - P'). Binary cross-entropy has P' = p - 1 and N' = p, so η = p. It is constant beyond ±30.
 
-    Args:
-        terms: the per-term loss of (logits, target), as :meth:`Loss.terms`.
-        logits: (B, C) of any float dtype; the computation is in float64.
-
-    Returns:
-        (B, C) in the logits' dtype, differentiable once.
+    The logits (B, C) may be of any float dtype, the result's; it can be differentiated once.
     """
     with torch.inference_mode(False):
         at = _usable(logits).clamp(-_FAR, _FAR)

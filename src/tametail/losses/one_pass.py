@@ -1,9 +1,7 @@
 """Value and gradient of a sigmoid loss in one pass over tiles that fit into a CPU's cache.
 
-Automatic differentiation writes every intermediate result of a formula to memory and reads it back. Here the gradient
-with respect to the logits is known in closed form: each tile of logits is read once, and its sum and its gradient are
-written once. Most labels are zeros: every term is computed as a negative, and then the others are computed again in
-place.
+The gradient with respect to the logits is known in closed form: each tile of logits is read once, and its sum and its
+gradient are written once. Most labels are zeros: every term is computed as a negative, then the others again in place.
 
 Shape legend: B batch, C classes, n the terms of a tile, k the terms that are not plain negatives.
 """
@@ -26,14 +24,11 @@ LossCall = Callable[[Loss, Tensor, Tensor], Tensor]
 
 
 class ClosedForm(Protocol):
-    """Value and derivative of a loss with one sigmoid per class, for flat logits z (n,), float32 or float64.
-
-    Values are in units of ``unit``, so that a constant factor multiplies the sum of a tile, not the tile.
-    """
+    """Value and derivative of a loss with one sigmoid per class, for flat logits z (n,), float32 or float64."""
 
     @property
     def unit(self) -> float:
-        """Factor of the values."""
+        """Factor of the values, which multiplies the sum of a tile, not the tile."""
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Value of terms with y = 1, and ``scale`` times their derivative by z."""
@@ -90,10 +85,9 @@ def on_gpu(input: Tensor) -> bool:
 
 
 def fused(call: LossCall) -> LossCall:
-    """``call(loss, input, target)`` as one GPU kernel by torch.compile, for any batch size, forward and backward.
+    """``call(loss, input, target)`` as one GPU kernel, compiled by torch.compile at its first use.
 
-    It is compiled at its first use. If the compiler fails (no compiler on the machine, an unsupported GPU), one warning
-    says so and the plain operations are used from then on.
+    If the compiler fails, one warning says so and the plain operations are used from then on.
     """
     compiled: list[LossCall] = []  # the compiler is imported at the first use: that alone takes seconds
 
@@ -122,11 +116,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _applies(input: Tensor, target: Tensor) -> bool:
-    """Whether the pass can evaluate this batch: plain tensors on a CPU, with nothing that traces operations.
-
-    Compilation, function transforms (torch.func), forward-mode differentiation and labels that require a gradient
-    use the plain operations.
-    """
+    """Whether the pass can evaluate this batch: plain tensors on a CPU, with nothing that traces operations."""
     return (
         type(input) in _PLAIN
         and type(target) in _PLAIN
@@ -141,9 +131,9 @@ def _applies(input: Tensor, target: Tensor) -> bool:
 class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, target: Tensor, loss: OnePassLoss) -> Tensor:
-        gradient = torch.empty_like(
-            input, dtype=_gradient_dtype(input), memory_format=torch.contiguous_format
-        )
+        # float16 would lose what a loss scale still has to multiply.
+        dtype = torch.float32 if input.dtype == torch.float16 else input.dtype
+        gradient = torch.empty_like(input, dtype=dtype, memory_format=torch.contiguous_format)
         evaluate = _by_index if target.ndim == 1 else _by_label
         value = evaluate(input, target, loss, gradient)
         ctx.loss = loss
@@ -154,7 +144,8 @@ class _OnePass(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         input, target, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is needed
-            again = _by_plain_operations(ctx.loss, input, target)
+            z, y, known = prepare(input, target, ignore_index=ctx.loss.ignore_index, coupled=False)
+            again = reduce(ctx.loss.terms(z, y), known, ctx.loss.reduction)
             return torch.autograd.grad(again, input, outer, create_graph=True)[0], None, None
         if ctx.loss.reduction == "none":
             gradient = gradient * outer.unsqueeze(1).to(gradient.dtype)
@@ -169,17 +160,6 @@ def _is_one(outer: Tensor) -> bool:
         return outer.item() == 1
     except RuntimeError:
         return False
-
-
-def _by_plain_operations(loss: OnePassLoss, logits: Tensor, target: Tensor) -> Tensor:
-    """The loss of adjusted logits by plain operations, which can be differentiated again."""
-    z, y, known = prepare(logits, target, ignore_index=loss.ignore_index, coupled=False)
-    return reduce(loss.terms(z, y), known, loss.reduction)
-
-
-def _gradient_dtype(input: Tensor) -> torch.dtype:
-    """The input's dtype, but float32 for float16, which would lose what a loss scale still has to multiply."""
-    return torch.float32 if input.dtype == torch.float16 else input.dtype
 
 
 def _by_index(input: Tensor, target: Tensor, loss: OnePassLoss, gradient: Tensor) -> Tensor:

@@ -1,10 +1,8 @@
 """The losses of many heads on the same images, as one computation.
 
-Losses of one class that differ only in numeric hyper-parameters are one formula with tensors as numbers. What a loss does
-to logits before its formula, such as adding the prior, is a scale and a shift per class for each head.
+Losses of one class that differ only in numeric hyper-parameters are one formula with tensors as numbers.
 
-Shape legend: H heads, C classes, B images. Images come last, so that operations on a class are operations on contiguous
-rows.
+Shape legend: H heads, C classes, B images. Images come last, so that the values of a class are contiguous.
 """
 
 from __future__ import annotations

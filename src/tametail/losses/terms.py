@@ -11,17 +11,11 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class Terms(NamedTuple):
-    """A batch ready for a formula.
+    """A batch ready for a formula, each part (B, C)."""
 
-    Attributes:
-        logits: (B, C), float32 or float64, 0 where no known term depends on them.
-        target: (B, C), the logits' dtype, in [0, 1], 0 where unknown.
-        known: (B, C), False for terms to leave out.
-    """
-
-    logits: Tensor
-    target: Tensor
-    known: Tensor
+    logits: Tensor  # float32 or float64, 0 where no known term depends on them
+    target: Tensor  # the logits' dtype, in [0, 1], 0 where unknown
+    known: Tensor  # False for terms to leave out
 
 
 def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) -> Terms:

@@ -36,8 +36,7 @@ def choose_head(requested: Literal["auto", "normalised"], of_loss: Literal["line
 class Standardise(nn.Module):
     """Shift features (B, D) to mean zero and scale them by one common factor to mean square one.
 
-    Frozen features are all positive after the last activation of most networks; cosines between them would all be
-    close to one, and a linear head would learn slowly. A common factor preserves the proportions of the features.
+    Most networks' features are all positive: cosines between them are close to one, and a linear head learns slowly.
     """
 
     mean: Tensor

@@ -1,9 +1,7 @@
 """Makes ``import torchvision`` (and so timm) succeed where torchvision's C++ extension cannot be loaded.
 
 PyPI's torchvision is built for CUDA. With a CPU build of torch its extension fails to load, and the import raises
-"operator torchvision::nms does not exist", as torchvision registers fake kernels for two operators (nms, qnms) that only
-the extension defines. Declaring them without an implementation is enough: this project does not call them.
-Where the extension loads, nothing is done.
+"operator torchvision::nms does not exist". Declaring the two missing operators without an implementation is enough.
 """
 
 from __future__ import annotations
