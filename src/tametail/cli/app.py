@@ -1,4 +1,4 @@
-"""The command line: one file per command. Heavy imports happen inside the commands, so that --help is quick."""
+"""The command line. Heavy imports happen inside the commands, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ try:
     import typer
 
     from tametail.cli.command import EXIT_CODES
-    from tametail.cli.compare import compare
+    from tametail.cli.compare import compare, resume, test_set
     from tametail.cli.evaluate import evaluate
     from tametail.cli.gradients import gradients
     from tametail.cli.inspect import inspect
@@ -21,11 +21,9 @@ try:
     from tametail.cli.recommend import recommend
     from tametail.cli.report import report
     from tametail.cli.reproduce import reproduce
-    from tametail.cli.resume import resume
     from tametail.cli.search import search
     from tametail.cli.strategies import strategies
     from tametail.cli.subsample import subsample
-    from tametail.cli.test_set import test_set
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Annotated, Any, Optional
 
@@ -56,6 +56,25 @@ def command(
         return call
 
     return decorate
+
+
+def print_page(parts: Iterable[Any]) -> None:
+    """Print parts of a page by rich, in colour on a terminal, without spaces at the ends of lines."""
+    from rich.console import Console as RichConsole
+
+    terminal = RichConsole(highlight=False)
+    with terminal.capture() as page:
+        for part in parts:
+            terminal.print(part)
+    for line in page.get().removesuffix("\n").split("\n"):
+        typer.echo(line.rstrip())
+
+
+def print_table(rows: Mapping[str, str]) -> None:
+    """Print names in one column, with a text on each."""
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        typer.echo(f"{name:{width}}  {text}")
 
 
 def _parameter(option: Option, *, positional: bool) -> inspect.Parameter:

@@ -1,4 +1,4 @@
-"""tametail compare: the main job."""
+"""tametail compare, resume and test-set: a study from its trainings to its held-out test set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from tametail.cli.command import command
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
-from tametail.core.options import CompareOptions, MethodsOptions
+from tametail.core.options import CompareOptions, MethodsOptions, ResumeOptions, TestSetOptions
 
 if TYPE_CHECKING:
     from tametail.study.study import Study
@@ -31,15 +31,31 @@ def compare(console: Console, /, **options: Any) -> None:
     """
     from tametail.study import study
 
-    show_study(study.compare(console=console, **options))
+    _show(study.compare(console=console, **options))
 
 
-def show_study(study: Study) -> None:
-    """Print a study's results and the path of its report.
+@command(ResumeOptions, arguments=("study",), example="tametail resume runs/skin", interrupted=RESUMABLE)
+def resume(console: Console, /, **options: Any) -> None:
+    """Resume an interrupted study with its original settings."""
+    from tametail.study import study
 
-    Raises:
-        TametailError: runs have failed.
-    """
+    _show(study.resume(console=console, **options))
+
+
+@command(
+    TestSetOptions,
+    arguments=("study",),
+    example="tametail test-set runs/skin",
+    interrupted="The evaluation is recorded; repeat the command to continue.",
+)
+def test_set(console: Console, /, **options: Any) -> None:
+    """Evaluate a study on its held-out test set. Every evaluation is recorded and counted in the report."""
+    from tametail.study import study
+
+    _show(study.evaluate_test_set(console=console, **options))
+
+
+def _show(study: Study) -> None:
     from tametail.report import results_table
 
     if study.report.is_file():
@@ -49,10 +65,6 @@ def show_study(study: Study) -> None:
 
 
 def refuse_failures(study: Study) -> None:
-    """Let the command fail if runs of the study have failed.
-
-    Raises:
-        TametailError: they have.
-    """
+    """Raise TametailError if runs of the study have failed."""
     if study.failed:
         raise TametailError("these runs failed, and their methods have no result: " + "; ".join(study.failed))

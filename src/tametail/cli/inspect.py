@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tametail.cli.command import command
+from tametail.cli.command import command, print_page
 from tametail.core.console import Console, printable
 from tametail.core.errors import DataError, TametailError, UsageError, explain_write_error
 from tametail.core.options import InspectOptions
@@ -41,7 +41,7 @@ def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> 
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
     else:
-        _show(found)
+        print_page(_page(found))
     if out is not None:
         _write_page(found, Path(out))
         console.say(f"Page: {out}")
@@ -58,33 +58,25 @@ def _write_page(audit: AuditResult, out: Path) -> None:
         write_atomically(out, page)
 
 
-def _show(audit: AuditResult) -> None:
-    """Print an audit; in colour on a terminal."""
-    from rich.console import Console as RichConsole
+def _page(audit: AuditResult) -> Iterator[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
     from tametail.report.audit.page import audit_facts, audit_summary
 
-    terminal = RichConsole(highlight=False)
-    with terminal.capture() as page:
-        terminal.print(Text(f"{printable(audit.table.name)}: {audit_summary(audit)}", style="bold"))
-        for term, text in audit_facts(audit):
-            terminal.print(Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2)))
-        terminal.print(_classes(audit))
-        for finding in audit.findings:
-            lead = Text.assemble(
-                (f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.message)
-            )
-            terminal.print(lead)
-            examples = "; ".join(_sample(members) for members in finding.affected[:3])
-            if finding.advice:
-                terminal.print(Padding(Text(finding.advice), (0, 0, 0, 4)))
-            if examples:
-                more = ", ..." if len(finding.affected) > 3 else ""
-                terminal.print(Padding(Text(examples + more, style="dim"), (0, 0, 0, 4)))
-    for line in page.get().split("\n"):
-        typer.echo(line.rstrip())
+    yield Text(f"{printable(audit.table.name)}: {audit_summary(audit)}", style="bold")
+    for term, text in audit_facts(audit):
+        yield Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2))
+    yield _classes(audit)
+    for finding in audit.findings:
+        yield Text.assemble((f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.message))
+        if finding.advice:
+            yield Padding(Text(finding.advice), (0, 0, 0, 4))
+        examples = "; ".join(_sample(members) for members in finding.affected[:3])
+        if examples:
+            more = ", ..." if len(finding.affected) > 3 else ""
+            yield Padding(Text(examples + more, style="dim"), (0, 0, 0, 4))
+    yield ""
 
 
 def _sample(members: Sequence[str]) -> str:

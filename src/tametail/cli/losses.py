@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tametail.cli.command import command
+from tametail.cli.command import command, print_page, print_table
 from tametail.core.console import Console
 from tametail.core.errors import as_usage_error
 from tametail.core.options import JsonOptions
@@ -31,10 +31,7 @@ def losses(console: Console, /, loss_name: str | None, **options: Any) -> None:
     from tametail.losses import describe_loss, describe_losses, failed_losses, list_losses
 
     if loss_name is None and not options["json"]:
-        summaries = describe_losses()
-        width = max(map(len, summaries))
-        for known, summary in summaries.items():
-            typer.echo(f"{known:{width}}  {summary}")
+        print_table(describe_losses())
         for message in failed_losses():
             typer.echo(f"Warning: {message}", err=True)
         return
@@ -46,19 +43,7 @@ def losses(console: Console, /, loss_name: str | None, **options: Any) -> None:
             json.dumps(content[0] if loss_name else content, indent=1, ensure_ascii=False, default=str)
         )
     else:
-        _show(described[0])
-
-
-def _show(loss: LossDescription) -> None:
-    """Print a description; in colour on a terminal."""
-    from rich.console import Console as RichConsole
-
-    terminal = RichConsole(highlight=False)
-    with terminal.capture() as page:
-        for part in _page(loss):
-            terminal.print(part)
-    for line in page.get().splitlines():
-        typer.echo(line.rstrip())
+        print_page(_page(described[0]))
 
 
 def _page(loss: LossDescription) -> Iterator[RenderableType]:

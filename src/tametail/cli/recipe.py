@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from tametail.cli.command import command
+from tametail.cli.command import command, print_table
 from tametail.core.console import Console
 from tametail.core.options import SetOptions
 
@@ -16,9 +16,7 @@ def list_(console: Console, /) -> None:
     """List the recipes with one line each."""
     from tametail.training.recipe import list_recipes, load_recipe
 
-    names = list_recipes()
-    for name in names:
-        typer.echo(f"{name:{max(map(len, names))}}  {load_recipe(name).summary}")
+    print_table({name: load_recipe(name).summary for name in list_recipes()})
 
 
 @command(

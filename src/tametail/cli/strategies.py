@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from tametail.cli.command import command
+from tametail.cli.command import command, print_table
 from tametail.core.console import Console
 
 
@@ -13,6 +11,4 @@ def strategies(console: Console, /) -> None:
     """List the long-tail strategies, which are added to a loss with +: ce+la, ldam+drw, alpa+crt+la."""
     from tametail.training.strategies import list_strategies, strategy_summary
 
-    names = list_strategies()
-    for name in names:
-        typer.echo(f"{name:{max(map(len, names))}}  {strategy_summary(name)}")
+    print_table({name: strategy_summary(name) for name in list_strategies()})

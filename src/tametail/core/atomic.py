@@ -37,22 +37,14 @@ def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file of text (as UTF-8) or bytes in one step.
-
-    Raises:
-        OSError: see `atomic_path`.
-    """
+    """Write a file of text (as UTF-8) or bytes in one step; raises as `atomic_path` does."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         handle.write(data)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, durably.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Make a folder and its parents, durably."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

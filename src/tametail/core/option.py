@@ -39,35 +39,20 @@ class UnknownOption(UsageError, TypeError):
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
+    """One option."""
 
-    Attributes:
-        default: its value when it is not given; ``...`` if it must be given.
-        help: one or two sentences for the help of the command line and the docstring.
-        panel: heading in the help of the command line.
-        short: a one-letter flag such as ``-o``.
-        negative: flag for False; by default ``--no-<name>`` where the default is not False.
-        repeated: on the command line the option is repeated for each item; otherwise items are separated by commas.
-        whole: one text is passed on as it is, as it has its own grammar (methods with brackets).
-        path: the value may be a path, of which `as_given` keeps the last component only.
-        least: smallest valid number.
-        metavar: placeholder in the help.
-        type: the annotated type; filled in by `declared`.
-        name: name of the field; filled in by `declared`.
-    """
-
-    default: Any
-    help: str
-    panel: str = "Options"
-    short: str = ""
-    negative: str = ""
-    repeated: bool = False
-    whole: bool = False
-    path: bool = False
-    least: float | None = None
-    metavar: str | None = None
-    type: Any = None
-    name: str = ""
+    default: Any  # its value when it is not given; ``...`` if it must be given
+    help: str  # one or two sentences for the help of the command line and the docstring
+    panel: str = "Options"  # heading in the help of the command line
+    short: str = ""  # a one-letter flag such as ``-o``
+    negative: str = ""  # flag for False; by default ``--no-<name>`` where the default is not False
+    repeated: bool = False  # whether each item repeats the option, instead of commas
+    whole: bool = False  # one text is passed on as it is, as it has its own grammar (methods with brackets)
+    path: bool = False  # the value may be a path, of which `as_given` keeps the last component only
+    least: float | None = None  # smallest valid number
+    metavar: str | None = None  # placeholder in the help
+    type: Any = None  # the annotated type; filled in by `declared`
+    name: str = ""  # name of the field; filled in by `declared`
 
     @property
     def flag(self) -> str:
@@ -166,10 +151,9 @@ class Option:
             if self.repeated:
                 return [word for item in value for word in (self.flag, str(item))]
             value = ",".join(map(str, value))
-        return [
-            self.flag,
-            f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value),
-        ]
+        if isinstance(value, float) and float(f"{value:g}") == value:
+            value = f"{value:g}"
+        return [self.flag, str(value)]
 
 
 def _number(item: Any) -> int | None:

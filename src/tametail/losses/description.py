@@ -26,62 +26,35 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class ParameterDescription:
-    """A hyper-parameter that may be set in brackets.
+    """A hyper-parameter that may be set in brackets."""
 
-    Attributes:
-        name: its name.
-        type: the allowed values, in words.
-        required: whether it has no default.
-        default: its default; None also where there is none.
-        value: the value of the described loss.
-        meaning: its description in the docstring, with the range.
-    """
-
-    name: str
-    type: str
-    required: bool
-    default: Any
-    value: Any
-    meaning: str
+    name: str  # its name
+    type: str  # the allowed values, in words
+    required: bool  # whether it has no default
+    default: Any  # its default; None also where there is none
+    value: Any  # the value of the described loss
+    meaning: str  # its description in the docstring, with the range
 
 
 @dataclass(frozen=True)
 class LossDescription:
-    """A loss and its hyper-parameters.
+    """A loss and its hyper-parameters."""
 
-    Attributes:
-        loss: canonical text, such as ``alpa[variant=pade]``.
-        summary: one line.
-        formula: one line of mathematics.
-        family: ``softmax`` or ``sigmoid``.
-        head: the classifier it expects: ``linear`` or ``normalised``.
-        link: how logits become probabilities.
-        exact_link: whether these are the posteriors where the loss is at its minimum.
-        ceiling: the largest probability that the link can return.
-        uses_class_counts: whether it needs or uses the training samples per class.
-        stochastic: whether two calls on the same batch may differ.
-        batchwise: whether a sample's loss may depend on the others of its batch.
-        parameters: those that may be set in brackets.
-        use: when to use it.
-        notes: the other paragraphs of its docstring, and the rows of its tables.
-        reference: the paper and the released code.
-    """
-
-    loss: str
-    summary: str
-    formula: str
-    family: str
-    head: str
-    link: str
-    exact_link: bool
-    ceiling: float
-    uses_class_counts: bool
-    stochastic: bool
-    batchwise: bool
-    parameters: tuple[ParameterDescription, ...]
-    use: str
-    notes: tuple[str, ...]
-    reference: str
+    loss: str  # canonical text, such as ``alpa[variant=pade]``
+    summary: str  # one line
+    formula: str  # one line of mathematics
+    family: str  # ``softmax`` or ``sigmoid``
+    head: str  # the classifier it expects: ``linear`` or ``normalised``
+    link: str  # how logits become probabilities
+    exact_link: bool  # whether these are the posteriors where the loss is at its minimum
+    ceiling: float  # the largest probability that the link can return
+    uses_class_counts: bool  # whether it needs or uses the training samples per class
+    stochastic: bool  # whether two calls on the same batch may differ
+    batchwise: bool  # whether a sample's loss may depend on the others of its batch
+    parameters: tuple[ParameterDescription, ...]  # those that may be set in brackets
+    use: str  # when to use it
+    notes: tuple[str, ...]  # the other paragraphs of its docstring, and the rows of its tables
+    reference: str  # the paper and the released code
 
 
 def describe_loss(text: str) -> LossDescription:

@@ -39,10 +39,7 @@ def with_other_tau(text: str) -> str:
 
 
 def all_exponents(text: str, **others: Any) -> list[Loss]:
-    """The loss with all combinations of GAMMAS and CLIPS that it accepts for its parameters gamma* and clip.
-
-    ``others`` replace other parameters of the text.
-    """
+    """The loss with all combinations of GAMMAS and CLIPS that it accepts; ``others`` replace parameters of the text."""
     parameters = inspect.signature(type(make(text))).parameters
     names = [name for name in parameters if name.startswith("gamma")]
     grid = [others | dict(zip(names, values, strict=True)) for values in product(GAMMAS, repeat=len(names))]
