@@ -479,3 +479,10 @@ class GradientOptions(OutputOptions, total=False):
         str | None, Option(None, "Losses to draw instead, separated by commas: alpa,asl[clip=0],ce.")
     ]
     over: Annotated[str, Option("both", "Draw gradients over the probability p, the logit z, or both.")]
+
+
+GROUPS: tuple[type, ...] = tuple(
+    one
+    for one in list(globals().values())
+    if isinstance(one, type) and one.__module__ == __name__ and hasattr(one, "__total__")
+)
