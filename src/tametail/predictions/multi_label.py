@@ -21,13 +21,13 @@ from tametail.predictions.parquet import (
     reading_predictions,
     write_parquet,
 )
-from tametail.predictions.single_label import check_rows
+from tametail.predictions.single_label import PredictionRows, check_rows
 
 _LABEL, _KIND = "label_", "multi_label"
 
 
 @dataclass(frozen=True)
-class LabelPredictions:
+class LabelPredictions(PredictionRows):
     """Predictions of one model for N images and C labels, with the true labels.
 
     Attributes:
@@ -57,28 +57,9 @@ class LabelPredictions:
         if self.labels.dtype != np.bool_:
             raise ValueError(f"expected labels of dtype bool, got {self.labels.dtype}")
 
-    def __len__(self) -> int:
-        return len(self.image)
-
     def decided(self, thresholds: ArrayLike) -> NDArray[np.bool_]:
         """Predicted labels (N, C): those whose probability reaches the threshold, (C,) or (N, C)."""
         return np.asarray(self.posterior.astype(np.float64) >= np.asarray(thresholds, dtype=np.float64))
-
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> LabelPredictions:
-        """Select rows by a mask (N,) or by indices."""
-        return LabelPredictions(
-            self.image[rows],
-            self.group[rows],
-            self.labels[rows],
-            self.fold[rows],
-            self.logits[rows],
-            self.class_names,
-            self.posterior[rows],
-        )
-
-    def sorted_by_image(self) -> LabelPredictions:
-        """The rows sorted by image id."""
-        return self.take(np.argsort(self.image, kind="stable"))
 
 
 def concatenate_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
@@ -87,16 +68,7 @@ def concatenate_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
     Raises:
         ValueError: no table, tables of different labels, or an image in two of them.
     """
-    first = _first(tables)
-    return LabelPredictions(
-        np.concatenate([t.image for t in tables]),
-        np.concatenate([t.group for t in tables]),
-        np.concatenate([t.labels for t in tables]),
-        np.concatenate([t.fold for t in tables]),
-        np.concatenate([t.logits for t in tables]),
-        first.class_names,
-        np.concatenate([t.posterior for t in tables]),
-    ).sorted_by_image()
+    return _first(tables).joined(tables[1:])
 
 
 def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:

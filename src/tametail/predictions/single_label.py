@@ -7,9 +7,9 @@ Shape legend: N images, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,36 @@ Link = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionRows:
+    """Base of the tables of predictions: every array has one row per image."""
+
+    def __len__(self) -> int:
+        return len(self.arrays["image"])
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by attribute."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Self:
+        """Select rows by a mask (N,) or by indices."""
+        return replace(self, **{name: values[rows] for name, values in self.arrays.items()})
+
+    def sorted_by_image(self) -> Self:
+        """The rows sorted by image id; the table itself if they are sorted."""
+        image = self.arrays["image"]
+        return self if (image[:-1] < image[1:]).all() else self.take(np.argsort(image, kind="stable"))
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The rows of this table and others with the same classes, sorted by image id."""
+        tables = [table.arrays for table in (self, *others)]
+        rows = {name: np.concatenate([arrays[name] for arrays in tables]) for name in self.arrays}
+        return replace(self, **rows).sorted_by_image()
+
+
+@dataclass(frozen=True)
+class Predictions(PredictionRows):
     """Predictions of one model for N images and C classes, with the targets.
 
     Attributes:
@@ -64,9 +93,6 @@ class Predictions:
         if self.link not in get_args(Link):
             raise ValueError(f"expected link 'softmax' or 'sigmoid', got {self.link!r}")
 
-    def __len__(self) -> int:
-        return len(self.image)
-
     @property
     def predicted(self) -> NDArray[np.int64]:
         """Predicted classes (N,): those of the largest logit."""
@@ -82,54 +108,12 @@ class Predictions:
         """Probabilities (N, C) that sum to one in each row: the posterior, or the scores if there is none."""
         return self.scores if self.posterior is None else exclusive(self.posterior.astype(np.float64))
 
-    def sorted_by_image(self) -> Predictions:
-        """The rows sorted by image id; the table itself if they are sorted."""
-        if (self.image[:-1] < self.image[1:]).all():
-            return self
-        order = np.argsort(self.image, kind="stable")
-        return Predictions(
-            self.image[order],
-            self.group[order],
-            self.target[order],
-            self.fold[order],
-            self.logits[order],
-            self.class_names,
-            self.link,
-            None if self.posterior is None else self.posterior[order],
-        )
 
-
-class PredictionColumns(Protocol):
-    """The columns that all tables of predictions have."""
-
-    @property
-    def image(self) -> NDArray[np.str_]:
-        """(N,) image ids."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """C names."""
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """(N, C)."""
-
-    @property
-    def posterior(self) -> NDArray[np.float32] | None:
-        """(N, C) probabilities, where they are known."""
-
-
-def check_rows(
-    table: PredictionColumns, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")
-) -> None:
-    """Validate a table of predictions: equal numbers of rows and classes, unique images, valid numbers.
-
-    Args:
-        vectors: names of the attributes (N,).
-        matrices: names of the attributes (N, C), or None.
+def check_rows(table: Any, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")) -> None:
+    """Validate the attributes of a table of predictions, (N,) by ``vectors`` and (N, C) or None by ``matrices``.
 
     Raises:
-        ValueError: the table is not valid.
+        ValueError: numbers of rows or classes differ, an image is duplicated, or a number is invalid.
     """
     rows, names = len(table.image), table.class_names
     for name in matrices:
@@ -207,17 +191,7 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
     posteriors = [t.posterior for t in tables if t.posterior is not None]
     if len(posteriors) not in (0, len(tables)):
         raise ValueError("expected posterior probabilities in all tables or in none")
-    joined = Predictions(
-        np.concatenate([t.image for t in tables]),
-        np.concatenate([t.group for t in tables]),
-        np.concatenate([t.target for t in tables]),
-        np.concatenate([t.fold for t in tables]),
-        np.concatenate([t.logits for t in tables]),
-        first.class_names,
-        first.link,
-        np.concatenate(posteriors) if posteriors else None,
-    )
-    return joined.sorted_by_image()
+    return first.joined(tables[1:])
 
 
 def ensemble(tables: Sequence[Predictions]) -> Predictions:
