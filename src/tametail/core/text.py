@@ -17,3 +17,16 @@ def quoted(item: object) -> str:
     text = str(item)
     short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
     return short if short.isprintable() else ascii(short)
+
+
+def align_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    """Rows of a table as lines with columns of equal width; ``right`` aligns all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = [
+        [
+            cell.rjust(width) if right and at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
+    return ["  ".join(cells).rstrip() for cells in padded]

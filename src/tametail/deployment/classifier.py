@@ -154,14 +154,13 @@ class Classifier:
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
-            for chunk in _chunks(images, _BATCH):
+            for start in range(0, len(images), _BATCH):
+                chunk = images[start : start + _BATCH]
                 rows += self._predict_chunk(chunk, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
-        whole = dict.fromkeys(
-            (c for c in self._columns if c.startswith(_HAS)), "Int64"
-        )  # missing after an error
-        return pd.DataFrame(rows, columns=columns).astype(whole)
+        has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
 
     @property
     def _columns(self) -> list[str]:
@@ -184,11 +183,8 @@ class Classifier:
             rows.append(row)
         if decoded:
             features = self._features(np.stack([pixels for _, pixels in decoded]))
-            predicted = (
-                self._classes(features, target_prevalence)
-                if self.thresholds is None
-                else self._labels(features)
-            )
+            single = self.thresholds is None
+            predicted = self._classes(features, target_prevalence) if single else self._labels(features)
             for (row, _), values in zip(decoded, predicted, strict=True):
                 row |= values
         return rows
@@ -204,12 +200,10 @@ class Classifier:
     def _classes(
         self, features: torch.Tensor, target_prevalence: NDArray[np.float64] | None
     ) -> Iterator[dict[str, object]]:
-        for p, chosen, saturated in zip(
-            *predict_classes(self.fold_models, features, target_prevalence), strict=True
-        ):
-            yield {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)} | self._named(
-                _P, p
-            )
+        predicted = predict_classes(self.fold_models, features, target_prevalence)
+        for p, chosen, saturated in zip(*predicted, strict=True):
+            row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
+            yield row | self._named(_P, p)
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
         assert self.thresholds is not None
@@ -266,12 +260,9 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
     for run in runs:
         counts, images = load_class_counts(run.directory(directory))
         model = load_trained_model(run, directory, new_model).to(target)
+        model = model if frozen else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images)
-        fold_models.append(
-            FoldModel(
-                model if frozen else channels_last(model), decision_rule, np.array(counts, dtype=np.float64)
-            )
-        )
+        fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
     backbone = restore_backbone(directory, described) if frozen else nn.Identity()
     thresholds = None
     if described.get("multi_label"):
@@ -310,7 +301,3 @@ def _canonical(method: str, known: Sequence[str]) -> str:
     if text not in known:
         raise UsageError(f"expected a method of this study ({', '.join(known)}), got {method}")
     return text
-
-
-def _chunks(images: Sequence[str | Path], size: int) -> Iterator[Sequence[str | Path]]:
-    return (images[start : start + size] for start in range(0, len(images), size))

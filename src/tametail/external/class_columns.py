@@ -67,13 +67,12 @@ def class_columns(
         bare.refuse_percent()
         read = {"p" if bare.outside is None else "logit": bare}
     posterior = read["p"].probabilities() if "p" in read else None
-    logits = read["logit"].logits() if "logit" in read else _log(posterior)
+    if "logit" in read:
+        logits = read["logit"].logits()
+    else:
+        assert posterior is not None
+        logits = np.log(np.maximum(posterior, _TINY)).astype(np.float32)
     return ClassColumns(names, used, logits, None if posterior is None else posterior.astype(np.float32))
-
-
-def _log(p: FloatArray | None) -> NDArray[np.float32]:
-    assert p is not None
-    return np.log(np.maximum(p, _TINY)).astype(np.float32)
 
 
 def _columns(
@@ -86,8 +85,8 @@ def _columns(
         "p": _suffixes(others, PROBABILITY),
         "bare": {column: column for column in others if column in wanted},
     }
-    kinds = [kind for kind in ("logit", "p") if wanted <= set(named[kind])]
-    kinds = kinds or [kind for kind in ("bare",) if wanted <= set(named[kind])]
+    kinds = [kind for kind in named if wanted <= set(named[kind])]
+    kinds = kinds if kinds == ["bare"] else [kind for kind in kinds if kind != "bare"]
     if not kinds:
         raise _without_column(file.path, named, wanted, others, given=bool(classes))
     names = classes or tuple(named[kinds[0]])
@@ -144,6 +143,7 @@ class _Numbers:
         self.file = file
         self.columns = columns
         self.values = np.stack([self._column(column) for column in columns], axis=1)
+        self.named = f"{sample_of(columns, most=20)} of {file.path}"
 
     def _column(self, column: str) -> FloatArray:
         typed = self.file.typed[column]
@@ -156,7 +156,7 @@ class _Numbers:
             cell = self.file.text(column)[odd[0]]
             raise DataError(
                 f"expected a finite number in every row of column {column!r} of {self.file.path}, found "
-                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {self._rows(odd)}; fix them, or remove those images "
+                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {rows_in_words(self.file, odd)}; fix them, or remove those images "
                 f"from every file"
             )
         return values
@@ -168,61 +168,42 @@ class _Numbers:
         return rows if len(rows) else None
 
     def refuse_percent(self) -> None:
-        """Refuse percentages.
-
-        Raises:
-            DataError: the rows sum to 100.
-        """
+        """Raise `DataError` if the rows sum to 100."""
         if (self.values >= 0).all() and (np.abs(self.values.sum(axis=1) - 100) < 100 * TOLERANCE).all():
             raise DataError(
-                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found percentages; divide by 100"
+                f"expected probabilities in 0..1 in {self.named}, found percentages; divide by 100"
             )
 
     def probabilities(self) -> FloatArray:
-        """Probabilities (N, C).
-
-        Raises:
-            DataError: a row does not consist of probabilities that sum to one.
-        """
+        """Probabilities (N, C); a `DataError` if a row does not sum to one."""
         self.refuse_percent()
         p = self.values
         if self.outside is not None:
             row = p[self.outside[0]]
             raise DataError(
-                f"expected probabilities in 0..1 in {self._named} of {self.file.path}, found "
-                f"{row[(row < 0) | (row > 1)][0]:g} in {self._rows(self.outside)}; if these are logits, call the columns "
+                f"expected probabilities in 0..1 in {self.named}, found "
+                f"{row[(row < 0) | (row > 1)][0]:g} in {rows_in_words(self.file, self.outside)}; if these are logits, call the columns "
                 f"logit_NAME"
             )
         odd = np.flatnonzero(np.abs(p.sum(axis=1) - 1) > TOLERANCE)
         if len(odd):
             raise DataError(
-                f"expected the probabilities {self._named} of {self.file.path} to sum to one in every row, found "
-                f"{p[odd[0]].sum():.4g} in {self._rows(odd)} ({len(odd)} of {len(p)} rows). If a class is missing, name "
+                f"expected the probabilities {self.named} to sum to one in every row, found "
+                f"{p[odd[0]].sum():.4g} in {rows_in_words(self.file, odd)} ({len(odd)} of {len(p)} rows). If a class is missing, name "
                 f"all with --classes, or call its column prob_NAME as the others; if the classes have independent "
                 f"probabilities, give the logits (logit_NAME)"
             )
         return exclusive(p)
 
     def logits(self) -> NDArray[np.float32]:
-        """Logits (N, C).
-
-        Raises:
-            DataError: a number is too large.
-        """
+        """Logits (N, C); a `DataError` if one is too large."""
         far = np.flatnonzero((np.abs(self.values) > _FARTHEST).any(axis=1))
         if len(far):
             raise DataError(
-                f"expected logits up to {_FARTHEST:g} in {self._named} of {self.file.path}, found larger ones in "
-                f"{self._rows(far)}; fix them"
+                f"expected logits up to {_FARTHEST:g} in {self.named}, found larger ones in "
+                f"{rows_in_words(self.file, far)}; fix them"
             )
         return self.values.astype(np.float32)
-
-    @property
-    def _named(self) -> str:
-        return sample_of(self.columns, most=20)
-
-    def _rows(self, rows: NDArray[np.int64]) -> str:
-        return rows_in_words(self.file, rows)
 
 
 def rows_in_words(file: TableFile, rows: NDArray[np.int64]) -> str:

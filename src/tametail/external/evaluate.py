@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from tametail.core.console import Console
 from tametail.core.errors import UsageError
 from tametail.core.option import declared, pick, read_operating, takes
-from tametail.core.options import (
-    AnalysisOptions,
-    DeviceOptions,
-    EvaluateOptions,
-    ExternalOptions,
-    TableOptions,
-)
+from tametail.core.options import DeviceOptions, EvaluateOptions, ExternalOptions, TableOptions
 from tametail.external.class_mapping import read_mapping
 from tametail.external.evaluate_files import evaluate_files
 
@@ -73,19 +67,17 @@ def evaluate(
     """
     paths = [Path(p) for p in ([predictions] if isinstance(predictions, str | Path) else predictions)]
     out = Path(options["out"] or "evaluation")
-    analysis = pick(AnalysisOptions, options)
     analysis = {
-        "by": analysis["by"] or (),
-        "operating": read_operating(analysis["operating"] or ()),
-        "ordered": bool(analysis["ordered"]),
+        "by": options["by"] or (),
+        "operating": read_operating(options["operating"] or ()),
+        "ordered": bool(options["ordered"]),
     }
     if options["data"] is None:
-        known = declared(EvaluateOptions)
-        names = [*declared(ExternalOptions, TableOptions, DeviceOptions)]
+        known = declared(ExternalOptions, TableOptions, DeviceOptions)
         given = [
             known[name].flag
             for name, value in options.items()
-            if name in names and value != known[name].default
+            if name in known and value != known[name].default
         ]
         if given:
             raise UsageError(f"{', '.join(given)} can only be given for a study with --data; leave it out")

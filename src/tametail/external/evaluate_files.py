@@ -38,6 +38,12 @@ def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> N
             )
 
 
+def written_options(by: Sequence[str], ordered: bool, operating: OperatingPoints) -> dict[str, object]:
+    """The options of every evaluation for the command that repeats it."""
+    points = [f"{name}={sensitivity:g}" for name, sensitivity in operating]
+    return {"by": list(by), "ordered": ordered or None, "operating": points, "out": "EVALUATION"}
+
+
 def evaluate_files(
     paths: Sequence[Path],
     out: Path,
@@ -64,25 +70,19 @@ def evaluate_files(
     Raises:
         UsageError, DataError, TametailError: see their messages; nothing is written before all files are read.
     """
-    console = console or Console(quiet=True)
+    console, by = console or Console(quiet=True), tuple(dict.fromkeys(by))
     check_files(paths)
-    read = read_prediction_files(paths, by=list(dict.fromkeys(by)), classes=classes, ordered=ordered)
+    read = read_prediction_files(paths, by=by, classes=classes, ordered=ordered)
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
-    options = {
-        "by": list(read.subgroup_columns),
-        "classes": list(classes) or None,
-        "ordered": ordered or None,
-        "operating": [f"{name}={sensitivity:g}" for name, sensitivity in operating],
-        "out": "EVALUATION",
-    }
+    options = {"by": [], "classes": list(classes) or None} | written_options(by, ordered, operating)
     about = EvaluationSettings(
         name=next(iter(read.models)) if len(read.models) == 1 else f"{len(read.models)} models",
         class_names=first.class_names,
         models=(),
         ordered=ordered,
         grouped=read.grouped,
-        by=tuple(read.subgroup_columns),
+        by=by,
         operating=operating,
         facts=(
             ("Predictions", ", ".join(path.name for path in paths)),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
@@ -24,7 +23,7 @@ from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.evaluation.temperature import fit_temperature
 from tametail.external.class_mapping import MappedTable, map_classes
-from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on
+from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
 from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
@@ -101,17 +100,16 @@ def evaluate_study(
     context, decoded = _run_context(study, described, mapped.table, device, console)
     _check_known(study, described, decoded, console)
     table = context.training_data.table
-    subgroup_columns = {column: _text(table, column) for column in by}
+    subgroup_columns = {
+        column: subgroup_values(as_texts(table.frame[column].tolist()), column) for column in by
+    }
     predictions = _predictions(runs, context, operating, console)
     options = {
         "data": given.name,
         "methods": list(runs) if methods else None,
         "map": ["=".join(pair) for pair in (mapping or {}).items()],
         "drop_unknown": drop_unknown or None,
-        "by": list(by),
-        "ordered": ordered or None,
-        "operating": [f"{name}={sensitivity:g}" for name, sensitivity in operating],
-        "out": "EVALUATION",
+        **written_options(by, ordered, operating),
     }
     about = EvaluationSettings(
         name=f"{described['name']} on {given.name}",
@@ -277,10 +275,6 @@ def _thresholds(held_out: Sequence[Predictions], operating: OperatingPoints) -> 
         cut = threshold_for(positive, p, sensitivity)
         found.append(None if np.isnan(cut) else cut)
     return found
-
-
-def _text(table: ImageTable, column: str) -> NDArray[np.str_]:
-    return subgroup_values(as_texts(table.frame[column].tolist()), column)
 
 
 def _facts(

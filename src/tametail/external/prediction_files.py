@@ -58,15 +58,16 @@ def read_prediction_files(
     tables = [read_prediction_table(path, by=by, classes=classes) for path in paths]
     for table in tables[1:]:
         _check_same(tables[0], table)
-    names = list(classes) or (list(tables[0].classes) if ordered else sorted(tables[0].classes))
-    groups = _agreed({table.path: table.groups for table in tables}, tables[0].images, "group")
-    own = tables[0].images if groups is None else groups
+    images, found = tables[0].rows.image, tables[0].rows.class_names
+    names = list(classes) or (list(found) if ordered else sorted(found))
+    groups = _agreed({t.path: t.rows.group if t.grouped else None for t in tables}, images, "group")
+    own = images if groups is None else groups
     models = {
         name: table.predictions(names, own) for name, table in zip(_model_names(paths), tables, strict=True)
     }
     subgroup_columns = {}
     for column in by:
-        values = _agreed({s.path: s.subgroup_columns.get(column) for s in tables}, tables[0].images, column)
+        values = _agreed({table.path: table.subgroup_columns.get(column) for table in tables}, images, column)
         if values is None:
             known = dict.fromkeys(name for table in tables for name in table.others)
             raise UsageError(
@@ -83,15 +84,16 @@ def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
     Raises:
         DataError: they differ.
     """
-    if set(table.classes) != set(reference.classes):
-        ours, theirs = set(reference.classes), set(table.classes)
+    ours, theirs = set(reference.rows.class_names), set(table.rows.class_names)
+    if ours != theirs:
         raise DataError(
             f"expected the same classes in every file, but {sample_of(sorted(ours - theirs)) or 'none'} are in "
             f"{reference.path} alone and {sample_of(sorted(theirs - ours)) or 'none'} in {table.path} alone; give each "
             f"model a column for every class"
         )
-    if not np.array_equal(table.images, reference.images):
-        here, there = set(table.images.tolist()), set(reference.images.tolist())
+    images = table.rows.image
+    if not np.array_equal(images, reference.rows.image):
+        here, there = set(images.tolist()), set(reference.rows.image.tolist())
         raise DataError(
             f"expected the same images in every file, as models are compared image by image, but {len(there - here)} of "
             f"{reference.path} are not in {table.path} ({sample_of(sorted(there - here)) or 'none'}) and "
@@ -102,7 +104,7 @@ def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
     if len(differing):
         one = differing[0]
         raise DataError(
-            f"expected one label for an image in every file, but {len(differing)} images differ: {table.images[one]} is "
+            f"expected one label for an image in every file, but {len(differing)} images differ: {images[one]} is "
             f"{reference.labels[one]} in {reference.path} and {table.labels[one]} in {table.path}; correct the wrong one"
         )
 

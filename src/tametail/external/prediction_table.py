@@ -6,7 +6,7 @@ Shape legend: N images, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,51 +19,45 @@ from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_t
 from tametail.data.readers.tables import MISSING
 from tametail.external.class_columns import class_columns, rows_in_words
 from tametail.predictions.parquet import read_metadata
-from tametail.predictions.single_label import Link, Predictions, read_predictions
+from tametail.predictions.single_label import Predictions, read_predictions
 
 IMAGE, LABEL, GROUP, FOLD = ("image", "file_name"), ("label",), ("group",), ("fold",)
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """N predictions of one model, sorted by image.
+    """Predictions of one model, read from a file.
 
     Attributes:
         path: the file.
-        images, labels: (N,), each image once.
-        groups: (N,), or None if the file has none.
-        folds: (N,); zeros if the file has none.
-        classes: C names in the order of the columns.
-        logits, posterior, link: as those of `Predictions`.
+        rows: the predictions, sorted by image, with the classes in the order of the columns.
+        grouped: whether the file has groups; otherwise every image is its own group.
         subgroup_columns: those of the requested columns that exist, (N,) text.
         others: names of all other columns.
     """
 
     path: Path
-    images: TextArray
-    labels: TextArray
-    groups: TextArray | None
-    folds: NDArray[np.int64]
-    classes: tuple[str, ...]
-    logits: NDArray[np.float32]
-    posterior: NDArray[np.float32] | None
-    link: Link
-    subgroup_columns: Mapping[str, TextArray]
-    others: tuple[str, ...]
+    rows: Predictions
+    grouped: bool = True
+    subgroup_columns: Mapping[str, TextArray] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> TextArray:
+        """(N,) names of the classes of the images."""
+        return np.array(self.rows.class_names)[self.rows.target]
 
     def predictions(self, names: Sequence[str], groups: TextArray) -> Predictions:
-        """Convert to `Predictions`, with the classes in this order and these groups (N,)."""
-        at = [self.classes.index(name) for name in names]
-        code = {name: index for index, name in enumerate(names)}
-        return Predictions(
-            self.images,
-            groups,
-            np.array([code[label] for label in self.labels.tolist()], dtype=np.int64),
-            self.folds,
-            np.ascontiguousarray(self.logits[:, at]),
-            tuple(names),
-            self.link,
-            None if self.posterior is None else np.ascontiguousarray(self.posterior[:, at]),
+        """The predictions with the classes in this order and these groups (N,)."""
+        rows, code = self.rows, {name: index for index, name in enumerate(names)}
+        at = [rows.class_names.index(name) for name in names]
+        return replace(
+            rows,
+            group=groups,
+            target=np.array([code[name] for name in rows.class_names])[rows.target],
+            logits=np.ascontiguousarray(rows.logits[:, at]),
+            class_names=tuple(names),
+            posterior=None if rows.posterior is None else np.ascontiguousarray(rows.posterior[:, at]),
         )
 
 
@@ -104,20 +98,7 @@ def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
             f"expected the classes of {path} ({sample_of(table.class_names, most=20)}) with --classes, got "
             f"{sample_of(classes, most=20)}; leave it out, or name these in their order"
         )
-    names = np.array(table.class_names)
-    return PredictionTable(
-        path,
-        table.image,
-        names[table.target],
-        table.group,
-        table.fold,
-        table.class_names,
-        table.logits,
-        table.posterior,
-        table.link,
-        {},
-        (),
-    )
+    return PredictionTable(path, table)
 
 
 def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
@@ -128,24 +109,24 @@ def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Predict
     labels = _filled(file, label)
     others = [column for column in file.columns if column not in {image, label, group, fold}]
     numbers = class_columns(file, labels.tolist(), [c for c in others if c not in by], classes)
+    code = {name: index for index, name in enumerate(numbers.names)}
+    rows = Predictions(
+        images,
+        _filled(file, group) if group else images,
+        np.array([code[name] for name in labels.tolist()], dtype=np.int64),
+        _folds(file, fold),
+        numbers.logits,
+        numbers.names,
+        "softmax",
+        numbers.posterior,
+    ).sorted_by_image()
     order = np.argsort(images, kind="stable")
     subgroup_columns = {}
     for column in (c for c in by if c in others):
         values = np.array(file.text(column), dtype=np.str_)[order]
         subgroup_columns[column] = np.where(_is_missing(values), "", values)
-    return PredictionTable(
-        file.path,
-        images[order],
-        labels[order],
-        _filled(file, group)[order] if group else None,
-        _folds(file, fold)[order],
-        numbers.names,
-        numbers.logits[order],
-        None if numbers.posterior is None else numbers.posterior[order],
-        "softmax",
-        subgroup_columns,
-        tuple(column for column in others if column not in numbers.columns),
-    )
+    unused = tuple(column for column in others if column not in numbers.columns)
+    return PredictionTable(file.path, rows, bool(group), subgroup_columns, unused)
 
 
 def _found(file: TableFile, names: Sequence[str]) -> str | None:

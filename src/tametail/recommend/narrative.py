@@ -106,9 +106,7 @@ def _use(results: RecommendationResults) -> str:
     elif use.candidate.tuned:
         how = " (τ tuned on inner folds)"
     pair = results.selection.against_baseline[use.candidate.name].reversed()
-    verdict = {"better": "significantly better", "worse": "significantly worse"}.get(
-        pair.verdict, pair.verdict
-    )
+    verdict = f"significantly {pair.verdict}" if pair.verdict in {"better", "worse"} else pair.verdict
     return f"Use {title(use)}{how}: {score}; compared with plain cross-entropy {_gain(pair, pair.p_holm)}, {verdict}."
 
 

@@ -25,10 +25,8 @@ MethodLogits = Mapping[str, NDArray[np.float32]]  # by the method's text
 
 def all_trainings(seeds: int, folds: int) -> list[TrainingKey]:
     """All trainings, those without a single fold first, as they are the most informative if time runs out."""
-    return [
-        *leave_one_fold_out(range(folds), range(seeds)),
-        *leave_two_folds_out(range(folds), range(seeds)),
-    ]
+    numbers = range(folds), range(seeds)
+    return [*leave_one_fold_out(*numbers), *leave_two_folds_out(*numbers)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +100,9 @@ def tune(
         matrices = [confusion_matrix(target, of_seed, outputs.classes) for of_seed in predicted]
         return float(balanced_accuracy(np.stack(matrices)).mean())
 
-    scores = [score(method) for method in candidate.methods]
-    best = next(at for at, value in enumerate(scores) if value >= max(scores) - 1e-12)
-    return TunedCandidate(candidate.methods[best])
+    scores = {method: score(method) for method in candidate.methods}
+    best = max(scores.values())
+    return TunedCandidate(next(method for method, value in scores.items() if value >= best - 1e-12))
 
 
 def tune_by_fold(candidate: Candidate, outputs: AllOutputs) -> list[TunedCandidate]:

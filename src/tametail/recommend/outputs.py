@@ -98,16 +98,14 @@ def save_outputs(
     Raises:
         TametailError: it cannot be written.
     """
-    path = outputs_path(directory, training)
-    names = list(outputs.logits)
-    failed = list(outputs.failures.items())
+    path, failed = outputs_path(directory, training), list(outputs.failures.items())
     with explain_save_error(path):
         make_folder(path.parent)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(
                 handle,
                 made_with=np.array(_digest([settings, list(methods)])),
-                names=np.array(names, dtype=np.str_),
+                names=np.array(list(outputs.logits), dtype=np.str_),
                 logits=np.array(list(outputs.logits.values()), dtype=np.float32),
                 failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
             )
@@ -123,9 +121,11 @@ def load_outputs(
         shape: (m, C) of each one's logits.
         settings: digest from `create_or_extend`.
     """
-    path = outputs_path(directory, training)
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+        with (
+            outputs_path(directory, training).open("rb") as handle,
+            np.load(handle, allow_pickle=False) as file,
+        ):
             if file["made_with"].item() != _digest([settings, list(methods)]):
                 return None
             names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()

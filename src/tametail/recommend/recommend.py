@@ -18,7 +18,7 @@ from tametail.models.backbones import describe_backbone
 from tametail.recommend import outputs
 from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import AllOutputs
-from tametail.recommend.results import RecommendationResults, TrainingImages, evaluate_candidates
+from tametail.recommend.results import TrainingImages, evaluate_candidates
 from tametail.recommend.trainings import TrainingSet, run_trainings
 from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import prepare_inputs
@@ -93,6 +93,8 @@ def recommend(
         DataError: the data cannot be read, or are not fit for a recommendation.
         Stopped: interrupted by Ctrl-C or SIGTERM, with every finished training saved.
     """
+    from tametail.recommend.writers import write_files
+
     console, source = console or Console(quiet=True), data
     recipe = _checked_recipe(data, options)
     out, folds, repeats = options["out"], options["folds"], options["repeats"]
@@ -106,13 +108,7 @@ def recommend(
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
     with lock_folder(directory):
-        inputs = prepare_inputs(
-            data,
-            recipe,
-            spec,
-            **pick(SplitOptions, options),
-            console=console,
-        )
+        inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
         settings = outputs.create_or_extend(directory, inputs.describe([], [], []))
         save_splits(inputs.splits, directory / "splits.csv")
         features = inputs.training_data(accelerator, console).array.astype(np.float32)
@@ -125,14 +121,11 @@ def recommend(
         all_outputs = AllOutputs(part.target, part.fold, part.classes, repeats, part.folds, decisions)
         with console.track("Nested estimate", folds) as advance:
             results = evaluate_candidates(candidates, all_outputs, images, failed, advance)
-        _write(directory, results, _provenance(inputs, repeats, _repeated(source, options)))
+        write_files(directory, results, _provenance(inputs, repeats, _repeated(source, options)))
     return Recommendation(directory)
 
 
-def _checked_recipe(
-    data: str | Path | ImageTable,
-    options: Mapping[str, Any],
-) -> Recipe:
+def _checked_recipe(data: str | Path | ImageTable, options: Mapping[str, Any]) -> Recipe:
     folds = options["folds"]
     if folds < MIN_FOLDS:
         raise UsageError(
@@ -161,12 +154,9 @@ def _check_table(table: ImageTable, folds: int) -> None:
 
 def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, TrainingImages]:
     """The rows outside the test set; no code below sees any other."""
-    rows = np.flatnonzero(inputs.splits.part == "train")
-    table = inputs.table
-    names = table.class_names
-    part = TrainingSet(
-        features[rows], table.targets[rows], inputs.splits.fold[rows], len(names), inputs.splits.folds
-    )
+    table, splits, names = inputs.table, inputs.splits, inputs.table.class_names
+    rows = np.flatnonzero(splits.part == "train")
+    part = TrainingSet(features[rows], table.targets[rows], splits.fold[rows], len(names), splits.folds)
     return part, TrainingImages(table.images[rows], table.groups[rows], names)
 
 
@@ -180,9 +170,10 @@ def _without_failures(
     """
     failures = {text: why for of_heads in done.values() for text, why in of_heads.failures.items()}
     failed = {
-        candidate.name: next(failures[text] for text in candidate.methods if text in failures)
+        candidate.name: failures[text]
         for candidate in candidates
-        if any(text in failures for text in candidate.methods)
+        for text in reversed(candidate.methods)  # the first that failed gives the reason
+        if text in failures
     }
     if BASELINE in failed:
         raise TametailError(
@@ -204,12 +195,6 @@ def _repeated(data: object, options: Mapping[str, Any]) -> list[str]:
     return ["DATA" if isinstance(data, ImageTable) else str(data), *words]
 
 
-def _write(directory: Path, results: RecommendationResults, provenance: Provenance) -> None:
-    from tametail.recommend.writers import write_files
-
-    write_files(directory, results, provenance)
-
-
 def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Provenance:
     from tametail.recommend.narrative import Provenance
 
@@ -226,9 +211,7 @@ def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Prov
         recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(
-            f"{finding.message}. {finding.advice}"
-            for finding in inputs.findings
-            if finding.severity == "unsafe"
+            f"{found.message}. {found.advice}" for found in inputs.findings if found.severity == "unsafe"
         ),
         options=tuple(options),
     )

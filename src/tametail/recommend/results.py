@@ -164,11 +164,8 @@ def _select_without(
 ) -> Selection:
     """The selection on the folds other than ``outer``, from trainings that have not seen it."""
     rows = np.flatnonzero(outputs.fold != outer)
-    tables = {
-        candidate.name: _tables(outputs, images, rows, inner_logits(candidate, outputs, outer))
-        for candidate in candidates
-    }
-    return select(candidates, tables)
+    logits = {candidate.name: inner_logits(candidate, outputs, outer) for candidate in candidates}
+    return select(candidates, {name: _tables(outputs, images, rows, z) for name, z in logits.items()})
 
 
 def _nested_selection(

@@ -41,6 +41,14 @@ class Selection:
     against_best: Mapping[str, Paired]
     against_baseline: Mapping[str, Paired]
 
+    def from_best(self, name: str) -> Paired | None:
+        """A candidate minus the best; None for the best itself."""
+        return None if name == self.best else self.against_best[name].reversed()
+
+    def from_baseline(self, name: str) -> Paired | None:
+        """A candidate minus plain cross-entropy; None for the latter itself."""
+        return None if name == BASELINE else self.against_baseline[name].reversed()
+
     def standard_errors_below(self, name: str) -> float:
         """How far a candidate is below the best, in standard errors of their difference; 0 for the best."""
         if name == self.best:
@@ -73,7 +81,8 @@ def select(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predic
     best = ranking[0]
     against_best = against_one(tables, best)
     against_baseline = against_best if best == BASELINE else against_one(tables, BASELINE)
-    near = [name for name in ranking if name == best or _within_one_standard_error(against_best[name])]
+    pairs = [(name, against_best[name]) for name in ranking[1:]]
+    near = [best, *(name for name, pair in pairs if pair.difference.value <= pair.standard_error)]
     # Standard errors differ between pairs: a simpler candidate may rank above one that is near and not be near itself.
     eligible = [
         name
@@ -87,18 +96,13 @@ def select(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predic
         best=best,
         ranking=tuple(ranking),
         near=tuple(near),
-        indistinguishable=tuple(
-            name
-            for name in ranking
-            if name == best or against_best[name].verdict == "no significant difference"
+        indistinguishable=(
+            best,
+            *(name for name, pair in pairs if pair.verdict == "no significant difference"),
         ),
         against_best=against_best,
         against_baseline=against_baseline,
     )
-
-
-def _within_one_standard_error(pair: Paired) -> bool:
-    return pair.difference.value <= pair.standard_error
 
 
 def _balanced_accuracy(replicates: Sequence[Predictions]) -> float:

@@ -65,12 +65,10 @@ def run_trainings(
     """
     trainings = all_trainings(seeds, data.folds)
     done: dict[TrainingKey, HeadOutputs] = {}
-    warned = False
+    warned, stopping = False, "Stopping after this training ... (press again to quit now)"
     with (
         console.track("Trainings", len(trainings) * len(methods)) as advance,
-        stop_on_signals(
-            lambda: console.say("Stopping after this training ... (press again to quit now)")
-        ) as stop,
+        stop_on_signals(lambda: console.say(stopping)) as stop,
     ):
         for training in trainings:
             left_out = int(np.isin(data.fold, training.left_out).sum())

@@ -15,10 +15,10 @@ import numpy as np
 from tametail.core.atomic import write_atomically
 from tametail.core.console import printable
 from tametail.core.errors import explain_save_error
+from tametail.core.text import align_columns
 from tametail.core.version import __version__
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
-from tametail.recommend.candidates import BASELINE
 from tametail.recommend.narrative import HOW_TO_READ, Provenance, answer, methods_to_compare, next_command
 from tametail.recommend.outputs import RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
 from tametail.recommend.page import page
@@ -109,29 +109,32 @@ def _candidate(results: RecommendationResults, one: CandidateResult) -> dict[str
         "share_best": one.share_best,
         "standard_errors_below_best": selection.standard_errors_below(name),
         "not_significantly_different_from_best": name in selection.indistinguishable,
-        "against_best": None if name == selection.best else _pair(selection.against_best[name].reversed()),
-        "against_baseline": None if name == BASELINE else _pair(selection.against_baseline[name].reversed()),
+        "against_best": _pair(selection.from_best(name)),
+        "against_baseline": _pair(selection.from_baseline(name)),
     }
 
 
 def _tuned(one: CandidateResult) -> dict[str, Any] | None:
     if not one.candidate.tuned:
         return None
-    if one.final.offsets is None:
-        return {"by_fold": [tuned.method for tuned in one.by_fold], "on_all": one.final.method}
-    offsets = [tuned.offsets for tuned in (*one.by_fold, one.final) if tuned.offsets is not None]
-    rounded = [np.round(of_fold, 6).tolist() for of_fold in offsets]
-    return {"by_fold": rounded[:-1], "on_all": rounded[-1]}
+    values = [
+        t.method if t.offsets is None else np.round(t.offsets, 6).tolist() for t in (*one.by_fold, one.final)
+    ]
+    return {"by_fold": values[:-1], "on_all": values[-1]}
 
 
-def _pair(pair: Paired) -> dict[str, Any]:
-    return {
-        "difference": pair.difference.as_dict(),
-        "standard_error": pair.standard_error,
-        "p": pair.p if math.isfinite(pair.p) else None,
-        "p_holm": pair.p_holm if math.isfinite(pair.p_holm) else None,
-        "verdict": pair.verdict,
-    }
+def _pair(pair: Paired | None) -> dict[str, Any] | None:
+    return (
+        None
+        if pair is None
+        else {
+            "difference": pair.difference.as_dict(),
+            "standard_error": pair.standard_error,
+            "p": pair.p if math.isfinite(pair.p) else None,
+            "p_holm": pair.p_holm if math.isfinite(pair.p_holm) else None,
+            "verdict": pair.verdict,
+        }
+    )
 
 
 def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
@@ -168,7 +171,7 @@ def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
 
 def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
     selection, name, result = results.selection, one.candidate.name, one.result
-    pair = None if name == BASELINE else selection.against_baseline[name].reversed()
+    pair = selection.from_baseline(name)
     shown = f"**{markdown_text(name)}**" if name == selection.recommended else markdown_text(name)
     tuned = _tuned_in_words(one)
     return [
@@ -218,20 +221,14 @@ def console_text(content: Mapping[str, Any]) -> str:
         "Accuracy, %",
         "vs ce, points",
         "SE below best",
-        "Best, %",
     )
-    lines = [header, *(_console_row(content, one) for one in content["candidates"])]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    rows = [_console_row(content, one) for one in content["candidates"]]
     sentences = [*([SYNTHETIC] if content["synthetic"] else []), *content["answer"]]
     return "\n".join(
         [
             f"Cross-validation with 95 % intervals; n = {content['images']:,}. * recommended: the simplest candidate within",
             "one standard error (SE) of the best. = not significantly different from the best. Test set: held out.",
-            *table,
+            *align_columns([(*header, "Best, %"), *rows]),
             "",
             *(line for sentence in sentences for line in textwrap.wrap(printable(sentence), _WIDTH)),
             "",

@@ -159,25 +159,13 @@ def _column(
 ) -> ColumnComparison:
     if method is None:
         return ColumnComparison(name, None, "no such method", {}, {})
-    result = results[method]
-    evaluations = {kind: evaluation for kind in kinds if (evaluation := _evaluation(result, kind))}
+    result, published = results[method], experiment.published
+    found = {"fold_models": result.test, "ensemble": result.test_ensemble, "out_of_fold": result.out_of_fold}
+    evaluations = {kind: evaluation for kind in kinds if (evaluation := found[kind])}
     rows = {kind: _rows(experiment, name, one, classes) for kind, one in evaluations.items()}
-    published = experiment.published
-    overall = {
-        kind: NumberComparison(
-            published.balanced_accuracy.get(name), published.mean_recall(name), 0.0, one.balanced_accuracy
-        )
-        for kind, one in evaluations.items()
-    }
+    numbers = published.balanced_accuracy.get(name), published.mean_recall(name), 0.0
+    overall = {kind: NumberComparison(*numbers, one.balanced_accuracy) for kind, one in evaluations.items()}
     return ColumnComparison(name, method, result.status, rows, overall)
-
-
-def _evaluation(result: MethodResults, kind: Kind) -> Evaluation | None:
-    return {
-        "fold_models": result.test,
-        "ensemble": result.test_ensemble,
-        "out_of_fold": result.out_of_fold,
-    }[kind]
 
 
 def _rows(
@@ -215,11 +203,10 @@ def as_dict(comparison: Comparison, interpretation: Sequence[str]) -> dict[str, 
         "notes": list(comparison.notes),
         "interpretation": list(interpretation),
         "classes": [
-            {
-                "class": name,
-                "here": own,
-                "train": dict(zip(("published", "here"), comparison.train[name], strict=True)),
-                "test": dict(zip(("published", "here"), comparison.test[name], strict=True)),
+            {"class": name, "here": own}
+            | {
+                part: dict(zip(("published", "here"), counts[name], strict=True))
+                for part, counts in (("train", comparison.train), ("test", comparison.test))
             }
             for name, own in comparison.classes.items()
         ],
@@ -245,11 +232,11 @@ def as_dict(comparison: Comparison, interpretation: Sequence[str]) -> dict[str, 
 
 
 def _pair_as_dict(pair: NumberComparison) -> dict[str, Any]:
-    limits = {key: pair.measured.as_dict()[key] for key in ("value", "low", "high")}
+    measured = pair.measured.as_dict()
     return {
         "published": pair.published,
         "published_share": round(pair.share, 6),
-        **{key: None if value is None else round(value, 6) for key, value in limits.items()},
+        **{key: measured[key] and round(measured[key], 6) for key in ("value", "low", "high")},
         "n": pair.measured.n,
         "inside": pair.inside,
         "impossible": pair.impossible,

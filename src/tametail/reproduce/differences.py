@@ -71,19 +71,15 @@ class Differences:
 
 def differences_from_paper(experiment: Experiment, setup: ExperimentSetup) -> Differences:
     """Compare a setup with that of the paper. Reads the headers of some image files, but no pixels."""
+    held_out = "evaluation: cross-validation on the training set; the test set stays held out (the paper: the test set)"
     stated = (
-        *_evaluated(setup),
+        *([] if setup.test_set else [held_out]),
         *_images(experiment, setup),
         *_split(setup),
         *_methods(experiment, setup),
         *_training(setup.recipe),
     )
-    return Differences(tuple(stated), tuple(_unstated(experiment, setup)))
-
-
-def _evaluated(setup: ExperimentSetup) -> Iterator[str]:
-    if not setup.test_set:
-        yield "evaluation: cross-validation on the training set; the test set stays held out (the paper: the test set)"
+    return Differences(stated, tuple(_unstated(experiment, setup)))
 
 
 def _images(experiment: Experiment, setup: ExperimentSetup) -> Iterator[str]:

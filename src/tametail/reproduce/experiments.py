@@ -16,14 +16,6 @@ FIGURE = "figure1"
 
 
 @dataclass(frozen=True)
-class DownloadLayout:
-    """A data set known by name, and file patterns that identify the folder of its download."""
-
-    known_set: str
-    marks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Experiment:
     """One table of the paper.
 
@@ -31,7 +23,7 @@ class Experiment:
         name: ``table2`` to ``table5``.
         title: what it compares, and on what.
         number: of the published table.
-        layouts: data sets that are read as downloaded; the first is that of the paper.
+        layouts: data sets that are read as downloaded, the first is that of the paper → file patterns that identify them.
         spellings: other names of each published class; case and punctuation do not matter.
         presets: published column → preset of ALPA; the other columns are other losses.
         file_size: width and height of the image files, if stated in the paper.
@@ -40,7 +32,7 @@ class Experiment:
     name: str
     title: str
     number: str
-    layouts: tuple[DownloadLayout, ...]
+    layouts: Mapping[str, tuple[str, ...]]
     spellings: Mapping[str, tuple[str, ...]]
     presets: Mapping[str, str]
     file_size: tuple[int, int] | None = None
@@ -92,7 +84,7 @@ _SKIN = {
     "nv": ("melanocytic nevi", "melanocytic nevus", "nevus"),
     "vasc": ("vascular lesions", "vascular lesion"),
 }
-_APTOS = (DownloadLayout("aptos2019", ("train.csv", "train_images")),)
+_APTOS = {"aptos2019": ("train.csv", "train_images")}
 _METHODS = {"ALPA": "v2"}
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -106,7 +98,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "table4",
             "losses on HAM10000, called DermaMNIST there",
             "4",
-            (DownloadLayout("ham10000", ("HAM10000_metadata*",)), DownloadLayout("dermamnist", ("dermamnist.npz",))),
+            {"ham10000": ("HAM10000_metadata*",), "dermamnist": ("dermamnist.npz",)},
             _SKIN,
             _METHODS,
             (600, 450),
@@ -115,7 +107,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "table5",
             "losses on bone marrow cells",
             "5",
-            (DownloadLayout("bone_marrow", ("BM_cytomorphology_data", "*/BM_cytomorphology_data", "BLA", "BAS")),),
+            {"bone_marrow": ("BM_cytomorphology_data", "*/BM_cytomorphology_data", "BLA", "BAS")},
             {},
             _METHODS,
         ),

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from tametail.core.errors import UsageError, as_usage_error, explain_write_error
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
@@ -108,8 +106,4 @@ def _panels(
 
 
 def _line(label: str, curve: Curve, style: int) -> Line:
-    return Line(label, _array(curve.value), _array(curve.gradient), style)
-
-
-def _array(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.asarray(values.numpy(), dtype=np.float64)
+    return Line(label, curve.value.numpy(), curve.gradient.numpy(), style)

@@ -22,10 +22,10 @@ def read_paper_set(experiment: Experiment, root: Path | None) -> ImageTable:
         DataError: it is missing (the message says where to get the paper's data set) or unreadable.
     """
     if root is None or not root.exists():
-        return read_images(experiment.layouts[0].known_set, root=root)
-    for layout in experiment.layouts:
-        if root.is_dir() and any(next(root.glob(mark), None) for mark in layout.marks):
-            return read_images(layout.known_set, root=root)
+        return read_images(next(iter(experiment.layouts)), root=root)
+    for known_set, patterns in experiment.layouts.items():
+        if root.is_dir() and any(next(root.glob(pattern), None) for pattern in patterns):
+            return read_images(known_set, root=root)
     return read_images(root)
 
 
@@ -42,13 +42,10 @@ def match_classes(experiment: Experiment, table: ImageTable) -> dict[str, str]:
         for spelling in (name, *experiment.spellings.get(name, ()))
     }
     found: dict[str, str] = {}
-    unknown: list[str] = []
     for name in table.class_names:
-        meant = spelled.get(_plain(name))
-        if meant is None or meant in found:
-            unknown.append(name)
-        else:
-            found[meant] = name
+        if (meant := spelled.get(_plain(name))) is not None:
+            found.setdefault(meant, name)
+    unknown = [name for name in table.class_names if name not in found.values()]
     missing = [name for name in published if name not in found]
     if missing or unknown:
         raise DataError(

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
-from tametail.core.errors import TametailError, UsageError
+from tametail.core.errors import UsageError, explain_save_error
 from tametail.core.option import pick, takes
 from tametail.core.options import MachineOptions, ReproduceOptions, RootOptions, TrainingOptions
 from tametail.core.run_files import TEST_PREDICTIONS
@@ -120,10 +120,6 @@ def _has_untested(directory: Path, methods: Any) -> bool:
 
 def _write(directory: Path, comparison: Comparison, sentences: tuple[str, ...]) -> None:
     content = json.dumps(as_dict(comparison, sentences), indent=1, ensure_ascii=False)
-    try:
+    with explain_save_error(directory / MARKDOWN):
         write_atomically(directory / MARKDOWN, as_markdown(comparison, sentences))
         write_atomically(directory / JSON, content + "\n")
-    except OSError as error:
-        raise TametailError(
-            f"{MARKDOWN} cannot be written to {directory} ({error.strerror or error})"
-        ) from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
+from tametail.core.text import align_columns
 from tametail.report.formatting import (
     ABSENT,
     join_names,
@@ -49,9 +50,12 @@ def as_text(comparison: Comparison, interpretation: Sequence[str]) -> str:
 
 def as_markdown(comparison: Comparison, interpretation: Sequence[str]) -> str:
     """All of it as Markdown."""
-    blocks = [f"# {_title(comparison)}", "## Differs from the paper in", _bullets(_stated(comparison))]
-    blocks += ["## Not stated in the paper; used here", _bullets(comparison.differences.unstated)]
-    blocks += [
+    blocks = [
+        f"# {_title(comparison)}",
+        "## Differs from the paper in",
+        _bullets(_stated(comparison)),
+        "## Not stated in the paper; used here",
+        _bullets(comparison.differences.unstated),
         _test_set(comparison),
         "## Balanced accuracy, %",
         _table(_summary(comparison)),
@@ -124,15 +128,9 @@ def _classes(comparison: Comparison, column: ColumnComparison, kind: Kind) -> Gr
             f"{published:,} / {here:,}" for published, here in (comparison.train[name], comparison.test[name])
         ]
         recall, f1 = row.recall, row.f1
-        grid.append(
-            [
-                name,
-                *images,
-                f"{recall.measured.n:,}",
-                *(_published(recall), percent_with_interval(recall.measured), _inside(recall)),
-                *(_published(f1), score_with_interval(f1.measured), _inside(f1)),
-            ]
-        )
+        numbers = [_published(recall), percent_with_interval(recall.measured), _inside(recall)]
+        numbers += [_published(f1), score_with_interval(f1.measured), _inside(f1)]
+        grid.append([name, *images, f"{recall.measured.n:,}", *numbers])
     return grid
 
 
@@ -149,13 +147,7 @@ def _list(title: str, lines: Sequence[str]) -> str:
 
 
 def _aligned(grid: Grid) -> str:
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    return "\n".join("  " + "  ".join(_padded(row, widths)).rstrip() for row in grid)
-
-
-def _padded(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.rjust(width) if place else cell.ljust(width)
+    return "\n".join(f"  {line}" for line in align_columns(grid, right=True))
 
 
 def _table(grid: Grid) -> str:

@@ -28,7 +28,7 @@ from tametail.training.heads.head_experiments import Trial, TrialData, TrialResu
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.trainer import RunFailed, train
-from tametail.training.training_data import NewModel, TrainingData
+from tametail.training.training_data import NewModel
 from tametail.training.training_key import TrainingKey
 
 
@@ -44,11 +44,6 @@ class ModelFactory:
     train_transform: Transform | None
     eval_transform: Transform | None
     extra_draws: int
-
-    @classmethod
-    def of(cls, data: TrainingData) -> ModelFactory:
-        """That of a study's training data."""
-        return cls(data.new_model, data.train_transform, data.eval_transform, data.extra_draws)
 
 
 @dataclass(frozen=True)

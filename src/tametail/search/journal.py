@@ -12,12 +12,15 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.storage.identity import lock_folder
 from tametail.storage.search_file import JOURNAL
 from tametail.training.checkpointing.interrupts import Stop, Stopped
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
 
-LOCK, EVALUATION_LOCK, WORKERS = ".lock", ".evaluation.lock", ".workers"
+EVALUATION_LOCK, WORKERS = ".evaluation.lock", ".workers"
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, zlib.error)
 SEARCH = "search"  # attribute of an Optuna study: the digest of the search that it belongs to
 
 
@@ -33,8 +37,6 @@ class JournalLock:
     """The lock that Optuna's journal takes for each write; see the module."""
 
     def __init__(self, journal: Path) -> None:
-        from filelock import FileLock
-
         self._journal = journal
         self._lock = FileLock(journal.with_name(f".{journal.name}.lock"))
 
@@ -56,15 +58,12 @@ def remove_incomplete_line(journal: Path) -> None:
     except FileNotFoundError:
         return
     with journal.open("rb+") as handle:
-        end, step = size, 65536
-        while end:
-            start = max(end - step, 0)
+        end, newline = size, -1
+        while end and newline < 0:
+            start = max(end - 65536, 0)
             handle.seek(start)
             newline = handle.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
+            end = start + newline + 1
         if end < size:
             handle.truncate(end)
             os.fsync(handle.fileno())
@@ -107,15 +106,7 @@ def explain_damage(directory: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        RuntimeError,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"expected the trials of a search at {directory / JOURNAL}, but the file is damaged ({error!r}); restore it from a "
             "copy, or start again in another folder with -o"
@@ -164,18 +155,9 @@ def open_study(storage: BaseStorage, name: str, search: str) -> Study:
     return study
 
 
-@contextmanager
-def folder_lock(directory: Path) -> Iterator[None]:
+def folder_lock(directory: Path) -> AbstractContextManager[None]:
     """Hold the lock of a search's folder, waiting for it if necessary."""
-    from filelock import FileLock
-
-    with explain_save_error(directory / LOCK):
-        lock = FileLock(directory / LOCK)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock_folder(directory, wait=True)
 
 
 @contextmanager
@@ -191,8 +173,6 @@ def evaluation_lock(
     Raises:
         Stopped: requested while waiting.
     """
-    from filelock import FileLock, Timeout
-
     with explain_save_error(directory / EVALUATION_LOCK):
         lock, said = FileLock(directory / EVALUATION_LOCK), False
         while not lock.is_locked:
@@ -214,8 +194,6 @@ class Worker:
     """This process among those that share a search, identified by a lock that it holds until it ends."""
 
     def __init__(self, directory: Path) -> None:
-        from filelock import FileLock
-
         self._directory = directory / WORKERS
         self.name = secrets.token_hex(8)
         with explain_save_error(self._directory):
@@ -225,8 +203,6 @@ class Worker:
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name is running; the lock file of a dead one is removed."""
-        from filelock import FileLock, Timeout
-
         if name == self.name:
             return True
         if not self._path(name).is_file():
@@ -253,11 +229,6 @@ class Worker:
         return self._directory / name
 
 
-@contextmanager
-def register_worker(directory: Path) -> Iterator[Worker]:
+def register_worker(directory: Path) -> closing[Worker]:
     """A worker that is closed at the end of the block."""
-    worker = Worker(directory)
-    try:
-        yield worker
-    finally:
-        worker.close()
+    return closing(Worker(directory))

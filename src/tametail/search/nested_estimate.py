@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.core.arrays import IntArray
+from tametail.core.arrays import IntArray, TextArray
 from tametail.core.errors import TametailError
 from tametail.data import ImageTable, Splits
 from tametail.evaluation import metrics
@@ -86,15 +85,9 @@ def nested_estimate(
         for predictions, trial, result in zip((tuned, default), trials, results, strict=True):
             predictions[training.seed].append(_predictions(result, trial, training, table, splits))
     joined = [[concatenate(parts) for parts in predictions.values()] for predictions in (tuned, default)]
-    return NestedEstimate(
-        evaluate(joined[0], ordered=True),
-        evaluate(joined[1], ordered=True),
-        paired_table({"tuned": joined[0], "default": joined[1]}).pair(0, 1),
-        {
-            fold: (_on_fold(joined[0], fold, metric), _on_fold(joined[1], fold, metric))
-            for fold in folds.folds
-        },
-    )
+    paired = paired_table(dict(zip(("tuned", "default"), joined, strict=True))).pair(0, 1)
+    by_fold = {k: (_on_fold(joined[0], k, metric), _on_fold(joined[1], k, metric)) for k in folds.folds}
+    return NestedEstimate(*(evaluate(tables, ordered=True) for tables in joined), paired, by_fold)
 
 
 def indistinguishable(
@@ -128,7 +121,7 @@ def _decisions(
         for fold in np.unique(splits.fold[rows]).tolist():
             decided[splits.fold == fold] = predicted_classes(trial.outputs[TrainingKey(seed, (fold,)).name])
         logits = np.eye(len(table.class_names), dtype=np.float32)[decided[rows]]
-        tables.append(_table(table, splits, rows, logits, "softmax", None))
+        tables.append(Predictions(*_columns(table, splits, rows), logits, table.class_names, "softmax"))
     return tables
 
 
@@ -142,34 +135,21 @@ def _predictions(
             "learning rate (--lr) or the method"
         )
     rows = np.flatnonzero(splits.fold == fold)
-    posterior = exclusive(result.decision_rule.posterior(result.outputs).float().numpy()).astype(np.float32)
-    return _table(table, splits, rows, result.decision(), result.decision_rule.family, posterior)
+    rule, columns = result.decision_rule, _columns(table, splits, rows)
+    posterior = exclusive(rule.posterior(result.outputs).float().numpy()).astype(np.float32)
+    return Predictions(*columns, result.decision(), table.class_names, rule.family, posterior)
 
 
-def _table(
-    table: ImageTable,
-    splits: Splits,
-    rows: IntArray,
-    logits: NDArray[np.float32],
-    link: str,
-    posterior: NDArray[np.float32] | None,
-) -> Predictions:
-    return Predictions(
-        table.images[rows],
-        table.groups[rows],
-        table.targets[rows],
-        splits.fold[rows],
-        logits,
-        table.class_names,
-        "sigmoid" if link == "sigmoid" else "softmax",
-        posterior,
-    )
+def _columns(
+    table: ImageTable, splits: Splits, rows: IntArray
+) -> tuple[TextArray, TextArray, IntArray, IntArray]:
+    """Images, groups, targets and folds of some rows."""
+    return table.images[rows], table.groups[rows], table.targets[rows], splits.fold[rows]
 
 
 def _on_fold(replicates: Sequence[Predictions], fold: int, metric: str) -> float:
     values = []
-    for table in replicates:
-        rows = table.fold == fold
-        counts = metrics.confusion_matrix(table.target[rows], table.predicted[rows], len(table.class_names))
+    for table in (replicate.take(replicate.fold == fold) for replicate in replicates):
+        counts = metrics.confusion_matrix(table.target, table.predicted, len(table.class_names))
         values.append(metric_value(metric, counts.astype(np.float64)))
     return float(np.mean(values))

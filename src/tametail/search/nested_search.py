@@ -14,7 +14,7 @@ from tametail.core.console import Advance, Console
 from tametail.search.folds import FoldData
 from tametail.search.journal import Worker, explain_damage, folder_lock, open_study
 from tametail.search.objective import Objective, Runner, SearchPlan, separate_plan, shared_plan
-from tametail.search.queue import VALUES, Queue, Sampler
+from tametail.search.queue import VALUES, Queue, SearchSettings
 from tametail.search.space import Space
 from tametail.search.trainings import failure_message, inner_trainings, scored_images, trial_score
 from tametail.training.checkpointing.interrupts import Stop, Stopped
@@ -25,36 +25,6 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.3  # between two looks at the progress of other processes
 _SHARED = "all"
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """The settings of a search.
-
-    Attributes:
-        trials: number of trials of each search.
-        sampler: of values; ``random`` samples the same trials for all searches.
-        halving: successive halving: prune the worse half of a batch after each inner fold.
-        metric: one of `tametail.search.trainings.metric_names`.
-        seeds: number of trainings of each model, each with another seed.
-        seed: of the sampler.
-        batch: number of trials that are trained together.
-        identity: digest of everything that determines the trials, by which the journal recognises this search.
-    """
-
-    trials: int
-    sampler: Sampler
-    halving: bool
-    metric: str
-    seeds: int
-    seed: int
-    batch: int
-    identity: str = ""
-
-    @property
-    def shared(self) -> bool:
-        """Whether all searches run the same trials to the end, so that they can share trainings."""
-        return self.sampler == "random" and not self.halving
 
 
 @dataclass(frozen=True)
@@ -99,9 +69,8 @@ def run_searches(
         Stopped: requested; everything that was trained is stored.
     """
     seeds = range(settings.seeds)
-    if settings.shared:
-        plans = {_SHARED: shared_plan(folds.folds, seeds)}
-    else:
+    plans = {_SHARED: shared_plan(folds.folds, seeds)}
+    if not settings.shared:
         plans = {
             _study_name(outer): separate_plan(outer, folds.folds, seeds) for outer in (*folds.folds, None)
         }
@@ -113,17 +82,7 @@ def run_searches(
                 _check_values(study, space)
             # Separate searches sample different trials.
             seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
-            queue = Queue(
-                directory,
-                study,
-                storage,
-                space,
-                settings.sampler,
-                seed,
-                settings.trials,
-                settings.batch,
-                worker,
-            )
+            queue = Queue(directory, study, storage, space, settings, seed, worker)
             visible = folds if plan.outer is None else folds.without(plan.outer)
             objective = Objective(plan, visible, runner, settings.metric, settings.halving, stop, advance)
             _work_off(queue, objective, plan, advance, stop)
@@ -154,9 +113,8 @@ def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSe
     Args:
         folds: all folds of the study.
     """
-    searches: tuple[int | None, ...] = (None, *folds)
     records = []
-    for outer in searches:
+    for outer in (None, *folds):
         study = search_study(storage, outer, settings)
         trainings = inner_trainings(outer, folds, range(settings.seeds))
         for trial in study.get_trials(deepcopy=False):
@@ -166,10 +124,8 @@ def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSe
             score = float("nan") if pruned else trial_score(outputs, trainings, settings.metric, outer)
             state = "pruned" if pruned else "complete" if np.isfinite(score) else "failed"
             message = failure_message(outputs) if state == "failed" else ""
-            n = scored_images(outputs, trainings, outer)
-            records.append(
-                TrialRecord(outer, trial.number, outputs[VALUES], score, state, message, n, outputs)
-            )
+            n, values = scored_images(outputs, trainings, outer), outputs[VALUES]
+            records.append(TrialRecord(outer, trial.number, values, score, state, message, n, outputs))
     return records
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
@@ -120,18 +120,23 @@ class Objective:
             Stopped: requested; everything that was trained is stored.
         """
         trials = [_RunningTrial(claim, *_build(queue, claim), dict(claim.outputs)) for claim in batch]
+        active = [trial for trial in trials if trial.trial]
+        remaining = self.plan.trainings
+        self.advance((len(trials) - len(active)) * remaining)
         for number, stage in enumerate(self.plan.stages, 1):
             for training in stage:
                 if self.stop.requested:
                     raise Stopped
-                active = [trial for trial in trials if trial.active]
                 self._train(training, active, queue.storage)
                 self.advance(len(active))
-            for trial in trials:
-                trial.failed = trial.failed or any(trial.failed_in(training) for training in stage)
+            remaining -= len(stage)
+            for trial in active:
+                trial.failed = any(FAILED in trial.outputs[training.name] for training in stage)
             if self.halving and number < len(self.plan.stages):
-                self._prune(number, [trial for trial in trials if trial.active], queue)
-            self._skip(trials, sum(map(len, self.plan.stages[number:])))
+                self._prune(number, [trial for trial in active if not trial.failed], queue)
+            left = [trial for trial in active if not (trial.pruned or trial.failed)]
+            self.advance((len(active) - len(left)) * remaining)
+            active = left
         for trial in trials:
             if not trial.pruned:
                 self._report(trial, queue)
@@ -168,13 +173,6 @@ class Objective:
                         trial.pruned = True
                         self._report(trial, queue)
 
-    def _skip(self, trials: Sequence[_RunningTrial], trainings: int) -> None:
-        """Count the remaining trainings of trials that have just ended."""
-        for trial in trials:
-            if not trial.active and not trial.counted:
-                trial.counted = True
-                self.advance(trainings)
-
     def _report(self, trial: _RunningTrial, queue: Queue) -> None:
         from optuna.trial import TrialState
 
@@ -182,7 +180,7 @@ class Objective:
             value = trial_score(trial.outputs, self.plan.scored, self.metric, self.plan.outer)
         if trial.pruned:
             state, values = TrialState.PRUNED, None
-        elif trial.failed or not math.isfinite(value):
+        elif trial.trial is None or trial.failed or not math.isfinite(value):
             state, values = TrialState.FAIL, None
             if trial.message:
                 queue.storage.set_trial_user_attr(trial.claim.id, FAILED, {FAILED: trial.message})
@@ -198,20 +196,9 @@ class _RunningTrial:
     claim: TrialClaim
     trial: Trial | None
     message: str
-    outputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any]
     pruned: bool = False
     failed: bool = False
-    counted: bool = False
-
-    def __post_init__(self) -> None:
-        self.failed = self.trial is None
-
-    @property
-    def active(self) -> bool:
-        return not (self.pruned or self.failed)
-
-    def failed_in(self, training: TrainingKey) -> bool:
-        return FAILED in self.outputs.get(training.name, {})
 
 
 def _build(queue: Queue, claim: TrialClaim) -> tuple[Trial | None, str]:

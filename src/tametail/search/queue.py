@@ -25,6 +25,36 @@ _MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)
+class SearchSettings:
+    """The settings of a search.
+
+    Attributes:
+        trials: number of trials of each search.
+        sampler: of values, ``random`` or ``tpe``; ``random`` samples the same trials for all searches.
+        halving: successive halving: prune the worse half of a batch after each inner fold.
+        metric: one of `tametail.search.trainings.metric_names`.
+        seeds: number of trainings of each model, each with another seed.
+        seed: of the sampler.
+        batch: number of trials that are trained together.
+        identity: digest of everything that determines the trials, by which the journal recognises this search.
+    """
+
+    trials: int
+    sampler: Sampler
+    halving: bool
+    metric: str
+    seeds: int
+    seed: int
+    batch: int
+    identity: str = ""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all searches run the same trials to the end, so that they can share trainings."""
+        return self.sampler == "random" and not self.halving
+
+
+@dataclass(frozen=True)
 class TrialClaim:
     """A trial that this process is to run.
 
@@ -51,11 +81,9 @@ class Queue:
         directory: of the search, for its lock.
         study, storage: Optuna's.
         space: what is sampled.
-        sampler: ``random`` or ``tpe``.
-        seed: of the sampler. The values of a trial are a function of the seed, its number and, with ``tpe``, the trials
-            before it.
-        total: number of trials.
-        batch: number of trials that a process claims at a time.
+        settings: of the search; a process claims ``batch`` trials at a time.
+        seed: of the sampler in this search. The values of a trial are a function of the seed, its number and, with
+            ``tpe``, the trials before it.
         worker: this process.
     """
 
@@ -63,10 +91,8 @@ class Queue:
     study: Study
     storage: BaseStorage
     space: Space
-    sampler: Sampler
+    settings: SearchSettings
     seed: int
-    total: int
-    batch: int
     worker: Worker
 
     def claim(self) -> list[TrialClaim]:
@@ -84,7 +110,7 @@ class Queue:
         """Whether all trials are done, by any process."""
         with explain_damage(self.directory):
             trials = self.study.get_trials(deepcopy=False)
-        return len(trials) >= self.total and all(trial.state.is_finished() for trial in trials)
+        return len(trials) >= self.settings.trials and all(trial.state.is_finished() for trial in trials)
 
     def done(self) -> int:
         """Number of finished trials."""
@@ -113,13 +139,13 @@ class Queue:
 
     def _new(self, first: int) -> tuple[int, int]:
         """The batch that starts at a trial; its last number is below its first when none is left."""
-        return first, min(first + self.batch, self.total) - 1
+        return first, min(first + self.settings.batch, self.settings.trials) - 1
 
     def _take(self, number: int, batch: tuple[int, int]) -> TrialClaim:
         """Claim trial ``number``, a new or an existing one."""
         from optuna.trial import Trial
 
-        self.study.sampler = make_sampler(self.sampler, self.seed, number)
+        self.study.sampler = make_sampler(self.settings.sampler, self.seed, number)
         existing = self.study.get_trials(deepcopy=False)
         trial = Trial(self.study, existing[number]._trial_id) if number < len(existing) else self.study.ask()
         stored = trial.user_attrs

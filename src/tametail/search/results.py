@@ -40,7 +40,7 @@ def result_content(
         indistinguishable: trials that do not differ significantly from ``best``.
         importance: share of each dimension, or why there is none.
     """
-    over_all = [trial for trial in trials if trial.outer is None]
+    states = [trial.state for trial in trials if trial.outer is None]
     tuned, default = (evaluation.estimate(metric) for evaluation in (nested.tuned, nested.default))
     return {
         "best": _selection(best, space) | {"score": best.score, "n": best.n},
@@ -81,10 +81,7 @@ def result_content(
             for dimension in space.dimensions
         },
         "indistinguishable": len(indistinguishable),
-        "trials": {
-            state: sum(trial.state == state for trial in over_all)
-            for state in ("complete", "pruned", "failed")
-        },
+        "trials": {state: states.count(state) for state in ("complete", "pruned", "failed")},
         "failures": failures(trials)[:5],
         "importance": importance if isinstance(importance, Mapping) else None,
         "importance_note": "" if isinstance(importance, Mapping) else importance,
@@ -97,9 +94,8 @@ def trials_csv(trials: Sequence[TrialRecord], indistinguishable: Sequence[TrialR
     numbers = {trial.number for trial in indistinguishable}
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("search", "trial", "state", "score", "n", "indistinguishable", *names, "method", "message")
-    )
+    header = ("search", "trial", "state", "score", "n", "indistinguishable", *names, "method", "message")
+    writer.writerow(header)
     for trial in trials:
         tested = trial.outer is None and trial.state == "complete"
         writer.writerow(

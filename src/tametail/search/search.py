@@ -114,6 +114,8 @@ def search(
         DataError: the data cannot be read, or are not fit for the search.
         Stopped: interrupted by Ctrl-C or SIGTERM, with everything saved.
     """
+    from tametail.report.search.page import write_search_page
+
     console = console or Console(quiet=True)
     hardware = hardware_from(options)
     folds, trials = options["folds"], options["trials"]
@@ -151,38 +153,27 @@ def search(
     inputs = prepare_inputs(data, settings, spec, **pick(SplitOptions, options), console=console)
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     requested = SearchSettings(trials, sampler, halving, metric, options["repeats"], options["seed"], batch)
+    wanted = _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)}
     with folder_lock(directory):
-        content = search_file.create_or_extend_search(
-            directory,
-            _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)},
-        )
+        content = search_file.create_or_extend_search(directory, wanted)
     # Another process may have requested more trials.
     requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))
     if "result" in content:
         console.say(f"{directory} holds this search, finished with {requested.trials} trials")
-        _write_page(directory)
+        write_search_page(directory)
         return SearchResult(directory)
-    with (
-        stop_on_signals(
-            lambda: console.say("Stopping after this training ... (press again to quit now)")
-        ) as stop,
-        register_worker(directory) as worker,
-    ):
+    stopping = "Stopping after this training ... (press again to quit now)"
+    with stop_on_signals(lambda: console.say(stopping)) as stop, register_worker(directory) as worker:
         with folder_lock(directory):
             storage = open_journal(directory)
             with explain_damage(directory):
                 check_search(storage, directory, requested.identity)
         arrays, runner = _runner(directory, content, inputs, accelerator, hardware, stop, console)
-        data_of_folds = training_folds(
-            arrays, inputs.table.targets, inputs.splits, len(inputs.table.class_names)
-        )
-        run_searches(
-            directory, storage, search_space, data_of_folds, requested, runner, worker, stop, console
-        )
+        table = inputs.table
+        fold_data = training_folds(arrays, table.targets, inputs.splits, len(table.class_names))
+        run_searches(directory, storage, search_space, fold_data, requested, runner, worker, stop, console)
         with evaluation_lock(directory, stop, console.say):
-            _finish(
-                directory, content, storage, inputs, search_space, data_of_folds, requested, runner, console
-            )
+            _finish(directory, content, storage, inputs, search_space, fold_data, requested, runner, console)
     return SearchResult(directory)
 
 
@@ -201,16 +192,8 @@ def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dic
     for key in ("methods", "seeds", "run_folds"):
         del content[key]
     return content | {
-        "search": {
-            "method": space.method.text,
-            "space": space.texts,
-            "sampler": settings.sampler,
-            "halving": settings.halving,
-            "metric": settings.metric,
-            "seeds": settings.seeds,
-            "seed": settings.seed,
-            "trials": settings.trials,
-        },
+        "search": {"method": space.method.text, "space": space.texts}
+        | {key: getattr(settings, key) for key in (*search_file.SEARCH_KEYS[2:], "trials")}
     }
 
 
@@ -227,10 +210,10 @@ def _runner(
     training_data = inputs.training_data(accelerator, console)
     if inputs.recipe.trains == "all":
         identity = json.dumps([content.get(key) for key in IDENTITY], sort_keys=True)
-        models = ModelFactory.of(training_data)
-        return training_data.array, ImageRunner(
-            directory, identity, models, accelerator, hardware, stop, console.warn
-        )
+        data = training_data
+        models = ModelFactory(data.new_model, data.train_transform, data.eval_transform, data.extra_draws)
+        runner = ImageRunner(directory, identity, models, accelerator, hardware, stop, console.warn)
+        return data.array, runner
 
     def train_heads(
         trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
@@ -252,6 +235,8 @@ def _finish(
     console: Console,
 ) -> None:
     """Compute the nested estimate and write the result, unless another process has."""
+    from tametail.report.search.page import write_search_page
+
     present = search_file.read_search(directory)
     if "result" in present and present["search"]["trials"] >= settings.trials:
         return
@@ -266,23 +251,11 @@ def _finish(
         similar = indistinguishable(trials, best, table, splits, seeds)
         importance = importances(search_study(storage, None, settings), space)
     result = result_content(trials, best, selected, nested, similar, space, settings.metric, importance)
-    searches = [None] if settings.shared else [None, *folds.folds]
-    seconds = [
-        outputs[SECONDS]
-        for trial in trials
-        if trial.outer in searches
-        for outputs in trial.outputs.values()
-        if isinstance(outputs, Mapping) and SECONDS in outputs
-    ]
+    outputs = [o for t in trials if t.outer is None or not settings.shared for o in t.outputs.values()]
+    seconds = [stored[SECONDS] for stored in outputs if isinstance(stored, Mapping) and SECONDS in stored]
     result |= {"trainings": len(seconds), "seconds": round(sum(seconds), 1)}
     content["search"]["trials"] = max(settings.trials, sum(trial.outer is None for trial in trials))
     with explain_save_error(directory / search_file.TRIALS):
         write_atomically(directory / search_file.TRIALS, trials_csv(trials, similar, space))
     write_settings(directory, search_file.SEARCH_FOLDER, content | {"result": result})
-    _write_page(directory)
-
-
-def _write_page(directory: Path) -> None:
-    from tametail.report.search.page import write_search_page
-
     write_search_page(directory)

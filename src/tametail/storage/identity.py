@@ -175,8 +175,8 @@ def difference(key: str, present: Any, wanted: Any) -> str:
 
 
 @contextmanager
-def lock_folder(directory: Path) -> Iterator[None]:
-    """Hold a folder for this process alone.
+def lock_folder(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this process alone, waiting for another process or not.
 
     Raises:
         TametailError: another process holds it, it is not writable, or its file system has no locks.
@@ -187,7 +187,7 @@ def lock_folder(directory: Path) -> Iterator[None]:
     try:
         with explain_save_error(directory / LOCK):
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=-1 if wait else 0)
             except Timeout:
                 raise TametailError(
                     f"another process uses {directory}; wait for it, or give another folder with -o"

@@ -9,28 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError, UsageError
-from tametail.storage.identity import (
-    IDENTITY,
-    FolderKind,
-    check_same,
-    read_settings,
-    write_settings,
-)
+from tametail.storage.identity import IDENTITY, FolderKind, check_same, read_settings, write_settings
 
 TRIALS, PAGE = "trials.csv", "search.html"
 JOURNAL, TRAININGS = "trials.journal", "trainings"
 SEARCH_FOLDER = FolderKind(
     "a search", "search.json", "tametail search", frozenset({TRIALS, PAGE, JOURNAL, TRAININGS})
 )
-SEARCH_KEYS = (  # the settings of the search that fix its result
-    "method",
-    "space",
-    "sampler",
-    "halving",
-    "metric",
-    "seeds",
-    "seed",
-)
+SEARCH_KEYS = ("method", "space", "sampler", "halving", "metric", "seeds", "seed")  # they fix the result
 
 
 def read_search(directory: Path) -> dict[str, Any]:

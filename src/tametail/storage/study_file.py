@@ -14,13 +14,7 @@ from typing import Any
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError, explain_save_error
 from tametail.core.run_files import is_finished
-from tametail.storage.identity import (
-    LOCK,
-    FolderKind,
-    check_same,
-    read_settings,
-    write_settings,
-)
+from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 SOURCE_FILE = "source.json"  # the folder of the images

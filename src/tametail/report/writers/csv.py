@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tametail.core.errors import DataError
+from tametail.core.text import align_columns
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.report import formatting
@@ -148,16 +149,12 @@ def results_table(directory: Path) -> str:
         for line, row in zip(lines[1:], rows, strict=True):
             line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
             line.append(row.get("test_n") or formatting.ABSENT)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     state = (
         f"evaluated {formatting.times(len(evaluations))}" if evaluations else "held out (not yet evaluated)"
     )
     heading = f"In cross-validation, with 95 % intervals. Test set: {state}."
     text = ["On these images, with 95 % intervals." if evaluation else heading]
-    text += [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    text += align_columns(lines)
     return "\n".join(text + ([narrative.SYNTHETIC] if settings.get("synthetic") else []))
 
 
