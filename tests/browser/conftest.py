@@ -152,12 +152,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of tametail recommend, with a name, a warning and a class that would do harm."""
-    from fixtures.planted_clouds import found_on
-    from tametail.recommend.narrative import Circumstances
-    from tametail.recommend.page import page
+    from fixtures.planted_clouds import results_on
+    from tametail.recommend.narrative import Provenance
+    from tametail.recommend.writers import page
 
     folder = tmp_path_factory.mktemp("recommended")
-    circumstances = Circumstances(
+    provenance = Provenance(
         name=HOSTILE[0],
         synthetic=True,
         class_counts=dict(zip(HOSTILE, (480, 60, 40), strict=False)),
@@ -171,7 +171,7 @@ def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options=(HOSTILE[0],),
     )
     path = folder / "recommend.html"
-    path.write_text(page(found_on((480, 60, 40), 1.5, folder), circumstances), encoding="utf-8")
+    path.write_text(page(results_on((480, 60, 40), 1.5, folder), provenance), encoding="utf-8")
     return path
 
 

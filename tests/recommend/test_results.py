@@ -11,9 +11,8 @@ import pytest
 
 from fixtures.planted_clouds import results_on
 from tametail.recommend.narrative import Provenance, answer
-from tametail.recommend.page import page
 from tametail.recommend.results import RecommendationResults
-from tametail.recommend.writers import as_json, as_markdown, console_text
+from tametail.recommend.writers import as_json, as_markdown, console_text, page
 
 OF = Provenance(
     name="<b>clouds</b>",

@@ -8,8 +8,7 @@ from fixtures.published_tables import cells, found, given, held_out_images
 from tametail.core.errors import UsageError
 from tametail.losses import parse_loss
 from tametail.losses.alpa import ALPALoss, Variant
-from tametail.reproduce.experiments import EXPERIMENTS, RIVALS, find_experiment
-from tametail.reproduce.notes import impossible_numbers, notes_on
+from tametail.reproduce.experiments import EXPERIMENTS, RIVALS, find_experiment, impossible_numbers, notes_on
 from tametail.reproduce.published import published_facts, published_table
 
 

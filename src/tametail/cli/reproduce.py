@@ -41,8 +41,8 @@ def reproduce(console: Console, /, experiment: str, given: list[str], **options:
 
 
 def _draw(out: str | None, given: list[str]) -> None:
+    from tametail.reproduce.experiments import notes_on
     from tametail.reproduce.gradient_report import write_gradients
-    from tametail.reproduce.notes import notes_on
 
     refused = [flag for flag in given if flag not in {"--experiment", "--out", "--quiet", "--debug"}]
     if refused:

@@ -266,9 +266,8 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
     backbone = restore_backbone(directory, described) if frozen else nn.Identity()
     thresholds = None
     if described.get("multi_label"):
-        thresholds = deployable_thresholds(
-            [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
-        )
+        tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
+        thresholds = deployable_thresholds(tables)
     return Classifier(chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, thresholds)
 
 

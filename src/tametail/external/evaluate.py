@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation on disk.
-
-    Attributes:
-        directory: its folder.
-    """
+    """A finished evaluation on disk."""
 
     directory: Path
 

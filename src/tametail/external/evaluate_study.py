@@ -129,12 +129,7 @@ def evaluate_study(
 def _runs(
     study: Path, described: Mapping[str, Any], methods: Sequence[str] | str | None, console: Console
 ) -> dict[str, list[Run]]:
-    """The runs of the requested methods, or of all finished ones.
-
-    Raises:
-        UsageError: the study has no such method.
-        TametailError: a requested method, or every method, is not finished.
-    """
+    """The runs of the requested methods, which must be finished, or of all finished ones."""
     runs: dict[str, list[Run]] = {text: [] for text in described["methods"]}
     for run in all_runs(described):
         if run.method.text in runs:
@@ -142,19 +137,15 @@ def _runs(
     left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
     if methods is not None:
         with as_usage_error(f"the methods of this study are {', '.join(runs)}"):
-            wanted = [
-                parse_method(text).text
-                for text in (split_methods(methods) if isinstance(methods, str) else methods)
-            ]
+            texts = split_methods(methods) if isinstance(methods, str) else methods
+            wanted = [parse_method(text).text for text in texts]
         unknown = [text for text in wanted if text not in runs]
         if unknown:
             raise UsageError(f"expected methods of this study ({', '.join(runs)}), got {', '.join(unknown)}")
         runs = {text: runs[text] for text in wanted}
     unfinished = {text: len(left[text]) for text in runs if left[text]}
     if unfinished and (methods is not None or len(unfinished) == len(runs)):
-        states = ", ".join(
-            f"{text} lacks {count} of {len(runs[text])} runs" for text, count in unfinished.items()
-        )
+        states = ", ".join(f"{text} lacks {n} of {len(runs[text])} runs" for text, n in unfinished.items())
         raise TametailError(
             f"expected methods whose runs are all finished in {study}, but {states}; finish them with tametail resume"
         )
@@ -193,13 +184,9 @@ def _run_context(
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
-    """Look for images that are byte for byte images of the study, as far as those are available.
+    """Warn of images that are byte for byte images of the study's training set, as far as those are available.
 
-    Images of the training set cause a warning. Images of the test set are refused: their evaluation would not be
-    recorded.
-
-    Raises:
-        DataError: there are images of the test set, or the splits of the study have changed.
+    Images of the test set are refused with a `DataError`: their evaluation would not be recorded.
     """
     root, held_out, trained = study_file.remembered_root(study), set[str](), set[str]()
     if root is not None:
@@ -215,15 +202,13 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
             "The study's own images were not found, so it was not checked whether any of these are among them."
         )
     count = len(decoded.digests)
-    from_test_set = sum(digest in held_out for digest in decoded.digests)
-    if from_test_set:
+    if from_test_set := sum(digest in held_out for digest in decoded.digests):
         raise DataError(
             f"expected images from elsewhere, but {from_test_set} of {count} are byte for byte images of the study's held-out test set, "
             f"whose evaluations are recorded: use tametail test-set {shlex.quote(str(study))} for it, and leave these images "
             f"out"
         )
-    known = sum(digest in trained for digest in decoded.digests)
-    if known:
+    if known := sum(digest in trained for digest in decoded.digests):
         console.warn(
             f"{known} of {count} images are byte for byte images of the study, which models were trained on: results "
             f"are optimistic, and this is no external validation"
@@ -245,13 +230,11 @@ def _predictions(
             held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_method]
             cuts = _thresholds(held_out, operating)
             per_model = np.maximum(counts // len(of_method), counts > 0).tolist()
-            predictions[text] = ModelPredictions(
-                tables, [fit_temperature(each) for each in held_out], cuts, per_model
-            )
+            temperatures = [fit_temperature(each) for each in held_out]
+            predictions[text] = ModelPredictions(tables, temperatures, cuts, per_model)
             if len(tables) > 1:
-                predictions[f"{text}, ensemble of {len(tables)}"] = ModelPredictions(
-                    [ensemble(tables)], (), cuts, per_model
-                )
+                mean = ModelPredictions([ensemble(tables)], (), cuts, per_model)
+                predictions[f"{text}, ensemble of {len(tables)}"] = mean
     return predictions
 
 

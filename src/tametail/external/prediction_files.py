@@ -79,11 +79,7 @@ def read_prediction_files(
 
 
 def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
-    """Check that two tables, sorted by image, have the same images, labels and classes.
-
-    Raises:
-        DataError: they differ.
-    """
+    """Raise `DataError` unless two tables, sorted by image, have the same images, labels and classes."""
     ours, theirs = set(reference.rows.class_names), set(table.rows.class_names)
     if ours != theirs:
         raise DataError(
@@ -112,11 +108,7 @@ def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
 def _agreed(
     columns: Mapping[Path, NDArray[np.str_] | None], images: NDArray[np.str_], name: str
 ) -> NDArray[np.str_] | None:
-    """Values of a column that some files have; None if no file has it.
-
-    Raises:
-        DataError: files differ.
-    """
+    """Values of a column that some files have, or a `DataError` if these differ; None if no file has it."""
     given = [(path, values) for path, values in columns.items() if values is not None]
     if not given:
         return None
@@ -132,11 +124,7 @@ def _agreed(
 
 
 def _model_names(paths: Sequence[Path]) -> list[str]:
-    """File names without suffix, with their folder where two are equal.
-
-    Raises:
-        UsageError: a file is given twice.
-    """
+    """File names without suffix, with their folder where two are equal; `UsageError` if a file is given twice."""
     stems = Counter(path.stem for path in paths)
     folders = [path.resolve().parent.name for path in paths]
     names = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.atomic import atomic_path, make_folder
-from tametail.core.errors import DataError, explain_save_error
+from tametail.core.errors import explain_save_error
 from tametail.core.version import __version__
 from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
 from tametail.training.training_key import TrainingKey
@@ -45,16 +45,8 @@ def read_recommendation(directory: Path) -> dict[str, Any]:
     Raises:
         DataError: it is absent, unreadable or of another schema.
     """
-    try:
-        content: dict[str, Any] = json.loads((directory / RECOMMEND_JSON).read_text(encoding="utf-8"))
-        if content.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {content.get('schema')}, expected {SCHEMA}")
-        return content
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"expected a finished recommendation at {directory} (a folder with {RECOMMEND_JSON}), but it cannot be read: "
-            f"{error}; create one with tametail recommend"
-        ) from error
+    finished = replace(RECOMMENDATION_FOLDER, name="a finished recommendation", file=RECOMMEND_JSON)
+    return read_settings(directory, finished)
 
 
 def create_or_extend(directory: Path, described: Mapping[str, Any]) -> str:

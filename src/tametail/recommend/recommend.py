@@ -163,11 +163,7 @@ def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, Trai
 def _without_failures(
     candidates: Sequence[Candidate], done: Mapping[TrainingKey, outputs.HeadOutputs]
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """The candidates without a failed training, and why the others failed.
-
-    Raises:
-        TametailError: plain cross-entropy failed.
-    """
+    """The candidates without a failed training, which must include plain cross-entropy, and why the others failed."""
     failures = {text: why for of_heads in done.values() for text, why in of_heads.failures.items()}
     failed = {
         candidate.name: failures[text]

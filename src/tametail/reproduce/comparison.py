@@ -9,8 +9,7 @@ from typing import Any, Literal
 from tametail.evaluation import Estimate, Evaluation
 from tametail.report import MethodResults, StudyResults
 from tametail.reproduce.differences import Differences
-from tametail.reproduce.experiments import Experiment
-from tametail.reproduce.notes import impossible_numbers, notes_on
+from tametail.reproduce.experiments import Experiment, impossible_numbers, notes_on
 
 Kind = Literal["fold_models", "ensemble", "out_of_fold"]
 KINDS: dict[Kind, str] = {

@@ -99,11 +99,7 @@ def open_journal(directory: Path) -> BaseStorage:
 
 @contextmanager
 def explain_damage(directory: Path) -> Iterator[None]:
-    """Turn the errors of reading a damaged journal into one that says what to do.
-
-    Raises:
-        DataError: a record is missing or malformed.
-    """
+    """Turn the errors of reading a damaged journal into a `DataError` that says what to do."""
     try:
         yield
     except _DAMAGE as error:
@@ -142,11 +138,7 @@ def _check_lines(journal: Path) -> None:
 
 
 def open_study(storage: BaseStorage, name: str, search: str) -> Study:
-    """The trials of one search by name; the caller must hold the folder's lock.
-
-    Args:
-        search: see `check_search`.
-    """
+    """The trials of one search by name, see `check_search`; the caller must hold the folder's lock."""
     import optuna
 
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)

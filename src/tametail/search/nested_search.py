@@ -108,11 +108,7 @@ def _work_off(queue: Queue, objective: Objective, plan: SearchPlan, advance: Adv
 
 
 def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSettings) -> list[TrialRecord]:
-    """The finished trials of every search by number, the search over all folds first.
-
-    Args:
-        folds: all folds of the study.
-    """
+    """The finished trials of every search of a study's folds by number, the search over all folds first."""
     records = []
     for outer in (None, *folds):
         study = search_study(storage, outer, settings)

@@ -76,11 +76,7 @@ def separate_plan(outer: int | None, folds: Sequence[int], seeds: Sequence[int])
 
 
 def better_half(values: Mapping[int, float]) -> set[int]:
-    """Numbers of the better half of trials, rounded up; ties are resolved in favour of lower numbers.
-
-    Args:
-        values: by trial number; higher is better.
-    """
+    """Numbers of the half of trials with higher values, rounded up; ties are resolved in favour of lower numbers."""
     ordered = sorted(values, key=lambda number: (-values[number], number))
     return set(ordered[: (len(ordered) + 1) // 2])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class ModelPredictions:
     tables: Sequence[Predictions]
     temperatures: Sequence[float] = ()
     thresholds: Sequence[float | None] = ()
-    train_counts: Sequence[int] = field(default=())
+    train_counts: Sequence[int] = ()
 
 
 def is_evaluation(directory: Path) -> bool:
@@ -130,15 +130,11 @@ def write_evaluation(
         TametailError: a file cannot be written.
     """
     models = []
-    for name, slug in zip(predictions, _slugs(list(predictions)), strict=True):
-        model = predictions[name]
+    for (name, model), slug in zip(predictions.items(), _slugs(list(predictions)), strict=True):
         files = [slug] if len(model.tables) == 1 else [f"{slug}-{k}" for k in range(len(model.tables))]
         paths = tuple(f"{_TABLES}/{file}.parquet" for file in files)
-        models.append(
-            EvaluatedModel(
-                name, paths, tuple(model.temperatures), tuple(model.thresholds), tuple(model.train_counts)
-            )
-        )
+        fitted = tuple(model.temperatures), tuple(model.thresholds), tuple(model.train_counts)
+        models.append(EvaluatedModel(name, paths, *fitted))
     written = [path for model in models for path in model.tables]
     with explain_save_error(directory):
         earlier = _tables_named(directory)
@@ -205,12 +201,9 @@ def read_evaluation_file(directory: Path) -> EvaluationSettings:
         if _BEGUN in content:
             raise ValueError("it was not written to the end")
         del content["schema"], content["tametail"]
-        models = [
-            EvaluatedModel(**{key: _frozen(value) for key, value in one.items()})
-            for one in content.pop("models")
-        ]
         fields = {key: _frozen(value) for key, value in content.items()}
-        return EvaluationSettings(models=tuple(models), **fields)
+        models = tuple(EvaluatedModel(**model) for model in fields.pop("models"))
+        return EvaluationSettings(models=models, **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"expected an evaluation at {directory}, but its {EVALUATION_FOLDER.file} is damaged: {error}; make it again with "
@@ -219,15 +212,14 @@ def read_evaluation_file(directory: Path) -> EvaluationSettings:
 
 
 def _frozen(value: Any) -> Any:
+    """The value with tuples in place of lists, also inside it."""
+    if isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def read_tables(directory: Path, model: EvaluatedModel) -> list[Predictions]:
-    """Read the predictions of one model, sorted by image.
-
-    Raises:
-        DataError: a file is absent or damaged.
-    """
+    """Read the predictions of one model, sorted by image; a `DataError` if a file is absent or damaged."""
     return [read_predictions(directory / path).sorted_by_image() for path in model.tables]
 
 

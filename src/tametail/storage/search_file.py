@@ -38,11 +38,7 @@ def read_search(directory: Path) -> dict[str, Any]:
 
 
 def identity(content: Mapping[str, Any]) -> str:
-    """A digest of the settings that fix the trials of a search; the number of trials is not among them.
-
-    Args:
-        content: of search.json.
-    """
+    """A digest of the settings in search.json that fix the trials; the number of trials is not among them."""
     parts = [content.get(key) for key in IDENTITY], [content["search"][key] for key in SEARCH_KEYS]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
