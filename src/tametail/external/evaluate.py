@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Unpack
 from tametail.core.console import Console
 from tametail.core.errors import UsageError
 from tametail.core.option import declared, pick, read_operating, takes
-from tametail.core.options import DeviceOptions, EvaluateOptions, ExternalOptions, TableOptions
+from tametail.core.options import (
+    AnalysisOptions,
+    DeviceOptions,
+    EvaluateOptions,
+    ExternalOptions,
+    TableOptions,
+)
 from tametail.external.class_mapping import read_mapping
 from tametail.external.evaluate_files import evaluate_files
 
@@ -63,11 +69,9 @@ def evaluate(
     """
     paths = [Path(p) for p in ([predictions] if isinstance(predictions, str | Path) else predictions)]
     out = Path(options["out"] or "evaluation")
-    analysis = {
-        "by": options["by"] or (),
-        "operating": read_operating(options["operating"] or ()),
-        "ordered": bool(options["ordered"]),
-    }
+    analysis = pick(AnalysisOptions, options)
+    operating = read_operating(analysis["operating"] or ())
+    analysis |= {"by": analysis["by"] or (), "operating": operating, "ordered": bool(analysis["ordered"])}
     if options["data"] is None:
         known = declared(ExternalOptions, TableOptions, DeviceOptions)
         given = [

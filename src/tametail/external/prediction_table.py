@@ -105,7 +105,13 @@ def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> Predict
     image, label = (_needed(file, names) for names in (IMAGE, LABEL))
     group, fold = (_found(file, names) for names in (GROUP, FOLD))
     images = _filled(file, image)
-    _check_once(images, file.path)
+    names, counts = np.unique(images, return_counts=True)
+    if (counts > 1).any():
+        twice = names[counts > 1].tolist()
+        raise DataError(
+            f"expected each image once in {file.path}, found {len(twice)} more than once ({sample_of(twice)}); keep one "
+            f"row per image, and one model per file"
+        )
     labels = _filled(file, label)
     others = [column for column in file.columns if column not in {image, label, group, fold}]
     numbers = class_columns(file, labels.tolist(), [c for c in others if c not in by], classes)
@@ -161,16 +167,6 @@ def _filled(file: TableFile, column: str) -> TextArray:
 
 def _is_missing(values: TextArray) -> NDArray[np.bool_]:
     return np.isin(values, sorted(MISSING))
-
-
-def _check_once(images: TextArray, path: Path) -> None:
-    names, counts = np.unique(images, return_counts=True)
-    twice = names[counts > 1]
-    if len(twice):
-        raise DataError(
-            f"expected each image once in {path}, found {len(twice)} more than once ({sample_of(twice.tolist())}); keep one "
-            f"row per image, and one model per file"
-        )
 
 
 def _folds(file: TableFile, column: str | None) -> NDArray[np.int64]:

@@ -189,15 +189,6 @@ def _tables(
     outputs: AllOutputs, images: TrainingImages, rows: IntArray, logits: FloatArray
 ) -> list[Predictions]:
     """One table for each seed, from logits (S, rows, C). Only their argmax is used."""
-    return [
-        Predictions(
-            images.image[rows],
-            images.group[rows],
-            outputs.target[rows],
-            outputs.fold[rows],
-            of_seed.astype(np.float32),
-            images.class_names,
-            "softmax",
-        )
-        for of_seed in logits
-    ]
+    columns = images.image[rows], images.group[rows], outputs.target[rows], outputs.fold[rows]
+    by_seed, names = logits.astype(np.float32), images.class_names
+    return [Predictions(*columns, of_seed, names, "softmax") for of_seed in by_seed]

@@ -235,7 +235,10 @@ def _pair_as_dict(pair: NumberComparison) -> dict[str, Any]:
     return {
         "published": pair.published,
         "published_share": round(pair.share, 6),
-        **{key: measured[key] and round(measured[key], 6) for key in ("value", "low", "high")},
+        **{
+            key: None if (value := measured[key]) is None else round(value, 6)
+            for key in ("value", "low", "high")
+        },
         "n": pair.measured.n,
         "inside": pair.inside,
         "impossible": pair.impossible,

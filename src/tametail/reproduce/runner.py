@@ -76,7 +76,11 @@ def reproduce(
     name, folds, repeats = experiment, options["folds"], options["repeats"]
     variant, rivals = options["variant"], options["rivals"]
     found = find_experiment(name)
-    _check_processes(test_set)
+    if test_set and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
+            "--no-test-set, then repeat the command as one process without it, which trains nothing again"
+        )
     recipe = recipe_from(options)
     table = read_paper_set(found, None if root is None else Path(root))
     classes = match_classes(found, table)
@@ -101,14 +105,6 @@ def reproduce(
     sentences = interpretation(comparison)
     _write(study.directory, comparison, sentences)
     return Reproduction(study, comparison, as_text(comparison, sentences))
-
-
-def _check_processes(test_set: bool) -> None:
-    if test_set and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
-            "--no-test-set, then repeat the command as one process without it, which trains nothing again"
-        )
 
 
 def _has_untested(directory: Path, methods: Any) -> bool:

@@ -202,12 +202,9 @@ def _order(comparison: Comparison, kind: Kind) -> str:
         if close
         else f"no other interval overlaps with that of {first.name}, although this is not a paired test"
     )
+    names = [", ".join(column.name for column in order) for order in (published, here)]
     same = "the same order" if published == here else "another order"
-    return f"Order by balanced accuracy: published {_names(published)}; measured {_names(here)}, {same}; {overlaps}."
-
-
-def _names(columns: Sequence[ColumnComparison]) -> str:
-    return ", ".join(column.name for column in columns)
+    return f"Order by balanced accuracy: published {names[0]}; measured {names[1]}, {same}; {overlaps}."
 
 
 def _overlap(one: ColumnComparison, other: ColumnComparison, kind: Kind) -> bool:

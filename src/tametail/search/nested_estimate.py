@@ -87,7 +87,8 @@ def nested_estimate(
     joined = [[concatenate(parts) for parts in predictions.values()] for predictions in (tuned, default)]
     paired = paired_table(dict(zip(("tuned", "default"), joined, strict=True))).pair(0, 1)
     by_fold = {k: (_on_fold(joined[0], k, metric), _on_fold(joined[1], k, metric)) for k in folds.folds}
-    return NestedEstimate(*(evaluate(tables, ordered=True) for tables in joined), paired, by_fold)
+    tuned_result, default_result = (evaluate(tables, ordered=True) for tables in joined)
+    return NestedEstimate(tuned_result, default_result, paired, by_fold)
 
 
 def indistinguishable(

@@ -31,8 +31,9 @@ from tametail.search.journal import (
     register_worker,
 )
 from tametail.search.nested_estimate import best_of, indistinguishable, nested_estimate
-from tametail.search.nested_search import SearchSettings, run_searches, search_study, trial_records
+from tametail.search.nested_search import run_searches, search_study, trial_records
 from tametail.search.objective import Runner
+from tametail.search.queue import SearchSettings
 from tametail.search.results import importances, result_content, trials_csv
 from tametail.search.space import Space, make_space
 from tametail.search.trainings import SECONDS, metric_names

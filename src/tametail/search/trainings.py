@@ -76,7 +76,8 @@ def trial_outputs(
         start += len(target)
     outputs: dict[str, Any] = {"counts": counts, SECONDS: round(seconds, 4)}
     if len(training.left_out) == 1:
-        outputs["predicted"] = _pack(predicted)
+        packed = zlib.compress(predicted.astype("<u2").tobytes())
+        outputs["predicted"] = base64.b64encode(packed).decode("ascii")
     return outputs
 
 
@@ -124,7 +125,3 @@ def failure_message(outputs: TrialOutputs) -> str:
 
 def _inner_fold(training: TrainingKey, outer: int | None) -> str:
     return str(next(fold for fold in training.left_out if fold != outer))
-
-
-def _pack(predicted: IntArray) -> str:
-    return base64.b64encode(zlib.compress(predicted.astype("<u2").tobytes())).decode("ascii")

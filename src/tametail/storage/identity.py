@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,10 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
         TametailError: it is not writable.
         UsageError: it holds something else.
     """
-    _check_existing(directory, kind)
+    with suppress(OSError, ValueError):  # absent, or damaged: whatever reads it later says so
+        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            check_schema(directory, content, kind)
     try:
         make_folder(directory)
         probe = directory / f".probe.{os.getpid()}"
@@ -129,15 +132,6 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
             f"expected an empty folder or {kind.name} at {directory}, found {', '.join(foreign[:3])}; give another one with "
             f"-o"
         )
-
-
-def _check_existing(directory: Path, kind: FolderKind) -> None:
-    try:
-        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # absent, or damaged: whatever reads it later says so
-    if isinstance(content, dict):
-        check_schema(directory, content, kind)
 
 
 def check_same(
