@@ -25,8 +25,8 @@ from tametail.evaluation import metrics
 from tametail.search.folds import FoldData
 from tametail.search.journal import open_journal, register_worker
 from tametail.search.nested_estimate import best_of
-from tametail.search.queue import SearchSettings
 from tametail.search.nested_search import run_searches, trial_records
+from tametail.search.queue import SearchSettings
 from tametail.search.space import make_space
 from tametail.training.checkpointing.interrupts import Stop
 from tametail.training.hardware import make_accelerator
