@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from tametail.evaluation import Estimate, Evaluation, evaluate, intervals
-from tametail.predictions.single_label import Link, Predictions
+from tametail.predictions.single_label import LinkName, Predictions
 
 SAMPLED = settings(deadline=None, max_examples=60)
 
@@ -28,7 +28,7 @@ def studies(draw: st.DrawFn) -> list[Predictions]:
     target, group = rng.integers(0, present, images), rng.integers(0, draw(st.integers(1, 25)), images)
     skill, decimals = draw(st.sampled_from([0.0, 1.0, 20.0])), draw(st.sampled_from([0, 5]))
     constant = draw(st.booleans())
-    link: Link = draw(st.sampled_from(["softmax", "sigmoid"]))
+    link: LinkName = draw(st.sampled_from(["softmax", "sigmoid"]))
     found = []
     for _ in range(draw(st.integers(1, 3))):
         logits = np.round(rng.normal(size=(images, classes)) + skill * np.eye(classes)[target], decimals)
@@ -37,7 +37,7 @@ def studies(draw: st.DrawFn) -> list[Predictions]:
 
 
 def table_of(
-    target: np.ndarray, logits: np.ndarray, group: np.ndarray | None = None, link: Link = "softmax"
+    target: np.ndarray, logits: np.ndarray, group: np.ndarray | None = None, link: LinkName = "softmax"
 ) -> Predictions:
     image = np.array([f"{index:04}" for index in range(len(target))])
     names = tuple(f"class {index}" for index in range(logits.shape[1]))

@@ -11,14 +11,14 @@ from sklearn import metrics as sklearn
 
 from fixtures.made_up import made_up
 from tametail.evaluation.temperature import LIMITS, fit_temperature, out_of_fold_temperatures, tempered
-from tametail.predictions.single_label import Link
+from tametail.predictions.single_label import LinkName
 
-LINKS: list[Link] = ["softmax", "sigmoid"]
+LINKS: list[LinkName] = ["softmax", "sigmoid"]
 
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("posterior", [True, False])
-def test_at_one_they_are_the_probabilities(link: Link, posterior: bool) -> None:
+def test_at_one_they_are_the_probabilities(link: LinkName, posterior: bool) -> None:
     table = made_up(link=link, posterior=posterior, sharpness=3)
     np.testing.assert_allclose(tempered(table, 1.0), table.probabilities, rtol=1e-5, atol=1e-12)
 
@@ -55,7 +55,7 @@ def test_an_image_may_have_its_own() -> None:
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("posterior", [True, False])
-def test_the_fit_is_that_of_a_plain_search_on_sklearns_log_loss(link: Link, posterior: bool) -> None:
+def test_the_fit_is_that_of_a_plain_search_on_sklearns_log_loss(link: LinkName, posterior: bool) -> None:
     table = made_up(link=link, sharpness=2.5, posterior=posterior)
 
     def log_loss(temperature: float) -> float:

@@ -1,4 +1,4 @@
-"""What may happen to a study while it trains: each time nothing is lost, and the next ``compare`` ends as if it had not."""
+"""Crash safety: a study that is interrupted or damaged resumes to the result it would have had."""
 
 from __future__ import annotations
 

@@ -198,25 +198,25 @@ def test_unreadable_images_are_named_and_left_out(image_folder: Path, tmp_path: 
     assert [entry["image"] for entry in study.settings["table"]["unreadable"]] == ["images/003.png"]
 
 
-def test_opening_is_recorded_and_evaluates_the_hold_out(study_folder: Path, tmp_path: Path) -> None:
+def test_a_test_set_evaluation_is_recorded(study_folder: Path, tmp_path: Path) -> None:
     import pandas as pd
 
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
-    sealed = Study(out).results
-    assert not any(column.startswith("test_") for column in sealed.columns)
-    opened = evaluate_test_set(out)
+    before = Study(out).results
+    assert not any(column.startswith("test_") for column in before.columns)
+    evaluated = evaluate_test_set(out)
     splits = pd.read_csv(out / "splits.csv")
     held_out = sorted(splits.loc[splits["part"] == "test", "image"])
     predictions = read_predictions(out / "runs/ce/seed0-fold1/test_predictions.parquet")
     assert sorted(predictions.image.tolist()) == held_out
     assert set(predictions.fold) == {1}
-    assert any(column.startswith("test_") for column in opened.results.columns)
+    assert any(column.startswith("test_") for column in evaluated.results.columns)
     evaluate_test_set(out)
-    openings = study_file.read_test_set_evaluations(out)
-    assert [entry["evaluation"] for entry in openings] == [1, 2]
-    assert openings[0]["methods"] == ["alpa", "ce"]
-    assert (openings[0]["new_runs"], openings[1]["new_runs"]) == (6, 0)
+    records = study_file.read_test_set_evaluations(out)
+    assert [entry["evaluation"] for entry in records] == [1, 2]
+    assert records[0]["methods"] == ["alpa", "ce"]
+    assert (records[0]["new_runs"], records[1]["new_runs"]) == (6, 0)
 
 
 def test_a_test_set_evaluation_needs_the_same_images(

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize, special
 
 from tametail.core.arrays import FloatArray, IntArray
-from tametail.predictions.single_label import Link, Predictions
+from tametail.predictions.single_label import LinkName, Predictions
 
 LIMITS = (0.05, 20.0)  # if all images are correct, the optimum is 0
 _ENOUGH = 10_000  # images are enough to fit one parameter
@@ -73,13 +73,13 @@ def _others(p: FloatArray) -> FloatArray:
     return rest
 
 
-def _log_probabilities(base: FloatArray, link: Link, temperature: float | FloatArray) -> FloatArray:
+def _log_probabilities(base: FloatArray, link: LinkName, temperature: float | FloatArray) -> FloatArray:
     z = base / temperature
     log_p = -np.logaddexp(0.0, -z) if link == "sigmoid" else z
     return np.asarray(log_p - special.logsumexp(log_p, axis=1, keepdims=True))
 
 
-def _fit(base: FloatArray, link: Link, target: IntArray) -> float:
+def _fit(base: FloatArray, link: LinkName, target: IntArray) -> float:
     if not len(target):
         raise ValueError("expected at least one image to fit a temperature on, got none")
     if len(target) > _ENOUGH:

@@ -28,7 +28,7 @@ from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
-from tametail.study.inputs import SPLITS, StudyInputs, restore_backbone
+from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.predicting import RunContext, compute_outputs, make_predictions
 from tametail.training.recipe import Recipe
@@ -191,7 +191,7 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
     root, held_out, trained = study_file.remembered_root(study), set[str](), set[str]()
     if root is not None:
         split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
-        splits = load_splits(study / SPLITS, **split)
+        splits = load_splits(study / SPLITS_FILE, **split)
         with ThreadPoolExecutor() as pool:
             own = content_digests(root, splits.image.tolist(), pool, cache_dir() / "digests.sqlite")
         for digest, part in zip(own, splits.part.tolist(), strict=True):

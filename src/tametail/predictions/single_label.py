@@ -24,7 +24,7 @@ from tametail.predictions.parquet import (
     write_parquet,
 )
 
-Link = Literal["softmax", "sigmoid"]
+LinkName = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class Predictions(PredictionRows):
     fold: NDArray[np.int64]
     logits: NDArray[np.float32]
     class_names: tuple[str, ...]
-    link: Link
+    link: LinkName
     posterior: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         check_rows(self, ("group", "target", "fold"))
         if len(self) and not (self.target.min() >= 0 and self.target.max() < len(self.class_names)):
             raise ValueError(f"expected targets in 0..{len(self.class_names) - 1}, got others")
-        if self.link not in get_args(Link):
+        if self.link not in get_args(LinkName):
             raise ValueError(f"expected link 'softmax' or 'sigmoid', got {self.link!r}")
 
     @property
@@ -159,7 +159,7 @@ def for_prevalence(
     )
 
 
-def scores(logits: NDArray[np.floating], link: Link) -> NDArray[np.float64]:
+def scores(logits: NDArray[np.floating], link: LinkName) -> NDArray[np.float64]:
     """Convert logits (N, C) to scores (N, C) that sum to one in each row, in the order of the logits.
 
     With ``sigmoid`` each class has a binary probability; these are scaled to sum to one, as the classes are mutually

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-TABLE = "table.parquet"
-SPLITS = "splits.csv"
-BACKBONE = "backbone.safetensors"
+TABLE_FILE = "table.parquet"
+SPLITS_FILE = "splits.csv"
+BACKBONE_FILE = "backbone.safetensors"
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class StudyInputs:
         Raises:
             TametailError: a file cannot be written.
         """
-        with explain_save_error(directory / TABLE), atomic_path(directory / TABLE) as temporary:
+        with explain_save_error(directory / TABLE_FILE), atomic_path(directory / TABLE_FILE) as temporary:
             self.table.frame.to_parquet(temporary, index=False)
-        save_splits(self.splits, directory / SPLITS)
+        save_splits(self.splits, directory / SPLITS_FILE)
         remember_root(directory, self.table.root)
         if self.recipe.trains == "head":
-            save_weights(self.backbone, directory / BACKBONE)
+            save_weights(self.backbone, directory / BACKBONE_FILE)
 
     def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
         """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
@@ -194,7 +194,7 @@ def load_inputs(
         )
     split = described["splits"]
     splits = load_splits(
-        directory / SPLITS, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
+        directory / SPLITS_FILE, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
     )
     if training and recipe.trains == "all":
         backbone = _initial_backbone(recipe, spec, split["seed"], console)
@@ -234,7 +234,7 @@ def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module
     spec = studied_backbone(described)
     backbone = build_backbone(spec, "none")
     if described["recipe"]["trains"] == "head":
-        load_weights(backbone, directory / BACKBONE)
+        load_weights(backbone, directory / BACKBONE_FILE)
     return backbone
 
 
@@ -252,14 +252,14 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(directory / TABLE)
+        frame = pd.read_parquet(directory / TABLE_FILE)
         root = Path(
             image_root
             or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]
         )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"expected {TABLE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
+            f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
         ) from error
     return ImageTable(
         frame,

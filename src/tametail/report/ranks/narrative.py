@@ -7,7 +7,7 @@ from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
 from tametail.report.formatting import join_names, p_equals
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 
-READING = (
+HOW_TO_READ_RANKS = (
     RANKS_QUESTION,
     "On each data set the methods are ranked by their score: 1 is best, and ties share their mean rank. Friedman’s test asks "
     "whether any method ranks differently. Its p value by permutation of the ranks within each data set is also valid for few "

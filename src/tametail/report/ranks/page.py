@@ -14,7 +14,7 @@ from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.formatting import p_equals
 from tametail.report.ranks.benchmark_scores import BenchmarkScores, compare_data_sets, read_data_sets
 from tametail.report.ranks.figure import critical_difference_drawing
-from tametail.report.ranks.narrative import READING, answer, left_out
+from tametail.report.ranks.narrative import HOW_TO_READ_RANKS, answer, left_out
 from tametail.report.ranks.tables import rank_text, ranks_csv, ranks_markdown, rows
 from tametail.report.render import render
 
@@ -117,7 +117,7 @@ def ranks_html(compared: BenchmarkScores, bars: Bars = "nemenyi") -> str:
         tests=tests,
         matrix=matrix,
         left_out=left_out(compared),
-        reading=READING,
+        reading=HOW_TO_READ_RANKS,
     )
 
 

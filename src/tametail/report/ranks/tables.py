@@ -10,7 +10,7 @@ from tametail.evaluation import Estimate
 from tametail.report import formatting
 from tametail.report.formatting import percent_with_interval
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
-from tametail.report.ranks.narrative import READING, answer, left_out
+from tametail.report.ranks.narrative import HOW_TO_READ_RANKS, answer, left_out
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 
@@ -104,7 +104,7 @@ def ranks_markdown(compared: BenchmarkScores) -> str:
             "## Left out: missing on some data sets",
             "\n".join(f"- {markdown_text(line)}" for line in waiting),
         ]
-    return "\n\n".join([*blocks, "## How to read this", *map(markdown_text, READING)]) + "\n"
+    return "\n\n".join([*blocks, "## How to read this", *map(markdown_text, HOW_TO_READ_RANKS)]) + "\n"
 
 
 def _scores(compared: BenchmarkScores) -> str:

@@ -23,7 +23,7 @@ class DecisionRule(ABC):
         family: how the logits of :meth:`decision` become scores: ``softmax``, or one ``sigmoid`` per class.
         link: how outputs become probabilities: the name of the loss's link, followed by ``+bayes`` where the class
             frequencies were corrected from equal ones to those of the training set.
-        ceiling: the largest probability that the loss's link can give, see `tametail.losses.Link`.
+        ceiling: the largest probability that the loss's link can give, see `tametail.losses.LinkName`.
     """
 
     family: Family
