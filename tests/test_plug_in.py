@@ -66,7 +66,7 @@ class Decay(Strategy):
     def change_recipe(self):
         return {"optimizer.weight_decay": self.rate}
 '''
-BACKBONE_FILE = '''
+BACKBONE = '''
 from torch import nn
 from tametail.models.backbones import BackboneProvider, BackboneSpec, register_backbone
 
@@ -99,7 +99,7 @@ METHOD = "squared+decayed"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of installed packages with one of somebody else."""
     folder = tmp_path_factory.mktemp("site")
-    parts = {"loss": LOSS, "reader": READER, "strategy": STRATEGY, "backbone": BACKBONE_FILE}
+    parts = {"loss": LOSS, "reader": READER, "strategy": STRATEGY, "backbone": BACKBONE}
     for name, text in parts.items():
         (folder / f"plug_in_{name}.py").write_text(text, encoding="utf-8")
     info = folder / "plug_in-1.0.dist-info"

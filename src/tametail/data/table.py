@@ -29,7 +29,7 @@ SPLIT_WORDS = {
 }
 
 COLUMNS = ("image", "label", "group", "split")
-SPLITS_FILE = ("", "train", "val", "test")
+SPLITS = ("", "train", "val", "test")
 LABEL_SEPARATOR = "|"  # between the classes of one image in a multi-label table
 
 
@@ -77,11 +77,9 @@ class ImageTable:
                     f"expected distinct classes in sorted order in every label, got {unsorted[:3]}"
                 )
             labels = {name for label in labels for name in _classes_in(label)}
-        unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS_FILE)
+        unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
         if unknown:
-            raise ValueError(
-                f"expected labels of {self.class_names} and splits of {SPLITS_FILE}, got {unknown}"
-            )
+            raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {unknown}")
 
     @classmethod
     def from_frame(

@@ -342,7 +342,7 @@ def _remember(memory: Path, pairs: Iterable[tuple[bytes, str]]) -> None:
         memory.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(memory)) as database, database:
             database.execute(
-                "CREATE TABLE_FILE IF NOT EXISTS known (state BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS known (state BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID"
             )
             database.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
     except (sqlite3.Error, OSError):

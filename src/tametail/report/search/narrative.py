@@ -10,7 +10,7 @@ from tametail.evaluation import Estimate
 from tametail.report import formatting
 from tametail.report.search.results import SearchResults
 
-HOW_TO_READ_RANKS = (
+HOW_TO_READ_SEARCH = (
     "The best of many trials is the best partly by chance (selection optimism), so a selection must be evaluated on images that "
     "took no part in it. Each fold was left out in turn: on the other folds alone the trials were trained and scored, each inner "
     "fold held out once; the best trial was trained on all of them and predicted the fold left out. These predictions together "

@@ -17,7 +17,7 @@ from tametail.report.search.figures import (
     importance_drawing,
     slice_drawings,
 )
-from tametail.report.search.narrative import HOW_TO_READ_RANKS, answer, facts, gap, is_optimistic, shown
+from tametail.report.search.narrative import HOW_TO_READ_SEARCH, answer, facts, gap, is_optimistic, shown
 from tametail.report.search.results import SearchResults, read_search_results
 from tametail.storage.search_file import PAGE
 
@@ -64,7 +64,7 @@ def search_html(results: SearchResults) -> str:
         gap=lambda value: gap(results, value),
         is_optimistic=is_optimistic(results),
         facts=facts(results),
-        reading=HOW_TO_READ_RANKS,
+        reading=HOW_TO_READ_SEARCH,
         command=_command(results),
     )
 
