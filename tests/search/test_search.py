@@ -90,13 +90,13 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
     [
         ({"folds": 4}, r"splits.folds is 3, not 4"),
         ({"seed": 1}, r"splits.seed is 0, not 1"),
-        ({"fields": FIELDS | {"lr": 2e-2}}, r"recipe.optimizer.lr is 0.01, not 0.02"),
+        ({"lr": 2e-2}, r"recipe.optimizer.lr is 0.01, not 0.02"),
     ],
 )
 def test_a_search_of_another_study_is_refused(
     changed: dict[str, object], message: str, search_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
-    asked = {"folds": 3, "fields": FIELDS} | changed
+    asked = {"folds": 3} | FIELDS | changed
     with pytest.raises(UsageError, match=message):
         compare(image_folder, "ce", out=tmp_path / "s", tuned=search_folder, **asked)  # type: ignore[arg-type]
 
