@@ -28,14 +28,12 @@ from tametail.models import torchvision_ops
 from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone
 from tametail.models.heads import build_head
 from tametail.predictions.single_label import Predictions, write_predictions
-from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.checkpointing.interrupts import Stop
+from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop
 from tametail.training.execute import execute
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.optimisation import learning_rate
-from tametail.training.predicting import RunContext
 from tametail.training.recipe import Recipe, load_recipe
-from tametail.training.run import Run
+from tametail.training.run import Run, RunContext
 from tametail.training.strategies import parse_method
 from tametail.training.training_data import training_data_from_images, with_training_canvas
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tametail.evaluation import Evaluation, evaluate, intervals, metrics, ranking_metrics
-from tametail.evaluation.class_groups import few_shot_classes
-from tametail.evaluation.proportions import proportions
+from tametail.evaluation.evaluate import few_shot_classes
+from tametail.evaluation.intervals import proportions
 from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]

@@ -283,7 +283,7 @@ def report(
         lines.append(f"| {setting.name} | {percent(setting.truth)} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Ours: adjusted Wald with pseudo-counts of discordant images (`evaluation/paired_interval.py`). Square-and-add: Newcombe's",
+        "Ours: adjusted Wald with pseudo-counts of discordant images (`evaluation/paired.py`). Square-and-add: Newcombe's",
         "interval for each class, combined by MOVER.",
         "",
         "## A difference: power, %",

@@ -28,7 +28,7 @@ from tametail.search.nested_estimate import best_of
 from tametail.search.nested_search import run_searches, trial_records
 from tametail.search.queue import SearchSettings
 from tametail.search.space import make_space
-from tametail.training.checkpointing.interrupts import Stop
+from tametail.training.checkpointing.checkpointer import Stop
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import run_trials
 from tametail.training.recipe import load_recipe

@@ -15,9 +15,9 @@ from new_loss_trials import USUAL, Part
 from numpy.typing import NDArray
 
 from tametail.evaluation.evaluate import evaluate
+from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.paired import Paired, paired_table
-from tametail.evaluation.proportions import Estimate
-from tametail.evaluation.verdicts import Verdict, holm, verdict
+from tametail.evaluation.significance import Verdict, holm, verdict
 from tametail.predictions.single_label import Predictions
 
 SEEDS = (0, 1, 2)

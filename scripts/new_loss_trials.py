@@ -22,7 +22,7 @@ from tametail.study.inputs import load_inputs
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.recipe import load_recipe
-from tametail.training.strategies.logit_adjustment import log_prior_odds
+from tametail.training.strategies.post_hoc import log_prior_odds
 
 USUAL = STRENGTHS.index(1.0)
 Ints = NDArray[np.int64]

@@ -21,7 +21,7 @@ from cli.test_app import run
 from fixtures.tiny_study import TINY
 from tametail.recommend import trainings
 from tametail.recommend.outputs import HeadOutputs, outputs_path
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
 FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")

@@ -11,8 +11,7 @@ from sklearn import metrics as sklearn
 from fixtures.close import assert_close
 from fixtures.made_up import deterministic, made_up
 from tametail.evaluation import intervals
-from tametail.evaluation.calibration import adaptive_ece, brier_scores, calibrate
-from tametail.evaluation.temperature import fit_temperature
+from tametail.evaluation.calibration import adaptive_ece, brier_scores, calibrate, fit_temperature
 
 
 def _reference_ece(p: np.ndarray, happened: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tametail.evaluation import evaluate, intervals
-from tametail.evaluation.class_groups import few_shot_classes, many_shot_classes
+from tametail.evaluation.evaluate import few_shot_classes, many_shot_classes
 from tametail.predictions.single_label import Predictions
 
 

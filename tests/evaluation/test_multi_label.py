@@ -8,8 +8,7 @@ import pytest
 from sklearn import metrics as sklearn
 
 from tametail.evaluation.evaluate import Estimate
-from tametail.evaluation.multi_label import evaluate_labels, macro_average_precision
-from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels, macro_average_precision
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 
 

@@ -15,9 +15,15 @@ from statsmodels.stats.multitest import multipletests
 from fixtures.close import assert_close
 from fixtures.random_models import random_models, table
 from tametail.evaluation import evaluate
-from tametail.evaluation.paired import Paired, against_one, describe, paired_table
-from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.permutation_test import permutation_p
+from tametail.evaluation.paired import (
+    Paired,
+    against_one,
+    describe,
+    difference_limits,
+    difference_standard_error,
+    paired_table,
+)
+from tametail.evaluation.significance import permutation_p
 
 
 def _reference_balanced_accuracy(tables, swapped=(), others=()):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
-from tametail.evaluation import permutation_test
-from tametail.evaluation.permutation_test import permutation_p
+from tametail.evaluation import significance
+from tametail.evaluation.significance import permutation_p
 
 
 def _reference_every_sign(differences):
@@ -50,7 +50,7 @@ def test_drawn_signs_agree_with_listed_ones(monkeypatch):
     for _ in range(5):
         differences = rng.choice([0.25, -0.25, 0.1, -0.1, 0.07], 14) + rng.choice([0, 0.013], 14)
         listed = permutation_p(differences)
-        monkeypatch.setattr(permutation_test, "_LISTED", 1)
+        monkeypatch.setattr(significance, "_LISTED", 1)
         drawn = permutation_p(differences, resamples=40_000)
         monkeypatch.undo()
         assert drawn == pytest.approx(listed, abs=4 * np.sqrt(listed * (1 - listed) / 40_000) + 1e-4)
@@ -75,8 +75,8 @@ def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
     expected = np.mean(np.abs(flips) >= abs(differences.sum()))
     assert 0.02 < expected < 0.98
     one_by_one = permutation_p(differences, resamples=20_000)
-    monkeypatch.setattr(permutation_test, "_DRAWN", 100)
-    monkeypatch.setattr(permutation_test, "_DISTINCT", 100)
+    monkeypatch.setattr(significance, "_DRAWN", 100)
+    monkeypatch.setattr(significance, "_DISTINCT", 100)
     together = permutation_p(differences, resamples=20_000)
     assert one_by_one == pytest.approx(expected, abs=0.015)
     assert together == pytest.approx(expected, abs=0.015)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.random_models import random_models, table
-from tametail.evaluation.probability_best import probability_best
+from tametail.evaluation.paired import probability_best
 
 
 def test_the_shares_are_those_of_a_plain_loop():

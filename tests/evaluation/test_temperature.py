@@ -10,7 +10,7 @@ from scipy import optimize, special
 from sklearn import metrics as sklearn
 
 from fixtures.made_up import made_up
-from tametail.evaluation.temperature import LIMITS, fit_temperature, out_of_fold_temperatures, tempered
+from tametail.evaluation.calibration import LIMITS, fit_temperature, out_of_fold_temperatures, tempered
 from tametail.predictions.single_label import LinkName
 
 LINKS: list[LinkName] = ["softmax", "sigmoid"]

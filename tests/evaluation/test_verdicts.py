@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from tametail.evaluation import Estimate
-from tametail.evaluation.permutation_test import permutation_p
-from tametail.evaluation.verdicts import holm, required_sample_size, verdict
+from tametail.evaluation.significance import holm, permutation_p, required_sample_size, verdict
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.05, 1.0])), min_size=1, max_size=12))

@@ -90,8 +90,8 @@ def test_the_report_lists_absent_classes_and_omitted_images(validated: Path) -> 
 
 
 def test_thresholds_and_temperatures_are_the_studys_own(validated: Path, study_folder: Path) -> None:
+    from tametail.evaluation.calibration import fit_temperature
     from tametail.evaluation.operating import threshold_for
-    from tametail.evaluation.temperature import fit_temperature
 
     held_out = [
         read_predictions(path)

@@ -19,7 +19,7 @@ from tametail.recommend.nested import (
     tune_by_fold,
     tune_on_all,
 )
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 FOLDS, CLASSES, SEEDS = 4, 3, 2
 TUNED = next(candidate for candidate in CANDIDATES if candidate.name == "ce+la[tau=chosen]")

@@ -19,7 +19,7 @@ from tametail.recommend.outputs import (
     save_outputs,
 )
 from tametail.storage.identity import IDENTITY, prepare_directory
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 TRAINING = TrainingKey(0, (1, 2))
 METHODS = ["ce", "ce+la[tau=0.5]", "alpa"]

@@ -15,7 +15,7 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.search.journal import check_search, evaluation_lock, folder_lock, open_journal
 from tametail.storage.identity import IDENTITY, SCHEMA
 from tametail.storage.search_file import JOURNAL, SEARCH_FOLDER, SEARCH_KEYS, identity, read_search
-from tametail.training.checkpointing.interrupts import Stop, Stopped
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
 from tametail.search.objective import better_half
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 
 @pytest.mark.parametrize(

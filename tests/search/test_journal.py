@@ -17,7 +17,7 @@ from tametail.core.errors import DataError
 from tametail.search.journal import WORKERS, Worker, open_journal, register_worker, remove_incomplete_line
 from tametail.storage.search_file import JOURNAL
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 WORK = """
 import sys, time

@@ -24,7 +24,7 @@ from tametail.search.nested_estimate import best_of
 from tametail.search.objective import Objective, separate_plan
 from tametail.training.hardware import make_accelerator
 from tametail.training.heads.head_experiments import TrialData, run_trials
-from tametail.training.training_key import TrainingKey, leave_one_fold_out, leave_two_folds_out
+from tametail.training.run import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
 WAYS = [("random", False), ("random", True), ("tpe", False)]
 

@@ -20,7 +20,7 @@ from tametail.report.search.page import write_search_page
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.search.search import search
 from tametail.storage.search_file import read_search
-from tametail.study.search_result import Tuned, read_tuned
+from tametail.study.settings import Tuned, read_tuned
 from tametail.study.study import compare
 
 FIELDS = TINY | {"epochs": 4, "lr": 1e-2}

@@ -16,7 +16,7 @@ from tametail.storage import study_file
 from tametail.storage.identity import lock_folder
 from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
-from tametail.training.checkpointing.interrupts import Stopped
+from tametail.training.checkpointing.checkpointer import Stopped
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
 

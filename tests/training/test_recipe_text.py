@@ -12,10 +12,11 @@ from tametail.training.recipe import (
     MixingSettings,
     OptimizerSettings,
     Recipe,
+    field_descriptions,
     list_recipes,
     load_recipe,
+    recipe_yaml,
 )
-from tametail.training.recipe_text import field_descriptions, recipe_yaml
 
 
 @pytest.mark.parametrize("name", list_recipes())

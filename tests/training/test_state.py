@@ -15,8 +15,7 @@ from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.swa_utils import AveragedModel
 
 from tametail.core.errors import TametailError
-from tametail.training.checkpointing.checkpoint import CheckpointStore
-from tametail.training.state import pack, unpack
+from tametail.training.checkpointing.checkpoint import CheckpointStore, pack, unpack
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "adamw": lambda parameters: AdamW(parameters, lr=1e-2, weight_decay=0.05),

@@ -12,7 +12,7 @@ from torch import nn
 from tametail import losses
 from tametail.data.sampling.loaders import training_batches
 from tametail.data.sampling.mixing import BatchMixing
-from tametail.training.checkpointing.interrupts import Stopped
+from tametail.training.checkpointing.checkpointer import Stopped
 from tametail.training.hardware import Hardware, make_accelerator
 from tametail.training.history import Validation, history_csv
 from tametail.training.inference import predict_logits

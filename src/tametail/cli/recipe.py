@@ -26,7 +26,6 @@ def list_(console: Console, /) -> None:
 )
 def show(console: Console, /, recipe_name: str, **options: Any) -> None:
     """Show a recipe as YAML: every field with its value and meaning. The output is a recipe file."""
-    from tametail.training.recipe import load_recipe
-    from tametail.training.recipe_text import recipe_yaml
+    from tametail.training.recipe import load_recipe, recipe_yaml
 
     typer.echo(recipe_yaml(load_recipe(recipe_name, assignments=options["set"] or ())), nl=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.class_groups import ClassGroup
-from tametail.evaluation.evaluate import ClassResult, Evaluation, evaluate
+from tametail.evaluation.evaluate import ClassGroup, ClassResult, Evaluation, evaluate
+from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.metric_registry import METRICS, ConfusionMetric, Metric, register_metric
-from tametail.evaluation.proportions import Estimate
 
 __all__ = [
     "METRICS",

@@ -32,10 +32,9 @@ def group_bootstrap(
 
     Groups are drawn within strata of fixed size. With the rarest class of a group as its stratum, rare classes keep
     their size in every resample; plain resampling would often lose a class of a few groups, and so change the meaning
-    of a mean over classes. Groups with equal counts are interchangeable: if a stratum has few distinct ones, their
-    numbers are drawn from a multinomial distribution. A stratum of more than 500 distinct groups is combined at random
-    into about 500 bundles of equal size, which are drawn instead (the random groups of Wolter 2007): its variance is
-    the same on average, with a relative error of sqrt(2 / 500), which is 3 % of the width, and less over several strata.
+    of a mean over classes. A stratum of more than 500 distinct groups is combined at random into about 500 bundles of
+    equal size, which are drawn instead (the random groups of Wolter 2007): its variance is the same on average, with a
+    relative error of sqrt(2 / 500), which is 3 % of the width.
 
     Args:
         tables: (G, ...) the counts of each group, e.g. its confusion matrix.
@@ -57,7 +56,9 @@ def group_bootstrap(
     exact = np.issubdtype(tables.dtype, np.integer) and most < _EXACT
     rows = rows.astype(np.float32 if exact else np.float64)
     values = []
-    for size in _chunks(resamples, max(1, _ENTRIES // len(rows))):
+    chunk = max(1, _ENTRIES // len(rows))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
         weights = np.concatenate([part.draw(size, rng) for part in parts], axis=1).astype(rows.dtype)
         sums = (weights @ rows).astype(np.float64) + fixed
         values.append(statistic(sums.reshape(size, *tables.shape[1:])))
@@ -137,8 +138,3 @@ def _marks(rows: NDArray[np.generic]) -> FloatArray:
     for entry, factor in enumerate(factors):
         found += rows[:, entry] * factor  # a matrix product would not add up every row in the same order
     return found
-
-
-def _chunks(total: int, most: int) -> Iterator[int]:
-    for start in range(0, total, most):
-        yield min(most, total - start)

@@ -1,4 +1,4 @@
-"""Calibration of probabilities: Brier score, log-loss, calibration error, and the effect of temperature scaling.
+"""Calibration of probabilities: Brier score, log-loss, calibration error, and temperature scaling (Guo et al. 2017).
 
 Shape legend: S replicates, N images, G groups, C classes.
 """
@@ -6,19 +6,22 @@ Shape legend: S replicates, N images, G groups, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
-from tametail.evaluation.alignment import align, group_codes
-from tametail.evaluation.proportions import Estimate
-from tametail.evaluation.temperature import out_of_fold_temperatures, tempered
-from tametail.predictions.single_label import Predictions
+from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.sample import align, group_codes
+from tametail.predictions.single_label import LinkName, Predictions
+
+LIMITS = (0.05, 20.0)  # if all images are correct, the optimum is 0
+_ENOUGH = 10_000  # images are enough to fit one parameter
+_FLOOR = float(np.finfo(np.float32).tiny)
 
 MOST_BINS = 15
 _FEWEST = 20  # images per bin
@@ -73,8 +76,7 @@ def calibrate(
     Values are means over the replicates; intervals describe sampling of images, clustered in groups.
 
     The bins are adaptive: of about equal size (Nguyen & O'Connor 2015; Nixon et al. 2019), at most 15, with at least 20
-    images each; images of equal probability are never separated. The confidence is the probability of the predicted
-    class, which after logit-adjusted training need not be the most probable one.
+    images each; images of equal probability are never separated.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
@@ -98,9 +100,7 @@ def calibrate(
         return before
     after = _measure(tables, (tempered(t, each) for t, each in zip(tables, fitted, strict=True)))
     mean = float(np.exp(np.mean([np.log(np.unique(each)).mean() for each in fitted])))
-    return Calibration(
-        before.brier, before.log_loss, before.ece, before.class_wise_ece, before.bins, mean, after
-    )
+    return replace(before, temperature=mean, after=after)
 
 
 def _measure(tables: Sequence[Predictions], probabilities: Iterable[FloatArray]) -> Calibration:
@@ -131,12 +131,7 @@ def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:
 
 
 def adaptive_ece(p: FloatArray, happened: NDArray[np.bool_]) -> float:
-    """Calibration error with adaptive bins: mean distance of probability and frequency, in 0..1.
-
-    Args:
-        p: (N,) probabilities.
-        happened: (N,) whether the event occurred.
-    """
+    """Mean distance in 0..1 of probabilities (N,) and the frequency of what happened (N,), with adaptive bins."""
     code = _codes(p, len(p))
     gap = np.bincount(code, p) - np.bincount(code, happened)
     return float(np.abs(gap).sum() / len(p))
@@ -189,3 +184,80 @@ def _brier(scores: FloatArray, group: IntArray) -> Estimate:
     else:
         low, high = (float(limit) for limit in intervals.wilson(mean, groups))
     return Estimate(2 * mean, 2 * float(low), 2 * float(high), len(scores))
+
+
+def tempered(table: Predictions, temperature: float | FloatArray) -> FloatArray:
+    """Probabilities (N, C) at a temperature; at 1 they equal ``table.probabilities``.
+
+    They are computed from the posterior by the loss's own link, not from the logits, which may be shifted towards rare
+    classes: softmax(log p / T), or with one sigmoid per class the log-odds divided by T, then normalised.
+
+    Args:
+        temperature: above 0; a number or one per image (N,).
+    """
+    divisor = np.asarray(temperature, dtype=np.float64)
+    return np.exp(_log_probabilities(_before_link(table), table.link, divisor.reshape(-1, 1)))
+
+
+def fit_temperature(table: Predictions) -> float:
+    """Fit the temperature in 0.05..20 that minimises the log-loss of these images, or of a random 10,000 of them.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    return _fit(_before_link(table), table.link, table.target)
+
+
+def out_of_fold_temperatures(table: Predictions) -> FloatArray | None:
+    """Temperatures (N,) for the images of each fold, fitted on the other folds; None if there is one fold."""
+    folds = np.unique(table.fold)
+    if len(folds) < 2:
+        return None
+    base, found = _before_link(table), np.empty(len(table))
+    for fold in folds:
+        own = table.fold == fold
+        found[own] = _fit(base[~own], table.link, table.target[~own])
+    return found
+
+
+def _before_link(table: Predictions) -> FloatArray:
+    """Log-probabilities (N, C), or log-odds with sigmoids, which the temperature divides."""
+    if table.posterior is None:
+        return table.logits.astype(np.float64)
+    p = np.maximum(table.probabilities, _FLOOR)
+    if table.link == "softmax":
+        return np.asarray(np.log(p))
+    return np.asarray(np.log(p) - np.log(np.maximum(_others(p), _FLOOR)))
+
+
+def _others(p: FloatArray) -> FloatArray:
+    """1 - p (N, C); for the largest of a row as the sum of the others, which is accurate where p is nearly 1."""
+    rows, top = np.arange(len(p)), p.argmax(axis=1)
+    without = p.copy()
+    without[rows, top] = 0.0
+    rest = 1 - p
+    rest[rows, top] = without.sum(axis=1)
+    return rest
+
+
+def _log_probabilities(base: FloatArray, link: LinkName, temperature: float | FloatArray) -> FloatArray:
+    z = base / temperature
+    log_p = -np.logaddexp(0.0, -z) if link == "sigmoid" else z
+    return np.asarray(log_p - special.logsumexp(log_p, axis=1, keepdims=True))
+
+
+def _fit(base: FloatArray, link: LinkName, target: IntArray) -> float:
+    if not len(target):
+        raise ValueError("expected at least one image to fit a temperature on, got none")
+    if len(target) > _ENOUGH:
+        drawn = np.sort(np.random.default_rng(0).choice(len(target), _ENOUGH, replace=False))
+        base, target = base[drawn], target[drawn]
+    rows = np.arange(len(target))
+
+    def log_loss(log_temperature: float) -> float:
+        log_p = _log_probabilities(base, link, np.exp(log_temperature))
+        return float(-log_p[rows, target].mean())
+
+    low, high = np.log(LIMITS)
+    found = optimize.minimize_scalar(log_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tametail.core.arrays import FloatArray
-from tametail.evaluation.class_groups import ClassGroup, class_groups
+from tametail.core.arrays import BoolArray, FloatArray
+from tametail.evaluation.intervals import Estimate, Proportions
 from tametail.evaluation.metric_registry import METRICS, estimate_metric
-from tametail.evaluation.proportions import Estimate
 from tametail.evaluation.ranking_metrics import ranking_proportions
 from tametail.evaluation.sample import Sample
 from tametail.predictions.single_label import Predictions
+
+ClassGroupName = Literal["many", "medium", "few"]
 
 
 @dataclass(frozen=True)
@@ -104,18 +107,15 @@ def evaluate(
     """Evaluate one or several sets of predictions for the same images.
 
     Values are means over the replicates for which they are defined. The intervals describe sampling of images, not of
-    training seeds. So the correctness of an image is averaged over replicates first, n stays the number of images
+    training seeds: the correctness of an image is averaged over replicates first, n stays the number of images
     whatever the number of replicates, and images of one group (patient, lesion) count as clustered.
 
-    - recall, specificity, precision, accuracy: Wilson intervals with the effective sample size of clustered data. For
-      precision they are better than the bootstrap, which has no width where the few images predicted as a rare class
-      are all correct, or all wrong.
-    - F1: for the same reason Wilson, on F* = F1 / (2 - F1) = TP / (TP + FP + FN), which is a proportion (Hand, Christen
-      & Kirielle 2021), transformed back to F1 (the indirect method of Lam, Gopal & Qian 2023).
+    - recall, specificity, precision, accuracy: Wilson intervals with the effective sample size of clustered data.
+    - F1: Wilson, on F* = F1 / (2 - F1) = TP / (TP + FP + FN), which is a proportion (Hand, Christen & Kirielle 2021),
+      transformed back to F1 (the indirect method of Lam, Gopal & Qian 2023).
     - AUROC and average precision of each class against all others: see `ranking_metrics.ranking_proportions`. The scores
-      are `Predictions.probabilities`, which sum to one over the classes; their order differs from that of the class's
-      logit.
-    - balanced accuracy and mean recall of a class group: see `intervals.mean_of_shares`; mean F1 of a class group: MOVER.
+      are `Predictions.probabilities`, which sum to one over the classes.
+    - balanced accuracy and mean recall of a class group: see `intervals.mean_of_proportions`; mean F1 of a class group: MOVER.
     - macro F1, MCC, kappa: the group bootstrap, stratified by class, and on each side at least as wide as a closed form
       that keeps its width where no prediction is wrong; see `sample.Sample`.
     - other registered metrics: see `metric_registry.estimate_metric`.
@@ -142,6 +142,9 @@ def evaluate(
         for metric in METRICS
         if ordered or not getattr(metric, "ordinal", False)
     }
+    groups: tuple[ClassGroup, ...] = ()
+    if train_counts is not None:
+        groups = class_groups(train_counts, sample.recall, sample.f1, class_n)
     return Evaluation(
         classes=tuple(
             ClassResult(
@@ -162,12 +165,73 @@ def evaluate(
         accuracy=estimates.pop("accuracy"),
         mcc=estimates.pop("mcc"),
         kappa=estimates.pop("kappa", None),
-        class_groups=()
-        if train_counts is None
-        else class_groups(train_counts, sample.recall, sample.f1, class_n),
+        class_groups=groups,
         confusion=sample.confusions.mean(axis=0),
         n=len(sample),
         groups=len(sample.counts.actual),
         replicates=len(sample.tables),
         additional=estimates,
     )
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """Mean recall and F1 of one third of the classes.
+
+    Attributes:
+        name: ``many``, ``medium`` or ``few``.
+        classes: indices of its classes, including those without an image in the evaluated set.
+        recall: mean recall of its classes that are present; its n counts their images.
+        f1: mean F1 of the same classes.
+    """
+
+    name: ClassGroupName
+    classes: tuple[int, ...]
+    recall: Estimate
+    f1: Estimate
+
+
+def few_shot_classes(class_counts: Sequence[int]) -> BoolArray:
+    """Mark (C,) the few-shot classes: the rarest third by training images, at least one, and any as rare as its last.
+
+    A third of the classes rather than a fixed number of images, as most medical data sets have no class of fewer than
+    20 images (the bound of Liu et al., CVPR 2019, which the audit uses).
+    """
+    counts = np.asarray(class_counts)
+    most = np.sort(counts)[max(len(counts) // 3, 1) - 1]
+    return np.asarray(counts <= most)
+
+
+def many_shot_classes(class_counts: Sequence[int]) -> BoolArray:
+    """Mark (C,) the many-shot classes: the most frequent third, and any as frequent as its last, without few-shot ones."""
+    counts = np.asarray(class_counts)
+    least = np.sort(counts)[len(counts) - max(len(counts) // 3, 1)]
+    return np.asarray((counts >= least) & ~few_shot_classes(class_counts))
+
+
+def class_groups(
+    class_counts: Sequence[int], recall: Proportions, f1: Proportions, class_n: NDArray[np.int64]
+) -> tuple[ClassGroup, ...]:
+    """Average recall and F1 over each group that has a class, many-shot classes first.
+
+    The means are nan where no class of a group is present.
+
+    Args:
+        class_counts: C training images per class.
+        recall, f1: of the C classes.
+        class_n: (C,) evaluated images of each class.
+
+    Raises:
+        ValueError: not one count per class.
+    """
+    if len(class_counts) != len(class_n):
+        raise ValueError(f"expected training counts of {len(class_n)} classes, got {len(class_counts)}")
+    many, few = many_shot_classes(class_counts), few_shot_classes(class_counts)
+    members: dict[ClassGroupName, BoolArray] = {"many": many, "medium": ~many & ~few, "few": few}
+    found = []
+    for name, member in members.items():
+        present, n = np.asarray(member & (class_n > 0)), int(class_n[member].sum())
+        if member.any():
+            classes = tuple(np.flatnonzero(member).tolist())
+            found.append(ClassGroup(name, classes, recall.mean(present, n), f1.mean(present, n)))
+    return tuple(found)

@@ -6,11 +6,17 @@ Shape legend: G groups, K proportions (e.g. one per class), C classes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tametail.core.arrays import FloatArray
+from tametail.core.arrays import FloatArray, IntArray
+from tametail.evaluation import metrics
 
 Limits = tuple[FloatArray, FloatArray]
 
@@ -52,14 +58,10 @@ def group_residuals(successes: ArrayLike, trials: ArrayLike) -> FloatArray:
 def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> FloatArray:
     """Number of independent trials with the same uncertainty of the K proportions as the clustered ones.
 
-    The Rao-Scott design effect (Rao & Scott 1992): the cluster-robust variance of the pooled proportion, with
-    the usual G / (G - 1), over the binomial variance p (1 - p) / (n - 1), so that it is 1 when every image
-    is its own group. It is taken as at least 1: the result never exceeds n. With few groups that variance
-    is itself uncertain; as Korn & Graubard (1998) do, n is further reduced by the squared ratio of the t
-    quantiles with n - 1 and G - 1 degrees of freedom.
-
-    If nothing varies (a proportion of 0 or 1) or there is a single group, the data do not show the correlation
-    within groups; the number of groups is then the conservative answer.
+    n divided by the Rao-Scott design effect (Rao & Scott 1992), at least 1: the cluster-robust variance of the pooled
+    proportion, with G / (G - 1), over the binomial variance p (1 - p) / (n - 1). For few groups n is reduced further by
+    the squared ratio of the t quantiles with n - 1 and G - 1 degrees of freedom (Korn & Graubard 1998). If nothing
+    varies (a proportion of 0 or 1), or there is a single group, it is the number of groups.
 
     Args:
         successes: (G, K) successes of each group, not necessarily integers.
@@ -77,7 +79,8 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
     spread = np.where(varies, (group_residuals(x, m) ** 2).sum(axis=0), 1.0)
     between = spread * groups / np.maximum(groups - 1, 1.0)
     effect = np.where(varies, between * (n - 1) / np.where(varies, share * (1 - share), 1.0), 1.0)
-    few = (_t_quantile(n - 1, confidence) / _t_quantile(groups - 1, confidence)) ** 2
+    of_n, of_groups = (stats.t.ppf(0.5 + confidence / 2, np.maximum(each - 1, 1.0)) for each in (n, groups))
+    few = (np.asarray(of_n) / np.asarray(of_groups)) ** 2
     clustered = n / np.maximum(effect, 1.0) * np.minimum(few, 1.0)
     return np.asarray(np.where(varies, clustered, np.minimum(groups, n)))
 
@@ -88,10 +91,9 @@ def mover_mean(
     """Interval in 0..1 of the mean of K proportions from the interval of each (MOVER).
 
     The method of variance estimates recovery (Zou & Donner 2008): with weights w = 1 / K,
-    ``low = mean - sqrt(sum w² (share - low)²)`` and likewise above. Proportions of the same groups
-    are correlated (a badly stained patient affects every class); given the group residuals, their correlations r
-    enter as in Zou (2008), ``sum w_i w_j r_ij (share_i - low_i)(share_j - low_j)``. The interval is never
-    made narrower than under independence, since correlations from few groups are noisy.
+    ``low = mean - sqrt(sum w² (share - low)²)`` and likewise above. Given the group residuals, their correlations r enter
+    as in Zou (2008), ``sum w_i w_j r_ij (share_i - low_i)(share_j - low_j)``, but never make the interval narrower than
+    under independence, since correlations from few groups are noisy.
 
     Args:
         share: (K,) the estimates.
@@ -125,7 +127,7 @@ def adjusted_mean(
         confidence: the nominal coverage.
 
     Returns:
-        Low and high limits, which need not contain the mean of the proportions; nan where a proportion is nan or there is none.
+        Low and high limits, which need not contain the mean; nan where a proportion is nan or there is none.
     """
     p, n = np.asarray(share, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     if p.size == 0:
@@ -137,17 +139,12 @@ def adjusted_mean(
 
 
 def mean_of_proportions(
-    share: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    trials: ArrayLike,
-    residuals: ArrayLike | None = None,
+    share: ArrayLike, low: ArrayLike, high: ArrayLike, trials: ArrayLike, residuals: ArrayLike | None = None
 ) -> Limits:
     """The wider limit on each side of `mover_mean` and, for two proportions or more, `adjusted_mean`.
 
-    The upper limit of MOVER alone is too low where rare classes are nearly all correct: a class without an error adds
-    nothing to it, and the skews of the classes, which cancel in their mean, are added up (a coverage of 0.85 was
-    measured). The other alone is too narrow where classes of few images are half correct. See docs/results/coverage.md.
+    The upper limit of MOVER alone is too low where rare classes are nearly all correct, and the other alone is too narrow
+    where classes of few images are half correct. See docs/results/coverage.md.
     """
     limits = mover_mean(share, low, high, residuals)
     if np.size(share) < 2:
@@ -195,10 +192,6 @@ def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:
     return np.asarray(np.sqrt(squared) / distance.size)
 
 
-def _t_quantile(degrees: FloatArray, confidence: float) -> FloatArray:
-    return np.asarray(stats.t.ppf(0.5 + confidence / 2, np.maximum(degrees, 1.0)), dtype=np.float64)
-
-
 def _correlation(residuals: FloatArray) -> FloatArray:
     """Uncentred correlations (K, K) of the residuals; 0 where one does not vary."""
     # Not by BLAS, whose threads wait longer for each other than so narrow a product takes.
@@ -208,3 +201,94 @@ def _correlation(residuals: FloatArray) -> FloatArray:
     correlation = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
     np.fill_diagonal(correlation, 1.0)
     return np.asarray(correlation)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % confidence interval and its number of images; nan where undefined.
+
+    Proportions are in 0..1, correlations and kappas in -1..1.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The fields for JSON, None where undefined."""
+        return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Estimate:
+        """An estimate from the fields that `as_dict` returns."""
+        value, low, high = (
+            math.nan if content[key] is None else float(content[key]) for key in ("value", "low", "high")
+        )
+        return cls(value, low, high, int(content["n"]))
+
+
+@dataclass(frozen=True)
+class Proportions:
+    """K values with their limits.
+
+    Attributes:
+        value, low, high: (K,).
+        n: (K,) images.
+        residuals: (G, K) group residuals, see `group_residuals`.
+        trials: (K,) effective sample sizes of plain proportions; None for other values.
+    """
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+    n: IntArray
+    residuals: FloatArray
+    trials: FloatArray | None = None
+
+    def estimate(self, index: int) -> Estimate:
+        """The estimate at one index."""
+        value, low, high = float(self.value[index]), float(self.low[index]), float(self.high[index])
+        return Estimate(value, low, high, int(self.n[index]))
+
+    def mean(self, present: NDArray[np.bool_], n: int) -> Estimate:
+        """Mean of the values that ``present`` (K,) marks, with the limits of `mean_of_proportions`.
+
+        Limits by MOVER alone for values that are no plain proportions; nan if none is marked.
+        """
+        if not present.any():
+            return Estimate(np.nan, np.nan, np.nan, 0)
+        value, residuals = self.value[present], self.residuals[:, present]
+        of_each = value, self.low[present], self.high[present]
+        if self.trials is None:
+            low, high = mover_mean(*of_each, residuals)
+        else:
+            low, high = mean_of_proportions(*of_each, self.trials[present], residuals)
+        return Estimate(float(value.mean()), float(low), float(high), n)
+
+
+def proportions(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Proportions:
+    """Proportions ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
+    effective = effective_sample_size(hits, trials)
+    low, high = wilson(value, effective)
+    return Proportions(value, low, high, n, group_residuals(hits, trials), effective)
+
+
+def f1_proportions(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Proportions:
+    """F1 with limits from the proportion F* = F1 / (2 - F1) of hits among TP + FP + FN."""
+    of_union = proportions(value / (2 - value), hits, union, n)
+    low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
+    return Proportions(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
+
+
+def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:
+    """Sums (G, K) of values (N, K) over the images of each group, given as codes (N,) in 0..G-1."""
+    columns = values.T.astype(np.float64)
+    return np.stack(
+        [np.bincount(group, weights=column, minlength=group.max() + 1) for column in columns], axis=1
+    )
+
+
+def defined_mean(values: FloatArray) -> FloatArray:
+    """Mean over the first axis without nan; nan where all are nan."""
+    return metrics.mean_over(values.T, ~np.isnan(values.T))

@@ -15,7 +15,7 @@ from tametail.core.arrays import FloatArray
 from tametail.core.registry import Registry
 from tametail.evaluation import metrics
 from tametail.evaluation.bootstrap import percentile_limits, resampled_groups
-from tametail.evaluation.proportions import Estimate
+from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.sample import Sample
 from tametail.predictions.single_label import Predictions
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tametail.core.arrays import FloatArray
-from tametail.evaluation.permutation_test import permutation_p
-from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, holm
+from tametail.evaluation.significance import SIGNIFICANCE_LEVEL, holm, permutation_p
 
 RANKS_QUESTION = (
     "Would the methods rank differently on other data sets? Data sets are the units, weighted equally "
@@ -107,10 +106,7 @@ def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -
 
 
 def friedman(ranks: FloatArray, resamples: int = 10_000, seed: int = 0) -> Friedman:
-    """Friedman's test of ranks (N, M), N >= 2 and M >= 3, with three kinds of p.
-
-    The statistic is 0 and p is 1 if all methods tie on every data set.
-    """
+    """Friedman's test of ranks (N, M), N >= 2 and M >= 3; p is 1 if all methods tie on every data set."""
     sets, methods = ranks.shape
     expected = (methods + 1) / 2
     # The form that corrects for ties: the variance of the rank sums over that within data sets.

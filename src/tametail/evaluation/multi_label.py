@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
-from tametail.evaluation.proportions import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
+from tametail.evaluation.intervals import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
 from tametail.evaluation.ranking_metrics import average_precision, ranking_proportions
-from tametail.evaluation.thresholds import DEFAULT_THRESHOLD, out_of_fold_thresholds
 from tametail.predictions.multi_label import LabelPredictions, check_same_images
+
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,9 @@ def evaluate_labels(
 ) -> LabelEvaluation:
     """Evaluate one or several sets of predictions for the same images.
 
-    Values are means over the replicates, and intervals describe sampling of images, as in `evaluate`. Ranking metrics
-    use the logits, as saturated probabilities are tied; thresholds apply to probabilities.
-
-    - AUROC, average precision: see `ranking_metrics.ranking_proportions`.
-    - recall, specificity, precision, subset accuracy, Hamming loss: Wilson for clustered data; F1 on F1 / (2 - F1).
-    - means over labels: MOVER, from the intervals of the labels.
-
-    The intervals regard thresholds as fixed.
+    Values are means over the replicates, and intervals describe sampling of images, as in `evaluate`; means over labels
+    have MOVER intervals. Ranking metrics use the logits, as saturated probabilities are tied; thresholds apply to
+    probabilities, and intervals regard them as fixed.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
@@ -135,6 +131,7 @@ def evaluate_labels(
     positives = first.labels.sum(axis=0)
     both = (positives > 0) & (positives < len(first))
     auroc, precision = ranking_proportions(first.labels, (table.logits for table in tables), group)
+    chosen = [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables]
     return LabelEvaluation(
         labels=tuple(
             LabelResult(
@@ -149,11 +146,7 @@ def evaluate_labels(
         ),
         average_precision=precision.mean(both, len(first)),
         auroc=auroc.mean(both, len(first)),
-        chosen=_decisions(
-            first.labels,
-            [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables],
-            group,
-        ),
+        chosen=_decisions(first.labels, chosen, group),
         plain=_decisions(first.labels, [table.decided(DEFAULT_THRESHOLD) for table in tables], group),
         n=len(first),
         groups=int(group.max()) + 1,
@@ -163,9 +156,7 @@ def evaluate_labels(
 
 def macro_average_precision(table: LabelPredictions) -> float:
     """Mean average precision of the labels with positive and negative images; nan if there is none."""
-    values = [
-        average_precision(table.labels[:, c], table.logits[:, c]) for c in range(len(table.class_names))
-    ]
+    values = [average_precision(*columns) for columns in zip(table.labels.T, table.logits.T, strict=True)]
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 
 
@@ -216,3 +207,40 @@ def _decisions(
 def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
     """Share of all hits (G, 1) among all trials (G, 1)."""
     return proportions(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
+
+
+def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
+    """The threshold with the highest F1 on these images, halfway between two probabilities that occur.
+
+    The highest of several optima. If it is best to predict the label for all images, it is half the lowest probability.
+    Without a positive it is 0.5.
+
+    Args:
+        positive, p: (N,).
+    """
+    if not positive.any():
+        return DEFAULT_THRESHOLD
+    order = np.argsort(-p, kind="stable")
+    ordered, hits = p[order], np.cumsum(positive[order])
+    # Images of equal probability are not separated.
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    f1 = 2 * hits[ends] / (ends + 1 + positive.sum())
+    end = int(ends[f1.argmax()])
+    below = ordered[end + 1] if end + 1 < len(ordered) else 0.0
+    return float((ordered[end] + below) / 2)
+
+
+def deployable_thresholds(tables: Sequence[LabelPredictions]) -> FloatArray:
+    """Thresholds (C,) chosen on all out-of-fold predictions together, for deployment."""
+    labels = np.concatenate([table.labels for table in tables])
+    p = np.concatenate([table.posterior for table in tables]).astype(np.float64)
+    return np.array([best_threshold(labels[:, c], p[:, c]) for c in range(labels.shape[1])])
+
+
+def out_of_fold_thresholds(table: LabelPredictions) -> FloatArray:
+    """Thresholds (N, C) for the images of each fold, chosen on the other folds."""
+    found = np.empty(table.labels.shape)
+    for fold in np.unique(table.fold):
+        own = table.fold == fold
+        found[own] = DEFAULT_THRESHOLD if own.all() else deployable_thresholds([table.take(~own)])
+    return found

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
-from tametail.evaluation.alignment import align, group_codes
-from tametail.evaluation.proportions import Estimate, defined_mean, proportions
+from tametail.evaluation.intervals import Estimate, defined_mean, proportions
+from tametail.evaluation.sample import align, group_codes
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
@@ -49,11 +49,7 @@ class OperatingPoint:
 
 
 def operating_point(
-    replicates: Sequence[Predictions],
-    class_index: int,
-    sensitivity: float,
-    *,
-    threshold: float | None = None,
+    replicates: Sequence[Predictions], class_index: int, sensitivity: float, *, threshold: float | None = None
 ) -> OperatingPoint:
     """Evaluate the operating point of one class for a required sensitivity.
 
@@ -61,7 +57,6 @@ def operating_point(
     set or an external table, whole groups are assigned to five parts, those with the class first. Images are left out,
     as n shows, if no other part has an image of the class.
 
-    The sensitivity is reached on the images that the threshold is chosen on; on other images it may be lower.
     Intervals regard thresholds as fixed, and images of one group as clustered.
 
     Args:
@@ -90,18 +85,14 @@ def operating_point(
         cuts, to_come = np.full(p.shape, threshold), threshold
     judged = ~np.isnan(cuts)
     flagged = judged & (p >= cuts)
-
-    def share(found: BoolArray, among: BoolArray) -> Estimate:
-        return _share(found & among, among, group)
-
     return OperatingPoint(
         class_name=names[class_index],
         asked=sensitivity,
         threshold=to_come,
-        sensitivity=share(flagged, judged & positive),
-        specificity=share(~flagged, judged & ~positive),
-        ppv=share(np.broadcast_to(positive, flagged.shape), flagged),
-        flagged=share(flagged, judged),
+        sensitivity=_share(flagged, judged & positive, group),
+        specificity=_share(~flagged, judged & ~positive, group),
+        ppv=_share(np.broadcast_to(positive, flagged.shape), flagged, group),
+        flagged=_share(flagged, judged, group),
     )
 
 
@@ -145,7 +136,7 @@ def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float
 
 def _share(found: BoolArray, among: BoolArray, group: IntArray) -> Estimate:
     """Proportion of ``found`` (S, N) in ``among`` (S, N): mean over replicates; n counts images in ``among`` of any."""
-    trials = among.sum(axis=1)
+    found, trials = found & among, among.sum(axis=1)
     ratio = np.divide(found.sum(axis=1), trials, out=np.full(len(trials), np.nan), where=trials > 0)
     n = int(among.any(axis=0).sum())
     if not n:

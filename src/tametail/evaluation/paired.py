@@ -1,4 +1,7 @@
-"""Paired comparison of models on the same images: difference in balanced accuracy and sign-flip permutation test."""
+"""Paired comparison of models on the same images: difference in balanced accuracy and sign-flip permutation test.
+
+Shape legend: N images, K cells (the images of one group and one class), G groups, C classes, R resamples.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,28 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
-from tametail.core.arrays import FloatArray
-from tametail.evaluation.correctness import Correctness, correctness
-from tametail.evaluation.paired_interval import difference_limits, difference_standard_error
-from tametail.evaluation.permutation_test import permutation_p
-from tametail.evaluation.proportions import Estimate
-from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, Verdict, holm, required_sample_size, verdict
+from tametail.core.arrays import FloatArray, IntArray
+from tametail.evaluation.bootstrap import group_bootstrap
+from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.sample import align, group_codes
+from tametail.evaluation.significance import (
+    SIGNIFICANCE_LEVEL,
+    Verdict,
+    holm,
+    permutation_p,
+    required_sample_size,
+    verdict,
+)
 from tametail.predictions.single_label import Predictions
+
+_DIGITS = 10  # equal scores may differ in their last digits
+
+# Pseudo-images that are added to each interval, divided among its classes, with a maximum per class.
+_PSEUDO_IMAGES, _PSEUDO_IMAGES_PER_CLASS = 4.0, 2.0
+_QUANTILE = float(stats.norm.ppf(0.975))
 
 PAIRED_QUESTION = (
     "Would these trained models differ in balanced accuracy on other images of this kind? The images are a random "
@@ -24,11 +41,7 @@ PAIRED_QUESTION = (
 )
 _DRAWS_PER_PAIR = 4.0  # / level: the smallest possible p is then a quarter of Holm's first step
 _LOW = 10.0  # times Holm's first step: a smaller p gets more draws
-_REVERSED: dict[Verdict, Verdict] = {
-    "better": "worse",
-    "worse": "better",
-    "no significant difference": "no significant difference",
-}
+_REVERSED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,9 @@ class Paired:
         difference: balanced accuracy of a minus that of b, in -1..1, with its 95 % interval; n counts images.
         p: of the sign-flip test with groups as units, of this pair alone.
         p_holm: p after Holm's correction over all pairs of the table.
-        verdict: on a; significant if ``p_holm`` is at most 5 % and the interval excludes 0, see `verdicts.verdict`.
+        verdict: on a; significant if ``p_holm`` is at most 5 % and the interval excludes 0, see `significance.verdict`.
         required_sample_size: additional test images for a power of 80 % in this table, see
-            `verdicts.required_sample_size`; 0 if the difference is significant, None if it is 0.
+            `significance.required_sample_size`; 0 if the difference is significant, None if it is 0.
         groups: distinct groups, the units of the test.
         discordant: groups on which the models differ; the test depends on these alone.
         standard_error: of the difference, with groups as units; the interval is based on it.
@@ -60,7 +73,7 @@ class Paired:
         """Model b compared with model a."""
         d = self.difference
         turned = Estimate(0.0 - d.value, 0.0 - d.high, 0.0 - d.low, d.n)
-        return replace(self, difference=turned, verdict=_REVERSED[self.verdict])
+        return replace(self, difference=turned, verdict=_REVERSED.get(self.verdict, self.verdict))
 
 
 @dataclass(frozen=True)
@@ -92,9 +105,7 @@ def paired_table(
     Under the null hypothesis the two models are exchangeable on a group (patient, lesion): its contribution
     ``d_g = sum_c (hits_a - hits_b) / (C n_c)`` is equally likely to have either sign. Hits are means over the replicates,
     C counts the classes present. A paired bootstrap has more false positives where classes are rare
-    (``make false-alarms``). If the models differ in every class and only their balanced accuracies are equal, the test
-    is approximate; so a verdict also requires the interval. The p of a pair does not depend on the other models of
-    the table, except for the number of draws; its ``p_holm`` does.
+    (``make false-alarms``). The p of a pair does not depend on the other models, except for the number of draws.
 
     Args:
         replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
@@ -117,10 +128,9 @@ def against_one(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> dict[str, Paired]:
-    """Compare one model with each of the others in balanced accuracy, as `paired_table` does with every two.
+    """Compare one model with each of the others in balanced accuracy, see `paired_table`.
 
-    Holm's correction is over these comparisons alone, one for each other model: fewer than all pairs, so that the power
-    is higher.
+    Holm's correction is over these comparisons alone, fewer than all pairs, so that the power is higher.
 
     Args:
         replicates_by_name: as for `paired_table`.
@@ -150,24 +160,22 @@ def _compare(
     flipped = [counted.contributions(of_pair) for of_pair in differences]
     p = np.array([_p(d, resamples, len(indices), seed) for d in flipped])
     pairs = []
+    cells = counted.images, counted.group, counted.of_class
     for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
         difference = _difference(counted, of_pair)
         found = verdict(difference, float(corrected))
         # The first step of Holm's correction, which the smallest p of the table has to pass.
         more = required_sample_size(d, difference, level=SIGNIFICANCE_LEVEL / len(indices))
-        significant = found != "no significant difference"
         pairs.append(
             Paired(
                 difference=difference,
                 p=float(own),
                 p_holm=float(corrected),
                 verdict=found,
-                required_sample_size=0 if significant else more,
+                required_sample_size=more if found == "no significant difference" else 0,
                 groups=counted.groups,
                 discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
-                standard_error=difference_standard_error(
-                    of_pair, counted.images, counted.group, counted.of_class
-                ),
+                standard_error=difference_standard_error(of_pair, *cells),
             )
         )
     return tuple(pairs)
@@ -213,3 +221,176 @@ def _difference(counted: Correctness, differences: FloatArray) -> Estimate:
     value = 0.0 if abs(value) < 1e-12 else value
     low, high = difference_limits(differences, counted.images, counted.group, counted.of_class)
     return Estimate(value, min(low, value), max(high, value), len(counted.target))
+
+
+def difference_limits(
+    differences: FloatArray, images: FloatArray, group: IntArray, of_class: IntArray
+) -> tuple[float, float]:
+    """Limits in -1..1 of the mean over C classes of the difference in recall.
+
+    The adjusted Wald interval for a linear function of proportions (Price & Bonett 2004), for pairs (Bonett & Price
+    2012) and groups: 1.96 standard errors about the difference with the pseudo-images of each class added. Newcombe's
+    square-and-add of Wilson limits has the same coverage, but is about 1.5 times as wide where two models agree on most
+    images, as trained ones do (``make false-alarms``).
+
+    Args:
+        differences: (K,) correct images of one model minus those of the other in each cell (means over replicates).
+        images: (K,) of each cell, at least 1.
+        group: (K,) codes 0..G-1.
+        of_class: (K,) codes 0..C-1, each with at least one cell.
+    """
+    groups, added, value = _by_class(differences, images, of_class)
+    half = _QUANTILE * difference_standard_error(differences, images, group, of_class)
+    centre, mean = float((value * groups / (groups + added)).mean()), float(value.mean())
+    return max(min(centre - half, mean), -1.0), min(max(centre + half, mean), 1.0)
+
+
+def difference_standard_error(
+    differences: FloatArray, images: FloatArray, group: IntArray, of_class: IntArray
+) -> float:
+    """Standard error of the mean over C classes of the difference in recall, above 0.
+
+    2 / C images that only one model classifies correctly are added to each class, and 2 / C that only the other does (one
+    each if C is 1), so that a rare class that both models classify correctly has a standard error too. The variance is
+    cluster-robust, with G / (G - 1) and, as Korn & Graubard (1998) do, the ratio of the t quantiles with G - 1 and n - 1
+    degrees of freedom, by class; never smaller than under independence of the classes. Arguments as for
+    `difference_limits`.
+    """
+    groups, added, value = _by_class(differences, images, of_class)
+    n = np.bincount(of_class, weights=images)
+    few = stats.t.ppf(0.975, np.maximum(groups - 1, 1)) / stats.t.ppf(0.975, np.maximum(n - 1, 1))
+    factor = np.maximum(few, 1.0) * np.sqrt(groups / np.maximum(groups - 1, 1))
+    # A pseudo-image has the mean weight of a group of the class.
+    scale = factor * groups / (n * (groups + added) * len(n))
+    residuals = (differences - images * value[of_class]) * scale[of_class]
+    together = np.bincount(group, weights=residuals)
+    variance = max(float(together @ together), float(residuals @ residuals))
+    variance += float((added / (groups + added) ** 2).sum()) / len(n) ** 2
+    return float(variance**0.5)
+
+
+def _by_class(
+    differences: FloatArray, images: FloatArray, of_class: IntArray
+) -> tuple[FloatArray, float, FloatArray]:
+    """Groups of each class (C,), pseudo-images per class, and the differences in recall (C,)."""
+    groups = np.bincount(of_class).astype(np.float64)
+    added = min(_PSEUDO_IMAGES / len(groups), _PSEUDO_IMAGES_PER_CLASS)
+    return groups, added, np.bincount(of_class, weights=differences) / np.bincount(of_class, weights=images)
+
+
+@dataclass(frozen=True)
+class Correctness:
+    """Correct predictions of several models on the same images.
+
+    Attributes:
+        names: of the models.
+        right: for each model (N,) the proportion of its replicates that are correct.
+        target: (N,) class indices.
+        class_names: all classes, absent ones included.
+        groups: G.
+        cell: (N,) the cell of an image, 0..K-1.
+        images: (K,) images of a cell.
+        group: (K,) group of a cell, 0..G-1.
+        of_class: (K,) class of a cell, counted over the classes present.
+    """
+
+    names: tuple[str, ...]
+    right: tuple[FloatArray, ...]
+    target: IntArray
+    class_names: tuple[str, ...]
+    groups: int
+    cell: IntArray
+    images: FloatArray
+    group: IntArray
+    of_class: IntArray
+
+    def differences(self, i: int, j: int) -> FloatArray:
+        """Correct images (K,) of model i minus those of model j in each cell."""
+        weights = self.right[i] - self.right[j]
+        return np.bincount(self.cell, weights, len(self.images)).astype(np.float64)
+
+    def contributions(self, differences: FloatArray) -> FloatArray:
+        """Contribution (G,) of each group to the difference in balanced accuracy: sum_c hits / (C n_c)."""
+        n = np.bincount(self.of_class, weights=self.images)
+        share = differences / (n * len(n))[self.of_class]
+        return np.bincount(self.group, share, self.groups).astype(np.float64)
+
+
+def correctness(replicates_by_name: Mapping[str, Sequence[Predictions]]) -> Correctness:
+    """Count correct predictions; models may have different numbers of replicates.
+
+    Args:
+        replicates_by_name: for each model, tables over the same images, e.g. one per seed (folds joined).
+
+    Raises:
+        ValueError: a model without tables, no image, or tables that differ in images, groups, targets or classes.
+    """
+    for name, replicates in replicates_by_name.items():
+        if not replicates:
+            raise ValueError(f"expected predictions of {name!r}, got none")
+    tables = align([table for replicates in replicates_by_name.values() for table in replicates])
+    first = tables[0]
+    group = group_codes(first)
+    right, start = [], 0
+    for replicates in replicates_by_name.values():
+        own = tables[start : start + len(replicates)]
+        # Integers are added before the division, so that equal proportions are equal numbers.
+        hits = np.sum([table.predicted == table.target for table in own], axis=0)
+        right.append(hits / float(len(own)))
+        start += len(own)
+    classes = len(first.class_names)
+    codes, cell, images = np.unique(group * classes + first.target, return_inverse=True, return_counts=True)
+    return Correctness(
+        names=tuple(replicates_by_name),
+        right=tuple(right),
+        target=first.target,
+        class_names=first.class_names,
+        groups=int(group.max()) + 1,
+        cell=np.asarray(cell, dtype=np.int64),
+        images=images.astype(np.float64),
+        group=codes // classes,
+        of_class=np.unique(codes % classes, return_inverse=True)[1].astype(np.int64),
+    )
+
+
+def probability_best(
+    replicates_by_name: Mapping[str, Sequence[Predictions]], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Proportion of group bootstrap resamples in which each model has the highest balanced accuracy; they sum to 1.
+
+    Groups are drawn within strata, see `bootstrap.group_bootstrap`. Tied models share the resample. The models are fixed:
+    variation by other training images is not included. These are no posterior probabilities: of two equally good models
+    each is best in half of the resamples.
+
+    Args:
+        replicates_by_name: for each of M models, tables over the same images, e.g. one per seed (folds joined).
+        resamples: R.
+        seed: of the draws; the same seed gives the same result.
+
+    Raises:
+        ValueError: no model, a model without tables, or tables that differ in images, groups, targets or classes.
+    """
+    counted = correctness(replicates_by_name)
+    classes, models = int(counted.of_class.max()) + 1, len(counted.names)
+    cell = counted.group * classes + counted.of_class
+
+    def by_group(weights: NDArray[np.number]) -> FloatArray:
+        found = np.bincount(cell, weights, counted.groups * classes)
+        return np.asarray(found.reshape(counted.groups, classes), dtype=np.float64)
+
+    images = by_group(counted.images)
+    hits = [by_group(np.bincount(counted.cell, right, len(cell))) for right in counted.right]
+    size = np.where(images > 0, images.sum(axis=0), np.inf)
+    firsts = np.zeros(models)
+
+    def note(summed: FloatArray) -> FloatArray:
+        actual, of_models = summed[:, :1], summed[:, 1:]
+        recall = np.divide(of_models, actual, out=np.zeros_like(of_models), where=actual > 0)
+        score = (recall.sum(axis=2) / (actual > 0).sum(axis=2)).round(_DIGITS)
+        best = score == score.max(axis=1, keepdims=True)
+        firsts[:] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
+        return np.asarray(score, dtype=np.float64)
+
+    strata = size.argmin(axis=1).astype(np.int64)
+    group_bootstrap(np.stack([images, *hits], axis=1), strata, note, resamples=resamples, seed=seed)
+    return dict(zip(counted.names, (firsts / resamples).tolist(), strict=True))

@@ -15,7 +15,7 @@ from scipy import special, stats
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import intervals
-from tametail.evaluation.proportions import Proportions, proportions, sums_by_group
+from tametail.evaluation.intervals import Proportions, proportions, sums_by_group
 
 
 def ranking_proportions(
@@ -79,16 +79,15 @@ def placements_and_precision(
 
     Returns:
         (N,) for each positive the proportion of negatives below it, for each negative the proportion of positives above
-        it; ties count half. Their mean over the positives, and over the negatives, is the AUROC (the structural
-        components of DeLong, DeLong & Clarke-Pearson 1988). nan without a positive or without a negative image.
-        (P,) for each positive the proportion of positives among the images that score as high or higher; their mean is
-        the average precision.
+        it; ties count half, and the mean over either is the AUROC (DeLong, DeLong & Clarke-Pearson 1988). nan without a
+        positive or without a negative image. (P,) for each positive the proportion of positives among the images that
+        score as high or higher; their mean is the average precision.
     """
     order = np.argsort(score)
     first, end = _ties(score[order])
     is_positive, count, positives = positive[order], len(score), np.count_nonzero(positive)
     before = np.concatenate([[0], np.cumsum(is_positive)])  # positives among the k lowest
-    # Images of one score come together: half of them count as lower.
+    # Half of the images of one score count as lower.
     lower_positives = (before[first] + before[end]) / 2
     lower_negatives = (first + end) / 2 - lower_positives
     placed, precision = np.full(count, np.nan), np.empty(count)

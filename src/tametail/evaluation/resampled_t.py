@@ -41,11 +41,10 @@ def resampled_t(
 ) -> ResampledT:
     """Compare the scores of two methods trained and tested on the same folds with the same seeds.
 
-    Runs share training images, so the variance of their differences is too small for the standard t test, which rejects far
-    too often. Nadeau & Bengio (2003) put the variance of the mean of J differences at
-    ``(1 / J + test_images / train_images) s²``, with J - 1 degrees of freedom; Bouckaert & Frank (2004) use it, as here,
-    for repeated cross-validation with J = S F. It is an approximation: repeated seeds on the same folds are not new
-    training sets, so more seeds narrow the interval only down to the second term.
+    Runs share training images, so that the standard t test rejects far too often. Nadeau & Bengio (2003) put the variance
+    of the mean of J differences at ``(1 / J + test_images / train_images) s²``, with J - 1 degrees of freedom; Bouckaert &
+    Frank (2004) use it, as here, for repeated cross-validation with J = S F. It is an approximation: more seeds on the
+    same folds narrow the interval only down to the second term.
 
     Args:
         a_scores, b_scores: (S, F) scores of the runs, the same seed and fold at the same place.

@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import bootstrap, intervals, metrics
-from tametail.evaluation.alignment import align, group_codes
-from tametail.evaluation.proportions import Estimate, Proportions, defined_mean, f1_proportions, proportions
+from tametail.evaluation.intervals import Estimate, Proportions, defined_mean, f1_proportions, proportions
 from tametail.predictions.single_label import Predictions
 
 _SmallInts = NDArray[np.int32]
@@ -140,11 +139,11 @@ class Sample:
 
     @property
     def balanced_accuracy(self) -> Estimate:
-        """Mean recall of the classes present, see `intervals.mean_of_shares`."""
+        """Mean recall of the classes present, see `intervals.mean_of_proportions`."""
         return self.recall.mean(self.present, len(self))
 
-    # The bootstrap follows any skew, but has no width where no prediction is wrong, and little where few are. So each of
-    # the three metrics below is at least as wide as a closed form that keeps its width there.
+    # The bootstrap has no width where no prediction is wrong, and little where few are. So each of the three intervals
+    # below is at least as wide as a closed form that keeps its width there.
 
     @property
     def macro_f1(self) -> Estimate:
@@ -159,9 +158,7 @@ class Sample:
         """
         counts = self.counts
         actual, predicted, hits = (
-            counts.actual.sum(axis=0),
-            counts.predicted.sum(axis=1),
-            counts.hits.sum(axis=1),
+            each.sum(axis=-2) for each in (counts.actual, counts.predicted, counts.hits)
         )
         n = float(actual.sum())
         varies, also = (n**2 - (sums.astype(np.float64) ** 2).sum(axis=-1) for sums in (actual, predicted))
@@ -197,18 +194,11 @@ class Sample:
         per_group = per_group.reshape(len(per_group), -1)
         if self.ordered:
             per_group = np.concatenate([per_group, counts.distance.T], axis=1)
-        return np.stack(
-            bootstrap.group_bootstrap(
-                per_group, self.strata, self._statistics, resamples=self.resamples, seed=self.seed
-            )
-        )
+        draws = {"resamples": self.resamples, "seed": self.seed}
+        return np.stack(bootstrap.group_bootstrap(per_group, self.strata, self._statistics, **draws))
 
     def _statistics(self, summed: FloatArray) -> FloatArray:
-        """(R, 2 or 3) macro F1, MCC and kappa, means over the replicates, of counts summed over groups.
-
-        Args:
-            summed: (R, C + S C + S C [+ S]) true classes, predicted classes, hits [and distances].
-        """
+        """(R, 2 or 3) macro F1, MCC and kappa of sums (R, C + S C + S C [+ S]), means over the replicates."""
         rows, classes, replicates = len(summed), len(self.class_n), len(self.tables)
         decisions = summed[:, : classes * (2 * replicates + 1)].reshape(rows, -1, classes)
         actual, predicted, hits = np.split(decisions, [1, replicates + 1], axis=1)
@@ -259,3 +249,33 @@ def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
     if np.isnan(estimate.value):
         return estimate
     return Estimate(estimate.value, float(lowest), float(highest), estimate.n)
+
+
+def align(replicates: Sequence[Predictions]) -> list[Predictions]:
+    """Sort the tables by image and check that they are about the same images.
+
+    Raises:
+        ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
+    """
+    if not replicates or not len(replicates[0]):
+        raise ValueError("expected at least one table of predictions with at least one image, got none")
+    # Sorting text takes longer than most metrics; tables of a study are sorted already.
+    tables = [
+        table if (table.image[:-1] < table.image[1:]).all() else table.sorted_by_image()
+        for table in replicates
+    ]
+    first = tables[0]
+    for index, table in enumerate(tables[1:], start=1):
+        if table.class_names != first.class_names:
+            raise ValueError(
+                f"expected classes {first.class_names}, got {table.class_names} in table {index}"
+            )
+        for name in ("image", "group", "target"):
+            if not np.array_equal(getattr(table, name), getattr(first, name)):
+                raise ValueError(f"expected the same {name} column in every table, table {index} differs")
+    return tables
+
+
+def group_codes(table: Predictions) -> NDArray[np.int64]:
+    """Codes (N,) 0..G-1 of the groups."""
+    return np.asarray(np.unique(table.group, return_inverse=True)[1], dtype=np.int64)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import UsageError
 from tametail.core.text import sample_of
-from tametail.evaluation.alignment import align
 from tametail.evaluation.evaluate import evaluate
-from tametail.evaluation.proportions import Estimate
+from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.sample import align
 from tametail.predictions.single_label import Predictions
 
 SMALL_SUBGROUP = 10  # images; subgroups with fewer are marked as small
@@ -112,10 +112,7 @@ def _take(table: Predictions, rows: NDArray[np.bool_]) -> Predictions:
 
 
 def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Bin numeric values (N,), such as ages, into quartiles.
-
-    Texts, and ten or fewer distinct values, stay unchanged. Missing values stay empty.
-    """
+    """Bin numeric values (N,), such as ages, into quartiles; texts, and ten or fewer distinct values, stay unchanged."""
     known = values != ""
     try:
         numbers = values[known].astype(np.float64)

@@ -19,9 +19,9 @@ from tametail.core.text import sample_of
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
 from tametail.data.decoding.cache import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
+from tametail.evaluation.calibration import fit_temperature
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
-from tametail.evaluation.temperature import fit_temperature
 from tametail.external.class_mapping import MappedTable, map_classes
 from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
 from tametail.models.backbones import describe_backbone
@@ -30,9 +30,16 @@ from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
 from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
-from tametail.training.predicting import RunContext, compute_outputs, make_predictions
 from tametail.training.recipe import Recipe
-from tametail.training.run import Run, all_runs, load_class_counts, load_trained_model
+from tametail.training.run import (
+    Run,
+    RunContext,
+    all_runs,
+    compute_outputs,
+    load_class_counts,
+    load_trained_model,
+    make_predictions,
+)
 from tametail.training.strategies import parse_method, split_methods
 
 

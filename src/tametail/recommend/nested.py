@@ -18,7 +18,7 @@ from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.recommend.candidates import Candidate
 from tametail.recommend.class_offsets import best_offsets
-from tametail.training.training_key import TrainingKey, leave_one_fold_out, leave_two_folds_out
+from tametail.training.run import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
 MethodLogits = Mapping[str, NDArray[np.float32]]  # by the method's text
 

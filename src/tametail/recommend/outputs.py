@@ -17,7 +17,7 @@ from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import explain_save_error
 from tametail.core.version import __version__
 from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
-from tametail.training.training_key import TrainingKey
+from tametail.training.run import TrainingKey
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
 SETTINGS, OUTPUTS = "settings.json", "outputs"

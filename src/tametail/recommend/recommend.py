@@ -25,8 +25,8 @@ from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import check_counts, recipe_from
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
+from tametail.training.run import TrainingKey
 from tametail.training.training_data import with_training_canvas
-from tametail.training.training_key import TrainingKey
 
 if TYPE_CHECKING:
     from tametail.recommend.narrative import Provenance

@@ -13,8 +13,7 @@ import numpy as np
 
 from tametail.core.arrays import FloatArray, IntArray, TextArray
 from tametail.evaluation import Evaluation, evaluate
-from tametail.evaluation.paired import Paired, against_one
-from tametail.evaluation.probability_best import probability_best
+from tametail.evaluation.paired import Paired, against_one, probability_best
 from tametail.predictions.single_label import Predictions
 from tametail.recommend.candidates import BASELINE, Candidate
 from tametail.recommend.nested import (

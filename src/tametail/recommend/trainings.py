@@ -17,11 +17,11 @@ from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.recommend.nested import all_trainings
 from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_path, save_outputs
-from tametail.training.checkpointing.interrupts import Stopped, stop_on_signals
+from tametail.training.checkpointing.checkpointer import Stopped, stop_on_signals
 from tametail.training.heads.head_experiments import Trial, TrialData, run_trials
 from tametail.training.recipe import Recipe
+from tametail.training.run import TrainingKey
 from tametail.training.strategies import parse_method
-from tametail.training.training_key import TrainingKey
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,15 +21,14 @@ from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import explain_save_error
 from tametail.data.sampling.loaders import training_batches
 from tametail.storage.search_file import TRAININGS
-from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.checkpointing.interrupts import Stop
+from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop
 from tametail.training.hardware import Hardware
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.optimisation import batch_mixing
+from tametail.training.run import TrainingKey
 from tametail.training.trainer import RunFailed, train
 from tametail.training.training_data import NewModel
-from tametail.training.training_key import TrainingKey
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.storage.identity import lock_folder
 from tametail.storage.search_file import JOURNAL
-from tametail.training.checkpointing.interrupts import Stop, Stopped
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -20,7 +20,7 @@ from tametail.search.objective import Runner
 from tametail.search.space import Space
 from tametail.search.trainings import metric_value, predicted_classes
 from tametail.training.heads.head_experiments import Trial, TrialResult
-from tametail.training.training_key import TrainingKey, leave_one_fold_out
+from tametail.training.run import TrainingKey, leave_one_fold_out
 
 _MAX_TESTED = 200  # trials that are tested against the best one
 _RESAMPLES = 2000  # of each of these tests: enough for a level of 5 %

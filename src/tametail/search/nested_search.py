@@ -17,7 +17,7 @@ from tametail.search.objective import Objective, Runner, SearchPlan, separate_pl
 from tametail.search.queue import VALUES, Queue, SearchSettings
 from tametail.search.space import Space
 from tametail.search.trainings import failure_message, inner_trainings, scored_images, trial_score
-from tametail.training.checkpointing.interrupts import Stop, Stopped
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -19,9 +19,9 @@ from tametail.search.folds import FoldData
 from tametail.search.journal import explain_damage
 from tametail.search.queue import Queue, TrialClaim
 from tametail.search.trainings import FAILED, inner_trainings, trial_outputs, trial_score
-from tametail.training.checkpointing.interrupts import Stop, Stopped
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
-from tametail.training.training_key import TrainingKey, leave_one_fold_out, leave_two_folds_out
+from tametail.training.run import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

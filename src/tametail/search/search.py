@@ -41,13 +41,12 @@ from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import check_counts, hardware_from, parse_methods, recipe_from, try_out
-from tametail.training.checkpointing.checkpointer import checkpoint_interval
-from tametail.training.checkpointing.interrupts import Stop, stop_on_signals
+from tametail.training.checkpointing.checkpointer import Stop, checkpoint_interval, stop_on_signals
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
+from tametail.training.run import TrainingKey
 from tametail.training.training_data import with_training_canvas
-from tametail.training.training_key import TrainingKey
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

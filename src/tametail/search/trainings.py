@@ -17,7 +17,7 @@ from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import METRICS, ConfusionMetric, metrics
 from tametail.search.folds import FoldData
 from tametail.training.heads.head_experiments import TrialResult
-from tametail.training.training_key import TrainingKey, leave_one_fold_out
+from tametail.training.run import TrainingKey, leave_one_fold_out
 
 TrialOutputs = Mapping[str, Any]  # by the names of trainings, see `trial_outputs`
 FAILED, SECONDS = "failed", "seconds"

@@ -67,7 +67,7 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def _run_of_checkpoints(checkpoints: Path) -> Path:
-    """The run, or the first of those trained in one batch, see `tametail.training.heads.head_batches`."""
+    """The run, or the first of those trained in one batch, see `tametail.training.heads.execute_heads`."""
     name = checkpoints.name.removeprefix(".").removesuffix(CHECKPOINT)
     return checkpoints.with_name(re.sub(r"-[0-9a-f]{16}$", "", name))
 

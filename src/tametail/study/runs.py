@@ -16,16 +16,13 @@ from tametail.core.run_files import is_finished
 from tametail.report import write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
-from tametail.training.checkpointing.checkpointer import RunCheckpointer
-from tametail.training.checkpointing.interrupts import Stop, Stopped, stop_on_signals
+from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop, Stopped, stop_on_signals
 from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, broadcast, run_parallel
-from tametail.training.heads.execute_heads import execute_heads
-from tametail.training.heads.head_batches import HeadBatch, can_batch, make_batches
+from tametail.training.heads.execute_heads import HeadBatch, can_batch, execute_heads, make_batches
 from tametail.training.history import EpochRecord
-from tametail.training.predicting import RunContext
-from tametail.training.run import Run, all_runs
+from tametail.training.run import Run, RunContext, all_runs
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 
@@ -175,9 +172,7 @@ class _RunCallback:
     """The display and the trackers of one run."""
 
     def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, context: RunContext) -> None:
-        self._display = display
-        self._trackers = trackers
-        self._title = run.title
+        self._display, self._trackers, self._title = display, trackers, run.title
         self._measure = _measure(context)
         self._steps = 0
         display.begin(run.title, 0, 0)
@@ -204,8 +199,7 @@ class _HeadsCallback:
     """The display of heads that are trained in parallel, as one training with the mean progress of the batches."""
 
     def __init__(self, display: TrainingDisplay, batches: Sequence[HeadBatch], context: RunContext) -> None:
-        self._display = display
-        self._batches = len(batches)
+        self._display, self._batches = display, len(batches)
         self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
         self._lock = Lock()
         missing = [

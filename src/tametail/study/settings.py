@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tametail.core.errors import UsageError, as_usage_error
+from tametail.core.errors import DataError, UsageError, as_usage_error
 from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
 from tametail.models.backbones import check_weights
+from tametail.storage import search_file
 from tametail.training.hardware import Hardware
 from tametail.training.optimisation import label_smoothing_for
 from tametail.training.recipe import Recipe, load_recipe
@@ -35,9 +38,6 @@ def parse_methods(texts: Sequence[str] | str) -> list[Method]:
 def check_counts(options: Mapping[str, Any]) -> list[int]:
     """Check the numbers of folds and repeats, and return the folds to run in order.
 
-    Args:
-        options: with folds, repeats and perhaps only_folds.
-
     Raises:
         UsageError: fewer than 2 folds or 1 repeat, or a fold that does not exist.
     """
@@ -53,11 +53,7 @@ def check_counts(options: Mapping[str, Any]) -> list[int]:
 
 
 def recipe_from(options: Mapping[str, Any], data: object = None) -> Recipe:
-    """The recipe with the changes in the options; the demo set uses the installed weights by default.
-
-    Args:
-        options: the values of `TrainingOptions`.
-        data: the data set as it was given.
+    """The recipe with the changes in `TrainingOptions`; the demo set uses the installed weights by default.
 
     Raises:
         UsageError: an unknown recipe, field or weights.
@@ -93,3 +89,70 @@ def try_out(
         soft = configured.mixing.kind != "none" or label_smoothing_for(loss, configured) > 0
         with as_usage_error():
             method.loss.try_out(classes, soft=soft)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best method of a finished search.
+
+    Attributes:
+        directory: of the search.
+        method: its text.
+        content: search.json.
+    """
+
+    directory: Path
+    method: str
+    content: Mapping[str, Any]
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """The entry of study.json: source of the parameter values, and the nested estimate."""
+        asked, result = self.content["search"], self.content["result"]
+        return {
+            "searched": asked["method"],
+            "trials": asked["trials"],
+            "metric": asked["metric"],
+            "searched_rate": "lr" in result["best"]["recipe"],
+            "score": result["best"]["score"],
+            "nested": result["nested"]["tuned"],
+            "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],
+        }
+
+    def check(self, described: Mapping[str, Any]) -> None:
+        """Check that the study has the same images, splits, weights and recipe.
+
+        Args:
+            described: the content of the study's study.json.
+
+        Raises:
+            UsageError: it names what differs.
+        """
+        recipe = dict(self.content["recipe"])
+        recipe["optimizer"] = recipe["optimizer"] | self.content["result"]["best"]["recipe"]
+        search_file.check_same_data(self.directory, {**self.content, "recipe": recipe}, described)
+
+
+def read_tuned(directories: Sequence[str | Path] | str | Path | None) -> list[Tuned]:
+    """The best methods of finished searches.
+
+    Raises:
+        DataError: there is no search, or it is damaged.
+        UsageError: a search is not done.
+    """
+    if directories is None:
+        return []
+    folders = [directories] if isinstance(directories, str | Path) else directories
+    return [_read_tuned(Path(folder)) for folder in folders]
+
+
+def _read_tuned(directory: Path) -> Tuned:
+    content = search_file.read_finished(directory)
+    found = Tuned(directory, "", content)
+    try:
+        _ = found.note, content["recipe"]["optimizer"], content["result"]["best"]["recipe"]
+        return Tuned(directory, str(content["result"]["best"]["method"]), content)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"expected a finished search at {directory}, but its {search_file.SEARCH_FOLDER.file} lacks {error}; search anew in another folder"
+        ) from error

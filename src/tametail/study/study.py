@@ -28,14 +28,19 @@ from tametail.storage import study_file
 from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
-from tametail.study.search_result import read_tuned
-from tametail.study.settings import check_counts, hardware_from, parse_methods, recipe_from, try_out
+from tametail.study.settings import (
+    check_counts,
+    hardware_from,
+    parse_methods,
+    read_tuned,
+    recipe_from,
+    try_out,
+)
 from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
-from tametail.training.predicting import RunContext, predict_test
 from tametail.training.recipe import Recipe
-from tametail.training.run import all_runs
+from tametail.training.run import RunContext, all_runs, predict_test
 from tametail.training.trackers import check_trackers
 from tametail.training.training_data import with_training_canvas
 

@@ -27,16 +27,18 @@ from tametail.training.hardware import OutOfMemory, disable_malloc_trim, is_out_
 from tametail.training.history import Validation, history_csv, timing_csv, validate
 from tametail.training.inference import predict_logits
 from tametail.training.optimisation import batch_mixing
-from tametail.training.predicting import (
+from tametail.training.recipe import Recipe
+from tametail.training.run import (
+    Run,
     RunContext,
+    atomic_directory,
     compute_outputs,
     held_out_rows,
+    load_trained_model,
     make_predictions,
     save_predictions,
     training_rows,
 )
-from tametail.training.recipe import Recipe
-from tametail.training.run import Run, atomic_directory, load_trained_model
 from tametail.training.trainer import Callback, RunFailed, TrainingResult, train
 from tametail.training.training_data import TrainingData
 

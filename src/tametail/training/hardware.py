@@ -73,11 +73,12 @@ def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> A
         UsageError: a device that this machine does not have, or a precision that the device does not support.
     """
     precision = _precision(recipe, device, training)
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     # accelerate keeps its first configuration; a Python session may run several studies.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(
         # Without a GPU, several processes connect only if cpu is set.
-        cpu=device == "cpu" or (device == "auto" and not _has_gpu()),
+        cpu=device == "cpu" or (device == "auto" and not has_gpu),
         mixed_precision=_MIXED[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
     )
@@ -86,10 +87,6 @@ def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> A
             f"expected --device auto or one this machine has ({accelerator.device.type}), got {device!r}"
         )
     return accelerator
-
-
-def _has_gpu() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 def _precision(recipe: Recipe, device: str, training: bool) -> str:
@@ -147,9 +144,8 @@ def empty_cache(device: torch.device) -> None:
 def disable_malloc_trim() -> bool:
     """Make the C library keep freed memory instead of returning it to the system.
 
-    Every training step on a CPU allocates and frees the same large tensors. glibc requests memory for each from the
-    system, which zeroes every page; for light networks that takes about as long as the computation. Results are bit-identical.
-    The process then keeps its peak memory until it ends.
+    Every training step on a CPU allocates and frees the same large tensors, and glibc requests memory for each from the
+    system, which takes about as long as the computation of light networks. The process keeps its peak memory until it ends.
 
     Returns:
         Whether it was done; only on Linux with glibc.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tametail.core.errors import DataError
-from tametail.evaluation.class_groups import few_shot_classes
+from tametail.evaluation.evaluate import few_shot_classes
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
 from tametail.evaluation.ranking_metrics import average_precision
 
@@ -61,10 +61,8 @@ class EpochRecord:
 
     def with_validation(self, validation: Validation | None) -> EpochRecord:
         """The record with the values of a validation; None where they are undefined."""
-        values = (
-            (validation.balanced_accuracy, validation.few_shot_recall) if validation else (math.nan, math.nan)
-        )
-        accuracy, few_shot = (None if math.isnan(value) else value for value in values)
+        found = astuple(validation or Validation(math.nan, math.nan))
+        accuracy, few_shot = (None if math.isnan(value) else value for value in found)
         return replace(self, val_balanced_accuracy=accuracy, val_few_shot_recall=few_shot)
 
 

@@ -50,21 +50,18 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
                     f"{method.text}: expected no strategy after training but {fit} for images with several labels, got "
                     f"{strategy.name}, which needs one class per image"
                 )
-        _check_recipe(method, method.configure(recipe))
-
-
-def _check_recipe(method: Method, recipe: Recipe) -> None:
-    for name, plain in _PLAIN.items():
-        if getattr(recipe, name) != plain:
+        configured = method.configure(recipe)
+        for name, plain in _PLAIN.items():
+            if (value := getattr(configured, name)) != plain:
+                raise UsageError(
+                    f"{method.text}: expected {name} {plain} for images with several labels, got {value}: "
+                    f"sampling and weighting by class need one class per image"
+                )
+        if configured.mixing.kind == "remix":
             raise UsageError(
-                f"{method.text}: expected {name} {plain} for images with several labels, got {getattr(recipe, name)}: "
-                f"sampling and weighting by class need one class per image"
+                f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix, "
+                f"which needs one class per image"
             )
-    if recipe.mixing.kind == "remix":
-        raise UsageError(
-            f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix, "
-            f"which needs one class per image"
-        )
 
 
 def suitable_losses() -> list[str]:

@@ -27,10 +27,9 @@ _HEAD = "(head)"  # not the name of any backbone layer
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Build the optimizer of a recipe; each parameter group has an ``lr_scale``, a factor of the learning rate.
 
-    AdamW (Loshchilov & Hutter, ICLR 2019) and SGD (without Nesterov momentum) apply weight decay to matrices and kernels,
-    not to biases and normalisation scales. Adam (Kingma & Ba, ICLR 2015) applies it to *all* parameters as an L2 penalty,
-    as ``torch.optim.Adam(model.parameters(), weight_decay=...)`` does, so that papers with Adam and weight decay are
-    reproduced exactly.
+    AdamW and SGD (without Nesterov momentum) apply weight decay to matrices and kernels, not to biases and normalisation
+    scales. Adam applies it to *all* parameters as an L2 penalty, as torch does by default, so that papers with Adam and
+    weight decay are reproduced exactly.
 
     Args:
         model: ``nn.Sequential(backbone, head)`` with ``layer_decay``; otherwise any module.
@@ -46,14 +45,9 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         decays = settings.kind == "adam" or parameter.ndim > 1
         scale = scales.get(name, 1.0)
         decay = settings.weight_decay if decays else 0.0
-        group = groups.setdefault(
-            (scale, decays),
-            {"params": [], "weight_decay": decay, "lr_scale": scale, "lr": settings.lr * scale},
-        )
-        group["params"].append(parameter)
-    ordered = sorted(
-        groups.values(), key=lambda group: (group["lr_scale"], group["weight_decay"]), reverse=True
-    )
+        new = {"params": [], "weight_decay": decay, "lr_scale": scale, "lr": settings.lr * scale}
+        groups.setdefault((scale, decays), new)["params"].append(parameter)
+    ordered = sorted(groups.values(), key=lambda each: (each["lr_scale"], each["weight_decay"]), reverse=True)
     return make_optimizer(ordered, settings)
 
 
@@ -122,13 +116,10 @@ def label_smoothing_for(loss: nn.Module, recipe: Recipe) -> float:
 def smooth_labels(target: Tensor, class_counts: Sequence[int], amount: float) -> Tensor:
     """Label smoothing in proportion to the class counts: labels (B, C) float32.
 
-    For losses of the softmax family only: with one sigmoid per class there is no probability mass to redistribute, and
-    losses of that family have their own margins for confident negatives.
-
-    Deviation from the usual uniform smoothing: Szegedy et al. (CVPR 2016, section 7) allow any distribution u and use
-    the uniform one. A model fitted to labels smoothed by u gives (1-ε)p + εu. Where the prior π is then divided out
-    (balanced softmax, logit adjustment) that is (1-ε)p/π + εu/π. With a uniform u the rarest class wins every image once
-    ε/(C π) exceeds the rest; u = π adds the same ε to every class and changes no decision.
+    For losses of the softmax family only. Deviation from Szegedy et al. (CVPR 2016, section 7), whose distribution u is
+    uniform: a model fitted to labels smoothed by u gives (1-ε)p + εu, and where the prior π is then divided out (balanced
+    softmax, logit adjustment) (1-ε)p/π + εu/π. With a uniform u the rarest class wins every image once ε/(C π) exceeds
+    the rest; u = π adds the same ε to every class and changes no decision.
 
     Args:
         target: class indices (B,), or soft labels (B, C) whose rows sum to 1.

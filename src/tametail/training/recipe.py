@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
+
+_WIDTH = 100
 
 _PACKAGED = resources.files("tametail.training") / "recipes"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -268,3 +273,34 @@ def explain_invalid(error: ValidationError) -> str:
             found = f"{place}: {problem['msg']}, got {problem['input']!r}" if place else problem["msg"]
             words.append(found.removeprefix("Value error, "))
     return "; ".join(words)
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """YAML for `load_recipe`, with a comment above each field that describes it."""
+    return "\n".join(_lines(recipe, "")) + "\n"
+
+
+def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Description of each field from the ``Attributes`` of the docstring; empty where there is none."""
+    _, _, listed = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
+    descriptions: dict[str, str] = {}
+    for entry in re.split(r"\n(?= {4}\w+:)", listed.split("\n\n")[0]):
+        name, _, description = entry.strip().partition(":")
+        descriptions[name] = " ".join(description.split()).replace("``", "")
+    return {name: descriptions.get(name, "") for name in model.model_fields}
+
+
+def _lines(settings: BaseModel, indent: str) -> Iterator[str]:
+    descriptions = field_descriptions(type(settings))
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if descriptions[name]:
+            for line in textwrap.wrap(descriptions[name], _WIDTH - len(indent)):
+                yield f"{indent}# {line}"
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            written = yaml.safe_dump([plain], default_flow_style=True, width=10**6, allow_unicode=True)
+            yield f"{indent}{name}: {written.strip()[1:-1]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -32,12 +32,11 @@ class Stepper:
     """A model in training with its optimizer and averaged weights.
 
     The gradient of a step is that of the mean over all images of the batch, for any number of processes and
-    micro-batches, if the loss is a mean over images. A loss that compares the images of a batch needs whole batches
-    (`check_whole_batches`). For a custom module the gradient is that of its values for the micro-batches, weighted by
-    their sizes. Batch normalisation uses the statistics of the micro-batch, of at least two images.
+    micro-batches, if the loss is a mean over images; for a custom module that of its values for the micro-batches,
+    weighted by their sizes. Batch normalisation uses the statistics of the micro-batch, of at least two images.
 
-    In the first steps several processes agree on a micro-batch size that fits in all of them, and sum gradients after the
-    backward pass; later gradients are summed during the backward pass, and running out of memory ends the work.
+    In the first steps several processes agree on a micro-batch size that fits in all of them; later running out of memory
+    ends the work.
 
     Args:
         model: maps inputs (B, ...) to logits (B, C).
@@ -202,7 +201,8 @@ class Stepper:
         network = self.network.module if local and self._distributed else self.network
         last = len(sizes) - 1
         for at, (some, wanted) in enumerate(zip(inputs.split(sizes), target.split(sizes), strict=True)):
-            with nullcontext() if local or at == last else self._no_sync():
+            # Gradients are synchronised with the last micro-batch.
+            with nullcontext() if local or at == last else self.accelerator.no_sync(self.network):
                 with self.accelerator.autocast():
                     logits = network(some)
                 mean = mean_loss(self.loss, logits.float(), wanted, self.class_weights)
@@ -210,10 +210,6 @@ class Stepper:
                 self.accelerator.backward(value * scale)
             total += value.detach()
         return total
-
-    def _no_sync(self) -> AbstractContextManager[None]:
-        """Inside the block, gradients are not synchronised."""
-        return self.accelerator.no_sync(self.network)  # type: ignore[no-any-return]
 
     def _sizes(self, inputs: Tensor) -> list[int]:
         most = max(self.micro_batch or len(inputs), self._fewest)

@@ -116,9 +116,8 @@ def _make(name: str, directory: Path, title: str) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return tracking.MLflowTracker(folder.name, run_name=title)
-    mlflow.set_tracking_uri(
-        f"sqlite:///{folder / 'mlflow.db'}"
-    )  # MLflow no longer supports plain files as a store
+    # MLflow no longer supports plain files as a store.
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     return tracking.MLflowTracker(folder.name, (folder / "mlartifacts").as_uri(), run_name=title)
 
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tametail.core.errors import TametailError
-from tametail.data.sampling.loaders import Batch, TrainingBatches, explain_lost_workers
+from tametail.data.sampling.loaders import TrainingBatches, explain_lost_workers
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.checkpointer import Checkpointer, resume, save_or_stop
 from tametail.training.hardware import Hardware, OutOfMemory, broadcast, gather
@@ -77,7 +77,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class _Progress:
-    """Finished epochs, finished steps of the current epoch and the sum of their losses, records of finished epochs."""
+    """Finished epochs, finished steps of the current epoch and the sum of their losses, and records of epochs."""
 
     epoch: int = 0
     step: int = 0
@@ -137,7 +137,10 @@ def train(
                 so_far = epoch * batches.steps + step
                 torch.manual_seed(step_seed(seed, so_far, accelerator.process_index))
                 lr = learning_rate(so_far / batches.steps, recipe)
-                inputs, target = _on_device(batch, transform, accelerator)
+                inputs, target, draws = (part.to(accelerator.device, non_blocking=True) for part in batch)
+                if transform:
+                    with torch.no_grad():
+                        inputs = transform(inputs, draws)
                 if mixing:
                     at = so_far * accelerator.num_processes + accelerator.process_index
                     inputs, target = mixing(inputs, target, epoch=epoch, step=at)
@@ -167,14 +170,6 @@ def train(
     finally:
         accelerator.free_memory()
     return TrainingResult(stepper.result, progress.history, stepper.micro_batch)
-
-
-def _on_device(batch: Batch, transform: Transform | None, accelerator: Accelerator) -> tuple[Tensor, Tensor]:
-    inputs, target, draws = (part.to(accelerator.device, non_blocking=True) for part in batch)
-    if transform:
-        with torch.no_grad():
-            inputs = transform(inputs, draws)
-    return inputs, target
 
 
 def _step(

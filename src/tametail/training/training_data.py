@@ -124,9 +124,8 @@ def training_data_from_images(
 def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
     """The backbone's spec with the canvas at which this recipe's images are cached.
 
-    Training and evaluation images must be equally sharp. So random crops get the resolution that the smallest crop needs,
-    up to twice the network's, and evaluation resamples the same canvas in the same way. On the backbone's own canvas
-    crops would be upsampled, and blurrier than the centre crop, which is not resampled.
+    Training and evaluation images must be equally sharp: random crops get the resolution that the smallest crop needs,
+    up to twice the network's, and evaluation resamples the same canvas in the same way.
     """
     if recipe.trains == "head":
         return spec

@@ -12,8 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from fixtures.label_study import write_label_study
 from tametail.core.errors import DataError
-from tametail.evaluation.multi_label import evaluate_labels
-from tametail.evaluation.thresholds import deployable_thresholds
+from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels
 from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
 from tametail.report import best_method, read_results, results_table, write_report
 

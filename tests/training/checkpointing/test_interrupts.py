@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tametail.training.checkpointing.interrupts import Stop, Stopped, stop_on_signals
+from tametail.training.checkpointing.checkpointer import Stop, Stopped, stop_on_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as 
 
 def script(text: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, since a mistake in it could end these tests."""
-    imports = "import os, signal, subprocess, sys, time\nfrom tametail.training.checkpointing.interrupts import Stopped, stop_on_signals\n"
+    imports = "import os, signal, subprocess, sys, time\nfrom tametail.training.checkpointing.checkpointer import Stopped, stop_on_signals\n"
     return subprocess.run(
         [sys.executable, "-c", imports + textwrap.dedent(text)], capture_output=True, text=True, timeout=30
     )

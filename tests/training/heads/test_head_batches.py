@@ -11,8 +11,7 @@ import pytest
 from fixtures.tiny_study import TINY
 from tametail.study import runs
 from tametail.study.study import compare
-from tametail.training.heads.execute_heads import execute_heads
-from tametail.training.heads.head_batches import CO_TRAINED, HeadBatch
+from tametail.training.heads.execute_heads import CO_TRAINED, HeadBatch, execute_heads
 
 
 def again(images: Path, out: Path, losses: str, **options: object) -> None:

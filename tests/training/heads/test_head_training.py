@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.losses import list_losses
-from tametail.training.checkpointing.interrupts import Stopped
+from tametail.training.checkpointing.checkpointer import Stopped
 from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads

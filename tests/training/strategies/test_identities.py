@@ -12,9 +12,7 @@ from torch import nn
 from fixtures.strategy_task import COUNTS, LOSSES, balanced_accuracy, decided, draw, fitted, trained_head
 from tametail.models.heads import Standardise
 from tametail.training.strategies import parse_method
-from tametail.training.strategies.logit_adjustment import log_prior_odds
-from tametail.training.strategies.nearest_class_mean import ClassMeans
-from tametail.training.strategies.tau_normalisation import tau_normalised
+from tametail.training.strategies.post_hoc import ClassMeans, log_prior_odds, tau_normalised
 
 OUTPUTS = 3 * torch.randn(400, 5, generator=torch.Generator().manual_seed(3))
 FEATURES, TARGET = draw(COUNTS, 1)

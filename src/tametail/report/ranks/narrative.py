@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tametail.evaluation.multi_dataset import RANKS_QUESTION, Ranks
-from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
+from tametail.evaluation.significance import SIGNIFICANCE_LEVEL
 from tametail.report.formatting import join_names, p_equals
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
-from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL
+from tametail.evaluation.significance import SIGNIFICANCE_LEVEL
 from tametail.report.figures.export import FIGURE_FORMATS, printed
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.formatting import p_equals

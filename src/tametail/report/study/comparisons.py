@@ -17,7 +17,7 @@ from tametail.evaluation import Estimate
 from tametail.evaluation.mcnemar import ClassTest, mcnemar_by_class
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.resampled_t import ResampledT, resampled_t
-from tametail.evaluation.verdicts import SIGNIFICANCE_LEVEL, holm, verdict
+from tametail.evaluation.significance import SIGNIFICANCE_LEVEL, holm, verdict
 from tametail.predictions.single_label import Predictions
 
 Tables = Mapping[str, Sequence[Predictions]]  # by method, the best first: one table of all folds per repeat

@@ -13,11 +13,10 @@ from tametail.core.errors import DataError
 from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibrate
-from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import Subgroup
-from tametail.evaluation.thresholds import deployable_thresholds
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions

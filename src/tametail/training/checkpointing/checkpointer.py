@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from tametail.core.errors import UsageError
 from tametail.storage.study_file import CHECKPOINT
-from tametail.training.checkpointing.checkpoint import CheckpointStore
-from tametail.training.checkpointing.interrupts import Stop, Stopped
-from tametail.training.state import TrainingState, pack, unpack
+from tametail.training.checkpointing.checkpoint import CheckpointStore, TrainingState, pack, unpack
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SECONDS = "TAMETAIL_CHECKPOINT_SECONDS"  # environment variable
 _DEFAULT_SECONDS = 60.0
@@ -139,3 +143,50 @@ class RunCheckpointer(Checkpointer):
     def remove(self) -> None:
         """Delete the checkpoints."""
         self._store.remove()
+
+
+class Stopped(KeyboardInterrupt):
+    """The work was interrupted, and its state is saved."""
+
+
+class Stop:
+    """A request to stop.
+
+    Attributes:
+        requested: True after the first signal.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def stop_on_signals(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
+    """Turn the first SIGTERM or SIGINT (Ctrl-C) inside the block into a request; a second one raises KeyboardInterrupt.
+
+    A signal that this process was started to ignore (``nohup``, a shell's background job) is still ignored.
+
+    Args:
+        on_request: called from the signal handler at the first signal, to print a message; its I/O errors are ignored.
+    """
+    stop = Stop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+        if on_request:
+            with suppress(OSError, RuntimeError):  # a closed terminal; a stream in the middle of a write
+                on_request()
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in ours:
+            signal.signal(number, handle)
+        yield stop
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)

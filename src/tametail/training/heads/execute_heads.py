@@ -1,24 +1,36 @@
-"""The runs of a batch of heads, trained at once on the same frozen features and saved as separate runs."""
+"""Batches of runs whose heads are trained at once on the same frozen features, and saved as separate runs.
+
+The weights of a head may differ in their last bits with the batch that it is trained in. So the description of a run
+names the methods of its batch, and a run that is repeated or resumed is trained in the same batch, to the same weights.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from tametail.core.run_files import is_finished
+from tametail.core.run_files import DESCRIPTION, is_finished
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
-from tametail.training.heads.head_batches import CO_TRAINED, HeadBatch
-from tametail.training.heads.head_step import HeadTask, seeded_draws
-from tametail.training.heads.head_training import TrainedHeads, train_heads
+from tametail.training.hardware import parallel_workers
+from tametail.training.heads.head_step import HeadTask, seeded_draws, shared_settings
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
 from tametail.training.history import Validation, validate
 from tametail.training.optimisation import batch_mixing
-from tametail.training.predicting import RunContext, held_out_rows, make_predictions, training_rows
-from tametail.training.run import Run
+from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
+from tametail.training.strategies import parse_method
 from tametail.training.trainer import Callback, RunFailed, TrainingResult
+
+CO_TRAINED = "trained_with"  # key of run.json: the methods of the batch, including the run's own
 
 
 def execute_heads(
@@ -50,22 +62,17 @@ def execute_heads(
                 losses.append(run.method.loss.create(class_counts=counts))
                 models.append(training_data.new_model(run.method, rows))
         scaled = models[0][0](torch.from_numpy(training_data.array))
-        tasks = [
-            HeadTask(loss, recipe, model[1])
-            for loss, recipe, model in zip(losses, recipes, models, strict=True)
-        ]
+        heads = (model[1] for model in models)
+        tasks = [HeadTask(*each) for each in zip(losses, recipes, heads, strict=True)]
 
         def validate_epochs(trained: TrainedHeads) -> list[Validation]:
             outputs = trained.outputs(scaled[held_out])
+            target = training_data.targets[held_out]
             return [
                 Validation(math.nan, math.nan)
                 if failure
-                else validate(
-                    decision_rule.decision(of_head).numpy(), training_data.targets[held_out], counts
-                )
-                for decision_rule, of_head, failure in zip(
-                    decision_rules, outputs, trained.failures, strict=True
-                )
+                else validate(rule.decision(of_head).numpy(), target, counts)
+                for rule, of_head, failure in zip(decision_rules, outputs, trained.failures, strict=True)
             ]
 
         trained = train_heads(
@@ -84,15 +91,13 @@ def execute_heads(
         outputs = trained.outputs(scaled[held_out]).numpy()
     seconds = (time.monotonic() - started) / len(runs)
     failed: dict[Run, RunFailed] = {}
-    for at, run in enumerate(runs):
+    for at, (run, rule) in enumerate(zip(runs, decision_rules, strict=True)):
         if is_finished(run.directory(context.study)):
             continue
         try:
             if failure := trained.failures[at]:
                 raise failure
-            predictions = make_predictions(
-                run, training_data.table, held_out, outputs[at], decision_rules[at]
-            )
+            predictions = make_predictions(run, training_data.table, held_out, outputs[at], rule)
         except RunFailed as error:
             add_image_ids(error, batches, rows, training_data)
             mark_failed(run, context, error)
@@ -102,3 +107,73 @@ def execute_heads(
         result = TrainingResult(model, trained.histories[at], None)
         write_run(run, context, predictions, model, result, seconds, {CO_TRAINED: head_batch.co_trained})
     return failed
+
+
+@dataclass(frozen=True)
+class HeadBatch:
+    """Runs of one seed and fold whose heads are trained at once; some of them may be finished already."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def co_trained(self) -> list[str]:
+        """The methods of the batch."""
+        return [run.method.text for run in self.runs]
+
+    def identity(self, described: Mapping[str, Any]) -> str:
+        """Digest of what determines the results."""
+        parts = "\n".join(run.identity(described) for run in self.runs)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    def place(self, study: Path, described: Mapping[str, Any]) -> Path:
+        """Path from which `checkpoint_directory` derives the checkpoints' folder: the first run's, with a digest."""
+        first = self.runs[0].directory(study)
+        return first.with_name(f"{first.name}-{self.identity(described)[:16]}")
+
+
+def can_batch(context: RunContext, *, tracked: bool) -> bool:
+    """Whether heads can be trained at once: on frozen features, in one process, without micro-batches or trackers."""
+    single = tracked or context.hardware.compile or context.hardware.micro_batch is not None
+    return context.recipe.trains == "head" and context.accelerator.num_processes == 1 and not single
+
+
+def make_batches(runs: Sequence[Run], context: RunContext) -> list[HeadBatch]:
+    """Batch the runs that train a head; runs of an earlier batch stay in that batch."""
+    waiting = [run for run in runs if not run.method.after]
+    old = []
+    for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
+        for head_batch in _earlier(context.study, *place):
+            if any(run in waiting for run in head_batch.runs):
+                old.append(head_batch)
+                waiting = [run for run in waiting if run not in head_batch.runs]
+    return [*old, *_new(waiting, context)]
+
+
+def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
+    groups: dict[tuple[int, int, str], list[Run]] = {}
+    for run in waiting:
+        agreed = shared_settings(run.method.configure(context.recipe)).model_dump_json()
+        groups.setdefault((run.seed, run.fold, agreed), []).append(run)
+    classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
+    # Batches are trained in parallel; there should be at least one per core.
+    least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
+    found = []
+    for runs in groups.values():
+        heads = [run.method.build_head(width, classes, context.recipe.head) for run in runs]
+        for places in batch_heads(heads, context.recipe.batch_size, least=least):
+            found.append(HeadBatch(tuple(runs[at] for at in places)))
+    return found
+
+
+def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:
+    """The batches in which finished runs of a seed and fold were trained."""
+    found: dict[tuple[str, ...], HeadBatch] = {}
+    for path in sorted(study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            texts = tuple(described[CO_TRAINED]) if described["status"] == "finished" else ()
+            if texts and texts not in found:
+                found[texts] = HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in texts))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # an unreadable description names no batch
+    return list(found.values())

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tametail.data.sampling.loaders import TrainingBatches, training_batches
+from tametail.data.sampling.loaders import training_batches
 from tametail.models.heads import Standardise
 from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws, shared_settings
@@ -91,11 +91,21 @@ def run_trials(
 
     def train(head_batch: Sequence[int]) -> TrainedHeads:
         recipe = tasks[head_batch[0]].recipe
+        batches = training_batches(
+            data.features,
+            np.arange(len(data.targets)),
+            data.targets,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            sampler=recipe.sampler,
+            deferred_from=recipe.deferred_from,
+            epochs=recipe.epochs,
+        )
         trained = train_heads(
             features,
             target,
             [tasks[at] for at in head_batch],
-            _batches(recipe, data, seed),
+            batches,
             accelerator,
             seed=seed,
             class_counts=counts,
@@ -141,16 +151,3 @@ def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTa
         loss = method.loss.create(counts)
         head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
     return HeadTask(loss, method.configure(trial.recipe), head)
-
-
-def _batches(recipe: Recipe, data: TrialData, seed: int) -> TrainingBatches:
-    return training_batches(
-        data.features,
-        np.arange(len(data.targets)),
-        data.targets,
-        batch_size=recipe.batch_size,
-        seed=seed,
-        sampler=recipe.sampler,
-        deferred_from=recipe.deferred_from,
-        epochs=recipe.epochs,
-    )

@@ -104,7 +104,7 @@ def _stacked_by(task: HeadTask) -> tuple[str, float, float]:
 
 
 class HeadStepper:
-    """Heads in training, with their optimizer and averaged weights: a `tametail.training.state.TrainingState`.
+    """Heads in training, with their optimizer and averaged weights: a `tametail.training.checkpointing.checkpoint.TrainingState`.
 
     Args:
         tasks: H heads whose recipes agree in `shared_settings`.
@@ -178,10 +178,7 @@ class HeadStepper:
         for stack in self.model.stacks:
             gradients = [parameter.grad for parameter in stack.parameters() if parameter.grad is not None]
             norms = torch.stack(
-                [
-                    gradient.flatten(1).norm(dim=1) if gradient.ndim > 1 else gradient.abs()
-                    for gradient in gradients
-                ]
+                [each.flatten(1).norm(dim=1) if each.ndim > 1 else each.abs() for each in gradients]
             )
             factor = (max_norm / (norms.norm(dim=0) + 1e-6)).clamp(max=1.0)
             for gradient in gradients:

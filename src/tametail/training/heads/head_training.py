@@ -158,13 +158,12 @@ def train_heads(
                 _save(stepper, checkpointer, progress, stop)
         seconds = time.perf_counter() - began
         validations = validate(_trained(stepper, progress)) if validate else [None] * len(tasks)
+        means = (total / batches.steps).tolist()
         records = [
             EpochRecord(epoch + 1, so_far + 1, mean, lr * ratio, seconds, seen / seconds).with_validation(
-                validation
+                found
             )
-            for mean, ratio, validation in zip(
-                (total / batches.steps).tolist(), lr_ratios, validations, strict=True
-            )
+            for mean, ratio, found in zip(means, lr_ratios, validations, strict=True)
         ]
         histories = [[*before, record] for before, record in zip(progress.histories, records, strict=True)]
         progress = _Progress(epoch + 1, 0, [0.0] * len(tasks), histories, progress.failed)

@@ -8,8 +8,7 @@ from tametail.training.strategies.decision_rule import (
     LossDecision,
     PriorAdjustedDecision,
 )
-from tametail.training.strategies.grammar import parse_method, split_methods
-from tametail.training.strategies.method import Method
+from tametail.training.strategies.method import Method, parse_method, split_methods
 from tametail.training.strategies.strategy import (
     Strategy,
     list_strategies,

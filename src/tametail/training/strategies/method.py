@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -16,13 +16,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tametail.core.errors import UsageError
-from tametail.losses import LossSpec
+from tametail.losses import LossSpec, parse_loss
 from tametail.losses.custom import ModuleLoss
+from tametail.losses.grammar import assigned, split_brackets
 from tametail.losses.validation import check_class_counts
 from tametail.models.heads import Head, build_head, choose_head
 from tametail.training.recipe import Recipe, assign, explain_invalid
 from tametail.training.strategies.decision_rule import DecisionRule, LossDecision
-from tametail.training.strategies.strategy import Strategy, sort_key
+from tametail.training.strategies.strategy import Strategy, find_strategy, sort_key
+
+_OUTSIDE_BRACKETS = r"(?![^\[\]]*\])"
+_NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 
 _ANY_COUNTS = (1, 1)  # class counts for a loss of which only the type matters
 
@@ -53,10 +57,7 @@ class Method:
 
     @property
     def slug(self) -> str:
-        """The text as a directory name, see `LossSpec.slug`; different texts have different slugs.
-
-        A ``+``, which no loss's slug has, precedes each strategy.
-        """
+        """The text as a directory name, see `LossSpec.slug`; different texts have different slugs."""
         return "+".join([self.loss.slug, *(_slug(strategy.text) for strategy in self.strategies)])
 
     @property
@@ -67,11 +68,8 @@ class Method:
     @property
     def base(self) -> Method:
         """The method whose trained model this one starts from: itself where no strategy is applied after training."""
-        return (
-            Method(self.loss, tuple(each for each in self.strategies if each not in self.after))
-            if self.after
-            else self
-        )
+        trained = tuple(each for each in self.strategies if each not in self.after)
+        return Method(self.loss, trained) if self.after else self
 
     @property
     def single_label(self) -> bool:
@@ -204,3 +202,65 @@ def _check_features(features: Tensor, target: Tensor, strategy: str) -> None:
 
 def _slug(text: str) -> str:
     return re.sub(r"[\[,]", "--", text.removesuffix("]")).replace("=", "-")
+
+
+def split_methods(text: str) -> list[str]:
+    """Split a list of methods at the commas outside brackets: ``"ce+la,alpa[preset=v1,lam=2]"`` → two texts.
+
+    Raises:
+        ValueError: nothing between two commas.
+    """
+    texts = [part.strip() for part in re.split("," + _OUTSIDE_BRACKETS, text)]
+    if not all(texts):
+        raise ValueError(f"expected methods separated by commas, such as ce,ce+la,alpa, got {text!r}")
+    return texts
+
+
+def parse_method(text: str) -> Method:
+    """Parse ``loss``, or ``loss+strategy+...``; losses and strategies may have ``[parameter=value,...]``.
+
+    Raises:
+        ValueError: an unknown loss, strategy or parameter (the message has the nearest ones), an invalid value, a
+            strategy twice, or strategies that contradict each other.
+    """
+    loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
+    try:
+        return Method(parse_loss(loss), tuple(map(parse_strategy, strategies)))
+    except ValueError as error:
+        if not strategies:
+            raise
+        raise ValueError(f"{text.strip()}: {error}") from error
+
+
+def parse_strategy(text: str) -> Strategy:
+    """Parse ``name`` or ``name[parameter=value,...]``.
+
+    Raises:
+        ValueError: an unknown name or parameter, an invalid value, or text that is not of this form.
+    """
+    name, assignments = split_brackets(text, "strategy")
+    strategy = find_strategy(name)
+    defaults = {field.name: field.default for field in fields(strategy)}
+    if assignments and not defaults and (paths := strategy().change_recipe()):
+        raise ValueError(
+            f"expected {name} without parameters, got {','.join(assignments)!r}; for other values leave it out, and set "
+            f"the recipe's {', '.join(paths)} by --set"
+        )
+    values = assigned(text, name, assignments, defaults)
+    params: dict[str, Any] = {
+        key: _whole(key, value) if isinstance(defaults[key], int) else _number(key, value)
+        for key, value in values.items()
+    }
+    return strategy(**params)
+
+
+def _number(name: str, text: str) -> float:
+    if not re.fullmatch(_NUMBER, text):
+        raise ValueError(f"expected {name} to be a number >= 0, got {text!r}")
+    return float(text)
+
+
+def _whole(name: str, text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError(f"expected {name} to be a whole number, got {text!r}")
+    return int(text)

@@ -136,8 +136,7 @@ def _checked_name(strategy: type[Strategy]) -> str:
     return strategy.name
 
 
-_MODULES = "recipe_changes tau_normalisation classifier_retraining learned_scales nearest_class_mean logit_adjustment"
-_BUILT_IN = tuple(f"{__package__}.{module}" for module in _MODULES.split())
+_BUILT_IN = (f"{__package__}.recipe_changes", f"{__package__}.post_hoc")
 STRATEGIES: Registry[type[Strategy]] = Registry("strategies", _BUILT_IN, _checked_name)
 
 
