@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tametail.models.backbones import register_backbone
     from tametail.recommend.recommend import Recommendation, recommend
     from tametail.report.ranks.rank import Ranking, rank
+    from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
     from tametail.study.study import Study, compare, evaluate_test_set, resume
@@ -65,6 +66,7 @@ _PLACES = {
     "register_loss": "tametail.losses.registry.register_loss",
     "register_metric": "tametail.evaluation.metric_registry.register_metric",
     "register_reader": "tametail.data.readers.reader.register_reader",
+    "register_report_section": "tametail.report.sections.register_report_section",
     "register_strategy": "tametail.training.strategies.strategy.register_strategy",
     "report": "tametail.report.study.write.write_report",
     "resume": "tametail.study.study.resume",
@@ -101,6 +103,7 @@ __all__ = [
     "register_loss",
     "register_metric",
     "register_reader",
+    "register_report_section",
     "register_strategy",
     "report",
     "resume",

@@ -77,7 +77,7 @@ def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
     method = read_search(search_folder)["result"]["best"]["method"]
     assert study.settings["methods"] == ["ce", method]
     assert set(study.settings["tuned"]) == {method}
-    said = f"The values of {method} were chosen on these very folds, as the best of 12 trials"
+    said = f"The hyperparameters of {method} were selected on these folds, as the best of 12 trials"
     assert said in " ".join(capsys.readouterr().err.split())
     assert said in study.report.read_text(encoding="utf-8")
     again = compare(image_folder, "ce", out=tmp_path / "s", folds=3, **FIELDS)
@@ -177,7 +177,7 @@ def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: 
     content["result"]["best"]["recipe"] = {"lr": 0.01}
     note = Tuned(search_folder, "alpa", content).note
     (said,) = tuned_in_words(content | {"tuned": {"alpa": note}})
-    assert "The learning rate, 0.01, was searched for it too, and the whole study uses it" in said
+    assert "The learning rate, 0.01, was also tuned for it and applies to the whole study" in said
 
 
 @pytest.mark.parametrize("verdict", ["better", "worse", "no significant difference"])
