@@ -131,7 +131,7 @@ def test_evaluations_are_sets_too(tmp_path: Path, studies: list[Path]) -> None:
     found = compare_data_sets(read_data_sets([studies[0], tmp_path / "elsewhere"]))
     assert set(found.ranks.methods) == {"alpa", "ce"}
     assert ("mine", ("skin",)) in found.left_out
-    assert found.sets[1].protocol == "finished predictions"
+    assert found.sets[1].protocol == "existing predictions"
     assert found.sets[1].images == 150
 
 
@@ -164,7 +164,7 @@ def test_few_sets_and_the_same_images_are_warned_of(studies: list[Path], compare
     assert four.warnings[0].startswith("With 4 data sets the tests have little power")
     assert four.warnings[0] in ranks_html(four)
     same = [a_set(name, {"a": 0.1, "b": 0.2}, fingerprint="f" * (name != "z")) for name in "vwxyz"]
-    assert compare_data_sets(same).warnings[0].startswith("v and w and x and y are of the same images")
+    assert compare_data_sets(same).warnings[0].startswith("v and w and x and y have the same images")
 
 
 def test_sets_of_one_name_are_named_by_their_folders(tmp_path: Path) -> None:
@@ -177,8 +177,10 @@ def test_a_clear_winner_is_said_to_win() -> None:
     found = made_up(*scores)
     first, second, third = answer(found)
     assert first == "Over 12 data sets, m0 has the best mean rank, 1.00, of 4 methods."
-    assert second.endswith("the methods do not all rank alike.")
-    assert third.startswith("By Nemenyi’s critical difference (1.35) m0 ranks better than m2 and m3")
+    assert second.endswith("the methods differ significantly.")
+    assert third.startswith(
+        "By Nemenyi’s critical difference (1.35), m0 ranks significantly better than m2 and m3"
+    )
     assert third.endswith("is not significantly different from the other.")
 
 
@@ -186,7 +188,7 @@ def test_no_difference_is_no_winner() -> None:
     found = made_up((0.9, 0.7, 0.5), (0.5, 0.9, 0.7), (0.7, 0.5, 0.9))
     first, second = answer(found)
     assert first.startswith("Over 3 data sets, m0, m1 and m2 share the best mean rank, 2.00")
-    assert second.endswith("no difference between the methods is shown.")
+    assert second.endswith("no significant difference between the methods.")
 
 
 def test_of_two_methods_wilcoxon_speaks() -> None:

@@ -141,9 +141,9 @@ def test_the_table_for_the_terminal(
     best = rows_of((held_out_study / "results.csv").read_text())[0]
     for column in ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"):
         assert f"{100 * float(best[column]):.1f}" in lines[2]
-    opened = results_table(evaluated_study).splitlines()
-    assert opened[0].endswith("Test set: evaluated twice.")
-    assert "ensemble, %" in opened[1]
+    evaluated = results_table(evaluated_study).splitlines()
+    assert evaluated[0].endswith("Test set: evaluated twice.")
+    assert "ensemble, %" in evaluated[1]
     with pytest.raises(DataError, match="tametail report"):
         results_table(make_study(methods=("ce",)))
 

@@ -202,7 +202,10 @@ def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> 
     log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
     if log:
         axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
-    (axes.xaxis if along == "x" else axes.yaxis).set_major_formatter("{x:,.0f}")
+    axis = axes.xaxis if along == "x" else axes.yaxis
+    if not log:
+        axis.get_major_locator().set_params(integer=True)
+    axis.set_major_formatter("{x:,.0f}")
     axes.set(**{f"{along}label": unit + (" (log scale)" if log else "")})
     _grid(axes, along)
 
