@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from fixtures.browser_page import HOSTILE, BrowserPage, Open
 from fixtures.class_study import write_study
 from fixtures.label_study import write_label_study
-from fixtures.opened_page import HOSTILE, Open, Opened
 from fixtures.predictions_csv import frame_of, write
 from fixtures.several_studies import write_sets
 from tametail.report import write_report
@@ -56,10 +56,10 @@ def open_page(chromium: Any) -> Iterator[Open]:
     """Opens a file: its path, and options of a browser context."""
     contexts = []
 
-    def opened(path: Path, *, width: int = 1280, height: int = 900, **options: Any) -> Opened:
+    def opened(path: Path, *, width: int = 1280, height: int = 900, **options: Any) -> BrowserPage:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        found = Opened(context.new_page())
+        found = BrowserPage(context.new_page())
         found.page.on("request", lambda request: found.requests.append(request.url))
         found.page.on("console", lambda message: found.complaints.append(message.text))
         found.page.on("pageerror", lambda error: found.complaints.append(str(error)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.opened_page import Open
+from fixtures.browser_page import Open
 
 GRAVE = ("serious", "critical")
 
@@ -76,7 +76,7 @@ def test_no_page_is_wider_than_the_screen(any_page: Path, open_page: Open, width
 def test_paper_is_white_and_shows_what_is_closed_or_filtered(report: Path, open_page: Open) -> None:
     page = open_page(report, color_scheme="dark", width=720).page
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.locator("#classes label", has_text="Tail").first.click()
+    page.locator("#classes label", has_text="Few-shot").first.click()
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" != dark
     assert not page.locator(".bar").is_visible()
@@ -96,7 +96,7 @@ def test_everything_but_comfort_is_there_without_a_script(report: Path, open_pag
     assert page.locator("th > button, .zoom, .theme").count() == 0
     assert page.locator(".gallery img").first.is_visible()
     rows = page.locator("#classes table.classes").first.locator("tbody tr")
-    page.locator("#classes label", has_text="Tail").first.click()
+    page.locator("#classes label", has_text="Few-shot").first.click()
     assert sum(row.is_visible() for row in rows.all()) == 2
     count = page.locator("#confusions td .count").first
     assert not count.is_visible()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fixtures.opened_page import HOSTILE, Open
+from fixtures.browser_page import HOSTILE, Open
 
 
 def column(table: Any, number: int) -> list[str]:
@@ -38,7 +38,7 @@ def test_a_click_on_a_header_sorts_and_another_turns_it_round(report: Path, open
 
 def test_undefined_values_are_last_whichever_way(label_report: Path, open_page: Open) -> None:
     page = open_page(label_report).page
-    table = page.locator("#losses table").first
+    table = page.locator("#methods table").first
     table.evaluate("table => { table.tBodies[0].rows[1].cells[2].dataset.v = ''; }")
     header = table.locator("th[data-column='2']")
     for _ in range(2):
@@ -126,10 +126,10 @@ def test_the_keyboard_reaches_the_results_first_and_sees_where_it_is(report: Pat
     assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
     assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('href')") == "#losses"
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#methods"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    assert abs(page.locator("#losses").bounding_box()["y"] - 64) < 8, "below the bar that stays on top"
+    assert abs(page.locator("#methods").bounding_box()["y"] - 64) < 8, "below the bar that stays on top"
 
 
 def test_names_that_would_do_harm_are_text(hostile_report: Path, open_page: Open) -> None:
