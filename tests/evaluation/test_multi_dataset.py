@@ -148,14 +148,14 @@ def test_what_is_undefined_is_said_in_words():
     assert one_set.methods == ("m2", "m1", "m0")
     assert (one_set.friedman, one_set.critical_difference, one_set.cliques) == (None, None, ())
     assert np.isnan(one_set.wilcoxon_p).all()
-    assert "from two sets on; here there is 1" in one_set.undefined
+    assert "at least two data sets; here there is 1" in one_set.undefined
     two_methods = rank_sets(_frame(np.random.default_rng(0).normal(size=(9, 2))))
     assert (two_methods.friedman, two_methods.critical_difference) == (None, None)
     assert not np.isnan(two_methods.wilcoxon_p).any()
-    assert "need three methods" in two_methods.undefined
-    assert "nothing to compare" in rank_sets(_frame([[0.1], [0.2]])).undefined
+    assert "need at least three methods" in two_methods.undefined
+    assert "only one method" in rank_sets(_frame([[0.1], [0.2]])).undefined
     few = rank_sets(_frame(np.random.default_rng(0).normal(size=(5, 3))))
-    assert "no two of 3 methods apart on 5 sets" in few.undefined
+    assert "cannot find a significant difference between 3 methods on 5 data sets" in few.undefined
     assert (few.wilcoxon_p > 0.05)[np.triu_indices(3, 1)].all()
 
 
