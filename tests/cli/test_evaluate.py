@@ -71,9 +71,9 @@ def test_the_page_has_no_recipe_no_test_set_and_no_fold(two_models: Path) -> Non
         assert "raining images" not in written
         assert "patient" not in written.replace("patients", "")
     assert "Recipe" not in page
-    assert "sensitivity of 90.0 % asked for" in page
+    assert "required sensitivity 90.0 %" in page
     assert "a, by sex" in page
-    assert "not known" in page
+    assert "unknown" in page
     assert "a.csv, b.parquet" in page
     assert str(two_models) not in page
     assert "tametail evaluate a.csv b.parquet" in page
@@ -134,7 +134,7 @@ def test_an_absent_class_is_said_and_in_no_mean(tmp_path: Path) -> None:
     row = rows_of(out)["a"]
     assert (row["recall_vasc"], row["n_vasc"]) == ("", "0")
     assert row["operating_vasc_0.9_sensitivity"] == ""
-    assert "Absent, and in no mean" in (out / "report.html").read_text(encoding="utf-8")
+    assert "Absent classes, excluded from means" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_hostile_names_do_no_harm(tmp_path: Path) -> None:

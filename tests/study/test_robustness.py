@@ -186,8 +186,8 @@ def test_where_another_process_is_at_work_it_leaves_and_touches_nothing(
     out = tmp_path / "s"
     shutil.copytree(undisturbed, out)
     before = outcome(out)
-    hold = "import sys; from pathlib import Path; from tametail.storage.study_file import locked\n"
-    hold += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    hold = "import sys; from pathlib import Path; from tametail.storage.identity import lock_folder\n"
+    hold += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -195,7 +195,7 @@ def test_where_another_process_is_at_work_it_leaves_and_touches_nothing(
         assert other.stdout.readline() == "held\n"
         code, said = compare(image_folder, out, "--methods", "ce,alpa")
         assert code == 1
-        assert "another process is at work" in said
+        assert "another process uses" in said
         assert outcome(out) == before
         other.communicate()
     assert compare(image_folder, out)[0] == 0
