@@ -119,14 +119,14 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], TrainedHeads]]:
-    """All heads of a stream, head_batches side by side."""
+    """Train all heads of a stream, batches of heads in parallel."""
     tasks = [HeadTask(loss, stream.recipe, stream.head()) for loss in losses]
     accelerator = make_accelerator(stream.recipe, "cpu")
     parts = batch_heads(
         [task.head for task in tasks], stream.recipe.batch_size, least=parallel_workers(accelerator.device)
     )
 
-    def train_portion(head_batch: list[int]) -> TrainedHeads:
+    def train_batch(head_batch: list[int]) -> TrainedHeads:
         return train_heads(
             stream.features,
             stream.target,
@@ -137,7 +137,7 @@ def together(stream: Stream, losses: list[ALPALoss]) -> list[tuple[list[int], Tr
             class_counts=stream.counts,
         )
 
-    found = run_parallel([partial(train_portion, head_batch) for head_batch in parts], accelerator.device)
+    found = run_parallel([partial(train_batch, head_batch) for head_batch in parts], accelerator.device)
     return list(zip(parts, found, strict=True))
 
 

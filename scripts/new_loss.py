@@ -201,7 +201,7 @@ def main() -> None:
         text = report(parts, chosen.out)
     else:
         if page.exists():
-            raise UsageError(f"{page} is there: the test sets are opened once")
+            raise UsageError(f"{page} exists: the test sets are evaluated once")
         tests = {name: load(path, "test") for name, path in studies.items()}
         text = confirm(parts, tests, chosen.out, chosen.candidate)
     page.write_text(text, encoding="utf-8")

@@ -40,7 +40,7 @@ CHECKPOINTS, HALF_WRITTEN = "runs/*/.*.checkpoint", "runs/*/.*.checkpoint/.check
 def start(folder: Path, recipe: str) -> subprocess.Popen[bytes]:
     """Begin the study of a folder, in a process group of its own."""
     environment = {"TAMETAIL_CACHE": str(folder / "cache"), "TAMETAIL_CHECKPOINT_SECONDS": "0"}
-    # Layers this small are not worth sharing out; heads are trained side by side, one portion on each.
+    # Layers this small are not worth sharing among cores; heads are trained in parallel, one batch of heads on each.
     environment["OMP_NUM_THREADS"] = "2" if recipe == "head" else "1"
     entry = [sys.executable, "-c", "from tametail.cli.app import main; main()"]
     return subprocess.Popen(

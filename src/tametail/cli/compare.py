@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tametail.cli.command import command
+from tametail.cli.command import RESUMABLE, command
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.options import CompareOptions, MethodsOptions, ResumeOptions, TestSetOptions
 
 if TYPE_CHECKING:
     from tametail.study.study import Study
-
-RESUMABLE = "Finished work is saved; repeat the command, or use tametail resume, to continue."
 
 
 @command(
