@@ -191,7 +191,7 @@ def plain(task: Task, seed: int, turns: Turns, out: Path) -> None:
             *normalise,
         ]
     )
-    centre = [transforms.Resize(round(spec.image_size / spec.seen)), transforms.CenterCrop(spec.image_size)]
+    centre = [transforms.Resize(round(spec.image_size / spec.crop)), transforms.CenterCrop(spec.image_size)]
     paths, targets = task.table.paths, task.table.targets
 
     def loader(rows: NDArray[np.int64], transform: Any, shuffle: bool) -> DataLoader[tuple[Tensor, int]]:

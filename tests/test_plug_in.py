@@ -77,7 +77,7 @@ class Colours(BackboneProvider):
     name = "colours"
 
     def describe(self, name, image_size):
-        return BackboneSpec(name, 3, image_size or 32, canvas=image_size or 32, seen=1.0) if name == "colours" else None
+        return BackboneSpec(name, 3, image_size or 32, canvas=image_size or 32, crop=1.0) if name == "colours" else None
 
     def build(self, spec, weights):
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

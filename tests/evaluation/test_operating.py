@@ -50,13 +50,13 @@ def test_it_is_chosen_on_the_other_folds_and_judged_on_its_own() -> None:
     assert found.sensitivity.value == pytest.approx(flagged[positive].mean())
     assert found.specificity.value == pytest.approx((~flagged[~positive]).mean())
     assert found.ppv.value == pytest.approx(positive[flagged].mean())
-    assert found.flagged.value == pytest.approx(flagged.mean())
+    assert found.alert_rate.value == pytest.approx(flagged.mean())
     assert found.flagged_per_100 == pytest.approx(100 * flagged.mean())
     assert found.threshold == threshold_for(positive, p, 0.9)
     counts = (positive.sum(), (~positive).sum(), flagged.sum(), 240)
-    of = (found.sensitivity, found.specificity, found.ppv, found.flagged)
+    of = (found.sensitivity, found.specificity, found.ppv, found.alert_rate)
     assert tuple(each.n for each in of) == counts
-    assert (found.class_name, found.asked) == ("bcc", 0.9)
+    assert (found.class_name, found.required_sensitivity) == ("bcc", 0.9)
 
 
 def test_the_classes_of_a_fold_do_not_move_its_threshold() -> None:
@@ -68,15 +68,15 @@ def test_the_classes_of_a_fold_do_not_move_its_threshold() -> None:
     cut = threshold_for((table.target == 1)[other], p[other], 0.8)
     found = operating_point([unfolded], 1, 0.8)
     # Fold 1 cannot be evaluated: no image of fold 0 is of the class any more.
-    assert found.flagged.n == own.sum()
-    assert found.flagged.value == pytest.approx((p[own] >= cut).mean())
+    assert found.alert_rate.n == own.sum()
+    assert found.alert_rate.value == pytest.approx((p[own] >= cut).mean())
     assert found.sensitivity.n == 0
     assert np.isnan(found.sensitivity.value)
 
 
 def test_intervals_are_wilsons_where_images_stand_alone() -> None:
     found = operating_point([made_up(per_group=1)], 0, 0.8)
-    for estimate in (found.sensitivity, found.specificity, found.ppv, found.flagged):
+    for estimate in (found.sensitivity, found.specificity, found.ppv, found.alert_rate):
         low, high = intervals.wilson(estimate.value, estimate.n)
         assert estimate.low == pytest.approx(float(low))
         assert estimate.high == pytest.approx(float(high))
@@ -86,7 +86,7 @@ def test_an_absent_class_is_nan_and_never_0() -> None:
     table = made_up()
     without = dataclasses.replace(table, target=np.where(table.target == 2, 0, table.target))
     found = operating_point([without], 2, 0.95)
-    for estimate in (found.sensitivity, found.specificity, found.ppv, found.flagged):
+    for estimate in (found.sensitivity, found.specificity, found.ppv, found.alert_rate):
         assert np.isnan(estimate.value)
         assert estimate.n == 0
     assert np.isnan(found.threshold)
@@ -96,7 +96,7 @@ def test_an_absent_class_is_nan_and_never_0() -> None:
 def test_every_image_of_the_class() -> None:
     target = np.zeros(40)
     found = operating_point([deterministic(np.full((40, 2), 0.5), target, np.arange(40) % 4)], 0, 0.9)
-    assert found.sensitivity.value == found.ppv.value == found.flagged.value == 1
+    assert found.sensitivity.value == found.ppv.value == found.alert_rate.value == 1
     assert found.specificity.n == 0
 
 
@@ -121,7 +121,7 @@ def test_images_without_folds_are_dealt_by_groups() -> None:
     unfolded = dataclasses.replace(table, fold=np.zeros(400, dtype=np.int64))
     found, again = operating_point([unfolded], 2, 0.9), operating_point([unfolded], 2, 0.9)
     assert found == again
-    assert found.flagged.n == 400
+    assert found.alert_rate.n == 400
     assert found.sensitivity.value == pytest.approx(0.9, abs=0.15)
     # One group alone holds the class: nothing else to choose by when it is evaluated, so it is left out.
     only = np.where(table.group == table.group[0], 2, 0)
@@ -135,14 +135,14 @@ def test_a_threshold_of_other_images_can_be_given() -> None:
     found = operating_point([table], 1, 0.9, threshold=0.25)
     flagged = table.probabilities[:, 1] >= 0.25
     assert found.threshold == 0.25
-    assert found.flagged.value == pytest.approx(flagged.mean())
+    assert found.alert_rate.value == pytest.approx(flagged.mean())
 
 
 def test_values_are_means_over_replicates() -> None:
     tables = [made_up(), dataclasses.replace(made_up(1), target=made_up().target)]
     both = operating_point(tables, 1, 0.8)
     each = [operating_point([table], 1, 0.8) for table in tables]
-    for name in ("sensitivity", "specificity", "ppv", "flagged"):
+    for name in ("sensitivity", "specificity", "ppv", "alert_rate"):
         assert getattr(both, name).value == pytest.approx(np.mean([getattr(one, name).value for one in each]))
     assert both.sensitivity.n == each[0].sensitivity.n
 
@@ -151,7 +151,7 @@ def test_values_are_means_over_replicates() -> None:
 @given(seed=st.integers(0, 50), sensitivity=st.floats(0.05, 1))
 def test_values_lie_within_their_limits(seed: int, sensitivity: float) -> None:
     found = operating_point([made_up(seed, images=60, per_group=3)], 2, sensitivity)
-    for estimate in (found.sensitivity, found.specificity, found.ppv, found.flagged):
+    for estimate in (found.sensitivity, found.specificity, found.ppv, found.alert_rate):
         assert not estimate.n or 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
@@ -166,6 +166,6 @@ def test_an_impossible_sensitivity_is_refused(sensitivity: float) -> None:
 def test_a_threshold_that_could_not_be_chosen_elsewhere_is_not_chosen_here() -> None:
     found = operating_point([made_up()], 1, 0.9, threshold=float("nan"))
     assert np.isnan(found.threshold)
-    for estimate in (found.sensitivity, found.specificity, found.ppv, found.flagged):
+    for estimate in (found.sensitivity, found.specificity, found.ppv, found.alert_rate):
         assert estimate.n == 0
         assert np.isnan([estimate.value, estimate.low, estimate.high]).all()

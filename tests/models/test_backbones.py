@@ -109,7 +109,7 @@ def test_a_larger_canvas_is_seen_in_the_same_share() -> None:
     spec = backbones.describe_backbone("tf_efficientnet_lite0", 128)
     assert (spec.canvas, spec.enlarged) == (146, False)
     larger = spec.on_canvas(183)
-    assert (larger.canvas, larger.seen, larger.enlarged) == (183, 128 / 146, True)
+    assert (larger.canvas, larger.crop, larger.enlarged) == (183, 128 / 146, True)
     assert spec.on_canvas(20) == spec
 
 
@@ -120,7 +120,7 @@ class Averages(backbones.BackboneProvider):
 
     def describe(self, name: str, image_size: int | None) -> backbones.BackboneSpec | None:
         size = image_size or 24
-        return backbones.BackboneSpec(name, 6, size, size, seen=1.0) if name == self.name else None
+        return backbones.BackboneSpec(name, 6, size, size, crop=1.0) if name == self.name else None
 
     def build(self, spec: backbones.BackboneSpec, weights: str) -> nn.Module:
         if weights == "auto":

@@ -24,28 +24,28 @@ class OperatingPoint:
 
     Attributes:
         class_name: the class.
-        asked: the required sensitivity.
+        required_sensitivity: above 0 and at most 1.
         threshold: chosen on all these images, for deployment; nan without an image of the class. The results are those of
             thresholds chosen on other images, by cross-validation.
         sensitivity: its n counts the images of the class.
         specificity: its n counts the other images.
         ppv: positive predictive value at the prevalence of these images; its n counts the images that any replicate
             flags.
-        flagged: alert rate, the proportion of images that are flagged; its n counts the images with a threshold.
+        alert_rate: the proportion of images that are flagged; its n counts the images with a threshold.
     """
 
     class_name: str
-    asked: float
+    required_sensitivity: float
     threshold: float
     sensitivity: Estimate
     specificity: Estimate
     ppv: Estimate
-    flagged: Estimate
+    alert_rate: Estimate
 
     @property
     def flagged_per_100(self) -> float:
         """Flagged images per 100 images."""
-        return 100 * self.flagged.value
+        return 100 * self.alert_rate.value
 
 
 def operating_point(
@@ -83,16 +83,16 @@ def operating_point(
         to_come = threshold_for(np.tile(positive, len(tables)), p.ravel(), sensitivity)
     else:
         cuts, to_come = np.full(p.shape, threshold), threshold
-    judged = ~np.isnan(cuts)
-    flagged = judged & (p >= cuts)
+    evaluated = ~np.isnan(cuts)
+    flagged = evaluated & (p >= cuts)
     return OperatingPoint(
         class_name=names[class_index],
-        asked=sensitivity,
+        required_sensitivity=sensitivity,
         threshold=to_come,
-        sensitivity=_share(flagged, judged & positive, group),
-        specificity=_share(~flagged, judged & ~positive, group),
+        sensitivity=_share(flagged, evaluated & positive, group),
+        specificity=_share(~flagged, evaluated & ~positive, group),
         ppv=_share(np.broadcast_to(positive, flagged.shape), flagged, group),
-        flagged=_share(flagged, judged, group),
+        alert_rate=_share(flagged, evaluated, group),
     )
 
 

@@ -34,7 +34,7 @@ class BackboneSpec:
         features: D, the length of the feature vector.
         image_size: S, the side of the input.
         canvas: K, the side of the square that images are cached at.
-        seen: centre crop for evaluation, as a fraction of the canvas's side; S pixels of the backbone's own canvas.
+        crop: centre crop for evaluation, as a fraction of the canvas's side; S pixels of the backbone's own canvas.
         mean, std: per channel, of inputs in [0, 1]; by default those of ImageNet.
         fixed_size: whether the network is built for one image size (most vision transformers).
         provider: name of the provider, set by `describe_backbone`.
@@ -44,7 +44,7 @@ class BackboneSpec:
     features: int
     image_size: int
     canvas: int
-    seen: float
+    crop: float
     mean: tuple[float, float, float] = _IMAGENET_MEAN
     std: tuple[float, float, float] = _IMAGENET_STD
     fixed_size: bool = False
@@ -53,7 +53,7 @@ class BackboneSpec:
     @property
     def enlarged(self) -> bool:
         """Whether the canvas is larger than the backbone's own."""
-        return round(self.seen * self.canvas) > self.image_size
+        return round(self.crop * self.canvas) > self.image_size
 
     def on_canvas(self, side: int) -> BackboneSpec:
         """The same with images cached at ``side`` pixels, but at least at the backbone's own canvas."""
@@ -71,7 +71,7 @@ class BackboneProvider(ABC):
 
             def describe(self, name: str, image_size: int | None) -> BackboneSpec | None:
                 size = image_size or 64
-                return BackboneSpec(name, 32, size, canvas=size, seen=1.0) if name == "tiny" else None
+                return BackboneSpec(name, 32, size, canvas=size, crop=1.0) if name == "tiny" else None
 
             def build(self, spec: BackboneSpec, weights: str) -> nn.Module:
                 return TinyNetwork(spec.features)

@@ -181,9 +181,9 @@ class _RunCallback:
         self._steps = steps_per_epoch
         self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
 
-    def step(self, epoch: int, step: int, method: float, lr: float, images: int) -> None:
-        self._display.step(epoch, step, method, lr, images)
-        self._trackers.log({"loss": method, "lr": lr}, epoch * self._steps + step + 1)
+    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
+        self._display.step(epoch, step, loss, lr, images)
+        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)
@@ -219,11 +219,11 @@ class _HeadsCallback:
                     self._title, epochs, steps_per_epoch, measure=self._measure, runs=self._runs
                 )
 
-    def step(self, epoch: int, step: int, method: float, lr: float, images: int) -> None:
+    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         with self._lock:
             self._done += 1
             so_far = self._done // self._batches
-            self._display.step(so_far // self._steps, so_far % self._steps, method, lr, images)
+            self._display.step(so_far // self._steps, so_far % self._steps, loss, lr, images)
 
     def epoch(self, record: EpochRecord) -> None:
         with self._lock:

@@ -135,7 +135,7 @@ def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
 
 def evaluation_transform(spec: BackboneSpec) -> Preprocess:
     """The deterministic preprocessing for evaluation."""
-    return Preprocess(spec.image_size, spec.mean, spec.std, crop=spec.seen)
+    return Preprocess(spec.image_size, spec.mean, spec.std, crop=spec.crop)
 
 
 def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:

@@ -38,7 +38,7 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
     tuned, default = results.nested("tuned"), results.nested("default")
     nested = results.result["nested"]
     said = [
-        f"Tuned, {results.asked['method']} reaches a {results.metric} of {with_interval(results, tuned)} on images that took no part "
+        f"Tuned, {results.search['method']} reaches a {results.metric} of {with_interval(results, tuned)} on images that took no part "
         f"in the selection of its values, and {with_interval(results, default)} at its defaults; n = "
         f"{formatting.images_and_groups(nested['n'], nested['groups'])}.",
         tuning_gain(results),
@@ -63,7 +63,7 @@ def tuning_gain(results: SearchResults) -> str:
     points = difference_in_words(results.difference)
     p = formatting.p_value(float(found["p"]))
     tested = f"{points}, p {p if p.startswith('<') else f'= {p}'}"
-    if results.asked["metric"] != "balanced_accuracy":
+    if results.search["metric"] != "balanced_accuracy":
         return _other_verdict(str(found["verdict"]), results.metric, tested)
     if found["verdict"] == "better":
         return f"Tuning helps here: tuned is better than the default by {tested}."
@@ -118,15 +118,15 @@ def with_interval(results: SearchResults, estimate: Estimate) -> str:
 
 def facts(results: SearchResults) -> list[tuple[str, str]]:
     """The settings of the search and its data."""
-    asked, settings, result = results.asked, results.settings, results.result
+    search, settings, result = results.search, results.settings, results.result
     folds = settings["splits"]["folds"]
     done = result["trials"]
     other = [f"{done[state]} {state}" for state in ("pruned", "failed") if done[state]]
-    sampler = "at random" if asked["sampler"] == "random" else "by TPE (Bergstra et al. 2011)"
-    halving = ", successive halving of each batch after every inner fold" if asked["halving"] else ""
-    same = asked["sampler"] == "random" and not asked["halving"]
+    sampler = "at random" if search["sampler"] == "random" else "by TPE (Bergstra et al. 2011)"
+    halving = ", successive halving of each batch after every inner fold" if search["halving"] else ""
+    same = search["sampler"] == "random" and not search["halving"]
     return [
-        ("Method", str(asked["method"])),
+        ("Method", str(search["method"])),
         (
             "Trials",
             f"{done['complete']} scored{''.join(f', {one}' for one in other)}, drawn {sampler}{halving}",
@@ -136,7 +136,7 @@ def facts(results: SearchResults) -> list[tuple[str, str]]:
             f"{folds} outer folds and one over all; {'the same trials in each' if same else 'each draws its own trials'}",
         ),
         ("Folds", f"{folds} outer, {folds - 1} inner; seed {settings['splits']['seed']}"),
-        ("Seeds", f"{asked['seeds']} per training"),
+        ("Repeats", f"{search['seeds']} per training"),
         ("Chosen by", results.metric),
         ("Trainings", f"{result['trainings']:,}, {formatting.duration(result['seconds'])} in all"),
         (

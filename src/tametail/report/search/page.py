@@ -47,7 +47,7 @@ def search_html(results: SearchResults) -> str:
         "search.html.j2",
         results=results,
         result=result,
-        asked=results.asked,
+        search=results.search,
         name=results.settings["name"],
         synthetic=results.settings["synthetic"],
         answer=answer(results.settings),
@@ -80,9 +80,11 @@ def _range(values: Sequence[str]) -> str:
 
 def _command(results: SearchResults) -> str:
     """The command that repeats the search, without paths, which are private."""
-    settings, asked = results.settings, results.asked
+    settings, search = results.settings, results.search
     options = (
-        {"loss": asked["method"]} | settings.get("options", {}) | {"trials": asked["trials"], "out": "SEARCH"}
+        {"loss": search["method"]}
+        | settings.get("options", {})
+        | {"trials": search["trials"], "out": "SEARCH"}
     )
     data = "demo" if settings["synthetic"] else "DATA"
     return command_line("search", [data], options, LossOptions, SearchOptions)

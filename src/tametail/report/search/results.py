@@ -55,10 +55,10 @@ class SearchResults:
     trials: tuple[TrialRow, ...]
 
     @property
-    def asked(self) -> Mapping[str, Any]:
+    def search(self) -> Mapping[str, Any]:
         """The settings of the search."""
-        asked: Mapping[str, Any] = self.settings["search"]
-        return asked
+        search: Mapping[str, Any] = self.settings["search"]
+        return search
 
     @property
     def result(self) -> Mapping[str, Any]:
@@ -69,18 +69,18 @@ class SearchResults:
     @property
     def metric(self) -> str:
         """Name of the metric in sentences."""
-        metric: str = self.asked["metric"]
+        metric: str = self.search["metric"]
         return METRIC_NAMES.get(metric, metric)
 
     @property
     def in_percent(self) -> bool:
         """Whether the metric is shown in %, and differences in points."""
-        return self.asked["metric"] in _IN_PERCENT
+        return self.search["metric"] in _IN_PERCENT
 
     @property
     def space(self) -> dict[str, str]:
         """The range of each dimension, in the notation after the ``=``."""
-        return {name: inside for name, _, inside in (text.partition("=") for text in self.asked["space"])}
+        return {name: inside for name, _, inside in (text.partition("=") for text in self.search["space"])}
 
     def nested(self, which: str) -> Estimate:
         """The estimate of ``tuned`` or ``default``."""

@@ -51,7 +51,7 @@ def clinical_markdown(results: StudyResults) -> list[str]:
                     f"{percent_with_interval(one)}, n = {one.n}"
                     for one in (point.sensitivity, point.specificity, point.ppv)
                 ),
-                percent_with_interval(point.flagged),
+                percent_with_interval(point.alert_rate),
             ]
             for method, point in points
         ]
@@ -63,7 +63,7 @@ def clinical_markdown(results: StudyResults) -> list[str]:
         ]
         first = points[0][1]
         blocks += [
-            f"## {markdown_text(first.class_name)}: required sensitivity {percent(first.asked)} %",
+            f"## {markdown_text(first.class_name)}: required sensitivity {percent(first.required_sensitivity)} %",
             markdown_table([*header, "PPV, %", "Alert rate, %"], ["---", *[NUMBER] * 5], rows),
         ]
     for method, column, found in subgroup_tables(results):
@@ -91,13 +91,13 @@ def clinical_cells(result: MethodResults) -> Cells:
     """Operating points and subgroups of one method as cells of results.csv."""
     cells: Cells = []
     for point in result.operating:
-        prefix = f"operating_{point.class_name}_{point.asked:g}_"
+        prefix = f"operating_{point.class_name}_{point.required_sensitivity:g}_"
         cells.append((f"{prefix}threshold", six_decimals(point.threshold)))
         for name, estimate in (
             ("sensitivity", point.sensitivity),
             ("specificity", point.specificity),
             ("ppv", point.ppv),
-            ("alert_rate", point.flagged),
+            ("alert_rate", point.alert_rate),
         ):
             cells += [*estimate_cells(prefix + name, estimate), (f"{prefix}{name}_n", str(estimate.n))]
     for one in result.subgroups:

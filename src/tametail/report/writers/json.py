@@ -199,10 +199,10 @@ def _reliability(found: Calibration) -> Json:
 def _operating(point: OperatingPoint) -> Json:
     return {
         "class": point.class_name,
-        "required_sensitivity": _number(point.asked),
+        "required_sensitivity": _number(point.required_sensitivity),
         "threshold": _number(point.threshold),
         **_estimates(point, ("sensitivity", "specificity", "ppv")),
-        "alert_rate": _estimate(point.flagged),
+        "alert_rate": _estimate(point.alert_rate),
     }
 
 
