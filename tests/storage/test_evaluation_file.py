@@ -119,7 +119,7 @@ def test_no_threshold_is_chosen_on_the_evaluated_images(tmp_path: Path) -> None:
     (model,) = read_evaluation(folder).methods
     (point,) = model.operating
     assert math.isnan(point.threshold)
-    assert point.sensitivity.n == point.flagged.n == 0
+    assert point.sensitivity.n == point.alert_rate.n == 0
     for name in ("evaluation.json", "metrics.json"):
         content = (folder / name).read_text(encoding="utf-8")
         json.loads(content, parse_constant=pytest.fail)
