@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from itertools import product
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tametail.losses import ALPALoss, AsymmetricLoss, Loss, create_loss
 from tametail.losses.one_pass import fused, nonzero_labels, on_gpu
 
 GAMMAS = (0.0, 0.3, 1.0, 2.0, 4.5)
+# Of the positive and the negative term, which do not share an exponent: each with all values.
+PAIRS = [*pairwise(GAMMAS), (0.0, 0.0), (4.5, 0.0), (0.0, 4.5)]
 ORDERS = ((1, 1), (1, 0), (3, 2), (8, 8), (2, 5))
 CASES: list[tuple[str, dict[str, Any]]] = [
     *(("asl", {"clip": clip}) for clip in (0.0, 1e-4, 0.05, 0.5)),
@@ -68,7 +71,7 @@ def _value_and_gradient(
 @pytest.mark.parametrize(("name", "params"), CASES)
 def test_agrees_with_plain_operations(name: str, params: dict[str, Any], kind: str, reduction: str) -> None:
     logits, target = _batch(40, 7)[kind]
-    for gamma_pos, gamma_neg in product(GAMMAS, GAMMAS):
+    for gamma_pos, gamma_neg in PAIRS:
         loss = create_loss(name, **params, gamma_pos=gamma_pos, gamma_neg=gamma_neg, reduction=reduction)
         quick = _value_and_gradient(loss, logits, target, plainly=False)
         slow = _value_and_gradient(loss, logits, target, plainly=True)
@@ -264,18 +267,32 @@ def test_any_term(
 
 
 @pytest.mark.parametrize("name", ["alpa", "asl"])
-def test_compiled_for_any_batch_it_agrees(name: str) -> None:
+def test_compiled_for_any_batch_value_and_gradient_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs of both passes, run without the slow generation of code for the CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch._dynamo.reset()
     loss = create_loss(name)
     call = fused(Loss.forward)
     for samples in (6, 11):
         logits = torch.randn(samples, 4, requires_grad=True)
         target = torch.arange(samples) % 4
+        value = call(loss, logits, target)  # a warning that it is not compiled would be an error
+        (found,) = torch.autograd.grad(value, logits)
+        (expected,) = torch.autograd.grad(loss(logits, target), logits)
+        torch.testing.assert_close(value, loss(logits, target))
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_code_generated_for_any_batch_agrees() -> None:
+    torch._dynamo.reset()
+    loss = create_loss("asl")
+    call = fused(Loss.forward)
+    for samples in (6, 11):
+        logits, target = torch.randn(samples, 4), torch.arange(samples) % 4
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own
-            (found,) = torch.autograd.grad(call(loss, logits, target), logits)
-        (expected,) = torch.autograd.grad(loss(logits, target), logits)
-        torch.testing.assert_close(found, expected)
+            warnings.filterwarnings("error", message="the loss is not compiled")
+            torch.testing.assert_close(call(loss, logits, target), loss(logits, target))
 
 
 def test_where_the_compiler_fails_plain_operations_are_used_with_one_warning(

@@ -39,10 +39,16 @@ def with_other_tau(text: str) -> str:
 
 
 def all_exponents(text: str, **others: Any) -> list[Loss]:
-    """The loss with all combinations of GAMMAS and CLIPS that it accepts; ``others`` replace parameters of the text."""
+    """The loss with all of GAMMAS and CLIPS that it accepts; ``others`` replace parameters of the text.
+
+    Of two exponents, which stand in different terms, each takes all values, equal ones and a larger other one among
+    them, with every clip.
+    """
     parameters = inspect.signature(type(make(text))).parameters
     names = [name for name in parameters if name.startswith("gamma")]
-    grid = [others | dict(zip(names, values, strict=True)) for values in product(GAMMAS, repeat=len(names))]
+    shifted = [GAMMAS[index:] + GAMMAS[:index] for index in range(len(names))]
+    rows = [*zip(*shifted, strict=True), (0.0,) * len(names)] if names else [()]
+    grid = [others | dict(zip(names, values, strict=True)) for values in rows]
     clipped = [params | {"clip": clip} for params, clip in product(grid, CLIPS) if "clip" in parameters]
     return _accepted(text, clipped) or _accepted(text, grid)
 
@@ -86,7 +92,7 @@ def without_draws(loss: Loss) -> Loss:
 
 def value_of(loss: LossCall, z: Tensor, target: Tensor) -> Tensor:
     """The value; a stochastic loss draws the same numbers each time."""
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)  # torch.manual_seed formats a traceback for each GPU backend
     return loss(z, target)
 
 
