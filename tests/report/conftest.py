@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
     """`write_study` into a fresh folder."""
     made = iter(range(100))
     return lambda **options: write_study(tmp_path / f"study{next(made)}", **options)
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the figures of a page empty, which take most of its time, for tests of its text."""
+    sections = import_module("tametail.report.study.sections")
+    monkeypatch.setattr(sections, "inlined", lambda drawing: f'<svg id="{drawing.name}"></svg>')
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def test_the_built_in_sections_are_registered_in_the_order_shown(held_out_study:
     assert links == re.findall(r'<section id="([\w-]+)"', html)
 
 
-@pytest.mark.usefixtures("toy_package")
+@pytest.mark.usefixtures("toy_package", "without_figures")
 def test_a_section_of_another_package_follows_the_built_in_ones(held_out_study: Path) -> None:
     register_report_section(Toy())
     html = results_html(read_results(held_out_study))
@@ -72,12 +72,13 @@ def test_a_section_of_another_package_follows_the_built_in_ones(held_out_study: 
     assert html.index('<section id="reading"') < html.index('<section id="toy"') < html.index("<footer>")
 
 
-@pytest.mark.usefixtures("toy_package")
+@pytest.mark.usefixtures("toy_package", "without_figures")
 def test_a_section_without_context_is_left_out(held_out_study: Path) -> None:
     register_report_section(Toy(shown=False))
     assert "toy" not in results_html(read_results(held_out_study))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> None:
     register_metric(ConfusionMetric("toy_metric", "Toy metric", metrics.accuracy))
     try:

@@ -103,8 +103,8 @@ def test_names_are_escaped(compared: BenchmarkScores) -> None:
 def test_files_are_the_same_bytes_again(studies: list[Path], tmp_path: Path) -> None:
     first, second = ({} for _ in range(2))
     for files, out in ((first, tmp_path / "a"), (second, tmp_path / "b")):
-        for _ in range(2):
-            write_ranks(studies, out, figures=("pdf",))
+        for _ in range(1 + bool(first)):  # the second folder is written twice
+            write_ranks(studies[:2], out, figures=("pdf",))
         files |= {path.name: path.read_bytes() for path in out.iterdir()}
     assert first == second
     assert set(first) == {"ranks.html", "ranks.csv", "ranks.md", "critical-difference.pdf"}

@@ -19,6 +19,8 @@ from tametail.report.study.clinical import clinical_results
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture
 def study(make_study: Callable[..., Path]) -> Path:

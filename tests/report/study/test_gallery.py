@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.class_study import write_study
 from tametail.core.errors import DataError
 from tametail.predictions.single_label import Predictions, read_predictions
 from tametail.report import read_results, write_report
@@ -27,7 +27,7 @@ from tametail.report.study.gallery import (
 from tametail.report.study.thumbnails import THUMBNAILS
 from tametail.report.study.write import NO_IMAGES
 
-MakeStudy = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 def predictions(seed: int, images: int, groups: int, classes: int) -> Predictions:
@@ -72,11 +72,26 @@ def test_the_surest_errors_and_the_rarest_classes(seed: int, images: int, groups
     assert len(chosen.rows) <= 48
 
 
-@pytest.fixture
-def study(make_study: MakeStudy, tmp_path: Path) -> Path:
-    return make_study(
-        methods=("alpa", "ce"), seeds=(0, 1), test_set_evaluations=1, image_root=tmp_path / "images"
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study and its images; tests copy it."""
+    folder = tmp_path_factory.mktemp("gallery")
+    write_study(
+        folder / "study",
+        methods=("alpa", "ce"),
+        seeds=(0, 1),
+        test_set_evaluations=1,
+        image_root=folder / "images",
     )
+    return folder
+
+
+@pytest.fixture
+def study(original: Path, tmp_path: Path) -> Path:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    source = json.dumps({"image_root": str(tmp_path / "images")})
+    (tmp_path / "study" / "source.json").write_text(source, encoding="utf-8")
+    return tmp_path / "study"
 
 
 def read(study: Path, root: Path | None) -> Gallery | str:

@@ -185,6 +185,7 @@ def test_names_are_escaped(make_study: MakeStudy) -> None:
     assert "It is the only method of this study" in page.text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_unfinished_losses_are_told_with_their_failures(
     make_study: MakeStudy, fail_run: Callable[[Path, str], None]
 ) -> None:
@@ -197,6 +198,7 @@ def test_unfinished_losses_are_told_with_their_failures(
     assert "It is the only method with all its runs finished, so there is no comparison." in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_no_answer_without_a_finished_loss(make_study: MakeStudy) -> None:
     study = make_study(methods=("alpa", "ce"))
     for method in ("alpa", "ce"):
@@ -217,6 +219,7 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
     assert page.words.count("class 44") == 2, "in the table of classes, and in that of the one loss"
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_of_many_losses_and_classes_the_best_are_shown(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +236,7 @@ def test_of_many_losses_and_classes_the_best_are_shown(
     assert cut.tags["td"] < whole.tags["td"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_folder_that_cannot_be_written_is_named(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,19 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
+from fixtures.class_study import write_study
 from fixtures.label_study import write_label_study
 from tametail.predictions.single_label import read_predictions
 from tametail.report import unfinished, write_report
 from tametail.report.study.partial import WARNING, largest_block, partial_methods, runs_in_words
 
 MakeStudy = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("without_figures")
 RUNS = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study; tests copy it."""
+    folder = tmp_path_factory.mktemp("partial") / "study"
+    return write_study(folder, methods=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
+
+
 @pytest.fixture
-def broken(make_study: MakeStudy) -> Path:
+def broken(whole: Path, tmp_path: Path) -> Path:
     """Of asl seed 1 lacks two folds, of ce seed 0 lacks one; alpa is finished, focal has nothing."""
-    study = make_study(methods=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
+    study = shutil.copytree(whole, tmp_path / "broken")
     for gone in ("asl/seed1-fold1", "asl/seed1-fold2", "ce/seed0-fold2", "focal"):
         shutil.rmtree(study / "runs" / gone)
     return study
@@ -94,11 +103,8 @@ def test_asked_for_they_stand_in_files_of_their_own_and_are_marked(broken: Path)
     assert rows[-1]["balanced_accuracy"] == ""
 
 
-def test_they_are_made_again_with_the_report_and_go_when_all_is_finished(
-    broken: Path, make_study: MakeStudy
-) -> None:
+def test_they_are_made_again_with_the_report_and_go_when_all_is_finished(broken: Path, whole: Path) -> None:
     write_report(broken, partial=True)
-    whole = make_study(methods=("alpa", "asl", "ce", "focal"), seeds=(0, 1))
     shutil.copytree(whole / "runs" / "asl", broken / "runs" / "asl", dirs_exist_ok=True)
     write_report(broken)
     assert "## asl" not in (broken / "partial.md").read_text(encoding="utf-8")
