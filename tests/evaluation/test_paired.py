@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.multitest import multipletests
@@ -36,8 +36,9 @@ def _reference_balanced_accuracy(tables, swapped=(), others=()):
     return np.mean(scores)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 3), st.integers(1, 5))
+@example(9, 6, 2, 5)  # sums of small sizes that are equal on paper, and differ by their rounding
 def test_p_is_that_of_models_exchanged_group_by_group(seed, groups, replicates, classes):
     models = random_models(seed, 25, groups, classes, (replicates, replicates))
     a, b = models.values()
@@ -257,14 +258,20 @@ def test_patients_who_cost_every_class_widen_the_interval():
 
 
 def _simulated(rng, counts, a, b, agreement):
-    """p and limits of models with these recalls that have the same luck for a share of the images."""
+    """Differences and targets of models with these recalls that have the same luck for a share of the images."""
     target = np.repeat(np.arange(len(counts)), counts)
     luck = np.where(
         rng.random(len(target)) < agreement, rng.random(len(target)), rng.random((2, len(target)))
     )
-    differences = (luck[0] < np.asarray(a)[target]) * 1.0 - (luck[1] < np.asarray(b)[target])
-    low, high = difference_limits(differences, np.ones(len(target)), np.arange(len(target)), target)
-    return permutation_p(differences / np.asarray(counts)[target], resamples=500), low, high
+    return (luck[0] < np.asarray(a)[target]) * 1.0 - (luck[1] < np.asarray(b)[target]), target
+
+
+def _limits(differences, target):
+    return difference_limits(differences, np.ones(len(target)), np.arange(len(target)), target)
+
+
+def _p(differences, target):
+    return permutation_p(differences / np.bincount(target)[target], resamples=500)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +286,7 @@ def _simulated(rng, counts, a, b, agreement):
 @pytest.mark.parametrize("agreement", [0.0, 0.8])
 def test_the_interval_holds_the_truth_where_classes_are_rare(counts, a, b, agreement):
     rng = np.random.default_rng(13)
-    limits = np.array([_simulated(rng, counts, a, b, agreement)[1:] for _ in range(300)])
+    limits = np.array([_limits(*_simulated(rng, counts, a, b, agreement)) for _ in range(300)])
     truth = np.mean(np.subtract(a, b))
     # The standard error of 0.95 is 0.013.
     assert np.mean((limits[:, 0] <= truth) & (truth <= limits[:, 1])) > 0.92
@@ -291,9 +298,10 @@ def test_false_alarms_of_the_test_and_why_a_verdict_asks_the_interval_too():
         _simulated(rng, [60, 30, 10, 4, 4], recall, recall, 0.3)
         for recall in [[0.9, 0.8, 0.7, 0.8, 0.6]] * 600
     ]
-    assert np.mean([p <= 0.05 for p, _, _ in alike]) < 0.065
+    assert np.mean([_p(*drawn) <= 0.05 for drawn in alike]) < 0.065
     # Equal balanced accuracies; what is lost on 100 images is won on four.
-    cancel = [_simulated(rng, [100, 4], [0.9, 0.6], [0.8, 0.7], 0.5) for _ in range(300)]
+    drawn = [_simulated(rng, [100, 4], [0.9, 0.6], [0.8, 0.7], 0.5) for _ in range(300)]
+    cancel = [(_p(*one), *_limits(*one)) for one in drawn]
     assert np.mean([p <= 0.05 for p, _, _ in cancel]) > 0.15
     assert np.mean([p <= 0.05 and not low <= 0 <= high for p, low, high in cancel]) < 0.02
 

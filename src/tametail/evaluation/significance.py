@@ -116,8 +116,8 @@ def permutation_p(differences: ArrayLike, *, resamples: int = 10_000, seed: int 
     sizes, signed, counts = _patterns(values)
     if sizes.size == 0:
         return 1.0
-    # Integer multiples of the sizes are summed, so the observed sum is one of the enumerated ones, up to rounding.
-    observed = abs(float(signed @ sizes)) - 10.0**-_DIGITS * float(counts @ sizes)
+    # Sums that are equal on paper differ by at most the rounding of each size, half a unit of the last digit, in both.
+    observed = abs(float(signed @ sizes)) - 10.0**-_DIGITS * float(counts.sum())
     if np.log2(counts + 1.0).sum() <= np.log2(_LISTED):
         sums, weights = _listed(sizes, counts)
         return min(1.0, float(weights[np.abs(sums) >= observed].sum()))
