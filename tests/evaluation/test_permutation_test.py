@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from tametail.evaluation import significance
 from tametail.evaluation.significance import permutation_p
 
 
@@ -45,15 +45,19 @@ def test_equal_sizes_are_mcnemars_exact_test(only_a, only_b):
     assert permutation_p([0.3] * only_a + [-0.3] * only_b) == pytest.approx(min(reference, 1.0))
 
 
-def test_drawn_signs_agree_with_listed_ones(monkeypatch):
+def test_drawn_signs_agree_with_all_signs():
+    """Of 24 sizes there are too many sums to list, but each is one of the first twelve and one of the others."""
     rng = np.random.default_rng(0)
-    for _ in range(5):
-        differences = rng.choice([0.25, -0.25, 0.1, -0.1, 0.07], 14) + rng.choice([0, 0.013], 14)
-        listed = permutation_p(differences)
-        monkeypatch.setattr(significance, "_LISTED", 1)
+    signs = np.array(list(product((-1, 1), repeat=12)))
+    for shift in (0.0, 0.1, 0.2, 0.3, 0.5):
+        differences = rng.normal(shift, 1, 24)
+        first, second = signs @ differences[:12], np.sort(signs @ differences[12:])
+        observed = abs(differences.sum()) - 1e-9
+        above = len(second) - np.searchsorted(second, observed - first)
+        below = np.searchsorted(second, -observed - first, side="right")
+        expected = (above + below).sum() / 2**24
         drawn = permutation_p(differences, resamples=40_000)
-        monkeypatch.undo()
-        assert drawn == pytest.approx(listed, abs=4 * np.sqrt(listed * (1 - listed) / 40_000) + 1e-4)
+        assert drawn == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 40_000) + 1e-4)
 
 
 def test_drawn_signs_agree_with_a_plain_loop_over_groups():
@@ -68,19 +72,22 @@ def test_drawn_signs_agree_with_a_plain_loop_over_groups():
     assert permutation_p(differences, resamples=40_000) == pytest.approx(expected, abs=0.012)
 
 
-def test_thousands_of_sizes_agree_with_a_plain_loop(monkeypatch):
+def test_thousands_of_sizes_agree_with_a_plain_loop():
     rng = np.random.default_rng(6)
     differences = rng.exponential(size=3000) ** 2 * rng.choice([-1, 1], 3000, p=[0.5, 0.5])
-    flips = np.concatenate([rng.choice([-1.0, 1.0], (1000, 3000)) @ differences for _ in range(20)])
+    flips = np.concatenate([rng.choice([-1.0, 1.0], (1000, 3000)) @ differences for _ in range(10)])
     expected = np.mean(np.abs(flips) >= abs(differences.sum()))
     assert 0.02 < expected < 0.98
-    one_by_one = permutation_p(differences, resamples=20_000)
-    monkeypatch.setattr(significance, "_DRAWN", 100)
-    monkeypatch.setattr(significance, "_DISTINCT", 100)
-    together = permutation_p(differences, resamples=20_000)
-    assert one_by_one == pytest.approx(expected, abs=0.015)
-    assert together == pytest.approx(expected, abs=0.015)
-    assert together != one_by_one
+    assert permutation_p(differences, resamples=20_000) == pytest.approx(expected, abs=0.02)
+
+
+def test_very_many_sizes_agree_with_the_normal_distribution_of_their_sum():
+    """Of 8,000 sizes the smaller half, with a third of the variance, is drawn as one number."""
+    rng = np.random.default_rng(9)
+    differences = rng.uniform(1, 2, 8000) * rng.choice([-1, 1], 8000)
+    expected = 2 * stats.norm.sf(abs(differences.sum()) / np.sqrt((differences**2).sum()))
+    assert 0.1 < expected < 0.7
+    assert permutation_p(differences, resamples=10_000) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_drawn_p_is_never_zero_and_counts_the_observed_signs():

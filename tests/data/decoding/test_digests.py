@@ -2,34 +2,39 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tametail.data.decoding import cache
 from tametail.data.decoding.cache import UNREADABLE, content_digests
 
 
+class RecordingPool(ThreadPoolExecutor):
+    """A pool that keeps the names of the files it is given to read."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.names: list[str] = []
+
+    def map(self, call: Callable[..., Any], *paths: Iterable[Path], **options: Any) -> Iterator[Any]:
+        (files,) = map(list, paths)
+        self.names += [path.name for path in files]
+        return super().map(call, files, **options)
+
+
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
+def pool() -> Iterator[RecordingPool]:
+    with RecordingPool() as pool:
         yield pool
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def read(pool: RecordingPool) -> list[str]:
     """Names of the files that were read."""
-    names: list[str] = []
-    digest = cache._digest
-
-    def recorded(path: Path) -> str:
-        names.append(path.name)
-        return digest(path)
-
-    monkeypatch.setattr(cache, "_digest", recorded)
-    return names
+    return pool.names
 
 
 @pytest.fixture

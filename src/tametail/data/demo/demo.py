@@ -6,6 +6,7 @@ resemble another class, so that no classifier is perfect. No result on this set 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from tametail.data.demo.smear import CANVAS_SIDE, add_red_cells, empty_canvas, e
 DEMO_VERSION = 2  # increase it whenever the images or the roster change: the cache folder is named after it
 DEMO_CLASSES = tuple(sorted(CELL_KINDS))
 
-_CELLS = {
+DEMO_CELLS = {
     "neutrophil": 640,
     "lymphocyte": 346,
     "monocyte": 187,
@@ -30,14 +31,16 @@ _CELLS = {
     "basophil": 30,
     "blast": 16,
 }
-_PATIENTS = 48
+DEMO_PATIENTS = 48
 # Rare cells are from few patients, as in reality, but enough for a test set and five folds.
 _CARRIERS = {"erythroblast": 32, "basophil": 20, "blast": 13}
 _ROSTER, _SLIDE, _IMAGE = range(3)  # independent random streams of one seed
 
 
 @dataclass(frozen=True)
-class _Entry:
+class DemoImage:
+    """One image: its number in the set, its class and its patient."""
+
     number: int
     label: str
     patient: int
@@ -56,17 +59,29 @@ def demo_directory(cache: Path, seed: int = 0) -> Path:
     return cache / f"demo-v{DEMO_VERSION}-seed{seed}"
 
 
-def write_demo(directory: Path, *, seed: int = 0) -> None:
+def write_demo(
+    directory: Path,
+    *,
+    seed: int = 0,
+    cells: Mapping[str, int] = DEMO_CELLS,
+    patients: int = DEMO_PATIENTS,
+) -> None:
     """Write the synthetic demo set of ``seed`` into ``directory``, unless it exists and is complete.
 
     It has ``images/*.png`` (96×96 RGB), ``labels.csv`` (image, label, group) and ``README.txt``. The same seed gives the
     same images.
 
+    Args:
+        directory: folder to write.
+        seed: seed of the images and of the patients they are from.
+        cells: number of images of each class.
+        patients: number of patients, at most as many as each class has images.
+
     Raises:
         DataError: ``directory`` has other contents.
         TametailError: the folder cannot be written.
     """
-    roster = _roster(seed)
+    roster = list_images(seed, cells=cells, patients=patients)
     is_complete = partial(_is_complete, roster=roster, seed=seed)
     if is_complete(directory):
         return
@@ -78,21 +93,24 @@ def write_demo(directory: Path, *, seed: int = 0) -> None:
     cached_folder(directory, partial(_write, roster=roster, seed=seed), is_complete)
 
 
-def _roster(seed: int) -> list[_Entry]:
+def list_images(
+    seed: int, *, cells: Mapping[str, int] = DEMO_CELLS, patients: int = DEMO_PATIENTS
+) -> list[DemoImage]:
     """The cells with their patients, in an order that does not reveal the class."""
     rng = _generator(seed, _ROSTER)
-    labels, patients = [], []
-    for label, count in _CELLS.items():
-        carriers = rng.permutation(_PATIENTS)[: _CARRIERS.get(label, _PATIENTS)]
+    labels: list[str] = []
+    numbers: list[int] = []
+    for label, count in cells.items():
+        carriers = rng.permutation(patients)[: _CARRIERS.get(label, patients)]
         share = rng.gamma(3.0, size=len(carriers))
         extra = rng.multinomial(count - len(carriers), share / share.sum())
         labels += [label] * count
-        patients += np.repeat(carriers, 1 + extra).tolist()
+        numbers += np.repeat(carriers, 1 + extra).tolist()
     order = rng.permutation(len(labels))
-    return [_Entry(number, labels[i], patients[i] + 1) for number, i in enumerate(order, start=1)]
+    return [DemoImage(number, labels[i], numbers[i] + 1) for number, i in enumerate(order, start=1)]
 
 
-def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
+def draw_image(entry: DemoImage, seed: int) -> NDArray[np.uint8]:
     """(96, 96, 3) uint8 RGB, determined by the seed and the entry alone."""
     slide = prepare_slide(_generator(seed, _SLIDE, entry.patient))
     rng = _generator(seed, _IMAGE, entry.number)
@@ -107,20 +125,20 @@ def _draw(entry: _Entry, seed: int) -> NDArray[np.uint8]:
     return expose(canvas, slide, rng, defocus)
 
 
-def _write(directory: Path, roster: list[_Entry], seed: int) -> None:
+def _write(directory: Path, roster: list[DemoImage], seed: int) -> None:
     """Draw all of ``roster`` into an empty ``directory``."""
     import cv2
 
     (directory / "images").mkdir()
     for entry in roster:  # not in threads: the operations are many and small
-        bgr = cv2.cvtColor(_draw(entry, seed), cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(draw_image(entry, seed), cv2.COLOR_RGB2BGR)
         encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         (directory / entry.image).write_bytes(encoded.tobytes())
     (directory / "labels.csv").write_bytes(_labels(roster).encode())
     (directory / "README.txt").write_bytes(_readme(seed).encode())
 
 
-def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
+def _is_complete(directory: Path, roster: list[DemoImage], seed: int) -> bool:
     expected = {"README.txt": _readme(seed), "labels.csv": _labels(roster)}
     if any(_text(directory / name) != text for name, text in expected.items()):
         return False
@@ -128,7 +146,7 @@ def _is_complete(directory: Path, roster: list[_Entry], seed: int) -> bool:
     return all(Path(entry.image).name in there for entry in roster)
 
 
-def _labels(roster: list[_Entry]) -> str:
+def _labels(roster: list[DemoImage]) -> str:
     return "image,label,group\n" + "".join(f"{entry.image},{entry.label},{entry.group}\n" for entry in roster)
 
 
