@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +50,7 @@ def assert_sound(table: ImageTable, splits: Splits, *, classes_in_test: bool = T
         assert present == set(table.class_names), f"classes missing in {fold}"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.data(), st.integers(2, 5), st.booleans(), st.sampled_from([0.1, 0.2, 0.3, 0.5]), st.integers(0, 10**6)
 )
@@ -65,7 +63,7 @@ def test_no_group_is_divided_and_every_class_is_everywhere(
     assert not splits.given
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data(), st.integers(0, 10**6))
 def test_groups_of_several_labels_are_legal(data: st.DataObject, seed: int) -> None:
     """With groups enough; where they are scarce, several labels can make it impossible."""
@@ -98,7 +96,7 @@ def test_the_rarest_possible_class_is_spread_over_test_and_folds() -> None:
     """Six groups for five folds and the test set: exactly one in each, whatever the seed."""
     rows = [("many", f"m{n}", "") for n in range(60)] + [("rare", f"r{n % 6}", "") for n in range(18)]
     table = make_table(rows)
-    for seed in range(15):
+    for seed in range(5):
         splits = make_splits(table, folds=5, seed=seed)
         rare = table.frame["label"] == "rare"
         assert np.bincount(splits.fold[rare] + 1).tolist() == [3] * 6
@@ -120,23 +118,16 @@ def write_csv(path: Path, order: np.ndarray) -> Path:
     return path
 
 
-SCRIPT = "from tametail.data import *; import sys; print(make_splits(read_images(sys.argv[1]), seed=5).fingerprint)"
-
-
-def test_row_order_and_process_do_not_matter(tmp_path: Path) -> None:
+def test_row_order_does_not_matter(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", np.arange(120))
     fingerprint = make_splits(read_images(path), seed=5).fingerprint
     shuffled = write_csv(tmp_path / "b.csv", np.random.default_rng(0).permutation(120))
     assert make_splits(read_images(shuffled), seed=5).fingerprint == fingerprint
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(shuffled)], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.strip() == fingerprint
 
 
 @pytest.mark.parametrize("several", [False, True])
 def test_splits_are_those_of_every_other_machine(several: bool) -> None:
-    """Golden: a change here makes old studies and new ones incomparable."""
+    """Golden, and so those of every process: a change here makes old studies and new ones incomparable."""
     rows = [
         (label, f"{label}{n // 3 if several else n}", "")
         for label, k in (("a", 30), ("b", 18))
