@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from fixtures.tiny_study import TINY
 from tametail.cli.app import app
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-COMPARE = [*OPTIONS, "--epochs", "8", "--lr", "0.01", "--folds", "3", "--quiet"]
+COMPARE = [*OPTIONS, "--epochs", "2", "--lr", "0.01", "--folds", "3", "--quiet"]
 
 
 def run(*words: object) -> tuple[int, str, str]:

@@ -12,6 +12,8 @@ from cli.test_app import OPTIONS, run
 from fixtures.planted_faults import FAULTS, Set
 from tametail.data import read_images
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 KEYS = {
     "schema", "name", "fingerprint", "safe", "folds", "images", "readable", "groups", "groups_of_several_images",
     "multi_label", "splits", "imbalance_ratio", "gini", "effective_classes", "classes", "formats", "sizes", "duplicates",

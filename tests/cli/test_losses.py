@@ -15,6 +15,7 @@ from fixtures.tiny_study import TINY
 from tametail.cli.app import app
 from tametail.losses import describe_losses, list_losses
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 OWN = """
 import torch

@@ -11,6 +11,8 @@ from cli.test_app import run
 from fixtures.class_study import write_study
 from fixtures.several_studies import write_sets
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

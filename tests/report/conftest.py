@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from fixtures.class_study import write_study
+from fixtures.pages import without_figures
 from tametail.report import write_report
+
+__all__ = ["without_figures"]  # a fixture of the tests here
 
 
 def _fail_run(run: Path, message: str) -> None:
@@ -33,13 +35,6 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
     """`write_study` into a fresh folder."""
     made = iter(range(100))
     return lambda **options: write_study(tmp_path / f"study{next(made)}", **options)
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the figures of a page empty, which take most of its time, for tests of its text."""
-    sections = import_module("tametail.report.study.sections")
-    monkeypatch.setattr(sections, "inlined", lambda drawing: f'<svg id="{drawing.name}"></svg>')
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
     write_study(
         folder / "study",
-        methods=("alpa", "ce"),
+        methods=("alpa",),
         seeds=(0, 1),
         test_set_evaluations=1,
         image_root=folder / "images",
@@ -179,15 +179,14 @@ def test_another_folder_of_the_images_can_be_named(study: Path, tmp_path: Path) 
     assert "data:image" in write_report(study, image_root=tmp_path / "moved").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"by": 3}', '{"operating": ["x"]}'])
-def test_a_damaged_setting_is_a_data_error(study: Path, content: str) -> None:
-    (study / "report.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"expected .*report\.json"):
-        write_report(study)
+def test_a_damaged_setting_is_a_data_error(study: Path) -> None:
+    for content in ("{", "[]", '{"by": 3}', '{"operating": ["x"]}'):
+        (study / "report.json").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=r"expected .*report\.json"):
+            write_report(study)
     (study / "report.json").unlink()
-    assert (
-        json.loads(write_report(study, images=False).with_name("report.json").read_text())["images"] is False
-    )
+    page = write_report(study, images=False)
+    assert json.loads(page.with_name("report.json").read_text())["images"] is False
 
 
 def test_images_that_the_table_lacks_are_a_data_error(study: Path, tmp_path: Path) -> None:
