@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from fixtures.random_models import random_models, table
+from fixtures.statsmodels_holm import holm_by_statsmodels
 from tametail.evaluation.mcnemar import mcnemar_by_class
 
 
@@ -42,7 +42,7 @@ def test_single_images_are_statsmodels_exact_mcnemar_with_holm(seed, images, cla
         assert test.difference.value == pytest.approx((only_a - only_b) / own.sum(), abs=1e-12)
         assert test.difference.low <= test.difference.value <= test.difference.high
     corrected = [test.p_holm for test in found if test.n]
-    np.testing.assert_allclose(corrected, multipletests(expected, method="holm")[1])
+    np.testing.assert_allclose(corrected, holm_by_statsmodels(expected))
 
 
 def test_groups_of_several_images_are_exchanged_whole():

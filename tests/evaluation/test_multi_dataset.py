@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
+from fixtures.statsmodels_holm import holm_by_statsmodels
 from tametail.evaluation.multi_dataset import cliques, friedman, nemenyi_critical_difference, rank_sets
 
 
@@ -94,7 +94,7 @@ def test_wilcoxon_is_scipys_exact_one_with_holm(seed, sets, methods):
     columns = [frame[name] for name in found.methods]
     upper = np.triu_indices(methods, 1)
     p = [stats.wilcoxon(columns[i], columns[j], method="exact").pvalue for i, j in zip(*upper, strict=True)]
-    np.testing.assert_allclose(found.wilcoxon_p[upper], multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(found.wilcoxon_p[upper], holm_by_statsmodels(p))
     np.testing.assert_array_equal(found.wilcoxon_p, found.wilcoxon_p.T)
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
-from statsmodels.stats.multitest import multipletests
 
 from fixtures.close import assert_close
 from fixtures.random_models import random_models, table
+from fixtures.statsmodels_holm import holm_by_statsmodels
 from tametail.evaluation import evaluate
 from tametail.evaluation.paired import (
     Paired,
@@ -74,7 +74,7 @@ def test_holm_over_all_pairs_and_every_pair_both_ways():
     assert found.names == ("m0", "m1", "m2", "m3")
     pairs = [found.pair(i, j) for i in range(4) for j in range(i + 1, 4)]
     assert pairs == list(found.pairs)
-    expected = multipletests([pair.p for pair in pairs], method="holm")[1]
+    expected = holm_by_statsmodels([pair.p for pair in pairs])
     np.testing.assert_allclose([pair.p_holm for pair in pairs], expected)
     assert {pair.verdict for pair in pairs} == {"better", "no significant difference", "worse"}
     for i, j in product(range(4), repeat=2):
@@ -335,7 +335,7 @@ def test_one_model_against_each_other_is_corrected_for_these_comparisons_alone()
         expected = table_of_all.pair(2, int(name[1]))
         assert pair.difference == expected.difference
         assert pair.p == pytest.approx(expected.p)
-    corrected = multipletests([pair.p for pair in found.values()], method="holm")[1]
+    corrected = holm_by_statsmodels([pair.p for pair in found.values()])
     assert [pair.p_holm for pair in found.values()] == pytest.approx(corrected)
     assert against_one({"m0": models["m0"]}, "m0") == {}
     with pytest.raises(ValueError, match="expected one of m0, m1, m2, m3, got 'ce'"):

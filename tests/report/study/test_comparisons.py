@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
-from statsmodels.stats.multitest import multipletests
 
+from fixtures.statsmodels_holm import holm_by_statsmodels
 from tametail.evaluation.resampled_t import resampled_t
 from tametail.predictions.single_label import Predictions
 from tametail.report.sections import REPORT_SECTIONS
@@ -62,7 +62,7 @@ def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
 def test_class_tests_are_corrected_over_all_tables_shown(evaluated_study: Path) -> None:
     results = read_results(evaluated_study)
     tests = [test for of_method in results.by_class.values() for test in of_method]
-    expected = multipletests([test.p for test in tests], method="holm")[1]
+    expected = holm_by_statsmodels([test.p for test in tests])
     np.testing.assert_allclose([test.p_holm for test in tests], expected)
 
 
