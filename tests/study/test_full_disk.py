@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.cli.app import app
 
@@ -33,6 +34,12 @@ def outcome(out: Path) -> dict[str, bytes]:
     kept = (path for path in out.rglob("*") if path.is_file() and path.name not in {".lock", "report.html"})
     changing = {"run.json", "timing.csv", "results.md"}  # say when and how fast
     return {str(path.relative_to(out)): path.read_bytes() for path in kept if path.name not in changing}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with figures_not_rendered():
+        yield
 
 
 @pytest.fixture(scope="module")

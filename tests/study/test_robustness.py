@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.cli.app import app
 from tametail.training.checkpointing.checkpoint import CheckpointStore
@@ -34,7 +36,7 @@ COMPARED = ("results.csv", "runs/*/*/*.safetensors", "runs/*/*/history.csv")
 def _every_step_saved_and_quick() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # layers this small are not worth sharing out
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, figures_not_rendered():
         patch.setenv("TAMETAIL_CHECKPOINT_SECONDS", "0")
         yield
     torch.set_num_threads(threads)
@@ -59,6 +61,8 @@ def undisturbed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         assert compare(image_folder, out)[0] == 0
     assert len(outcome(out)) == 5
     assert not list(out.glob("runs/*/.*"))
+    gc.collect()
+    gc.freeze()  # what was imported: each training ends with a collection
     return out
 
 

@@ -4,50 +4,65 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from typer.testing import CliRunner
 
+import tametail.__main__
+from fixtures.plain_figures import figures_not_rendered
+from tametail.cli.app import app
 from tametail.predictions.single_label import read_predictions
 from tametail.training.checkpointing.checkpoint import CheckpointStore
 from tametail.training.checkpointing.checkpointer import SECONDS, checkpoint_directory
 
 STUDY = "--methods ce,ce+la,alpa+drw --recipe quick --folds 2 --only-folds 1 --epochs 3 --batch-size 16 --backbone test_vit --weights none"
-STUDY += " --set ema_decay=0.5 --set precision=float32 --image-size 160"
+STUDY += " --set ema_decay=0.5 --set precision=float32 --image-size 32"
 PARTS = "--micro-batch 3"
 PLACE = "seed0-fold1"
+# torchrun twice: the second of its two processes is killed in its fourth step, and the command is repeated. They are
+# forked from this process, which imports what they need once.
+TORCHRUN = """
+import os, shutil, signal, socket, sys
+import matplotlib.backends.backend_svg, pandas, pyarrow.parquet, sklearn.metrics, sklearn.model_selection
+import torch.distributed.run
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+import tametail.cli.compare, tametail.models.timm_backbones, tametail.study.study, tametail.training.execute
+from tametail.report.figures import svg
+from tametail.training.step import Stepper
 
+svg._svg_element = lambda *_: "<svg></svg>"
+script, out, *command = sys.argv[1:]
+steps, real = 0, Stepper.update
 
-def start(images: Path, out: Path, processes: int, options: str = "") -> subprocess.Popen[str]:
-    """The command, which saves after every step."""
-    launcher = [sys.executable]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
-    command = [*launcher, "-m", "tametail", "compare", str(images), "-o", str(out), *STUDY.split()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", SECONDS: "0"}
-    return subprocess.Popen(
-        [*command, *options.split()],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def update(*given):
+    global steps
+    steps += 1
+    if steps == 4 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given)
 
+def run():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    torch.distributed.run.main([*where, "--start-method=fork", "--run-path", script, *command])
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+Stepper.update = update
+try:
+    run()
+except ChildFailedError as error:
+    assert error.get_first_failure()[1].exitcode == -signal.SIGKILL, error
+else:
+    raise SystemExit("the first run was not interrupted")
+shutil.copytree(out, out + "-killed")
+Stepper.update = real
+run()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,26 +70,27 @@ def studies(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """One process's study, and that of two in parts of 3 images, of which one was killed in training.
 
     The parts' gradients are summed over processes once; what the same command does after the kill, it does from the
-    checkpoint that was there.
+    checkpoint that was there. All save after every step.
     """
     folder = tmp_path_factory.mktemp("processes")
     one, two = folder / "1", folder / "2"
-    finish(start(image_folder, one, 1))
-    kept = checkpoint_directory(two / "runs/ce" / PLACE)
-    begun = start(image_folder, two, 2, PARTS)
-    while not list(kept.glob("checkpoint-*")):
-        assert begun.poll() is None, begun.communicate()
-        time.sleep(0.01)
-    second = next(p for p in psutil.Process(begun.pid).children() if p.environ()["RANK"] == "1")
-    second.send_signal(signal.SIGKILL)
-    begun.communicate(timeout=120)
-    assert begun.returncode != 0
-    assert not (two / "runs/ce" / PLACE).exists()
-    found = CheckpointStore(kept).load()
+    with pytest.MonkeyPatch.context() as patch, figures_not_rendered():
+        patch.setenv(SECONDS, "0")
+        alone = CliRunner().invoke(app, ["compare", str(image_folder), "-o", str(one), *STUDY.split()])
+    assert alone.exit_code == 0, alone.output
+    script = [sys.executable, "-c", TORCHRUN, str(tametail.__main__.__file__), str(two)]
+    command = ["compare", str(image_folder), "-o", str(two), *STUDY.split(), *PARTS.split()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", SECONDS: "0"}
+    done = subprocess.run(
+        [*script, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    killed = folder / "2-killed" / "runs/ce" / PLACE
+    assert not killed.exists()
+    found = CheckpointStore(checkpoint_directory(killed)).load()
     assert found is not None
     assert (found.state["epoch"], found.state["step"]) > (0, 0)
-    finish(start(image_folder, two, 2, PARTS))
-    assert not kept.exists()
+    assert not checkpoint_directory(two / "runs/ce" / PLACE).exists()
     return one, two
 
 
