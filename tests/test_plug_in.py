@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fixtures.forked import fork_server
+
+Run = Callable[..., str]
 LOSS = '''
 import torch
 from torch import Tensor
@@ -126,19 +127,22 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source
 
 
-def run(site: Path, folder: Path, *words: object) -> str:
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def run(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a command in a new process that finds the packages, and returns what it said."""
+    folder = tmp_path_factory.mktemp("work")
+
+    def run_command(*words: object) -> str:
+        done = fork_server().run("-m", "tametail", *words, directory=folder, path=[site])
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run_command
 
 
 @pytest.fixture(scope="module")
-def study(site: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
+def study(run: Run, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies")
     words = [
         "--methods",
         f"ce,{METHOD}",
@@ -151,7 +155,7 @@ def study(site: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "--epochs",
         5,
     ]
-    run(site, folder, "tametail", "compare", images, *words, "-o", folder / "study")
+    run("compare", images, *words, "-o", folder / "study")
     return folder / "study"
 
 
@@ -165,22 +169,22 @@ def test_a_study_uses_all_of_them(study: Path) -> None:
     assert METHOD in (study / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_run_that_is_lost_is_done_again_on_resume(site: Path, study: Path) -> None:
+def test_a_run_that_is_lost_is_done_again_on_resume(run: Run, study: Path) -> None:
     before = (study / "results.csv").read_bytes()
     shutil.rmtree(next((study / "runs").glob("squared*/seed0-fold1")))
-    run(site, study.parent, "tametail", "resume", study)
+    run("resume", study)
     assert (study / "results.csv").read_bytes() == before
 
 
-def test_commands_that_read_a_study_find_them_again(site: Path, study: Path, images: Path) -> None:
+def test_commands_that_read_a_study_find_them_again(run: Run, study: Path, images: Path) -> None:
     out = study.parent / "predictions.csv"
-    run(site, study.parent, "tametail", "predict", study, images.parent, "--method", METHOD, "-o", out)
+    run("predict", study, images.parent, "--method", METHOD, "-o", out)
     assert set(pd.read_csv(out)["method"]) == {METHOD}
-    run(site, study.parent, "tametail", "test-set", study)
+    run("test-set", study)
     assert (study / "test_set_evaluations.jsonl").is_file()
 
 
-def test_they_are_listed(site: Path, study: Path, images: Path) -> None:
-    assert "Brier score" in run(site, study.parent, "tametail", "losses")
-    assert "Weight decay of the method's own" in run(site, study.parent, "tametail", "strategies")
-    assert '"blue"' in run(site, study.parent, "tametail", "inspect", images, "--json")
+def test_they_are_listed(run: Run, study: Path, images: Path) -> None:
+    assert "Brier score" in run("losses")
+    assert "Weight decay of the method's own" in run("strategies")
+    assert '"blue"' in run("inspect", images, "--json")

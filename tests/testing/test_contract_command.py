@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fixtures.forked import fork_server
 from tametail.testing import test_losses as contract
 
 LOSS = '''
@@ -77,12 +76,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run(package: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=package / "empty", env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, encoding="utf-8",
-        check=False,
-    )  # fmt: skip
+    return fork_server().run(*words, directory=package / "empty", path=[package])
 
 
 def test_the_commands_list_and_describe_it_and_say_what_could_not_be_loaded(package: Path) -> None:
