@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import pytest
 
+from fixtures.forked import fork_server
 from tametail.core.errors import UsageError
 from tametail.core.option import as_given, command_line, declared, pick, read_operating, takes
 from tametail.core.options import (
@@ -25,6 +24,7 @@ from tametail.core.options import (
 )
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "list_options.py"
 
 
 @takes(MethodsOptions, CompareOptions)
@@ -153,7 +153,6 @@ def test_an_operating_point_needs_a_class_and_a_sensitivity(text: str) -> None:
 
 
 def test_every_option_is_declared_once_and_the_same_in_python() -> None:
-    script = [sys.executable, str(ROOT / "scripts" / "list_options.py")]
-    found = subprocess.run(script, capture_output=True, text=True, check=False)
+    found = fork_server().run("-c", SCRIPT.read_text(encoding="utf-8"), directory=ROOT)
     assert found.returncode == 0, found.stderr
     assert "--label-col" in found.stdout

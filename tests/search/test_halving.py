@@ -9,7 +9,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
-from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
+from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads, undisturbed
 from tametail.search.objective import better_half
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 from tametail.training.run import TrainingKey
@@ -30,8 +30,8 @@ def test_the_better_half_continues(values: list[float], better: set[int]) -> Non
     assert better_half(dict(reversed(list(enumerate(values))))) == better
 
 
-def test_each_stage_leaves_half_of_each_batch(tmp_path: Path) -> None:
-    trials = search_in(tmp_path, small_folds(), settings(6, halving=True, batch=4))
+def test_each_stage_leaves_half_of_each_batch() -> None:
+    trials = undisturbed(settings(6, halving=True, batch=4))
     for outer in (None, 0, 3):
         pruned_stages = 3 if outer is None else 2  # of 4 folds, or 3; nothing is pruned after the last
         left = [4, 2]  # the batches
@@ -43,8 +43,7 @@ def test_each_stage_leaves_half_of_each_batch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("killed_at", [2, 5])
 def test_a_kill_between_stages_changes_nothing(killed_at: int, tmp_path: Path) -> None:
-    asked = settings(5, halving=True, batch=5)
-    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
+    asked = settings(6, halving=True, batch=6)
     calls = 0
 
     def train(
@@ -58,14 +57,13 @@ def test_a_kill_between_stages_changes_nothing(killed_at: int, tmp_path: Path) -
 
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked, runner=train)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed(asked))
 
 
 def test_a_kill_while_trials_are_pruned_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = settings(6, halving=True, batch=6)
-    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     real, told = JournalStorage.set_trial_state_values, 0
 
     def tell(
@@ -81,14 +79,13 @@ def test_a_kill_while_trials_are_pruned_changes_nothing(
     monkeypatch.setattr(JournalStorage, "set_trial_state_values", tell)
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed(asked))
 
 
 def test_a_kill_while_a_batch_is_claimed_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = settings(6, halving=True, batch=6)
-    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     real, made = JournalStorage.set_trial_param, 0
 
     def create(self: JournalStorage, *words: object) -> None:
@@ -101,4 +98,4 @@ def test_a_kill_while_a_batch_is_claimed_changes_nothing(
     monkeypatch.setattr(JournalStorage, "set_trial_param", create)
     with pytest.raises(KeyboardInterrupt):
         search_in(tmp_path / "killed", small_folds(), asked)
-    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(uninterrupted)
+    assert in_short(search_in(tmp_path / "killed", small_folds(), asked)) == in_short(undisturbed(asked))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads
+from fixtures.forked import ForkedCommand, fork_server
+from fixtures.small_search import in_short, search_in, settings, small_folds, train_heads, undisturbed
 from tametail.core.errors import DataError
 from tametail.search.journal import WORKERS, Worker, open_journal, register_worker, remove_incomplete_line
 from tametail.storage.search_file import JOURNAL
@@ -31,7 +30,7 @@ search_in(Path({folder!r}), small_folds(), settings({trials}, batch={batch}), ru
 """
 
 
-def _start(folder: Path, trials: int, batch: int, slow: float) -> subprocess.Popen[bytes]:
+def _start(folder: Path, trials: int, batch: int, slow: float) -> ForkedCommand:
     code = WORK.format(
         tests=str(Path(__file__).parents[1]),
         folder=str(folder),
@@ -39,30 +38,28 @@ def _start(folder: Path, trials: int, batch: int, slow: float) -> subprocess.Pop
         slow=slow,
         batch=batch,
     )
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return fork_server().start("-c", code, directory=folder.parent)
 
 
 def test_a_killed_search_reaches_the_same_result(tmp_path: Path) -> None:
     folder, asked = tmp_path / "killed", settings(5, batch=3)
-    process = _start(folder, 5, 3, slow=0.05)
+    process = _start(folder, 5, 3, slow=0.2)
     journal = folder / JOURNAL
     # In the middle of a batch: some of its trainings are stored, others are not.
-    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"without") > 13):
+    while process.is_running and not (journal.is_file() and journal.read_bytes().count(b"without") > 13):
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(process.number, signal.SIGKILL)
+    assert process.wait().returncode == -signal.SIGKILL
     assert list((folder / WORKERS).iterdir())
     with journal.open("ab") as handle:
         handle.write(b'{"op_code":8,"worker_id":"half a li')
-    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
-    assert in_short(search_in(folder, small_folds(), asked)) == in_short(uninterrupted)
+    assert in_short(search_in(folder, small_folds(), asked)) == in_short(undisturbed(asked))
     assert not (folder / WORKERS).exists()
 
 
 @pytest.mark.parametrize("halving", [False, True])
 def test_an_interrupted_tpe_search_reaches_the_same_result(halving: bool, tmp_path: Path) -> None:
     asked = settings(4, "tpe", halving, batch=3)
-    uninterrupted = search_in(tmp_path / "whole", small_folds(), asked)
     done = 0
 
     def interrupted(
@@ -82,25 +79,25 @@ def test_an_interrupted_tpe_search_reaches_the_same_result(halving: bool, tmp_pa
         except KeyboardInterrupt:
             interruptions += 1
     assert interruptions > 2
-    assert in_short(found) == in_short(uninterrupted)
+    assert in_short(found) == in_short(undisturbed(asked))
 
 
 def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     folder, asked = tmp_path / "shared", settings(8, batch=2)
-    process = _start(folder, 8, 2, slow=0.02)
-    while process.poll() is None and not (folder / JOURNAL).is_file():
+    process = _start(folder, 8, 2, slow=0.05)
+    while process.is_running and not (folder / JOURNAL).is_file():
         time.sleep(0.02)
     trials = search_in(folder, small_folds(), asked)
-    assert process.wait(60) == 0
+    assert process.wait().returncode == 0
     assert len({trial.outputs["owner"] for trial in trials}) == 2
-    assert in_short(trials) == in_short(search_in(tmp_path / "alone", small_folds(), asked))
+    assert in_short(trials) == in_short(undisturbed(asked))
 
 
 def test_more_trials_extend_a_finished_search(tmp_path: Path) -> None:
-    few = search_in(tmp_path / "a", small_folds(), settings(3, batch=2))
-    more = search_in(tmp_path / "a", small_folds(), settings(6, batch=2))
+    few = search_in(tmp_path, small_folds(), settings(3, batch=2))
+    more = search_in(tmp_path, small_folds(), settings(5, batch=2))
     assert in_short([trial for trial in more if trial.number < 3]) == in_short(few)
-    assert in_short(more) == in_short(search_in(tmp_path / "b", small_folds(), settings(6, batch=3)))
+    assert in_short(more) == in_short(undisturbed(settings(5, batch=3)))
 
 
 @pytest.mark.parametrize(

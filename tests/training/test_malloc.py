@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+
+from fixtures.forked import fork_server
 
 # Takes and frees 32 MB again and again, and counts the pages that the system had to clear for the last ten times.
 _PAGES = """
@@ -21,10 +22,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is a function of glibc")
-def test_kept_memory_is_not_cleared_anew() -> None:
-    command = [sys.executable, "-c", _PAGES]
+def test_kept_memory_is_not_cleared_anew(tmp_path: Path) -> None:
     pages = [
-        int(subprocess.run([*command, how], check=True, capture_output=True, text=True).stdout)
-        for how in ("keep", "leave")
+        int(fork_server().run("-c", _PAGES, how, directory=tmp_path).stdout) for how in ("keep", "leave")
     ]
     assert pages[0] < pages[1] / 20

@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
+from fixtures.forked import fork_server
 from tametail.training.checkpointing.checkpointer import Stop, Stopped, stop_on_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -18,9 +19,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as 
 def script(text: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, since a mistake in it could end these tests."""
     imports = "import os, signal, subprocess, sys, time\nfrom tametail.training.checkpointing.checkpointer import Stopped, stop_on_signals\n"
-    return subprocess.run(
-        [sys.executable, "-c", imports + textwrap.dedent(text)], capture_output=True, text=True, timeout=30
-    )
+    return fork_server().run("-c", imports + textwrap.dedent(text), directory=Path.cwd())
 
 
 @pytest.mark.parametrize("first", SIGNALS, ids=lambda s: s.name)
