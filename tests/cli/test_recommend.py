@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import pytest
 
 import tametail as tt
 from cli.test_app import run
+from fixtures.forked import fork_server
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.recommend import trainings
 from tametail.recommend.outputs import HeadOutputs, outputs_path
@@ -25,6 +26,12 @@ from tametail.training.run import TrainingKey
 
 OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
 FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with figures_not_rendered():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +131,16 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
     (out / "outputs").mkdir(parents=True)
     for path in (finished / "settings.json", finished / "splits.csv", *given):
         shutil.copy(path, out / path.relative_to(finished))
-    words = [sys.executable, "-m", "tametail", "recommend", image_folder, "-o", out, *OPTIONS, *FEW]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ("recommend", image_folder, "-o", out, *OPTIONS, *FEW)
+    process = fork_server().start("-m", "tametail", *words, directory=tmp_path)
     try:
         deadline = time.monotonic() + 60
         while len(list(out.glob("outputs/*.npz"))) == len(given):
-            assert process.poll() is None
+            assert process.is_running
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         process.kill()
-        process.wait()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("outputs/*.npz")}
     assert not (out / "recommend.json").exists()
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW)

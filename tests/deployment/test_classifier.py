@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tametail
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.core.errors import DataError, UsageError
 from tametail.core.run_files import PREDICTIONS
 from tametail.deployment import classifier
 from tametail.predictions.single_label import ensemble, read_predictions
 from tametail.study.study import compare, evaluate_test_set
+
+
+@pytest.fixture(autouse=True)
+def _quick(study_folder: Path) -> Iterator[None]:
+    """The study that all share has its figures."""
+    with figures_not_rendered():
+        yield
 
 
 def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(

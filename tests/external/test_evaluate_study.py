@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,18 @@ import pytest
 
 from cli.test_app import run
 from cli.test_evaluate import rows_of
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import write_images
 from tametail.predictions.single_label import read_predictions
 from tametail.report import write_report
 from tametail.storage.evaluation_file import read_evaluation_file, read_tables
+
+
+@pytest.fixture(autouse=True)
+def _quick(study_folder: Path) -> Iterator[None]:
+    """The study that all share has its figures."""
+    with figures_not_rendered():
+        yield
 
 
 @pytest.fixture(scope="module")

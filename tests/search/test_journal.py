@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -48,8 +47,7 @@ def test_a_killed_search_reaches_the_same_result(tmp_path: Path) -> None:
     # In the middle of a batch: some of its trainings are stored, others are not.
     while process.is_running and not (journal.is_file() and journal.read_bytes().count(b"without") > 13):
         time.sleep(0.05)
-    os.kill(process.number, signal.SIGKILL)
-    assert process.wait().returncode == -signal.SIGKILL
+    assert process.kill() == -signal.SIGKILL
     assert list((folder / WORKERS).iterdir())
     with journal.open("ab") as handle:
         handle.write(b'{"op_code":8,"worker_id":"half a li')

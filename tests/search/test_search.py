@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import tametail
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
@@ -35,6 +37,12 @@ def search_folder(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture
+def plain_figures(search_folder: Path) -> Iterator[None]:
+    with figures_not_rendered():
+        yield
+
+
 def test_the_files_say_the_same(search_folder: Path) -> None:
     content = read_search(search_folder)
     result = content["result"]
@@ -57,6 +65,7 @@ def test_the_files_say_the_same(search_folder: Path) -> None:
     assert all(0 <= float(row["gamma_pos"]) <= 3 for row in rows)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_the_default_is_what_a_study_measures(
     search_folder: Path, study_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -68,6 +77,7 @@ def test_the_default_is_what_a_study_measures(
     assert measured[best["method"]] == pytest.approx(best["score"], abs=1e-6)
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_tuned_method_is_marked_as_chosen_on_these_folds(
     search_folder: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +202,7 @@ def test_a_verdict_on_what_was_not_searched_by_says_so(verdict: str, search_fold
     assert "helps here" not in said
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path, tmp_path: Path) -> None:
     fields = TINY | {"epochs": 1}
     asked = {"trials": 1, "folds": 3, "recipe": "quick", "out": tmp_path / "s", **fields}

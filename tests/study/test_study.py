@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.predictions.single_label import concatenate, read_predictions
@@ -19,6 +21,13 @@ from tametail.training import execute as execute_module
 from tametail.training.checkpointing.checkpointer import Stopped
 
 FIELDS = TINY | {"epochs": 8, "lr": 1e-2}
+
+
+@pytest.fixture(autouse=True)
+def _quick(study_folder: Path) -> Iterator[None]:
+    """The study that all share has its figures."""
+    with figures_not_rendered():
+        yield
 
 
 def again(images: Path, out: Path, methods: str = "alpa,ce", **options: object) -> Study:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fixtures.forked import fork_server
 from tametail import losses
 from tametail.core.errors import UsageError
 from tametail.losses.custom import import_loss
@@ -233,7 +232,7 @@ def test_class_weights_work_with_micro_batches() -> None:
 STEPS = 5
 PROCESS = """
 import json, os, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, os.path.dirname({tests!r})]
 import numpy as np
 from torch import nn
 from test_step import Cramped, STEPS, batch, stepper, weights
@@ -275,8 +274,26 @@ os._exit(0)
 """
 
 
+# Two of them; each prints to a file of its rank.
+PAIR = """
+import os, sys
+
+port, process = sys.argv[1:]
+started = []
+for rank in "01":
+    number = os.fork()
+    if number == 0:
+        os.dup2(os.open(rank, os.O_CREAT | os.O_WRONLY), 1)
+        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        exec(compile(process, "<process>", "exec"), {"__name__": "__main__"})
+    started.append(number)
+assert [os.waitpid(number, 0)[1] for number in started] == [0, 0]
+"""
+
+
 @pytest.fixture(scope="module")
-def pair() -> list[list[dict[str, Any]]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
     """What each of two processes came to.
 
     With memory enough, short in the second at first, and short for good; with batch normalisation; with memory that
@@ -285,23 +302,14 @@ def pair() -> list[list[dict[str, Any]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    script = PROCESS.format(tests=os.path.dirname(__file__))
-    started = []
-    for rank in "01":
-        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script],
-                env=os.environ | world | place,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    ended = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0, 0], ended
-    return [[json.loads(line) for line in out.splitlines() if line.startswith("{")] for out, _ in ended]
+    folder = tmp_path_factory.mktemp("pair")
+    process = PROCESS.format(tests=os.path.dirname(__file__))
+    ended = fork_server().run("-c", PAIR, port, process, directory=folder)
+    assert ended.returncode == 0, ended
+    return [
+        [json.loads(line) for line in (folder / rank).read_text(encoding="utf-8").splitlines()]
+        for rank in "01"
+    ]
 
 
 WHOLE, SHORT, SHORT_FOR_GOOD, NORMALISED, ENDS_LATER = range(5)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.study import runs
 from tametail.study.study import compare
@@ -15,11 +17,17 @@ from tametail.training.heads.execute_heads import CO_TRAINED, HeadBatch, execute
 
 
 def again(images: Path, out: Path, losses: str, **options: object) -> None:
-    compare(images, losses, out=out, folds=3, **TINY, epochs=3, **options)  # type: ignore[arg-type]
+    compare(images, losses, out=out, folds=3, **TINY, epochs=2, **options)  # type: ignore[arg-type]
 
 
 def weights(study: Path) -> dict[str, bytes]:
     return {str(path.relative_to(study)): path.read_bytes() for path in study.glob("runs/*/*/*.safetensors")}
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with figures_not_rendered():
+        yield
 
 
 @pytest.fixture

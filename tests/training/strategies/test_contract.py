@@ -67,7 +67,7 @@ def test_text_and_weights_bring_a_head_back(text: str, tmp_path: Path) -> None:
     assert torch.equal(again(features), head(features))
 
 
-@pytest.mark.parametrize("text", [text.replace("=1]", "=10,lr=0.3]") for text in METHODS])
+@pytest.mark.parametrize("text", [text.replace("=1]", "=5,lr=0.3]") for text in METHODS])
 @pytest.mark.parametrize("counts", [[20, 0, 5, 3], [30, 4], [1, 1, 1]], ids=["absent", "two", "one each"])
 def test_few_images_and_few_classes(text: str, counts: list[int]) -> None:
     """One class absent; two classes; one image per class."""
