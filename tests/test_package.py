@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tametail
+from fixtures.forked import fork_server
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,7 +80,8 @@ assert pickle.loads(pickle.dumps(tt.SearchResult)) is tt.SearchResult
 assert pickle.loads(pickle.dumps(tt.search)) is tt.search
 print(all(callable(getattr(tt, name)) for name in {names}), Space.__name__)
 """
-    assert run(code) == "True Space"
+    found = fork_server().run("-c", code, directory=ROOT)
+    assert found.stdout.strip() == "True Space", found.stderr
 
 
 def test_functions_say_what_they_take() -> None:

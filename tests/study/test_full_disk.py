@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ def undisturbed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         assert compare(image_folder, out)[0] == 0
+    gc.collect()
+    gc.freeze()  # what was imported: each training ends with a collection
     return out
 
 
