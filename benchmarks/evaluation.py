@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation.py [--resamples 10000] [--groups 0] [--quick] [-o docs/results/evaluation.md]
 
-Beside it what is usually written: one resample after the other, every statistic anew, with plain NumPy and with
-scikit-learn. Those are timed on one run and 20 resamples, and extrapolated to all runs and resamples; they give no test,
-no calibration and no report. Without --groups every image is a group of its own, the hardest case: nothing can be added up beforehand.
+Compared with the usual implementation, a loop over resamples that recomputes every statistic, with plain NumPy and with
+scikit-learn. The loops are timed on one run and 20 resamples, and extrapolated to all runs and resamples; they compute no tests,
+no calibration and no report. Without --groups every image is its own group, the slowest case: no sums per group can be precomputed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tametail.evaluation import Evaluation, evaluate
 from tametail.evaluation.calibration import Calibration, calibrate
 from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.predictions.single_label import Predictions, scores
-from tametail.report.study.comparisons import across_runs, by_class
+from tametail.report.study.comparisons import compare_classes, compare_runs
 from tametail.report.study.evaluation_results import KIND
 from tametail.report.study.page import results_html
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
@@ -45,7 +45,7 @@ SECONDS, GIGABYTES = 60.0, 2.0  # what all stages may take
 LOOP_RESAMPLES = 20  # resamples of the loops
 
 Tables = dict[str, list[Predictions]]  # the runs of each loss, one per seed
-Found = dict[str, Any]  # what the stages before found, by their names
+Found = dict[str, Any]  # results of the earlier stages, by their names
 
 
 class Stage(NamedTuple):
@@ -75,21 +75,21 @@ def comparisons(tables: Tables, resamples: int, _: Found) -> PairedTable:
 
 def class_comparisons(tables: Tables, _: int, __: Found) -> object:
     """The best compared with each other one, class by class (10,000 resamples where they cannot be listed)."""
-    return by_class(tables)
+    return compare_classes(tables)
 
 
 def run_comparisons(tables: Tables, _: int, __: Found) -> object:
     """The best compared with each other one, over repeats and folds."""
-    return across_runs(tables, len(next(iter(tables.values()))[0]))
+    return compare_runs(tables, len(next(iter(tables.values()))[0]))
 
 
 def report(tables: Tables, _: int, found: Found) -> str:
-    """The page and the tables of results, of what the other stages found."""
+    """The page and the tables of results, from what the other stages computed."""
     table = next(iter(tables.values()))[0]
     images = dict(zip(table.class_names, np.bincount(table.target).tolist(), strict=True))
     settings = {
         "kind": KIND, "tametail": "", "name": "benchmark", "synthetic": True, "multi_label": False, "ordered": True,
-        "class_names": list(table.class_names), "losses": list(tables), "facts": [], "command": "", "grouped": False,
+        "class_names": list(table.class_names), "methods": list(tables), "facts": [], "command": "", "grouped": False,
         "thresholds_elsewhere": False,
     }  # fmt: skip
     losses = [
@@ -110,7 +110,7 @@ EVALUATIONS, CALIBRATIONS, COMPARISONS = (
     "paired tests of all pairs",
 )
 BY_CLASS, BY_RUN = "best compared with each other, by class", "best compared with each other, by run"
-# All that is timed and counted; what is added here is.
+# All stages that are timed.
 STAGES = (
     Stage(EVALUATIONS, evaluations),
     Stage(CALIBRATIONS, calibrations),
@@ -122,7 +122,7 @@ STAGES = (
 
 
 def made(images: int, groups: int, seeds: int) -> Tables:
-    """Predictions whose mistakes are alike within an image, a little so between losses, as those of real runs are."""
+    """Predictions whose errors are correlated within an image, slightly also between losses, as in real runs."""
     rng, classes = np.random.default_rng(0), len(TRAIN)
     target = rng.choice(classes, images, p=np.array(TRAIN) / sum(TRAIN))
     target[: 4 * classes] = np.repeat(np.arange(classes), 4)  # no class is absent

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tametail.core.errors import TametailError
 from tametail.report.figures import study_figures
 from tametail.report.formatting import count_of, images_and_groups
 from tametail.report.render import render, render_part
-from tametail.report.sections import REPORT_SECTIONS
+from tametail.report.sections import REPORT_SECTIONS, ReportSection
 from tametail.report.study import narrative, provenance
 from tametail.report.study.gallery import Gallery
 from tametail.report.study.results import StudyResults
@@ -60,9 +62,18 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
     for section in REPORT_SECTIONS:
         own = section.context(results)
         if own is not None:
-            html = render_part(section.template, **{**context, "section": section, **own})
-            sections.append((section.id, section.title, html))
+            sections.append((section.id, section.title, _section_html(section, {**context, **own})))
     return render("report.html.j2", sections=sections, **context)
+
+
+def _section_html(section: ReportSection, context: Mapping[str, Any]) -> str:
+    try:
+        return render_part(section.template, **{"section": section, **context})
+    except (OSError, ModuleNotFoundError) as error:
+        raise TametailError(
+            f"the template {section.template} of the report section {section.id!r} cannot be read ({error}); "
+            "check that the package which provides it contains that file"
+        ) from error
 
 
 def _study(results: StudyResults) -> dict[str, Any]:
