@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tametail.data.table import ImageTable
     from tametail.deployment.classifier import Classifier, load
     from tametail.evaluation.metric_registry import register_metric
-    from tametail.external.evaluate import Evaluation, evaluate
+    from tametail.external.evaluate import EvaluationResult, evaluate
     from tametail.losses import create_loss, list_losses, register_loss
     from tametail.models.backbones import register_backbone
     from tametail.recommend.recommend import Recommendation, recommend
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "AuditResult": "tametail.audit.audit.AuditResult",
     "Classifier": "tametail.deployment.classifier.Classifier",
-    "Evaluation": "tametail.external.evaluate.Evaluation",
+    "EvaluationResult": "tametail.external.evaluate.EvaluationResult",
     "ImageTable": "tametail.data.table.ImageTable",
     "Ranking": "tametail.report.ranks.rank.Ranking",
     "Recipe": "tametail.training.recipe.Recipe",
@@ -78,7 +78,7 @@ __all__ = [
     "AuditResult",
     "Classifier",
     "DataError",
-    "Evaluation",
+    "EvaluationResult",
     "ImageTable",
     "Ranking",
     "Recipe",

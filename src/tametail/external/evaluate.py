@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """A finished evaluation on disk."""
 
     directory: Path
@@ -43,7 +43,7 @@ class Evaluation:
         return self.directory / "report.html"
 
     def __repr__(self) -> str:
-        return f"Evaluation({str(self.directory)!r}: {', '.join(self.results['method'])})"
+        return f"EvaluationResult({str(self.directory)!r}: {', '.join(self.results['method'])})"
 
 
 @takes(EvaluateOptions)
@@ -52,7 +52,7 @@ def evaluate(
     *,
     console: Console | None = None,
     **options: Unpack[EvaluateOptions],
-) -> Evaluation:
+) -> EvaluationResult:
     """Evaluate predictions of models trained elsewhere, or, with ``data``, a study's models on another data set.
 
     Args:
@@ -82,7 +82,7 @@ def evaluate(
         if given:
             raise UsageError(f"{', '.join(given)} can only be given for a study with --data; leave it out")
         evaluate_files(paths, out, classes=list(options["classes"] or ()), console=console, **analysis)
-        return Evaluation(out)
+        return EvaluationResult(out)
     from tametail.external.evaluate_study import evaluate_study
 
     if len(paths) != 1:
@@ -101,4 +101,4 @@ def evaluate(
         console=console,
         **analysis,
     )
-    return Evaluation(out)
+    return EvaluationResult(out)

@@ -15,7 +15,7 @@ from tametail.losses.numerics import log_odds, log_prior
 from tametail.losses.terms import prepare, reduce
 from tametail.losses.validation import ClassCounts, check_class_counts, check_common, check_number
 
-Head = Literal["linear", "normalised"]
+LossHead = Literal["linear", "normalised"]
 Reduction = Literal["mean", "sum", "none"]
 _P = ParamSpec("_P")
 _SHOWN_COUNTS = 10
@@ -88,7 +88,7 @@ class Loss(nn.Module):
     name: ClassVar[str]
     formula: str
     family: Family
-    head: ClassVar[Head] = "linear"
+    head: ClassVar[LossHead] = "linear"
     stochastic: ClassVar[bool] = False
     batchwise: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from tametail.losses.base import Head, Loss
+from tametail.losses.base import Loss, LossHead
 from tametail.losses.links import Family
 from tametail.losses.validation import ClassCounts, check_choice
 
@@ -159,7 +159,7 @@ def check_declarations(name: str, loss: type[Loss]) -> None:
             f"expected {name}, a tametail Loss, to declare name, formula and family, got none for {', '.join(missing)}"
         )
     check_choice(f"family of {name}", loss.family, get_args(Family))
-    check_choice(f"head of {name}", loss.head, get_args(Head))
+    check_choice(f"head of {name}", loss.head, get_args(LossHead))
 
 
 def _new(name: str) -> Loss:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tametail.losses.base import LossHead
 from tametail.losses.ldam import NormalisedLinear, cosines
 
 Head = Literal["linear", "normalised", "cosine"]
@@ -28,7 +29,7 @@ def build_head(kind: Head, features: int, classes: int) -> nn.Module:
     return NormalisedLinear(features, classes) if kind == "normalised" else CosineLinear(features, classes)
 
 
-def choose_head(requested: Literal["auto", "normalised"], of_loss: Literal["linear", "normalised"]) -> Head:
+def choose_head(requested: Literal["auto", "normalised"], of_loss: LossHead) -> Head:
     """The kind of head for a loss: the one it expects, but ``cosine`` for a linear one if ``normalised`` is requested."""
     return "cosine" if requested == "normalised" and of_loss == "linear" else of_loss
 

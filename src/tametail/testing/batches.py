@@ -21,7 +21,7 @@ COUNTS = [40, 7, 0, 1]
 GAMMAS = (0.0, 0.3, 1.0, 2.0, 4.5)
 CLIPS = (0.0, 0.05, 0.5)
 INDICES = torch.tensor([0, 1, 2, 3, 1, 0])
-LossCall = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 _parse = functools.cache(parse_loss)
@@ -90,13 +90,13 @@ def without_draws(loss: Loss) -> Loss:
     return loss.eval() if loss.stochastic else loss
 
 
-def value_of(loss: LossCall, z: Tensor, target: Tensor) -> Tensor:
+def value_of(loss: LossFunction, z: Tensor, target: Tensor) -> Tensor:
     """The value; a stochastic loss draws the same numbers each time."""
     torch.default_generator.manual_seed(5)  # torch.manual_seed formats a traceback for each GPU backend
     return loss(z, target)
 
 
-def value_and_gradient(loss: LossCall, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(loss: LossFunction, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The value, and the gradient of its sum with respect to the logits."""
     leaf = z.detach().clone().requires_grad_()
     value = value_of(loss, leaf, target)
