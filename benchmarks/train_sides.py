@@ -1,6 +1,6 @@
-"""Fine-tuning by tametail and by a plain loop, an epoch at each turn: started by train.py, one process for each side.
+"""Fine-tuning by tametail and by a plain loop, one epoch per turn: started by train.py, one process for each side.
 
-A side says one line of JSON per epoch on standard output, and goes on when it is sent a line.
+A side prints one line of JSON per epoch on standard output, and continues when it receives a line.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How often do paired comparisons see a difference where there is none, and do their intervals hold the truth?
+"""Type I error of the paired comparisons, and coverage of their intervals, by simulation.
 
     python scripts/false_alarms.py [--simulations 2000] [-o docs/results/false-alarms.md]    (make false-alarms)
 
-Two models are simulated on the same images many times; the comparison is `tametail.evaluation.paired.paired_table`, as
-every report has it. Beside it: the usual paired bootstrap (percentile limits, groups drawn within the class of their
-first image), and Newcombe's square-and-add of Wilson limits for each class, combined by MOVER. Exits 1 if the paired
-test raises more than 6 % false alarms where models are exchangeable.
+Two models are simulated on the same images many times and compared by `tametail.evaluation.paired.paired_table`, as in
+every report. For comparison: the usual paired bootstrap (percentile limits, groups drawn within the class of their
+first image), and Newcombe's square-and-add of Wilson limits for each class, combined by MOVER. Exits 1 if the type I error of
+the paired test exceeds 6 % where the models are exchangeable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FloatArray = NDArray[np.float64]
 MOST = 0.06
 SIGNIFICANCE_LEVEL = 0.05
 
-# Test images and recalls of the paper's Table 5 (CE), counts above 300 cut to 300: the tail carries the variance.
+# Test images and recalls of the paper's Table 5 (CE), counts limited to 300: rare classes dominate the variance.
 TABLE_5 = np.minimum(
     [93, 2404, 5512, 1164, 6, 70, 4, 11, 5331, 576, 810, 1319, 2001, 5796, 544, 1492, 2448], 300
 )
@@ -49,7 +49,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Setting:
-    """A simulation with its true difference in balanced accuracy; ``exchangeable`` where a and b are drawn alike."""
+    """A simulation with its true difference in balanced accuracy; ``exchangeable`` if a and b have the same distribution."""
 
     name: str
     truth: float
@@ -60,7 +60,7 @@ class Setting:
 def single_images(
     counts: ArrayLike, a: ArrayLike, b: ArrayLike, agreement: float, replicates: int = 1
 ) -> Callable[[np.random.Generator], Drawn]:
-    """Images that each are their own group; models that draw the same luck for a share ``agreement`` of them."""
+    """Independent images; for a proportion ``agreement`` of them both models use the same random number."""
     target = np.repeat(np.arange(len(np.asarray(counts))), counts)
     recall_a, recall_b = np.asarray(a)[target], np.asarray(b)[target]
     group = np.arange(len(target))
@@ -74,7 +74,7 @@ def single_images(
 
 
 def patients(count: int, each: int, classes: int, tilt: float) -> Callable[[np.random.Generator], Drawn]:
-    """Patients with ``each`` images of one main class or any; each suits the one model or the other by chance."""
+    """Patients with ``each`` images, mostly of one class; each patient favours a randomly chosen model."""
 
     def draw(rng: np.random.Generator) -> Drawn:
         share = 0.6 ** np.arange(classes)
@@ -94,7 +94,7 @@ def patients(count: int, each: int, classes: int, tilt: float) -> Callable[[np.r
 
 
 def settings() -> tuple[list[Setting], list[Setting]]:
-    """Those under no difference, and those of a difference."""
+    """Settings without a difference, and settings with one."""
     easy = np.array([0.95, 0.9, 0.8, 0.9, 0.95])
     cancels = np.where(np.arange(17) % 2 == 0, 0.04, -0.04) * (np.arange(17) < 16)
     rare = RECALL_5.copy()
@@ -133,7 +133,7 @@ def settings() -> tuple[list[Setting], list[Setting]]:
 
 
 def compared(drawn: Drawn, classes: int, seed: int) -> Paired:
-    """The comparison as every report has it."""
+    """The comparison as in every report."""
     image = np.array([f"{index:06}" for index in range(len(drawn.target))])
     group, fold = drawn.group.astype(np.str_), np.zeros(len(image), dtype=np.int64)
     names = tuple(f"c{index}" for index in range(classes))
@@ -158,7 +158,7 @@ def by_group(values: FloatArray, drawn: Drawn, classes: int) -> FloatArray:
 def bootstrap(
     a: FloatArray, b: FloatArray, images: FloatArray, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Percentile limits of the difference; groups alike in everything are drawn together."""
+    """Percentile limits of the difference; identical groups are drawn together."""
     table = np.concatenate([images.argmax(axis=1)[:, None], a - b, images], axis=1)
     patterns, counts = np.unique(table, axis=0, return_counts=True)
     weights = []
@@ -192,7 +192,7 @@ def square_and_add(a: FloatArray, b: FloatArray, images: FloatArray) -> tuple[fl
 
 
 def simulate(setting: Setting, simulations: int, seed: int) -> dict[str, float]:
-    """Shares of simulations: seen by each method, covered by each interval, and mean widths."""
+    """Proportions of simulations that are significant by each method and covered by each interval, and mean widths."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(simulations):
@@ -224,7 +224,7 @@ def percent(share: float) -> str:
 
 
 def main() -> int:
-    """Simulate, print, write; 1 if the paired test raises too many false alarms."""
+    """Simulate, print, write; return 1 if the type I error of the paired test is too high."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -244,7 +244,7 @@ def main() -> int:
 def report(
     results: list[tuple[Setting, dict[str, float]]], nothing: int, simulations: int, seconds: float
 ) -> str:
-    """The page."""
+    """The results as Markdown."""
     lines = [
         "# Paired comparisons: type I error and coverage",
         "",

@@ -5,8 +5,8 @@ python scripts/faulty_demo.py FOLDER && tametail inspect FOLDER -o inspect.html
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -56,4 +56,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="new folder for images/ and labels.csv")
+    main(parser.parse_args().folder)

@@ -1,12 +1,12 @@
-"""Do methods rank alike in two studies? Rank correlation of their balanced accuracies, with intervals.
+"""Do methods rank equally in two studies? Rank correlation of their balanced accuracies, with intervals.
 
     python scripts/head_and_fine_tuning.py runs/head docs/results/ham10000_224-fine-tuned.md
 
-Each of the two is a study's folder, a results.csv, or a Markdown table with the columns Method and Balanced accuracy. Methods
-that only one of them has are named and left out. Intervals: Spearman's by Bonett & Wright (2000), Kendall's by Fieller,
-Hartley & Pearson (1957), both after Fisher's transformation, which take the methods as drawn from many; a bootstrap over
-methods; and, of the studies whose predictions are there, a bootstrap over groups of images, which takes the methods as
-given. Images that both have are drawn together.
+Each argument is a study's folder, a results.csv, or a Markdown table with the columns Method and Balanced accuracy. Methods
+that only one of them has are listed and left out. Intervals: Spearman's by Bonett & Wright (2000), Kendall's by Fieller,
+Hartley & Pearson (1957), both after Fisher's transformation, which treat the methods as a random sample; a bootstrap over
+methods; and, for studies with predictions, a bootstrap over groups of images, which treats the methods as
+fixed. Images of both studies are drawn together.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ LEAST = 4  # methods
 _NUMBER = r"\s*(\d+(?:\.\d+)?)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """Balanced accuracies in 0..1 by method, and the predictions they come from, one table a seed, where they are there."""
+    """Balanced accuracies in 0..1 by method, and their predictions if available, one table per seed."""
 
     name: str
     scores: dict[str, float]

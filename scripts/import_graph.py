@@ -1,12 +1,12 @@
-"""The imports of the package: rooms, arrows between them, and circles of files.
+"""The imports of the package: top-level folders, dependencies between them, and import cycles.
 
 A room is a folder or a file at the top of src/tametail. An arrow is an ordered pair of rooms of which the first imports
-the second at run time, inside functions too; imports for type checkers alone do not count. A circle is a set of files
-that import each other, in whatever place.
+the second at run time, including inside functions; imports for type checkers only do not count. A circle is a set of files
+that import each other.
 
     python scripts/import_graph.py            counts
-    python scripts/import_graph.py --arrows   each arrow with the imports behind it
-    python scripts/import_graph.py --check    fails over the limits, or where a name with _ crosses rooms
+    python scripts/import_graph.py --arrows   each arrow with its imports
+    python scripts/import_graph.py --check    fails above the limits, or if a name with _ is imported from another room
 """
 
 from __future__ import annotations

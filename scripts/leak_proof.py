@@ -1,11 +1,11 @@
-"""Is the nested estimate of a search at chance where there is nothing to learn, and the score of its choice above it?
+"""On random labels, is the nested estimate of a search at chance, and the best cross-validation score above it?
 
     python scripts/leak_proof.py [--trials 200] [--permutations 20] [-o docs/results/leak-proof.md]    (make leak-proof)
 
-600 images of five unequal classes whose labels are dealt out at random, over and over. Each time ALPA is searched as
-`tametail search` does it, over the paper's space. With --features FILE.npy the features are rows of that file, drawn once;
-without, they are normal numbers. Exits 1 if chance is outside the interval of the nested estimates, or the scores of the
-choice are not above it.
+The labels of 600 images of five unequal classes are permuted repeatedly. For each permutation ALPA is tuned as by
+`tametail search`, over the paper's space. With --features FILE.npy the features are rows of that file, drawn once;
+otherwise they are normally distributed. Exits 1 if chance is outside the interval of the nested estimates, or the best
+cross-validation scores are not above it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FOLDS = 5
 
 
 def random_folds(features: NDArray[np.float32], seed: int) -> FoldData:
-    """The images with labels dealt out by a seed, in folds that hold each class evenly."""
+    """The images with labels permuted by a seed, in stratified folds."""
     from sklearn.model_selection import StratifiedKFold
 
     target = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(CLASSES)), CLASSES))
@@ -75,7 +75,7 @@ def one_search(folds: FoldData, trials: int, seed: int) -> tuple[float, float, f
         found = trial_records(storage, folds.folds, settings)
     final = {trial.number: trial for trial in found if trial.outer is None}
     chosen = {fold: final[best_of(found, fold).number] for fold in folds.folds}
-    # What a trial's model, trained without one fold, says of that fold is kept: the choice is looked up, not trained again.
+    # The predictions of each trial for its held-out fold are stored: the chosen trial need not be trained again.
     counts = sum(
         np.asarray(trial.outputs[f"seed0-without{fold}"]["counts"][str(fold)])
         for fold, trial in chosen.items()
@@ -96,7 +96,7 @@ def main() -> int:
     )
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--permutations", type=int, default=20)
-    parser.add_argument("--size", type=int, default=1280, help="numbers of a feature, without --features")
+    parser.add_argument("--size", type=int, default=1280, help="number of features, without --features")
     parser.add_argument("--features", type=Path, help="(N, D) float32, at least 600 rows")
     parser.add_argument("-o", "--out", type=Path)
     asked = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Kill ``tametail compare`` at random moments (SIGKILL), repeat it, and demand the same weights and results, byte for byte.
+"""Kill ``tametail compare`` at random moments (SIGKILL), repeat it, and require the same weights and results, byte for byte.
 
     python scripts/prove_kill.py [--recipe quick] [--kills 50] [--seed 0]
 
-The study trains heads together on frozen features (``--recipe head``), or fine-tunes a small network with batch normalisation and averaged weights, and saves at every step. It begins with
-an empty cache and output folder and is killed, begun again and killed, until it finishes (or has been killed six times and
-is left alone); two studies go on at a time, until all together were killed so often. Every other kill comes at a moment drawn
-uniformly over the time that an undisturbed run takes; those between wait for such a moment of its training and then until a
-checkpoint is half-written. Only kills that hit a running process count. Needs POSIX. Exits 1 on any difference, and where
-a study holds a checkpoint or anything half-written at its end.
+The study trains heads together on frozen features (``--recipe head``), or fine-tunes a small network with batch normalisation
+and averaged weights, and saves at every step. It starts with an empty cache and output folder, and is killed and restarted
+until it finishes (or has been killed six times and is then left alone). Two studies run at a time, until the given number of
+kills is reached. Every other kill comes at a time drawn uniformly over the duration of an undisturbed run; the others wait for
+such a time in its training and then until a checkpoint is half-written. Only kills that hit a running process count. Needs
+POSIX. Exits 1 on any difference, and if a finished study contains a checkpoint or anything half-written.
 """
 
 from __future__ import annotations

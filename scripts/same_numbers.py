@@ -1,8 +1,8 @@
-"""Whether two results.csv carry the same numbers, digit for digit, where columns or methods have been renamed since.
+"""Check that two results.csv contain the same numbers, digit for digit; columns may have been renamed.
 
     python scripts/same_numbers.py OLD.csv NEW.csv --rename old_column=new_column ...
 
-Rows are matched by the first column. Exit code 1 where a cell differs or a column or row has no counterpart.
+Rows are matched by the first column. Exits 1 if a cell differs, or a column or row is missing in one file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def read(path: Path, renamed: dict[str, str]) -> tuple[str, dict[str, dict[str, 
 
 
 def main() -> int:
-    """Print what differs; 1 if anything does."""
+    """Print the differences; return 1 if there are any."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,11 +33,11 @@ def main() -> int:
     renamed = dict(text.split("=", 1) for text in options.rename)
     (key, old), (new_key, new) = read(options.old, renamed), read(options.new, {})
     found = [] if key == new_key else [f"first column: {key} and {new_key}"]
-    found += [f"row {name}: in one file alone" for name in sorted(old.keys() ^ new.keys())]
+    found += [f"row {name}: only in one file" for name in sorted(old.keys() ^ new.keys())]
     cells = 0
     for name in sorted(old.keys() & new.keys()):
         found += [
-            f"{name}: column {column} in one file alone"
+            f"{name}: column {column} only in one file"
             for column in sorted(old[name].keys() ^ new[name].keys())
         ]
         for column in sorted(old[name].keys() & new[name].keys()):
