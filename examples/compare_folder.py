@@ -8,7 +8,7 @@ import sys
 import tametail as tt
 
 data = sys.argv[1] if len(sys.argv) > 1 else "demo"
-study = tt.compare(data, methods=["alpa", "ce"], out="runs/example")
+study = tt.compare(data, methods=["alpa", "ce"], out="runs/example")  # without internet: weights="offline"
 print(study.results[["method", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "n"]])
 print("report:", study.report)
 

@@ -2,8 +2,8 @@
 
 python examples/table5.py
 
-The paper prints each class's accuracy, not which images each model got right, and a paired test asks that. So the answer
-is given for three ways in which the two models' hits may go together, and a bound for all of them. See docs/table5.md.
+The paper reports the accuracy of each class, not which images each model classified correctly, which a paired test needs.
+The test is therefore computed for three possible pairings of the two models' correct images. See docs/table5.md.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ images = np.array([table.images.test[name] for name in classes])  # the public s
 
 
 def hits(column: str) -> np.ndarray:
-    """(C,) images that a method got right: the whole number nearest to the published percentage."""
+    """(C,) correctly classified images of a method: the whole number nearest to the published percentage."""
     percent = np.array([float(table.recall[column, name]) for name in classes])
     return np.rint(percent / 100 * images).astype(int)
 
 
 def model(right: list[np.ndarray]) -> Predictions:
-    """A table of predictions, as a study writes it; no patient is known, so each image is its own group."""
+    """A table of predictions as in a study; patients are unknown, so each image is its own group."""
     target = np.repeat(np.arange(len(classes)), images)
     image = np.array([f"{index:05}" for index in range(len(target))])
     predicted = np.where(np.concatenate(right), target, (target + 1) % len(classes))
@@ -33,7 +33,7 @@ def model(right: list[np.ndarray]) -> Predictions:
 
 
 def main() -> None:
-    """Print the comparison, and what carries it."""
+    """Print the comparison, and the contribution of each class."""
     alpa, ce = hits("ALPA"), hits("CE")
     print(
         f"Balanced accuracy in %: ALPA {100 * np.mean(alpa / images):.2f}, CE {100 * np.mean(ce / images):.2f}\n"

@@ -105,7 +105,9 @@ class RecipeOptions(TypedDict, total=False):
     recipe: Annotated[
         AnyPath, Option("head", "Recipe: head, quick, modern, paper, or a YAML file.", TRAINING, path=True)
     ]
-    backbone: Annotated[str | None, Option(None, "Name of a timm model.", TRAINING)]
+    backbone: Annotated[
+        str | None, Option(None, "Name of a timm model, or of a backbone of an installed package.", TRAINING)
+    ]
     weights: Annotated[
         AnyPath | None,
         Option(

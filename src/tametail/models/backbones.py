@@ -63,7 +63,7 @@ class BackboneSpec:
 class BackboneProvider(ABC):
     """A source of backbones; `register_backbone` makes a subclass known.
 
-    Example of one network of one's own, for ``--backbone tiny``:
+    Example of a provider of a single network, for ``--backbone tiny``:
 
         @register_backbone
         class Tiny(BackboneProvider):
