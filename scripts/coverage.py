@@ -73,7 +73,7 @@ def wilson_rows() -> Iterable[Row]:
 
 
 def clustered_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
-    """Beta-binomial images of mean recall 0.7: others, Wilson as if every image were by itself."""
+    """Beta-binomial images of mean recall 0.7: clustered, and Wilson ignoring the groups."""
     for groups, images, correlation in ((12, 6, 0.4), (40, 5, 0.4), (40, 5, 0.1), (200, 10, 0.2)):
         total = 1 / correlation - 1
         skill = rng.beta(0.7 * total, 0.3 * total, (groups, simulations))

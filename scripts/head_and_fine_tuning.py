@@ -205,7 +205,7 @@ def _scores(summed: FloatArray) -> FloatArray:
 
 
 def compared(one: Measured, other: Measured) -> list[str]:
-    """What is to be said of two studies, as lines of Markdown."""
+    """The comparison of two studies, as lines of Markdown."""
     methods = [method for method in one.scores if method in other.scores]
     if len(methods) < LEAST:
         raise SystemExit(
@@ -248,7 +248,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("one", type=Path, help="a study's folder, results.csv or a Markdown table")
-    parser.add_argument("other", type=Path, help="likewise")
+    parser.add_argument("other", type=Path, help="the other, in the same form")
     given = parser.parse_args()
     sys.stdout.write("\n".join(compared(read(given.one), read(given.other))) + "\n")
 

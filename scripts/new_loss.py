@@ -1,11 +1,12 @@
-"""Is there a loss of ALPA's shape that beats balanced softmax and adjusted cross-entropy? Protocol: docs/results/new-loss.md.
+"""Does a variant of ALPA outperform balanced softmax and logit-adjusted cross-entropy? Protocol: docs/results/new-loss.md.
 
     python scripts/new_loss.py try --ham STUDY --aptos STUDY -o FOLDER      train all configurations of all families
     python scripts/new_loss.py table --ham STUDY --aptos STUDY -o FOLDER    choose in nested folds, and print the tables
     python scripts/new_loss.py confirm --ham STUDY --aptos STUDY -o FOLDER --candidate FAMILY    once: the test sets
 
-STUDY is a folder that ``tametail compare DATA --recipe head --weights offline --folds 5`` has begun. What is done is not
-done again. ``try`` takes one of the two studies alone as well, so that both can be at work at once.
+STUDY is a folder made by ``tametail compare DATA --recipe head --weights offline --folds 5``. Finished trainings are
+reused. ``try`` also accepts only one of the two studies, so that both can run in parallel. ``table`` and ``confirm`` need the
+trainings of all families and seeds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from new_loss_choice import (
     trial_file,
 )
 from new_loss_families import (
-    BESIDE,
+    ALSO_COMPARED,
     CONFIGURATIONS,
     FAMILIES,
     REFERENCES,
@@ -53,7 +54,7 @@ Predicted = dict[str, dict[str, Ints]]
 
 
 def try_all(parts: dict[str, Part], out: Path, families: list[str], seeds: list[int]) -> None:
-    """Train what is not there yet, all families of a set and seed at once: one file for each set, family and seed."""
+    """Train the missing configurations, all families of a set and seed together; one file per set, family and seed."""
     out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for name, part in parts.items():
@@ -77,12 +78,12 @@ def try_all(parts: dict[str, Part], out: Path, families: list[str], seeds: list[
 
 
 def _plain(methods: tuple[str, ...]) -> list[Configuration]:
-    """Methods at their defaults and the recipe's."""
+    """Methods with their default parameters and the settings of the recipe."""
     return [Configuration(parse_method(text), load_recipe("head")) for text in methods]
 
 
 def report(parts: dict[str, Part], out: Path) -> str:
-    """Nested estimates and choices of all families, and their differences to the tuned rivals."""
+    """Nested estimates and choices of all families, and their differences from the tuned rivals."""
     families = [Family.read(out, name, parts) for name in FAMILIES]
     nested = {family.name: family.nested(parts)[0] for family in families}
     n = {name: len(part.target) for name, part in parts.items()}
@@ -106,14 +107,14 @@ def report(parts: dict[str, Part], out: Path) -> str:
         lines.append(f"| {text} | {' | '.join(f'{100 * each.value:.1f}' for each in of_sets)} | | | |")
     lines += ["", "| family | chosen over all five folds, for both sets |", "|---|---|"]
     lines += [f"| {each.name} | {described(each.name, each.chosen(parts))} |" for each in families]
-    variants = [name for name in FAMILIES if name not in (*RIVALS, *BESIDE)]
-    lines += ["", *_by_family(compare(parts, nested, _pairs([*BESIDE, *variants])))]
+    variants = [name for name in FAMILIES if name not in (*RIVALS, *ALSO_COMPARED)]
+    lines += ["", *_by_family(compare(parts, nested, _pairs([*ALSO_COMPARED, *variants])))]
     (out / "configurations.csv").write_text(all_configurations(families, parts), encoding="utf-8")
     return "\n".join(lines) + "\n"
 
 
 def _pairs(families: list[str]) -> list[tuple[str, str]]:
-    """Each family with the rivals that it has to beat."""
+    """Each family with the rivals it is compared with."""
     return [(family, rival) for family in families for rival in rivals_of(family) if rival != family]
 
 
@@ -142,8 +143,8 @@ def _differences(found: list[Compared]) -> list[str]:
 
 
 def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidates: list[str]) -> str:
-    """Train on the whole development parts what the folds have chosen, and decide the test sets."""
-    tuned = list(dict.fromkeys([*candidates, *RIVALS, *BESIDE, *ORIENTATION]))
+    """Train the chosen configurations on the whole development sets, and evaluate them on the test sets."""
+    tuned = list(dict.fromkeys([*candidates, *RIVALS, *ALSO_COMPARED, *ORIENTATION]))
     choices = [Family.read(out, name, parts).chosen(parts) for name in tuned]
     configured = [configuration(name, choice) for name, choice in zip(tuned, choices, strict=True)]
     usual = [f"{text} (as it comes)" for text in AS_THEY_COME]
@@ -178,7 +179,7 @@ def confirm(parts: dict[str, Part], tests: dict[str, Part], out: Path, candidate
 
 
 def main() -> None:
-    """Read the command line and do one of the three."""
+    """Run one of the three commands."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument("--random-seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--candidate", nargs="*", default=[])
     chosen = parser.parse_args()
-    torch.set_num_threads(1)  # heads are too small to be worth sharing out
+    torch.set_num_threads(1)  # heads are too small to benefit from several threads
     studies = {name: path for name in ("ham", "aptos") if (path := getattr(chosen, name))}
     parts = {name: load(path) for name, path in studies.items()}
     if chosen.what == "try":

@@ -1,4 +1,4 @@
-"""What `new_loss.py` chooses, and how it is compared: nested folds, one choice for both sets, the project's paired test.
+"""Selection and comparison in `new_loss.py`: nested folds, one choice for both sets, paired tests.
 
 Shape legend: S seeds, F folds, N configurations, R readings, C classes, n images.
 """
@@ -26,14 +26,14 @@ FloatArray = NDArray[np.float64]
 
 
 def trial_file(out: Path, name: str, family: str, seed: int) -> Path:
-    """Where a family's trials on a set are kept."""
+    """The file of a family's trials on a set."""
     slug = "".join(letter if letter.isalnum() else "-" for letter in family)
     return out / f"{name}.{slug}.seed{seed}.npz"
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """What was measured of a family: for each set ``predicted`` (S, N, R, n) and, of the first seed, ``inner`` (F, F, N, R, C)."""
+    """The results of a family: for each set ``predicted`` (S, N, R, n) and, of the first seed, ``inner`` (F, F, N, R, C)."""
 
     name: str
     predicted: dict[str, Ints]
@@ -50,7 +50,7 @@ class Family:
         return cls(name, predicted, inner)
 
     def nested(self, parts: Mapping[str, Part]) -> tuple[dict[str, Ints], list[tuple[int, int]]]:
-        """(S, n) for each set: images of fold k by what the other folds choose; and the choice (n, r) of each k."""
+        """(S, n) for each set: predictions for fold k by the choice on the other folds; and the choice (n, r) of each k."""
         folds = next(iter(parts.values())).folds
         choices = [_largest(self._inner_score(parts, k)) for k in range(folds)]
         found = {}
@@ -74,7 +74,7 @@ class Family:
         return np.asarray(np.mean(recalls, axis=0).mean(axis=0))
 
     def _inner_score(self, parts: Mapping[str, Part], k: int) -> FloatArray:
-        """(N, R) mean over sets of the balanced accuracy over all folds but k, by heads that saw none of k."""
+        """(N, R) mean over sets of the balanced accuracy over all folds but k, by heads trained without fold k."""
         scores = []
         for name, part in parts.items():
             hits = self.inner[name][k].sum(axis=0)  # fold k itself is 0 there
@@ -103,7 +103,7 @@ def configuration(family: str, choice: tuple[int, int]) -> Configuration:
 
 
 def tables(part: Part, predicted: Ints) -> list[Predictions]:
-    """(S, n) classes as tables of predictions; a decision is all that balanced accuracy asks for."""
+    """(S, n) classes as tables of predictions; balanced accuracy needs the decisions only."""
     one_hot = np.eye(len(part.class_names), dtype=np.float32)
     return [
         Predictions(
@@ -114,13 +114,13 @@ def tables(part: Part, predicted: Ints) -> list[Predictions]:
 
 
 def balanced_accuracy(part: Part, predicted: Ints) -> Estimate:
-    """Of (S, n), with its interval."""
+    """Balanced accuracy of predicted classes (S, n), with its interval."""
     return evaluate(tables(part, predicted), resamples=50).balanced_accuracy
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Method a beside method b on a set."""
+    """Method a compared with method b on a set."""
 
     of_set: str
     a: str
@@ -134,14 +134,14 @@ class Compared:
 
 
 def rivals_of(family: str) -> tuple[str, ...]:
-    """Whom a family has to beat: on another head, the rival on that head as well."""
+    """The rivals of a family; with a cosine head also the rival with that head."""
     return (*RIVALS, "balanced_softmax, cosine") if family.endswith("cosine") else RIVALS
 
 
 def compare(
     parts: Mapping[str, Part], predicted: Mapping[str, Mapping[str, Ints]], pairs: list[tuple[str, str]]
 ) -> list[Compared]:
-    """Methods two by two on each set, corrected for all of these comparisons.
+    """Paired comparisons of methods on each set, corrected for all of them.
 
     Args:
         predicted: by method and set, (S, n).

@@ -18,9 +18,9 @@ CONFIGURATIONS = 16
 STRENGTHS, WEAKER = (
     (0.75, 1.0, 1.25, 1.5),
     (0.25, 0.375, 0.5, 0.625),
-)  # powers of the prior that are taken out
+)  # powers of the prior that are divided out
 RIVALS = ("ce+la", "balanced_softmax", "ce+la, weaker")
-BESIDE = ("bce, prior", "ce+taunorm", "balanced_softmax, cosine", "bce, prior, cosine")
+ALSO_COMPARED = ("bce, prior", "ce+taunorm", "balanced_softmax, cosine", "bce, prior, cosine")
 REFERENCES = ("lade", "ce+crt", "alpa", "alpa[tau=1]+crt")
 _ORDERS = ("1/1", "2/2", "4/4", "8/8")
 
@@ -30,7 +30,7 @@ Text = Callable[[Draw, Draw, str], str]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A method with its rate and decay, and the strengths of its readings."""
+    """A method with its learning rate, weight decay and strengths of logit adjustment."""
 
     method: Method
     recipe: Recipe
@@ -107,7 +107,7 @@ FAMILIES: dict[str, Text] = {
     "softmax pade, both sides": _softmax(both=True),
     "pade, prior, cosine": _counted(),
     "pade, prior + taunorm": _taunorm,
-    # The second round, and one for the rival's sake.
+    # Added in the second round; the first one is a rival.
     "ce+la, weaker": lambda uniform, power, order: "ce+la",
     "pade, focus by count, cosine": _counted("kappa:0.25:-0.25:0.5"),
     "balanced_softmax, cosine": lambda uniform, power, order: (

@@ -1,4 +1,4 @@
-"""What `new_loss.py` trains: all configurations of a family, without each fold and without each two folds.
+"""Trainings of `new_loss.py`: all configurations of a family, without each fold and without each pair of folds.
 
 Shape legend: F folds, N configurations, R readings, C classes, n images of a part, D features, m held-out images.
 """
@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part of a study and nothing of the other: features (n, D); target, fold, group and image (n,)."""
+    """The training set or the test set of a study: features (n, D); target, fold, group and image (n,)."""
 
     features: NDArray[np.float32]
     target: Ints
@@ -68,7 +68,7 @@ def load(study: Path, part: str = "train") -> Part:
 
 
 def decided(result: TrialResult, counts: Sequence[int], strengths: Sequence[float]) -> Ints:
-    """(R, m) classes by every reading; of a softmax the last half says again what the first does."""
+    """(R, m) classes by each decision rule; for softmax losses the second half equals the first."""
     assert result.outputs is not None, result.message
     decision_rule = result.decision_rule
     log_posterior, tensor = decision_rule.log_posterior(result.outputs), torch.tensor(counts)
@@ -87,10 +87,10 @@ def trained(
     seed: Sequence[int],
     usual: bool = False,
 ) -> Ints:
-    """(N, R, m) what heads trained on some rows of a part decide for features (m, D).
+    """(N, R, m) classes predicted for features (m, D) by heads trained on the given rows.
 
     Args:
-        usual: one reading alone, the methods' own.
+        usual: only the method's own decision rule.
     """
     data = TrialData(part.features[rows], part.target[rows], features, len(part.class_names))
     accelerator = make_accelerator(load_recipe("head"), "cpu")
@@ -108,17 +108,17 @@ def trained(
 def cross_validated(
     configured: Sequence[Configuration], part: Part, seed: int, *, nested: bool, usual: bool = False
 ) -> dict[str, Ints]:
-    """All that nested choice needs.
+    """The predictions that the nested selection needs.
 
     Returns:
         ``predicted`` (N, R, n), each image by heads trained without its fold; and, if ``nested``, ``inner``
-        (F, F, N, R, C): right in fold j, by heads trained without j and k, at [k, j].
+        (F, F, N, R, C): correct images in fold j, by heads trained without j and k, at [k, j].
     """
     folds, everything = part.folds, np.arange(len(part.target))
     found: dict[str, Ints] = {}
     for k in range(folds):
         held = everything[part.fold == k]
-        # The seed of a study's own run, so that a family's defaults give a study's own numbers.
+        # The seed of the study's run, so that a family's defaults reproduce the study's results.
         own = trained(configured, part, everything[part.fold != k], part.features[held], (seed, k), usual)
         if k == 0:
             found["predicted"] = np.zeros((*own.shape[:2], len(everything)), dtype=np.int64)

@@ -1,6 +1,6 @@
-"""Variants of ALPA that are on trial in `new_loss.py`; what they gave stands in docs/results/new-loss.md.
+"""Variants of ALPA that `new_loss.py` compares; results: docs/results/new-loss.md.
 
-Shape legend: H heads, C classes, B batch. Logits are (B, C), or (H, C, B) where many heads train at once.
+Shape legend: H heads, C classes, B batch. Logits are (B, C), or (H, C, B) if several heads are trained together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CountedPade(Loss):
     Σ_c α w_c y (1-p⁻)^γ₊c A(p⁻) + (1-y) p^γ₋c A(1-p), p = sigmoid(u), p⁻ = sigmoid(u - m_c), u = z / Δ_c + τ log-odds.
 
     Args:
-        alpha: weight of positives beside negatives.
+        alpha: weight of positives relative to negatives.
         gamma_pos, gamma_neg: focusing, γ_c = γ (n_c / n_max)^kappa.
         order: of the approximant A.
         margin: m_c = margin (n_min / n_c)^(1/4).
