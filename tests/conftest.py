@@ -15,6 +15,30 @@ os.environ.setdefault(
 from fixtures.tiny_study import TINY, write_images
 
 
+# Folders and files whose tests start processes or train: they go first, so that no long file is left for the end.
+LONG = (
+    "study/",
+    "test_plug_in.py",
+    "search/",
+    "losses/test_one_pass.py",
+    "recommend/",
+    "training/",
+    "losses/",
+    "report/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        return next((at for at, start in enumerate(LONG) if file.startswith(start)), len(LONG))
+
+    items.sort(key=place)
+
+
 def pytest_collection_finish() -> None:
     """What thousands of collected tests are made of stays for good: no collection of garbage need look at it again."""
     gc.collect()
