@@ -14,7 +14,6 @@ os.environ.setdefault(
 
 from fixtures.tiny_study import TINY, write_images
 
-
 # Folders and files whose tests start processes or train: they go first, so that no long file is left for the end.
 LONG = (
     "study/",

@@ -99,3 +99,11 @@ def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> N
     assert errors(content, schema, schema) == []
     assert re.search(r'<th scope="col" data-column="\d+">Toy metric</th>', html)
     assert "| Toy metric |" in markdown
+
+
+def test_what_a_package_could_not_provide_is_said_on_the_page(
+    study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS.failures, "odd", "'odd' of the metrics could not be loaded: no <licence>")
+    page = results_html(read_results(study_folder))
+    assert "Missing here: &#39;odd&#39; of the metrics could not be loaded: no &lt;licence&gt;." in page

@@ -22,12 +22,14 @@ def report(console: Console, /, study: str, **options: Any) -> None:
 
     --images, --by, --operating and --ordered are remembered; an empty text (--by "") resets them.
     """
-    from tametail.report import unfinished, write_report
+    from tametail.report import unavailable, unfinished, write_report
 
     path = write_report(study, **options)
     for line in unfinished(Path(study)):
         console.warn(
             f"{line}; {'see partial.md' if options['partial'] else 'show its mean so far with --partial'}"
         )
+    for line in unavailable():
+        console.warn(line)
     console.say("Report:")
     typer.echo(path)

@@ -94,6 +94,11 @@ class Registry(Generic[T]):
         self._load()
         return list(self._items)
 
+    def why_missing(self) -> list[str]:
+        """Why entry points of installed packages could not be loaded, one message each."""
+        self._load()
+        return list(self.failures.values())
+
     def __contains__(self, name: object) -> bool:
         self._load()
         return name in self._items

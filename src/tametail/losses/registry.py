@@ -83,8 +83,7 @@ def describe_losses() -> dict[str, str]:
 
 def failed_losses() -> list[str]:
     """Why losses of installed packages could not be loaded, one message each."""
-    list_losses()
-    return list(_LOSSES.failures.values())
+    return _LOSSES.why_missing()
 
 
 def _in_order() -> list[type[Loss]]:

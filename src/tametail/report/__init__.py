@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tametail.report.sections import REPORT_SECTIONS, ReportSection, register_report_section
+from tametail.report.sections import REPORT_SECTIONS, ReportSection, register_report_section, unavailable
 from tametail.report.study.partial import unfinished
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
@@ -20,6 +20,7 @@ __all__ = [
     "read_results",
     "register_report_section",
     "results_table",
+    "unavailable",
     "unfinished",
     "write_report",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tametail.core.registry import Registry
+from tametail.evaluation import METRICS
 from tametail.report.study.results import StudyResults
 
 
@@ -54,3 +55,8 @@ REPORT_SECTIONS: Registry[ReportSection] = Registry(
     name_of=lambda section: section.id,
 )
 register_report_section = REPORT_SECTIONS.register
+
+
+def unavailable() -> list[str]:
+    """Why metrics or report sections of installed packages are missing, one message each."""
+    return [message for registry in (METRICS, REPORT_SECTIONS) for message in registry.why_missing()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.run_files import is_finished
-from tametail.report import write_report
+from tametail.report import unavailable, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
 from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop, Stopped, stop_on_signals
@@ -68,6 +68,8 @@ def run_all(
             _report(directory, runs, accelerator)
         raise
     _report(directory, runs, accelerator)
+    for line in unavailable():
+        console.warn(line)
     accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has failed
     return failed
 

@@ -10,7 +10,7 @@ from tametail.core.errors import TametailError
 from tametail.report.figures import study_figures
 from tametail.report.formatting import count_of, images_and_groups
 from tametail.report.render import render, render_part
-from tametail.report.sections import REPORT_SECTIONS, ReportSection
+from tametail.report.sections import REPORT_SECTIONS, ReportSection, unavailable
 from tametail.report.study import narrative, provenance
 from tametail.report.study.gallery import Gallery
 from tametail.report.study.results import StudyResults
@@ -48,6 +48,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
         "class_groups": any(
             result.out_of_fold and result.out_of_fold.class_groups for result in results.ranking
         ),
+        "unavailable": unavailable(),
         "answer": narrative.answer(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,
