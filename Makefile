@@ -14,6 +14,8 @@
 # make bench-losses      time and memory of the losses
 # make bench-train       fine-tuning and a plain training loop: time per epoch
 BIN := .venv/bin
+# Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train leak-proof clean
 setup: .venv/.installed
