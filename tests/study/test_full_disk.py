@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +103,19 @@ POINTS |= {name: text(name) for name in ("history.csv", "run.json")}
 POINTS |= {"predictions.parquet": predictions, ".lock": lock}
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("point", "number"), list(zip(POINTS, cycle([errno.ENOSPC, errno.EROFS]))))
 def test_it_is_told_and_the_repeated_command_ends_as_undisturbed(
-    image_folder: Path, tmp_path: Path, undisturbed: Path, point: str
+    image_folder: Path, tmp_path: Path, undisturbed: Path, point: str, number: int
 ) -> None:
     out = tmp_path / "study"
-    for number in (errno.ENOSPC, errno.EROFS):
-        with pytest.MonkeyPatch.context() as patch:
-            POINTS[point](patch, OSError(number, os.strerror(number)))
-            code, said = compare(image_folder, out)
-        assert code == 1
-        assert str(out) in said
-        assert f"cannot be written ({os.strerror(number)})" in said
-        assert "repeat the command" in said
-        assert "unexpected" not in said
+    with pytest.MonkeyPatch.context() as patch:
+        POINTS[point](patch, OSError(number, os.strerror(number)))
+        code, said = compare(image_folder, out)
+    assert code == 1
+    assert str(out) in said
+    assert f"cannot be written ({os.strerror(number)})" in said
+    assert "repeat the command" in said
+    assert "unexpected" not in said
     assert compare(image_folder, out)[0] == 0
     assert outcome(out) == outcome(undisturbed)
 
