@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tametail.__main__
+from fixtures.forked import fork_server
 from fixtures.plain_figures import figures_not_rendered
 from tametail.cli.app import app
 from tametail.predictions.single_label import read_predictions
@@ -24,17 +22,15 @@ STUDY += " --set ema_decay=0.5 --set precision=float32 --image-size 32"
 PARTS = "--micro-batch 3"
 PLACE = "seed0-fold1"
 # torchrun twice: the second of its two processes is killed in its fourth step, and the command is repeated. They are
-# forked from this process, which imports what they need once.
+# forked from this process, which has imported what they need.
 TORCHRUN = """
 import os, shutil, signal, socket, sys
-import matplotlib.backends.backend_svg, pandas, pyarrow.parquet, sklearn.metrics, sklearn.model_selection
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-import tametail.cli.compare, tametail.models.timm_backbones, tametail.study.study, tametail.training.execute
-from tametail.report.figures import svg
+from fixtures.forked import fork_server
+from fixtures.plain_figures import figures_not_rendered
 from tametail.training.step import Stepper
 
-svg._svg_element = lambda *_: "<svg></svg>"
 script, out, *command = sys.argv[1:]
 steps, real = 0, Stepper.update
 
@@ -50,7 +46,8 @@ def run():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     where = ["--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    torch.distributed.run.main([*where, "--start-method=fork", "--run-path", script, *command])
+    with figures_not_rendered():
+        torch.distributed.run.main([*where, "--start-method=fork", "--run-path", script, *command])
 
 Stepper.update = update
 try:
@@ -77,13 +74,10 @@ def studies(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     with pytest.MonkeyPatch.context() as patch, figures_not_rendered():
         patch.setenv(SECONDS, "0")
         alone = CliRunner().invoke(app, ["compare", str(image_folder), "-o", str(one), *STUDY.split()])
-    assert alone.exit_code == 0, alone.output
-    script = [sys.executable, "-c", TORCHRUN, str(tametail.__main__.__file__), str(two)]
-    command = ["compare", str(image_folder), "-o", str(two), *STUDY.split(), *PARTS.split()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", SECONDS: "0"}
-    done = subprocess.run(
-        [*script, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+        assert alone.exit_code == 0, alone.output
+        command = ["compare", image_folder, "-o", two, *STUDY.split(), *PARTS.split()]
+        script = ["-c", TORCHRUN, tametail.__main__.__file__, two]
+        done = fork_server().run(*script, *command, directory=folder, path=[Path(__file__).parents[1]])
     assert done.returncode == 0, done.stderr
     killed = folder / "2-killed" / "runs/ce" / PLACE
     assert not killed.exists()
