@@ -27,7 +27,6 @@ TORCHRUN = """
 import os, shutil, signal, socket, sys
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from fixtures.forked import fork_server
 from fixtures.plain_figures import figures_not_rendered
 from tametail.training.step import Stepper
 
