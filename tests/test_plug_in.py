@@ -94,6 +94,13 @@ decayed = plug_in_strategy:Decay
 colours = plug_in_backbone:Colours
 """
 METHOD = "squared+decayed"
+# `python -m tametail`, without the figures of its reports.
+COMMAND = """
+import runpy
+from fixtures.plain_figures import figures_not_rendered
+with figures_not_rendered():
+    runpy.run_module("tametail", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def run(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("work")
 
     def run_command(*words: object) -> str:
-        done = fork_server().run("-m", "tametail", *words, directory=folder, path=[site])
+        done = fork_server().run("-c", COMMAND, *words, directory=folder, path=[site, Path(__file__).parent])
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -13,9 +13,12 @@ import pytest
 from sklearn import metrics as sklearn
 
 from cli.test_app import run
+from fixtures.plain_figures import figures_not_rendered
 from fixtures.predictions_csv import CLASSES, expected_of, frame_of, write
 from tametail.predictions.single_label import read_predictions
 from tametail.storage.evaluation_file import read_evaluation_file, read_tables
+
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,8 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     paths = [write(frame_of(0), folder / "a.csv"), write(frame_of(1, skill=0.5), folder / "b.parquet")]
     options = ("--by", "sex", "--by", "age", "--operating", "mel=0.9", "--operating", "nv=1")
-    code, output, errors = run("evaluate", *paths, "-o", folder / "out", *options)
+    with figures_not_rendered():
+        code, output, errors = run("evaluate", *paths, "-o", folder / "out", *options)
     assert (code, errors) == (0, ""), errors
     (folder / "output.txt").write_text(output, encoding="utf-8")
     return folder
