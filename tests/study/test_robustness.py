@@ -240,6 +240,9 @@ def test_a_process_that_loads_data_and_is_killed_is_an_error_and_the_last_state_
 
     with before_saving(happen):
         code, said = compare(image_folder, tmp_path / "s", "--workers", "2")
+    for process in multiprocessing.active_children():
+        process.kill()  # what torch had no patience for
+        process.join()
     assert code == 1
     assert "data-loading worker process was killed" in said
     assert kept(tmp_path / "s")
