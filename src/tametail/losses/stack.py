@@ -32,9 +32,11 @@ class LossStack:
 
     def __init__(self, losses: Sequence[Loss], like: Tensor, classes: int) -> None:
         self._loss = copy.copy(losses[0])
+        self._varied = set()
         for name in _numbers(losses[0]):
             values = [getattr(loss, name) for loss in losses]
             if values.count(values[0]) < len(values):
+                self._varied.add(name)
                 setattr(self._loss, name, like.new_tensor(values).view(-1, 1, 1))
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64).unsqueeze(1).expand(2, classes)
         moved = torch.stack([loss.adjusted(ends) for loss in losses])
@@ -48,6 +50,16 @@ class LossStack:
         if self._shift is not None:
             logits = logits + self._shift
         return self._loss.terms(logits, labels).sum(dim=1)
+
+    def take(self, at: Tensor) -> LossStack:
+        """The losses at some positions (K,), which may repeat."""
+        taken = copy.copy(self)
+        taken._loss = copy.copy(self._loss)
+        for name, value in vars(self._loss).items():
+            if name in self._varied:
+                setattr(taken._loss, name, value[at])
+        taken._shift, taken._scale = (part if part is None else part[at] for part in (self._shift, self._scale))
+        return taken
 
 
 def stack_key(loss: Loss) -> tuple[object, ...] | None:

@@ -48,7 +48,9 @@ class FoldData:
         trained = ~np.isin(self.fold, list(left_out))
         held_out = np.concatenate([np.flatnonzero(self.fold == fold) for fold in left_out])
         inputs = cast(NDArray[np.float32], self.inputs)
-        return TrialData(inputs[trained], self.targets[trained], inputs[held_out], self.classes)
+        return TrialData(
+            inputs[trained], self.targets[trained], inputs[held_out], self.classes, self.fold[trained]
+        )
 
     def targets_of(self, fold: int) -> IntArray:
         """(m,) targets of a fold, in the order of the table."""

@@ -29,8 +29,11 @@ class OptimizerSettings(BaseModel):
     """The optimizer and its hyper-parameters.
 
     Attributes:
-        kind: ``adamw``, ``adam`` or ``sgd``.
-        lr: peak learning rate.
+        kind: ``adamw``, ``adam``, ``sgd``, or, with ``trains: head``, ``lbfgs``: heads are trained to the minimum of
+            their penalised loss over all training images, see ``l2``. Losses for which that is not possible (stochastic
+            ones, those with a normalised head, modules of your own), mixing and class-balanced sampling are trained with
+            AdamW and the other fields.
+        lr: peak learning rate; with ``lbfgs``, of AdamW.
         weight_decay: weight decay: decoupled and of weight matrices and kernels only with ``adamw``, an L2 penalty on
             those with ``sgd``, an L2 penalty on all parameters with ``adam`` (as in torch.optim.Adam).
         momentum: momentum of ``sgd``, beta1 of ``adamw`` and ``adam``, in [0, 1).
@@ -39,7 +42,7 @@ class OptimizerSettings(BaseModel):
     """
 
     model_config = _STRICT
-    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    kind: Literal["adamw", "adam", "sgd", "lbfgs"] = "adamw"
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -106,6 +109,9 @@ class Recipe(BaseModel):
         epochs: number of training epochs.
         batch_size: images per optimizer step.
         optimizer: kind and hyper-parameters of the optimizer.
+        l2: strength λ of the penalty λ/2 ‖W‖² on the weights of heads that are trained to the minimum: a number;
+            ``chosen`` by the log-loss of cross-entropy on the inner folds, for losses that do not share its link among
+            three neighbours by their own; or ``per_method``, by the log-loss of each loss on the whole grid, 0.003 to 10.
         schedule: learning-rate schedule after warm-up: ``cosine`` (annealing to zero at the last epoch) or ``constant``.
         warmup_epochs: epochs of linear learning-rate warm-up, at most half of all epochs.
         gradient_clip: maximum norm of the gradient; null for no clipping.
@@ -136,6 +142,7 @@ class Recipe(BaseModel):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: OptimizerSettings
+    l2: Positive | Literal["chosen", "per_method"] = "chosen"
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Positive | None = None
@@ -157,6 +164,10 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _check_that_fields_agree(self) -> Recipe:
         if self.trains == "all":
+            if self.optimizer.kind == "lbfgs":
+                raise ValueError(
+                    "expected optimizer.kind adamw, adam or sgd with trains: all, got lbfgs, which trains heads"
+                )
             return self
         if self.mixing.kind == "cutmix":
             raise ValueError(

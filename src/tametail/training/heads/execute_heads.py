@@ -22,8 +22,9 @@ from tametail.core.run_files import DESCRIPTION, is_finished
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
 from tametail.training.hardware import parallel_workers
-from tametail.training.heads.head_step import HeadTask, seeded_draws, shared_settings
-from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
+from tametail.training.heads.head_step import HeadTask, seeded_draws
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
+from tametail.training.heads.minimum import inner_folds
 from tametail.training.history import Validation, validate
 from tametail.training.optimisation import batch_mixing
 from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
@@ -87,6 +88,7 @@ def execute_heads(
             checkpointer=checkpointer,
             callback=callback,
             validate=validate_epochs if context.hardware.validate_epochs else None,
+            fold=inner_folds(training_data.splits.fold[rows], training_data.targets[rows], training_data.table.groups[rows]),
         )
         outputs = trained.outputs(scaled[held_out]).numpy()
     seconds = (time.monotonic() - started) / len(runs)
@@ -105,7 +107,10 @@ def execute_heads(
             continue
         model = nn.Sequential(models[at][0], trained.head(at))
         result = TrainingResult(model, trained.histories[at], None)
-        write_run(run, context, predictions, model, result, seconds, {CO_TRAINED: head_batch.co_trained})
+        more: dict[str, Any] = {CO_TRAINED: head_batch.co_trained}
+        if ending := trained.convergence[at]:
+            more["convergence"] = ending.described()
+        write_run(run, context, predictions, model, result, seconds, more)
     return failed
 
 
@@ -150,15 +155,20 @@ def make_batches(runs: Sequence[Run], context: RunContext) -> list[HeadBatch]:
 
 
 def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
-    groups: dict[tuple[int, int, str], list[Run]] = {}
-    for run in waiting:
-        agreed = shared_settings(run.method.configure(context.recipe)).model_dump_json()
-        groups.setdefault((run.seed, run.fold, agreed), []).append(run)
+    groups: dict[tuple[Any, ...], list[Run]] = {}
     classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
+    for run in waiting:
+        recipe = run.method.configure(context.recipe)
+        head = run.method.build_head(width, classes, context.recipe.head)
+        task = HeadTask(run.method.loss.create([1] * classes), recipe, head)
+        groups.setdefault((run.seed, run.fold, *trained_together(task)), []).append(run)
     # Batches are trained in parallel; there should be at least one per core.
     least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
     found = []
-    for runs in groups.values():
+    for (_, _, to_minimum, _), runs in groups.items():
+        if to_minimum:  # they share the choice of the penalty
+            found.append(HeadBatch(tuple(runs)))
+            continue
         heads = [run.method.build_head(width, classes, context.recipe.head) for run in runs]
         for places in batch_heads(heads, context.recipe.batch_size, least=least):
             found.append(HeadBatch(tuple(runs[at] for at in places)))

@@ -16,11 +16,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tametail.core.arrays import IntArray
 from tametail.data.sampling.loaders import training_batches
 from tametail.models.heads import Standardise
 from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
-from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws, shared_settings
-from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads
+from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws
+from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import DecisionRule, Method
@@ -56,12 +57,20 @@ class TrialResult:
 
 @dataclass(frozen=True, eq=False)
 class TrialData:
-    """The data of trials: features (n, D) and targets (n,) of training rows, features (m, D) of held-out rows."""
+    """The data of trials.
+
+    Attributes:
+        features, targets: (n, D) and (n,) of the training rows.
+        held_out: (m, D) features of the held-out rows.
+        classes: C.
+        fold: (n,) folds of the training rows, by which penalties are chosen; None for new ones.
+    """
 
     features: NDArray[np.float32]
     targets: NDArray[np.int64]
     held_out: NDArray[np.float32]
     classes: int
+    fold: IntArray | None = None
 
 
 def run_trials(
@@ -110,6 +119,7 @@ def run_trials(
             seed=seed,
             class_counts=counts,
             mixing=batch_mixing(recipe, counts, seed),
+            fold=data.fold,
         )
         if advance:
             advance(sum(len(bases[at]) for at in head_batch))
@@ -128,7 +138,7 @@ def run_trials(
 
     head_batches = [
         [group[at] for at in head_batch]
-        for group in positions_by(shared_settings(task.recipe).model_dump_json() for task in tasks)
+        for group in positions_by(trained_together(task) for task in tasks)
         for head_batch in batch_heads(
             [tasks[at].head for at in group],
             tasks[group[0]].recipe.batch_size,

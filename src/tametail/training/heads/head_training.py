@@ -1,12 +1,14 @@
 """Training many heads on the same frozen features at once: one batched matrix product per step instead of many small ones.
 
-Each head has its own loss, learning rate, weight decay and class weights; all see the same batches. The result of each is
-that of training it alone, up to rounding.
+Heads that can be are trained to the minimum of their penalised loss, see `tametail.training.heads.minimum`; the others step
+by step. Each head has its own loss, penalty, learning rate, weight decay and class weights; all see the same images. The
+result of each is that of training it alone, up to rounding.
 Shape legend: n training images, m other images, D features, H heads, C classes.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,10 +18,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from tametail.core.arrays import IntArray
 from tametail.data.sampling.loaders import TrainingBatches
 from tametail.data.sampling.mixing import BatchMixing
-from tametail.training.checkpointing.checkpointer import Checkpointer, resume, save_or_stop
+from tametail.training.checkpointing.checkpointer import Checkpointer, Stopped, resume, save_or_stop
 from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, HeadTask, shared_settings
+from tametail.training.heads.minimum import Convergence, inner_folds, reaches_minimum, train_to_minimum
 from tametail.training.history import EpochRecord, Validation, mean_record
 from tametail.training.optimisation import learning_rate
 from tametail.training.trainer import Callback, RunFailed, non_finite_loss, step_seed
@@ -36,12 +40,14 @@ class TrainedHeads:
     """H trained heads, in the order of their tasks.
 
     Attributes:
-        histories: for each head, one record per epoch.
+        histories: for each head, one record per epoch, or per iteration of a head that was trained to the minimum.
         failures: for each head, why it failed, or None.
+        convergence: for each head, how its training ended; None for heads that were trained step by step.
     """
 
     histories: list[list[EpochRecord]]
     failures: list[RunFailed | None]
+    convergence: list[Convergence | None]
     _heads: Heads
 
     def head(self, at: int) -> nn.Module:
@@ -78,6 +84,11 @@ def batch_heads(
     return [part.tolist() for part in np.array_split(np.arange(len(heads)), min(max(count, 1), len(heads)))]
 
 
+def trained_together(task: HeadTask) -> tuple[bool, str]:
+    """What heads must have in common to be trained at once by `train_heads`."""
+    return reaches_minimum(task), shared_settings(task.recipe).model_dump_json()
+
+
 @dataclass(frozen=True)
 class _Progress:
     """Finished epochs, finished steps of the current epoch and the sums (H,) of their losses, records, failures."""
@@ -102,13 +113,14 @@ def train_heads(
     checkpointer: Checkpointer | None = None,
     callback: Callback | None = None,
     validate: Callable[[TrainedHeads], list[Validation]] | None = None,
+    fold: IntArray | None = None,
 ) -> TrainedHeads:
-    """Train heads to the last epoch, all at once; a head that fails does not affect the others.
+    """Train heads to the minimum or to the last epoch, all at once; a head that fails does not affect the others.
 
     Args:
         features: (n, D) float32 of the training images, standardised.
         target: (n,) class indices, or (n, C) float labels.
-        tasks: H heads whose recipes agree in `shared_settings`.
+        tasks: H heads whose recipes agree in `shared_settings`, and of which all or none satisfy `reaches_minimum`.
         batches: give the order of the images; their data is not used.
         seed: of the losses' random numbers; each head draws the same as when trained alone.
         class_counts: C training images per class.
@@ -116,6 +128,8 @@ def train_heads(
         checkpointer: saves the run, and resumes it.
         callback: receives each step and epoch, with means over the heads.
         validate: evaluates the heads after each epoch; recorded, and used for nothing else.
+        fold: (n,) folds of the training images, by which penalties are chosen; three are made where there are fewer
+            than two.
 
     Raises:
         Stopped: the checkpointer requested it, and everything is saved.
@@ -123,7 +137,12 @@ def train_heads(
     """
     recipe = tasks[0].recipe
     if any(shared_settings(task.recipe) != shared_settings(recipe) for task in tasks):
-        raise ValueError("expected recipes that differ only in lr, weight_decay, reweighting and head")
+        raise ValueError("expected recipes that differ only in lr, weight_decay, l2, reweighting and head")
+    if reaches_minimum(tasks[0]):
+        inner = inner_folds(np.zeros(len(target), dtype=np.int64) if fold is None else fold, target)
+        return _minimise(
+            features, target, tasks, class_counts, inner, accelerator, seed, checkpointer, callback, validate
+        )
     device = accelerator.device
     features, target = features.to(device), target.to(device)
     stepper = HeadStepper(tasks, recipe, accelerator)
@@ -174,6 +193,66 @@ def train_heads(
     return _trained(stepper, progress)
 
 
+def _minimise(
+    features: Tensor,
+    target: Tensor,
+    tasks: Sequence[HeadTask],
+    class_counts: Sequence[int],
+    fold: IntArray,
+    accelerator: Accelerator,
+    seed: int,
+    checkpointer: Checkpointer | None,
+    callback: Callback | None,
+    validate: Callable[[TrainedHeads], list[Validation]] | None,
+) -> TrainedHeads:
+    """Train heads to the minimum. It takes seconds: after a stop it starts again, to the same result."""
+    began, finished = time.perf_counter(), 0
+    if callback:
+        callback.begin(1, len(tasks))
+
+    def advance(heads: int) -> None:
+        nonlocal finished
+        for _ in range(heads if callback else 0):
+            assert callback is not None
+            callback.step(0, finished, math.nan, 0.0, len(target))
+            finished += 1
+
+    def stop() -> None:
+        if checkpointer is not None and checkpointer.stop_requested():
+            raise Stopped
+
+    device = accelerator.device
+    found = train_to_minimum(
+        features.to(device),
+        target.to(device),
+        tasks,
+        class_counts=class_counts,
+        fold=fold,
+        seed=seed,
+        advance=advance,
+        stop=stop,
+    )
+    heads = Heads([replace(task, head=head) for task, head in zip(tasks, found.heads, strict=True)]).to(device)
+    failures = [
+        None if math.isfinite(each.objective) else non_finite_loss(each.objective, 0, 0)
+        for each in found.convergence
+    ]
+    seconds = (time.perf_counter() - began) / len(tasks)
+    paths = [
+        [EpochRecord(at, at, value, 0.0) for at, value in enumerate(path[1:] or path, start=1)]
+        for path in found.paths
+    ]
+    trained = TrainedHeads(paths, failures, list(found.convergence), heads)
+    validations = validate(trained) if validate else [None] * len(tasks)
+    histories = [
+        [*path[:-1], replace(path[-1], seconds=seconds).with_validation(validation)]
+        for path, validation in zip(paths, validations, strict=True)
+    ]
+    if callback:
+        callback.epoch(mean_record([history[-1] for history in histories]))
+    return replace(trained, histories=histories)
+
+
 def note_failures(progress: _Progress, losses: Tensor, epoch: int, step: int) -> _Progress:
     """Add the heads whose losses (H,) are not finite."""
     bad = (~losses.isfinite()).nonzero().flatten().tolist()
@@ -186,7 +265,7 @@ def _trained(stepper: HeadStepper, progress: _Progress) -> TrainedHeads:
         non_finite_loss(*progress.failed[at]) if at in progress.failed else None
         for at in range(len(progress.total))
     ]
-    return TrainedHeads(progress.histories, failures, stepper.result)
+    return TrainedHeads(progress.histories, failures, [None] * len(failures), stepper.result)
 
 
 def _save(stepper: HeadStepper, checkpointer: Checkpointer | None, progress: _Progress, stop: bool) -> None:
