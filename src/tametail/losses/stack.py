@@ -58,7 +58,9 @@ class LossStack:
         for name, value in vars(self._loss).items():
             if name in self._varied:
                 setattr(taken._loss, name, value[at])
-        taken._shift, taken._scale = (part if part is None else part[at] for part in (self._shift, self._scale))
+        taken._shift, taken._scale = (
+            part if part is None else part[at] for part in (self._shift, self._scale)
+        )
         return taken
 
 

@@ -99,7 +99,9 @@ def train_methods(
 ) -> HeadOutputs:
     """Train the heads of the methods on all folds except those left out, and predict these."""
     rows = np.isin(data.fold, training.left_out)
-    trial_data = TrialData(data.features[~rows], data.target[~rows], data.features[rows], data.classes, data.fold[~rows])
+    trial_data = TrialData(
+        data.features[~rows], data.target[~rows], data.features[rows], data.classes, data.fold[~rows]
+    )
     trials = [Trial(parse_method(text), recipe) for text in methods]
     results = run_trials(trials, trial_data, accelerator, seed=training.random_seed(), advance=advance)
     logits, failures = {}, {}

@@ -20,7 +20,7 @@ from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop, 
 from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, broadcast, run_parallel
-from tametail.training.heads.execute_heads import HeadBatch, can_batch, execute_heads, make_batches
+from tametail.training.heads.execute_heads import HeadBatch, execute_heads, make_batches
 from tametail.training.history import EpochRecord
 from tametail.training.run import Run, RunContext, all_runs
 from tametail.training.trackers import Trackers, open_trackers
@@ -115,7 +115,7 @@ def _train(
     failed: dict[Run, str] = {}
     with show_training(console, len(left), epochs) as display:
         session = _Session(context, described, track, stop, console, display)
-        batches = make_batches(left, context) if can_batch(context, tracked=bool(track)) else []
+        batches = make_batches(left, context, tracked=bool(track))
         if batches:
             failed |= _train_heads(batches, session)
         done = {run for batch in batches for run in batch.runs}
@@ -142,9 +142,16 @@ def _train_heads(batches: Sequence[HeadBatch], session: _Session) -> dict[Run, s
         return failures
 
     try:
-        found = run_parallel([partial(do, batch) for batch in batches], context.accelerator.device)
+        tasks = [partial(do, batch) for batch in batches]
+        if (
+            context.accelerator.num_processes > 1
+        ):  # processes that work together do the same in the same order
+            found = [task() for task in tasks]
+        else:
+            found = run_parallel(tasks, context.accelerator.device)
     finally:
         session.display.done()
+    context.accelerator.wait_for_everyone()
     return {run: session.fail(run, error) for failures in found for run, error in failures.items()}
 
 

@@ -57,7 +57,7 @@ def make_optimizer(
     """Build the optimizer for parameter groups that have their own weight decay; ``fused`` as in torch.optim."""
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
-    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
     return kind(groups, lr=settings.lr, betas=(settings.momentum, 0.999), fused=fused)
 
 

@@ -24,7 +24,7 @@ from tametail.training.execute import add_image_ids, batches_of, explain_oom, ma
 from tametail.training.hardware import parallel_workers
 from tametail.training.heads.head_step import HeadTask, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
-from tametail.training.heads.minimum import inner_folds
+from tametail.training.heads.minimum import inner_folds, reaches_minimum
 from tametail.training.history import Validation, validate
 from tametail.training.optimisation import batch_mixing
 from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
@@ -88,7 +88,9 @@ def execute_heads(
             checkpointer=checkpointer,
             callback=callback,
             validate=validate_epochs if context.hardware.validate_epochs else None,
-            fold=inner_folds(training_data.splits.fold[rows], training_data.targets[rows], training_data.table.groups[rows]),
+            fold=inner_folds(
+                training_data.splits.fold[rows], training_data.targets[rows], training_data.table.groups[rows]
+            ),
         )
         outputs = trained.outputs(scaled[held_out]).numpy()
     seconds = (time.monotonic() - started) / len(runs)
@@ -110,7 +112,8 @@ def execute_heads(
         more: dict[str, Any] = {CO_TRAINED: head_batch.co_trained}
         if ending := trained.convergence[at]:
             more["convergence"] = ending.described()
-        write_run(run, context, predictions, model, result, seconds, more)
+        if context.writes:
+            write_run(run, context, predictions, model, result, seconds, more)
     return failed
 
 
@@ -136,15 +139,18 @@ class HeadBatch:
         return first.with_name(f"{first.name}-{self.identity(described)[:16]}")
 
 
-def can_batch(context: RunContext, *, tracked: bool) -> bool:
-    """Whether heads can be trained at once: on frozen features, in one process, without micro-batches or trackers."""
+def make_batches(runs: Sequence[Run], context: RunContext, *, tracked: bool) -> list[HeadBatch]:
+    """Batch the runs whose heads can be trained at once; runs of an earlier batch stay in that batch.
+
+    Those are heads that are trained to the minimum, and others in one process without micro-batches or trackers.
+    """
+    if context.recipe.trains != "head":
+        return []
     single = tracked or context.hardware.compile or context.hardware.micro_batch is not None
-    return context.recipe.trains == "head" and context.accelerator.num_processes == 1 and not single
-
-
-def make_batches(runs: Sequence[Run], context: RunContext) -> list[HeadBatch]:
-    """Batch the runs that train a head; runs of an earlier batch stay in that batch."""
+    single = single or context.accelerator.num_processes > 1
     waiting = [run for run in runs if not run.method.after]
+    if single:
+        waiting = [run for run in waiting if reaches_minimum(_task(run, context))]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
         for head_batch in _earlier(context.study, *place):
@@ -156,11 +162,8 @@ def make_batches(runs: Sequence[Run], context: RunContext) -> list[HeadBatch]:
 
 def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     groups: dict[tuple[Any, ...], list[Run]] = {}
-    classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
-    for run in waiting:
-        recipe = run.method.configure(context.recipe)
-        head = run.method.build_head(width, classes, context.recipe.head)
-        task = HeadTask(run.method.loss.create([1] * classes), recipe, head)
+    tasks = {run: _task(run, context) for run in waiting}
+    for run, task in tasks.items():
         groups.setdefault((run.seed, run.fold, *trained_together(task)), []).append(run)
     # Batches are trained in parallel; there should be at least one per core.
     least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
@@ -169,10 +172,16 @@ def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
         if to_minimum:  # they share the choice of the penalty
             found.append(HeadBatch(tuple(runs)))
             continue
-        heads = [run.method.build_head(width, classes, context.recipe.head) for run in runs]
-        for places in batch_heads(heads, context.recipe.batch_size, least=least):
+        for places in batch_heads([tasks[run].head for run in runs], context.recipe.batch_size, least=least):
             found.append(HeadBatch(tuple(runs[at] for at in places)))
     return found
+
+
+def _task(run: Run, context: RunContext) -> HeadTask:
+    """The head of a run as far as its batch depends on it: its loss has made-up class counts."""
+    classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
+    head = run.method.build_head(width, classes, context.recipe.head)
+    return HeadTask(run.method.loss.create([1] * classes), run.method.configure(context.recipe), head)
 
 
 def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:

@@ -59,7 +59,14 @@ class HeadTask:
 def shared_settings(recipe: Recipe) -> Recipe:
     """The settings in which heads that are trained at once must agree: all but lr, weight_decay, l2, reweighting and head."""
     optimizer = recipe.optimizer.model_copy(update={"lr": 1.0, "weight_decay": 0.0})
-    free = {"optimizer": optimizer, "l2": "chosen", "reweighting": "none", "head": "auto", "name": "", "summary": ""}
+    free = {
+        "optimizer": optimizer,
+        "l2": "chosen",
+        "reweighting": "none",
+        "head": "auto",
+        "name": "",
+        "summary": "",
+    }
     return recipe.model_copy(update=free)
 
 

@@ -232,7 +232,9 @@ def _minimise(
         advance=advance,
         stop=stop,
     )
-    heads = Heads([replace(task, head=head) for task, head in zip(tasks, found.heads, strict=True)]).to(device)
+    heads = Heads([replace(task, head=head) for task, head in zip(tasks, found.heads, strict=True)]).to(
+        device
+    )
     failures = [
         None if math.isfinite(each.objective) else non_finite_loss(each.objective, 0, 0)
         for each in found.convergence

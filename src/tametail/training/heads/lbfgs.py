@@ -263,7 +263,7 @@ def _curvatures(losses: Losses, state: _State) -> Tensor:
 
     A sign for each image and class: the products with other classes have mean zero over the images.
     """
-    heads, classes, images = state.outputs.shape
+    _, classes, images = state.outputs.shape
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (classes, images), generator=generator).mul_(2).sub_(1).to(state.outputs)
     _, slopes = losses(state.outputs + _PROBE * signs, state.at)
@@ -271,9 +271,7 @@ def _curvatures(losses: Losses, state: _State) -> Tensor:
     return curvature.maximum(_FLATTEST * curvature.amax(1, keepdim=True)).clamp(min=1e-12)
 
 
-def _search(
-    state: _State, direction: Tensor, moved: Tensor, slope: Tensor
-) -> tuple[Tensor, int, Tensor]:
+def _search(state: _State, direction: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, int, Tensor]:
     """Find a step along each direction that meets the Wolfe conditions, and move outputs, slopes and objective there.
 
     Returns:
@@ -293,7 +291,9 @@ def _search(
         value, gradient = state.losses(there, state.at[todo])
         tried += len(todo)
         value = value + state.half[todo] + t * linear[todo] + t * t * quadratic[todo] / 2
-        found = torch.einsum("kcn,kcn->k", gradient, moved[todo]).double() + linear[todo] + t * quadratic[todo]
+        found = (
+            torch.einsum("kcn,kcn->k", gradient, moved[todo]).double() + linear[todo] + t * quadratic[todo]
+        )
         start, first = state.objective[todo], slope[todo]
         lower = value <= start + _DECREASE * t * first
         level = (value <= start + _ROUNDING * start.abs()) & (found <= (2 * _DECREASE - 1) * first)
@@ -305,7 +305,10 @@ def _search(
         if not rest.any():
             return _moved(state, outputs, slopes, objective, length, (linear, quadratic), todo[rest], tried)
         todo, t, far, found = todo[rest], t[rest], ~enough[rest], found[rest]
-        high[todo], slope_high[todo] = torch.where(far, t, high[todo]), torch.where(far, found, slope_high[todo])
+        high[todo], slope_high[todo] = (
+            torch.where(far, t, high[todo]),
+            torch.where(far, found, slope_high[todo]),
+        )
         low[todo], slope_low[todo] = torch.where(far, low[todo], t), torch.where(far, slope_low[todo], found)
         length[todo] = _next(low[todo], high[todo], slope_low[todo], slope_high[todo])
     return _moved(state, outputs, slopes, objective, length, (linear, quadratic), todo, tried)

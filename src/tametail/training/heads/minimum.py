@@ -24,7 +24,7 @@ from tametail.losses.custom import ModuleLoss
 from tametail.training.heads.components import Components, principal_components
 from tametail.training.heads.full_batch import FullBatch, formula_key
 from tametail.training.heads.head_step import HeadTask, positions_by
-from tametail.training.heads.lbfgs import TOLERANCE, Minima, minimise
+from tametail.training.heads.lbfgs import Minima, minimise
 from tametail.training.recipe import Recipe
 
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from tametail.losses import list_losses, parse_loss
+from tametail.losses.convexity import is_convex
+from tametail.training.heads.components import principal_components
+from tametail.training.heads.head_step import HeadTask
+from tametail.training.heads.minimum import (
+    L2_GRID,
+    MinimisedHeads,
+    inner_folds,
+    reaches_minimum,
+    train_to_minimum,
+)
+from tametail.training.recipe import load_recipe
+from tametail.training.strategies import parse_method
+
+CLASSES = 4
+STOCHASTIC_OR_COSINE = {"seql", "ldam"}
+
+
+def images(n: int = 240, width: int = 24, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Correlated features and long-tailed classes that overlap."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.linspace(3, 0.1, width)
+    features = torch.randn(n, width, generator=generator) * spread
+    features = features @ torch.randn(width, width, generator=generator) / width**0.5
+    features = features - features.mean(0)
+    features = features / features.square().mean().sqrt()
+    true = torch.randn(width, CLASSES, generator=generator) / 3
+    logits = (features @ true + torch.tensor([0.0, -1.0, -2.0, -2.5])).double()
+    noise = -torch.log(-torch.log(torch.rand(n, CLASSES, generator=generator, dtype=torch.float64)))
+    target = (logits + noise).argmax(1)
+    assert (torch.bincount(target, minlength=CLASSES) >= 4).all()
+    return features, target
+
+
+def counts_of(target: Tensor) -> list[int]:
+    return torch.bincount(target, minlength=CLASSES).tolist()
+
+
+def task(method: str, counts: list[int], width: int, **fields: object) -> HeadTask:
+    parsed = parse_method(method)
+    recipe = load_recipe("head", assignments=[f"{name}={value}" for name, value in fields.items()])
+    return HeadTask(parsed.loss.create(counts), parsed.configure(recipe), nn.Linear(width, CLASSES))
+
+
+def minimum(
+    methods: list[str], features: Tensor, target: Tensor, *, seed: int = 0, **fields: object
+) -> MinimisedHeads:
+    counts = counts_of(target)
+    tasks = [task(method, counts, features.shape[1], **fields) for method in methods]
+    fold = np.arange(len(target)) % 3
+    return train_to_minimum(features, target, tasks, class_counts=counts, fold=fold, seed=seed)
+
+
+def logistic_regression(features: Tensor, target: Tensor, l2: float) -> LogisticRegression:
+    """scikit-learn's, in float64, of the same penalised mean loss."""
+    model = LogisticRegression(C=1 / (l2 * len(target)), tol=1e-10, max_iter=20_000)
+    return model.fit(features.double().numpy(), target.numpy())
+
+
+@pytest.mark.parametrize("shape", [(240, 24), (60, 90)], ids=["more images", "more features"])
+@pytest.mark.parametrize("l2", [0.003, 0.1, 10.0])
+def test_cross_entropy_is_scikit_learns_logistic_regression(shape: tuple[int, int], l2: float) -> None:
+    features, target = images(*shape)
+    (head,) = minimum(["ce"], features, target, l2=l2).heads
+    reference = logistic_regression(features, target, l2)
+    largest = np.abs(reference.coef_).max()
+    assert np.abs(head.weight.detach().numpy() - reference.coef_).max() <= 1e-3 * largest
+    bias = (head.bias - head.bias.mean()).detach().numpy()
+    np.testing.assert_allclose(bias, reference.intercept_ - reference.intercept_.mean(), atol=2e-3)
+
+
+def objective(head: nn.Module, of: HeadTask, features: Tensor, target: Tensor, l2: float) -> Tensor:
+    """The mean loss and the penalty, by the loss itself, in float64."""
+    loss = copy.deepcopy(of.loss).double()
+    value: Tensor = loss(head(features.double()), target)
+    weight = head.get_parameter("weight")
+    return value + l2 / 2 * weight.square().sum()
+
+
+@pytest.mark.parametrize("method", sorted(set(list_losses()) - STOCHASTIC_OR_COSINE))
+def test_no_direction_leads_down_from_the_head_of_any_loss(method: str) -> None:
+    features, target = images()
+    found = minimum([method], features, target, l2=0.1)
+    of = task(method, counts_of(target), features.shape[1])
+    (convergence,), head = found.convergence, found.heads[0].double()
+    assert convergence.converged
+    value = objective(head, of, features, target, 0.1)
+    assert convergence.objective == pytest.approx(value.item(), rel=1e-5)
+    gradient = torch.autograd.grad(value, list(head.parameters()))
+    zero = nn.Linear(features.shape[1], CLASSES).double()
+    nn.init.zeros_(zero.weight)
+    nn.init.zeros_(zero.bias)
+    start = torch.autograd.grad(objective(zero, of, features, target, 0.1), list(zero.parameters()))
+    size, first = (sum(part.square().sum() for part in each) ** 0.5 for each in (gradient, start))
+    assert size <= 1e-3 * first
+
+
+def test_biases_are_free_so_that_the_prior_is_learned() -> None:
+    """The mean predicted distribution is the prevalence, however strong the penalty."""
+    features, target = images()
+    for l2 in (0.01, 10.0):
+        (head,) = minimum(["ce"], features, target, l2=l2).heads
+        predicted = head(features).softmax(1).mean(0)
+        expected = torch.tensor(counts_of(target)) / len(target)
+        torch.testing.assert_close(predicted, expected, atol=1e-4, rtol=0)
+
+
+def test_balanced_softmax_is_cross_entropy_with_logit_adjustment() -> None:
+    features, target = images()
+    plain, balanced = minimum(["ce", "balanced_softmax"], features, target, l2=0.03).heads
+    prior = (torch.tensor(counts_of(target)) / len(target)).log()
+    adjusted = plain(features) - prior
+    different = balanced(features) - adjusted
+    spread = different - different.mean(1, keepdim=True)
+    assert spread.abs().max() <= 2e-3 * adjusted.abs().max()
+
+
+def test_heads_that_are_trained_together_are_those_trained_alone() -> None:
+    features, target = images()
+    methods = ["ce", "alpa", "alpa[alpha=1.5]", "bce[tau=1]", "alpa[gamma_neg=1]", "weighted_ce", "ce+drw"]
+    together = minimum(methods, features, target, l2=0.1).heads
+    for method, head in zip(methods, together, strict=True):
+        (alone,) = minimum([method], features, target, l2=0.1).heads
+        outputs = alone(features)
+        assert (head(features) - outputs).abs().max() <= 1e-4 * outputs.abs().max()
+
+
+def test_reweighting_counts_with_its_final_weights() -> None:
+    features, target = images()
+    deferred, weighted = minimum(["ce+drw", "ce"], features, target, l2=0.1).heads
+    assert not torch.allclose(deferred(features), weighted(features), atol=1e-2)
+    counts = counts_of(target)
+    reweighted = parse_method("ce+drw").configure(load_recipe("head"))
+    from tametail.training.optimisation import class_weights
+
+    weights = class_weights(reweighted, reweighted.epochs, counts)
+    assert weights is not None
+    model = LogisticRegression(C=1 / (0.1 * len(target)), tol=1e-10, max_iter=20_000)
+    model.fit(features.double().numpy(), target.numpy(), sample_weight=weights[target].double().numpy())
+    difference = np.abs(deferred.weight.detach().numpy() - model.coef_).max()
+    assert difference <= 1e-3 * np.abs(model.coef_).max()
+
+
+def brute_force_scores(features: Tensor, target: Tensor, fold: np.ndarray) -> dict[float, float]:
+    """Log-loss of scikit-learn's logistic regression on the inner folds, by penalty."""
+    scores = {}
+    for l2 in L2_GRID:
+        total = 0.0
+        for held in np.unique(fold):
+            rest, own = fold != held, fold == held
+            model = logistic_regression(features[rest], target[rest], l2)
+            p = model.predict_proba(features[own].double().numpy())
+            total -= np.log(p[np.arange(own.sum()), target[own].numpy()]).sum()
+        scores[l2] = total / len(fold)
+    return scores
+
+
+def test_the_penalty_is_chosen_by_the_inner_folds_and_shared() -> None:
+    features, target = images()
+    expected = brute_force_scores(features, target, np.arange(len(target)) % 3)
+    best = min(expected, key=lambda l2: expected[l2])
+    entropy, balanced, binary, fixed = minimum(
+        ["ce", "balanced_softmax", "bce", "alpa"], features, target
+    ).convergence
+    assert entropy.l2 == balanced.l2 == best
+    assert entropy.l2_scores == balanced.l2_scores
+    for l2, score in expected.items():
+        assert entropy.l2_scores[f"{l2:g}"] == pytest.approx(score, rel=2e-3)
+    near = L2_GRID[L2_GRID.index(best) - 1 : L2_GRID.index(best) + 2]
+    for convergence in (binary, fixed):
+        assert [*convergence.l2_scores] == [f"{l2:g}" for l2 in near]
+        assert f"{convergence.l2:g}" == min(convergence.l2_scores, key=lambda l2: convergence.l2_scores[l2])
+
+
+def test_a_penalty_per_method_is_chosen_on_the_whole_grid() -> None:
+    features, target = images(n=120)
+    for convergence in minimum(["balanced_softmax", "bce"], features, target, l2="per_method").convergence:
+        assert len(convergence.l2_scores) == len(L2_GRID)
+
+
+def test_a_loss_with_several_minima_keeps_the_lowest_and_says_what_each_start_led_to() -> None:
+    features, target = images()
+    entropy, alpa = minimum(["ce", "alpa[gamma_neg=0]"], features, target, l2=0.003).convergence
+    assert [*entropy.starts] == ["zero"]
+    assert [*alpa.starts] == ["zero", "ce", "random 1", "random 2", "random 3"]
+    assert alpa.objective == alpa.starts[alpa.start]
+    assert alpa.objective <= min(alpa.starts.values()) * (1 + 1e-6)
+
+
+def test_labels_of_several_classes_per_image() -> None:
+    features, target = images()
+    labels = torch.zeros(len(target), CLASSES)
+    labels[torch.arange(len(target)), target] = 1.0
+    labels[::3, 0] = 1.0
+    counts = labels.sum(0).int().tolist()
+    tasks = [task(method, counts, features.shape[1]) for method in ("bce", "alpa")]
+    fold = np.arange(len(target)) % 3
+    found = train_to_minimum(features, labels, tasks, class_counts=counts, fold=fold, seed=0)
+    assert all(each.converged for each in found.convergence)
+    l2 = found.convergence[0].l2
+    for name in range(CLASSES):
+        model = logistic_regression(features, labels[:, name].long(), l2)
+        weight = found.heads[0].weight[name].detach().numpy()
+        assert np.abs(weight - model.coef_[0]).max() <= 2e-3 * np.abs(model.coef_).max()
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "expected"),
+    [
+        ("ce", {}, True),
+        ("alpa[tau=1]", {}, True),
+        ("ce+drw", {}, True),
+        ("seql", {}, False),  # stochastic
+        ("ce+mixup", {}, False),
+        ("ce+balanced", {}, False),  # sampled
+        ("ce", {"optimizer.kind": "adamw"}, False),
+    ],
+)
+def test_which_heads_are_trained_to_the_minimum(
+    method: str, fields: dict[str, object], expected: bool
+) -> None:
+    assert reaches_minimum(task(method, [9, 5, 3, 2], 8, **fields)) is expected
+
+
+def test_a_normalised_head_is_trained_step_by_step() -> None:
+    of = task("ldam", [9, 5, 3, 2], 8)
+    head = parse_method("ldam").build_head(8, CLASSES)
+    assert not reaches_minimum(HeadTask(of.loss, of.recipe, head))
+
+
+def test_stopping_passes_through() -> None:
+    features, target = images(n=60)
+    tasks = [task("ce", counts_of(target), features.shape[1])]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_to_minimum(
+            features,
+            target,
+            tasks,
+            class_counts=counts_of(target),
+            fold=np.arange(60) % 3,
+            seed=0,
+            stop=stop,
+        )
+
+
+def test_folds_are_kept_or_made_with_whole_groups() -> None:
+    target = torch.arange(12) % 2
+    given = np.arange(12) % 4
+    assert inner_folds(given, target) is given
+    groups = np.arange(12) // 2
+    made = inner_folds(np.zeros(12, dtype=np.int64), target, groups)
+    assert set(made) == {0, 1, 2}
+    assert all(len(set(made[groups == group])) == 1 for group in set(groups))
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (8, 50)])
+def test_components_are_an_orthonormal_basis_of_the_features(shape: tuple[int, int]) -> None:
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    features = features - features.mean(0)
+    found = principal_components(features)
+    columns, axes = found.columns[:, :-1], found.axes
+    torch.testing.assert_close(columns @ axes, features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(axes @ axes.T, torch.eye(len(axes)), atol=1e-4, rtol=0)
+    gram = columns.T @ columns / len(columns)
+    torch.testing.assert_close(gram, torch.diag(found.variances[:-1]), atol=1e-3, rtol=0)
+    weight, bias = torch.randn(3, shape[1]) @ axes.T @ axes, torch.randn(3)
+    there = found.of_weights(weight, bias)
+    torch.testing.assert_close(found.weights(there), weight, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        there @ found.columns.T, weight @ features.T + bias.unsqueeze(1), atol=1e-3, rtol=0
+    )
+
+
+CONVEX = [
+    "ce",
+    "ce[label_smoothing=0.1]",
+    "bce",
+    "bce[tau=1]",
+    "balanced_softmax",
+    "weighted_ce",
+    "lade",
+    "focal[gamma=0]",
+]
+NOT_CONVEX = ["alpa", "alpa[variant=pade]", "hill", "asl", "focal", "focal_softmax"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [*((name, True) for name in CONVEX), *((name, False) for name in NOT_CONVEX)]
+)
+def test_convex_losses_are_told_from_others(loss: str, expected: bool) -> None:
+    assert is_convex(parse_loss(loss).create([9, 5, 3, 2]), 4) is expected
