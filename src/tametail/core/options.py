@@ -126,7 +126,25 @@ class RecipeOptions(TypedDict, total=False):
 class TrainingOptions(RecipeOptions, SetOptions, FoldOptions, SeedOptions, total=False):
     """Recipe and cross-validation."""
 
-    repeats: Annotated[int, Option(1, "Repeats of each fold with different random seeds.", TRAINING)]
+
+class RepeatsOptions(TypedDict, total=False):
+    """Repeats of the cross-validation."""
+
+    repeats: Annotated[
+        int | None,
+        Option(
+            None,
+            "Repeats of the cross-validation, each with its own folds of the training set. Default: 3 on frozen features, "
+            "1 for fine-tuning or with --only-folds.",
+            TRAINING,
+        ),
+    ]
+
+
+class SeedRepeatsOptions(TypedDict, total=False):
+    """Repeats on the same folds."""
+
+    repeats: Annotated[int, Option(1, "Trainings of each fold with different random seeds.", TRAINING)]
 
 
 class DeviceOptions(TypedDict, total=False):
@@ -278,7 +296,13 @@ class Arguments(DataArgument, total=False):
 
 @varied(out=(None, "Output folder of the study. Default: runs/NAME_OF_DATA."))
 class CompareOptions(
-    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, total=False
+    OutputOptions,
+    TrainingOptions,
+    RepeatsOptions,
+    DataOptions,
+    MachineOptions,
+    MonitorOptions,
+    total=False,
 ):
     """Options of `tametail.compare`."""
 
@@ -301,7 +325,9 @@ class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, total=Fals
 
 
 @varied(out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."))
-class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
+class RecommendOptions(
+    OutputOptions, TrainingOptions, SeedRepeatsOptions, DataOptions, DeviceOptions, total=False
+):
     """Options of `tametail.recommend`."""
 
 
@@ -309,7 +335,9 @@ class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOption
     out=(None, "Output folder of the search. Default: runs/search-NAME_OF_DATA-LOSS."),
     seed=(0, "Random seed of the splits and of the sampler."),
 )
-class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, total=False):
+class SearchOptions(
+    OutputOptions, TrainingOptions, SeedRepeatsOptions, DataOptions, MachineOptions, total=False
+):
     """Options of `tametail.search`."""
 
     trials: Annotated[int, Option(50, "Trials of each search.")]
@@ -452,7 +480,7 @@ class SubsampleOptions(OutputOptions, DrawOptions, total=False):
     ),
     recipe=("paper", "Recipe: paper, another one, or a YAML file."),
 )
-class ReproduceOptions(OutputOptions, TrainingOptions, MachineOptions, total=False):
+class ReproduceOptions(OutputOptions, TrainingOptions, RepeatsOptions, MachineOptions, total=False):
     """Options of ``tametail reproduce``."""
 
     test_set: Annotated[

@@ -22,7 +22,7 @@ from tametail.reproduce.experiments import find_experiment
 from tametail.reproduce.paper_set import match_classes, read_paper_set
 from tametail.reproduce.text import as_markdown, as_text, interpretation
 from tametail.storage.study_file import read_study_file
-from tametail.study.settings import recipe_from
+from tametail.study.settings import count_repeats, recipe_from
 from tametail.study.study import Study, compare, evaluate_test_set
 
 MARKDOWN, JSON = "reproduce.md", "reproduce.json"
@@ -73,7 +73,7 @@ def reproduce(
     """
     console = console or Console(quiet=True)
     test_set = options["test_set"]
-    name, folds, repeats = experiment, options["folds"], options["repeats"]
+    name, folds = experiment, options["folds"]
     variant, rivals = options["variant"], options["rivals"]
     found = find_experiment(name)
     if test_set and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -82,6 +82,7 @@ def reproduce(
             "--no-test-set, then repeat the command as one process without it, which trains nothing again"
         )
     recipe = recipe_from(options)
+    repeats = count_repeats(options, recipe)
     table = read_paper_set(found, None if root is None else Path(root))
     classes = match_classes(found, table)
     setup = ExperimentSetup(table, classes, recipe, folds, repeats, variant, rivals, test_set=test_set)
@@ -94,6 +95,7 @@ def reproduce(
         list(methods.values()),
         out=out,
         console=console,
+        repeats=repeats,
         **pick(TrainingOptions, options),
         **pick(MachineOptions, options),
     )

@@ -77,9 +77,17 @@ def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: the folder holds another study; the message names what differs.
+        DataError: the folds of its repeats cannot be drawn again.
     """
     if (directory / STUDY_FOLDER.file).is_file():
-        check_same(f"{directory} holds another study", read_study_file(directory), wanted)
+        present = read_study_file(directory)
+        check_same(f"{directory} holds another study", present, wanted)
+        redrawn = present.get("redrawn_folds", [])
+        if wanted.get("redrawn_folds", [])[: len(redrawn)] != redrawn:
+            raise DataError(
+                f"the folds of the repeats in {directory} cannot be drawn again, as another version of scikit-learn draws "
+                f"others; finish the study with tametail resume, or start a new one in another folder"
+            )
 
 
 def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:

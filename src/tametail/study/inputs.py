@@ -86,6 +86,7 @@ class StudyInputs:
                 "given": self.splits.given,
                 "fingerprint": self.splits.fingerprint,
             },
+            "redrawn_folds": self.splits.redrawn_fingerprints,
             "recipe": self.recipe.model_dump(mode="json"),
             "backbone": self.spec.name,
             "weights": self.recipe.weights,
@@ -129,6 +130,7 @@ def prepare_inputs(
     folds: int,
     seed: int,
     group_duplicates: bool,
+    repeats: int = 1,
     console: Console,
 ) -> StudyInputs:
     """Decode the images, warn about unreadable ones, audit and split the others, and load the weights."""
@@ -153,7 +155,7 @@ def prepare_inputs(
         if finding.severity == "unsafe":
             console.warn(f"{finding.message}; {finding.advice}")
     table = result.table
-    splits = make_splits(table, folds=folds, seed=seed)
+    splits = make_splits(table, folds=folds, seed=seed, repeats=repeats)
     return StudyInputs(
         table, splits, decoded, recipe, spec, _initial_backbone(recipe, spec, seed, console), result.findings
     )
@@ -194,7 +196,9 @@ def load_inputs(
         )
     split = described["splits"]
     splits = load_splits(
-        directory / SPLITS_FILE, **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")}
+        directory / SPLITS_FILE,
+        **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")},
+        redrawn=described.get("redrawn_folds", ()),
     )
     if training and recipe.trains == "all":
         backbone = _initial_backbone(recipe, spec, split["seed"], console)

@@ -12,11 +12,14 @@ from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
 from tametail.models.backbones import check_weights
 from tametail.storage import search_file
+from tametail.storage.study_file import STUDY_FOLDER, read_study_file
 from tametail.training.hardware import Hardware
 from tametail.training.optimisation import label_smoothing_for
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
+
+HEAD_REPEATS = 3  # of the cross-validation, by default, where features are frozen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,17 +42,32 @@ def check_counts(options: Mapping[str, Any]) -> list[int]:
     """Check the numbers of folds and repeats, and return the folds to run in order.
 
     Raises:
-        UsageError: fewer than 2 folds or 1 repeat, or a fold that does not exist.
+        UsageError: fewer than 2 folds or 1 repeat, a fold that does not exist, or several repeats of some folds.
     """
     folds, only_folds, repeats = options["folds"], options.get("only_folds"), options["repeats"]
     if folds < 2:
         raise UsageError(f"expected at least 2 folds, got {folds}")
-    if repeats < 1:
+    if only_folds is not None and (repeats or 1) > 1:
+        raise UsageError(
+            f"expected --repeats 1 with --only-folds, got {repeats}: every repeat draws its own folds, so that some folds "
+            f"of several repeats hold different images"
+        )
+    if repeats is not None and repeats < 1:
         raise UsageError(f"expected at least 1 repeat, got {repeats}")
     run_folds = sorted(set(range(folds) if only_folds is None else only_folds))
     if not run_folds or run_folds[0] < 0 or run_folds[-1] >= folds:
         raise UsageError(f"expected folds among 0 to {folds - 1}, got {only_folds}")
     return run_folds
+
+
+def count_repeats(options: Mapping[str, Any], recipe: Recipe, directory: Path | None = None) -> int:
+    """The number of repeats: that given, or the default of the recipe; at least that of a study which is continued."""
+    given, present = options["repeats"], 0
+    if directory is not None and (directory / STUDY_FOLDER.file).is_file():
+        present = len(read_study_file(directory)["seeds"])
+    if given is None and not present:
+        return HEAD_REPEATS if recipe.trains == "head" and options.get("only_folds") is None else 1
+    return max(given or 0, present)
 
 
 def recipe_from(options: Mapping[str, Any], data: object = None) -> Recipe:

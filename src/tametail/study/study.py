@@ -30,6 +30,7 @@ from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
 from tametail.study.settings import (
     check_counts,
+    count_repeats,
     hardware_from,
     parse_methods,
     read_tuned,
@@ -166,8 +167,10 @@ def compare(
     prepare_directory(directory, study_file.STUDY_FOLDER)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
-            inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
-        seeds = list(range(options["repeats"]))
+            repeats = count_repeats(options, recipe, directory)
+            split = pick(SplitOptions, options)
+            inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
+        seeds = list(range(repeats))
         described = inputs.describe([method.text for method in parsed], seeds, run_folds)
         described |= {"options": as_given(CompareOptions, options)}
         for search in searches:

@@ -40,7 +40,11 @@ from tametail.training.training_data import NewModel, TrainingData
 
 @dataclass(frozen=True)
 class Run:
-    """A method, a seed and a fold; with the study's table, splits and recipe they determine the result."""
+    """A method, a repeat and a fold; with the study's table, splits and recipe they determine the result.
+
+    Attributes:
+        seed: number of the repeat, from 0. Each has its own folds, initial weights and random numbers.
+    """
 
     method: Method
     seed: int
@@ -182,12 +186,12 @@ class RunContext:
 def training_rows(run: Run, training_data: TrainingData) -> IntArray:
     """Rows of the table that a run is trained on."""
     splits = training_data.splits
-    return np.flatnonzero((splits.part == "train") & (splits.fold != run.fold))
+    return np.flatnonzero((splits.part == "train") & (splits.fold_in(run.seed) != run.fold))
 
 
 def held_out_rows(run: Run, training_data: TrainingData) -> IntArray:
     """Rows of the table in a run's held-out fold."""
-    return np.flatnonzero(training_data.splits.fold == run.fold)
+    return np.flatnonzero(training_data.splits.fold_in(run.seed) == run.fold)
 
 
 def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -43,7 +43,8 @@ class Splits:
         fold: (N,) fold in which the image is held out, 0 to folds - 1; -1 in the test set.
         folds, seed: arguments of `make_splits`.
         given: whether the test set was given by the table.
-        fingerprint: SHA-256 hex digest of the saved CSV.
+        fingerprint: SHA-256 hex digest of image, part and fold as CSV.
+        redrawn: for each repeat of the cross-validation after the first, (N,) new folds of the same training set.
     """
 
     image: TextArray
@@ -53,9 +54,21 @@ class Splits:
     seed: int
     given: bool
     fingerprint: str
+    redrawn: tuple[IntArray, ...] = ()
+
+    def fold_in(self, repeat: int) -> IntArray:
+        """(N,) fold of each image in a repeat, from 0; -1 in the test set."""
+        return self.redrawn[repeat - 1] if repeat else self.fold
+
+    @property
+    def redrawn_fingerprints(self) -> list[str]:
+        """Digests of the redrawn folds, as ``fingerprint`` for the first ones."""
+        return [_sha256(_to_csv(self.image, self.part, fold)) for fold in self.redrawn]
 
 
-def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2, seed: int = 0) -> Splits:
+def make_splits(
+    table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2, seed: int = 0, repeats: int = 1
+) -> Splits:
     """Split a table into a test set and cross-validation folds, stratified by class and without dividing groups.
 
     Rows with the split ``test`` form the test set; if there are none, it is drawn at random. All other rows are assigned
@@ -67,6 +80,7 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
         folds: number of folds, at least 2.
         test_fraction: approximate fraction of the images in the test set, in (0, 0.5], if it is not given.
         seed: of the random divisions, at least 0.
+        repeats: of the cross-validation, at least 1: each has its own folds of the one training set.
 
     Returns:
         The part and the fold of each image; the same on every machine for the same table and seed.
@@ -88,50 +102,71 @@ def make_splits(table: ImageTable, *, folds: int = 5, test_fraction: float = 0.2
     given = bool(test.any())
     if not given:
         test = _draw_test(table, folds, test_fraction, seed)
-    fold = np.full(len(table), -1, dtype=np.int64)
-    fold[~test] = _draw_folds(table.take(~test), folds, seed)
+    drawn = []
+    for repeat in range(repeats):
+        fold = np.full(len(table), -1, dtype=np.int64)
+        fold[~test] = _draw_folds(table.take(~test), folds, seed, repeat)
+        drawn.append(fold)
     part = np.where(test, "test", "train").astype(np.str_)
-    fingerprint = _sha256(_to_csv(table.images, part, fold))
-    return Splits(table.images, part, fold, folds, seed, given, fingerprint)
+    fingerprint = _sha256(_to_csv(table.images, part, drawn[0]))
+    return Splits(table.images, part, drawn[0], folds, seed, given, fingerprint, tuple(drawn[1:]))
 
 
 def save_splits(splits: Splits, path: Path) -> None:
-    """Write a CSV (image, part, fold) atomically, and read-only, as it must not be edited.
+    """Write a CSV (image, part, fold, and a column per redrawn fold) atomically, and read-only: it must not be edited.
 
     Raises:
         TametailError: it cannot be written.
     """
     with explain_save_error(path), atomic_path(path) as temporary:
-        temporary.write_bytes(_to_csv(splits.image, splits.part, splits.fold))
+        temporary.write_bytes(_to_csv(splits.image, splits.part, splits.fold, *splits.redrawn))
         temporary.chmod(0o444)
 
 
-def load_splits(path: Path, *, folds: int, seed: int, given: bool, fingerprint: str) -> Splits:
+def load_splits(
+    path: Path, *, folds: int, seed: int, given: bool, fingerprint: str, redrawn: Sequence[str] = ()
+) -> Splits:
     """Read the CSV of `save_splits`.
 
+    Args:
+        path: of the CSV.
+        folds, seed, given, fingerprint: see `Splits`.
+        redrawn: the `Splits.redrawn_fingerprints` that are needed; the file may hold more.
+
     Raises:
-        DataError: the file is absent, or has another fingerprint.
+        DataError: the file is absent, or has other fingerprints.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"expected the splits of the study at {path} ({error.strerror or error})") from error
-    if _sha256(data) != fingerprint:
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+        image, part = (np.array([row[name] for row in rows], dtype=np.str_) for name in ("image", "part"))
+        columns = ["fold", *(_redrawn_name(number) for number in range(1, len(redrawn) + 1))]
+        first, *others = (np.array([row[name] for row in rows], dtype=np.int64) for name in columns)
+    except (ValueError, KeyError, TypeError, csv.Error):
+        image = part = np.array([], dtype=np.str_)
+        first, others = np.array([], dtype=np.int64), []
+    splits = Splits(image, part, first, folds, seed, given, fingerprint, tuple(others))
+    if _sha256(_to_csv(image, part, first)) != fingerprint or splits.redrawn_fingerprints != list(redrawn):
         raise DataError(
             f"{path} is not the file the study was started with: its fingerprint differs. Results of other splits cannot "
             f"be compared; restore the file, or start a new study in another folder"
         )
-    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-    image, part = (np.array([row[name] for row in rows], dtype=np.str_) for name in ("image", "part"))
-    fold = np.array([row["fold"] for row in rows], dtype=np.int64)
-    return Splits(image, part, fold, folds, seed, given, fingerprint)
+    return splits
 
 
-def _to_csv(image: TextArray, part: TextArray, fold: IntArray) -> bytes:
+def _redrawn_name(repeat: int) -> str:
+    return f"fold_repeat{repeat}"
+
+
+def _to_csv(image: TextArray, part: TextArray, fold: IntArray, *redrawn: IntArray) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "part", "fold"))
-    writer.writerows(zip(image.tolist(), part.tolist(), fold.tolist(), strict=True))
+    writer.writerow(("image", "part", "fold", *(_redrawn_name(at) for at in range(1, len(redrawn) + 1))))
+    columns = (image, part, fold, *redrawn)
+    writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
     return text.getvalue().encode("utf-8")
 
 
@@ -193,15 +228,20 @@ def _draw_test(table: ImageTable, folds: int, fraction: float, seed: int) -> Boo
     return np.asarray(sides[groups.member] == 1)
 
 
-def _draw_folds(table: ImageTable, folds: int, seed: int) -> IntArray:
-    """(N,) fold of each image."""
+def _draw_folds(table: ImageTable, folds: int, seed: int, repeat: int) -> IntArray:
+    """(N,) fold of each image in a repeat."""
     groups = _Groups(table)
     minimum, share = np.ones((folds, len(table.class_names)), dtype=np.int64), np.full(folds, 1 / folds)
     if table.multi_label:
-        candidates = groups.label_divisions(share, seed, _FOLDS)
+        candidates = groups.label_divisions(share, seed, _FOLDS, repeat)
     else:
-        candidates = list(groups.class_divisions(folds, seed, _FOLDS))
+        candidates = list(groups.class_divisions(folds, seed, _FOLDS, repeat))
     return best_partition(candidates, groups.strata, minimum, share, table.class_names)[groups.member]
+
+
+def _entropy(seed: int, stream: int, attempt: int, repeat: int) -> list[int]:
+    """What determines a random division; the first repeat is that of a single cross-validation."""
+    return [seed, stream, attempt, *([repeat] if repeat else [])]
 
 
 class _Groups:
@@ -214,21 +254,23 @@ class _Groups:
         self._attempts = min(_ATTEMPTS, max(1, _MANY // self.count))
         self.strata = images_by_group(self.member, label_strata(table))
 
-    def label_divisions(self, share: FloatArray, seed: int, stream: int) -> list[IntArray]:
+    def label_divisions(self, share: FloatArray, seed: int, stream: int, repeat: int = 0) -> list[IntArray]:
         """(G,) part of each group of a multi-label table, by iterative stratification, from a few seeds."""
         return [
-            stratify_labels(self.strata, share, np.random.default_rng([seed, stream, attempt]))
+            stratify_labels(
+                self.strata, share, np.random.default_rng(_entropy(seed, stream, attempt, repeat))
+            )
             for attempt in range(self._attempts)
         ]
 
-    def class_divisions(self, parts: int, seed: int, stream: int) -> Iterator[IntArray]:
+    def class_divisions(self, parts: int, seed: int, stream: int, repeat: int = 0) -> Iterator[IntArray]:
         """(G,) part of each group, by scikit-learn, from a few seeds derived from one."""
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
         target, group = self._table.targets, self.member
         splitter = StratifiedKFold if self.count == len(group) else StratifiedGroupKFold
         for attempt in range(self._attempts):
-            sequence = np.random.SeedSequence([seed, stream, attempt])
+            sequence = np.random.SeedSequence(_entropy(seed, stream, attempt, repeat))
             # The order of the rows determines where scikit-learn puts the remaining members of each class.
             order = np.random.default_rng(sequence).permutation(len(target))
             divide = splitter(n_splits=parts, shuffle=True, random_state=int(sequence.generate_state(1)[0]))

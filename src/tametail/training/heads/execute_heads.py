@@ -89,7 +89,9 @@ def execute_heads(
             callback=callback,
             validate=validate_epochs if context.hardware.validate_epochs else None,
             fold=inner_folds(
-                training_data.splits.fold[rows], training_data.targets[rows], training_data.table.groups[rows]
+                training_data.splits.fold_in(runs[0].seed)[rows],
+                training_data.targets[rows],
+                training_data.table.groups[rows],
             ),
         )
         outputs = trained.outputs(scaled[held_out]).numpy()
