@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from tametail.core.errors import UsageError
 from tametail.losses import list_losses, parse_loss
 from tametail.losses.convexity import is_convex
 from tametail.training.heads.components import principal_components
@@ -258,7 +259,7 @@ def test_stopping_passes_through() -> None:
 
 
 def test_folds_are_kept_or_made_with_whole_groups() -> None:
-    target = torch.arange(12) % 2
+    target = np.arange(12) % 2
     given = np.arange(12) % 4
     assert inner_folds(given, target) is given
     groups = np.arange(12) // 2
@@ -303,3 +304,46 @@ NOT_CONVEX = ["alpa", "alpa[variant=pade]", "hill", "asl", "focal", "focal_softm
 )
 def test_convex_losses_are_told_from_others(loss: str, expected: bool) -> None:
     assert is_convex(parse_loss(loss).create([9, 5, 3, 2]), 4) is expected
+
+
+@pytest.mark.parametrize("classes", [2, CLASSES])
+def test_logistic_regression_is_cross_entropy_at_its_minimum(classes: int) -> None:
+    features, target = images()
+    target = target.clamp(max=classes - 1)
+    counts = torch.bincount(target).tolist()
+    tasks = []
+    for name in ("ce", "logistic_regression"):
+        method = parse_method(name)
+        head = nn.Linear(features.shape[1], classes)
+        recipe = method.configure(load_recipe("head"))
+        tasks.append(HeadTask(method.loss.create(counts), recipe, head, method.classical))
+    fold = np.arange(len(target)) % 3
+    found = train_to_minimum(features, target, tasks, class_counts=counts, fold=fold, seed=0)
+    entropy, classical = found.convergence
+    assert classical.converged
+    assert classical.l2 == entropy.l2
+    assert classical.objective == pytest.approx(entropy.objective, rel=1e-6)
+    outputs, others = (head(features) for head in found.heads)
+    different = outputs - others
+    assert (different - different.mean(1, keepdim=True)).abs().max() <= 2e-3 * outputs.abs().max()
+
+
+def test_a_class_without_images_is_never_predicted_by_logistic_regression() -> None:
+    features, target = images()
+    method = parse_method("logistic_regression")
+    recipe = method.configure(load_recipe("head", assignments=["l2=0.1"]))
+    of = HeadTask(method.loss.create([*counts_of(target), 0]), recipe, nn.Linear(24, CLASSES + 1), True)
+    fold = np.arange(len(target)) % 3
+    counts = [*counts_of(target), 0]
+    (head,) = train_to_minimum(features, target, [of], class_counts=counts, fold=fold, seed=0).heads
+    assert (head(features).softmax(1)[:, CLASSES] == 0).all()
+
+
+def test_logistic_regression_fits_heads_alone() -> None:
+    with pytest.raises(UsageError, match="heads on frozen features"):
+        parse_method("logistic_regression").configure(load_recipe("quick"))
+    with pytest.raises(UsageError, match="use ce instead"):
+        parse_method("logistic_regression+drw").configure(load_recipe("head"))
+    method = parse_method("logistic_regression+la")
+    assert method.text == "logistic_regression+la"
+    assert method.base.classical

@@ -64,7 +64,10 @@ def execute_heads(
                 models.append(training_data.new_model(run.method, rows))
         scaled = models[0][0](torch.from_numpy(training_data.array))
         heads = (model[1] for model in models)
-        tasks = [HeadTask(*each) for each in zip(losses, recipes, heads, strict=True)]
+        tasks = [
+            HeadTask(loss, recipe, head, run.method.classical)
+            for loss, recipe, head, run in zip(losses, recipes, heads, runs, strict=True)
+        ]
 
         def validate_epochs(trained: TrainedHeads) -> list[Validation]:
             outputs = trained.outputs(scaled[held_out])
@@ -183,7 +186,8 @@ def _task(run: Run, context: RunContext) -> HeadTask:
     """The head of a run as far as its batch depends on it: its loss has made-up class counts."""
     classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
     head = run.method.build_head(width, classes, context.recipe.head)
-    return HeadTask(run.method.loss.create([1] * classes), run.method.configure(context.recipe), head)
+    recipe, loss = run.method.configure(context.recipe), run.method.loss.create([1] * classes)
+    return HeadTask(loss, recipe, head, run.method.classical)
 
 
 def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:

@@ -160,4 +160,4 @@ def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTa
     with seeded_draws(seed):
         loss = method.loss.create(counts)
         head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
-    return HeadTask(loss, method.configure(trial.recipe), head)
+    return HeadTask(loss, method.configure(trial.recipe), head, method.classical)

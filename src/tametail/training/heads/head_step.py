@@ -49,11 +49,13 @@ class HeadTask:
         loss: made with the class counts of the training images; on the CPU.
         recipe: of this head; heads that are trained at once agree in `shared_settings`.
         head: untrained, from `build_head`; on the CPU.
+        classical: scikit-learn's logistic regression is fitted in place of the loss.
     """
 
     loss: Loss
     recipe: Recipe
     head: nn.Module
+    classical: bool = False
 
 
 def shared_settings(recipe: Recipe) -> Recipe:

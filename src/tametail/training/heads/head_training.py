@@ -139,7 +139,9 @@ def train_heads(
     if any(shared_settings(task.recipe) != shared_settings(recipe) for task in tasks):
         raise ValueError("expected recipes that differ only in lr, weight_decay, l2, reweighting and head")
     if reaches_minimum(tasks[0]):
-        inner = inner_folds(np.zeros(len(target), dtype=np.int64) if fold is None else fold, target)
+        inner = inner_folds(
+            np.zeros(len(target), dtype=np.int64) if fold is None else fold, target.numpy(force=True)
+        )
         return _minimise(
             features, target, tasks, class_counts, inner, accelerator, seed, checkpointer, callback, validate
         )

@@ -255,7 +255,8 @@ def minimise(
 
 def _norm(scaled: Tensor) -> Tensor:
     """(K,) float64 norms of (K, C, R)."""
-    return torch.linalg.vector_norm(scaled.flatten(1), dim=1).double()
+    norms: Tensor = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
+    return norms.double()
 
 
 def _curvatures(losses: Losses, state: _State) -> Tensor:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tametail.core.arrays import IntArray
+from tametail.core.arrays import IntArray, TextArray
 from tametail.losses import Loss, create_loss
 from tametail.losses.convexity import is_convex
 from tametail.losses.custom import ModuleLoss
@@ -25,6 +26,7 @@ from tametail.training.heads.components import Components, principal_components
 from tametail.training.heads.full_batch import FullBatch, formula_key
 from tametail.training.heads.head_step import HeadTask, positions_by
 from tametail.training.heads.lbfgs import Minima, minimise
+from tametail.training.heads.logistic_regression import ABSENT, fit_logistic_regression
 from tametail.training.recipe import Recipe
 
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -90,12 +92,14 @@ def reaches_minimum(task: HeadTask) -> bool:
     class-balanced sampling.
     """
     recipe, loss = task.recipe, task.loss
+    if task.classical:
+        return True
     plain = recipe.mixing.kind == "none" and recipe.sampler == "shuffled"
     wanted = recipe.optimizer.kind == "lbfgs" and isinstance(task.head, nn.Linear)
     return wanted and plain and not loss.stochastic and not isinstance(loss, ModuleLoss)
 
 
-def inner_folds(fold: IntArray, target: Tensor, groups: Sequence[object] | None = None) -> IntArray:
+def inner_folds(fold: IntArray, target: NDArray[Any], groups: TextArray | None = None) -> IntArray:
     """(n,) the folds by which penalties are chosen: the given ones, or three new ones where there are fewer than two.
 
     Args:
@@ -105,11 +109,10 @@ def inner_folds(fold: IntArray, target: Tensor, groups: Sequence[object] | None 
     """
     if len(np.unique(fold)) >= 2:
         return fold
-    of_class = target if target.ndim == 1 else target.argmax(1)
-    _, first, member = np.unique(
-        np.arange(len(fold)) if groups is None else np.asarray(groups), return_index=True, return_inverse=True
-    )
-    order = np.argsort(of_class.numpy()[first], kind="stable")
+    of_class = target if target.ndim == 1 else target.argmax(axis=1)
+    of_image = np.arange(len(fold)) if groups is None else groups
+    _, first, member = np.unique(of_image, return_index=True, return_inverse=True)
+    order = np.argsort(of_class[first], kind="stable")
     place = np.empty(len(first), dtype=np.int64)
     place[order] = np.arange(len(first)) % 3
     return place[member]
@@ -151,7 +154,13 @@ def train_to_minimum(
     paths: dict[int, list[float]] = {}
     cost = {"choice": chosen.products, "final": 0, "further starts": 0}
     evaluations = {"choice": chosen.evaluations, "final": 0, "further starts": 0}
-    for places in _batches(tasks, components, len(class_counts)):
+    for at in (at for at, task in enumerate(tasks) if task.classical):
+        stop()
+        weights[at], results[at], paths[at] = _classical(problem, chosen.l2[at], chosen.scores[at])
+        advance(1)
+    others = [at for at, task in enumerate(tasks) if not task.classical]
+    for within in _batches([tasks[at] for at in others], components, len(class_counts)):
+        places = [others[at] for at in within]
         group = [tasks[at] for at in places]
         l2 = [chosen.l2[at] for at in places]
         losses = FullBatch(group, target, class_counts, components.columns)
@@ -184,6 +193,29 @@ def train_to_minimum(
     return MinimisedHeads(
         heads, [results[at] for at in everything], [paths[at] for at in everything], cost, evaluations
     )
+
+
+def _classical(
+    problem: _Problem, l2: float, scores: Mapping[str, float]
+) -> tuple[Tensor, Convergence, list[float]]:
+    """scikit-learn's logistic regression on the components, as weights (C, R)."""
+    columns, target = problem.components.columns, problem.target.numpy(force=True)
+    fitted = fit_logistic_regression(columns[:, :-1].numpy(force=True), target, l2)
+    weights = columns.new_zeros(problem.shape)
+    weights[fitted.classes, :-1] = columns.new_tensor(fitted.weight)
+    weights[:, -1] = ABSENT
+    weights[fitted.classes, -1] = columns.new_tensor(fitted.bias)
+    ending = Convergence(
+        fitted.converged,
+        fitted.gradient,
+        fitted.iterations,
+        fitted.objective,
+        l2,
+        scores,
+        "zero",
+        {"zero": fitted.objective},
+    )
+    return weights, ending, [fitted.objective]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +289,7 @@ def _batches(tasks: Sequence[HeadTask], components: Components, classes: int) ->
 def _linear(components: Components, weights: Tensor) -> nn.Linear:
     """The head for the features from weights (C, R) on the components."""
     weight = components.weights(weights)
-    head = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     head.weight.copy_(weight)
     head.bias.copy_(weights[:, -1])
     return head

@@ -28,6 +28,7 @@ from tametail.training.strategies.strategy import Strategy, find_strategy, sort_
 _OUTSIDE_BRACKETS = r"(?![^\[\]]*\])"
 _NUMBER = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 
+LOGISTIC_REGRESSION = "logistic_regression"
 _ANY_COUNTS = (1, 1)  # class counts for a loss of which only the type matters
 
 
@@ -56,6 +57,11 @@ class Method:
         return "+".join([self.loss.text, *(strategy.text for strategy in self.strategies)])
 
     @property
+    def classical(self) -> bool:
+        """Whether it is the logistic regression of scikit-learn, in place of a loss that is trained here."""
+        return self.loss.text == LOGISTIC_REGRESSION
+
+    @property
     def slug(self) -> str:
         """The text as a directory name, see `LossSpec.slug`; different texts have different slugs."""
         return "+".join([self.loss.slug, *(_slug(strategy.text) for strategy in self.strategies)])
@@ -82,6 +88,11 @@ class Method:
         Raises:
             UsageError: a strategy does not fit this recipe, or the loss's head.
         """
+        if self.classical and (recipe.trains != "head" or self._recipe_changes):
+            raise UsageError(
+                f"{self.text}: expected logistic_regression with a recipe that trains heads on frozen features, and without "
+                f"strategies that change the training, got recipe {recipe.name}; use ce instead"
+            )
         settings = recipe.model_dump()
         for path, value in self._recipe_changes.items():
             assign(settings, path, value)
@@ -219,17 +230,25 @@ def split_methods(text: str) -> list[str]:
 def parse_method(text: str) -> Method:
     """Parse ``loss``, or ``loss+strategy+...``; losses and strategies may have ``[parameter=value,...]``.
 
+    In place of a loss, ``logistic_regression`` is that of scikit-learn, the classical baseline on frozen features.
+
     Raises:
         ValueError: an unknown loss, strategy or parameter (the message has the nearest ones), an invalid value, a
             strategy twice, or strategies that contradict each other.
     """
     loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
     try:
-        return Method(parse_loss(loss), tuple(map(parse_strategy, strategies)))
+        return Method(_parse_loss(loss), tuple(map(parse_strategy, strategies)))
     except ValueError as error:
         if not strategies:
             raise
         raise ValueError(f"{text.strip()}: {error}") from error
+
+
+def _parse_loss(text: str) -> LossSpec:
+    if text.strip() == LOGISTIC_REGRESSION:  # its loss is cross-entropy
+        return LossSpec(LOGISTIC_REGRESSION, "ce", {})
+    return parse_loss(text)
 
 
 def parse_strategy(text: str) -> Strategy:
