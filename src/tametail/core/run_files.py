@@ -22,3 +22,7 @@ def is_finished(directory: Path) -> bool:
         return False
     has_weights = any((directory / name).is_file() for name in (WEIGHTS, HEAD))
     return has_weights and (directory / PREDICTIONS).is_file()
+
+
+# A head has converged where the norm of its gradient is at most this times that at weights of 0.
+CONVERGED_AT = 2e-5

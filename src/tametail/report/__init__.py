@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tametail.report.sections import REPORT_SECTIONS, ReportSection, register_report_section, unavailable
+from tametail.report.study.convergence import unconverged
 from tametail.report.study.partial import unfinished
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
@@ -21,6 +22,7 @@ __all__ = [
     "register_report_section",
     "results_table",
     "unavailable",
+    "unconverged",
     "unfinished",
     "write_report",
 ]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.run_files import is_finished
-from tametail.report import unavailable, write_report
+from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
 from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop, Stopped, stop_on_signals
 from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, broadcast, run_parallel
-from tametail.training.heads.execute_heads import HeadBatch, execute_heads, make_batches
+from tametail.training.heads.execute_heads import HeadBatch, execute_heads, make_batches, to_minimum
 from tametail.training.history import EpochRecord
 from tametail.training.run import Run, RunContext, all_runs
 from tametail.training.trackers import Trackers, open_trackers
@@ -68,7 +68,7 @@ def run_all(
             _report(directory, runs, accelerator)
         raise
     _report(directory, runs, accelerator)
-    for line in unavailable():
+    for line in [*unavailable(), *unconverged(directory)]:
         console.warn(line)
     accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has failed
     return failed
@@ -111,13 +111,16 @@ def _train(
     stop: Stop,
     console: Console,
 ) -> list[str]:
-    epochs = sum(0 if run.method.after else context.recipe.epochs for run in left)
+    minimised = {run for run in left if to_minimum(run, context)}
+    epochs = sum(0 if run.method.after else 1 if run in minimised else context.recipe.epochs for run in left)
     failed: dict[Run, str] = {}
     with show_training(console, len(left), epochs) as display:
         session = _Session(context, described, track, stop, console, display)
         batches = make_batches(left, context, tracked=bool(track))
-        if batches:
-            failed |= _train_heads(batches, session)
+        for at_minimum in (True, False):
+            together = [batch for batch in batches if (batch.runs[0] in minimised) is at_minimum]
+            if together:
+                failed |= _train_heads(together, session)
         done = {run for batch in batches for run in batch.runs}
         for run in left:
             if run not in done:

@@ -119,7 +119,9 @@ class TrainingDisplay:
         if run is None or self._console.quiet:
             return
         run.epoch, run.step, run.lr = epoch + 1, epoch * run.steps_per_epoch + step + 1, lr
-        run.loss = loss if math.isnan(run.loss) else run.loss + _SMOOTHING * (loss - run.loss)
+        run.loss = (
+            loss if math.isnan(run.loss) or math.isnan(loss) else run.loss + _SMOOTHING * (loss - run.loss)
+        )
         run.images += _SMOOTHING * (images - run.seen - run.images)
         run.seconds += _SMOOTHING * (now - run.since - run.seconds)
         run.seen, run.since = images, now
@@ -204,7 +206,9 @@ class TrainingDisplay:
 
 
 def _figures(loss: float, lr: float, speed: list[str]) -> list[str]:
-    return [f"loss {loss:.4g}", f"lr {lr:.3g}", *speed]
+    # A head that is trained to its minimum has no learning rate, and no loss before it is there.
+    known = [] if math.isnan(loss) else [f"loss {loss:.4g}"]
+    return [*known, *([f"lr {lr:.3g}"] if lr else []), *speed]
 
 
 def _speed(images_per_second: float) -> list[str]:

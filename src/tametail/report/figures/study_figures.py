@@ -179,7 +179,8 @@ def _by_class(
 
 
 def training_drawing(result: MethodResults, name: str) -> Drawing:
-    """Training loss per epoch: thin lines are runs, the thick line is their mean."""
+    """Training loss per epoch or iteration: thin lines are runs, the thick line is the mean of the longest."""
+    unit = "iteration" if result.endings else "epoch"
     curves = [history.groupby("epoch")["loss"].mean() for history in result.histories]
     longest = max(curves, key=len).index
     whole = [curve.to_numpy() for curve in curves if len(curve) == len(longest)]
@@ -190,11 +191,11 @@ def training_drawing(result: MethodResults, name: str) -> Drawing:
         axes.plot(longest, np.mean(whole, axis=0), color=SERIES[0], linewidth=2)
         axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("training loss")
+        axes.set_xlabel(unit)
+        axes.set_ylabel("training loss and penalty" if result.endings else "training loss")
         _grid(axes, "y")
 
-    return Drawing(name, f"Training loss of {result.method} per epoch, {len(curves)} runs", 300, 190, draw)
+    return Drawing(name, f"Training loss of {result.method} per {unit}, {len(curves)} runs", 300, 190, draw)
 
 
 def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> None:

@@ -12,6 +12,7 @@ from tametail.report.formatting import count_of, images_and_groups
 from tametail.report.render import render, render_part
 from tametail.report.sections import REPORT_SECTIONS, ReportSection, unavailable
 from tametail.report.study import narrative, provenance
+from tametail.report.study.convergence import not_converged
 from tametail.report.study.gallery import Gallery
 from tametail.report.study.results import StudyResults
 from tametail.report.study.sections import inline_svg
@@ -49,6 +50,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
             result.out_of_fold and result.out_of_fold.class_groups for result in results.ranking
         ),
         "unavailable": unavailable(),
+        "not_converged": not_converged({result.method: result.endings for result in results.methods}),
         "answer": narrative.answer(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,

@@ -105,6 +105,7 @@ def _evaluate(
             for folder in runs.finished.values()
             if (folder / "history.csv").is_file()  # a head that is fitted after training has none
         ),
+        endings=runs.endings,
         labels=labels,
         calibration=calibration,
         operating=operating,

@@ -48,7 +48,9 @@ class MethodResults:
         out_of_fold: folds pooled, one replicate per repeat; None unless every run is finished.
         test: the fold models on the test set, one replicate each; None before the test-set evaluation.
         test_ensemble: the mean of the fold models' probabilities on the test set; None before the test-set evaluation.
-        histories: the epochs of each finished run (columns epoch, step, loss, lr and others).
+        histories: the epochs of each finished run (columns epoch, step, loss, lr and others); the iterations of a head
+            that was trained to its minimum.
+        endings: for each finished run whose head was trained to its minimum, how that ended: ``convergence`` of run.json.
         labels: replaces the three evaluations if an image may have several labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         operating: operating points for the required sensitivities.
@@ -64,6 +66,7 @@ class MethodResults:
     test: Evaluation | None
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
+    endings: tuple[Mapping[str, Any], ...] = ()
     labels: LabelEvidence | None = None
     calibration: Calibration | None = None
     operating: tuple[OperatingPoint, ...] = ()

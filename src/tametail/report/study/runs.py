@@ -55,6 +55,15 @@ class MethodRuns:
         finished = {run: self.finished[run] for run in runs if run in self.finished}
         return replace(self, wanted=tuple(runs), finished=finished)
 
+    @property
+    def endings(self) -> tuple[Mapping[str, Any], ...]:
+        """How the training of each finished run ended, where its head was trained to the minimum."""
+        return tuple(
+            run["convergence"]
+            for run in self.described
+            if run.get("status") == "finished" and "convergence" in run
+        )
+
     @cached_property
     def replicates(self) -> list[Predictions]:
         """Per seed, the held-out folds as one table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tametail.core.run_files import CONVERGED_AT
 from tametail.report.figures import study_figures
 from tametail.report.figures.reliability import calibration_rows, reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
@@ -12,6 +13,7 @@ from tametail.report.sections import Section, register_report_section
 from tametail.report.study import matrices, narrative
 from tametail.report.study.class_tables import CLASS_COLUMNS, class_table, method_table
 from tametail.report.study.clinical_tables import operating_tables, subgroup_tables
+from tametail.report.study.convergence import convergence_row
 from tametail.report.study.results import MethodResults, StudyResults
 
 # In one kind of table; more methods are left out, the best first, so that a page stays below 5 MB.
@@ -181,7 +183,8 @@ def _curves(results: StudyResults) -> Context:
         (result.method, inline_svg(study_figures.training_drawing(result, f"curve{number}")))
         for number, result in enumerate(trained)
     ]
-    return {"figures": figures} if figures else None
+    endings = [ending for result in trained if (ending := convergence_row(result))]
+    return {"figures": figures, "endings": endings, "tolerance": CONVERGED_AT} if figures else None
 
 
 def _no_context(results: StudyResults) -> Context:

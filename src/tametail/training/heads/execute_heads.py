@@ -155,7 +155,7 @@ def make_batches(runs: Sequence[Run], context: RunContext, *, tracked: bool) -> 
     single = single or context.accelerator.num_processes > 1
     waiting = [run for run in runs if not run.method.after]
     if single:
-        waiting = [run for run in waiting if reaches_minimum(_task(run, context))]
+        waiting = [run for run in waiting if to_minimum(run, context)]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
         for head_batch in _earlier(context.study, *place):
@@ -163,6 +163,12 @@ def make_batches(runs: Sequence[Run], context: RunContext, *, tracked: bool) -> 
                 old.append(head_batch)
                 waiting = [run for run in waiting if run not in head_batch.runs]
     return [*old, *_new(waiting, context)]
+
+
+def to_minimum(run: Run, context: RunContext) -> bool:
+    """Whether the head of a run is trained to its minimum, and not for a number of epochs."""
+    trains = context.recipe.trains == "head" and not run.method.after
+    return trains and reaches_minimum(_task(run, context))
 
 
 def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
@@ -173,8 +179,8 @@ def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
     # Batches are trained in parallel; there should be at least one per core.
     least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
     found = []
-    for (_, _, to_minimum, _), runs in groups.items():
-        if to_minimum:  # they share the choice of the penalty
+    for (_, _, minimised, _), runs in groups.items():
+        if minimised:  # they share the choice of the penalty
             found.append(HeadBatch(tuple(runs)))
             continue
         for places in batch_heads([tasks[run].head for run in runs], context.recipe.batch_size, least=least):

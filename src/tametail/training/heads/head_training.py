@@ -253,7 +253,8 @@ def _minimise(
         for path, validation in zip(paths, validations, strict=True)
     ]
     if callback:
-        callback.epoch(mean_record([history[-1] for history in histories]))
+        ended = mean_record([history[-1] for history in histories])
+        callback.epoch(replace(ended, epoch=1, step=len(tasks)))
     return replace(trained, histories=histories)
 
 

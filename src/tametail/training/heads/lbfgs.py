@@ -20,17 +20,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tametail.core.run_files import CONVERGED_AT
+
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (K, C, n) of the heads at positions (K,) → mean losses (K,) float64 and their gradients (K, C, n)."""
 
-TOLERANCE = 2e-5
 MAX_ITERATIONS = 500
 _MEMORY = 8
 _TRIES = 20  # of the line search
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
 _ROUNDING = 1e-6  # relative rounding of a mean loss, with a margin
 _PROBE = 1e-2  # distance of the outputs between which curvature is measured
-_FLATTEST = 1e-3  # curvature of a class, at least, as a fraction of that of the most curved class
+_FLATTEST = 0.3  # curvature of a class, at least, as a fraction of that of the most curved class
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ def minimise(
     l2: Tensor,
     start: Tensor,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float = CONVERGED_AT,
     max_iterations: int = MAX_ITERATIONS,
     memory: int = _MEMORY,
     stop: Callable[[int, Tensor], None] = lambda iteration, gradients: None,

@@ -1,0 +1,90 @@
+"""Whether training converged: a row for the report, and warnings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tametail.report.study.results import MethodResults
+from tametail.report.study.runs import find_runs
+from tametail.storage.study_file import read_study_file
+
+Ending = Mapping[str, Any]  # ``convergence`` of run.json
+
+
+@dataclass(frozen=True)
+class ConvergenceRow:
+    """How the heads of a method ended.
+
+    Attributes:
+        method: its name.
+        converged, runs: numbers of finished runs.
+        gradient: the largest final norm, relative to that at weights of 0.
+        iterations, l2: range over runs.
+        starts: how often each start was kept.
+        spread: the largest relative difference between the objectives of the starts of a run, in %; empty for one start.
+    """
+
+    method: str
+    converged: int
+    runs: int
+    gradient: str
+    iterations: str
+    l2: str
+    starts: str
+    spread: str
+
+
+def convergence_row(result: MethodResults) -> ConvergenceRow | None:
+    """The row of a method whose heads were trained to their minimum; None for others."""
+    endings = result.endings
+    if not endings:
+        return None
+    kept = Counter(ending["start"] for ending in endings)
+    spreads = [
+        100 * (max(ending["starts"].values()) / min(ending["starts"].values()) - 1)
+        for ending in endings
+        if len(ending["starts"]) > 1
+    ]
+    return ConvergenceRow(
+        result.method,
+        sum(ending["converged"] for ending in endings),
+        len(endings),
+        f"{max(ending['gradient'] for ending in endings):.1e}",
+        _range([ending["iterations"] for ending in endings]),
+        _range([ending["l2"] for ending in endings]),
+        ", ".join(f"{name} {count}" if len(kept) > 1 else name for name, count in kept.most_common()),
+        f"{max(spreads):.2g}" if spreads else "",
+    )
+
+
+def not_converged(endings: Mapping[str, Sequence[Ending]]) -> list[str]:
+    """A line for each method with runs that did not converge."""
+    lines = []
+    for method, of_runs in endings.items():
+        missed = [ending for ending in of_runs if not ending["converged"]]
+        if missed:
+            worst = max(ending["gradient"] for ending in missed)
+            lines.append(
+                f"{method}: {len(missed)} of {len(of_runs)} runs did not converge (gradient {worst:.1e} of that at the "
+                f"start); read its results with care"
+            )
+    return lines
+
+
+def unconverged(directory: Path) -> list[str]:
+    """The lines of `not_converged` for a study.
+
+    Raises:
+        DataError: the directory holds no study, or one of its files is damaged.
+    """
+    runs = find_runs(directory, read_study_file(directory))
+    return not_converged({of_method.method: of_method.endings for of_method in runs})
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
