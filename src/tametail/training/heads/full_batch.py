@@ -1,6 +1,6 @@
 """The losses of many heads for all training images at once, and their gradients with respect to the outputs.
 
-Shape legend: n images, H heads, C classes, K of the heads, in any order and with repetitions.
+Shape legend: n images, H heads, C classes, K of the heads.
 """
 
 from __future__ import annotations
@@ -12,29 +12,65 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tametail.losses.stack import LossStack, stack_key
-from tametail.training.heads.head_step import HeadTask
+from tametail.training.heads.head_step import HeadTask, positions_by
 from tametail.training.optimisation import class_weights, label_smoothing_for, smooth_labels
 from tametail.training.step import mean_loss
 
 
-def formula_key(task: HeadTask) -> tuple[object, ...] | None:
-    """What heads must have in common for `FullBatch`; None for a head that shares its formula with no other."""
+def by_formula(tasks: Sequence[HeadTask]) -> list[list[int]]:
+    """Positions of tasks whose losses are one formula with different numbers, and of each other task alone."""
+    return positions_by(at if (key := _formula(task)) is None else key for at, task in enumerate(tasks))
+
+
+def _formula(task: HeadTask) -> tuple[object, ...] | None:
     key = stack_key(task.loss)
-    smoothing = label_smoothing_for(task.loss, task.recipe)
-    return None if key is None else (*key, task.recipe.reweighting, smoothing)
+    return (
+        None if key is None else (*key, task.recipe.reweighting, label_smoothing_for(task.loss, task.recipe))
+    )
 
 
 class FullBatch:
-    """The mean losses of H heads with one formula, as `tametail.training.heads.lbfgs.minimise` takes them.
+    """The mean losses of H heads, as `tametail.training.heads.lbfgs.minimise` takes them.
 
     Deferred re-weighting counts from the start: the minimum of a loss does not depend on the way there.
 
     Args:
-        tasks: H heads with the same `formula_key`, or a single one.
+        tasks: H heads; those of one formula next to each other.
         target: (n,) class indices, or (n, C) labels.
         class_counts: C training images per class.
         like: a tensor with the outputs' dtype and device.
     """
+
+    def __init__(
+        self, tasks: Sequence[HeadTask], target: Tensor, class_counts: Sequence[int], like: Tensor
+    ) -> None:
+        self._formulas = []
+        for places in by_formula(tasks):
+            if places != list(range(places[0], places[-1] + 1)):
+                raise ValueError("expected heads of one formula next to each other")
+            of_formula = _Formula([tasks[at] for at in places], target, class_counts, like)
+            self._formulas.append((places[0], places[-1] + 1, of_formula))
+
+    def __call__(self, outputs: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses (K,) float64 and gradients (K, C, n) at outputs (K, C, n) of the heads at positions (K,).
+
+        Positions are in ascending order.
+        """
+        bounds = at.new_tensor([[first, last] for first, last, _ in self._formulas])
+        found = []
+        for (first, _, formula), (low, high) in zip(
+            self._formulas, torch.searchsorted(at, bounds).tolist(), strict=True
+        ):
+            if low < high:
+                found.append(formula(outputs[low:high], at[low:high] - first))
+        if len(found) == 1:
+            return found[0]
+        values, gradients = zip(*found, strict=True)
+        return torch.cat(values), torch.cat(gradients)
+
+
+class _Formula:
+    """Heads of one formula."""
 
     def __init__(
         self, tasks: Sequence[HeadTask], target: Tensor, class_counts: Sequence[int], like: Tensor
@@ -45,25 +81,22 @@ class FullBatch:
         self._weights = class_weights(recipe, recipe.epochs, class_counts)
         self._loss = loss.to(like.device)
         self._stack: LossStack | None = None
-        if formula_key(tasks[0]) is not None:
+        if stack_key(loss) is not None:
             self._stack = LossStack([task.loss for task in tasks], like, classes)
             labels = self._target if self._target.ndim == 2 else F.one_hot(self._target, classes)
             self._labels = labels.T.to(like.dtype).contiguous()
             if self._weights is not None:
-                weights = self._weights.to(like)
-                given = self._target
+                weights, given = self._weights.to(like), self._target
                 self._of_image = weights[given] if given.ndim == 1 else given.to(like) @ weights
 
     def __call__(self, outputs: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean losses (K,) float64 and gradients (K, C, n) at outputs (K, C, n) of the heads at positions (K,)."""
         outputs = outputs.detach().requires_grad_()
         with torch.enable_grad():
             if self._stack is None:
                 logits = outputs.transpose(1, 2)
-                values = torch.stack(
+                means = torch.stack(
                     [mean_loss(self._loss, each, self._target, self._weights) for each in logits]
-                )
-                means = values.double()
+                ).double()
             else:
                 values = self._stack.take(at)(outputs, self._labels)
                 if self._weights is not None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from tametail.core.run_files import CONVERGED_AT
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Outputs (K, C, n) of the heads at positions (K,) → mean losses (K,) float64 and their gradients (K, C, n)."""
+"""Outputs (K, C, n) of the heads at ascending positions (K,) → mean losses (K,) float64 and their gradients (K, C, n)."""
 
 MAX_ITERATIONS = 500
 _MEMORY = 8
@@ -57,6 +57,29 @@ class Minima:
     products: int
     evaluations: int
     paths: list[list[float]]
+
+    def of(self, head: int) -> Minimum:
+        """That of one head."""
+        return Minimum(
+            self.weights[head],
+            float(self.objective[head]),
+            float(self.gradient[head]),
+            int(self.iterations[head]),
+            bool(self.converged[head]),
+            self.paths[head],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """What the minimisation of one head found; see `Minima`."""
+
+    weights: Tensor
+    objective: float
+    gradient: float
+    iterations: int
+    converged: bool
+    path: list[float]
 
 
 class _State:

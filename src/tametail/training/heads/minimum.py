@@ -19,22 +19,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.core.arrays import IntArray, TextArray
+from tametail.core.run_files import CONVERGED_AT
 from tametail.losses import Loss, create_loss
 from tametail.losses.convexity import is_convex
 from tametail.losses.custom import ModuleLoss
 from tametail.training.heads.components import Components, principal_components
-from tametail.training.heads.full_batch import FullBatch, formula_key
-from tametail.training.heads.head_step import HeadTask, positions_by
-from tametail.training.heads.lbfgs import Minima, minimise
+from tametail.training.heads.full_batch import FullBatch, by_formula
+from tametail.training.heads.head_step import HeadTask
+from tametail.training.heads.lbfgs import Minimum, minimise
 from tametail.training.heads.logistic_regression import ABSENT, fit_logistic_regression
 from tametail.training.recipe import Recipe
 
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-RANDOM_STARTS = 3
-_CHOICE_TOLERANCE = 1e-3  # the score of a penalty does not need more
+RANDOM_STARTS = 2
+_CHOICE_TOLERANCE = 5e-3  # the score of a penalty needs no more
 _LEAST = 1e-7  # probability in a log-loss
 _BATCH_BYTES = 32 * 2**20  # of weights, outputs and memory of heads that are minimised at once
 _PER_WEIGHT, _PER_OUTPUT = 28, 16  # floats per weight and output
+
+
+@dataclass
+class Passes:
+    """Passes over the training images, counted for each head.
+
+    Attributes:
+        products: multiplications of the features with weights, or with the gradients of outputs.
+        evaluations: of the loss and its gradient by the outputs.
+    """
+
+    products: int = 0
+    evaluations: int = 0
+
+    def add(self, products: int, evaluations: int) -> None:
+        """Count more passes."""
+        self.products += products
+        self.evaluations += evaluations
 
 
 @dataclass(frozen=True)
@@ -74,15 +93,14 @@ class MinimisedHeads:
         heads: linear heads for the standardised features.
         convergence: of each.
         paths: objectives of each after every iteration, the start first.
-        products, evaluations: passes over the training images, see `tametail.training.heads.lbfgs.Minima`, of the final
-            fits, of the further starts among them, and of the choice of the penalty.
+        cost: passes over the training images for the ``choice`` of the penalty, the ``final`` fits from weights of 0, and
+            further ``starts``.
     """
 
     heads: list[nn.Linear]
     convergence: list[Convergence]
     paths: list[list[float]]
-    products: Mapping[str, int]
-    evaluations: Mapping[str, int]
+    cost: Mapping[str, Passes]
 
 
 def reaches_minimum(task: HeadTask) -> bool:
@@ -118,6 +136,62 @@ def inner_folds(fold: IntArray, target: NDArray[Any], groups: TextArray | None =
     return place[member]
 
 
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One minimisation: a task, the strength λ of its penalty and weights (C, R) to start from; None for 0."""
+
+    task: HeadTask
+    l2: float
+    start: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """Training images as components (n, R), with their classes, and the passes over them so far."""
+
+    columns: Tensor
+    variances: Tensor
+    target: Tensor
+    class_counts: Sequence[int]
+    stop: Callable[[], None]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (C, R) of a head's weights."""
+        return len(self.class_counts), self.columns.shape[1]
+
+    def without(self, held_out: Tensor) -> _Images:
+        """The images where a mask (n,) is False; the components are those of all images."""
+        rest = self.columns[~held_out]
+        return _Images(rest, rest.square().mean(0), self.target[~held_out], self.class_counts, self.stop)
+
+    def minimise(self, fits: Sequence[_Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
+        """The minima of fits, as many at once as fit into a processor's cache."""
+        order = [at for places in by_formula([fit.task for fit in fits]) for at in places]
+        images, columns = self.columns.shape
+        bytes_each = 4 * len(self.class_counts) * (_PER_WEIGHT * columns + _PER_OUTPUT * images)
+        size = max(_BATCH_BYTES // bytes_each, 1)
+        found: dict[int, Minimum] = {}
+        for first in range(0, len(order), size):
+            places = order[first : first + size]
+            start = self.columns.new_zeros(len(places), *self.shape)
+            for row, at in enumerate(places):
+                if (given := fits[at].start) is not None:
+                    start[row] = given
+            minima = minimise(
+                FullBatch([fits[at].task for at in places], self.target, self.class_counts, self.columns),
+                self.columns,
+                self.variances,
+                self.columns.new_tensor([fits[at].l2 for at in places]),
+                start,
+                tolerance=tolerance,
+                stop=lambda iteration, gradients: self.stop(),
+            )
+            cost.add(minima.products, minima.evaluations)
+            found |= {at: minima.of(row) for row, at in enumerate(places)}
+        return [found[at] for at in range(len(fits))]
+
+
 @torch.no_grad()
 def train_to_minimum(
     features: Tensor,
@@ -136,6 +210,9 @@ def train_to_minimum(
     the inner folds, for losses of the softmax family, and for others the best of this one and its two neighbours on
     `L2_GRID`; or ``per_method``, the best of the grid for each loss.
 
+    A loss that is not convex is minimised from weights of 0, from the minimum of cross-entropy and from `RANDOM_STARTS` random
+    weights. The lowest minimum is kept, and the first of those that agree to 1e-6.
+
     Args:
         features: (n, D) float32, standardised.
         target: (n,) class indices, or (n, C) float labels.
@@ -147,143 +224,86 @@ def train_to_minimum(
         stop: called in between; may raise to stop.
     """
     components = principal_components(features)
-    problem = _Problem(components, target, class_counts, fold, stop)
-    chosen = _Penalties(problem, tasks)
-    weights: dict[int, Tensor] = {}
-    results: dict[int, Convergence] = {}
-    paths: dict[int, list[float]] = {}
-    cost = {"choice": chosen.products, "final": 0, "further starts": 0}
-    evaluations = {"choice": chosen.evaluations, "final": 0, "further starts": 0}
+    images = _Images(components.columns, components.variances, target, class_counts, stop)
+    cost = {name: Passes() for name in ("choice", "final", "starts")}
+    l2, scores = _choose_penalties(images, tasks, fold, cost["choice"])
+    found: list[dict[str, Minimum]] = [{} for _ in tasks]
     for at in (at for at, task in enumerate(tasks) if task.classical):
         stop()
-        weights[at], results[at], paths[at] = _classical(problem, chosen.l2[at], chosen.scores[at])
+        found[at]["zero"] = _classical(images, l2[at])
         advance(1)
-    others = [at for at, task in enumerate(tasks) if not task.classical]
-    for within in _batches([tasks[at] for at in others], components, len(class_counts)):
-        places = [others[at] for at in within]
-        group = [tasks[at] for at in places]
-        l2 = [chosen.l2[at] for at in places]
-        losses = FullBatch(group, target, class_counts, components.columns)
-        found = {"zero": _fit(problem, losses, l2, None)}
-        cost["final"] += found["zero"].products
-        evaluations["final"] += found["zero"].evaluations
-        if not is_convex(group[0].loss, len(class_counts)):
-            for name, start in _starts(problem, chosen, l2, seed):
-                found[name] = _fit(problem, losses, l2, start)
-                cost["further starts"] += found[name].products
-                evaluations["further starts"] += found[name].evaluations
-        for row, at in enumerate(places):
-            kept = _best(found, row)
-            minima = found[kept]
-            weights[at] = minima.weights[row]
-            paths[at] = minima.paths[row]
-            results[at] = Convergence(
-                bool(minima.converged[row]),
-                float(minima.gradient[row]),
-                int(minima.iterations[row]),
-                float(minima.objective[row]),
-                l2[row],
-                chosen.scores[at],
-                kept,
-                {name: float(each.objective[row]) for name, each in found.items()},
-            )
-        advance(len(places))
-    heads = [_linear(components, weights[at]) for at in range(len(tasks))]
-    everything = range(len(tasks))
-    return MinimisedHeads(
-        heads, [results[at] for at in everything], [paths[at] for at in everything], cost, evaluations
-    )
+    trained = [at for at, task in enumerate(tasks) if not task.classical]
+    minima = images.minimise([_Fit(tasks[at], l2[at]) for at in trained], cost["final"])
+    for at, minimum in zip(trained, minima, strict=True):
+        found[at]["zero"] = minimum
+    convex = [is_convex(task.loss, len(class_counts)) for task in tasks]
+    several = [at for at in trained if not convex[at]]
+    advance(len(trained) - len(several))
+    starts = _starts(images, [l2[at] for at in several], tasks[0], seed, cost["starts"])
+    fits = [_Fit(tasks[at], l2[at], start) for at in several for _, start in starts[l2[at]]]
+    others = iter(images.minimise(fits, cost["starts"]))
+    for at in several:
+        found[at] |= {name: next(others) for name, _ in starts[l2[at]]}
+    advance(len(several))
+    kept = [_lowest_minimum(each) for each in found]
+    chosen = [each[name] for each, name in zip(found, kept, strict=True)]
+    convergence = [
+        Convergence(
+            minimum.converged,
+            minimum.gradient,
+            minimum.iterations,
+            minimum.objective,
+            l2[at],
+            scores[at],
+            kept[at],
+            {name: each.objective for name, each in found[at].items()},
+        )
+        for at, minimum in enumerate(chosen)
+    ]
+    heads = [_linear(components, minimum.weights) for minimum in chosen]
+    return MinimisedHeads(heads, convergence, [minimum.path for minimum in chosen], cost)
 
 
-def _classical(
-    problem: _Problem, l2: float, scores: Mapping[str, float]
-) -> tuple[Tensor, Convergence, list[float]]:
-    """scikit-learn's logistic regression on the components, as weights (C, R)."""
-    columns, target = problem.components.columns, problem.target.numpy(force=True)
+def _classical(images: _Images, l2: float) -> Minimum:
+    """scikit-learn's logistic regression on the components."""
+    columns, target = images.columns, images.target.numpy(force=True)
     fitted = fit_logistic_regression(columns[:, :-1].numpy(force=True), target, l2)
-    weights = columns.new_zeros(problem.shape)
-    weights[fitted.classes, :-1] = columns.new_tensor(fitted.weight)
+    weights = columns.new_zeros(images.shape)
     weights[:, -1] = ABSENT
+    weights[fitted.classes, :-1] = columns.new_tensor(fitted.weight)
     weights[fitted.classes, -1] = columns.new_tensor(fitted.bias)
-    ending = Convergence(
-        fitted.converged,
-        fitted.gradient,
-        fitted.iterations,
-        fitted.objective,
-        l2,
-        scores,
-        "zero",
-        {"zero": fitted.objective},
-    )
-    return weights, ending, [fitted.objective]
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """The training images of some heads, as components, with their inner folds."""
-
-    components: Components
-    target: Tensor
-    class_counts: Sequence[int]
-    fold: IntArray
-    stop: Callable[[], None]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape (C, R) of a head's weights."""
-        return len(self.class_counts), self.components.columns.shape[1]
-
-
-def _fit(
-    problem: _Problem, losses: FullBatch, l2: Sequence[float], start: Tensor | None, **options: Any
-) -> Minima:
-    """Minima for all training images."""
-    columns = problem.components.columns
-    begin = columns.new_zeros(len(l2), *problem.shape) if start is None else start
-    return minimise(
-        losses,
-        columns,
-        problem.components.variances,
-        columns.new_tensor(l2),
-        begin,
-        stop=lambda iteration, gradients: problem.stop(),
-        **options,
+    return Minimum(
+        weights, fitted.objective, fitted.gradient, fitted.iterations, fitted.converged, [fitted.objective]
     )
 
 
 def _starts(
-    problem: _Problem, chosen: _Penalties, l2: Sequence[float], seed: int
-) -> list[tuple[str, Tensor]]:
-    """Weights other than 0 from which a loss with several minima is minimised, by name."""
-    entropy = torch.stack([chosen.reference_solution(value) for value in l2])
-    found = [(chosen.reference, entropy)]
+    images: _Images, l2: Sequence[float], like: HeadTask, seed: int, cost: Passes
+) -> dict[float, list[tuple[str, Tensor]]]:
+    """By penalty, weights other than 0 from which a loss with several minima is minimised, with their names."""
+    reference, penalties = _reference_task(images.target, like), sorted(set(l2))
+    solutions = images.minimise([_Fit(reference, value) for value in penalties], cost)
     generator = torch.Generator().manual_seed(seed)
-    scale = 1 / problem.components.variances.sum().sqrt()
+    scale = 1 / images.variances[:-1].sum().sqrt()  # outputs of variance 1
+    random = []
     for number in range(1, RANDOM_STARTS + 1):
-        drawn = torch.randn(problem.shape, generator=generator)
-        drawn[:, :-1] *= scale  # outputs of variance 1
-        found.append((f"random {number}", drawn.expand(len(l2), -1, -1).clone()))
-    return found
+        drawn = torch.randn(images.shape, generator=generator).to(images.columns)
+        drawn[:, :-1] *= scale
+        random.append((f"random {number}", drawn))
+    name = reference.loss.name
+    return {
+        value: [(name, solution.weights), *random]
+        for value, solution in zip(penalties, solutions, strict=True)
+    }
 
 
-def _best(found: Mapping[str, Minima], row: int) -> str:
+def _lowest_minimum(found: Mapping[str, Minimum]) -> str:
     """The start with the lowest objective; the first of those that agree to 1e-6."""
-    objectives = {name: float(each.objective[row]) for name, each in found.items()}
-    finite = [value for value in objectives.values() if np.isfinite(value)]
+    finite = [minimum.objective for minimum in found.values() if np.isfinite(minimum.objective)]
     if not finite:
         return next(iter(found))
     limit = min(finite) + 1e-6 * abs(min(finite))
-    return next(name for name, value in objectives.items() if value <= limit)
-
-
-def _batches(tasks: Sequence[HeadTask], components: Components, classes: int) -> list[list[int]]:
-    """Positions of heads with one formula, as many as fit into a processor's cache."""
-    images, columns = components.columns.shape
-    each = 4 * classes * (_PER_WEIGHT * columns + _PER_OUTPUT * images)
-    size = max(_BATCH_BYTES // each, 1)
-    keys = [formula_key(task) for task in tasks]
-    groups = positions_by(at if key is None else key for at, key in enumerate(keys))
-    return [group[first : first + size] for group in groups for first in range(0, len(group), size)]
+    return next(name for name, minimum in found.items() if minimum.objective <= limit)
 
 
 def _linear(components: Components, weights: Tensor) -> nn.Linear:
@@ -295,94 +315,76 @@ def _linear(components: Components, weights: Tensor) -> nn.Linear:
     return head
 
 
-class _Penalties:
-    """The strength of the penalty of each task.
+def _reference_task(target: Tensor, like: HeadTask) -> HeadTask:
+    """Plain cross-entropy, or, where images may have several labels, binary cross-entropy."""
+    plain = like.recipe.model_copy(update={"reweighting": "none", "label_smoothing": 0.0})
+    return HeadTask(create_loss("ce" if target.ndim == 1 else "bce"), plain, like.head)
 
-    Attributes:
-        l2: of each task.
-        scores: of each task, by λ, the log-loss on the inner folds.
-        reference: ``ce``, or ``bce`` where images may have several labels.
-        products, evaluations: passes that the choice took.
-    """
 
-    def __init__(self, problem: _Problem, tasks: Sequence[HeadTask]) -> None:
-        self._problem = problem
-        self.reference = "ce" if problem.target.ndim == 1 else "bce"
-        self.products, self.evaluations = 0, 0
-        self._solutions: dict[float, Tensor] = {}
-        plain = tasks[0].recipe.model_copy(update={"reweighting": "none", "label_smoothing": 0.0})
-        self._reference_task = HeadTask(create_loss(self.reference), plain, tasks[0].head)
-        self.l2 = [0.0] * len(tasks)
-        self.scores: list[dict[str, float]] = [{} for _ in tasks]
-        asked: dict[float | str, list[int]] = {}
-        for at, task in enumerate(tasks):
-            asked.setdefault(task.recipe.l2, []).append(at)
-        for value, places in asked.items():
-            if isinstance(value, str):
-                self._choose(value, tasks, places)
-            else:
-                for at in places:
-                    self.l2[at] = value
+def _choose_penalties(
+    images: _Images, tasks: Sequence[HeadTask], fold: IntArray, cost: Passes
+) -> tuple[list[float], list[dict[str, float]]]:
+    """The λ of each task, and by λ the log-loss on the inner folds by which it was chosen."""
+    inner = [torch.from_numpy(fold == held).to(images.target.device) for held in np.unique(fold)]
+    l2 = [task.recipe.l2 if isinstance(task.recipe.l2, float) else 0.0 for task in tasks]
+    scores: list[dict[str, float]] = [{} for _ in tasks]
 
-    def _choose(self, how: str, tasks: Sequence[HeadTask], places: Sequence[int]) -> None:
-        if how == "per_method":
-            self._best_of([tasks[at] for at in places], places, L2_GRID)
-            return
-        scores = self._score([self._reference_task], L2_GRID)[0]
-        best = L2_GRID.index(_lowest(scores))
-        shared = [at for at in places if tasks[at].loss.family == "softmax"]
+    def best_of(places: Sequence[int], grid: Sequence[float]) -> None:
+        found = _inner_scores(images, inner, [tasks[at] for at in places], grid, cost)
+        for at, by_l2 in zip(places, found, strict=True):
+            l2[at], scores[at] = _lowest(by_l2), _named(by_l2)
+
+    best_of([at for at, task in enumerate(tasks) if task.recipe.l2 == "per_method"], L2_GRID)
+    shared = [at for at, task in enumerate(tasks) if task.recipe.l2 == "chosen"]
+    if shared:
+        reference = _grid_scores(images, inner, _reference_task(images.target, tasks[0]), cost)
+        best, own = _lowest(reference), []
         for at in shared:
-            self.l2[at], self.scores[at] = L2_GRID[best], _named(scores)
-        others = [at for at in places if at not in shared]
-        if others:
-            neighbours = L2_GRID[max(best - 1, 0) : best + 2]
-            self._best_of([tasks[at] for at in others], others, neighbours)
+            if tasks[at].loss.family == "softmax":
+                l2[at], scores[at] = best, _named(reference)
+            else:
+                own.append(at)
+        near = L2_GRID.index(best)
+        best_of(own, L2_GRID[max(near - 1, 0) : near + 2])
+    return l2, scores
 
-    def _best_of(self, tasks: Sequence[HeadTask], places: Sequence[int], grid: Sequence[float]) -> None:
-        for at, scores in zip(places, self._score(tasks, grid), strict=True):
-            self.l2[at], self.scores[at] = _lowest(scores), _named(scores)
 
-    def _score(self, tasks: Sequence[HeadTask], grid: Sequence[float]) -> list[dict[float, float]]:
-        """For each task, by λ, the log-loss of all images in their inner folds, by heads trained without the fold."""
-        problem, columns = self._problem, self._problem.components.columns
-        found: list[dict[float, float]] = [{} for _ in tasks]
-        for places in _batches(tasks, problem.components, len(problem.class_counts)):
-            group = [tasks[at] for at in places]
-            repeated = [task for task in group for _ in grid]
-            l2 = columns.new_tensor(list(grid) * len(group))
-            total = torch.zeros(len(repeated), dtype=torch.float64)
-            for held in np.unique(problem.fold):
-                rows = torch.from_numpy(np.flatnonzero(problem.fold != held))
-                others = torch.from_numpy(np.flatnonzero(problem.fold == held))
-                inner, target = columns[rows], problem.target[rows]
-                minima = minimise(
-                    FullBatch(repeated, target, problem.class_counts, columns),
-                    inner,
-                    inner.square().mean(0),
-                    l2,
-                    columns.new_zeros(len(repeated), *problem.shape),
-                    tolerance=_CHOICE_TOLERANCE,
-                    stop=lambda iteration, gradients: problem.stop(),
-                )
-                self.products += minima.products
-                self.evaluations += minima.evaluations
-                outputs = minima.weights @ columns[others].T
-                for row, task in enumerate(repeated):
-                    total[row] += _log_loss(task.loss, outputs[row].T, problem.target[others])
-            means = (total / len(problem.fold)).view(len(group), len(grid)).tolist()
-            for at, values in zip(places, means, strict=True):
-                found[at] = dict(zip(grid, values, strict=True))
-        return found
+def _grid_scores(
+    images: _Images, inner: Sequence[Tensor], task: HeadTask, cost: Passes
+) -> dict[float, float]:
+    """The log-loss of a task on the inner folds for the grid, from its end down to where the score has passed its minimum.
 
-    def reference_solution(self, l2: float) -> Tensor:
-        """(C, R) the minimum of cross-entropy with a penalty."""
-        if l2 not in self._solutions:
-            problem = self._problem
-            losses = FullBatch(
-                [self._reference_task], problem.target, problem.class_counts, problem.components.columns
-            )
-            self._solutions[l2] = _fit(problem, losses, [l2], None).weights[0]
-        return self._solutions[l2]
+    Weak penalties take most iterations, and scores rise towards them once they rise.
+    """
+    scores: dict[float, float] = {}
+    for penalties in (L2_GRID[3:], L2_GRID[2:3], L2_GRID[1:2], L2_GRID[:1]):
+        scores |= _inner_scores(images, inner, [task], penalties, cost)[0]
+        weakest = min(scores)
+        if _lowest(scores) > weakest:
+            break
+    return {l2: scores[l2] for l2 in sorted(scores)}
+
+
+def _inner_scores(
+    images: _Images, inner: Sequence[Tensor], tasks: Sequence[HeadTask], grid: Sequence[float], cost: Passes
+) -> list[dict[float, float]]:
+    """For each task, by λ, the log-loss of all images in their inner folds, by heads trained without the fold.
+
+    The strongest penalty is minimised first; each next one starts from it.
+    """
+    total: dict[tuple[int, float], float] = {}
+    for held_out in inner if tasks else ():
+        rest, outside = images.without(held_out), images.columns[held_out]
+        before: list[Tensor | None] = [None] * len(tasks)
+        for l2 in sorted(grid, reverse=True):
+            fits = [_Fit(task, l2, start) for task, start in zip(tasks, before, strict=True)]
+            minima = rest.minimise(fits, cost, _CHOICE_TOLERANCE)
+            before = [minimum.weights for minimum in minima]
+            for at, (task, minimum) in enumerate(zip(tasks, minima, strict=True)):
+                loss = _log_loss(task.loss, outside @ minimum.weights.T, images.target[held_out])
+                total[at, l2] = total.get((at, l2), 0.0) + loss
+    images_in_all = len(images.target)
+    return [{l2: total[at, l2] / images_in_all for l2 in sorted(grid)} for at in range(len(tasks))]
 
 
 def _log_loss(loss: Loss, outputs: Tensor, target: Tensor) -> float:
