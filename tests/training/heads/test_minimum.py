@@ -193,9 +193,9 @@ def test_a_loss_with_several_minima_keeps_the_lowest_and_says_what_each_start_le
     features, target = images()
     entropy, alpa = minimum(["ce", "alpa[gamma_neg=0]"], features, target, l2=0.003).convergence
     assert [*entropy.starts] == ["zero"]
-    assert [*alpa.starts] == ["zero", "ce", "random 1", "random 2", "random 3"]
+    assert [*alpa.starts] == ["zero", "ce", "random 1", "random 2"]
     assert alpa.objective == alpa.starts[alpa.start]
-    assert alpa.objective <= min(alpa.starts.values()) * (1 + 1e-6)
+    assert alpa.objective <= min(alpa.starts.values()) * (1 + 1e-4)
 
 
 def test_labels_of_several_classes_per_image() -> None:

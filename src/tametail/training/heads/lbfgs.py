@@ -31,7 +31,6 @@ _TRIES = 20  # of the line search
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
 _ROUNDING = 1e-6  # relative rounding of a mean loss, with a margin
 _PROBE = 1e-2  # distance of the outputs between which curvature is measured
-_FLATTEST = 0.3  # curvature of a class, at least, as a fraction of that of the most curved class
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +207,9 @@ def minimise(
     everyone = torch.arange(heads, device=start.device)
     state = _State(losses, features, l2, start, everyone)
     products, evaluations = 2 * heads, heads
-    curvature = _curvatures(losses, state)
+    curvature = _curvature(losses, state)
     evaluations += heads
-    root = (curvature.unsqueeze(2) * variances + l2.view(-1, 1, 1) * state.penalised).sqrt()
+    root = (curvature.view(-1, 1, 1) * variances + l2.view(-1, 1, 1) * state.penalised).sqrt()
     reference = _norm(state.gradient / root)
     if start.any():
         zero = torch.zeros_like(start)
@@ -283,17 +282,18 @@ def _norm(scaled: Tensor) -> Tensor:
     return norms.double()
 
 
-def _curvatures(losses: Losses, state: _State) -> Tensor:
-    """(H, C) second derivatives of the mean losses by a bias, up to sign: differences of gradients along random signs.
+def _curvature(losses: Losses, state: _State) -> Tensor:
+    """(H,) second derivative of the mean loss by the bias of the most curved class, up to sign.
 
-    A sign for each image and class: the products with other classes have mean zero over the images.
+    A difference of gradients along random signs, one for each image and class: the products with other classes have mean
+    zero over the images. One number for all classes, as those of rare classes change most on the way to the minimum.
     """
     _, classes, images = state.outputs.shape
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (classes, images), generator=generator).mul_(2).sub_(1).to(state.outputs)
     _, slopes = losses(state.outputs + _PROBE * signs, state.at)
-    curvature = ((slopes - state.slopes) * signs).sum(2).abs() / _PROBE
-    return curvature.maximum(_FLATTEST * curvature.amax(1, keepdim=True)).clamp(min=1e-12)
+    curvature: Tensor = ((slopes - state.slopes) * signs).sum(2).abs().amax(1) / _PROBE
+    return curvature.clamp(min=1e-12)
 
 
 def _search(state: _State, direction: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, int, Tensor]:

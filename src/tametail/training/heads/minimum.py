@@ -33,6 +33,7 @@ from tametail.training.recipe import Recipe
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RANDOM_STARTS = 2
 _CHOICE_TOLERANCE = 5e-3  # the score of a penalty needs no more
+_AGREEMENT = 1e-4  # relative difference of objectives that the tolerance may explain
 _LEAST = 1e-7  # probability in a log-loss
 _BATCH_BYTES = 32 * 2**20  # of weights, outputs and memory of heads that are minimised at once
 _PER_WEIGHT, _PER_OUTPUT = 28, 16  # floats per weight and output
@@ -67,7 +68,7 @@ class Convergence:
         objective: mean training loss and penalty.
         l2: strength λ of the penalty λ/2 ‖W‖².
         l2_scores: by λ, the log-loss on the inner folds by which it was chosen; empty where it was given.
-        start: the start that was kept: that of the lowest objective, the first of those that agree to 1e-6.
+        start: the start that was kept: that of the lowest objective, the first of those that agree to 1e-4.
         starts: by start, the objective that it led to.
     """
 
@@ -211,7 +212,7 @@ def train_to_minimum(
     `L2_GRID`; or ``per_method``, the best of the grid for each loss.
 
     A loss that is not convex is minimised from weights of 0, from the minimum of cross-entropy and from `RANDOM_STARTS` random
-    weights. The lowest minimum is kept, and the first of those that agree to 1e-6.
+    weights. The lowest minimum is kept, and the first of those that agree to 1e-4.
 
     Args:
         features: (n, D) float32, standardised.
@@ -298,11 +299,11 @@ def _starts(
 
 
 def _lowest_minimum(found: Mapping[str, Minimum]) -> str:
-    """The start with the lowest objective; the first of those that agree to 1e-6."""
+    """The start with the lowest objective; the first of those that agree to 1e-4."""
     finite = [minimum.objective for minimum in found.values() if np.isfinite(minimum.objective)]
     if not finite:
         return next(iter(found))
-    limit = min(finite) + 1e-6 * abs(min(finite))
+    limit = min(finite) + _AGREEMENT * abs(min(finite))
     return next(name for name, minimum in found.items() if minimum.objective <= limit)
 
 
