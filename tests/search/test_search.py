@@ -183,7 +183,7 @@ def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path:
 
 def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: Path) -> None:
     content = read_search(search_folder)
-    assert not read_tuned(search_folder)[0].note["searched_rate"]
+    assert not read_tuned(search_folder)[0].note["searched_recipe"]
     content["result"]["best"]["recipe"] = {"lr": 0.01}
     note = Tuned(search_folder, "alpa", content).note
     (said,) = tuned_in_words(content | {"tuned": {"alpa": note}})

@@ -345,8 +345,8 @@ class SearchOptions(
         Texts | None,
         Option(
             None,
-            "Search space, in addition to or instead of the loss's default: gamma_neg=0:5, lr=1e-4:1e-2:log, "
-            "order=1/1|2/2. Any parameter of the loss, lr and weight_decay.",
+            "Search space, in addition to or instead of the loss's default: gamma_neg=0:5, l2=0.003:10:log, "
+            "order=1/1|2/2. Any parameter of the loss; l2 on frozen features, lr and weight_decay when fine-tuning.",
             repeated=True,
         ),
     ]

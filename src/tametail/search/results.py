@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tametail.evaluation.paired import describe
 from tametail.search.nested_estimate import NestedEstimate
 from tametail.search.nested_search import TrialRecord, failures
-from tametail.search.space import RECIPE_PARAMETERS, Space, recipe_values
+from tametail.search.space import Space, recipe_values
+from tametail.training.recipe import RECIPE_PARAMETERS
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -151,7 +152,10 @@ def _method(trial: TrialRecord, space: Space) -> str:
 def _default(name: str, space: Space) -> str:
     """The value of a dimension where nothing is sampled."""
     if name in RECIPE_PARAMETERS:
-        return f"{getattr(space.recipe.optimizer, name):g}"
+        value = space.recipe.model_dump()
+        for field in RECIPE_PARAMETERS[name].split("."):
+            value = value[field]
+        return f"{value:g}" if isinstance(value, float) else str(value)
     value = getattr(space.method.loss.create([1, 1]), name, None)
     if isinstance(value, tuple):
         return "/".join(map(str, value))

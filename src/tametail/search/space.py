@@ -18,10 +18,9 @@ from tametail.losses.grammar import parameter_types, parse_loss, split_brackets
 from tametail.losses.registry import loss_class
 from tametail.search.default_spaces import DEFAULT_SPACES
 from tametail.training.heads.head_experiments import Trial
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import RECIPE_PARAMETERS, Recipe, with_recipe_values
 from tametail.training.strategies import Method
 
-RECIPE_PARAMETERS = ("lr", "weight_decay")
 _DIGITS = 3  # significant digits of sampled values, so that the text of a method stays readable and exact
 _MAX_CATEGORIES = 100
 
@@ -119,13 +118,12 @@ class Space:
         name, fixed = split_brackets(self.method.loss.text, "loss")
         parameters = ",".join([*fixed, *sampled])
         method = Method(parse_loss(f"{name}[{parameters}]" if parameters else name), self.method.strategies)
-        recipe = self.recipe.model_dump()
-        recipe["optimizer"] |= recipe_values(values)
+        recipe = with_recipe_values(self.recipe.model_dump(), recipe_values(values))
         return Trial(method, Recipe.model_validate(recipe))
 
 
 def recipe_values(values: Mapping[str, str]) -> dict[str, float]:
-    """The part of sampled values that belongs to the recipe: learning rate and weight decay."""
+    """The part of sampled values that belongs to the recipe: learning rate, weight decay, penalty."""
     return {name: float(values[name]) for name in RECIPE_PARAMETERS if name in values}
 
 
@@ -148,6 +146,7 @@ def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Spa
         if dimension.name in given:
             raise UsageError(f"expected --space {dimension.name} once, got it twice; leave one out")
         given[dimension.name] = dimension
+    _check_recipe_parameters(given, recipe)
     default = [_parse(text, None, types) for text in DEFAULT_SPACES.get(method.loss.name, ())]
     used = [
         given.pop(dimension.name, dimension)
@@ -160,7 +159,7 @@ def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Spa
         parameters = f"its free parameters are {', '.join(free)}" if free else "it has no free parameters"
         raise UsageError(
             f"expected --space for {method.text}, whose loss has no default space or whose text fixes all of it: {parameters}; "
-            f"give at least one, such as --space {next(iter(free), 'lr')}=0:1 or --space lr=1e-4:1e-2:log"
+            f"give at least one, such as --space {next(iter(free), 'l2')}=0:1, --space l2=0.003:10:log or, when fine-tuning, --space lr=1e-4:1e-2:log"
         )
     space = Space(method, recipe, dimensions)
     for values in _corners(dimensions):
@@ -174,6 +173,19 @@ def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Spa
             ) from error
         trial.method.configure(trial.recipe)
     return space
+
+
+def _check_recipe_parameters(given: Mapping[str, Dimension], recipe: Recipe) -> None:
+    """Refuse parameters of the recipe that have no effect on its trainings."""
+    minimised = recipe.trains == "head" and recipe.optimizer.kind == "lbfgs"
+    useless = [name for name in (("lr", "weight_decay") if minimised else ("l2",)) if name in given]
+    if useless:
+        reason = (
+            "trains heads to the minimum, so that only l2 matters; search l2, or add --set optimizer.kind=adamw"
+            if minimised
+            else "trains step by step; search lr or weight_decay"
+        )
+        raise UsageError(f"expected --space without {', '.join(useless)}: recipe {recipe.name} {reason}")
 
 
 def _accepts(dimension: Dimension, method: Method, recipe: Recipe) -> bool:
@@ -206,7 +218,7 @@ def _parse(text: str, method: Method | None, types: Mapping[str, object]) -> Dim
     if name not in types and name not in RECIPE_PARAMETERS:
         known = [*types, *RECIPE_PARAMETERS]
         raise UsageError(
-            f"expected --space for a parameter of the loss, lr or weight_decay, got {name!r}; {nearest(name, known)}"
+            f"expected --space for a parameter of the loss, lr, weight_decay or l2, got {name!r}; {nearest(name, known)}"
         )
     if method and name in method.loss.params:
         raise UsageError(

@@ -15,7 +15,7 @@ from tametail.storage import search_file
 from tametail.storage.study_file import STUDY_FOLDER, read_study_file
 from tametail.training.hardware import Hardware
 from tametail.training.optimisation import label_smoothing_for
-from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.recipe import Recipe, load_recipe, with_recipe_values
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
 
@@ -131,7 +131,7 @@ class Tuned:
             "searched": asked["method"],
             "trials": asked["trials"],
             "metric": asked["metric"],
-            "searched_rate": "lr" in result["best"]["recipe"],
+            "searched_recipe": result["best"]["recipe"],
             "score": result["best"]["score"],
             "nested": result["nested"]["tuned"],
             "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],
@@ -146,8 +146,7 @@ class Tuned:
         Raises:
             UsageError: it names what differs.
         """
-        recipe = dict(self.content["recipe"])
-        recipe["optimizer"] = recipe["optimizer"] | self.content["result"]["best"]["recipe"]
+        recipe = with_recipe_values(self.content["recipe"], self.content["result"]["best"]["recipe"])
         search_file.check_same_data(self.directory, {**self.content, "recipe": recipe}, described)
 
 

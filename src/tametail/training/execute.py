@@ -24,7 +24,7 @@ from tametail.predictions.single_label import Predictions
 from tametail.training.checkpointing.checkpoint import save_weights
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.hardware import OutOfMemory, disable_malloc_trim, is_out_of_memory, torch_threads
-from tametail.training.history import Validation, history_csv, timing_csv, validate
+from tametail.training.history import Validation, history_csv, still_falling, timing_csv, validate
 from tametail.training.inference import predict_logits
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
@@ -103,6 +103,8 @@ def write_run(
     """
     finished = {"status": "finished", "message": "", "seconds": round(seconds, 3)}
     described = _describe(run, context) | finished | dict(more or {})
+    if trained and (falling := still_falling(trained.history)) is not None:
+        described["still_falling"] = falling
     with atomic_directory(run.directory(context.study)) as folder:
         save_predictions(predictions, folder / PREDICTIONS)
         if trained:
@@ -153,7 +155,7 @@ def _train(
     callback: Callback | None,
 ) -> TrainingResult:
     training_data, accelerator = context.training_data, context.accelerator
-    recipe = run.method.configure(context.recipe)
+    recipe = run.method.configure(context.recipe).with_enough_steps(len(rows))
     seed = run.random_seed()
     torch.manual_seed(seed)
     loss = run.method.loss.create(class_counts=counts)
@@ -241,7 +243,7 @@ def _describe(run: Run, context: RunContext) -> dict[str, Any]:
         "fold": run.fold,
         "link": run.method.decision_rule(counts, len(rows)).link,
         "parameters": run.method.loss.params,
-        "recipe": run.method.configure(context.recipe).model_dump(mode="json"),
+        "recipe": run.method.configure(context.recipe).with_enough_steps(len(rows)).model_dump(mode="json"),
         "class_counts": dict(zip(context.training_data.table.class_names, counts, strict=True)),
         "images": len(rows),
         "environment": {

@@ -93,6 +93,21 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
     return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, few)))
 
 
+def still_falling(history: Sequence[EpochRecord]) -> bool | None:
+    """Whether the training loss was still falling before the learning rate reached zero.
+
+    Of the epochs with at least a tenth of the largest learning rate, the last quarter is compared with the one before: the
+    loss fell if its mean is more than 5 % lower. None where a quarter has fewer than two epochs, or nothing is annealed.
+    """
+    highest = max((record.lr for record in history), default=0.0)
+    losses = [record.loss for record in history if record.lr >= highest / 10 and highest > 0]
+    quarter = len(losses) // 4
+    if quarter < 2:
+        return None
+    before, last = (float(np.mean(part)) for part in (losses[-2 * quarter : -quarter], losses[-quarter:]))
+    return bool(last < before - 0.05 * abs(before))
+
+
 def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
     """Means over heads that are trained at once, without undefined values; for display."""
 

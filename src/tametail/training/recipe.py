@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import re
@@ -18,6 +19,9 @@ from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
 
 _WIDTH = 100
+
+# Parameters that a search may sample, with their fields.
+RECIPE_PARAMETERS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay", "l2": "l2"}
 
 _PACKAGED = resources.files("tametail.training") / "recipes"
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -107,6 +111,8 @@ class Recipe(BaseModel):
         weights: ``auto`` (pretrained), ``offline``, ``none`` (random) or the path of a weight file.
         image_size: side of the input in pixels; null for the backbone's default.
         epochs: number of training epochs.
+        min_steps: minimum number of optimizer steps: small training sets get more epochs; null for none. It does not apply
+            where ``epochs`` is overridden.
         batch_size: images per optimizer step.
         optimizer: kind and hyper-parameters of the optimizer.
         l2: strength λ of the penalty λ/2 ‖W‖² on the weights of heads that are trained to the minimum: a number;
@@ -140,6 +146,7 @@ class Recipe(BaseModel):
     weights: str = "auto"
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     epochs: Annotated[int, Field(ge=1)]
+    min_steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: OptimizerSettings
     l2: Positive | Literal["chosen", "per_method"] = "chosen"
@@ -160,6 +167,12 @@ class Recipe(BaseModel):
     def deferred_epoch(self) -> int:
         """First epoch, counted from 0, with deferred re-weighting and re-sampling."""
         return min(math.ceil(self.deferred_from * self.epochs - 1e-9), self.epochs - 1)
+
+    def with_enough_steps(self, images: int) -> Recipe:
+        """The recipe for a number of training images, with the epochs that ``min_steps`` needs."""
+        steps = max(math.ceil(images / self.batch_size), 1)
+        epochs = max(self.epochs, math.ceil((self.min_steps or 0) / steps))
+        return self if epochs == self.epochs else self.model_copy(update={"epochs": epochs})
 
     @model_validator(mode="after")
     def _check_that_fields_agree(self) -> Recipe:
@@ -211,11 +224,15 @@ def load_recipe(
     for path, value in (fields or {}).items():
         if value is not None:
             assign(settings, "optimizer.lr" if path == "lr" else path, value)
+    if (fields or {}).get("epochs") is not None:
+        settings["min_steps"] = None
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise UsageError(f"expected --set key=value, such as optimizer.lr=3e-4, got {assignment!r}")
         assign(settings, path.strip(), _value(text))
+        if path.strip() == "epochs":
+            settings["min_steps"] = None
     if settings.get("weights") == "offline" and not (fields or {}).get("backbone"):
         settings["backbone"] = "tf_efficientnet_lite0"  # the only one with offline weights
     try:
@@ -259,6 +276,14 @@ def assign(settings: dict[str, Any], path: str, value: Any) -> None:
             raise UsageError(f"expected a field of the recipe, got {path!r}: {parent} has no sub-fields")
         settings = inner
     settings[last] = value
+
+
+def with_recipe_values(recipe: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+    """The fields of a recipe with values of `RECIPE_PARAMETERS`."""
+    changed = copy.deepcopy(dict(recipe))
+    for name, value in values.items():
+        assign(changed, RECIPE_PARAMETERS[name], value)
+    return changed
 
 
 def _value(text: str) -> Any:

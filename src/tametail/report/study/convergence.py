@@ -61,17 +61,20 @@ def convergence_row(result: MethodResults) -> ConvergenceRow | None:
     )
 
 
-def not_converged(endings: Mapping[str, Sequence[Ending]]) -> list[str]:
-    """A line for each method with runs that did not converge."""
+def not_converged(method: str, endings: Sequence[Ending], still_falling: Sequence[bool]) -> list[str]:
+    """Lines about runs of a method that did not converge, or whose training loss was still falling."""
     lines = []
-    for method, of_runs in endings.items():
-        missed = [ending for ending in of_runs if not ending["converged"]]
-        if missed:
-            worst = max(ending["gradient"] for ending in missed)
-            lines.append(
-                f"{method}: {len(missed)} of {len(of_runs)} runs did not converge (gradient {worst:.1e} of that at the "
-                f"start); read its results with care"
-            )
+    if missed := [ending for ending in endings if not ending["converged"]]:
+        worst = max(ending["gradient"] for ending in missed)
+        lines.append(
+            f"{method}: {len(missed)} of {len(endings)} runs did not converge (gradient {worst:.1e} of that at the start); "
+            f"read its results with care"
+        )
+    if any(still_falling):
+        lines.append(
+            f"{method}: in {sum(still_falling)} of {len(still_falling)} runs the training loss was still falling when the "
+            f"learning rate reached zero; more epochs may change its results"
+        )
     return lines
 
 
@@ -82,7 +85,7 @@ def unconverged(directory: Path) -> list[str]:
         DataError: the directory holds no study, or one of its files is damaged.
     """
     runs = find_runs(directory, read_study_file(directory))
-    return not_converged({of_method.method: of_method.endings for of_method in runs})
+    return [line for each in runs for line in not_converged(each.method, each.endings, each.still_falling)]
 
 
 def _range(values: Sequence[float]) -> str:

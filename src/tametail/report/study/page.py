@@ -50,7 +50,11 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
             result.out_of_fold and result.out_of_fold.class_groups for result in results.ranking
         ),
         "unavailable": unavailable(),
-        "not_converged": not_converged({result.method: result.endings for result in results.methods}),
+        "not_converged": [
+            line
+            for each in results.methods
+            for line in not_converged(each.method, each.endings, each.still_falling)
+        ],
         "answer": narrative.answer(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,

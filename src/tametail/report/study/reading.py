@@ -106,6 +106,7 @@ def _evaluate(
             if (folder / "history.csv").is_file()  # a head that is fitted after training has none
         ),
         endings=runs.endings,
+        still_falling=runs.still_falling,
         labels=labels,
         calibration=calibration,
         operating=operating,

@@ -51,6 +51,7 @@ class MethodResults:
         histories: the epochs of each finished run (columns epoch, step, loss, lr and others); the iterations of a head
             that was trained to its minimum.
         endings: for each finished run whose head was trained to its minimum, how that ended: ``convergence`` of run.json.
+        still_falling: for each finished run of some epochs, whether its training loss fell until the learning rate was zero.
         labels: replaces the three evaluations if an image may have several labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         operating: operating points for the required sensitivities.
@@ -67,6 +68,7 @@ class MethodResults:
     test_ensemble: Evaluation | None
     histories: tuple[pd.DataFrame, ...]
     endings: tuple[Mapping[str, Any], ...] = ()
+    still_falling: tuple[bool, ...] = ()
     labels: LabelEvidence | None = None
     calibration: Calibration | None = None
     operating: tuple[OperatingPoint, ...] = ()

@@ -56,6 +56,15 @@ class MethodRuns:
         return replace(self, wanted=tuple(runs), finished=finished)
 
     @property
+    def still_falling(self) -> tuple[bool, ...]:
+        """For each finished run that was trained for a number of epochs: whether its loss was falling before the end."""
+        return tuple(
+            run["still_falling"]
+            for run in self.described
+            if run.get("status") == "finished" and "still_falling" in run
+        )
+
+    @property
     def endings(self) -> tuple[Mapping[str, Any], ...]:
         """How the training of each finished run ended, where its head was trained to the minimum."""
         return tuple(

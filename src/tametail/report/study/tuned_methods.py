@@ -23,8 +23,8 @@ def tuned_in_words(settings: Mapping[str, Any]) -> list[str]:
             f"cross-validation is optimistic. The nested cross-validation of its search estimates a balanced accuracy of {nested}; "
             "search.html compares it with the default."
         )
-        if note.get("searched_rate"):
-            rate = settings["recipe"]["optimizer"]["lr"]
-            warning += f" The learning rate, {rate:g}, was also tuned for it and applies to the whole study: the other methods were not tuned."
+        if searched := note.get("searched_recipe"):
+            values = ", ".join(f"{name} {value:g}" for name, value in searched.items())
+            warning += f" Values of the recipe were also tuned for it and apply to the whole study ({values}): the other methods were not tuned."
         warnings.append(warning)
     return warnings

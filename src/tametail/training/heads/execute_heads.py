@@ -53,7 +53,7 @@ def execute_heads(
     training_data, runs = context.training_data, head_batch.runs
     rows, held_out = training_rows(runs[0], training_data), held_out_rows(runs[0], training_data)
     counts, seed = training_data.class_counts(rows), runs[0].random_seed()
-    recipes = [run.method.configure(context.recipe) for run in runs]
+    recipes = [run.method.configure(context.recipe).with_enough_steps(len(rows)) for run in runs]
     batches = batches_of(runs[0], recipes[0], rows, context)
     decision_rules = [run.method.decision_rule(counts, len(rows)) for run in runs]
     with explain_oom(context):

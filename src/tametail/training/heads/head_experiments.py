@@ -160,4 +160,5 @@ def _task(trial: Trial, data: TrialData, counts: list[int], seed: int) -> HeadTa
     with seeded_draws(seed):
         loss = method.loss.create(counts)
         head = method.build_head(data.features.shape[1], data.classes, trial.recipe.head)
-    return HeadTask(loss, method.configure(trial.recipe), head, method.classical)
+    recipe = method.configure(trial.recipe).with_enough_steps(len(data.targets))
+    return HeadTask(loss, recipe, head, method.classical)
