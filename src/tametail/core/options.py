@@ -126,10 +126,6 @@ class RecipeOptions(TypedDict, total=False):
 class TrainingOptions(RecipeOptions, SetOptions, FoldOptions, SeedOptions, total=False):
     """Recipe and cross-validation."""
 
-
-class RepeatsOptions(TypedDict, total=False):
-    """Repeats of the cross-validation."""
-
     repeats: Annotated[
         int | None,
         Option(
@@ -139,12 +135,6 @@ class RepeatsOptions(TypedDict, total=False):
             TRAINING,
         ),
     ]
-
-
-class SeedRepeatsOptions(TypedDict, total=False):
-    """Repeats on the same folds."""
-
-    repeats: Annotated[int, Option(1, "Trainings of each fold with different random seeds.", TRAINING)]
 
 
 class DeviceOptions(TypedDict, total=False):
@@ -298,7 +288,6 @@ class Arguments(DataArgument, total=False):
 class CompareOptions(
     OutputOptions,
     TrainingOptions,
-    RepeatsOptions,
     DataOptions,
     MachineOptions,
     MonitorOptions,
@@ -324,20 +313,20 @@ class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, total=Fals
     """Options of `tametail.resume`."""
 
 
-@varied(out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."))
-class RecommendOptions(
-    OutputOptions, TrainingOptions, SeedRepeatsOptions, DataOptions, DeviceOptions, total=False
-):
+@varied(
+    out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."),
+    repeats=(1, "Trainings of each fold with different random seeds."),
+)
+class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
     """Options of `tametail.recommend`."""
 
 
 @varied(
     out=(None, "Output folder of the search. Default: runs/search-NAME_OF_DATA-LOSS."),
     seed=(0, "Random seed of the splits and of the sampler."),
+    repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class SearchOptions(
-    OutputOptions, TrainingOptions, SeedRepeatsOptions, DataOptions, MachineOptions, total=False
-):
+class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, total=False):
     """Options of `tametail.search`."""
 
     trials: Annotated[int, Option(50, "Trials of each search.")]
@@ -480,7 +469,7 @@ class SubsampleOptions(OutputOptions, DrawOptions, total=False):
     ),
     recipe=("paper", "Recipe: paper, another one, or a YAML file."),
 )
-class ReproduceOptions(OutputOptions, TrainingOptions, RepeatsOptions, MachineOptions, total=False):
+class ReproduceOptions(OutputOptions, TrainingOptions, MachineOptions, total=False):
     """Options of ``tametail reproduce``."""
 
     test_set: Annotated[

@@ -25,4 +25,4 @@ def is_finished(directory: Path) -> bool:
 
 
 # A head has converged where the norm of its gradient is at most this times that at weights of 0.
-CONVERGED_AT = 2e-5
+CONVERGED_AT = 1e-5

@@ -97,7 +97,7 @@ def recommend(
 
     console, source = console or Console(quiet=True), data
     recipe = _checked_recipe(data, options)
-    out, folds, repeats = options["out"], options["folds"], options["repeats"]
+    out, folds, repeats = options["out"], options["folds"], options["repeats"] or 1
     spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
     accelerator = make_accelerator(recipe, options["device"])
     if not isinstance(data, ImageTable):

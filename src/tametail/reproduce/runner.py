@@ -95,8 +95,7 @@ def reproduce(
         list(methods.values()),
         out=out,
         console=console,
-        repeats=repeats,
-        **pick(TrainingOptions, options),
+        **pick(TrainingOptions, {**options, "repeats": repeats}),
         **pick(MachineOptions, options),
     )
     if test_set and _has_untested(study.directory, methods.values()):

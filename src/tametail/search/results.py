@@ -152,7 +152,7 @@ def _method(trial: TrialRecord, space: Space) -> str:
 def _default(name: str, space: Space) -> str:
     """The value of a dimension where nothing is sampled."""
     if name in RECIPE_PARAMETERS:
-        value = space.recipe.model_dump()
+        value: Any = space.recipe.model_dump()
         for field in RECIPE_PARAMETERS[name].split("."):
             value = value[field]
         return f"{value:g}" if isinstance(value, float) else str(value)

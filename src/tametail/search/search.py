@@ -152,7 +152,9 @@ def search(
     prepare_directory(directory, search_file.SEARCH_FOLDER)
     inputs = prepare_inputs(data, settings, spec, **pick(SplitOptions, options), console=console)
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
-    requested = SearchSettings(trials, sampler, halving, metric, options["repeats"], options["seed"], batch)
+    requested = SearchSettings(
+        trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch
+    )
     wanted = _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)}
     with folder_lock(directory):
         content = search_file.create_or_extend_search(directory, wanted)

@@ -14,7 +14,7 @@ from tametail.training.strategies import parse_method
 RANDOM = np.random.default_rng(0)
 TARGET = np.concatenate([np.arange(3), RANDOM.choice(3, 117, p=[0.7, 0.2, 0.1])])
 FEATURES = (5 + RANDOM.normal(size=(120, 10)) + 2 * np.eye(3, 10)[TARGET]).astype(np.float32)
-RECIPE = load_recipe("head", fields={"epochs": 3, "batch_size": 32})
+RECIPE = load_recipe("head", fields={"epochs": 3, "batch_size": 32}, assignments=["optimizer.kind=adamw"])
 METHODS = [
     "ce",
     "ce+la",
@@ -60,7 +60,9 @@ def test_strategies_after_training_share_the_trained_head() -> None:
 
 
 def test_a_rate_of_its_own() -> None:
-    slow = load_recipe("head", fields={"epochs": 3, "batch_size": 32, "lr": 1e-5})
+    slow = load_recipe(
+        "head", fields={"epochs": 3, "batch_size": 32, "lr": 1e-5}, assignments=["optimizer.kind=adamw"]
+    )
     method = parse_method("ce")
     accelerator = make_accelerator(RECIPE, "cpu")
     both = run_trials([Trial(method, RECIPE), Trial(method, slow)], data(), accelerator, seed=3)
@@ -70,7 +72,9 @@ def test_a_rate_of_its_own() -> None:
 
 
 def test_a_failed_trial_has_a_message_and_fails_alone() -> None:
-    broken = load_recipe("head", fields={"epochs": 3, "batch_size": 32, "lr": 1e30})
+    broken = load_recipe(
+        "head", fields={"epochs": 3, "batch_size": 32, "lr": 1e30}, assignments=["optimizer.kind=adamw"]
+    )
     trials = [Trial(parse_method("ce"), RECIPE), Trial(parse_method("ce+la"), broken)]
     found = run_trials(trials, data(), make_accelerator(RECIPE, "cpu"), seed=3)
     assert found[0].outputs is not None

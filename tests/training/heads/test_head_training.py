@@ -55,7 +55,9 @@ def one_thread() -> Iterator[None]:
 
 
 def recipe(*assignments: str) -> Recipe:
-    return load_recipe("head", fields={"epochs": 2, "batch_size": 64}, assignments=assignments)
+    """A recipe that trains step by step."""
+    changes = ["optimizer.kind=adamw", *assignments]
+    return load_recipe("head", fields={"epochs": 2, "batch_size": 64}, assignments=changes)
 
 
 def batches(settings: Recipe) -> TrainingBatches:
@@ -184,7 +186,7 @@ def test_a_failed_head_does_not_affect_the_others() -> None:
 
 
 def test_recipes_with_different_shared_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="differ only in lr, weight_decay, reweighting and head"):
+    with pytest.raises(ValueError, match="differ only in lr, weight_decay, l2, reweighting and head"):
         together(["ce", "ce"], [recipe(), recipe("epochs=3")])
 
 

@@ -8,6 +8,7 @@ Shape legend: n training images, m other images, D features, R columns of the co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,15 +47,18 @@ class Passes:
     Attributes:
         products: multiplications of the features with weights, or with the gradients of outputs.
         evaluations: of the loss and its gradient by the outputs.
+        seconds: that they took.
     """
 
     products: int = 0
     evaluations: int = 0
+    seconds: float = 0.0
 
-    def add(self, products: int, evaluations: int) -> None:
+    def add(self, products: int, evaluations: int, seconds: float) -> None:
         """Count more passes."""
         self.products += products
         self.evaluations += evaluations
+        self.seconds += seconds
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def inner_folds(fold: IntArray, target: NDArray[Any], groups: TextArray | None =
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class Fit:
     """One minimisation: a task, the strength λ of its penalty and weights (C, R) to start from; None for 0."""
 
     task: HeadTask
@@ -147,7 +151,7 @@ class _Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class _Images:
+class TrainingImages:
     """Training images as components (n, R), with their classes, and the passes over them so far."""
 
     columns: Tensor
@@ -161,17 +165,25 @@ class _Images:
         """Shape (C, R) of a head's weights."""
         return len(self.class_counts), self.columns.shape[1]
 
-    def without(self, held_out: Tensor) -> _Images:
-        """The images where a mask (n,) is False; the components are those of all images."""
-        rest = self.columns[~held_out]
-        return _Images(rest, rest.square().mean(0), self.target[~held_out], self.class_counts, self.stop)
-
-    def minimise(self, fits: Sequence[_Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
-        """The minima of fits, as many at once as fit into a processor's cache."""
-        order = [at for places in by_formula([fit.task for fit in fits]) for at in places]
+    @property
+    def most_at_once(self) -> int:
+        """Number of heads that are minimised at once."""
         images, columns = self.columns.shape
         bytes_each = 4 * len(self.class_counts) * (_PER_WEIGHT * columns + _PER_OUTPUT * images)
-        size = max(_BATCH_BYTES // bytes_each, 1)
+        return max(_BATCH_BYTES // bytes_each, 1)
+
+    def without(self, held_out: Tensor) -> TrainingImages:
+        """The images where a mask (n,) is False; the components are those of all images."""
+        rest = self.columns[~held_out]
+        return TrainingImages(
+            rest, rest.square().mean(0), self.target[~held_out], self.class_counts, self.stop
+        )
+
+    def minimise(self, fits: Sequence[Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
+        """The minima of fits, as many at once as fit into a processor's cache."""
+        began = time.perf_counter()
+        order = [at for places in by_formula([fit.task for fit in fits]) for at in places]
+        size = self.most_at_once
         found: dict[int, Minimum] = {}
         for first in range(0, len(order), size):
             places = order[first : first + size]
@@ -188,7 +200,8 @@ class _Images:
                 tolerance=tolerance,
                 stop=lambda iteration, gradients: self.stop(),
             )
-            cost.add(minima.products, minima.evaluations)
+            cost.add(minima.products, minima.evaluations, time.perf_counter() - began)
+            began = time.perf_counter()
             found |= {at: minima.of(row) for row, at in enumerate(places)}
         return [found[at] for at in range(len(fits))]
 
@@ -225,7 +238,7 @@ def train_to_minimum(
         stop: called in between; may raise to stop.
     """
     components = principal_components(features)
-    images = _Images(components.columns, components.variances, target, class_counts, stop)
+    images = TrainingImages(components.columns, components.variances, target, class_counts, stop)
     cost = {name: Passes() for name in ("choice", "final", "starts")}
     l2, scores = _choose_penalties(images, tasks, fold, cost["choice"])
     found: list[dict[str, Minimum]] = [{} for _ in tasks]
@@ -234,14 +247,14 @@ def train_to_minimum(
         found[at]["zero"] = _classical(images, l2[at])
         advance(1)
     trained = [at for at, task in enumerate(tasks) if not task.classical]
-    minima = images.minimise([_Fit(tasks[at], l2[at]) for at in trained], cost["final"])
+    minima = images.minimise([Fit(tasks[at], l2[at]) for at in trained], cost["final"])
     for at, minimum in zip(trained, minima, strict=True):
         found[at]["zero"] = minimum
     convex = [is_convex(task.loss, len(class_counts)) for task in tasks]
     several = [at for at in trained if not convex[at]]
     advance(len(trained) - len(several))
     starts = _starts(images, [l2[at] for at in several], tasks[0], seed, cost["starts"])
-    fits = [_Fit(tasks[at], l2[at], start) for at in several for _, start in starts[l2[at]]]
+    fits = [Fit(tasks[at], l2[at], start) for at in several for _, start in starts[l2[at]]]
     others = iter(images.minimise(fits, cost["starts"]))
     for at in several:
         found[at] |= {name: next(others) for name, _ in starts[l2[at]]}
@@ -265,7 +278,7 @@ def train_to_minimum(
     return MinimisedHeads(heads, convergence, [minimum.path for minimum in chosen], cost)
 
 
-def _classical(images: _Images, l2: float) -> Minimum:
+def _classical(images: TrainingImages, l2: float) -> Minimum:
     """scikit-learn's logistic regression on the components."""
     columns, target = images.columns, images.target.numpy(force=True)
     fitted = fit_logistic_regression(columns[:, :-1].numpy(force=True), target, l2)
@@ -279,11 +292,11 @@ def _classical(images: _Images, l2: float) -> Minimum:
 
 
 def _starts(
-    images: _Images, l2: Sequence[float], like: HeadTask, seed: int, cost: Passes
+    images: TrainingImages, l2: Sequence[float], like: HeadTask, seed: int, cost: Passes
 ) -> dict[float, list[tuple[str, Tensor]]]:
     """By penalty, weights other than 0 from which a loss with several minima is minimised, with their names."""
     reference, penalties = _reference_task(images.target, like), sorted(set(l2))
-    solutions = images.minimise([_Fit(reference, value) for value in penalties], cost)
+    solutions = images.minimise([Fit(reference, value) for value in penalties], cost)
     generator = torch.Generator().manual_seed(seed)
     scale = 1 / images.variances[:-1].sum().sqrt()  # outputs of variance 1
     random = []
@@ -323,7 +336,7 @@ def _reference_task(target: Tensor, like: HeadTask) -> HeadTask:
 
 
 def _choose_penalties(
-    images: _Images, tasks: Sequence[HeadTask], fold: IntArray, cost: Passes
+    images: TrainingImages, tasks: Sequence[HeadTask], fold: IntArray, cost: Passes
 ) -> tuple[list[float], list[dict[str, float]]]:
     """The λ of each task, and by λ the log-loss on the inner folds by which it was chosen."""
     inner = [torch.from_numpy(fold == held).to(images.target.device) for held in np.unique(fold)]
@@ -351,7 +364,7 @@ def _choose_penalties(
 
 
 def _grid_scores(
-    images: _Images, inner: Sequence[Tensor], task: HeadTask, cost: Passes
+    images: TrainingImages, inner: Sequence[Tensor], task: HeadTask, cost: Passes
 ) -> dict[float, float]:
     """The log-loss of a task on the inner folds for the grid, from its end down to where the score has passed its minimum.
 
@@ -367,7 +380,11 @@ def _grid_scores(
 
 
 def _inner_scores(
-    images: _Images, inner: Sequence[Tensor], tasks: Sequence[HeadTask], grid: Sequence[float], cost: Passes
+    images: TrainingImages,
+    inner: Sequence[Tensor],
+    tasks: Sequence[HeadTask],
+    grid: Sequence[float],
+    cost: Passes,
 ) -> list[dict[float, float]]:
     """For each task, by λ, the log-loss of all images in their inner folds, by heads trained without the fold.
 
@@ -378,7 +395,7 @@ def _inner_scores(
         rest, outside = images.without(held_out), images.columns[held_out]
         before: list[Tensor | None] = [None] * len(tasks)
         for l2 in sorted(grid, reverse=True):
-            fits = [_Fit(task, l2, start) for task, start in zip(tasks, before, strict=True)]
+            fits = [Fit(task, l2, start) for task, start in zip(tasks, before, strict=True)]
             minima = rest.minimise(fits, cost, _CHOICE_TOLERANCE)
             before = [minimum.weights for minimum in minima]
             for at, (task, minimum) in enumerate(zip(tasks, minima, strict=True)):
