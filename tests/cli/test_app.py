@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY, words
 from tametail.cli.app import app
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
-OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+OPTIONS = words(TINY)
 COMPARE = [*OPTIONS, "--epochs", "2", "--lr", "0.01", "--folds", "3", "--quiet"]
 
 
@@ -124,7 +124,18 @@ def test_failed_runs_end_in_an_error_that_names_them(
     monkeypatch.setattr(
         head_training, "note_failures", lambda place, losses, *rest: real(place, losses * float("nan"), *rest)
     )
-    code, _, errors = run("compare", image_folder, "--methods", "ce", "-o", tmp_path / "s", *COMPARE)
+    command = (
+        "compare",
+        image_folder,
+        "--methods",
+        "ce",
+        "-o",
+        tmp_path / "s",
+        *COMPARE,
+        "--set",
+        STEP_BY_STEP,
+    )
+    code, _, errors = run(*command)
     assert code == 1
     assert "ce seed 0 fold 2: the loss became" in errors
     assert "at step 1 of epoch 1" in errors

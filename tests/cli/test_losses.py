@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY, words
 from tametail.cli.app import app
 from tametail.losses import describe_losses, list_losses
 
 pytestmark = pytest.mark.usefixtures("without_figures")
-OPTIONS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+OPTIONS = words(TINY)
 OWN = """
 import torch
 class Doubled(torch.nn.Module):
@@ -170,7 +170,8 @@ def test_a_loss_of_ones_own_goes_through_a_study(
     monkeypatch.chdir(tmp_path)
     text = "own_loss:Doubled[gamma=1]"
     code, output, errors = run(
-        "compare", image_folder, "--methods", f"{text},ce", "--folds", 2, "--epochs", 2, "-o", "study", "--quiet", *OPTIONS
+        "compare", image_folder, "--methods", f"{text},ce", "--folds", 2, "--epochs", 2, "-o", "study", "--quiet",
+        *OPTIONS, "--set", STEP_BY_STEP,
     )  # fmt: skip
     assert (code, errors) == (0, "")
     assert text in output

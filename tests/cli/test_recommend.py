@@ -20,11 +20,12 @@ from cli.test_app import run
 from fixtures.forked import fork_server
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
+from fixtures.tiny_study import words as as_words
 from tametail.recommend import trainings
 from tametail.recommend.outputs import HeadOutputs, outputs_path
 from tametail.training.run import TrainingKey
 
-OPTIONS = ("--folds", "3", "--backbone", "test_efficientnet", "--weights", "none", "--image-size", "32")
+OPTIONS = ("--folds", "3", *as_words(TINY))
 FEW = ("--epochs", "3", "--batch-size", "32", "--device", "cpu")
 
 
@@ -163,7 +164,7 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
         ),
         (["--repeats", "0"], 2, "expected at least 1 repeat, got 0"),
         (["--folds", "9"], 3, "use at most"),
-        (["--set", "trains=all"], 2, "fine-tune with tametail compare"),
+        (["--set", "trains=all", "--set", "optimizer.kind=adamw"], 2, "fine-tune with tametail compare"),
         (["--set", "head=normalised"], 2, "leave these fields unchanged"),
         (["--multi-label"], 3, "an image may have several labels"),
         (["--label-col", "diagnosis"], 3, "diagnosis"),

@@ -20,7 +20,19 @@ def run(*words: object) -> tuple[int, str, str]:
 def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
     """With other spellings of the classes, and the recipe that trains quickest."""
     skin, out = write_skin(tmp_path / "skin", {"nv": "Nevus"}), tmp_path / "t4"
-    quick = ["--recipe", "head", "--folds", "2", "--device", "cpu", *WORDS]
+    quick = [
+        "--recipe",
+        "head",
+        "--folds",
+        "2",
+        "--repeats",
+        "1",
+        "--set",
+        "l2=0.1",
+        "--device",
+        "cpu",
+        *WORDS,
+    ]
     code, output, errors = run("reproduce", "table4", "--root", skin, "--no-test-set", "-o", out, *quick)
     assert code == 0
     assert "Differs from the paper in: evaluation: cross-validation" in errors

@@ -69,7 +69,7 @@ def damage_json(folder: Path) -> None:
 
 def other_schema(folder: Path) -> None:
     path = folder / "evaluation.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3}), encoding="utf-8")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}), encoding="utf-8")
 
 
 def unknown_field(folder: Path) -> None:

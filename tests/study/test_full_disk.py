@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY, words
 from tametail.cli.app import app
 
-WORDS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+WORDS = words(TINY | {"set": (STEP_BY_STEP,)})
 WORDS += ["--methods", "ce", "--folds", "2", "--epochs", "1"]
 REPLACED = ("table.parquet", "splits.csv", "source.json", "backbone.safetensors", "study.json", "seed0-fold1")
 Break = Callable[[pytest.MonkeyPatch, OSError], None]

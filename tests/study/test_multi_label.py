@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import tametail
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import TINY, words
 from tametail.cli.app import app
 from tametail.core.errors import UsageError
 from tametail.data import read_images
@@ -60,11 +60,22 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study, made by the command and then opened; tests only read it."""
     out = tmp_path_factory.mktemp("study") / "patches"
-    options = [word for name, value in SETTINGS.items() for word in (f"--{name.replace('_', '-')}", value)]
+    options = words(SETTINGS)
     with pytest.MonkeyPatch.context() as patch, figures_not_rendered():
         patch.setenv("TAMETAIL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        words = ["compare", patches, "--multi-label", "--methods", LOSSES, "-o", out, "--folds", 2, *options]
-        result = CliRunner().invoke(app, [str(word) for word in [*words, "--quiet"]])
+        command = [
+            "compare",
+            patches,
+            "--multi-label",
+            "--methods",
+            LOSSES,
+            "-o",
+            out,
+            "--folds",
+            2,
+            *options,
+        ]
+        result = CliRunner().invoke(app, [str(word) for word in [*command, "--quiet"]])
         assert (result.exit_code, result.stderr) == (0, "")
         assert "Mean average precision, %" in result.stdout
         evaluate_test_set(out)

@@ -21,12 +21,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY, words
 from tametail.cli.app import app
 from tametail.training.checkpointing.checkpoint import CheckpointStore
 
 Before = Callable[[int], None]  # is given the number of the checkpoint that is about to be saved, from 1
-WORDS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+WORDS = words(TINY | {"set": (STEP_BY_STEP,)})
 WORDS += ["--recipe", "quick", "--methods", "ce", "--folds", "2", "--only-folds", "1", "--epochs", "2"]
 WORDS += ["--batch-size", "8"]
 WORDS += ["--set", "ema_decay=0.9"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
@@ -186,7 +186,7 @@ def test_a_failed_run_is_named_and_its_loss_has_no_result(
     failing = True
     monkeypatch.setattr(head_training, "note_failures", fails)
     out = tmp_path / "study"
-    study = again(image_folder, out, "ce")
+    study = again(image_folder, out, "ce", set=(STEP_BY_STEP,))
     assert len(study.failed) == 3
     assert "epoch 2" in study.failed[0]
     described = json.loads((out / "runs/ce/seed0-fold0/run.json").read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def test_a_failed_run_is_named_and_its_loss_has_no_result(
     assert described["batch"], "the images of the step that failed are named"
     assert all(f"{image},train,0" not in splits for image in described["batch"])
     failing = False
-    assert again(image_folder, out, "ce").failed == ()
+    assert again(image_folder, out, "ce", set=(STEP_BY_STEP,)).failed == ()
 
 
 def test_unreadable_images_are_named_and_left_out(image_folder: Path, tmp_path: Path) -> None:
