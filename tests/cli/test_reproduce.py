@@ -25,8 +25,6 @@ def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
         "head",
         "--folds",
         "2",
-        "--repeats",
-        "1",
         "--set",
         "l2=0.1",
         "--device",

@@ -13,7 +13,7 @@ import pytest
 
 import tametail
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable
@@ -25,7 +25,7 @@ from tametail.storage.search_file import read_search
 from tametail.study.settings import Tuned, read_tuned
 from tametail.study.study import compare
 
-FIELDS = TINY | {"epochs": 4, "lr": 1e-2}
+FIELDS = TINY | {"epochs": 4, "lr": 1e-2, "set": (STEP_BY_STEP,)}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_rate_that_was_searched_is_said_to_be_the_whole_studys(search_folder: 
     content["result"]["best"]["recipe"] = {"lr": 0.01}
     note = Tuned(search_folder, "alpa", content).note
     (said,) = tuned_in_words(content | {"tuned": {"alpa": note}})
-    assert "The learning rate, 0.01, was also tuned for it and applies to the whole study" in said
+    assert "Values of the recipe were also tuned for it and apply to the whole study (lr 0.01)" in said
 
 
 @pytest.mark.parametrize("verdict", ["better", "worse", "no significant difference"])
@@ -220,3 +220,11 @@ def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     assert again["nested"] == result["nested"]
     assert again["best"] == result["best"]
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_the_penalty_of_heads_at_their_minimum_can_be_searched(image_folder: Path, tmp_path: Path) -> None:
+    found = search(image_folder, "ce", out=tmp_path / "s", trials=3, folds=3, space=["l2=0.01:1:log"], **TINY)
+    best = found.settings["result"]["best"]
+    assert 0.01 <= best["recipe"]["l2"] <= 1
+    assert found.settings["result"]["values"]["l2"]["default"] == "0.1"

@@ -13,7 +13,7 @@ from tametail.search.space import NumericRange, Space, make_space
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 
-RECIPE = load_recipe("head")
+RECIPE = load_recipe("head", assignments=["optimizer.kind=adamw"])
 
 
 def space(method: str, *texts: str) -> Space:
@@ -111,3 +111,16 @@ def test_a_space_that_cannot_be_is_told(method: str, text: str, message: str) ->
 def test_the_same_parameter_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="once"):
         space("alpa", "gamma_neg=0:5", "gamma_neg=0:4")
+
+
+def test_only_what_the_training_depends_on_can_be_searched() -> None:
+    minimised = load_recipe("head")
+    found = make_space(parse_method("alpa"), minimised, ["l2=0.003:10:log"])
+    assert (
+        found.trial({"alpha": "1", "beta": "1", "gamma_pos": "1", "gamma_neg": "1", "l2": "0.5"}).recipe.l2
+        == 0.5
+    )
+    with pytest.raises(UsageError, match=r"without lr, weight_decay: .*search l2"):
+        make_space(parse_method("alpa"), minimised, ["lr=1e-4:1e-2:log", "weight_decay=0:1"])
+    with pytest.raises(UsageError, match=r"without l2: .*step by step"):
+        space("alpa", "l2=0.003:10:log")

@@ -23,7 +23,6 @@ def test_a_head_that_is_at_its_minimum_says_so(study_folder: Path) -> None:
         several = result.method == "alpa"  # not convex
         assert bool(row.spread) is several
         ending = result.endings[0]
-        assert min(ending["l2_scores"], key=ending["l2_scores"].get) == f"{ending['l2']:g}"
         assert len(ending["starts"]) == (4 if several else 1)
     assert unconverged(study_folder) == []
     page = (study_folder / "report.html").read_text(encoding="utf-8")
