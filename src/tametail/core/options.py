@@ -180,7 +180,7 @@ class MethodsOptions(TypedDict, total=False):
             None,
             "Methods, separated by commas. A method is a loss, with parameters in brackets: alpa[variant=code]; with "
             "strategies: ce+la, ldam+drw; or your own: package.module:Class. Default: alpa, asl, focal, ce, ce+la, "
-            "balanced_softmax, ldam.",
+            "balanced_softmax, ldam; on frozen features also logistic_regression and logistic_regression+la.",
             whole=True,
         ),
     ]

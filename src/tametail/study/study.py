@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 DEFAULT_METHODS = ("alpa", "asl", "focal", "ce", "ce+la", "balanced_softmax", "ldam")
+CLASSICAL_METHODS = ("logistic_regression", "logistic_regression+la")  # added to them on frozen features
 DEFAULT_LABEL_METHODS = ("alpa", "asl", "focal", "bce")  # where an image may have several labels
 
 
@@ -123,7 +124,8 @@ def compare(
     Args:
         data: what `read_images` takes, or a table.
         methods: texts such as ``alpa``, ``alpa[variant=code]`` or ``ldam+drw``, or one comma-separated text. Default:
-            ``DEFAULT_METHODS``, or ``DEFAULT_LABEL_METHODS`` if images may have several labels.
+            ``DEFAULT_METHODS``, on frozen features with ``CLASSICAL_METHODS``, or ``DEFAULT_LABEL_METHODS`` if images
+            may have several labels.
         console: where progress is shown; None for silence.
         options: see below.
 
@@ -141,12 +143,13 @@ def compare(
     """
     console, hardware = console or Console(quiet=True), hardware_from(options)
     searches = read_tuned(options["tuned"])
-    parsed = parse_methods(DEFAULT_METHODS if methods is None else methods)
+    recipe = recipe_from(options, data)
+    default = (*DEFAULT_METHODS, *(CLASSICAL_METHODS if recipe.trains == "head" else ()))
+    parsed = parse_methods(default if methods is None else methods)
     tuned = parse_methods([search.method for search in searches]) if searches else []
     run_folds = check_counts(options)
     checkpoint_interval()
     check_trackers(options["track"] or ())
-    recipe = recipe_from(options, data)
     for method in (*parsed, *tuned):
         method.configure(recipe)
     spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))

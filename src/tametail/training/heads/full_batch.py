@@ -1,4 +1,4 @@
-"""The losses of many heads for all training images at once, and their gradients with respect to the outputs.
+"""The losses of many heads over the whole training set, and their gradients with respect to the outputs.
 
 Shape legend: n images, H heads, C classes, K of the heads.
 """

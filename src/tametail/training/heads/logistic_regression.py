@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import FloatArray, IntArray
 
 ABSENT = -1e4  # bias of a class without images
-_TOLERANCE, _MAX_ITERATIONS = 1e-6, 5000
+_TOLERANCE, _MAX_ITERATIONS = 1e-5, 5000
 
 
 @dataclass(frozen=True, eq=False)
