@@ -64,12 +64,12 @@ def test_means_are_over_the_finished_runs_and_others_over_the_same(broken: Path)
     assert ce.score is not None
     assert asl.score.value == pytest.approx(score(broken, "asl", 0, (0, 1, 2)))
     assert asl.unused == ((1, 0),)
-    expected = [score(broken, "ce", seed, (0, 1)) for seed in (0, 1)]
-    assert ce.score.value == pytest.approx(np.mean(expected))
-    assert ce.used == ((0, 0), (0, 1), (1, 0), (1, 1))
+    assert ce.score.value == pytest.approx(score(broken, "ce", 1, (0, 1, 2)))
+    assert ce.used == ((1, 0), (1, 1), (1, 2))
+    assert ce.unused == ((0, 0), (0, 1))
     ((name, other),) = ce.others
     assert name == "alpa"
-    assert other.value == pytest.approx(np.mean([score(broken, "alpa", seed, (0, 1)) for seed in (0, 1)]))
+    assert other.value == pytest.approx(score(broken, "alpa", 1, (0, 1, 2)))
     assert other.n == ce.score.n
     assert (focal.score, focal.used, focal.others) == (None, (), ())
 
@@ -135,13 +135,16 @@ def test_labels_too(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(RUNS)
-def test_the_block_is_a_rectangle_of_finished_runs(finished: set[tuple[int, int]]) -> None:
-    block = largest_block(sorted(finished))
+def test_the_block_is_all_whole_repeats_or_the_best_of_the_others(finished: set[tuple[int, int]]) -> None:
+    wanted = [(repeat, fold) for repeat in range(4) for fold in range(5)]
+    block = largest_block(sorted(finished), wanted)
     assert set(block) <= finished
-    seeds, folds = {seed for seed, _ in block}, {fold for _, fold in block}
-    assert set(block) == {(seed, fold) for seed in seeds for fold in folds}
-    for seed in {seed for seed, _ in finished}:
-        assert len(block) >= sum(s == seed for s, _ in finished), "no smaller than the best seed alone"
+    counts = [sum(run[0] == repeat for run in finished) for repeat in range(4)]
+    if 5 in counts:
+        assert len(block) == 5 * counts.count(5)
+    else:
+        assert len(block) == max(counts)
+        assert len({repeat for repeat, _ in block}) <= 1
 
 
 def test_runs_in_words() -> None:

@@ -34,7 +34,7 @@ class Partial:
     Attributes:
         method: its name.
         used: (seed, fold) of the finished runs included in its score; empty if none is finished.
-        unused: other finished runs, whose seeds have fewer folds.
+        unused: other finished runs, whose repeats are not finished.
         missing: unfinished runs.
         score: the score that ranks methods, on the images of the included folds; None if none is finished.
         others: scores of the finished methods on the same runs.
@@ -75,7 +75,7 @@ def unfinished(directory: Path) -> list[str]:
 
 
 def _partial(of_method: MethodRuns, complete: Sequence[MethodRuns]) -> Partial:
-    used = largest_block(tuple(of_method.finished))
+    used = largest_block(tuple(of_method.finished), of_method.wanted)
     scored = [(other.method, _score(other.only(used))) for other in complete] if used else []
     return Partial(
         method=of_method.method,
@@ -87,19 +87,22 @@ def _partial(of_method: MethodRuns, complete: Sequence[MethodRuns]) -> Partial:
     )
 
 
-def largest_block(finished: Sequence[SeedFold]) -> tuple[SeedFold, ...]:
-    """The largest set of runs in which every seed has the same folds, so that all seeds predict the same images.
+def largest_block(finished: Sequence[SeedFold], wanted: Sequence[SeedFold]) -> tuple[SeedFold, ...]:
+    """The runs of all repeats that are finished, or, without any, of the repeat with most finished folds.
 
-    Of equally large sets, the one with more folds is taken, then that of the first seed.
+    Every repeat has its own folds, so that some of them hold other images than those of the same number in another repeat.
+
+    Args:
+        finished, wanted: (repeat, fold) of the finished runs, and of all.
     """
-    folds = {
-        seed: {fold for s, fold in finished if s == seed} for seed in dict.fromkeys(s for s, _ in finished)
-    }
-    best: tuple[SeedFold, ...] = ()
-    for wanted in sorted(folds.values(), key=len, reverse=True):
-        block = tuple((seed, fold) for seed, own in folds.items() if wanted <= own for fold in sorted(wanted))
-        best = block if len(block) > len(best) else best
-    return best
+    by_repeat = {repeat: [run for run in finished if run[0] == repeat] for repeat, _ in finished}
+    whole = [
+        run
+        for repeat, runs in by_repeat.items()
+        if len(runs) == sum(other == repeat for other, _ in wanted)
+        for run in runs
+    ]
+    return tuple(sorted(whole or max(by_repeat.values(), key=len, default=[])))
 
 
 def _score(of_method: MethodRuns) -> Estimate:
@@ -126,7 +129,7 @@ def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> 
         blocks.append(
             f"Mean over: {runs_in_words(one.used)}."
             + (
-                f" Excluded, as their seeds have fewer folds: {runs_in_words(one.unused)}."
+                f" Excluded, as their repeats are not finished: {runs_in_words(one.unused)}."
                 if one.unused
                 else ""
             )
