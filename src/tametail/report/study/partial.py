@@ -102,7 +102,8 @@ def largest_block(finished: Sequence[SeedFold], wanted: Sequence[SeedFold]) -> t
         if len(runs) == sum(other == repeat for other, _ in wanted)
         for run in runs
     ]
-    return tuple(sorted(whole or max(by_repeat.values(), key=len, default=[])))
+    best: list[SeedFold] = max(by_repeat.values(), key=lambda runs: len(runs), default=[])
+    return tuple(sorted(whole or best))
 
 
 def _score(of_method: MethodRuns) -> Estimate:
