@@ -34,6 +34,7 @@ from tametail.training.recipe import Recipe
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RANDOM_STARTS = 2
 _CHOICE_TOLERANCE = 5e-3  # the score of a penalty needs no more
+_ROUGHLY = 1e-3  # tolerance at which another start shows whether it leads lower
 _AGREEMENT = 1e-4  # relative difference of objectives that the tolerance may explain
 _LEAST = 1e-7  # probability in a log-loss
 _BATCH_BYTES = 32 * 2**20  # of weights, outputs and memory of heads that are minimised at once
@@ -225,7 +226,7 @@ def train_to_minimum(
     `L2_GRID`; or ``per_method``, the best of the grid for each loss.
 
     A loss that is not convex is minimised from weights of 0, from the minimum of cross-entropy and from `RANDOM_STARTS` random
-    weights. The lowest minimum is kept, and the first of those that agree to 1e-4.
+    weights, the latter roughly unless they lead lower. The lowest minimum is kept, and the first of those that agree to 1e-4.
 
     Args:
         features: (n, D) float32, standardised.
@@ -255,7 +256,7 @@ def train_to_minimum(
     advance(len(trained) - len(several))
     starts = _starts(images, [l2[at] for at in several], tasks[0], seed, cost["starts"])
     fits = [Fit(tasks[at], l2[at], start) for at in several for _, start in starts[l2[at]]]
-    others = iter(images.minimise(fits, cost["starts"]))
+    others = iter(_from_starts(images, fits, [found[at]["zero"] for at in several], cost["starts"]))
     for at in several:
         found[at] |= {name: next(others) for name, _ in starts[l2[at]]}
     advance(len(several))
@@ -309,6 +310,24 @@ def _starts(
         value: [(name, solution.weights), *random]
         for value, solution in zip(penalties, solutions, strict=True)
     }
+
+
+def _from_starts(
+    images: TrainingImages, fits: Sequence[Fit], first: Sequence[Minimum], cost: Passes
+) -> list[Minimum]:
+    """Minima from further starts: roughly, and to the tolerance where they are lower than the one from weights of 0.
+
+    Args:
+        fits: equally many for each of the ``first`` minima, one task after the other.
+    """
+    found = images.minimise(fits, cost, _ROUGHLY)
+    each = len(fits) // max(len(first), 1)
+    limits = [minimum.objective * (1 - _AGREEMENT) for minimum in first for _ in range(each)]
+    lower = [at for at, limit in enumerate(limits) if found[at].objective < limit]
+    again = images.minimise([Fit(fits[at].task, fits[at].l2, found[at].weights) for at in lower], cost)
+    for at, minimum in zip(lower, again, strict=True):
+        found[at] = minimum
+    return found
 
 
 def _lowest_minimum(found: Mapping[str, Minimum]) -> str:
