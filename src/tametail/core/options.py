@@ -286,12 +286,7 @@ class Arguments(DataArgument, total=False):
 
 @varied(out=(None, "Output folder of the study. Default: runs/NAME_OF_DATA."))
 class CompareOptions(
-    OutputOptions,
-    TrainingOptions,
-    DataOptions,
-    MachineOptions,
-    MonitorOptions,
-    total=False,
+    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, total=False
 ):
     """Options of `tametail.compare`."""
 

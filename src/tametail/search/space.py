@@ -18,6 +18,7 @@ from tametail.losses.grammar import parameter_types, parse_loss, split_brackets
 from tametail.losses.registry import loss_class
 from tametail.search.default_spaces import DEFAULT_SPACES
 from tametail.training.heads.head_experiments import Trial
+from tametail.training.heads.minimum import is_minimised
 from tametail.training.recipe import RECIPE_PARAMETERS, Recipe, with_recipe_values
 from tametail.training.strategies import Method
 
@@ -177,7 +178,7 @@ def make_space(method: Method, recipe: Recipe, texts: Sequence[str] = ()) -> Spa
 
 def _check_recipe_parameters(given: Mapping[str, Dimension], recipe: Recipe) -> None:
     """Refuse parameters of the recipe that have no effect on its trainings."""
-    minimised = recipe.trains == "head" and recipe.optimizer.kind == "lbfgs"
+    minimised = is_minimised(recipe)
     useless = [name for name in (("lr", "weight_decay") if minimised else ("l2",)) if name in given]
     if useless:
         reason = (

@@ -146,9 +146,7 @@ def _train_heads(batches: Sequence[HeadBatch], session: _Session) -> dict[Run, s
 
     try:
         tasks = [partial(do, batch) for batch in batches]
-        if (
-            context.accelerator.num_processes > 1
-        ):  # processes that work together do the same in the same order
+        if context.accelerator.num_processes > 1:  # all of them do the same in the same order
             found = [task() for task in tasks]
         else:
             found = run_parallel(tasks, context.accelerator.device)

@@ -67,7 +67,8 @@ class Convergence:
     """How the training of a head ended.
 
     Attributes:
-        converged: whether the norm of the gradient is at most the tolerance.
+        converged: whether the norm of the gradient is at most the tolerance; for logistic_regression, whether
+            scikit-learn ended before its limit of iterations.
         gradient: that norm, relative to the one at weights of 0.
         iterations: of the start that was kept.
         objective: mean training loss and penalty.
@@ -119,7 +120,7 @@ def reaches_minimum(task: HeadTask) -> bool:
     if task.classical:
         return True
     plain = recipe.mixing.kind == "none" and recipe.sampler == "shuffled"
-    wanted = recipe.optimizer.kind == "lbfgs" and isinstance(task.head, nn.Linear)
+    wanted = is_minimised(recipe) and isinstance(task.head, nn.Linear)
     return wanted and plain and not loss.stochastic and not isinstance(loss, ModuleLoss)
 
 
@@ -153,7 +154,14 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """Training images as components (n, R), with their classes, and the passes over them so far."""
+    """Training images as components (n, R), with their targets.
+
+    Attributes:
+        columns, variances: see `tametail.training.heads.components.Components`.
+        target: (n,) class indices, or (n, C) labels.
+        class_counts: C training images per class, of all folds.
+        stop: called before each iteration; may raise to stop.
+    """
 
     columns: Tensor
     variances: Tensor
@@ -315,15 +323,17 @@ def _starts(
 def _from_starts(
     images: TrainingImages, fits: Sequence[Fit], first: Sequence[Minimum], cost: Passes
 ) -> list[Minimum]:
-    """Minima from further starts: roughly, and to the tolerance where they are lower than the one from weights of 0.
+    """Minima from further starts: to the tolerance where they are lower than the one from weights of 0, else roughly.
+
+    So none that was minimised roughly can be kept.
 
     Args:
         fits: equally many for each of the ``first`` minima, one task after the other.
     """
     found = images.minimise(fits, cost, _ROUGHLY)
     each = len(fits) // max(len(first), 1)
-    limits = [minimum.objective * (1 - _AGREEMENT) for minimum in first for _ in range(each)]
-    lower = [at for at, limit in enumerate(limits) if found[at].objective < limit]
+    limits = [minimum.objective for minimum in first for _ in range(each)]
+    lower = [at for at, limit in enumerate(limits) if not found[at].objective >= limit]
     again = images.minimise([Fit(fits[at].task, fits[at].l2, found[at].weights) for at in lower], cost)
     for at, minimum in zip(lower, again, strict=True):
         found[at] = minimum
