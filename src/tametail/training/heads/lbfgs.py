@@ -34,44 +34,17 @@ _PROBE = 1e-2  # distance of the outputs between which curvature is measured
 
 
 @dataclass(frozen=True, eq=False)
-class Minima:
-    """What the minimisation of H heads found.
+class Minimum:
+    """What the minimisation of one head found.
 
     Attributes:
-        weights: (H, C, R), the bias in the last column.
-        objective: (H,) float64, the mean loss and the penalty.
-        gradient: (H,) norm of the gradient, scaled by the curvature, relative to that at weights of 0.
-        iterations: (H,).
-        converged: (H,) whether ``gradient`` is at most the tolerance.
-        products: multiplications of the features with the weights of one head, or with the gradients of its outputs.
-        evaluations: of the loss of one head for all images.
-        paths: for each head, the objective after each iteration, the start first.
+        weights: (C, R), the bias in the last column.
+        objective: the mean loss and the penalty.
+        gradient: norm of the gradient, scaled by the curvature, relative to that at weights of 0.
+        iterations: steps that were made.
+        converged: whether ``gradient`` is at most the tolerance.
+        path: the objective after each iteration, the start first.
     """
-
-    weights: Tensor
-    objective: Tensor
-    gradient: Tensor
-    iterations: Tensor
-    converged: Tensor
-    products: int
-    evaluations: int
-    paths: list[list[float]]
-
-    def of(self, head: int) -> Minimum:
-        """That of one head."""
-        return Minimum(
-            self.weights[head],
-            float(self.objective[head]),
-            float(self.gradient[head]),
-            int(self.iterations[head]),
-            bool(self.converged[head]),
-            self.paths[head],
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Minimum:
-    """What the minimisation of one head found; see `Minima`."""
 
     weights: Tensor
     objective: float
@@ -81,98 +54,212 @@ class Minimum:
     path: list[float]
 
 
-class _State:
-    """The weights of K heads that are still being trained, with what goes with them; rows are heads."""
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What all heads have in common."""
 
-    def __init__(self, losses: Losses, features: Tensor, l2: Tensor, start: Tensor, at: Tensor) -> None:
-        self.losses, self.features = losses, features
-        self.at, self.l2 = at, l2
-        self.penalised = torch.ones_like(features[0])
-        self.penalised[-1] = 0.0
-        self.weights = start.clone()
-        self.outputs = self.times_features(self.weights)
-        value, self.slopes = losses(self.outputs, at)
-        self.half = self.penalty(self.weights, self.weights) / 2
-        self.objective = value + self.half
-        self.gradient = self.gradient_of(self.slopes, self.weights)
+    losses: Losses
+    features: Tensor
+    variances: Tensor
 
     def times_features(self, weights: Tensor) -> Tensor:
         """Outputs (K, C, n) of weights (K, C, R)."""
         heads, classes, _ = weights.shape
         return (weights.flatten(0, 1) @ self.features.T).view(heads, classes, -1)
 
-    def gradient_of(self, slopes: Tensor, weights: Tensor) -> Tensor:
-        """(K, C, R) from the gradients (K, C, n) with respect to the outputs."""
-        of_loss = (slopes.flatten(0, 1) @ self.features).view_as(weights)
-        return of_loss.addcmul_(weights, self.l2.view(-1, 1, 1) * self.penalised)
+    def gradient(self, slopes: Tensor) -> Tensor:
+        """(K, C, R) gradients of the mean losses from those by the outputs, (K, C, n)."""
+        heads, classes, _ = slopes.shape
+        return (slopes.flatten(0, 1) @ self.features).view(heads, classes, -1)
 
-    def penalty(self, a: Tensor, b: Tensor) -> Tensor:
-        """(K,) float64: λ times the inner product of two sets of weights without biases."""
-        return self.l2.double() * torch.einsum("kcr,kcr->k", a[..., :-1], b[..., :-1]).double()
+    def curvature(self, outputs: Tensor, slopes: Tensor, at: Tensor) -> Tensor:
+        """(K,) second derivative of the mean loss by the bias of the most curved class, up to sign.
+
+        A difference of gradients along random signs, one for each image and class: the products with other classes have mean
+        zero over the images. One number for all classes, as those of rare classes change most on the way to the minimum.
+        """
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, outputs.shape[1:], generator=generator).mul_(2).sub_(1).to(outputs)
+        _, there = self.losses(outputs + _PROBE * signs, at)
+        curvature: Tensor = ((there - slopes) * signs).sum(2).abs().amax(1) / _PROBE
+        return curvature.clamp(min=1e-12)
+
+
+class _Heads:
+    """K heads that are being trained: tensors whose rows are heads, in ascending order of their positions ``at``.
+
+    Steps are made in coordinates in which the curvature at the start is about 1: ``root`` (K, 1, R) is the root of that
+    curvature, ``scaled`` (K, C, R) the gradient divided by it. ``vectors`` (K, 2m, C R) holds the last m steps and then the
+    changes of the gradient, ``inner`` (K, 2m, 2m) their inner products, ``along`` (K, 2m) those with ``scaled``, and
+    ``scale`` (K,) is the inverse curvature along the last step. Pairs that do not exist are zeros.
+    """
+
+    def __init__(self, problem: _Problem, l2: Tensor, start: Tensor, at: Tensor, memory: int) -> None:
+        self._problem = problem
+        self.m, self.pairs = memory, 0
+        heads, classes, columns = start.shape
+        self.at, self.weights = at, start.clone()
+        self.penalties = l2.view(-1, 1, 1) * torch.cat([start.new_ones(columns - 1), start.new_zeros(1)])
+        self.iterations, self.stuck = torch.zeros_like(at), torch.zeros_like(at, dtype=torch.bool)
+        outputs = start.new_zeros(heads, classes, len(problem.features))
+        at_zero, self.slopes = problem.losses(outputs, at)
+        self.outputs, self.half = outputs, torch.zeros_like(at_zero)
+        self.objective, self.gradient = at_zero, problem.gradient(self.slopes)
+        self.products, self.evaluations = heads, 2 * heads
+        first = self.gradient
+        if start.any():
+            self.outputs = problem.times_features(start)
+            value, self.slopes = problem.losses(self.outputs, at)
+            self.gradient = problem.gradient(self.slopes).addcmul_(start, self.penalties)
+            self.half = _inner(start * self.penalties, start) / 2
+            self.objective = value + self.half
+            self.products, self.evaluations = self.products + 2 * heads, self.evaluations + heads
+        curvature = problem.curvature(self.outputs, self.slopes, at)
+        self.root = (curvature.view(-1, 1, 1) * problem.variances + self.penalties).sqrt()
+        self.scaled = self.gradient / self.root
+        self.reference = _norm(first / self.root).clamp(min=1e-300)
+        self.vectors = start.new_zeros(heads, 2 * memory, classes * columns)
+        self.inner = torch.zeros(heads, 2 * memory, 2 * memory, dtype=torch.float64, device=start.device)
+        self.along = self.inner[:, 0].clone()
+        self.scale = torch.ones_like(at_zero)
+
+    @property
+    def _rows(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def keep(self, rows: Tensor) -> None:
         """Keep some heads."""
-        for name in ("at", "l2", "weights", "outputs", "slopes", "objective", "half", "gradient"):
-            setattr(self, name, getattr(self, name)[rows])
+        for name, value in self._rows.items():
+            setattr(self, name, value[rows])
 
+    def join(self, others: _Heads) -> None:
+        """Take in heads that have not made a step, at higher positions."""
+        theirs = others._rows
+        for name, value in self._rows.items():
+            setattr(self, name, torch.cat([value, theirs[name]]))
+        self.products += others.products
+        self.evaluations += others.evaluations
 
-class _Memory:
-    """The last m steps and changes of the gradient, in coordinates in which the curvature at the start is 1."""
+    def relative(self) -> Tensor:
+        """(K,) norms of the scaled gradients, relative to those at weights of 0."""
+        return _norm(self.scaled) / self.reference
 
-    def __init__(self, heads: int, size: int, memory: int, like: Tensor) -> None:
-        self.vectors = like.new_zeros(heads, 2 * memory, size)  # steps, then changes
-        self.inner = torch.zeros(heads, 2 * memory, 2 * memory, dtype=torch.float64, device=like.device)
-        self.m, self.count = memory, 0
-        self.scale = torch.ones(heads, dtype=torch.float64, device=like.device)
+    def iterate(self) -> None:
+        """Make one step with each head."""
+        direction = self._direction()
+        slope = _inner(self.gradient, direction)
+        if (uphill := ~(slope < 0)).any():
+            self._forget(uphill)
+            direction[uphill] = -(self.scaled / self.root)[uphill]
+            slope = _inner(self.gradient, direction)
+        length, failed = self._search(direction, slope)
+        step = direction.mul_(length.view(-1, 1, 1).to(direction))
+        self.weights = self.weights + step
+        self.gradient = self._problem.gradient(self.slopes).addcmul_(self.weights, self.penalties)
+        before, self.scaled = self.scaled, self.gradient / self.root
+        self.products += 2 * len(self.at)
+        self.iterations = self.iterations + 1
+        self._remember(step.mul_(self.root), self.scaled - before)
+        # A search that fails with an empty memory cannot be helped by forgetting.
+        self.stuck = failed & uphill
+        if failed.any():
+            self._forget(failed)
 
-    def add(self, step: Tensor, change: Tensor) -> None:
-        """Add a pair (K, size) each, which takes the place of the oldest; one of negative curvature is added as zeros."""
-        place, m = self.count % self.m, self.m
-        both = torch.einsum("ks,ks->k", step, change).double()
-        squared = torch.einsum("ks,ks->k", change, change).double()
+    def _remember(self, step: Tensor, change: Tensor) -> None:
+        """Add a pair (K, C, R) each, which takes the place of the oldest; one of negative curvature is added as zeros."""
+        both, squared = _inner(step, change), _inner(change, change)
         usable = both > 1e-8 * squared
-        for where, vector in ((place, step), (m + place, change)):
-            self.vectors[:, where] = torch.where(usable.unsqueeze(1), vector, 0.0)
-        new = torch.bmm(self.vectors, self.vectors[:, [place, m + place]].transpose(1, 2)).double()
-        for column, where in enumerate((place, m + place)):
-            self.inner[:, :, where] = new[:, :, column]
-            self.inner[:, where, :] = new[:, :, column]
+        new = self.pairs % self.m, self.m + self.pairs % self.m
+        for place, vector in zip(new, (step, change), strict=True):
+            self.vectors[:, place] = torch.where(usable.unsqueeze(1), vector.flatten(1), 0.0)
+        with_these = torch.stack([*(self.vectors[:, place] for place in new), self.scaled.flatten(1)], dim=2)
+        products = torch.bmm(self.vectors, with_these).double()
+        for column, place in enumerate(new):
+            self.inner[:, :, place] = products[:, :, column]
+            self.inner[:, place, :] = products[:, :, column]
+        self.along = products[:, :, 2]
         self.scale = torch.where(usable, both / squared.clamp(min=1e-300), self.scale)
-        self.count += 1
+        self.pairs += 1
 
-    def times(self, gradient: Tensor) -> Tensor:
-        """The inverse Hessian's approximation times a gradient (K, size)."""
-        used = min(self.count, self.m)
-        if not used:
-            return gradient
-        order = [(self.count - used + step) % self.m for step in range(used)]
-        steps, changes = order, [self.m + place for place in order]
-        products = torch.bmm(self.vectors, gradient.unsqueeze(2)).squeeze(2).double()
-        cross = self.inner[:, steps][:, :, changes]  # s_i · y_j
-        diagonal = cross.diagonal(dim1=1, dim2=2)
-        empty = diagonal == 0
-        upper = cross.triu() + torch.diag_embed(empty.double())
-        scale = self.scale.view(-1, 1)
-        solved = torch.linalg.solve_triangular(upper, products[:, steps].unsqueeze(2), upper=True)
-        of_changes = self.inner[:, changes][:, :, changes]
-        right = (diagonal.unsqueeze(2) * solved) + scale.unsqueeze(2) * (of_changes @ solved)
-        right -= scale.unsqueeze(2) * products[:, changes].unsqueeze(2)
-        left = torch.linalg.solve_triangular(upper.transpose(1, 2), right, upper=False)
-        factors = torch.zeros_like(products)
-        factors[:, steps] = left.squeeze(2)
-        factors[:, changes] = -scale * solved.squeeze(2)
-        combined = torch.bmm(factors.to(gradient).unsqueeze(1), self.vectors).squeeze(1)
-        return combined.addcmul_(gradient, scale.to(gradient).expand_as(gradient))
-
-    def forget(self, rows: Tensor) -> None:
+    def _forget(self, rows: Tensor) -> None:
         """Forget the pairs of some heads."""
-        self.vectors[rows] = 0.0
-        self.inner[rows] = 0.0
+        for part in (self.vectors, self.inner, self.along):
+            part[rows] = 0.0
         self.scale[rows] = 1.0
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep some heads."""
-        self.vectors, self.inner, self.scale = self.vectors[rows], self.inner[rows], self.scale[rows]
+    def _direction(self) -> Tensor:
+        """(K, C, R) minus the inverse Hessian's approximation times the gradient."""
+        used = min(self.pairs, self.m)
+        if not used:
+            return -self.scaled / self.root
+        steps = [(self.pairs - used + step) % self.m for step in range(used)]
+        changes = [self.m + place for place in steps]
+        cross = self.inner[:, steps][:, :, changes]  # s_i · y_j
+        diagonal = cross.diagonal(dim1=1, dim2=2)
+        upper = cross.triu() + torch.diag_embed((diagonal == 0).double())
+        scale = self.scale.view(-1, 1)
+        solved = torch.linalg.solve_triangular(upper, self.along[:, steps].unsqueeze(2), upper=True)
+        of_changes = self.inner[:, changes][:, :, changes]
+        right = (diagonal.unsqueeze(2) * solved) + scale.unsqueeze(2) * (of_changes @ solved)
+        right -= scale.unsqueeze(2) * self.along[:, changes].unsqueeze(2)
+        left = torch.linalg.solve_triangular(upper.transpose(1, 2), right, upper=False)
+        factors = torch.zeros_like(self.along)
+        factors[:, steps] = -left.squeeze(2)
+        factors[:, changes] = scale * solved.squeeze(2)
+        combined = torch.bmm(factors.to(self.scaled).unsqueeze(1), self.vectors).view_as(self.scaled)
+        return combined.sub_(self.scaled * scale.unsqueeze(2).to(self.scaled)).div_(self.root)
+
+    def _search(self, direction: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Find a step along each direction that meets the Wolfe conditions, and move outputs, slopes and objective there.
+
+        Returns:
+            Step lengths (K,) float64, and which heads found no step (K,): their length is 0.
+        """
+        moved = self._problem.times_features(direction)
+        linear = _inner(direction * self.penalties, self.weights)
+        quadratic = _inner(direction * self.penalties, direction)
+        length = torch.ones_like(slope)
+        low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
+        slope_low, slope_high = slope.clone(), torch.full_like(length, torch.nan)
+        todo = torch.arange(len(length), device=moved.device)
+        for _ in range(_TRIES):
+            rows = slice(None) if len(todo) == len(length) else todo  # all of them without a copy
+            t = length[rows]
+            there = torch.addcmul(self.outputs[rows], moved[rows], t.view(-1, 1, 1).to(moved))
+            value, gradient = self._problem.losses(there, self.at[rows])
+            self.evaluations += len(todo)
+            value = value + self.half[rows] + t * linear[rows] + t * t * quadratic[rows] / 2
+            found = _inner(gradient, moved[rows]) + linear[rows] + t * quadratic[rows]
+            start, first = self.objective[rows], slope[rows]
+            lower = value <= start + _DECREASE * t * first
+            level = (value <= start + _ROUNDING * start.abs()) & (found <= (2 * _DECREASE - 1) * first)
+            enough = (lower | level) & value.isfinite()
+            good = enough & (found >= _CURVATURE * first)
+            if len(todo) == len(length) and good.all():
+                self.outputs, self.slopes, self.objective, todo = there, gradient, value, todo[:0]
+                break
+            chosen = todo[good]
+            self.outputs[chosen], self.slopes[chosen] = there[good], gradient[good]
+            self.objective[chosen] = value[good]
+            rest = ~good
+            todo, t, far, found = todo[rest], t[rest], ~enough[rest], found[rest]
+            if not len(todo):
+                break
+            high[todo], slope_high[todo] = (
+                torch.where(far, t, high[todo]),
+                torch.where(far, found, slope_high[todo]),
+            )
+            low[todo], slope_low[todo] = (
+                torch.where(far, low[todo], t),
+                torch.where(far, slope_low[todo], found),
+            )
+            length[todo] = _next(low[todo], high[todo], slope_low[todo], slope_high[todo])
+        length[todo] = 0.0
+        failed = torch.zeros_like(self.stuck)
+        failed[todo] = True
+        # Not computed anew: the rounding of another sum would hide the decrease of the next step.
+        self.half = self.half + length * linear + length * length * quadratic / 2
+        return length, failed
 
 
 def minimise(
@@ -182,12 +269,13 @@ def minimise(
     l2: Tensor,
     start: Tensor,
     *,
+    at_once: int,
     tolerance: float = CONVERGED_AT,
     max_iterations: int = MAX_ITERATIONS,
     memory: int = _MEMORY,
-    stop: Callable[[int, Tensor], None] = lambda iteration, gradients: None,
-) -> Minima:
-    """Minimise the penalised losses of H heads; a head that has converged is left alone.
+    stop: Callable[[], None] = lambda: None,
+) -> tuple[list[Minimum], int, int]:
+    """Minimise the penalised losses of H heads; the next ones take the places of those that have ended.
 
     Args:
         losses: of the heads at some positions.
@@ -195,85 +283,55 @@ def minimise(
         variances: (R,) mean squares of the columns.
         l2: (H,) λ >= 0.
         start: (H, C, R) initial weights.
+        at_once: most heads that are trained at the same time.
         tolerance: a head has converged where the norm of its gradient is at most this times that at weights of 0.
         max_iterations: then it is given up.
         memory: m.
-        stop: called before each iteration with its number and the gradients' norms; may raise to stop.
+        stop: called before each iteration; may raise to stop.
 
     Returns:
-        The minima; a head whose loss is not finite at its start has not converged, and has no finite objective.
+        The minima; a head whose loss is not finite at its start has not converged, and has no finite objective. Products of
+        the features with the weights of one head, or with the gradients of its outputs. Evaluations of the loss of one head.
     """
-    heads = len(start)
-    everyone = torch.arange(heads, device=start.device)
-    state = _State(losses, features, l2, start, everyone)
-    products, evaluations = 2 * heads, heads
-    curvature = _curvature(losses, state)
-    evaluations += heads
-    root = (curvature.view(-1, 1, 1) * variances + l2.view(-1, 1, 1) * state.penalised).sqrt()
-    reference = _norm(state.gradient / root)
-    if start.any():
-        zero = torch.zeros_like(start)
-        _, at_zero = losses(state.times_features(zero), everyone)
-        reference = _norm((at_zero.flatten(0, 1) @ features).view_as(start) / root)
-        products, evaluations = products + heads, evaluations + heads
-    pairs = _Memory(heads, start[0].numel(), memory, start)
-    found = Minima(
-        start.clone(),
-        state.objective.clone(),
-        torch.full_like(state.objective, torch.inf),
-        torch.zeros_like(everyone),
-        torch.zeros_like(everyone, dtype=torch.bool),
-        0,
-        0,
-        [[value] for value in state.objective.tolist()],
-    )
-    stuck = torch.zeros_like(found.converged)
-    for iteration in range(max_iterations + 1):
-        relative = _norm(state.gradient / root[state.at]) / reference[state.at].clamp(min=1e-300)
-        ended = (relative <= tolerance) | ~state.objective.isfinite() | stuck[state.at]
-        if iteration == max_iterations:
-            ended[:] = True
+    problem = _Problem(losses, features, variances)
+    found: dict[int, Minimum] = {}
+    paths: list[list[float]] = [[] for _ in start]
+    heads: _Heads | None = None
+    begun = 0
+    while len(found) < len(start):
+        more = min(at_once - (begun - len(found)), len(start) - begun)
+        # Others join when there is room for several, as all heads are copied each time.
+        if more and (begun == len(found) or 4 * more >= at_once):
+            at = torch.arange(begun, begun + more, device=start.device)
+            joining = _Heads(problem, l2[at], start[at], at, memory)
+            if heads is None:
+                heads = joining
+            else:
+                heads.join(joining)
+            begun += more
+        assert heads is not None
+        for place, value in zip(heads.at.tolist(), heads.objective.tolist(), strict=True):
+            paths[place].append(value)
+        relative = heads.relative()
+        converged = relative <= tolerance
+        ended = converged | ~heads.objective.isfinite() | heads.stuck | (heads.iterations >= max_iterations)
+        for row in ended.nonzero().flatten().tolist():
+            place = int(heads.at[row])
+            found[place] = Minimum(
+                heads.weights[row].clone(),
+                float(heads.objective[row]),
+                float(relative[row]),
+                int(heads.iterations[row]),
+                bool(converged[row]),
+                paths[place],
+            )
         if ended.any():
-            places = state.at[ended]
-            found.weights[places], found.objective[places] = state.weights[ended], state.objective[ended]
-            found.gradient[places], found.iterations[places] = relative[ended], iteration
-            found.converged[places] = relative[ended] <= tolerance
-            if ended.all():
-                break
-            state.keep(~ended)
-            pairs.keep(~ended)
-        stop(iteration, relative)
-        scale = root[state.at]
-        direction = -pairs.times((state.gradient / scale).flatten(1)).view_as(state.gradient) / scale
-        slope = torch.einsum("kcr,kcr->k", state.gradient, direction).double()
-        if (uphill := ~(slope < 0)).any():
-            pairs.forget(uphill)
-            direction[uphill] = -(state.gradient / scale**2)[uphill]
-            slope = torch.einsum("kcr,kcr->k", state.gradient, direction).double()
-        moved = state.times_features(direction)
-        length, tried, failed = _search(state, direction, moved, slope)
-        products, evaluations = products + 2 * len(state.at), evaluations + tried
-        before = state.gradient
-        step = direction.mul_(length.view(-1, 1, 1).to(direction))
-        state.weights = state.weights + step
-        state.gradient = state.gradient_of(state.slopes, state.weights)
-        pairs.add((step * scale).flatten(1), ((state.gradient - before) / scale).flatten(1))
-        # A search that fails with an empty memory cannot be helped by forgetting.
-        stuck[state.at] = failed & uphill
-        if failed.any():
-            pairs.forget(failed)
-        for place, value in zip(state.at.tolist(), state.objective.tolist(), strict=True):
-            found.paths[place].append(value)
-    return Minima(
-        found.weights,
-        found.objective,
-        found.gradient,
-        found.iterations,
-        found.converged,
-        products,
-        evaluations,
-        found.paths,
-    )
+            heads.keep(~ended)
+        if len(heads.at):
+            stop()
+            heads.iterate()
+    products, evaluations = (0, 0) if heads is None else (heads.products, heads.evaluations)
+    return [found[at] for at in range(len(start))], products, evaluations
 
 
 def _norm(scaled: Tensor) -> Tensor:
@@ -282,61 +340,10 @@ def _norm(scaled: Tensor) -> Tensor:
     return norms.double()
 
 
-def _curvature(losses: Losses, state: _State) -> Tensor:
-    """(H,) second derivative of the mean loss by the bias of the most curved class, up to sign.
-
-    A difference of gradients along random signs, one for each image and class: the products with other classes have mean
-    zero over the images. One number for all classes, as those of rare classes change most on the way to the minimum.
-    """
-    _, classes, images = state.outputs.shape
-    generator = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (classes, images), generator=generator).mul_(2).sub_(1).to(state.outputs)
-    _, slopes = losses(state.outputs + _PROBE * signs, state.at)
-    curvature: Tensor = ((slopes - state.slopes) * signs).sum(2).abs().amax(1) / _PROBE
-    return curvature.clamp(min=1e-12)
-
-
-def _search(state: _State, direction: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, int, Tensor]:
-    """Find a step along each direction that meets the Wolfe conditions, and move outputs, slopes and objective there.
-
-    Returns:
-        Step lengths (K,) float64, evaluations of a head's loss, and which heads found no step (K,): their length is 0.
-    """
-    count, dtype = len(state.at), torch.float64
-    linear = state.penalty(state.weights, direction)
-    quadratic = state.penalty(direction, direction)
-    length = torch.ones(count, dtype=dtype, device=moved.device)
-    low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
-    slope_low, slope_high = slope.clone(), torch.full_like(length, torch.nan)
-    outputs, slopes, objective = state.outputs.clone(), state.slopes.clone(), state.objective.clone()
-    todo, tried = torch.arange(count, device=moved.device), 0
-    for _ in range(_TRIES):
-        t = length[todo]
-        there = torch.addcmul(state.outputs[todo], moved[todo], t.view(-1, 1, 1).to(moved))
-        value, gradient = state.losses(there, state.at[todo])
-        tried += len(todo)
-        value = value + state.half[todo] + t * linear[todo] + t * t * quadratic[todo] / 2
-        found = (
-            torch.einsum("kcn,kcn->k", gradient, moved[todo]).double() + linear[todo] + t * quadratic[todo]
-        )
-        start, first = state.objective[todo], slope[todo]
-        lower = value <= start + _DECREASE * t * first
-        level = (value <= start + _ROUNDING * start.abs()) & (found <= (2 * _DECREASE - 1) * first)
-        enough = (lower | level) & value.isfinite()
-        good = enough & (found >= _CURVATURE * first)
-        chosen = todo[good]
-        outputs[chosen], slopes[chosen], objective[chosen] = there[good], gradient[good], value[good]
-        rest = ~good
-        if not rest.any():
-            return _moved(state, outputs, slopes, objective, length, (linear, quadratic), todo[rest], tried)
-        todo, t, far, found = todo[rest], t[rest], ~enough[rest], found[rest]
-        high[todo], slope_high[todo] = (
-            torch.where(far, t, high[todo]),
-            torch.where(far, found, slope_high[todo]),
-        )
-        low[todo], slope_low[todo] = torch.where(far, low[todo], t), torch.where(far, slope_low[todo], found)
-        length[todo] = _next(low[todo], high[todo], slope_low[todo], slope_high[todo])
-    return _moved(state, outputs, slopes, objective, length, (linear, quadratic), todo, tried)
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """(K,) float64 inner products of (K, C, R)."""
+    products: Tensor = torch.einsum("kcr,kcr->k", a, b)
+    return products.double()
 
 
 def _next(low: Tensor, high: Tensor, slope_low: Tensor, slope_high: Tensor) -> Tensor:
@@ -347,23 +354,3 @@ def _next(low: Tensor, high: Tensor, slope_low: Tensor, slope_high: Tensor) -> T
     usable = (slope_high > 0) & secant.isfinite()
     between = torch.where(usable, inside, low + 0.5 * width)
     return torch.where(high.isinf(), (2 * low).clamp(min=2.0), between)
-
-
-def _moved(
-    state: _State,
-    outputs: Tensor,
-    slopes: Tensor,
-    objective: Tensor,
-    length: Tensor,
-    penalty: tuple[Tensor, Tensor],
-    failed: Tensor,
-    tried: int,
-) -> tuple[Tensor, int, Tensor]:
-    state.outputs, state.slopes, state.objective = outputs, slopes, objective
-    length[failed] = 0.0
-    # Not computed anew: the rounding of another sum would hide the decrease of the next step.
-    linear, quadratic = penalty
-    state.half = state.half + length * linear + length * length * quadratic / 2
-    lost = torch.zeros(len(length), dtype=torch.bool, device=length.device)
-    lost[failed] = True
-    return length, tried, lost

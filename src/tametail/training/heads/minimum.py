@@ -33,11 +33,11 @@ from tametail.training.recipe import Recipe
 
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RANDOM_STARTS = 2
-_CHOICE_TOLERANCE = 5e-3  # the score of a penalty needs no more
+_CHOICE_TOLERANCE = 1e-2  # the score of a penalty needs no more
 _ROUGHLY = 1e-3  # tolerance at which another start shows whether it leads lower
 _AGREEMENT = 1e-4  # relative difference of objectives that the tolerance may explain
 _LEAST = 1e-7  # probability in a log-loss
-_BATCH_BYTES = 32 * 2**20  # of weights, outputs and memory of heads that are minimised at once
+_BATCH_BYTES = 64 * 2**20  # of weights, outputs and memory of heads that are minimised at once
 _PER_WEIGHT, _PER_OUTPUT = 28, 16  # floats per weight and output
 
 
@@ -190,28 +190,26 @@ class TrainingImages:
 
     def minimise(self, fits: Sequence[Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
         """The minima of fits, as many at once as fit into a processor's cache."""
+        if not fits:
+            return []
         began = time.perf_counter()
         order = [at for places in by_formula([fit.task for fit in fits]) for at in places]
-        size = self.most_at_once
-        found: dict[int, Minimum] = {}
-        for first in range(0, len(order), size):
-            places = order[first : first + size]
-            start = self.columns.new_zeros(len(places), *self.shape)
-            for row, at in enumerate(places):
-                if (given := fits[at].start) is not None:
-                    start[row] = given
-            minima = minimise(
-                FullBatch([fits[at].task for at in places], self.target, self.class_counts, self.columns),
-                self.columns,
-                self.variances,
-                self.columns.new_tensor([fits[at].l2 for at in places]),
-                start,
-                tolerance=tolerance,
-                stop=lambda iteration, gradients: self.stop(),
-            )
-            cost.add(minima.products, minima.evaluations, time.perf_counter() - began)
-            began = time.perf_counter()
-            found |= {at: minima.of(row) for row, at in enumerate(places)}
+        start = self.columns.new_zeros(len(order), *self.shape)
+        for row, at in enumerate(order):
+            if (given := fits[at].start) is not None:
+                start[row] = given
+        minima, products, evaluations = minimise(
+            FullBatch([fits[at].task for at in order], self.target, self.class_counts, self.columns),
+            self.columns,
+            self.variances,
+            self.columns.new_tensor([fits[at].l2 for at in order]),
+            start,
+            at_once=self.most_at_once,
+            tolerance=tolerance,
+            stop=self.stop,
+        )
+        cost.add(products, evaluations, time.perf_counter() - began)
+        found = dict(zip(order, minima, strict=True))
         return [found[at] for at in range(len(fits))]
 
 
