@@ -238,8 +238,7 @@ def _minimise(
         device
     )
     failures = [
-        None if math.isfinite(each.objective) else non_finite_loss(each.objective, 0, 0)
-        for each in found.convergence
+        None if math.isfinite(each.objective) else _no_minimum(each.objective) for each in found.convergence
     ]
     seconds = (time.perf_counter() - began) / len(tasks)
     paths = [
@@ -256,6 +255,15 @@ def _minimise(
         ended = mean_record([history[-1] for history in histories])
         callback.epoch(replace(ended, epoch=1, step=len(tasks)))
     return replace(trained, histories=histories)
+
+
+def _no_minimum(objective: float) -> RunFailed:
+    return RunFailed(
+        f"the loss of all training images is {objective} at every start, so there is no minimum to find. Change the loss's "
+        f"parameters; repeating the run gives the same result.",
+        0,
+        0,
+    )
 
 
 def note_failures(progress: _Progress, losses: Tensor, epoch: int, step: int) -> _Progress:
