@@ -31,7 +31,6 @@ from losses import machine
 from tametail.core.console import Console
 from tametail.data import read_images
 from tametail.losses import ALPALoss
-from tametail.models.backbones import describe_backbone
 from tametail.models.heads import Standardise
 from tametail.study.inputs import prepare_inputs
 from tametail.training.hardware import make_accelerator
@@ -39,6 +38,7 @@ from tametail.training.heads.components import principal_components
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.minimum import Fit, Passes, TrainingImages, train_to_minimum
 from tametail.training.recipe import load_recipe
+from tametail.training.training_data import backbone_of
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
 FOLDS, REPEATS, SETTINGS, L2, WIDE = 5, 4, 50, 0.1, 2848
@@ -93,7 +93,7 @@ def images_of(folder: Path, repeats: int) -> tuple[NDArray[np.float32], NDArray[
     inputs = prepare_inputs(
         read_images(folder),
         recipe,
-        describe_backbone(recipe.backbone, recipe.image_size),
+        backbone_of(recipe),
         folds=FOLDS,
         seed=0,
         group_duplicates=False,
@@ -127,7 +127,7 @@ def turns(
         for held_out in range(FOLDS):
             rows = fold != held_out
             own = torch.from_numpy(features[rows])
-            standardise = Standardise(features.shape[1])
+            standardise = Standardise(features.shape[1:])
             standardise.fit(own)
             yield Turn(standardise(own), torch.from_numpy(target[rows]), fold[rows])
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from tametail.core.run_files import PREDICTIONS
 from tametail.data import ImageTable, Splits, decoded_images, make_splits, read_images
 from tametail.models import torchvision_ops
-from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone
+from tametail.models.backbones import BackboneSpec, build_backbone
 from tametail.models.heads import build_head
 from tametail.predictions.single_label import Predictions, write_predictions
 from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop
@@ -35,7 +35,7 @@ from tametail.training.optimisation import learning_rate
 from tametail.training.recipe import Recipe, load_recipe
 from tametail.training.run import Run, RunContext
 from tametail.training.strategies import parse_method
-from tametail.training.training_data import training_data_from_images, with_training_canvas
+from tametail.training.training_data import backbone_of, training_data_from_images
 
 torchvision_ops.ensure_importable()
 from torchvision import transforms  # noqa: E402 - its extension may be missing, see above
@@ -113,7 +113,7 @@ def make_task(data: str, images: int | None, epochs: int, fold: int) -> Task:
         some = np.zeros(len(table), bool)
         some[np.linspace(0, len(table) - 1, images).astype(int)] = True
         table = table.take(some)
-    spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
+    spec = backbone_of(recipe)
     torch.manual_seed(0)
     splits = make_splits(table, folds=FOLDS, seed=0)
     return Task(table, splits, recipe, spec, build_backbone(spec, recipe.weights), fold)

@@ -38,6 +38,7 @@ class Part:
     group: NDArray[np.str_]
     image: NDArray[np.str_]
     class_names: tuple[str, ...]
+    blocks: tuple[int, ...]
 
     @property
     def folds(self) -> int:
@@ -64,6 +65,7 @@ def load(study: Path, part: str = "train") -> Part:
         np.asarray(table.groups)[rows].astype(np.str_),
         table.images[rows],
         tuple(table.class_names),
+        inputs.spec.blocks,
     )
 
 
@@ -92,7 +94,9 @@ def trained(
     Args:
         usual: only the method's own decision rule.
     """
-    data = TrialData(part.features[rows], part.target[rows], features, len(part.class_names))
+    data = TrialData(
+        part.features[rows], part.target[rows], features, len(part.class_names), blocks=part.blocks
+    )
     accelerator = make_accelerator(load_recipe("head"), "cpu")
     trials = [Trial(each.method, each.recipe) for each in configured]
     number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])

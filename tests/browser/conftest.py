@@ -165,6 +165,7 @@ def recommended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folds=3,
         seeds=1,
         backbone="none",
+        features="1,280 of its last layer",
         recipe={},
         splits="0123456789abcdef",
         unsafe=(HOSTILE[2],),

@@ -16,7 +16,7 @@ def test_the_normalised_head_gives_cosines() -> None:
 
 def test_standardised_features_have_mean_zero_and_mean_square_one_and_keep_their_proportions() -> None:
     features = torch.randn(50, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7
-    standardise = heads.Standardise(4)
+    standardise = heads.Standardise([4])
     standardise.fit(features)
     found = standardise(features)
     torch.testing.assert_close(found.mean(0), torch.zeros(4), atol=1e-5, rtol=0)

@@ -22,6 +22,7 @@ OF = Provenance(
     folds=3,
     seeds=1,
     backbone="none",
+    features="1,280 of its last layer",
     recipe={},
     splits="0123456789abcdef",
     options=("my data", "--folds", "3"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tametail.data import DecodedImages, ImageTable, decoded_images, read_images
 from tametail.models.backbones import build_backbone, describe_backbone
 from tametail.training.recipe import load_recipe
-from tametail.training.training_data import cached_features, features_key, with_training_canvas
+from tametail.training.training_data import backbone_of, cached_features, features_key
 
 SPEC = describe_backbone("test_efficientnet", 32)
 
@@ -74,5 +74,15 @@ def test_the_key_tells_precisions_apart_and_keeps_the_names_of_float32() -> None
     [("head", 0.5, SPEC.canvas), ("quick", 0.7, 46), ("quick", 1.0, SPEC.canvas), ("quick", 0.1, 64)],
 )
 def test_images_have_the_pixels_that_the_smallest_part_shown_needs(name: str, low: float, side: int) -> None:
-    recipe = load_recipe(name, assignments=[f"augmentation.scale=[{low}, 1.0]"])
-    assert with_training_canvas(recipe, SPEC).canvas == side
+    fields = {"backbone": SPEC.name, "image_size": SPEC.image_size}
+    recipe = load_recipe(name, fields=fields, assignments=[f"augmentation.scale=[{low}, 1.0]"])
+    assert backbone_of(recipe).canvas == side
+
+
+def test_features_of_other_stages_or_views_are_kept_apart() -> None:
+    keys = set()
+    for change in ("stages=none", "stages=all", "pooling=mean", "views=flips"):
+        fields = {"backbone": SPEC.name, "image_size": SPEC.image_size}
+        spec = backbone_of(load_recipe("head", fields=fields, assignments=[f"features.{change}"]))
+        keys.add(features_key("x", spec, build_backbone(SPEC, "none"), "no"))
+    assert len(keys) == 4

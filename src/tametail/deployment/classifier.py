@@ -6,6 +6,7 @@ The model is the ensemble of the fold models of one method, by default the best 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -37,13 +38,13 @@ from tametail.training.inference import eval_mode
 from tametail.training.recipe import Recipe
 from tametail.training.run import all_runs, load_class_counts, load_trained_model
 from tametail.training.strategies import Method, parse_method
-from tametail.training.training_data import evaluation_transform
+from tametail.training.training_data import evaluation_transform, frozen
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Classifier", "find_images", "load", "read_prevalence"]
-_BATCH = 32
+_BATCH, _AHEAD = 16, 2  # images, and batches that are decoded before they are needed
 _P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
 
 
@@ -154,9 +155,8 @@ class Classifier:
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
-            for start in range(0, len(images), _BATCH):
-                chunk = images[start : start + _BATCH]
-                rows += self._predict_chunk(chunk, target_prevalence)
+            for chunk, decoded in _decoded_ahead(images, self.spec.canvas):
+                rows += self._predict_chunk(chunk, decoded, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
@@ -169,23 +169,31 @@ class Classifier:
         return [kind + name for name in self.class_names for kind in kinds]
 
     def _predict_chunk(
-        self, images: Sequence[str | Path], target_prevalence: NDArray[np.float64] | None
+        self,
+        images: Sequence[str | Path],
+        decoded: Sequence[NDArray[np.uint8] | DataError],
+        target_prevalence: NDArray[np.float64] | None,
     ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
-        decoded = []
-        same = {"method": self.method, "link": self.link, "error": ""}
-        for image in images:
-            row: dict[str, object] = {"image": str(image), **same}
-            try:
-                decoded.append((row, decode_image(Path(image), self.spec.canvas)))
-            except DataError as error:
-                row["error"] = str(error)
+        readable, pixels = [], []
+        for image, found in zip(images, decoded, strict=True):
+            row: dict[str, object] = {
+                "image": str(image),
+                "method": self.method,
+                "link": self.link,
+                "error": "",
+            }
+            if isinstance(found, DataError):
+                row["error"] = str(found)
+            else:
+                readable.append(row)
+                pixels.append(found)
             rows.append(row)
-        if decoded:
-            features = self._features(np.stack([pixels for _, pixels in decoded]))
+        if readable:
+            features = self._features(np.stack(pixels))
             single = self.thresholds is None
             predicted = self._classes(features, target_prevalence) if single else self._labels(features)
-            for (row, _), values in zip(decoded, predicted, strict=True):
+            for row, values in zip(readable, predicted, strict=True):
                 row |= values
         return rows
 
@@ -250,25 +258,49 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
     recipe = Recipe.model_validate(described["recipe"])
     class_names = tuple(described["class_names"])
     target = make_accelerator(recipe, options["device"], training=False).device
-    frozen = recipe.trains == "head"
+    heads_only = recipe.trains == "head"
 
     def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = Standardise(spec.features) if frozen else restore_backbone(directory, described)
+        representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, described)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     fold_models = []
     for run in runs:
         counts, images = load_class_counts(run.directory(directory))
         model = load_trained_model(run, directory, new_model).to(target)
-        model = model if frozen else channels_last(model)
+        model = model if heads_only else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
-    backbone = restore_backbone(directory, described) if frozen else nn.Identity()
+    backbone = frozen(restore_backbone(directory, described), spec) if heads_only else nn.Identity()
     thresholds = None
     if described.get("multi_label"):
         tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
         thresholds = deployable_thresholds(tables)
     return Classifier(chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, thresholds)
+
+
+def _decoded_ahead(
+    images: Sequence[str | Path], side: int
+) -> Iterator[tuple[Sequence[str | Path], list[NDArray[np.uint8] | DataError]]]:
+    """Batches of images with their pixels, or why they cannot be read; the next batch is decoded in the meantime."""
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(_decoded, batch, side) for batch in batches[:_AHEAD]]
+        for at, batch in enumerate(batches):
+            found = waiting.pop(0).result()
+            if at + _AHEAD < len(batches):
+                waiting.append(pool.submit(_decoded, batches[at + _AHEAD], side))
+            yield batch, found
+
+
+def _decoded(images: Sequence[str | Path], side: int) -> list[NDArray[np.uint8] | DataError]:
+    found: list[NDArray[np.uint8] | DataError] = []
+    for image in images:
+        try:
+            found.append(decode_image(Path(image), side))
+        except DataError as error:
+            found.append(error)
+    return found
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

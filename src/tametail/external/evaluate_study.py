@@ -24,11 +24,10 @@ from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes
 from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
-from tametail.models.backbones import describe_backbone
 from tametail.predictions.single_label import Predictions, ensemble, read_predictions
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
-from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone
+from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone, studied_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.run import (
@@ -174,7 +173,7 @@ def _run_context(
 ) -> tuple[RunContext, DecodedImages]:
     """The context to predict the readable images with the study's models."""
     recipe = Recipe.model_validate(described["recipe"])
-    spec = describe_backbone(described["backbone"], described["image_size"])
+    spec = studied_backbone(described)
     accelerator = make_accelerator(recipe, device, training=False)
     with console.track("Images", len(table)) as advance:
         decoded = decoded_images(table, spec.canvas, advance=advance)

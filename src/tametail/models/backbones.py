@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.registry import Registry, nearest
+from tametail.models.pooling import PooledBackbone, Pooling, Stage, Views
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -38,6 +39,9 @@ class BackboneSpec:
         mean, std: per channel, of inputs in [0, 1]; by default those of ImageNet.
         fixed_size: whether the network is built for one image size (most vision transformers).
         provider: name of the provider, set by `describe_backbone`.
+        stages: those whose output can be pooled, in the order of the data; none by default.
+        pooling: how they are pooled into the feature vector; None for the network's own features alone, see `pooled`.
+        views: the features are the mean over these views of an image.
     """
 
     name: str
@@ -49,6 +53,35 @@ class BackboneSpec:
     std: tuple[float, float, float] = _IMAGENET_STD
     fixed_size: bool = False
     provider: str = "timm"
+    stages: tuple[Stage, ...] = ()
+    pooling: Pooling | None = None
+    views: Views = "none"
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Lengths of the parts of the feature vector, of sum D: the network's own features, then those of the stages."""
+        if self.pooling is None:
+            return (self.features,)
+        pooled = [size for stage in self.stages for size in stage.sizes(self.pooling)]
+        return (self.features - sum(pooled), *pooled)
+
+    @property
+    def summary(self) -> str:
+        """The feature vector in words."""
+        own = self.blocks[0]
+        text = f"{own:,} of its last layer"
+        if self.pooling is not None:
+            what = "means" if self.pooling == "mean" else "means and standard deviations"
+            text = f"{self.features:,}: {text}, {what} of {len(self.stages)} stages"
+        views = {"none": "", "horizontal_flip": 2, "flips": 4, "flips_and_rotations": 8}[self.views]
+        return f"{text}, averaged over {views} views" if views else text
+
+    def pooled(self, pooling: Pooling | None, views: Views) -> BackboneSpec:
+        """The same with the stages pooled, where there are any, and with views."""
+        if pooling is None or not self.stages:
+            return replace(self, views=views)
+        sizes = sum(size for stage in self.stages for size in stage.sizes(pooling))
+        return replace(self, features=self.features + sizes, pooling=pooling, views=views)
 
     @property
     def enlarged(self) -> bool:
@@ -180,12 +213,13 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
     """
     check_weights(weights, spec.name)
     provider = BACKBONES.get(spec.provider)()
-    if weights in {"auto", "none"}:
-        return provider.build(spec, weights)
-    network = provider.build(spec, "none")
-    state = _offline_state(network) if weights == "offline" else _file_state(Path(weights))
-    _load_state(network, state, weights)
-    return network
+    network = provider.build(spec, weights if weights == "auto" else "none")
+    if weights not in {"auto", "none"}:
+        state = _offline_state(network) if weights == "offline" else _file_state(Path(weights))
+        _load_state(network, state, weights)
+    if spec.pooling is None and spec.views == "none":
+        return network
+    return PooledBackbone(network, spec.stages if spec.pooling else (), spec.pooling or "mean", spec.views)
 
 
 def channels_last(module: AnyModule) -> AnyModule:

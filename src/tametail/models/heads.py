@@ -6,6 +6,7 @@ Shape legend: B batch, N images, C classes, D features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -35,23 +36,36 @@ def choose_head(requested: Literal["auto", "normalised"], of_loss: LossHead) -> 
 
 
 class Standardise(nn.Module):
-    """Shift features (B, D) to mean zero and scale them by one common factor to mean square one.
+    """Shift features (B, D) to mean zero, and scale each block of them by one factor, so that all have the same variance.
 
-    Most networks' features are all positive: cosines between them are close to one, and a linear head learns slowly.
+    Most networks' features are all positive: cosines between them are close to one, and a linear head learns slowly. The sum
+    of the variances is the length of the first block, which alone would have mean square one, so that a penalty on the
+    weights means the same with and without the other blocks.
+
+    Args:
+        blocks: their lengths, of sum D.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, blocks: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(()))
+        self._blocks = tuple(blocks)
+        self.register_buffer("mean", torch.zeros(sum(blocks)))
+        self.register_buffer("scale", torch.ones(sum(blocks)))
 
     def fit(self, features: Tensor) -> None:
-        """Compute mean and scale from training features (N, D)."""
+        """Compute means and factors from training features (N, D)."""
         self.mean.copy_(features.mean(dim=0))
-        self.scale.copy_((features - self.mean).square().mean().sqrt().clamp(min=1e-6))
+        centred = (features - self.mean).split(self._blocks, dim=1)
+        share = self._blocks[0] / len(self._blocks)
+        factors = [
+            (block.square().mean() * block.shape[1] / share).sqrt().clamp(min=1e-6) for block in centred
+        ]
+        self.scale.copy_(
+            torch.cat([factor.expand(size) for factor, size in zip(factors, self._blocks, strict=True)])
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.scale

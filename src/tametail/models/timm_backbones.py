@@ -12,6 +12,7 @@ from torch import nn
 from tametail.core.errors import TametailError, UsageError
 from tametail.models import torchvision_ops
 from tametail.models.backbones import BackboneProvider, BackboneSpec, register_backbone
+from tametail.models.pooling import find_stages
 
 torchvision_ops.ensure_importable()
 
@@ -41,6 +42,7 @@ class TimmBackbones(BackboneProvider):
             with torch.device("meta"), torch.no_grad():
                 network = _create(name, size, fixed).eval()
                 features = int(network(torch.empty(2, 3, size, size)).shape[-1])
+                stages = find_stages(network, size)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise UsageError(
                 f"backbone {name} cannot take images of {size}×{size} pixels: {str(error).splitlines()[0]}. "
@@ -51,7 +53,7 @@ class TimmBackbones(BackboneProvider):
         if len(mean) != 3 or len(std) != 3:
             raise UsageError(f"backbone {name} does not take RGB images; choose another --backbone")
         canvas = round(size / data["crop_pct"])
-        return BackboneSpec(name, features, size, canvas, size / canvas, mean, std, fixed)
+        return BackboneSpec(name, features, size, canvas, size / canvas, mean, std, fixed, stages=stages)
 
     def build(self, spec: BackboneSpec, weights: str) -> nn.Module:
         if weights == "auto":

@@ -58,6 +58,7 @@ class Provenance:
         test_images: number of images in the held-out test set.
         folds, seeds: number of folds, and of trainings for each of them.
         backbone: its name.
+        features: its feature vector in words.
         recipe: as in study.json.
         splits: their fingerprint.
         unsafe: severe findings of the audit, in words.
@@ -71,6 +72,7 @@ class Provenance:
     folds: int
     seeds: int
     backbone: str
+    features: str
     recipe: Mapping[str, Any]
     splits: str
     unsafe: tuple[str, ...] = ()

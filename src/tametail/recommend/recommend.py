@@ -14,7 +14,6 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import declared, pick, takes
 from tametail.core.options import ReadImagesOptions, RecommendOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images, save_splits
-from tametail.models.backbones import describe_backbone
 from tametail.recommend import outputs
 from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import AllOutputs
@@ -26,7 +25,7 @@ from tametail.study.settings import check_counts, recipe_from
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.run import TrainingKey
-from tametail.training.training_data import with_training_canvas
+from tametail.training.training_data import backbone_of
 
 if TYPE_CHECKING:
     from tametail.recommend.narrative import Provenance
@@ -98,7 +97,7 @@ def recommend(
     console, source = console or Console(quiet=True), data
     recipe = _checked_recipe(data, options)
     out, folds, repeats = options["out"], options["folds"], options["repeats"] or 1
-    spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
+    spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, options["device"])
     if not isinstance(data, ImageTable):
         if out is not None:
@@ -156,7 +155,9 @@ def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, Trai
     """The rows outside the test set; no code below sees any other."""
     table, splits, names = inputs.table, inputs.splits, inputs.table.class_names
     rows = np.flatnonzero(splits.part == "train")
-    part = TrainingSet(features[rows], table.targets[rows], splits.fold[rows], len(names), splits.folds)
+    part = TrainingSet(
+        features[rows], table.targets[rows], splits.fold[rows], len(names), splits.folds, inputs.spec.blocks
+    )
     return part, TrainingImages(table.images[rows], table.groups[rows], names)
 
 
@@ -204,6 +205,7 @@ def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Prov
         folds=splits.folds,
         seeds=seeds,
         backbone=inputs.spec.name,
+        features=inputs.spec.summary,
         recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(

@@ -33,6 +33,7 @@ class TrainingSet:
         target, fold: (n,).
         classes: C.
         folds: number of folds.
+        blocks: lengths of the parts of the feature vector; empty for one part.
     """
 
     features: NDArray[np.float32]
@@ -40,6 +41,7 @@ class TrainingSet:
     fold: IntArray
     classes: int
     folds: int
+    blocks: tuple[int, ...] = ()
 
 
 def run_trainings(
@@ -100,7 +102,12 @@ def train_methods(
     """Train the heads of the methods on all folds except those left out, and predict these."""
     rows = np.isin(data.fold, training.left_out)
     trial_data = TrialData(
-        data.features[~rows], data.target[~rows], data.features[rows], data.classes, data.fold[~rows]
+        data.features[~rows],
+        data.target[~rows],
+        data.features[rows],
+        data.classes,
+        data.fold[~rows],
+        data.blocks,
     )
     trials = [Trial(parse_method(text), recipe) for text in methods]
     results = run_trials(trials, trial_data, accelerator, seed=training.random_seed(), advance=advance)

@@ -86,6 +86,7 @@ def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str,
         "seeds": provenance.seeds,
         "splits": provenance.splits,
         "backbone": provenance.backbone,
+        "features": provenance.features,
         "recipe": dict(provenance.recipe),
         "share_adjusting_best": results.share_adjusting_best,
         "nested": _nested(results.nested),
@@ -273,6 +274,7 @@ def _facts(results: RecommendationResults, provenance: Provenance) -> list[tuple
         ("Test set", f"{provenance.test_images:,} images, held out"),
         ("Folds and seeds", f"{provenance.folds} folds, {formatting.count_of(provenance.seeds, 'seed')}"),
         ("Trained", f"a linear head on {provenance.backbone}, frozen"),
+        ("Features", provenance.features),
         ("Splits", provenance.splits[:12]),
     ]
 

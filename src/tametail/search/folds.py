@@ -26,12 +26,14 @@ class FoldData:
         targets: (n,) class indices.
         fold: (n,) fold of each image.
         classes: C.
+        blocks: lengths of the parts of a feature vector; empty for one part.
     """
 
     inputs: NDArray[np.generic]
     targets: IntArray
     fold: IntArray
     classes: int
+    blocks: tuple[int, ...] = ()
 
     @property
     def folds(self) -> list[int]:
@@ -41,7 +43,7 @@ class FoldData:
     def without(self, *folds: int) -> FoldData:
         """A copy that holds nothing of the given folds."""
         rest = ~np.isin(self.fold, folds)
-        return FoldData(self.inputs[rest], self.targets[rest], self.fold[rest], self.classes)
+        return FoldData(self.inputs[rest], self.targets[rest], self.fold[rest], self.classes, self.blocks)
 
     def trial_data(self, left_out: Collection[int]) -> TrialData:
         """What a training sees when folds are left out: of these the inputs alone, fold after fold in the order given."""
@@ -49,7 +51,12 @@ class FoldData:
         held_out = np.concatenate([np.flatnonzero(self.fold == fold) for fold in left_out])
         inputs = cast(NDArray[np.float32], self.inputs)
         return TrialData(
-            inputs[trained], self.targets[trained], inputs[held_out], self.classes, self.fold[trained]
+            inputs[trained],
+            self.targets[trained],
+            inputs[held_out],
+            self.classes,
+            self.fold[trained],
+            self.blocks,
         )
 
     def targets_of(self, fold: int) -> IntArray:
@@ -57,7 +64,13 @@ class FoldData:
         return cast(IntArray, self.targets[self.fold == fold])
 
 
-def training_folds(inputs: NDArray[np.generic], targets: IntArray, splits: Splits, classes: int) -> FoldData:
+def training_folds(
+    inputs: NDArray[np.generic],
+    targets: IntArray,
+    splits: Splits,
+    classes: int,
+    blocks: tuple[int, ...] = (),
+) -> FoldData:
     """The folds of a table's training set, without the held-out test set.
 
     Args:
@@ -65,9 +78,10 @@ def training_folds(inputs: NDArray[np.generic], targets: IntArray, splits: Split
         targets: (N,) of all images.
         splits: of the N images, in the same order.
         classes: C.
+        blocks: lengths of the parts of a feature vector.
     """
     rows = rows_of_folds(splits)
-    return FoldData(inputs[rows], targets[rows], splits.fold[rows], classes)
+    return FoldData(inputs[rows], targets[rows], splits.fold[rows], classes, blocks)
 
 
 def rows_of_folds(splits: Splits) -> IntArray:

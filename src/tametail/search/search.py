@@ -19,7 +19,6 @@ from tametail.core.option import as_given, pick, takes
 from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.evaluation import Estimate
-from tametail.models.backbones import describe_backbone
 from tametail.search.folds import FoldData, training_folds
 from tametail.search.image_runner import ImageRunner, ModelFactory
 from tametail.search.journal import (
@@ -46,7 +45,7 @@ from tametail.training.hardware import Hardware, check_one_process, make_acceler
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
 from tametail.training.run import TrainingKey
-from tametail.training.training_data import with_training_canvas
+from tametail.training.training_data import backbone_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -134,7 +133,7 @@ def search(
     _check(folds, trials, metric)
     settings = recipe_from(options, data)
     search_space = make_space(method, settings, options["space"] or ())
-    spec = with_training_canvas(settings, describe_backbone(settings.backbone, settings.image_size))
+    spec = backbone_of(settings)
     accelerator = make_accelerator(settings, hardware.device)
     out = options["out"]
     if not isinstance(data, ImageTable):
@@ -172,7 +171,7 @@ def search(
                 check_search(storage, directory, requested.identity)
         arrays, runner = _runner(directory, content, inputs, accelerator, hardware, stop, console)
         table = inputs.table
-        fold_data = training_folds(arrays, table.targets, inputs.splits, len(table.class_names))
+        fold_data = training_folds(arrays, table.targets, inputs.splits, len(table.class_names), spec.blocks)
         run_searches(directory, storage, search_space, fold_data, requested, runner, worker, stop, console)
         with evaluation_lock(directory, stop, console.say):
             _finish(directory, content, storage, inputs, search_space, fold_data, requested, runner, console)

@@ -25,13 +25,14 @@ from tametail.data import (
     make_splits,
     save_splits,
 )
-from tametail.models.backbones import BackboneSpec, build_backbone, describe_backbone, state_digest
+from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import (
     TrainingData,
+    backbone_of,
     cached_features,
     training_data_from_features,
     training_data_from_images,
@@ -92,6 +93,7 @@ class StudyInputs:
             "weights": self.recipe.weights,
             "weights_digest": state_digest(self.backbone),
             "image_size": self.spec.image_size,
+            "features": self.spec.summary if self.recipe.trains == "head" else None,
             "canvas": self.spec.canvas if self.spec.enlarged else None,
             "methods": methods,
             "seeds": seeds,
@@ -138,6 +140,12 @@ def prepare_inputs(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
         f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
     )
+    if recipe.trains == "head":
+        console.say(f"Features of {spec.name}: {spec.summary}")
+        if recipe.features.stages == "all" and spec.pooling is None:
+            console.warn(
+                f"the stages of {spec.name} cannot be found, so that its own features are taken alone"
+            )
     decoded = _decode(table, spec, console)
     if decoded.errors:
         first = "; ".join(f"{image}: {why}" for image, why in list(decoded.errors.items())[:3])
@@ -228,8 +236,9 @@ def remember_root(directory: Path, root: Path) -> None:
 
 
 def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
-    """The study's backbone, with the canvas size of its decoded images."""
-    spec = describe_backbone(described["backbone"], described["image_size"])
+    """The study's backbone, with its feature vector and the canvas size of its decoded images."""
+    recipe = Recipe.model_validate(described["recipe"])
+    spec = backbone_of(recipe.model_copy(update={"image_size": described["image_size"]}))
     return spec.on_canvas(described.get("canvas") or spec.canvas)
 
 

@@ -21,7 +21,6 @@ from tametail.core.options import (
 )
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
 from tametail.data import ImageTable, check_folds, read_images
-from tametail.models.backbones import describe_backbone
 from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
@@ -43,7 +42,7 @@ from tametail.training.multi_label import check_methods
 from tametail.training.recipe import Recipe
 from tametail.training.run import RunContext, all_runs, predict_test
 from tametail.training.trackers import check_trackers
-from tametail.training.training_data import with_training_canvas
+from tametail.training.training_data import backbone_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +151,7 @@ def compare(
     check_trackers(options["track"] or ())
     for method in (*parsed, *tuned):
         method.configure(recipe)
-    spec = with_training_canvas(recipe, describe_backbone(recipe.backbone, recipe.image_size))
+    spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, hardware.device)
     console = console if accelerator.is_main_process else Console(quiet=True)
     out = options["out"]

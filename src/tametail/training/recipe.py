@@ -100,6 +100,25 @@ class MixingSettings(BaseModel):
     probability: Fraction = 1.0
 
 
+class FeatureSettings(BaseModel):
+    """The feature vector of a frozen backbone, with ``trains: head``.
+
+    Attributes:
+        stages: ``all`` adds the pooled outputs of all stages of the backbone to its own features, from the same forward
+            pass; ``none`` leaves them out. Backbones whose stages cannot be found give their own features alone.
+        pooling: ``mean_std`` pools a stage to the mean and the standard deviation over the positions of the image, and
+            for transformers the class token; ``mean`` leaves the deviation out.
+        views: ``horizontal_flip``, ``flips`` or ``flips_and_rotations`` (by quarter turns) average the features over 2, 4
+            or 8 views of an image, at 2, 4 or 8 times the cost; ``none`` takes the image as it is. Only where a mirrored
+            image could be one of the same class: not for chest X-rays or whatever has sides.
+    """
+
+    model_config = _STRICT
+    stages: Literal["all", "none"] = "none"
+    pooling: Literal["mean", "mean_std"] = "mean_std"
+    views: Literal["none", "horizontal_flip", "flips", "flips_and_rotations"] = "none"
+
+
 class Recipe(BaseModel):
     """All training settings of a run.
 
@@ -110,6 +129,7 @@ class Recipe(BaseModel):
         backbone: name of a timm model or of a registered backbone.
         weights: ``auto`` (pretrained), ``offline``, ``none`` (random) or the path of a weight file.
         image_size: side of the input in pixels; null for the backbone's default.
+        features: the feature vector of a frozen backbone; not used with ``trains: all``.
         epochs: number of training epochs.
         min_steps: minimum number of optimizer steps: small training sets get more epochs; null for none. It does not apply
             where ``epochs`` is overridden.
@@ -145,6 +165,7 @@ class Recipe(BaseModel):
     backbone: str
     weights: str = "auto"
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    features: FeatureSettings = FeatureSettings()
     epochs: Annotated[int, Field(ge=1)]
     min_steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from tametail.core.atomic import atomic_path, make_folder
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
 from tametail.data.sampling.augmentation import Preprocess
-from tametail.models.backbones import BackboneSpec, channels_last, state_digest
+from tametail.models.backbones import BackboneSpec, channels_last, describe_backbone, state_digest
+from tametail.models.folding import fold_batch_norms
 from tametail.models.heads import Standardise
+from tametail.training.hardware import disable_malloc_trim
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
@@ -77,7 +79,7 @@ def training_data_from_features(
     """Data for training heads on features of a frozen backbone."""
 
     def new_model(method: Method, rows: IntArray | None) -> nn.Sequential:
-        standardise = Standardise(spec.features)
+        standardise = Standardise(spec.blocks)
         if rows is not None:
             standardise.fit(torch.from_numpy(features[rows]))
         head = method.build_head(spec.features, len(table.class_names), recipe.head)
@@ -121,14 +123,16 @@ def training_data_from_images(
     )
 
 
-def with_training_canvas(recipe: Recipe, spec: BackboneSpec) -> BackboneSpec:
-    """The backbone's spec with the canvas at which this recipe's images are cached.
+def backbone_of(recipe: Recipe) -> BackboneSpec:
+    """The backbone of a recipe, with its feature vector and the canvas at which images are cached.
 
     Training and evaluation images must be equally sharp: random crops get the resolution that the smallest crop needs,
     up to twice the network's, and evaluation resamples the same canvas in the same way.
     """
+    spec = describe_backbone(recipe.backbone, recipe.image_size)
     if recipe.trains == "head":
-        return spec
+        features = recipe.features
+        return spec.pooled(features.pooling if features.stages == "all" else None, features.views)
     least = math.ceil(spec.image_size / recipe.augmentation.scale[0])
     return spec.on_canvas(min(least, 2 * spec.image_size))
 
@@ -138,6 +142,12 @@ def evaluation_transform(spec: BackboneSpec) -> Preprocess:
     return Preprocess(spec.image_size, spec.mean, spec.std, crop=spec.crop)
 
 
+def frozen(backbone: nn.Module, spec: BackboneSpec) -> nn.Module:
+    """A backbone as its features are computed fastest, in evaluation mode; its weights are not to be trained or saved."""
+    disable_malloc_trim()
+    return channels_last(fold_batch_norms(backbone, spec.image_size))
+
+
 def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, precision: str = "no") -> str:
     """Cache key of the features of these images by this backbone, from their content.
 
@@ -145,6 +155,7 @@ def features_key(decoded_key: str, spec: BackboneSpec, backbone: nn.Module, prec
         precision: the accelerator's ``mixed_precision``, ``"no"`` for float32.
     """
     described = [decoded_key, spec.name, spec.image_size, spec.mean, spec.std, state_digest(backbone)]
+    described += [[asdict(stage) for stage in spec.stages if spec.pooling], spec.pooling, spec.views]
     if spec.enlarged:
         described.append(spec.canvas)
     if precision != "no":
@@ -179,7 +190,7 @@ def cached_features(
             return found
         make_room(len(rows) * spec.features * 4, keep={decoded.key})
         features = predict_logits(
-            channels_last(backbone),
+            frozen(backbone, spec),
             decoded.pixels,
             rows,
             accelerator,

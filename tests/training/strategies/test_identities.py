@@ -124,7 +124,7 @@ def test_a_retrained_classifier_separates_what_can_be_separated() -> None:
 
 def test_a_retrained_head_is_written_for_features_as_they_are() -> None:
     """On standardised features and on features moved and stretched, the classifier is the same."""
-    method, standardise = parse_method("ce+crt[epochs=3]"), Standardise(16)
+    method, standardise = parse_method("ce+crt[epochs=3]"), Standardise([16])
     standardise.fit(FEATURES)
     head = method.build_head(16, 5)
     one = method.fit_head(head, standardise(FEATURES), TARGET, COUNTS, seed=0)(standardise(FEATURES))

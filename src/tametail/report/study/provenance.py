@@ -74,7 +74,7 @@ def recipe_rows(settings: Mapping[str, Any]) -> FactRows:
     """Every field of the recipe that has a value."""
     recipe = dict(settings["recipe"])
     used = {"name": recipe.pop("name", ""), "backbone": settings["backbone"], "weights": _weights(settings)}
-    used["image_size"] = settings["image_size"]
+    used |= {"image_size": settings["image_size"], "features": settings["features"]}
     recipe = used | {key: value for key, value in recipe.items() if key not in used}
     return [
         (key.replace("_", " "), _in_words(value)) for key, value in recipe.items() if value not in (None, "")
@@ -143,11 +143,12 @@ def methods(results: StudyResults) -> str:
     images = (best.n, best.groups) if best else (counts.train_images, counts.train_groups)
     groups = grouped(results)
     methods = count_of(len(settings["methods"]), "method")
+    features = f" (features: {settings['features']})" if settings["features"] else ""
     said = [
         f"{methods} {'was' if len(settings['methods']) == 1 else 'were'} compared on {images_and_groups(*images)} by "
         f"cross-validation ({narrative.folds_in_words(settings)}, stratified by {'label' if results.multi_label else 'class'}, "
         f"{count_of(len(settings['seeds']), 'repeat')}{'; images of one group were never split between sets or folds' if groups else ''}).",
-        f"All used the backbone {settings['backbone']} at {settings['image_size']} pixels and the recipe "
+        f"All used the backbone {settings['backbone']} at {settings['image_size']} pixels{features} and the recipe "
         f"“{settings['recipe'].get('name', '')}”; the models of the last epoch were evaluated.",
         f"Methods were ranked by {results.headline} of the pooled out-of-fold predictions; 95 % confidence intervals describe "
         "the sampling of images.",

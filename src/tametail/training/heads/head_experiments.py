@@ -64,6 +64,7 @@ class TrialData:
         held_out: (m, D) features of the held-out rows.
         classes: C.
         fold: (n,) folds of the training rows, by which penalties are chosen; None for new ones.
+        blocks: lengths of the parts of the feature vector; empty for one part.
     """
 
     features: NDArray[np.float32]
@@ -71,6 +72,7 @@ class TrialData:
     held_out: NDArray[np.float32]
     classes: int
     fold: IntArray | None = None
+    blocks: tuple[int, ...] = ()
 
 
 def run_trials(
@@ -89,7 +91,7 @@ def run_trials(
         seed: of initial weights and batches, shared by all trials; the same seed gives the same results.
         advance: called with the number of trials that have just been trained.
     """
-    standardise = Standardise(data.features.shape[1])
+    standardise = Standardise(data.blocks or data.features.shape[1:])
     standardise.fit(torch.from_numpy(data.features))
     features = standardise(torch.from_numpy(data.features))
     held_out = standardise(torch.from_numpy(data.held_out))

@@ -127,7 +127,7 @@ class ClassifierRetraining(Strategy):
     def fit_head(self, head: nn.Module, features: Tensor, target: Tensor, loss: Loss, seed: int) -> nn.Module:
         with seeded(seed):
             head.reset_parameters()  # type: ignore[operator]
-        standardise = Standardise(features.shape[1])
+        standardise = Standardise([features.shape[1]])
         if isinstance(head, nn.Linear):
             standardise.fit(features)
             features = standardise(features)
