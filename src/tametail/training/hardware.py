@@ -21,6 +21,7 @@ import torch.distributed
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
+from threadpoolctl import threadpool_limits
 
 from tametail.core.errors import TametailError, UsageError
 from tametail.training.recipe import Recipe
@@ -183,9 +184,10 @@ def run_parallel(tasks: Sequence[Callable[[], _T]], device: torch.device) -> lis
     """
     if device.type != "cpu":
         return [task() for task in tasks]
-    # One thread also for a single task: the number of threads changes the last bits of results.
+    # One thread also for a single task: the number of threads changes the last bits of results. Of NumPy as well, whose
+    # threads would wait for those of the other tasks.
     workers = max(min(parallel_workers(device), len(tasks)), 1)
-    with torch_threads(1), ThreadPoolExecutor(workers) as pool:
+    with torch_threads(1), threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
             return [future.result() for future in futures]

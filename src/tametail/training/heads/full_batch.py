@@ -36,19 +36,27 @@ class FullBatch:
 
     Args:
         tasks: H heads; those of one formula next to each other.
+        kept: for each head, the images (n,) that its mean is over; None for all.
         target: (n,) class indices, or (n, C) labels.
         class_counts: C training images per class.
         like: a tensor with the outputs' dtype and device.
     """
 
     def __init__(
-        self, tasks: Sequence[HeadTask], target: Tensor, class_counts: Sequence[int], like: Tensor
+        self,
+        tasks: Sequence[HeadTask],
+        kept: Sequence[Tensor | None],
+        target: Tensor,
+        class_counts: Sequence[int],
+        like: Tensor,
     ) -> None:
         self._formulas = []
         for places in by_formula(tasks):
             if places != list(range(places[0], places[-1] + 1)):
                 raise ValueError("expected heads of one formula next to each other")
-            of_formula = _Formula([tasks[at] for at in places], target, class_counts, like)
+            of_formula = _Formula(
+                [tasks[at] for at in places], [kept[at] for at in places], target, class_counts, like
+            )
             self._formulas.append((places[0], places[-1] + 1, of_formula))
 
     def __call__(self, outputs: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,13 +81,24 @@ class _Formula:
     """Heads of one formula."""
 
     def __init__(
-        self, tasks: Sequence[HeadTask], target: Tensor, class_counts: Sequence[int], like: Tensor
+        self,
+        tasks: Sequence[HeadTask],
+        kept: Sequence[Tensor | None],
+        target: Tensor,
+        class_counts: Sequence[int],
+        like: Tensor,
     ) -> None:
         loss, recipe = tasks[0].loss, tasks[0].recipe
         smoothing, classes = label_smoothing_for(loss, recipe), len(class_counts)
         self._target = smooth_labels(target, class_counts, smoothing) if smoothing else target
         self._weights = class_weights(recipe, recipe.epochs, class_counts)
-        self._loss = loss.to(like.device)
+        self._loss, self._kept = loss.to(like.device), kept
+        # (H, n) share of each image in the mean; None where all heads have all images.
+        self._shares: Tensor | None = None
+        if any(each is not None for each in kept):
+            all_images = torch.ones(len(target), dtype=torch.bool, device=target.device)
+            chosen = torch.stack([all_images if each is None else each for each in kept]).double()
+            self._shares = (chosen / chosen.sum(1, keepdim=True)).to(like)
         self._stack: LossStack | None = None
         if stack_key(loss) is not None:
             self._stack = LossStack([task.loss for task in tasks], like, classes)
@@ -95,12 +114,23 @@ class _Formula:
             if self._stack is None:
                 logits = outputs.transpose(1, 2)
                 means = torch.stack(
-                    [mean_loss(self._loss, each, self._target, self._weights) for each in logits]
+                    [
+                        self._mean(each, self._kept[place])
+                        for each, place in zip(logits, at.tolist(), strict=True)
+                    ]
                 ).double()
             else:
                 values = self._stack.take(at)(outputs, self._labels)
                 if self._weights is not None:
                     values = values * self._of_image
-                means = values.double().sum(1) / values.shape[1]
+                if self._shares is None:
+                    means = values.double().sum(1) / values.shape[1]
+                else:
+                    means = (values * self._shares[at]).double().sum(1)
             (gradients,) = torch.autograd.grad(means.sum(), outputs)
         return means.detach(), gradients
+
+    def _mean(self, logits: Tensor, kept: Tensor | None) -> Tensor:
+        if kept is None:
+            return mean_loss(self._loss, logits, self._target, self._weights)
+        return mean_loss(self._loss, logits[kept], self._target[kept], self._weights)

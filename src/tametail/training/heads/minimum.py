@@ -34,7 +34,7 @@ from tametail.training.recipe import Recipe
 L2_GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RANDOM_STARTS = 2
 _CHOICE_TOLERANCE = 1e-2  # the score of a penalty needs no more
-_ROUGHLY = 1e-3  # tolerance at which another start shows whether it leads lower
+_ROUGHLY = 1e-3  # tolerance of a start, and at which it shows whether it leads lower
 _AGREEMENT = 1e-4  # relative difference of objectives that the tolerance may explain
 _LEAST = 1e-7  # probability in a log-loss
 _BATCH_BYTES = 64 * 2**20  # of weights, outputs and memory of heads that are minimised at once
@@ -145,11 +145,19 @@ def inner_folds(fold: IntArray, target: NDArray[Any], groups: TextArray | None =
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One minimisation: a task, the strength λ of its penalty and weights (C, R) to start from; None for 0."""
+    """One minimisation.
+
+    Attributes:
+        task: loss and recipe.
+        l2: strength λ of the penalty.
+        start: weights (C, R) to start from; None for 0.
+        kept: the images (n,) to train on; None for all.
+    """
 
     task: HeadTask
     l2: float
     start: Tensor | None = None
+    kept: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +189,6 @@ class TrainingImages:
         bytes_each = 4 * len(self.class_counts) * (_PER_WEIGHT * columns + _PER_OUTPUT * images)
         return max(_BATCH_BYTES // bytes_each, 1)
 
-    def without(self, held_out: Tensor) -> TrainingImages:
-        """The images where a mask (n,) is False; the components are those of all images."""
-        rest = self.columns[~held_out]
-        return TrainingImages(
-            rest, rest.square().mean(0), self.target[~held_out], self.class_counts, self.stop
-        )
-
     def minimise(self, fits: Sequence[Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
         """The minima of fits, as many at once as fit into a processor's cache."""
         if not fits:
@@ -199,7 +200,13 @@ class TrainingImages:
             if (given := fits[at].start) is not None:
                 start[row] = given
         minima, products, evaluations = minimise(
-            FullBatch([fits[at].task for at in order], self.target, self.class_counts, self.columns),
+            FullBatch(
+                [fits[at].task for at in order],
+                [fits[at].kept for at in order],
+                self.target,
+                self.class_counts,
+                self.columns,
+            ),
             self.columns,
             self.variances,
             self.columns.new_tensor([fits[at].l2 for at in order]),
@@ -303,7 +310,7 @@ def _starts(
 ) -> dict[float, list[tuple[str, Tensor]]]:
     """By penalty, weights other than 0 from which a loss with several minima is minimised, with their names."""
     reference, penalties = _reference_task(images.target, like), sorted(set(l2))
-    solutions = images.minimise([Fit(reference, value) for value in penalties], cost)
+    solutions = images.minimise([Fit(reference, value) for value in penalties], cost, _ROUGHLY)
     generator = torch.Generator().manual_seed(seed)
     scale = 1 / images.variances[:-1].sum().sqrt()  # outputs of variance 1
     random = []
@@ -415,19 +422,22 @@ def _inner_scores(
 ) -> list[dict[float, float]]:
     """For each task, by λ, the log-loss of all images in their inner folds, by heads trained without the fold.
 
-    The strongest penalty is minimised first; each next one starts from it.
+    The strongest penalty is minimised first; each next one starts from it. The heads of all inner folds are minimised
+    together: those of one fold have no share in the loss of another's images.
     """
     total: dict[tuple[int, float], float] = {}
-    for held_out in inner if tasks else ():
-        rest, outside = images.without(held_out), images.columns[held_out]
-        before: list[Tensor | None] = [None] * len(tasks)
-        for l2 in sorted(grid, reverse=True):
-            fits = [Fit(task, l2, start) for task, start in zip(tasks, before, strict=True)]
-            minima = rest.minimise(fits, cost, _CHOICE_TOLERANCE)
-            before = [minimum.weights for minimum in minima]
-            for at, (task, minimum) in enumerate(zip(tasks, minima, strict=True)):
-                loss = _log_loss(task.loss, outside @ minimum.weights.T, images.target[held_out])
-                total[at, l2] = total.get((at, l2), 0.0) + loss
+    pairs = [(at, held_out) for at in range(len(tasks)) for held_out in inner]
+    before: list[Tensor | None] = [None] * len(pairs)
+    for l2 in sorted(grid, reverse=True):
+        fits = [
+            Fit(tasks[at], l2, start, ~held_out) for (at, held_out), start in zip(pairs, before, strict=True)
+        ]
+        minima = images.minimise(fits, cost, _CHOICE_TOLERANCE)
+        before = [minimum.weights for minimum in minima]
+        for (at, held_out), minimum in zip(pairs, minima, strict=True):
+            outputs = images.columns[held_out] @ minimum.weights.T
+            loss = _log_loss(tasks[at].loss, outputs, images.target[held_out])
+            total[at, l2] = total.get((at, l2), 0.0) + loss
     images_in_all = len(images.target)
     return [{l2: total[at, l2] / images_in_all for l2 in sorted(grid)} for at in range(len(tasks))]
 
