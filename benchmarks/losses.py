@@ -1,4 +1,4 @@
-"""Forward and backward time, and peak extra memory, of the losses, compared with torch's BCE and the released forms.
+"""Forward and backward time, and peak extra memory, of the losses, compared with torch's losses and the released forms.
 
 python benchmarks/losses.py [--device cuda] [--quick] [-o docs/results/losses.md]
 
@@ -24,21 +24,27 @@ from torch.profiler import ProfilerActivity, profile
 from tametail.losses import create_loss, list_losses
 from tametail.losses.base import Loss
 
+_RIVALS = ("alpa as released", "alpa as released, compiled", "asl, optimised in place")
 SIZES = ((128, 7), (256, 52), (4096, 1000), (1024, 9605))
 Call = Callable[[Tensor, Tensor], Tensor]
 
 
 class Contender(NamedTuple):
-    """A loss to be timed, and what its target is: ``index`` (B,) or ``multi-hot`` (B, C)."""
+    """A loss to be timed, what its target is, ``index`` (B,) or ``multi-hot`` (B, C), and torch's loss of its kind."""
 
     name: str
     call: Call
     target: str
     dtype: torch.dtype = torch.float32
+    of_torch: str = "torch bce"
 
 
 def torch_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def torch_ce(logits: Tensor, index: Tensor) -> Tensor:
+    return F.cross_entropy(logits, index)
 
 
 def released_alpa(logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,6 +67,28 @@ def plain_asl(logits: Tensor, labels: Tensor) -> Tensor:
     return -(value * (1 - true_p).pow(1 * labels + 4 * (1 - labels))).sum()
 
 
+def asl_in_place(logits: Tensor, labels: Tensor) -> Tensor:
+    """ASL as optimised for training: buffers are reused, and the focusing weight has no gradient."""
+    p = torch.sigmoid(logits)
+    rest = (1 - p).add_(0.05).clamp_(max=1)
+    value = labels * p.clamp(min=1e-8).log()
+    value.add_((1 - labels) * rest.clamp(min=1e-8).log())
+    with torch.no_grad():
+        easy = (p * labels).add_(rest * (1 - labels)).neg_().add_(1)
+        weight = torch.pow(easy, 1 * labels + 4 * (1 - labels))
+    return -(value * weight).sum()
+
+
+_compiled: list[Call] = []
+
+
+def compiled_alpa(logits: Tensor, labels: Tensor) -> Tensor:
+    """The released form through torch.compile, which fuses its operations."""
+    if not _compiled:
+        _compiled.append(torch.compile(released_alpa, dynamic=True))
+    return _compiled[0](logits, labels)
+
+
 def by_plain_operations(loss: Loss) -> Call:
     """Our own loss without its one pass."""
     return lambda logits, target: Loss.forward(loss, logits, target)
@@ -72,7 +100,9 @@ def contenders() -> list[Contender]:
     found = [
         Contender("torch bce", torch_bce, "multi-hot"),
         Contender("alpa as released", released_alpa, "multi-hot"),
+        Contender("alpa as released, compiled", compiled_alpa, "multi-hot"),
         Contender("asl in plain operations", plain_asl, "multi-hot"),
+        Contender("asl, optimised in place", asl_in_place, "multi-hot"),
     ]
     for target in ("index", "multi-hot"):
         found += [Contender("alpa", alpa, target), Contender("asl", asl, target)]
@@ -92,11 +122,13 @@ def contenders() -> list[Contender]:
 
 def all_others(classes: int) -> list[Contender]:
     counts = torch.logspace(4, 0.5, classes).round().long()
-    return [Contender("torch bce", torch_bce, "multi-hot")] + [
-        Contender(name, create_loss(name, class_counts=counts), "index")
-        for name in list_losses()
-        if name not in ("alpa", "asl")
-    ]
+    found = [Contender("torch bce", torch_bce, "multi-hot"), Contender("torch ce", torch_ce, "index")]
+    found[1] = found[1]._replace(of_torch="torch ce")
+    for name in list_losses():
+        loss = create_loss(name, class_counts=counts)
+        kind = "torch ce" if loss.family == "softmax" else "torch bce"
+        found.append(Contender(name, loss, "index", of_torch=kind))
+    return found
 
 
 class Result(NamedTuple):
@@ -183,15 +215,13 @@ def copy_bandwidth(size: tuple[int, int], device: str) -> float:
 
 def table(results: dict[Contender, Result], size: tuple[int, int], bandwidth: float | None) -> Iterator[str]:
     """Markdown lines."""
-    yield "| loss | target | / torch bce | / as released | / asl plain | ms | extra memory | share of limit |"
-    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    others = [name for name in _RIVALS if name in {contender.name for contender in results}]
+    yield f"| loss | target | / torch's | {''.join(f'/ {name} | ' for name in others)}ms | extra memory | share of limit |"
+    yield f"|---|---|---:|{'---:|' * len(others)}---:|---:|---:|"
     rivals = {c.name: r for c, r in results.items()}
     gradient = size[0] * size[1] * 4
     for contender, result in results.items():
-        ratios = [
-            ratio(result, rivals.get(rival))
-            for rival in ("torch bce", "alpa as released", "asl in plain operations")
-        ]
+        ratios = [ratio(result, rivals[rival]) for rival in (contender.of_torch, *others)]
         share = "" if bandwidth is None else f"{moved(contender, size) / bandwidth / median(result):.0%}"
         yield (
             f"| {contender.name} | {contender.target} | {' | '.join(ratios)} | {median(result) * 1e3:.3f} "
@@ -236,9 +266,11 @@ def report(device: str, quick: bool) -> Iterator[str]:
     yield f"Machine: {machine(device)}.\n"
     yield (
         "Ratios are within rounds in which all losses of a table alternate; median and quartiles. Extra memory is "
-        "the peak beyond the gradient itself, in gradients. “As released” and “asl plain” are the losses as in "
-        "their released code: sigmoid, clamp, powers of tensors, automatic differentiation. Target index is one "
-        "class per sample, multi-hot a matrix of labels; torch's BCE and the released losses take a matrix."
+        "the peak beyond the gradient itself, in gradients. Torch's is F.cross_entropy for losses whose classes share one "
+        "softmax, else F.binary_cross_entropy_with_logits. “As released” and “plain” are the losses as in their released "
+        "code: sigmoid, clamp, powers of tensors, automatic differentiation. Target index is one class per sample, "
+        "multi-hot a matrix of labels; torch's BCE and the released losses take a matrix. Tensors of 128 × 7 are far below "
+        "the size from which the C library requests memory from the system for each, those of 4096 × 1000 above it."
     )
     for size in SIZES:
         large = size[0] * size[1] > 1e6
@@ -248,7 +280,7 @@ def report(device: str, quick: bool) -> Iterator[str]:
         if bandwidth:
             yield f"A copy moves {bandwidth / 1e9:.1f} GB/s here; the limit is one pass at that speed.\n"
         yield from table(measure(contenders(), size, device, rounds), size, bandwidth)
-        yield "\nThe others, plain operations:\n"
+        yield "\nAll losses:\n"
         yield from table(measure(all_others(size[1]), size, device, 3 if quick else 7), size, bandwidth)
 
 

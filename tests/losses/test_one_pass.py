@@ -34,6 +34,18 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *(("alpa", {"variant": "pade", "order": order}) for order in ORDERS),
     ("alpa", {"variant": "pade", "order": (2, 1), "lam": 2.0, "double_focus": False}),
 ]
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("bce", {}),
+    ("bce", {"label_smoothing": 0.2}),
+    *(("focal", {"gamma": gamma}) for gamma in GAMMAS),
+    *(("focal", {"alpha": alpha}) for alpha in (None, 0.0, 1.0)),
+    ("hill", {}),
+    ("hill", {"lam": 1.0, "margin": 0.0, "gamma": 0.5}),
+    *(("apl", {"gamma_pos": gamma, "clip": clip}) for gamma in (0.0, 1.5) for clip in (0.0, 0.05)),
+    ("apl", {"epsilon_1": -0.5, "epsilon_2": 3.0, "gamma_neg": 1.0}),
+    *(("ral", {"gamma_pos": gamma, "clip": clip}) for gamma in (0.0, 1.5) for clip in (0.0, 0.05)),
+    ("ral", {"lam": 1.0, "gamma_neg": 0.5}),
+]
 
 
 def _batch(
@@ -78,8 +90,21 @@ def test_agrees_with_plain_operations(name: str, params: dict[str, Any], kind: s
         torch.testing.assert_close(quick, slow, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("kind", list(_batch(3, 4)))
-@pytest.mark.parametrize("name", ["alpa", "asl"])
+@pytest.mark.parametrize(("name", "params"), OTHERS)
+def test_others_agree_with_plain_operations(
+    name: str, params: dict[str, Any], kind: str, reduction: str
+) -> None:
+    logits, target = _batch(40, 7)[kind]
+    loss = create_loss(name, **params, reduction=reduction)
+    quick = _value_and_gradient(loss, logits, target, plainly=False)
+    slow = _value_and_gradient(loss, logits, target, plainly=True)
+    torch.testing.assert_close(quick, slow, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", list(_batch(3, 4)))
+@pytest.mark.parametrize("name", ["alpa", "asl", "bce", "focal", "hill", "apl", "ral"])
 def test_tiles_and_sparse_labels_change_nothing(name: str, kind: str) -> None:
     """Many tiles, an uneven last one, labels sparse enough to be searched, a count that eight bytes do not divide."""
     logits, target = _batch(101, 203)[kind]
@@ -103,7 +128,7 @@ def test_sparse_labels_are_found_and_dense_ones_are_not_searched() -> None:
     assert nonzero_labels(torch.ones(50_003)) is None
 
 
-@pytest.mark.parametrize(("name", "params"), CASES)
+@pytest.mark.parametrize(("name", "params"), CASES + OTHERS)
 def test_float32_keeps_its_digits_in_both_tails(name: str, params: dict[str, Any]) -> None:
     logits = torch.linspace(-25, 25, 2001)[:, None].expand(-1, 2).contiguous()
     target = torch.tensor([[1, 0]]).expand(2001, -1)

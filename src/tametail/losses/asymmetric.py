@@ -72,14 +72,14 @@ class AsymmetricLoss(OnePassLoss):
             weight_pos, weight_neg = weight_pos.detach(), weight_neg.detach()
         return -y * weight_pos * F.logsigmoid(z) - (1 - y) * weight_neg * log_q
 
-    def closed_form(self) -> _ClosedForm:
-        return _ClosedForm(self.gamma_pos, self.gamma_neg, self.clip, self.detach_focal_weight)
+    def closed_form(self) -> AsymmetricClosedForm:
+        return AsymmetricClosedForm(self.gamma_pos, self.gamma_neg, self.clip, self.detach_focal_weight)
 
 
 asymmetric_loss = functional("asymmetric_loss", AsymmetricLoss)
 
 
-class _ClosedForm(NamedTuple):
+class AsymmetricClosedForm(NamedTuple):
     """P = -(1-p)^γ+ log p and N = -w^γ- log x, with x = min(1-p+clip, 1), w = 1-x and p' = p (1-p).
 
     In float32 the gradients of negatives are accurate to about 1e-6 of the largest one.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tametail.losses.base import CommonParameters, Loss, functional
 from tametail.losses.links import proportional
-from tametail.losses.numerics import log_complement_softmax
+from tametail.losses.numerics import log_complement_softmax, true_class
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
@@ -59,6 +59,19 @@ class AsymmetricSingleLabelLoss(Loss):
         negative = torch.exp(self.gamma_neg * log_s) * log_s
         share_pos, share_neg = self._shares(z.shape[1])
         return -y * share_pos * positive - (1 - y) * share_neg * negative
+
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        log_s = F.log_softmax(z, dim=1)
+        own = log_s.gather(1, index.unsqueeze(1)).squeeze(1)
+        others = (torch.exp(self.gamma_neg * log_s) * log_s).sum(dim=1) - torch.exp(
+            self.gamma_neg * own
+        ) * own
+        positive = -own
+        if self.gamma_pos:
+            cost, log_rest = true_class(z, index)
+            positive = torch.exp(self.gamma_pos * log_rest) * cost
+        share_pos, share_neg = self._shares(z.shape[1])
+        return share_pos * positive - share_neg * others
 
     def posterior(self, z: Tensor) -> Tensor:
         """The η whose expected loss is least at s.

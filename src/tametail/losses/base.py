@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tametail.losses.links import Family, Link, stationary_log_odds, stationary_posterior
 from tametail.losses.numerics import log_odds, log_prior
-from tametail.losses.terms import prepare, reduce
+from tametail.losses.terms import prepare, prepare_indices, reduce, reduce_samples
 from tametail.losses.validation import ClassCounts, check_class_counts, check_common, check_number
 
 LossHead = Literal["linear", "normalised"]
@@ -96,6 +96,7 @@ class Loss(nn.Module):
     stackable: ClassVar[bool] = False
     logit_scale: float = 1.0
     class_counts: Tensor | None
+    _by_index: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,16 +122,28 @@ class Loss(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls._by_index = owner(cls, "terms") is owner(cls, "of_indices") is not Loss
         if "__init__" in vars(cls) and "__signature__" not in vars(cls):
             cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
+        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
+            z, index, all_known = prepare_indices(input, target, ignore_index=self.ignore_index)
+            return reduce_samples(self.of_indices(self.adjusted(z), index), all_known, self.reduction)
         z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=self.family == "softmax")
         return reduce(self.terms(self.adjusted(z), y), known, self.reduction)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         """Per-term loss (B, C) of adjusted logits and target, both (B, C) float32 or float64."""
+        raise NotImplementedError
+
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        """Sums (B,) of :meth:`terms` over the classes, for class indices (B,): without labels (B, C), several times faster.
+
+        Optional; for losses whose classes share one softmax. It is used only where one class defines both: a subclass that
+        overrides ``terms`` alone is evaluated by them.
+        """
         raise NotImplementedError
 
     def adjusted(self, z: Tensor) -> Tensor:
@@ -225,6 +238,11 @@ class Loss(nn.Module):
 
     def _title(self) -> str:
         return f"{type(self).__name__} ({self.name})"
+
+
+def owner(cls: type, method: str) -> type:
+    """The class whose definition of a method counts for ``cls``."""
+    return next(base for base in cls.__mro__ if method in vars(base))
 
 
 class LossFunction(Protocol[_P]):

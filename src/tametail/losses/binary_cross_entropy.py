@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.base import CommonParameters, functional
+from tametail.losses.numerics import ZERO
+from tametail.losses.one_pass import OnePassLoss
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
 
 @register_loss
-class BinaryCrossEntropyLoss(Loss):
+class BinaryCrossEntropyLoss(OnePassLoss):
     """Sigmoid cross-entropy of each class against the rest, with label smoothing.
 
     The terms are those of ``torch.nn.functional.binary_cross_entropy_with_logits``, but ``mean`` divides the sum over
@@ -45,6 +47,9 @@ class BinaryCrossEntropyLoss(Loss):
         y = (1 - self.label_smoothing) * y + self.label_smoothing / 2
         return -y * F.logsigmoid(z) - (1 - y) * F.logsigmoid(-z)
 
+    def closed_form(self) -> _ClosedForm:
+        return _ClosedForm(self.label_smoothing)
+
     def posterior(self, z: Tensor) -> Tensor:
         """The sigmoid with the label smoothing inverted."""
         p = torch.sigmoid(z)
@@ -55,3 +60,23 @@ class BinaryCrossEntropyLoss(Loss):
 
 
 binary_cross_entropy_loss = functional("binary_cross_entropy_loss", BinaryCrossEntropyLoss)
+
+
+class _ClosedForm(NamedTuple):
+    """P = log(1 + e^-z) + ε/2 z and N = log(1 + e^z) - ε/2 z, with label smoothing ε."""
+
+    label_smoothing: float
+    unit: float = 1.0
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """P' = ε/2 - (1-p)."""
+        minus_z = z.neg()
+        value = torch.logaddexp(ZERO, minus_z)
+        gradient = minus_z.sigmoid_().sub_(self.label_smoothing / 2).mul_(-scale)
+        return value.add_(z, alpha=self.label_smoothing / 2), gradient
+
+    def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        """N' = p - ε/2."""
+        torch.sigmoid(z, out=gradient)
+        gradient.sub_(self.label_smoothing / 2).mul_(scale)
+        return torch.logaddexp(ZERO, z).sub_(z, alpha=self.label_smoothing / 2)

@@ -90,6 +90,15 @@ class ClassBalancedLoss(Loss):
         weight = torch.where(some, weighted / torch.where(some, positives, 1.0), 1.0)
         return weight * self._base.terms(z, y)
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        base = self._base
+        costs = (
+            base.of_indices(z, index)
+            if base._by_index
+            else base.terms(z, torch.zeros_like(z).scatter(1, index.unsqueeze(1), 1.0)).sum(dim=1)
+        )
+        return self._weights(z)[index] * costs
+
     def posterior(self, z: Tensor) -> Tensor:
         """The base's posterior divided by the weights, as weighting a class amounts to more samples of it; rows sum to one."""
         return proportional(self._base.posterior(z) / self._weights(z))

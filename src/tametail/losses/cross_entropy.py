@@ -46,6 +46,9 @@ class CrossEntropyLoss(Loss):
         y = (1 - self.label_smoothing) * y + self.label_smoothing / z.shape[1]
         return -y * F.log_softmax(z, dim=1)
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(z, index, reduction="none", label_smoothing=self.label_smoothing)
+
     def posterior(self, z: Tensor) -> Tensor:
         """The softmax with the label smoothing inverted."""
         s = torch.softmax(z, dim=1)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.asymmetric import AsymmetricClosedForm
+from tametail.losses.base import CommonParameters, functional
+from tametail.losses.one_pass import OnePassLoss, WeightedForm
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
 
 @register_loss
-class FocalLoss(Loss):
+class FocalLoss(OnePassLoss):
     """Sigmoid focal loss: binary cross-entropy with well-classified terms down-weighted.
 
     A soft label mixes the two terms linearly. ``alpha=None`` leaves the balance factors out; with γ = 0 as well it is
@@ -53,11 +55,19 @@ class FocalLoss(Loss):
         self.gamma = check_number("gamma", gamma)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
-        weight_pos, weight_neg = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        weight_pos, weight_neg = self._balance
         log_p, log_not_p = F.logsigmoid(z), F.logsigmoid(-z)
         positive = weight_pos * torch.exp(self.gamma * log_not_p) * -log_p
         negative = weight_neg * torch.exp(self.gamma * log_p) * -log_not_p
         return y * positive + (1 - y) * negative
+
+    def closed_form(self) -> WeightedForm:
+        return WeightedForm(AsymmetricClosedForm(self.gamma, self.gamma, 0.0, False), *self._balance)
+
+    @property
+    def _balance(self) -> tuple[float, float]:
+        """Weights of positives and negatives."""
+        return (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
 
 
 focal_loss = functional("focal_loss", FocalLoss)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tametail.losses.base import CommonParameters, Loss, functional
-from tametail.losses.numerics import log_complement_softmax
+from tametail.losses.numerics import log_complement_softmax, true_class
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
@@ -51,6 +51,10 @@ class FocalSoftmaxLoss(Loss):
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         log_s = F.log_softmax(z, dim=1)
         return -y * torch.exp(self.gamma * log_complement_softmax(log_s)) * log_s
+
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        cost, log_rest = true_class(z, index)
+        return torch.exp(self.gamma * log_rest) * cost
 
     def posterior(self, z: Tensor) -> Tensor:
         """η ∝ s / ((1-s)^γ - γ (1-s)^(γ-1) s log s), scaled by the smallest power of 1-s."""

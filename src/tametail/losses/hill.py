@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tametail.losses.base import CommonParameters, Loss, functional
+from tametail.losses.asymmetric import AsymmetricClosedForm
+from tametail.losses.base import CommonParameters, functional
+from tametail.losses.one_pass import OnePassLoss
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
 
 @register_loss
-class HillLoss(Loss):
+class HillLoss(OnePassLoss):
     """Hill loss: a negative's cost is a squared error that flattens where the label is probably missing.
 
     pm = sigmoid(z - margin) moves the focusing of positives to harder ones. A soft label mixes the two terms linearly.
@@ -59,5 +61,28 @@ class HillLoss(Loss):
         positive = -torch.exp(self.gamma * F.logsigmoid(-shifted)) * F.logsigmoid(shifted)
         return y * positive + (1 - y) * (self.lam - p) * p**2
 
+    def closed_form(self) -> _ClosedForm:
+        return _ClosedForm(self.lam, self.margin, self.gamma)
+
 
 hill_loss = functional("hill_loss", HillLoss)
+
+
+class _ClosedForm(NamedTuple):
+    """P is that of asl at z - margin, N = (λ - p) p²."""
+
+    lam: float
+    margin: float
+    gamma: float
+    unit: float = 1.0
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        return AsymmetricClosedForm(self.gamma, 0.0, 0.0, False).positive(z - self.margin, scale)
+
+    def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        """N' = p² (1-p) (2 λ - 3 p)."""
+        p = torch.sigmoid(z)
+        value = torch.rsub(p, self.lam).mul_(p).mul_(p)
+        inner = p.mul(-3 * scale).add_(2 * self.lam * scale).mul_(p)
+        torch.ops.aten.sigmoid_backward.grad_input(inner, p, grad_input=gradient)
+        return value

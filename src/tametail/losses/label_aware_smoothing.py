@@ -88,6 +88,12 @@ class LabelAwareSmoothingLoss(Loss):
         spread = (smoothed.sum(dim=1, keepdim=True) - smoothed) / max(z.shape[1] - 1, 1)
         return -(y - smoothed + spread) * F.log_softmax(z, dim=1)
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        log_s, classes = F.log_softmax(z, dim=1), z.shape[1]
+        smoothed = self._smoothings(z)[index]
+        own, others = log_s.gather(1, index.unsqueeze(1)).squeeze(1), max(classes - 1, 1)
+        return -(1 - smoothed) * own - smoothed / others * (log_s.sum(dim=1) - own)
+
     def posterior(self, z: Tensor) -> Tensor:
         """The η from which the smoothing makes s: s_c = η_c (1 - e_c C/(C-1)) + A/(C-1), A = Σ_k η_k e_k."""
         s, others = torch.softmax(z, dim=1), max(z.shape[1] - 1, 1)

@@ -12,7 +12,7 @@ from tametail.losses.base import ReductionParameters, functional
 from tametail.losses.logit_adjusted import LogitAdjustedLoss
 from tametail.losses.numerics import log_prior
 from tametail.losses.registry import register_loss
-from tametail.losses.terms import prepare, reduce
+from tametail.losses.terms import prepare, prepare_indices, reduce, reduce_samples
 from tametail.losses.validation import ClassCounts, check_class_counts, check_number
 
 
@@ -37,13 +37,23 @@ def lade_regulariser(
     """
     if counted is None:
         counted = torch.ones_like(logits[:, :1], dtype=torch.bool)
-    shift = log_prior(check_class_counts(class_counts).to(logits.device), logits.dtype)
     per_class = labels.sum(dim=0)
     own = (labels * logits).sum(dim=0) / torch.where(per_class > 0, per_class, 1.0)
-    spread = logits - (shift + math.log(logits.shape[1]))
-    inside = counted | ~counted.any(dim=0, keepdim=True)  # an empty batch must not become the log of 0
-    level = torch.logsumexp(torch.where(inside, spread, -torch.inf), dim=0)
-    level = level - inside.sum(dim=0).clamp(min=1).to(level.dtype).log()
+    return _regulariser(logits, own, check_class_counts(class_counts), remine_lambda, counted)
+
+
+def _regulariser(
+    logits: Tensor, own: Tensor, class_counts: Tensor, remine_lambda: float, counted: Tensor | None
+) -> Tensor:
+    """R from the mean logit of each class over its samples, ``own`` (C,); all samples are included where counted is None."""
+    shift = log_prior(class_counts.to(logits.device), logits.dtype)
+    level: float | Tensor = math.log(max(len(logits), 1))
+    spread = logits
+    if counted is not None:
+        inside = counted | ~counted.any(dim=0, keepdim=True)  # an empty batch must not become the log of 0
+        spread = torch.where(inside, logits, -torch.inf)
+        level = inside.sum(dim=0).clamp(min=1).to(logits.dtype).log()
+    level = torch.logsumexp(spread, dim=0) - (shift + math.log(logits.shape[1])) - level
     return -(shift.exp() * (own - level - remine_lambda * level**2)).sum()
 
 
@@ -90,8 +100,24 @@ class LADELoss(LogitAdjustedLoss):
         self.remine_lambda = check_number("remine_lambda", remine_lambda)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
+            z, index, all_known = prepare_indices(input, target, ignore_index=self.ignore_index)
+            shared = self.weight * self._regulariser(z, index, all_known)
+            return reduce_samples(
+                self.of_indices(self.adjusted(z), index) + shared, all_known, self.reduction
+            )
         z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
         return reduce(self.terms(self.adjusted(z), y) + self._shared(z, y, known), known, self.reduction)
+
+    def _regulariser(self, z: Tensor, index: Tensor, known: Tensor | None) -> Tensor:
+        """R for class indices (B,), of samples that are known (B,); None for all."""
+        own, samples = z.gather(1, index.unsqueeze(1)).squeeze(1), torch.ones_like(z[:, 0])
+        if known is not None:
+            own, samples = torch.where(known, own, 0.0), known.to(z.dtype)
+        sums, per_class = (z.new_zeros(z.shape[1]).index_add(0, index, each) for each in (own, samples))
+        counted = None if known is None else known.unsqueeze(1)
+        means = sums / per_class.clamp(min=1)
+        return _regulariser(z, means, self.counts_for(z), self.remine_lambda, counted)
 
     def _shared(self, z: Tensor, y: Tensor, known: Tensor) -> Tensor:
         """The share of weight · R of each known term (B, C), so that the terms of a sample add up to weight · R."""

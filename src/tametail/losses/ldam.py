@@ -105,6 +105,11 @@ class LDAMLoss(Loss):
         margins = ldam_margins(self.counts_for(z), self.max_margin, z.dtype)
         return -y * F.log_softmax(z - self.scale * margins * y, dim=1)
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        margins = ldam_margins(self.counts_for(z), self.max_margin, z.dtype)
+        lowered = z.scatter_add(1, index.unsqueeze(1), -self.scale * margins[index].unsqueeze(1))
+        return F.cross_entropy(lowered, index, reduction="none")
+
     def _check_cosines(self, sizes: Tensor) -> None:
         """Warn of absolute values (B, C) above one, once; on a GPU only the first batch is checked, as that takes time."""
         try:

@@ -51,5 +51,8 @@ class LogitAdjustedLoss(Loss):
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         return -y * F.log_softmax(z, dim=1)
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(z, index, reduction="none")
+
 
 logit_adjusted_loss = functional("logit_adjusted_loss", LogitAdjustedLoss)

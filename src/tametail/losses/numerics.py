@@ -74,6 +74,19 @@ def log_complement_softmax(log_s: Tensor) -> Tensor:
     return complement.log() - total.log()
 
 
+def true_class(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """-log s and log(1 - s) (B,) of the true class, for s = softmax of logits (B, C) and class indices (B,).
+
+    Both from the difference d between the log-sum-exp of the other classes and the true class's logit, without loss of
+    precision where s is close to 0 or 1. 1 - s is clamped at the smallest normal number.
+    """
+    at = index.unsqueeze(1)
+    others = torch.logsumexp(logits.scatter(1, at, torch.finfo(logits.dtype).min), dim=1)
+    difference = others - logits.gather(1, at).squeeze(1)
+    smallest = math.log(torch.finfo(logits.dtype).tiny)
+    return -F.logsigmoid(-difference), F.logsigmoid(difference).clamp(min=smallest)
+
+
 def log_prior(class_counts: Tensor, dtype: torch.dtype) -> Tensor:
     """log(n_c / n) of counts (C,): the shift of logits for losses whose classes share one softmax.
 

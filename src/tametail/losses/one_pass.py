@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from tametail.losses.base import Loss
+from tametail.losses.base import Loss, owner
 from tametail.losses.terms import check_batch, index_error, label_error, prepare, reduce
 
 LossCall = Callable[[Loss, Tensor, Tensor], Tensor]
@@ -37,6 +37,26 @@ class ClosedForm(Protocol):
         """Value of terms with y = 0; writes ``scale`` times their derivative by z into ``gradient``."""
 
 
+class WeightedForm(NamedTuple):
+    """A closed form whose positives and negatives have weights of their own."""
+
+    form: ClosedForm
+    weight_pos: float
+    weight_neg: float
+
+    @property
+    def unit(self) -> float:
+        return self.weight_neg if self.weight_neg > 1e-6 * self.weight_pos else 1.0
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        value, gradient = self.form.positive(z, scale * self.weight_pos)
+        return value.mul_(self.weight_pos / self.unit), gradient
+
+    def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        value = self.form.negative(z, scale * self.weight_neg, gradient)
+        return value if self.unit == self.weight_neg else value.mul_(self.weight_neg)
+
+
 class OnePassLoss(Loss):
     """Base class of losses with one sigmoid per class whose derivative is known in closed form.
 
@@ -54,7 +74,7 @@ class OnePassLoss(Loss):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._one_pass = _owner(cls, "terms") is _owner(cls, "closed_form")
+        cls._one_pass = owner(cls, "terms") is owner(cls, "closed_form")
 
     def closed_form(self) -> ClosedForm:
         """The closed form of :meth:`terms` with these hyper-parameters."""
@@ -68,10 +88,6 @@ class OnePassLoss(Loss):
         logits = input if unchanged else self.adjusted(input.to(_computed_dtype(input)))
         value: Tensor = _OnePass.apply(logits, target, self)  # type: ignore[no-untyped-call]
         return value
-
-
-def _owner(cls: type, method: str) -> type:
-    return next(base for base in cls.__mro__ if method in vars(base))
 
 
 def on_gpu(input: Tensor) -> bool:

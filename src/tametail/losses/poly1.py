@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tametail.losses.base import CommonParameters, Loss, functional
 from tametail.losses.links import proportional
-from tametail.losses.numerics import log_complement_softmax
+from tametail.losses.numerics import log_complement_softmax, true_class
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_choice, check_number
 
@@ -62,6 +62,11 @@ class Poly1Loss(Loss):
         gamma = self._power()
         focus = torch.exp(gamma * log_rest)
         return y * (self.epsilon * torch.exp((gamma + 1) * log_rest) - focus * log_s)
+
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        cost, log_rest = true_class(z, index)
+        gamma = self._power()
+        return torch.exp(gamma * log_rest) * cost + self.epsilon * torch.exp((gamma + 1) * log_rest)
 
     def posterior(self, z: Tensor) -> Tensor:
         """η ∝ -1 / f'(s) for f(s) = -(1-s)^γ log s + ε (1-s)^(γ+1), over the common power of 1-s."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
 from tametail.losses.asymmetric_polynomial import AsymmetricPolynomialLoss
 from tametail.losses.base import CommonParameters, functional
+from tametail.losses.numerics import log_clipped_complement, power
+from tametail.losses.one_pass import ClosedForm
 from tametail.losses.registry import register_loss
 from tametail.losses.validation import check_number
 
@@ -60,9 +62,38 @@ class RobustAsymmetricLoss(AsymmetricPolynomialLoss):
         )
         self.lam = check_number("lam", lam, 1)
 
-    def negative_factor(self, z: Tensor, log_q: Tensor) -> Tensor:
-        p = torch.sigmoid(z)
-        return (self.lam - p) * p**2 * (self.lam - torch.exp(log_q))
+    def terms(self, z: Tensor, y: Tensor) -> Tensor:
+        p, log_q = torch.sigmoid(z), log_clipped_complement(z, self.clip)
+        factor = (self.lam - p) * p**2 * (self.lam - torch.exp(log_q))
+        negative = -power(-torch.expm1(log_q), self.gamma_neg) * log_q * factor
+        return y * self.positive_term(z) + (1 - y) * negative
+
+    def closed_form(self) -> _ClosedForm:
+        return _ClosedForm(super().closed_form(), self.clip, self.lam)
 
 
 ral_loss = functional("ral_loss", RobustAsymmetricLoss)
+
+
+class _ClosedForm(NamedTuple):
+    """P and N of apl, N times h = (λ - p) p² (λ - q)."""
+
+    plain: ClosedForm
+    clip: float
+    lam: float
+    unit: float = 1.0
+
+    def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        return self.plain.positive(z, scale)
+
+    def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        """(N h)' = N' h + N h' with h' = p² (1-p) ((2 λ - 3 p) (λ - q) + (λ - p) p); N is 0 where q does not move."""
+        value = self.plain.negative(z, scale, gradient)
+        p = torch.sigmoid(z)
+        of_q = p.sub(self.clip).clamp_(min=0).add_(self.lam - 1)  # λ - q
+        of_p = torch.rsub(p, self.lam)
+        square = p * p
+        gradient.mul_(of_q).mul_(of_p).mul_(square)
+        slope = p.mul(-3).add_(2 * self.lam).mul_(of_q).addcmul_(of_p, p).mul_(square).mul_(torch.sigmoid(-z))
+        gradient.addcmul_(slope, value, value=scale)
+        return value.mul_(of_q).mul_(of_p).mul_(square)

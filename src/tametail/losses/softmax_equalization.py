@@ -6,6 +6,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tametail.losses.base import Loss, ReductionParameters, functional
 from tametail.losses.registry import register_loss
@@ -65,15 +66,26 @@ class SoftmaxEqualizationLoss(Loss):
         top = weighted.detach().amax(dim=1, keepdim=True)
         return -y * (z - top - torch.logsumexp(weighted - top, dim=1, keepdim=True))
 
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        left_out = self._left_out(z)
+        if left_out is not None:
+            left_out = left_out.scatter(1, index.unsqueeze(1), False)
+            z = z.masked_fill(left_out, torch.finfo(z.dtype).min)
+        return F.cross_entropy(z, index, reduction="none")
+
     def _kept(self, z: Tensor, y: Tensor) -> Tensor:
         """w (B, C)."""
+        left_out = self._left_out(z)
+        return torch.ones_like(y) if left_out is None else torch.where(left_out, y, 1.0)
+
+    def _left_out(self, z: Tensor) -> Tensor | None:
+        """The drawn classes (B, C), which count only where they are positive; None where all count."""
         if not self.training:
-            return torch.ones_like(y)
+            return None
         counts = self.counts_for(z).to(z.dtype)
         threshold = 0.5 / z.shape[1] if self.threshold is None else self.threshold
         rare = counts / counts.sum() < threshold
-        drawn = torch.rand_like(z) < self.gamma
-        return torch.where(rare & drawn, y, 1.0)
+        return rare & (torch.rand_like(z) < self.gamma)
 
 
 softmax_equalization_loss = functional("softmax_equalization_loss", SoftmaxEqualizationLoss)

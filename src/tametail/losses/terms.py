@@ -43,6 +43,50 @@ def prepare(input: Tensor, target: Tensor, *, ignore_index: int, coupled: bool) 
     return Terms(torch.where(counts, logits, 0.0), labels, known)
 
 
+def prepare_indices(
+    input: Tensor, target: Tensor, *, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check a batch with class indices (B,): logits (B, C) in float32 or float64, indices, and which are known.
+
+    Indices are 0 where unknown; None if all are known. Arguments and errors as in :func:`prepare`.
+    """
+    check_batch(input, target)
+    logits = input.to(torch.promote_types(input.dtype, torch.float32))
+    classes, index = input.shape[1], target.to(torch.int64)
+    if _all_known(index, classes, ignore_index):
+        return logits, index, None
+    known = index != ignore_index
+    index = torch.where(known, index, 0)
+    if any_true((index < 0) | (index >= classes)):
+        raise index_error(index, classes, ignore_index)
+    # A NaN or an infinity of a sample that is left out must not reach the gradient through 0 * inf.
+    return torch.where(known.unsqueeze(1), logits, 0.0), index, known
+
+
+def _all_known(index: Tensor, classes: int, ignore_index: int) -> bool:
+    """Whether all indices are known classes; False also where their values cannot, or should not, be read."""
+    if torch.compiler.is_compiling() or index.device.type != "cpu" or not index.numel():
+        return False
+    try:
+        ends = index.aminmax()
+        low, high = int(ends.min), int(ends.max)
+        return low >= 0 and high < classes and not low <= ignore_index <= high
+    except RuntimeError:  # inside vmap a tensor has no single value
+        return False
+
+
+def reduce_samples(per_sample: Tensor, known: Tensor | None, reduction: str) -> Tensor:
+    """Reduce the losses of samples (B,), of those that are known; as :func:`reduce`."""
+    if known is not None:
+        per_sample = torch.where(known, per_sample, 0.0)
+    if reduction == "none":
+        return per_sample
+    if known is None and reduction == "mean":
+        return per_sample.mean()
+    total = per_sample.sum()
+    return total if reduction == "sum" or known is None else total / known.sum().clamp(min=1)
+
+
 def reduce(per_term: Tensor, known: Tensor, reduction: str) -> Tensor:
     """Sum the known terms (B, C) over classes, then reduce over samples.
 

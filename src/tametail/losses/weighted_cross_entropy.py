@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tametail.losses.base import Loss, ReductionParameters, functional
 from tametail.losses.links import proportional
 from tametail.losses.registry import register_loss
-from tametail.losses.terms import prepare, reduce
+from tametail.losses.terms import prepare, prepare_indices, reduce, reduce_samples
 from tametail.losses.validation import ClassCounts, check_class_counts, check_number
 
 
@@ -60,15 +60,24 @@ class WeightedCrossEntropyLoss(Loss):
         self.power = check_number("power", power)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
-        terms = self.terms(self.adjusted(z), y)
         if self.reduction != "mean":
-            return reduce(terms, known, self.reduction)
-        weight = (y * self._weights(z)).sum()
-        return reduce(terms, known, "sum") / torch.where(weight > 0, weight, 1.0)
+            return super().forward(input, target)
+        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
+            z, index, known_samples = prepare_indices(input, target, ignore_index=self.ignore_index)
+            of_sample = self._weights(z)[index]
+            weight = (of_sample if known_samples is None else of_sample * known_samples).sum()
+            total = reduce_samples(self.of_indices(self.adjusted(z), index), known_samples, "sum")
+        else:
+            z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
+            weight = (y * self._weights(z)).sum()
+            total = reduce(self.terms(self.adjusted(z), y), known, "sum")
+        return total / torch.where(weight > 0, weight, 1.0)
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         return -self._weights(z) * y * F.log_softmax(z, dim=1)
+
+    def of_indices(self, z: Tensor, index: Tensor) -> Tensor:
+        return self._weights(z)[index] * F.cross_entropy(z, index, reduction="none")
 
     def posterior(self, z: Tensor) -> Tensor:
         """The softmax divided by the weights, as weighting a class amounts to more samples of it; rows sum to one."""
