@@ -10,6 +10,7 @@
 # make leak-proof        search on random labels: the nested estimate must be at chance
 # make bench-data        speed and memory of decoding and of cached epochs
 # make bench-evaluation  time and memory of all statistics of a large study
+# make bench-features   features of a frozen backbone beside other runtimes
 # make bench-heads       a thousand heads trained together and one by one
 # make bench-losses      time and memory of the losses
 # make bench-train       fine-tuning and a plain training loop: time per epoch
@@ -17,7 +18,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-heads bench-losses bench-train leak-proof clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -65,6 +66,9 @@ bench-data: setup
 
 bench-evaluation: setup
 	@$(BIN)/python benchmarks/evaluation.py
+
+bench-features: setup
+	@$(BIN)/python benchmarks/features.py
 
 bench-heads: setup
 	@$(BIN)/python benchmarks/heads.py

@@ -158,3 +158,27 @@ def test_a_registered_backbone_is_described_and_built(tmp_path: Path) -> None:
 def test_an_unknown_backbone_names_registered_ones_too() -> None:
     with pytest.raises(UsageError, match=r"a registered backbone, got 'avrages'; did you mean averages"):
         backbones.describe_backbone("avrages")
+
+
+def test_a_provider_builds_the_network_s_own_features_whatever_is_pooled() -> None:
+    from tametail.models.pooling import Stage
+
+    class Two(backbones.BackboneProvider):
+        name = "two"
+
+        def describe(self, name: str, image_size: int | None) -> backbones.BackboneSpec | None:
+            stages = (Stage("0", 5, "maps"),)
+            return backbones.BackboneSpec(name, 4, 16, 16, 1.0, stages=stages) if name == "two" else None
+
+        def build(self, spec: backbones.BackboneSpec, weights: str) -> nn.Module:
+            pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, spec.features, 3), *pooled)
+
+    backbones.register_backbone(Two)
+    try:
+        spec = backbones.describe_backbone("two").pooled("mean_std", "flips")
+        assert spec.features == 14
+        network = backbones.build_backbone(spec, "none")
+        assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 14)
+    finally:
+        backbones.BACKBONES.unregister("two")

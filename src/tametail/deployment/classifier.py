@@ -261,7 +261,9 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
     heads_only = recipe.trains == "head"
 
     def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, described)
+        representation = (
+            Standardise(spec.blocks) if heads_only else restore_backbone(directory, described, spec)
+        )
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     fold_models = []
@@ -271,7 +273,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
         model = model if heads_only else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
-    backbone = frozen(restore_backbone(directory, described), spec) if heads_only else nn.Identity()
+    backbone = frozen(restore_backbone(directory, described, spec), spec) if heads_only else nn.Identity()
     thresholds = None
     if described.get("multi_label"):
         tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
+from tametail.evaluation.distributions import t_quantile
 from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.sample import align, group_codes
 from tametail.predictions.single_label import LinkName, Predictions
@@ -179,7 +180,7 @@ def _brier(scores: FloatArray, group: IntArray) -> Estimate:
     residuals = np.bincount(group, scores / 2) - size * mean
     spread = float(np.sqrt((residuals**2).sum() * groups / max(groups - 1, 1)) / len(scores))
     if groups > 1 and 0 < mean < 1 and spread > 1e-12:
-        half: Any = stats.t.ppf(0.975, groups - 1) * spread / (mean * (1 - mean))
+        half: Any = t_quantile(0.975, groups - 1) * spread / (mean * (1 - mean))
         low, high = special.expit(special.logit(mean) + np.array([-half, half]))
     else:
         low, high = (float(limit) for limit in intervals.wilson(mean, groups))
@@ -247,6 +248,8 @@ def _log_probabilities(base: FloatArray, link: LinkName, temperature: float | Fl
 
 
 def _fit(base: FloatArray, link: LinkName, target: IntArray) -> float:
+    from scipy import optimize
+
     if not len(target):
         raise ValueError("expected at least one image to fit a temperature on, got none")
     if len(target) > _ENOUGH:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
+from tametail.evaluation.distributions import gamma_quantile, normal_quantile, t_quantile
 
 Limits = tuple[FloatArray, FloatArray]
 
@@ -34,7 +34,7 @@ def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limit
     """
     p, trials = np.broadcast_arrays(np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64))
     trials = np.where(trials > 0, trials, np.nan)
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = normal_quantile(0.5 + confidence / 2)
     shrink = 1 / (1 + z**2 / trials)
     centre = (p + z**2 / (2 * trials)) * shrink
     half = z * np.sqrt(p * (1 - p) / trials + (z / (2 * trials)) ** 2) * shrink
@@ -79,7 +79,7 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
     spread = np.where(varies, (group_residuals(x, m) ** 2).sum(axis=0), 1.0)
     between = spread * groups / np.maximum(groups - 1, 1.0)
     effect = np.where(varies, between * (n - 1) / np.where(varies, share * (1 - share), 1.0), 1.0)
-    of_n, of_groups = (stats.t.ppf(0.5 + confidence / 2, np.maximum(each - 1, 1.0)) for each in (n, groups))
+    of_n, of_groups = (t_quantile(0.5 + confidence / 2, np.maximum(each - 1, 1.0)) for each in (n, groups))
     few = (np.asarray(of_n) / np.asarray(of_groups)) ** 2
     clustered = n / np.maximum(effect, 1.0) * np.minimum(few, 1.0)
     return np.asarray(np.where(varies, clustered, np.minimum(groups, n)))
@@ -134,7 +134,7 @@ def adjusted_mean(
         return np.array(np.nan), np.array(np.nan)
     more = n + 4 / p.size
     centre = (p * n + 2 / p.size) / more
-    half = stats.norm.ppf(0.5 + confidence / 2) * _together(np.sqrt(centre * (1 - centre) / more), residuals)
+    half = normal_quantile(0.5 + confidence / 2) * _together(np.sqrt(centre * (1 - centre) / more), residuals)
     return np.clip(centre.mean() - half, 0.0, 1.0), np.clip(centre.mean() + half, 0.0, 1.0)
 
 
@@ -180,7 +180,7 @@ def weighted_rate(weight: ArrayLike, trials: ArrayLike, more: float, *, confiden
 
 
 def _gamma_quantile(at: float, mean: float, variance: float) -> float:
-    return float(stats.gamma.ppf(at, mean**2 / variance, scale=variance / mean))
+    return gamma_quantile(at, mean**2 / variance, variance / mean)
 
 
 def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:

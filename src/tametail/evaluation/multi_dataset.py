@@ -11,7 +11,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from tametail.core.arrays import FloatArray
 from tametail.evaluation.significance import SIGNIFICANCE_LEVEL, holm, permutation_p
@@ -81,6 +80,8 @@ def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -
     Raises:
         ValueError: no data set or method, a duplicate name, or a missing score.
     """
+    from scipy import stats
+
     values = _checked(scores)
     ranks = stats.rankdata(-values, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
@@ -107,6 +108,8 @@ def rank_sets(scores: pd.DataFrame, *, resamples: int = 10_000, seed: int = 0) -
 
 def friedman(ranks: FloatArray, resamples: int = 10_000, seed: int = 0) -> Friedman:
     """Friedman's test of ranks (N, M), N >= 2 and M >= 3; p is 1 if all methods tie on every data set."""
+    from scipy import stats
+
     sets, methods = ranks.shape
     expected = (methods + 1) / 2
     # The form that corrects for ties: the variance of the rank sums over that within data sets.
@@ -139,6 +142,8 @@ def nemenyi_critical_difference(methods: int, sets: int) -> float:
 
     q is the studentized range over the square root of 2, with M methods and infinite degrees of freedom.
     """
+    from scipy import stats
+
     q = float(stats.studentized_range.ppf(1 - SIGNIFICANCE_LEVEL, methods, np.inf)) / np.sqrt(2.0)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * sets)))
 
@@ -171,6 +176,8 @@ def _checked(scores: pd.DataFrame) -> FloatArray:
 
 def _wilcoxon(values: FloatArray, resamples: int, seed: int) -> FloatArray:
     """Adjusted p (M, M) of the signed-rank test by sign flips of the ranks, exact with ties too."""
+    from scipy import stats
+
     methods = values.shape[1]
     pairs = list(combinations(range(methods), 2))
     p = []

@@ -12,10 +12,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation.bootstrap import group_bootstrap
+from tametail.evaluation.distributions import normal_quantile, t_quantile
 from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.sample import align, group_codes
 from tametail.evaluation.significance import (
@@ -32,7 +32,7 @@ _DIGITS = 10  # equal scores may differ in their last digits
 
 # Pseudo-images that are added to each interval, divided among its classes, with a maximum per class.
 _PSEUDO_IMAGES, _PSEUDO_IMAGES_PER_CLASS = 4.0, 2.0
-_QUANTILE = float(stats.norm.ppf(0.975))
+_QUANTILE = normal_quantile(0.975)
 
 PAIRED_QUESTION = (
     "Would these trained models differ in balanced accuracy on other images of this kind? The images are a random "
@@ -258,7 +258,7 @@ def difference_standard_error(
     """
     groups, added, value = _by_class(differences, images, of_class)
     n = np.bincount(of_class, weights=images)
-    few = stats.t.ppf(0.975, np.maximum(groups - 1, 1)) / stats.t.ppf(0.975, np.maximum(n - 1, 1))
+    few = t_quantile(0.975, np.maximum(groups - 1, 1)) / t_quantile(0.975, np.maximum(n - 1, 1))
     factor = np.maximum(few, 1.0) * np.sqrt(groups / np.maximum(groups - 1, 1))
     # A pseudo-image has the mean weight of a group of the class.
     scale = factor * groups / (n * (groups + added) * len(n))

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import intervals
+from tametail.evaluation.distributions import t_quantile
 from tametail.evaluation.intervals import Proportions, proportions, sums_by_group
 
 
@@ -142,7 +143,7 @@ def auroc_limits(
     spread = np.sqrt((residuals**2).sum(axis=0))
     varies = (auroc > 0) & (auroc < 1) & (spread > 0) & (fewer > 1)
     centre = np.where(varies, auroc, 0.5)
-    half = stats.t.ppf(0.975, np.maximum(fewer - 1, 1)) * spread / (centre * (1 - centre))
+    half = t_quantile(0.975, np.maximum(fewer - 1, 1)) * spread / (centre * (1 - centre))
     low, high = intervals.wilson(auroc, fewer)
     middle = special.logit(centre)
     return (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+
+from tametail.evaluation.distributions import t_quantile, t_two_sided
 
 RESAMPLED_T_QUESTION = (
     "Would one method train better models than the other, on other training sets of this size from the same source and "
@@ -72,6 +73,5 @@ def resampled_t(
             return ResampledT(0.0, 0.0, 0.0, 1.0, runs)
         return ResampledT(mean, float("nan"), float("nan"), float("nan"), runs)
     error = float(np.sqrt((1 / runs + test_images / train_images) * differences.var(ddof=1)))
-    half = float(stats.t.ppf(0.975, runs - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, runs - 1))
-    return ResampledT(mean, mean - half, mean + half, p, runs)
+    half = float(t_quantile(0.975, runs - 1)) * error
+    return ResampledT(mean, mean - half, mean + half, t_two_sided(mean / error, runs - 1), runs)

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from tametail.core.arrays import FloatArray
+from tametail.evaluation.distributions import fair_coin, normal_quantile
 from tametail.evaluation.intervals import Estimate
 
 # Sums that are enumerated rather than drawn: all signs of 20 differences, or more if many have the same size.
@@ -82,8 +82,8 @@ def required_sample_size(
     d, value = np.asarray(differences, dtype=np.float64), difference.value
     if value == 0:
         return None
-    power, edge = float(stats.norm.ppf(POWER)), float(stats.norm.ppf(1 - SIGNIFICANCE_LEVEL / 2))
-    by_test = (float(stats.norm.ppf(1 - level / 2)) + power) ** 2 * float((d**2).sum())
+    power, edge = normal_quantile(POWER), normal_quantile(1 - SIGNIFICANCE_LEVEL / 2)
+    by_test = (normal_quantile(1 - level / 2) + power) ** 2 * float((d**2).sum())
     half = value - difference.low if value > 0 else difference.high - value
     by_interval = (half * (1 + power / edge)) ** 2
     return max(0, math.ceil((max(by_test, by_interval) / value**2 - 1) * difference.n))
@@ -142,7 +142,7 @@ def _listed(sizes: FloatArray, counts: NDArray[np.int64]) -> tuple[FloatArray, F
     for size, count in zip(sizes, counts, strict=True):
         positive = np.arange(count + 1)
         sums = np.add.outer(sums, size * (2.0 * positive - count)).ravel()
-        weights = np.multiply.outer(weights, stats.binom.pmf(positive, count, 0.5)).ravel()
+        weights = np.multiply.outer(weights, fair_coin(positive, count)).ravel()
     return sums, weights
 
 

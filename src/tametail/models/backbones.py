@@ -76,6 +76,11 @@ class BackboneSpec:
         views = {"none": "", "horizontal_flip": 2, "flips": 4, "flips_and_rotations": 8}[self.views]
         return f"{text}, averaged over {views} views" if views else text
 
+    @property
+    def plain(self) -> BackboneSpec:
+        """The same with the network's own features alone."""
+        return replace(self, features=self.blocks[0], pooling=None, views="none")
+
     def pooled(self, pooling: Pooling | None, views: Views) -> BackboneSpec:
         """The same with the stages pooled, where there are any, and with views."""
         if pooling is None or not self.stages:
@@ -213,7 +218,7 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
     """
     check_weights(weights, spec.name)
     provider = BACKBONES.get(spec.provider)()
-    network = provider.build(spec, weights if weights == "auto" else "none")
+    network = provider.build(spec.plain, weights if weights == "auto" else "none")
     if weights not in {"auto", "none"}:
         state = _offline_state(network) if weights == "offline" else _file_state(Path(weights))
         _load_state(network, state, weights)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -107,8 +107,10 @@ class PooledBackbone(nn.Module):
         return torch.cat([own.float(), *pooled], dim=1)
 
 
-def find_stages(network: nn.Module, image_size: int) -> tuple[Stage, ...]:
-    """The stages of a network of timm, by one forward pass; none where its modules cannot be pooled.
+def find_stages(network: nn.Module, image_size: int) -> tuple[int, tuple[Stage, ...]]:
+    """The length of a timm network's own features and its stages, by one forward pass.
+
+    There are no stages where its modules cannot be pooled.
 
     Args:
         network: on any device, also ``meta``.
@@ -131,12 +133,10 @@ def find_stages(network: nn.Module, image_size: int) -> tuple[Stage, ...]:
     for name, output in outputs.items():
         if isinstance(output, Tensor) and output.ndim in {3, 4} and len(output) == 2:
             found.append(_stage(name, output, network))
-    if not found:
-        return ()
-    *earlier, last = found
-    if last.channels == own.shape[-1]:
-        last = Stage(last.module, last.channels, last.layout, last.prefix, last=True)
-    return (*earlier, last)
+    features = int(own.shape[-1])
+    if found and found[-1].channels == features:
+        found[-1] = replace(found[-1], last=True)
+    return features, tuple(found)
 
 
 def _stage_names(network: nn.Module) -> list[str]:

@@ -41,8 +41,7 @@ class TimmBackbones(BackboneProvider):
         try:
             with torch.device("meta"), torch.no_grad():
                 network = _create(name, size, fixed).eval()
-                features = int(network(torch.empty(2, 3, size, size)).shape[-1])
-                stages = find_stages(network, size)
+                features, stages = find_stages(network, size)
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             raise UsageError(
                 f"backbone {name} cannot take images of {size}×{size} pixels: {str(error).splitlines()[0]}. "

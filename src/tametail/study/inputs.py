@@ -216,7 +216,7 @@ def load_inputs(
                 f"start a new study in another folder"
             )
     else:
-        backbone = restore_backbone(directory, described)
+        backbone = restore_backbone(directory, described, spec)
     inputs = StudyInputs(table, splits, _decode(table, spec, console), recipe, spec, backbone)
     if inputs.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} have changed since {directory} was started")
@@ -242,9 +242,12 @@ def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
     return spec.on_canvas(described.get("canvas") or spec.canvas)
 
 
-def restore_backbone(directory: Path, described: Mapping[str, Any]) -> nn.Module:
-    """The frozen backbone of a ``head`` study; for fine-tuning, a backbone without trained weights."""
-    spec = studied_backbone(described)
+def restore_backbone(directory: Path, described: Mapping[str, Any], spec: BackboneSpec) -> nn.Module:
+    """The frozen backbone of a ``head`` study; for fine-tuning, a backbone without trained weights.
+
+    Args:
+        spec: see `studied_backbone`.
+    """
     backbone = build_backbone(spec, "none")
     if described["recipe"]["trains"] == "head":
         load_weights(backbone, directory / BACKBONE_FILE)

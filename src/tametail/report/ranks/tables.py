@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy import stats
-
 from tametail.evaluation import Estimate
 from tametail.report import formatting
 from tametail.report.formatting import percent_with_interval
@@ -35,6 +33,8 @@ class RankedRow:
 
 def rows(compared: BenchmarkScores) -> list[RankedRow]:
     """The methods by mean rank, the best first."""
+    from scipy import stats
+
     methods = compared.ranks.methods
     of_sets = []
     for one in compared.sets:
