@@ -3,9 +3,10 @@
 python benchmarks/heads.py [--data FOLDER] [--quick] [-o docs/results/heads.md]
 
 50 ALPA settings from the paper's ranges × 5 folds × 4 repeats, each with its own folds, from weights of 0 and with a fixed
-penalty; on the features of a folder of images, and on made-up features of more columns. Each turn is one fold: all heads
-together, one of them alone, and the matrix products of their passes at the same shapes, one after the other on one core, so
-that a busy machine slows all of them. Then, for one fold, what choosing the penalty and further starts cost.
+penalty; on the features of the last layer of a backbone and on those of all its stages (made-up ones without a folder of
+images). Each turn is one fold: all heads together, one of them alone, and the matrix products of their passes at the same
+shapes, one after the other on one core, so that a busy machine slows all of them. Then, for one fold, what choosing the
+penalty and further starts cost.
 
 Exits 1 if a head did not converge, if the heads take more than 2.5 times their products, if they are less than half as much
 faster than alone as the products allow, or if heads differ by more than 1e-4 of the logits' scale.
@@ -41,7 +42,8 @@ from tametail.training.recipe import load_recipe
 from tametail.training.training_data import backbone_of
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ham10000_224"
-FOLDS, REPEATS, SETTINGS, L2, WIDE = 5, 4, 50, 0.1, 2848
+FOLDS, REPEATS, SETTINGS, L2 = 5, 4, 50, 0.1
+WIDTHS = {1280: "none", 2848: "all"}  # features, and the stages of the backbone that give them
 MOST_OVER_PRODUCTS, LEAST_OF_SPEEDUP, MOST_DIFFERENCE, MOST_FOR_CHOICE = 2.5, 0.5, 1e-4, 3.0
 
 
@@ -87,9 +89,12 @@ def drawn_losses(count: int) -> list[ALPALoss]:
     ]
 
 
-def images_of(folder: Path, repeats: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+def images_of(
+    folder: Path, repeats: int, stages: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """Features (N, D), targets (N,) and folds (repeats, N) of the training set of a folder of images."""
-    console, recipe = Console(quiet=True), load_recipe("head", fields={"weights": "offline"})
+    console = Console(quiet=True)
+    recipe = load_recipe("head", fields={"weights": "offline"}, assignments=[f"features.stages={stages}"])
     inputs = prepare_inputs(
         read_images(folder),
         recipe,
@@ -222,8 +227,10 @@ def main() -> int:
     losses, others, recipe = drawn_losses(SETTINGS), Others(), load_recipe("head")
     real = asked.data.is_dir()
     sets = [
-        (asked.data.name, images_of(asked.data, repeats)) if real else ("made-up", made_up(1280, repeats)),
-        ("made-up, wide", made_up(WIDE, repeats)),
+        (asked.data.name, images_of(asked.data, repeats, stages))
+        if real
+        else ("made-up", made_up(width, repeats))
+        for width, stages in WIDTHS.items()
     ]
     rows, extras, good = [], [], []
     for name, (features, target, folds) in sets:

@@ -151,7 +151,10 @@ class MachineOptions(DeviceOptions, total=False):
         Option(None, "Micro-batch size for gradient accumulation. Default: what fits in memory.", MACHINE),
     ]
     workers: Annotated[int, Option(0, "Number of data-loading worker processes.", MACHINE)]
-    compile: Annotated[bool, Option(False, "Compile the network with torch.compile.", MACHINE)]
+    compile: Annotated[
+        bool,
+        Option(False, "Compile the network with torch.compile: for GPUs; on a CPU it does not pay.", MACHINE),
+    ]
 
 
 class MonitorOptions(TypedDict, total=False):

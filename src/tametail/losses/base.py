@@ -96,7 +96,7 @@ class Loss(nn.Module):
     stackable: ClassVar[bool] = False
     logit_scale: float = 1.0
     class_counts: Tensor | None
-    _by_index: ClassVar[bool] = False
+    _by_index: ClassVar[type | None] = None  # the class that defines terms and of_indices
 
     def __init__(
         self,
@@ -122,7 +122,8 @@ class Loss(nn.Module):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._by_index = owner(cls, "terms") is owner(cls, "of_indices") is not Loss
+        one = owner(cls, "of_indices")
+        cls._by_index = one if one is owner(cls, "terms") and one is not Loss else None
         if "__init__" in vars(cls) and "__signature__" not in vars(cls):
             cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 

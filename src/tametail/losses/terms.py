@@ -51,7 +51,8 @@ def prepare_indices(
     Indices are 0 where unknown; None if all are known. Arguments and errors as in :func:`prepare`.
     """
     check_batch(input, target)
-    logits = input.to(torch.promote_types(input.dtype, torch.float32))
+    exact = input.dtype in (torch.float32, torch.float64)
+    logits = input if exact else input.to(torch.promote_types(input.dtype, torch.float32))
     classes, index = input.shape[1], target.to(torch.int64)
     if _all_known(index, classes, ignore_index):
         return logits, index, None

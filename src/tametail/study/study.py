@@ -154,6 +154,10 @@ def compare(
     spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, hardware.device)
     console = console if accelerator.is_main_process else Console(quiet=True)
+    if hardware.compile and accelerator.device.type == "cpu":
+        console.warn(
+            "--compile does not pay on a CPU: compiling takes minutes, and training is no faster; leave it out"
+        )
     out = options["out"]
     if not isinstance(data, ImageTable):
         if out is not None:
