@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 from tametail.core.version import __version__
@@ -26,6 +27,8 @@ try:
     from tametail.cli.subsample import subsample
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
+
+_RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
     compare, resume, recommend, search, test_set, report, predict, evaluate, rank, inspect, subsample, reproduce, losses,
@@ -69,4 +72,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``tametail`` command."""
+    # The libraries that a command imports are hundreds of thousands of objects, which stay: searching them for garbage again
+    # and again takes a fifth of a short command.
+    gc.set_threshold(*_RARELY)
     app()

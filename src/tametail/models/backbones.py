@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -87,6 +87,16 @@ class BackboneSpec:
             return replace(self, views=views)
         sizes = sum(size for stage in self.stages for size in stage.sizes(pooling))
         return replace(self, features=self.features + sizes, pooling=pooling, views=views)
+
+    def described(self) -> dict[str, Any]:
+        """JSON values for `from_description`."""
+        return asdict(self)
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> BackboneSpec:
+        """The spec that `described` was called on, without building the network."""
+        lists = {name: tuple(values[name]) for name in ("mean", "std")}
+        return cls(**{**values, **lists, "stages": tuple(Stage(**stage) for stage in values["stages"])})
 
     @property
     def enlarged(self) -> bool:

@@ -32,7 +32,6 @@ from tametail.training.checkpointing.checkpoint import load_weights, save_weight
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import (
     TrainingData,
-    backbone_of,
     cached_features,
     training_data_from_features,
     training_data_from_images,
@@ -90,6 +89,7 @@ class StudyInputs:
             "redrawn_folds": self.splits.redrawn_fingerprints,
             "recipe": self.recipe.model_dump(mode="json"),
             "backbone": self.spec.name,
+            "spec": self.spec.described(),
             "weights": self.recipe.weights,
             "weights_digest": state_digest(self.backbone),
             "image_size": self.spec.image_size,
@@ -237,9 +237,7 @@ def remember_root(directory: Path, root: Path) -> None:
 
 def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
     """The study's backbone, with its feature vector and the canvas size of its decoded images."""
-    recipe = Recipe.model_validate(described["recipe"])
-    spec = backbone_of(recipe.model_copy(update={"image_size": described["image_size"]}))
-    return spec.on_canvas(described.get("canvas") or spec.canvas)
+    return BackboneSpec.from_description(described["spec"])
 
 
 def restore_backbone(directory: Path, described: Mapping[str, Any], spec: BackboneSpec) -> nn.Module:
