@@ -150,10 +150,13 @@ def main() -> int:
         return 0
     known = [side for side in SIDES if all(map(importlib.util.find_spec, NEEDS.get(side, ())))]
     found: dict[str, list[dict[str, float]]] = {side: [] for side in known}
-    command = [sys.executable, __file__, "--backbone", asked.backbone, "--images", str(asked.images)]
-    for _ in range(asked.rounds):
+    images = -(-asked.images // BATCH) * BATCH
+    command = [sys.executable, __file__, "--backbone", asked.backbone, "--images", str(images)]
+    for _ in range(max(asked.rounds, 2)):
         for side in list(found):
             done = subprocess.run([*command, "--side", side], capture_output=True, text=True)
+            if done.returncode and side in {"plain loop", "ours"}:
+                raise SystemExit(done.stderr)
             if done.returncode:
                 print(f"{side} is left out: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
                 del found[side]

@@ -30,6 +30,18 @@ def norms(network: nn.Module) -> int:
 
 
 @torch.no_grad()
+def test_layers_that_see_several_views_are_folded_as_well() -> None:
+    spec = describe_backbone("test_resnet", SIZE).pooled("mean_std", "horizontal_flip")
+    torch.manual_seed(0)
+    network = trained_like(build_backbone(spec, "none"))
+    folded = fold_batch_norms(network, SIZE)
+    assert norms(folded) == 0
+    images = torch.randn(2, 3, SIZE, SIZE)
+    expected = network(images)
+    assert (folded(images) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(
     "name", ["test_efficientnet", "test_resnet", "mobilenetv3_small_050", "resnet10t", "densenet121"]
 )

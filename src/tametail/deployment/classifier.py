@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Classifier", "find_images", "load", "read_prevalence"]
-_BATCH, _AHEAD = 16, 2  # images, and batches that are decoded before they are needed
+_CPU_BATCH, _GPU_BATCH = 16, 128
+_AHEAD = 2  # batches that are decoded before they are needed
 _P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
 
 
@@ -155,7 +156,8 @@ class Classifier:
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
-            for chunk, decoded in _decoded_ahead(images, self.spec.canvas):
+            size = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, size):
                 rows += self._predict_chunk(chunk, decoded, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
@@ -282,10 +284,10 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
 
 
 def _decoded_ahead(
-    images: Sequence[str | Path], side: int
+    images: Sequence[str | Path], side: int, size: int
 ) -> Iterator[tuple[Sequence[str | Path], list[NDArray[np.uint8] | DataError]]]:
-    """Batches of images with their pixels, or why they cannot be read; the next batch is decoded in the meantime."""
-    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    """Batches of images with their pixels, or why they cannot be read; the next ones are decoded in the meantime."""
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(_decoded, batch, side) for batch in batches[:_AHEAD]]
         for at, batch in enumerate(batches):

@@ -46,13 +46,16 @@ class WeightedForm(NamedTuple):
 
     @property
     def unit(self) -> float:
+        """That of the negatives, unless the positives would overflow in it."""
         return self.weight_neg if self.weight_neg > 1e-6 * self.weight_pos else 1.0
 
     def positive(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """The form's positives, weighted."""
         value, gradient = self.form.positive(z, scale * self.weight_pos)
         return value.mul_(self.weight_pos / self.unit), gradient
 
     def negative(self, z: Tensor, scale: float, gradient: Tensor) -> Tensor:
+        """The form's negatives, weighted."""
         value = self.form.negative(z, scale * self.weight_neg, gradient)
         return value if self.unit == self.weight_neg else value.mul_(self.weight_neg)
 

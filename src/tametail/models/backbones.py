@@ -90,7 +90,8 @@ class BackboneSpec:
 
     def described(self) -> dict[str, Any]:
         """JSON values for `from_description`."""
-        return asdict(self)
+        stages = [asdict(stage) for stage in self.stages]
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std), "stages": stages}
 
     @classmethod
     def from_description(cls, values: Mapping[str, Any]) -> BackboneSpec:

@@ -7,6 +7,7 @@ it can do. On CPUs, where such layers wait for memory, it saves a quarter of the
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import Any
 
 import torch
@@ -73,8 +74,10 @@ def _convolutions_before(network: nn.Module, images: Tensor) -> tuple[Tensor, li
     finally:
         for handle in handles:
             handle.remove()
-    # A module that is used twice has two neighbours.
-    return features, [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1]
+    # Each time that one of the two is used, the other one must be its neighbour.
+    return features, [
+        pair for pair, count in Counter(pairs).items() if count == calls[pair[0]] == calls[pair[1]]
+    ]
 
 
 def _what_else_it_does(norm: nn.Module) -> nn.Module:

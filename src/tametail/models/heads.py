@@ -16,6 +16,7 @@ from tametail.losses.base import LossHead
 from tametail.losses.ldam import NormalisedLinear, cosines
 
 Head = Literal["linear", "normalised", "cosine"]
+_NO_VARIANCE = 1e-10  # of a block, relative to the largest
 COSINE_SCALE = 16.0  # initial scale of the cosine head
 
 
@@ -56,16 +57,14 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(sum(blocks)))
 
     def fit(self, features: Tensor) -> None:
-        """Compute means and factors from training features (N, D)."""
+        """Compute means and factors from training features (N, D); a block that does not vary is only shifted."""
         self.mean.copy_(features.mean(dim=0))
         centred = (features - self.mean).split(self._blocks, dim=1)
-        share = self._blocks[0] / len(self._blocks)
-        factors = [
-            (block.square().mean() * block.shape[1] / share).sqrt().clamp(min=1e-6) for block in centred
-        ]
-        self.scale.copy_(
-            torch.cat([factor.expand(size) for factor, size in zip(factors, self._blocks, strict=True)])
-        )
+        variances = torch.stack([block.square().sum(dim=1).mean() for block in centred])
+        varies = variances > _NO_VARIANCE * variances.max()
+        share = self._blocks[0] / varies.sum().clamp(min=1)
+        factors = torch.where(varies, (variances / share).sqrt(), 1.0)
+        self.scale.copy_(factors.repeat_interleave(torch.tensor(self._blocks, device=factors.device)))
 
     def forward(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.scale

@@ -32,33 +32,30 @@ class Stage:
         module: its name, as in ``named_modules``.
         channels: of its output.
         layout: of its output: ``maps`` (B, channels, H, W), ``maps_last`` (B, H, W, channels) or ``tokens`` (B, N, channels).
-        prefix: number of tokens that are not patches and come first; the first of them is the class token.
-        last: whether the network's own features are an average of this stage, or its class token.
+        prefix: number of tokens that are not patches and come first.
+        token: whether the first of them, the class token, is taken.
+        mean: whether the mean over the positions is taken.
     """
 
     module: str
     channels: int
     layout: Layout
     prefix: int = 0
-    last: bool = False
+    token: bool = False
+    mean: bool = True
 
     def sizes(self, pooling: Pooling) -> list[int]:
         """Lengths of the parts that `pooled` returns."""
-        mean = [] if self.last and self.layout != "tokens" else [self.channels]
-        token = [self.channels] if self.prefix and not self.last else []
-        return [*token, *mean, *([self.channels] if pooling == "mean_std" else [])]
+        return [self.channels] * (self.token + self.mean + (pooling == "mean_std"))
 
     def pooled(self, output: Tensor, pooling: Pooling) -> list[Tensor]:
-        """Parts (B, channels) of an output: class token, mean and standard deviation over the positions.
-
-        Without those that the network's own features repeat.
-        """
+        """Parts (B, channels) of an output: class token, mean and standard deviation over the positions."""
         output = output.float()
         positions: tuple[int, ...] = {"maps": (2, 3), "maps_last": (1, 2), "tokens": (1,)}[self.layout]
         patches = output[:, self.prefix :] if self.layout == "tokens" else output
         variance, mean = torch.var_mean(patches, positions, correction=0)
-        parts = [output[:, 0]] if self.prefix and not self.last else []
-        if not self.last or self.layout == "tokens":
+        parts = [output[:, 0]] if self.token else []
+        if self.mean:
             parts.append(mean)
         if pooling == "mean_std":
             parts.append(variance.sqrt())
@@ -134,8 +131,9 @@ def find_stages(network: nn.Module, image_size: int) -> tuple[int, tuple[Stage, 
         if isinstance(output, Tensor) and output.ndim in {3, 4} and len(output) == 2:
             found.append(_stage(name, output, network))
     features = int(own.shape[-1])
-    if found and found[-1].channels == features:
-        found[-1] = replace(found[-1], last=True)
+    if found and found[-1].channels == features:  # what the network's own features repeat is left out
+        of_token = getattr(network, "global_pool", None) == "token"
+        found[-1] = replace(found[-1], token=found[-1].token and not of_token, mean=of_token)
     return features, tuple(found)
 
 
@@ -155,7 +153,10 @@ def _stage_names(network: nn.Module) -> list[str]:
 
 def _stage(name: str, output: Tensor, network: nn.Module) -> Stage:
     if output.ndim == 3:
-        return Stage(name, output.shape[2], "tokens", int(getattr(network, "num_prefix_tokens", 0) or 0))
+        patches = getattr(getattr(network, "patch_embed", None), "num_patches", output.shape[1])
+        prefix = max(output.shape[1] - int(patches), 0)
+        token = prefix > 0 and getattr(network, "cls_token", None) is not None
+        return Stage(name, output.shape[2], "tokens", prefix, token)
     if getattr(network, "output_fmt", "NCHW") == "NHWC":
         return Stage(name, output.shape[3], "maps_last")
     return Stage(name, output.shape[1], "maps")

@@ -24,6 +24,7 @@ IDENTITY = (  # the keys that fix the results; checkpoints are identified by the
     "weights_digest",
     "image_size",
     "canvas",
+    "spec",
 )
 
 

@@ -347,3 +347,19 @@ def test_logistic_regression_fits_heads_alone() -> None:
     method = parse_method("logistic_regression+la")
     assert method.text == "logistic_regression+la"
     assert method.base.classical
+
+
+def test_a_head_whose_steps_all_fail_is_given_up_soon() -> None:
+    """A gradient of the wrong sign leads nowhere."""
+    from tametail.training.heads.lbfgs import minimise
+
+    columns = torch.cat([torch.randn(30, 3), torch.ones(30, 1)], dim=1)
+
+    def losses(outputs: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        return (outputs - 1).square().mean((1, 2)).double(), -2 * (outputs - 1) / outputs[0].numel()
+
+    (found,), _, evaluations = minimise(
+        losses, columns, columns.square().mean(0), torch.ones(1), torch.zeros(1, 2, 4), at_once=1
+    )
+    assert not found.converged
+    assert evaluations < 100

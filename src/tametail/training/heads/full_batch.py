@@ -93,17 +93,17 @@ class _Formula:
         self._target = smooth_labels(target, class_counts, smoothing) if smoothing else target
         self._weights = class_weights(recipe, recipe.epochs, class_counts)
         self._loss, self._kept = loss.to(like.device), kept
-        # (H, n) share of each image in the mean; None where all heads have all images.
-        self._shares: Tensor | None = None
-        if any(each is not None for each in kept):
-            all_images = torch.ones(len(target), dtype=torch.bool, device=target.device)
-            chosen = torch.stack([all_images if each is None else each for each in kept]).double()
-            self._shares = (chosen / chosen.sum(1, keepdim=True)).to(like)
         self._stack: LossStack | None = None
+        self._shares: Tensor | None = None
         if stack_key(loss) is not None:
             self._stack = LossStack([task.loss for task in tasks], like, classes)
             labels = self._target if self._target.ndim == 2 else F.one_hot(self._target, classes)
             self._labels = labels.T.to(like.dtype).contiguous()
+            # (H, n) share of each image in the mean; None where all heads have all images.
+            if any(each is not None for each in kept):
+                all_images = torch.ones(len(target), dtype=torch.bool, device=target.device)
+                chosen = torch.stack([all_images if each is None else each for each in kept]).double()
+                self._shares = (chosen / chosen.sum(1, keepdim=True)).to(like)
             if self._weights is not None:
                 weights, given = self._weights.to(like), self._target
                 self._of_image = weights[given] if given.ndim == 1 else given.to(like) @ weights

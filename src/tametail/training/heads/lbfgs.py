@@ -26,6 +26,9 @@ Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (K, C, n) of the heads at ascending positions (K,) → mean losses (K,) float64 and their gradients (K, C, n)."""
 
 MAX_ITERATIONS = 500
+TARGET = (
+    0.3 * CONVERGED_AT
+)  # where heads are left, so that their outputs agree to 1e-4 however they got there
 _MEMORY = 8
 _TRIES = 20  # of the line search
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
@@ -42,7 +45,7 @@ class Minimum:
         objective: the mean loss and the penalty.
         gradient: norm of the gradient, scaled by the curvature, relative to that at weights of 0.
         iterations: steps that were made.
-        converged: whether ``gradient`` is at most the tolerance.
+        converged: whether ``gradient`` is at most the tolerance, or 1e-5.
         path: the objective after each iteration, the start first.
     """
 
@@ -152,6 +155,7 @@ class _Heads:
             self._forget(uphill)
             direction[uphill] = -(self.scaled / self.root)[uphill]
             slope = _inner(self.gradient, direction)
+        steepest = uphill | ~self.inner.flatten(1).any(1)
         length, failed = self._search(direction, slope)
         step = direction.mul_(length.view(-1, 1, 1).to(direction))
         self.weights = self.weights + step
@@ -161,7 +165,7 @@ class _Heads:
         self.iterations = self.iterations + 1
         self._remember(step.mul_(self.root), self.scaled - before)
         # A search that fails with an empty memory cannot be helped by forgetting.
-        self.stuck = failed & uphill
+        self.stuck = failed & steepest
         if failed.any():
             self._forget(failed)
 
@@ -270,7 +274,7 @@ def minimise(
     start: Tensor,
     *,
     at_once: int,
-    tolerance: float = CONVERGED_AT,
+    tolerance: float = TARGET,
     max_iterations: int = MAX_ITERATIONS,
     memory: int = _MEMORY,
     stop: Callable[[], None] = lambda: None,
@@ -284,7 +288,7 @@ def minimise(
         l2: (H,) λ >= 0.
         start: (H, C, R) initial weights.
         at_once: most heads that are trained at the same time.
-        tolerance: a head has converged where the norm of its gradient is at most this times that at weights of 0.
+        tolerance: a head is left where the norm of its gradient is at most this times that at weights of 0.
         max_iterations: then it is given up.
         memory: m.
         stop: called before each iteration; may raise to stop.
@@ -313,8 +317,13 @@ def minimise(
         for place, value in zip(heads.at.tolist(), heads.objective.tolist(), strict=True):
             paths[place].append(value)
         relative = heads.relative()
-        converged = relative <= tolerance
-        ended = converged | ~heads.objective.isfinite() | heads.stuck | (heads.iterations >= max_iterations)
+        converged = relative <= max(tolerance, CONVERGED_AT)
+        ended = (
+            (relative <= tolerance)
+            | ~heads.objective.isfinite()
+            | heads.stuck
+            | (heads.iterations >= max_iterations)
+        )
         for row in ended.nonzero().flatten().tolist():
             place = int(heads.at[row])
             found[place] = Minimum(

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.core.arrays import IntArray, TextArray
-from tametail.core.run_files import CONVERGED_AT
 from tametail.losses import Loss, create_loss
 from tametail.losses.convexity import is_convex
 from tametail.losses.custom import ModuleLoss
 from tametail.training.heads.components import Components, principal_components
 from tametail.training.heads.full_batch import FullBatch, by_formula
 from tametail.training.heads.head_step import HeadTask
-from tametail.training.heads.lbfgs import Minimum, minimise
+from tametail.training.heads.lbfgs import TARGET, Minimum, minimise
 from tametail.training.heads.logistic_regression import ABSENT, fit_logistic_regression
 from tametail.training.recipe import Recipe
 
@@ -67,7 +66,7 @@ class Convergence:
     """How the training of a head ended.
 
     Attributes:
-        converged: whether the norm of the gradient is at most the tolerance; for logistic_regression, whether
+        converged: whether the norm of the gradient is at most 1e-5 of that at weights of 0; for logistic_regression, whether
             scikit-learn ended before its limit of iterations.
         gradient: that norm, relative to the one at weights of 0.
         iterations: of the start that was kept.
@@ -189,7 +188,7 @@ class TrainingImages:
         bytes_each = 4 * len(self.class_counts) * (_PER_WEIGHT * columns + _PER_OUTPUT * images)
         return max(_BATCH_BYTES // bytes_each, 1)
 
-    def minimise(self, fits: Sequence[Fit], cost: Passes, tolerance: float = CONVERGED_AT) -> list[Minimum]:
+    def minimise(self, fits: Sequence[Fit], cost: Passes, tolerance: float = TARGET) -> list[Minimum]:
         """The minima of fits, as many at once as fit into a processor's cache."""
         if not fits:
             return []
@@ -426,17 +425,19 @@ def _inner_scores(
     together: those of one fold have no share in the loss of another's images.
     """
     total: dict[tuple[int, float], float] = {}
-    pairs = [(at, held_out) for at in range(len(tasks)) for held_out in inner]
+    pairs = [(at, held_out) for at in range(len(tasks)) for held_out in range(len(inner))]
+    outside = [(images.columns[held_out], images.target[held_out]) for held_out in inner] if tasks else []
     before: list[Tensor | None] = [None] * len(pairs)
     for l2 in sorted(grid, reverse=True):
         fits = [
-            Fit(tasks[at], l2, start, ~held_out) for (at, held_out), start in zip(pairs, before, strict=True)
+            Fit(tasks[at], l2, start, ~inner[held_out])
+            for (at, held_out), start in zip(pairs, before, strict=True)
         ]
         minima = images.minimise(fits, cost, _CHOICE_TOLERANCE)
         before = [minimum.weights for minimum in minima]
         for (at, held_out), minimum in zip(pairs, minima, strict=True):
-            outputs = images.columns[held_out] @ minimum.weights.T
-            loss = _log_loss(tasks[at].loss, outputs, images.target[held_out])
+            columns, target = outside[held_out]
+            loss = _log_loss(tasks[at].loss, columns @ minimum.weights.T, target)
             total[at, l2] = total.get((at, l2), 0.0) + loss
     images_in_all = len(images.target)
     return [{l2: total[at, l2] / images_in_all for l2 in sorted(grid)} for at in range(len(tasks))]
