@@ -5,7 +5,7 @@
 Of a recommendation and a search as well, once they are made:
 
     tametail recommend demo && tametail search demo --trials 30
-    .venv/bin/python scripts/screenshots.py runs/demo docs/images --recommend runs/recommend-demo --search runs/search-alpa
+    .venv/bin/python scripts/screenshots.py runs/demo docs/images --recommend runs/recommend-demo --search runs/search-demo-alpa
 
 Only of synthetic images: folders made from real ones are refused.
 """

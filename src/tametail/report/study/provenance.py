@@ -144,12 +144,16 @@ def methods(results: StudyResults) -> str:
     groups = grouped(results)
     methods = count_of(len(settings["methods"]), "method")
     features = f" (features: {settings['features']})" if settings["features"] else ""
+    minimised = settings["recipe"].get("optimizer", {}).get("kind") == "lbfgs"
+    ended = (
+        "heads were trained to their minimum" if minimised else "the models of the last epoch were evaluated"
+    )
     said = [
         f"{methods} {'was' if len(settings['methods']) == 1 else 'were'} compared on {images_and_groups(*images)} by "
         f"cross-validation ({narrative.folds_in_words(settings)}, stratified by {'label' if results.multi_label else 'class'}, "
         f"{count_of(len(settings['seeds']), 'repeat')}{'; images of one group were never split between sets or folds' if groups else ''}).",
         f"All used the backbone {settings['backbone']} at {settings['image_size']} pixels{features} and the recipe "
-        f"“{settings['recipe'].get('name', '')}”; the models of the last epoch were evaluated.",
+        f"“{settings['recipe'].get('name', '')}”; {ended}.",
         f"Methods were ranked by {results.headline} of the pooled out-of-fold predictions; 95 % confidence intervals describe "
         "the sampling of images.",
     ]
