@@ -203,3 +203,10 @@ def test_unknown_and_broken_recipes_are_named(tmp_path: Path) -> None:
         (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(UsageError, match=message):
             load_recipe(tmp_path / "bad.yaml")
+
+
+def test_features_of_a_frozen_backbone_are_refused_where_it_is_trained() -> None:
+    with pytest.raises(UsageError, match=r"expected no features\.\* with recipe quick, which fine-tunes"):
+        load_recipe("quick", assignments=["features.views=flips"])
+    assert load_recipe("head", assignments=["features.views=flips"]).features.views == "flips"
+    assert load_recipe("head", assignments=["trains=all", "optimizer.kind=adamw"]).trains == "all"

@@ -257,9 +257,15 @@ def load_recipe(
     if settings.get("weights") == "offline" and not (fields or {}).get("backbone"):
         settings["backbone"] = "tf_efficientnet_lite0"  # the only one with offline weights
     try:
-        return Recipe.model_validate(settings)
+        loaded = Recipe.model_validate(settings)
     except ValidationError as error:
         raise UsageError(f"recipe {recipe}: {explain_invalid(error)}") from error
+    if loaded.trains == "all" and any(each.strip().startswith("features.") for each in assignments):
+        raise UsageError(
+            f"expected no features.* with recipe {recipe}, which fine-tunes: they are the features of a frozen backbone, as "
+            f"in recipe head"
+        )
+    return loaded
 
 
 def _read(recipe: str | Path) -> dict[str, Any]:
