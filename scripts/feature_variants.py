@@ -239,7 +239,7 @@ def main() -> None:
         "# Features of all stages of a frozen backbone\n",
         f"    python scripts/feature_variants.py {named} -o docs/results/features.md\n",
         "The packaged EfficientNet-Lite0 at 224 px, from one forward pass unless views are averaged. Heads at their minimum, λ "
-        f"chosen on the inner folds, {FOLDS} folds, {REPEATS} repeats, out of fold; all values but the log-loss in %. Differences are from the "
+        f"chosen on the inner folds, {FOLDS} folds, {REPEATS} repeats, out-of-fold predictions; all values but the log-loss in %. Differences are from the "
         "network's own features, paired over images (groups as units), with 95 % intervals; those of balanced accuracy are of `ce+la`.",
     ]
     for folder in asked.folders:
