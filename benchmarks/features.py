@@ -32,7 +32,7 @@ from losses import machine
 from tametail.models.backbones import BackboneSpec, build_backbone, channels_last
 from tametail.training.hardware import make_accelerator
 from tametail.training.inference import predict_logits
-from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.recipe import FeatureSettings, Recipe, load_recipe
 from tametail.training.training_data import backbone_of, evaluation_transform, frozen
 
 LEAST_OVER_LOOP, LEAST_OF_LIMIT = 1.6, 0.4
@@ -47,6 +47,11 @@ def network_of(recipe: Recipe) -> tuple[BackboneSpec, torch.nn.Module]:
     return spec, build_backbone(spec, "none").eval()
 
 
+def own_features(recipe: Recipe) -> Recipe:
+    """The recipe without features of the stages."""
+    return recipe.model_copy(update={"features": FeatureSettings()})
+
+
 def batches(pixels: NDArray[np.uint8], spec: BackboneSpec, network: Callable[[Tensor], object]) -> None:
     """The plain loop over batches."""
     transform = evaluation_transform(spec)
@@ -57,7 +62,7 @@ def batches(pixels: NDArray[np.uint8], spec: BackboneSpec, network: Callable[[Te
 
 def plain_loop(recipe: Recipe) -> Loop:
     """The network's own features, in the memory format that is fastest."""
-    spec, network = network_of(recipe.model_copy(update={"features": load_recipe("quick").features}))
+    spec, network = network_of(own_features(recipe))
     network = channels_last(network)
     return lambda pixels: batches(pixels, spec, network)
 
@@ -74,7 +79,7 @@ def ours(recipe: Recipe) -> Loop:
 
 def compiled(recipe: Recipe) -> Loop:
     """The plain loop with torch.compile."""
-    spec, network = network_of(recipe.model_copy(update={"features": load_recipe("quick").features}))
+    spec, network = network_of(own_features(recipe))
     quick = torch.compile(channels_last(network))
     return lambda pixels: batches(pixels, spec, quick)
 
@@ -83,7 +88,7 @@ def onnx_runtime(recipe: Recipe) -> Loop:
     """The plain loop with ONNX Runtime."""
     import onnxruntime
 
-    spec, network = network_of(recipe.model_copy(update={"features": load_recipe("quick").features}))
+    spec, network = network_of(own_features(recipe))
     example = torch.zeros(BATCH, 3, spec.image_size, spec.image_size)
     exported = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
     assert exported is not None

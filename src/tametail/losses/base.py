@@ -129,11 +129,17 @@ class Loss(nn.Module):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Loss of logits (B, C) for class indices (B,) or labels (B, C): a scalar, or (B,) for ``none``."""
-        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
-            z, index, all_known = prepare_indices(input, target, ignore_index=self.ignore_index)
-            return reduce_samples(self.of_indices(self.adjusted(z), index), all_known, self.reduction)
-        z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=self.family == "softmax")
-        return reduce(self.terms(self.adjusted(z), y), known, self.reduction)
+        if self._takes_indices(target):
+            z, index, known = prepare_indices(input, target, ignore_index=self.ignore_index)
+            return reduce_samples(self.of_indices(self.adjusted(z), index), known, self.reduction)
+        z, y, known_terms = prepare(
+            input, target, ignore_index=self.ignore_index, coupled=self.family == "softmax"
+        )
+        return reduce(self.terms(self.adjusted(z), y), known_terms, self.reduction)
+
+    def _takes_indices(self, target: Tensor) -> bool:
+        """Whether a target is class indices (B,) and :meth:`of_indices` counts."""
+        return self._by_index is not None and isinstance(target, Tensor) and target.ndim == 1
 
     def terms(self, z: Tensor, y: Tensor) -> Tensor:
         """Per-term loss (B, C) of adjusted logits and target, both (B, C) float32 or float64."""

@@ -44,7 +44,7 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        if self._by_index is CrossEntropyLoss and isinstance(target, Tensor) and target.ndim == 1:
+        if self._by_index is CrossEntropyLoss and self._takes_indices(target):
             z, index, known = prepare_indices(input, target, ignore_index=self.ignore_index)
             z = self.adjusted(z)
             if known is None:  # torch's own mean: of a small batch it takes a third of the time

@@ -100,11 +100,11 @@ class LADELoss(LogitAdjustedLoss):
         self.remine_lambda = check_number("remine_lambda", remine_lambda)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
-            z, index, all_known = prepare_indices(input, target, ignore_index=self.ignore_index)
-            shared = self.weight * self._regulariser(z, index, all_known)
+        if self._takes_indices(target):
+            z, index, known_samples = prepare_indices(input, target, ignore_index=self.ignore_index)
+            shared = self.weight * self._regulariser(z, index, known_samples)
             return reduce_samples(
-                self.of_indices(self.adjusted(z), index) + shared, all_known, self.reduction
+                self.of_indices(self.adjusted(z), index) + shared, known_samples, self.reduction
             )
         z, y, known = prepare(input, target, ignore_index=self.ignore_index, coupled=True)
         return reduce(self.terms(self.adjusted(z), y) + self._shared(z, y, known), known, self.reduction)

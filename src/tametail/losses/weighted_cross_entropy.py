@@ -62,7 +62,7 @@ class WeightedCrossEntropyLoss(Loss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         if self.reduction != "mean":
             return super().forward(input, target)
-        if self._by_index and isinstance(target, Tensor) and target.ndim == 1:
+        if self._takes_indices(target):
             z, index, known_samples = prepare_indices(input, target, ignore_index=self.ignore_index)
             of_sample = self._weights(z)[index]
             weight = (of_sample if known_samples is None else of_sample * known_samples).sum()
