@@ -12,6 +12,7 @@ from fixtures.tiny_study import TINY
 from tametail.core.errors import DataError, UsageError
 from tametail.core.run_files import PREDICTIONS
 from tametail.deployment import classifier
+from tametail.evaluation.calibration_maps import apply_map
 from tametail.predictions.single_label import ensemble, read_predictions
 from tametail.study.study import compare, evaluate_test_set
 
@@ -37,7 +38,7 @@ def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
         read_predictions(path)
         for path in sorted(out.glob(f"runs/{classifier.method}/*/test_predictions.parquet"))
     ]
-    expected = ensemble(parts)
+    expected = ensemble([apply_map(classifier.calibration, part) for part in parts])
     found = classifier.predict_proba([image_folder / image for image in expected.image])
     np.testing.assert_allclose(found, expected.probabilities, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1)

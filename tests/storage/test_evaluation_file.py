@@ -35,7 +35,7 @@ def written(folder: Path, names: tuple[str, ...] = ("a",)) -> Path:
     )
     values = np.array([f"v{number % 3}" for number in range(150)])
     folder.mkdir(exist_ok=True)
-    answers = {name: ModelPredictions(tables, [1.5], [None], [1, 2, 3]) for name in names}
+    answers = {name: ModelPredictions(tables, [None], [1, 2, 3]) for name in names}
     write_evaluation(folder, answers, {"image": values, "site": values}, about)
     return folder
 
@@ -47,7 +47,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert (about.name, about.class_names, about.by) == ("x", CLASSES, ("image", "site"))
     assert about.operating == (("mel", 0.9),)
     model = about.models[0]
-    assert (model.temperatures, model.thresholds, model.train_counts) == ((1.5,), (None,), (1, 2, 3))
+    assert (model.thresholds, model.train_counts) == ((None,), (1, 2, 3))
     (table,) = read_tables(folder, model)
     np.testing.assert_array_equal(table.logits, expected_of(frame_of()).logits)
     columns = read_columns(folder, about, table.image)

@@ -26,11 +26,13 @@ from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
+from tametail.evaluation.calibration_maps import CalibrationMap, identity
 from tametail.evaluation.multi_label import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
 from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
+from tametail.report.study.calibration_file import calibration_map
 from tametail.storage import study_file
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -60,6 +62,7 @@ class Classifier:
         backbone: maps images to the inputs of ``fold_models``: a shared frozen backbone, or the identity.
         fold_models: one per fold and seed.
         device: of the models.
+        calibration: of the probabilities of each fold model; changes nothing for several labels.
         thresholds: (C,) of the labels; None if images have exactly one class.
     """
 
@@ -69,6 +72,7 @@ class Classifier:
     backbone: nn.Module
     fold_models: tuple[FoldModel, ...]
     device: torch.device
+    calibration: CalibrationMap
     thresholds: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
@@ -210,7 +214,7 @@ class Classifier:
     def _classes(
         self, features: torch.Tensor, target_prevalence: NDArray[np.float64] | None
     ) -> Iterator[dict[str, object]]:
-        predicted = predict_classes(self.fold_models, features, target_prevalence)
+        predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
         for p, chosen, saturated in zip(*predicted, strict=True):
             row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
             yield row | self._named(_P, p)
@@ -273,14 +277,18 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
         counts, images = load_class_counts(run.directory(directory))
         model = load_trained_model(run, directory, new_model).to(target)
         model = model if heads_only else channels_last(model)
-        decision_rule = run.method.decision_rule(counts, images)
+        decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
     backbone = frozen(restore_backbone(directory, described, spec), spec) if heads_only else nn.Identity()
-    thresholds = None
-    if described.get("multi_label"):
+    thresholds, calibration = None, identity(len(class_names))
+    if not described.get("multi_label"):
+        calibration = calibration_map(directory, chosen)
+    else:
         tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
         thresholds = deployable_thresholds(tables)
-    return Classifier(chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, thresholds)
+    return Classifier(
+        chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, calibration, thresholds
+    )
 
 
 def _decoded_ahead(

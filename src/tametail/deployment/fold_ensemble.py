@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tametail.core.arrays import BoolArray, FloatArray
+from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.predictions.single_label import exclusive, for_prevalence, scores
 from tametail.training.inference import eval_mode
 from tametail.training.strategies import DecisionRule
@@ -36,18 +37,22 @@ class FoldModel:
 
 
 def predict_classes(
-    fold_models: Sequence[FoldModel], features: Tensor, prevalence: FloatArray | None
+    fold_models: Sequence[FoldModel],
+    features: Tensor,
+    calibration: CalibrationMap,
+    prevalence: FloatArray | None,
 ) -> tuple[FloatArray, NDArray[np.int64], BoolArray]:
     """Probabilities (N, C) that sum to one, predicted classes (N,), and whether their probability is saturated (N,).
 
     Args:
         features: inputs of the models for N images.
+        calibration: of the probabilities of each model.
         prevalence: (C,) of the target population; None for that of the training set.
     """
     posteriors, decisions, saturated = [], [], []
     for fold_model in fold_models:
         outputs, decision_rule = fold_model.outputs(features), fold_model.decision_rule
-        p = exclusive(decision_rule.posterior(outputs).numpy())
+        p = calibration(exclusive(decision_rule.posterior(outputs).numpy()))
         posteriors.append(p if prevalence is None else for_prevalence(p, fold_model.class_counts, prevalence))
         decisions.append(scores(decision_rule.decision(outputs).numpy(), decision_rule.family))
         saturated.append(decision_rule.saturated(outputs).numpy())

@@ -1,11 +1,11 @@
-"""Calibration of probabilities: Brier score, log-loss, calibration error, and temperature scaling (Guo et al. 2017).
+"""Calibration of probabilities: Brier score, log-loss, calibration error, intercept and slope.
 
 Shape legend: S replicates, N images, G groups, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,17 +15,16 @@ from scipy import special
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
+from tametail.evaluation.calibration_maps import Calibrated, CalibrationMap, log_losses
 from tametail.evaluation.distributions import t_quantile
 from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.sample import align, group_codes
-from tametail.predictions.single_label import LinkName, Predictions
-
-LIMITS = (0.05, 20.0)  # if all images are correct, the optimum is 0
-_ENOUGH = 10_000  # images are enough to fit one parameter
-_FLOOR = float(np.finfo(np.float32).tiny)
+from tametail.predictions.single_label import Predictions
 
 MOST_BINS = 15
 _FEWEST = 20  # images per bin
+_ITERATIONS = 50
+_LEAST = 1e-12  # log-odds are taken of at least this
 
 
 @dataclass(frozen=True)
@@ -52,26 +51,31 @@ class Calibration:
 
     Attributes:
         brier: mean over the images of the squared distance between probabilities and truth, in 0..2.
-        log_loss: mean of -log of the true class's probability.
+        log_loss: mean of -log of the true class's probability; at most 27.6 for an image (probability 1e-12).
+        uniform_log_loss: that of equal probabilities, log C: a model above it is worse than none.
         ece: expected calibration error of the predicted class, in 0..1: mean distance of confidence and accuracy.
         class_wise_ece: the same for each class's probability, mean over the classes present.
+        intercept, slope: of the logistic regression of "the prediction is correct" on the log-odds of its probability (Cox
+            1958): 0 and 1 if calibrated. The slope is below 1 where probabilities are too extreme; the intercept, fitted with a
+            slope of 1, is below 0 where they are too high (Van Calster et al. 2019). nan if all predictions are correct, or none.
         bins: the reliability curve, from low to high confidence.
-        temperature: geometric mean over folds and replicates; nan if there are no other folds to fit it on.
-        after: the calibration with each fold at the temperature fitted on the other folds; None if there are none.
+        map: fitted on the out-of-fold predictions, for new images; None where none was fitted.
+        after: the calibration of each fold with the map chosen and fitted on the other folds; None where none was fitted.
     """
 
     brier: Estimate
     log_loss: float
+    uniform_log_loss: float
     ece: float
     class_wise_ece: float
+    intercept: float
+    slope: float
     bins: tuple[Bin, ...]
-    temperature: float = float("nan")
+    map: CalibrationMap | None = None
     after: Calibration | None = None
 
 
-def calibrate(
-    replicates: Sequence[Predictions], *, temperatures: Sequence[float] | None = None
-) -> Calibration:
+def calibration_of(replicates: Sequence[Predictions], calibrated: Calibrated | None = None) -> Calibration:
     """Evaluate the calibration of one or several sets of predictions for the same images.
 
     Values are means over the replicates; intervals describe sampling of images, clustered in groups.
@@ -81,48 +85,68 @@ def calibrate(
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
-        temperatures: S of them, fitted on other images (for a test set on the validation folds); None to fit that of
-            each fold on the other folds, if there are any.
+        calibrated: the same with calibrated probabilities, evaluated as ``after``.
 
     Raises:
-        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or another number of
-            temperatures.
+        ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
     """
-    tables = align(replicates)
-    if temperatures is None:
-        found = [out_of_fold_temperatures(table) for table in tables]
-    elif len(temperatures) == len(tables):
-        found = [np.full(len(tables[0]), float(t)) for t in temperatures]
-    else:
-        raise ValueError(f"expected {len(tables)} temperatures, one per table, got {len(temperatures)}")
-    fitted = [each for each in found if each is not None]
-    before = _measure(tables, (table.probabilities for table in tables))
-    if len(fitted) < len(tables):
+    before = _measure(align(replicates))
+    if calibrated is None:
         return before
-    after = _measure(tables, (tempered(t, each) for t, each in zip(tables, fitted, strict=True)))
-    mean = float(np.exp(np.mean([np.log(np.unique(each)).mean() for each in fitted])))
-    return replace(before, temperature=mean, after=after)
+    return replace(before, map=calibrated.map, after=_measure(align(calibrated.tables)))
 
 
-def _measure(tables: Sequence[Predictions], probabilities: Iterable[FloatArray]) -> Calibration:
+def _measure(tables: Sequence[Predictions]) -> Calibration:
     target, group = tables[0].target, group_codes(tables[0])
     rows = np.arange(len(target))
     brier, log_loss, by_class = np.zeros(len(target)), [], []
     confidence, right = [], []
-    for table, p in zip(tables, probabilities, strict=True):
+    for table in tables:
+        p = table.probabilities
         brier += brier_scores(target, p) / len(tables)
-        log_loss.append(float(-np.log(np.maximum(p[rows, target], np.finfo(np.float32).tiny)).mean()))
+        log_loss.append(float(log_losses(p, target).mean()))
         confidence.append(p[rows, table.predicted])
         right.append(table.predicted == target)
         by_class.append([adaptive_ece(p[:, c], target == c) for c in np.unique(target)])
-    top = [adaptive_ece(*pair) for pair in zip(confidence, right, strict=True)]
+    pairs = list(zip(confidence, right, strict=True))
+    intercept, slope = np.mean([logistic_recalibration(*pair) for pair in pairs], axis=0)
     return Calibration(
         _brier(brier, group),
         float(np.mean(log_loss)),
-        float(np.mean(top)),
+        float(np.log(len(tables[0].class_names))),
+        float(np.mean([adaptive_ece(*pair) for pair in pairs])),
         float(np.mean(by_class)),
+        float(intercept),
+        float(slope),
         _bins(np.stack(confidence), np.stack(right), group),
     )
+
+
+def logistic_recalibration(p: FloatArray, happened: NDArray[np.bool_]) -> tuple[float, float]:
+    """Intercept (at slope 1) and slope of the logistic regression of what happened (N,) on the log-odds of p (N,).
+
+    By maximum likelihood. Both are nan if everything happened or nothing did, the slope also if the log-odds do not vary.
+    """
+    if happened.all() or not happened.any():
+        return float("nan"), float("nan")
+    x = special.logit(np.clip(p, _LEAST, 1 - _LEAST))
+    intercept = _logistic(np.ones((len(x), 1)), x, happened)[0]
+    if np.ptp(x) < _LEAST:
+        return float(intercept), float("nan")
+    return float(intercept), float(_logistic(np.stack([np.ones(len(x)), x], axis=1), 0.0 * x, happened)[1])
+
+
+def _logistic(design: FloatArray, offset: FloatArray, happened: NDArray[np.bool_]) -> FloatArray:
+    """Coefficients (K,) of a logistic regression with offsets (N,), by Newton's method with steps of at most 2."""
+    found = np.zeros(design.shape[1])
+    for _ in range(_ITERATIONS):
+        p = special.expit(design @ found + offset)
+        information = (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(len(found))
+        step = np.linalg.solve(information, design.T @ (happened - p))
+        found = found + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
+        if np.abs(step).max() < 1e-8:
+            break
+    return found
 
 
 def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:
@@ -185,82 +209,3 @@ def _brier(scores: FloatArray, group: IntArray) -> Estimate:
     else:
         low, high = (float(limit) for limit in intervals.wilson(mean, groups))
     return Estimate(2 * mean, 2 * float(low), 2 * float(high), len(scores))
-
-
-def tempered(table: Predictions, temperature: float | FloatArray) -> FloatArray:
-    """Probabilities (N, C) at a temperature; at 1 they equal ``table.probabilities``.
-
-    They are computed from the posterior by the loss's own link, not from the logits, which may be shifted towards rare
-    classes: softmax(log p / T), or with one sigmoid per class the log-odds divided by T, then normalised.
-
-    Args:
-        temperature: above 0; a number or one per image (N,).
-    """
-    divisor = np.asarray(temperature, dtype=np.float64)
-    return np.exp(_log_probabilities(_before_link(table), table.link, divisor.reshape(-1, 1)))
-
-
-def fit_temperature(table: Predictions) -> float:
-    """Fit the temperature in 0.05..20 that minimises the log-loss of these images, or of a random 10,000 of them.
-
-    Raises:
-        ValueError: there is no image.
-    """
-    return _fit(_before_link(table), table.link, table.target)
-
-
-def out_of_fold_temperatures(table: Predictions) -> FloatArray | None:
-    """Temperatures (N,) for the images of each fold, fitted on the other folds; None if there is one fold."""
-    folds = np.unique(table.fold)
-    if len(folds) < 2:
-        return None
-    base, found = _before_link(table), np.empty(len(table))
-    for fold in folds:
-        own = table.fold == fold
-        found[own] = _fit(base[~own], table.link, table.target[~own])
-    return found
-
-
-def _before_link(table: Predictions) -> FloatArray:
-    """Log-probabilities (N, C), or log-odds with sigmoids, which the temperature divides."""
-    if table.posterior is None:
-        return table.logits.astype(np.float64)
-    p = np.maximum(table.probabilities, _FLOOR)
-    if table.link == "softmax":
-        return np.asarray(np.log(p))
-    return np.asarray(np.log(p) - np.log(np.maximum(_others(p), _FLOOR)))
-
-
-def _others(p: FloatArray) -> FloatArray:
-    """1 - p (N, C); for the largest of a row as the sum of the others, which is accurate where p is nearly 1."""
-    rows, top = np.arange(len(p)), p.argmax(axis=1)
-    without = p.copy()
-    without[rows, top] = 0.0
-    rest = 1 - p
-    rest[rows, top] = without.sum(axis=1)
-    return rest
-
-
-def _log_probabilities(base: FloatArray, link: LinkName, temperature: float | FloatArray) -> FloatArray:
-    z = base / temperature
-    log_p = -np.logaddexp(0.0, -z) if link == "sigmoid" else z
-    return np.asarray(log_p - special.logsumexp(log_p, axis=1, keepdims=True))
-
-
-def _fit(base: FloatArray, link: LinkName, target: IntArray) -> float:
-    from scipy import optimize
-
-    if not len(target):
-        raise ValueError("expected at least one image to fit a temperature on, got none")
-    if len(target) > _ENOUGH:
-        drawn = np.sort(np.random.default_rng(0).choice(len(target), _ENOUGH, replace=False))
-        base, target = base[drawn], target[drawn]
-    rows = np.arange(len(target))
-
-    def log_loss(log_temperature: float) -> float:
-        log_p = _log_probabilities(base, link, np.exp(log_temperature))
-        return float(-log_p[rows, target].mean())
-
-    low, high = np.log(LIMITS)
-    found = optimize.minimize_scalar(log_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))

@@ -12,10 +12,8 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation.intervals import Estimate, defined_mean, proportions
-from tametail.evaluation.sample import align, group_codes
+from tametail.evaluation.sample import align, assigned_parts, group_codes
 from tametail.predictions.single_label import Predictions
-
-ASSIGNED_PARTS = 5  # for images without folds
 
 
 @dataclass(frozen=True)
@@ -116,13 +114,7 @@ def threshold_for(positive: BoolArray, p: FloatArray, sensitivity: float) -> flo
 
 def _parts(fold: IntArray, positive: BoolArray, group: IntArray) -> IntArray:
     """The folds (N,), or, if there is only one, a part for each image."""
-    if len(np.unique(fold)) > 1:
-        return fold
-    holds = np.bincount(group, positive) > 0
-    drawn = np.random.default_rng(0).permutation(len(holds))  # the order of names may be informative
-    dealt = np.empty(len(holds), dtype=np.int64)
-    dealt[drawn[np.argsort(~holds[drawn], kind="stable")]] = np.arange(len(holds)) % ASSIGNED_PARTS
-    return dealt[group]
+    return fold if len(np.unique(fold)) > 1 else assigned_parts(group, positive)
 
 
 def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float) -> FloatArray:

@@ -18,6 +18,7 @@ from tametail.evaluation.intervals import Estimate, Proportions, defined_mean, f
 from tametail.predictions.single_label import Predictions
 
 _SmallInts = NDArray[np.int32]
+ASSIGNED_PARTS = 5  # for images without folds
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,15 @@ def align(replicates: Sequence[Predictions]) -> list[Predictions]:
             if not np.array_equal(getattr(table, name), getattr(first, name)):
                 raise ValueError(f"expected the same {name} column in every table, table {index} differs")
     return tables
+
+
+def assigned_parts(group: IntArray, first: BoolArray) -> IntArray:
+    """One of five parts (N,) for each image: whole groups, at random, those with an image of ``first`` (N,) evenly."""
+    holds = np.bincount(group, first) > 0
+    drawn = np.random.default_rng(0).permutation(len(holds))  # the order of names may be informative
+    dealt = np.empty(len(holds), dtype=np.int64)
+    dealt[drawn[np.argsort(~holds[drawn], kind="stable")]] = np.arange(len(holds)) % ASSIGNED_PARTS
+    return np.asarray(dealt[group])
 
 
 def group_codes(table: Predictions) -> NDArray[np.int64]:

@@ -14,17 +14,18 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
 from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
-from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.core.run_files import is_finished
 from tametail.core.text import sample_of
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
 from tametail.data.decoding.cache import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
-from tametail.evaluation.calibration import fit_temperature
+from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes
 from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
-from tametail.predictions.single_label import Predictions, ensemble, read_predictions
+from tametail.predictions.single_label import Predictions, ensemble
+from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
 from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone, studied_backbone
@@ -59,7 +60,7 @@ def evaluate_study(
 ) -> Path:
     """Evaluate the fold models of a study's methods, and their ensembles, on other images.
 
-    Each fold model of a method predicts all images: the fold models are the replicates. Temperatures and the thresholds
+    Each fold model of a method predicts all images: the fold models are the replicates. Calibration maps and the thresholds
     of operating points are fitted on the out-of-fold predictions of the study, never on these images.
 
     Args:
@@ -226,6 +227,7 @@ def _predictions(
 ) -> dict[str, ModelPredictions]:
     """Predictions of the fold models of each method, and of their ensemble if there are several."""
     predictions: dict[str, ModelPredictions] = {}
+    own = {each.method: each for each in find_runs(context.study, study_file.read_study_file(context.study))}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_method in runs.items():
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
@@ -233,13 +235,13 @@ def _predictions(
                 tables.append(_predict(run, context))
                 counts += np.array(load_class_counts(run.directory(context.study))[0])
                 advance(1)
-            held_out = [read_predictions(run.directory(context.study) / PREDICTIONS) for run in of_method]
-            cuts = _thresholds(held_out, operating)
+            calibrated = calibrate_out_of_fold(own[text].replicates)
+            tables = [apply_map(calibrated.map, table) for table in tables]
+            cuts = _thresholds(calibrated.tables, operating)
             per_model = np.maximum(counts // len(of_method), counts > 0).tolist()
-            temperatures = [fit_temperature(each) for each in held_out]
-            predictions[text] = ModelPredictions(tables, temperatures, cuts, per_model)
+            predictions[text] = ModelPredictions(tables, cuts, per_model)
             if len(tables) > 1:
-                mean = ModelPredictions([ensemble(tables)], (), cuts, per_model)
+                mean = ModelPredictions([ensemble(tables)], cuts, per_model)
                 predictions[f"{text}, ensemble of {len(tables)}"] = mean
     return predictions
 
@@ -248,7 +250,7 @@ def _predict(run: Run, context: RunContext) -> Predictions:
     table = context.training_data.table
     rows = np.arange(len(table))
     model = load_trained_model(run, context.study, context.training_data.new_model)
-    decision_rule = run.method.decision_rule(*load_class_counts(run.directory(context.study)))
+    decision_rule = run.method.decision_rule(*load_class_counts(run.directory(context.study)), context.recipe)
     found = make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
     assert isinstance(found, Predictions)
     return found

@@ -34,14 +34,12 @@ class EvaluatedModel:
     Attributes:
         name: as in the report.
         tables: files of its predictions, relative to the folder; one per replicate.
-        temperatures: one per table, fitted on other images; empty if that was not possible.
         thresholds: one per operating point, chosen on other images; None where none could be chosen.
         train_counts: training images per class; empty if unknown.
     """
 
     name: str
     tables: tuple[str, ...]
-    temperatures: tuple[float, ...] = ()
     thresholds: tuple[float | None, ...] = ()
     train_counts: tuple[int, ...] = ()
 
@@ -80,7 +78,6 @@ class ModelPredictions:
     """Predictions of one model, one table per replicate; see `EvaluatedModel` for the other fields."""
 
     tables: Sequence[Predictions]
-    temperatures: Sequence[float] = ()
     thresholds: Sequence[float | None] = ()
     train_counts: Sequence[int] = ()
 
@@ -133,7 +130,7 @@ def write_evaluation(
     for (name, model), slug in zip(predictions.items(), _slugs(list(predictions)), strict=True):
         files = [slug] if len(model.tables) == 1 else [f"{slug}-{k}" for k in range(len(model.tables))]
         paths = tuple(f"{_TABLES}/{file}.parquet" for file in files)
-        fitted = tuple(model.temperatures), tuple(model.thresholds), tuple(model.train_counts)
+        fitted = tuple(model.thresholds), tuple(model.train_counts)
         models.append(EvaluatedModel(name, paths, *fitted))
     written = [path for model in models for path in model.tables]
     with explain_save_error(directory):

@@ -13,7 +13,7 @@ from typing import Any
 from tametail.core.atomic import is_temporary, make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
 
-SCHEMA = 4
+SCHEMA = 5
 LOCK = ".lock"
 IDENTITY = (  # the keys that fix the results; checkpoints are identified by them in this order
     "table",

@@ -68,7 +68,7 @@ def execute(
                 trained = _train(run, context, rows, counts, checkpointer, callback)
                 model = trained.model
                 outputs = compute_outputs(model, context, held_out)
-            decision_rule = run.method.decision_rule(counts, len(rows))
+            decision_rule = run.method.decision_rule(counts, len(rows), context.recipe)
             predictions = make_predictions(run, context.training_data.table, held_out, outputs, decision_rule)
     except RunFailed as error:
         mark_failed(run, context, error)
@@ -160,7 +160,7 @@ def _train(
     torch.manual_seed(seed)
     loss = run.method.loss.create(class_counts=counts)
     batches = batches_of(run, recipe, rows, context)
-    decision_rule = run.method.decision_rule(counts, len(rows))
+    decision_rule = run.method.decision_rule(counts, len(rows), context.recipe)
     held_out = held_out_rows(run, training_data)
 
     def validation(model: nn.Module) -> Validation:
@@ -241,7 +241,7 @@ def _describe(run: Run, context: RunContext) -> dict[str, Any]:
         "method": run.method.text,
         "seed": run.seed,
         "fold": run.fold,
-        "link": run.method.decision_rule(counts, len(rows)).link,
+        "link": run.method.decision_rule(counts, len(rows), context.recipe).link,
         "parameters": run.method.loss.params,
         "recipe": run.method.configure(context.recipe).with_enough_steps(len(rows)).model_dump(mode="json"),
         "class_counts": dict(zip(context.training_data.table.class_names, counts, strict=True)),

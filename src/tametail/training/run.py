@@ -239,7 +239,7 @@ def predict_test(run: Run, context: RunContext) -> None:
     model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")
     outputs = compute_outputs(model, context, rows)
-    decision_rule = run.method.decision_rule(*load_class_counts(directory))
+    decision_rule = run.method.decision_rule(*load_class_counts(directory), context.recipe)
     predictions = make_predictions(run, context.training_data.table, rows, outputs, decision_rule)
     if context.writes:
         path = directory / TEST_PREDICTIONS

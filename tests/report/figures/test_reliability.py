@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,16 +35,16 @@ def test_one_row_per_loss_that_was_looked_at(held_out_study: Path) -> None:
         found = result.calibration
         assert found is not None
         assert found.after is not None
-        assert (row.ece, row.ece_after, row.temperature) == (found.ece, found.after.ece, found.temperature)
-        assert (row.brier, row.brier_after) == (found.brier, found.after.brier.value)
+        assert found.map is not None
+        assert (row.given, row.mapped, row.map) == (found, found.after, found.map.summary)
     unseen = replace(results, methods=tuple(replace(result, calibration=None) for result in results.methods))
     assert calibration_rows(unseen) == []
 
 
-def test_the_figure_is_drawn_without_a_temperature_too(held_out_study: Path) -> None:
+def test_the_figure_is_drawn_without_a_map_too(held_out_study: Path) -> None:
     result = read_results(held_out_study).ranking[0]
     assert result.calibration is not None
-    without = replace(result, calibration=replace(result.calibration, after=None, temperature=math.nan))
+    without = replace(result, calibration=replace(result.calibration, after=None, map=None))
     drawn = inlined(reliability_drawing(result, "reliability0"))
     assert len(inlined(reliability_drawing(without, "reliability0"))) < len(drawn)
     assert 'aria-label="Reliability of alpa: ' in drawn

@@ -12,6 +12,7 @@ from fixtures.strategy_task import COUNTS, HEADS, LOSSES, decided, draw, fitted,
 from tametail.core.errors import UsageError
 from tametail.predictions.single_label import exclusive
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
+from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 
 METHODS = [
@@ -133,3 +134,28 @@ def test_posteriors_are_carried_back_by_bayes(loss: str, strategy: str) -> None:
     torch.testing.assert_close(found.double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-6)
     decision = own.decision(outputs).argmax(1)
     assert torch.equal(decided(f"{loss}+{strategy}", head, features), decision)
+
+
+@pytest.mark.parametrize("text", ["ce", "balanced_softmax", "ce+la", "alpa", "bce"])
+def test_label_smoothing_is_undone_in_the_posterior_alone(text: str) -> None:
+    """A head at its minimum on smoothed labels gives (1 - ε) η + ε π through the loss's link."""
+    method, counts = parse_method(text), [50, 30, 20]
+    recipe = load_recipe("modern")
+    assert recipe.label_smoothing == 0.1
+    eta = torch.tensor([[0.05, 0.15, 0.8], [0.9, 0.1, 0.0]], dtype=torch.float64)
+    prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    smoothed = 0.9 * eta + 0.1 * prior
+    family = method.loss.create(counts).family
+    given = smoothed if family == "softmax" else eta
+    shift = prior.log() if text == "balanced_softmax" else torch.zeros(3)
+    outputs = given.log() - shift if family == "softmax" else torch.logit(given, eps=1e-9)
+    plain, undone = method.decision_rule(counts), method.decision_rule(counts, recipe=recipe)
+    if text != "alpa":
+        torch.testing.assert_close(undone.posterior(outputs), eta, atol=1e-7, rtol=0)
+    if family == "softmax":
+        torch.testing.assert_close(plain.posterior(outputs), smoothed)
+        assert undone.link == "softmax+smoothing" or text == "balanced_softmax"
+    else:
+        torch.testing.assert_close(undone.posterior(outputs), plain.posterior(outputs))
+        assert undone.link == plain.link
+    torch.testing.assert_close(undone.decision(outputs), plain.decision(outputs))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tametail.evaluation import Estimate
-from tametail.evaluation.calibration import Bin
+from tametail.evaluation.calibration import Bin, Calibration
 from tametail.report.figures.svg import MUTED, SERIES, Drawing
 from tametail.report.study.results import MethodResults, StudyResults
 
@@ -22,14 +21,12 @@ _CLEAR = 0.02  # confidence minus accuracy from which a model is called overconf
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """Calibration of a method before and after temperature scaling (nan if not fitted), and its tendency."""
+    """Calibration of a method as given and with its calibration map (None where none was fitted), and its tendency."""
 
     method: str
-    ece: float
-    ece_after: float
-    brier: Estimate
-    brier_after: float
-    temperature: float
+    given: Calibration
+    mapped: Calibration | None
+    map: str
     tendency: str
 
 
@@ -38,20 +35,11 @@ def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
     rows = []
     for result in results.ranking:
         found = result.calibration
-        if found is None:
-            continue
-        after = found.after
-        rows.append(
-            CalibrationRow(
-                result.method,
-                found.ece,
-                after.ece if after else float("nan"),
-                found.brier,
-                after.brier.value if after else float("nan"),
-                found.temperature,
-                tendency(found.bins),
+        if found is not None:
+            in_words = found.map.summary if found.map else ""
+            rows.append(
+                CalibrationRow(result.method, found, found.after, in_words, tendency(found.bins))
             )
-        )
     return rows
 
 
@@ -65,7 +53,7 @@ def tendency(bins: Sequence[Bin]) -> str:
 
 
 def reliability_drawing(result: MethodResults, name: str) -> Drawing:
-    """Accuracy by confidence with 95 % limits; open diamonds are after temperature scaling.
+    """Accuracy by confidence with 95 % limits; open diamonds are with the calibration map.
 
     Args:
         result: a method with its calibration.
@@ -80,7 +68,7 @@ def reliability_drawing(result: MethodResults, name: str) -> Drawing:
             [100 * getattr(one, name) for one in found.bins] for name in ("confidence", "low", "high")
         )
         axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
-        _points(axes, found.bins, "o", SERIES[0], markersize=5, label="as predicted")
+        _points(axes, found.bins, "o", SERIES[0], markersize=5, label="as given")
         if found.after is not None:
             _points(
                 axes,
@@ -89,7 +77,7 @@ def reliability_drawing(result: MethodResults, name: str) -> Drawing:
                 SERIES[1],
                 markersize=4.5,
                 markerfacecolor="none",
-                label="after temperature scaling",
+                label="calibrated",
             )
         axes.set_xlim(0, 102)
         axes.set_ylim(-2, 102)

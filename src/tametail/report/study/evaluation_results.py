@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tametail.core.errors import DataError
 from tametail.core.version import __version__
 from tametail.evaluation import evaluate
-from tametail.evaluation.calibration import calibrate
+from tametail.evaluation.calibration import calibration_of
+from tametail.evaluation.calibration_maps import calibrate_out_of_fold
 from tametail.evaluation.operating import operating_point
 from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import subgroups
@@ -79,6 +80,7 @@ def _evaluate(
     # Thresholds are never chosen on these images, which are for evaluation only.
     elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
+    cross_fitted = len(np.unique(tables[0].fold)) > 1
     return MethodResults(
         method=model.name,
         finished=len(tables),
@@ -89,7 +91,7 @@ def _evaluate(
         test=None,
         test_ensemble=None,
         histories=(),
-        calibration=calibrate(tables, temperatures=model.temperatures or None),
+        calibration=calibration_of(tables, calibrate_out_of_fold(tables) if cross_fitted else None),
         operating=tuple(
             operating_point(tables, about.class_names.index(name), asked, threshold=cut)
             for (name, asked), cut in zip(about.operating, cuts, strict=True)

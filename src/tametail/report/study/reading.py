@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tametail.core.errors import DataError
 from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate
-from tametail.evaluation.calibration import calibrate
+from tametail.evaluation.calibration import calibration_of
+from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import paired_table
@@ -79,12 +80,14 @@ def _evaluate(
             labels = _label_evidence(runs, test_set=test_set)
         elif runs.complete:
             evaluated = partial(evaluate, train_counts=train_counts, ordered=clinical.ordered)
-            out_of_fold = evaluated(runs.replicates)
-            calibration = calibrate(runs.replicates)
-            on_test = runs.test_replicates() if test_set else []
+            calibrated = calibrate_out_of_fold(runs.replicates)
+            out_of_fold = evaluated(calibrated.tables)
+            calibration = calibration_of(runs.replicates, calibrated)
+            found = runs.test_replicates() if test_set else []
+            on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
             test_ensemble = evaluated([ensemble(on_test)]) if on_test else None
-            operating, groups = clinical.points(runs.replicates), clinical.groups(runs.replicates)
+            operating, groups = clinical.points(calibrated.tables), clinical.groups(calibrated.tables)
     except ValueError as error:
         raise disagreeing(runs.method, error) from error
     return MethodResults(

@@ -156,9 +156,8 @@ def _calibration(results: StudyResults) -> Context:
     found = [result for result in results.ranking[: study_figures.MOST_METHODS] if result.calibration]
     return {
         "rows": rows,
-        "with_temperature": any(
-            result.calibration and result.calibration.after for result in results.ranking
-        ),
+        "with_map": any(row.mapped for row in rows),
+        "uniform": rows[0].given.uniform_log_loss,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
             for number, result in enumerate(found)

@@ -1,6 +1,7 @@
 """Write the files of a report to the study's folder: all of them, or none if one of them fails.
 
-Always written: report.html, results.csv, results.md, results.tex, metrics.json and, for a study, model_card.md. On request:
+Always written: report.html, results.csv, results.md, results.tex, metrics.json and, for a study, model_card.md
+and calibration.json. On request:
 figures/, and partial.md with partial.csv; once these exist they are updated with every report, so that all files describe
 the same runs.
 """
@@ -18,6 +19,7 @@ from tametail.core.option import declared, read_operating, takes
 from tametail.core.options import AnalysisOptions, WriteReportOptions
 from tametail.report.figures.files import FIGURE_NAMES, FIGURES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
+from tametail.report.study.calibration_file import CALIBRATION_JSON, calibration_json
 from tametail.report.study.evaluation_results import read_evaluation
 from tametail.report.study.gallery import Gallery, gallery
 from tametail.report.study.partial import (
@@ -82,7 +84,7 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
             "results.md": results_markdown(results),
             RESULTS_TEX: results_tex(results),
             METRICS_JSON: metrics_json(results),
-            **({} if results.is_evaluation else {MODEL_CARD: model_card(results)}),
+            **({} if results.is_evaluation else _of_a_study(results)),
             **_partial(directory, results, requested=partial),
             **_figures(directory, results, tuple(formats)),
             "report.html": results_html(results, pictures),
@@ -98,6 +100,10 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
             f"the report cannot be written to {directory} ({error.strerror or error})"
         ) from error
     return directory / "report.html"
+
+
+def _of_a_study(results: StudyResults) -> dict[str, str | None]:
+    return {MODEL_CARD: model_card(results), CALIBRATION_JSON: calibration_json(results)}
 
 
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:

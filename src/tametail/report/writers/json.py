@@ -180,7 +180,7 @@ def _calibration(found: Calibration | None) -> Json | None:
     if found is None:
         return None
     return _reliability(found) | {
-        "temperature": _number(found.temperature),
+        "map": found.map.described() if found.map else None,
         "after": None if found.after is None else _reliability(found.after),
     }
 
@@ -189,9 +189,10 @@ def _reliability(found: Calibration) -> Json:
     shown = ("confidence", "accuracy", "low", "high")
     return {
         "brier": _estimate(found.brier),
-        "log_loss": _number(found.log_loss),
-        "ece": _number(found.ece),
-        "class_wise_ece": _number(found.class_wise_ece),
+        **{
+            name: _number(getattr(found, name))
+            for name in ("log_loss", "uniform_log_loss", "ece", "class_wise_ece", "intercept", "slope")
+        },
         "bins": [{**{name: _number(getattr(one, name)) for name in shown}, "n": one.n} for one in found.bins],
     }
 

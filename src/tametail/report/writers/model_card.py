@@ -85,8 +85,8 @@ def _model(results: StudyResults, best: MethodResults) -> provenance.FactRows:
             f"{best.finished} fold models; the mean of their probabilities",
         ),
     ]
-    if best.calibration is not None and best.calibration.after is not None:
-        said.append(("Temperature (out-of-fold)", f"{best.calibration.temperature:.2f}, not applied"))
+    if best.calibration is not None and best.calibration.map is not None:
+        said.append(("Calibration map", best.calibration.map.summary))
     return said
 
 
@@ -114,9 +114,10 @@ def _results(results: StudyResults, best: MethodResults) -> list[str]:
         if evaluation is not None:
             blocks += [f"### {markdown_text(best.method)}, {where}", _classes(results, evaluation)]
     if best.calibration is not None:
-        found = best.calibration
+        found = best.calibration.after or best.calibration
         blocks.append(
-            f"Calibration of out-of-fold predictions: expected calibration error {three_decimals(found.ece)}, Brier score "
+            f"Calibration of out-of-fold predictions: expected calibration error {three_decimals(found.ece)}, log-loss "
+            f"{three_decimals(found.log_loss)} (equal probabilities: {three_decimals(found.uniform_log_loss)}), Brier score "
             f"{three_decimals(found.brier.value)} ({three_decimals(found.brier.low)}–{three_decimals(found.brier.high)})."
         )
     return [*blocks, "95 % intervals in brackets; n counts images."]

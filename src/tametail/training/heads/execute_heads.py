@@ -55,7 +55,7 @@ def execute_heads(
     counts, seed = training_data.class_counts(rows), runs[0].random_seed()
     recipes = [run.method.configure(context.recipe).with_enough_steps(len(rows)) for run in runs]
     batches = batches_of(runs[0], recipes[0], rows, context)
-    decision_rules = [run.method.decision_rule(counts, len(rows)) for run in runs]
+    decision_rules = [run.method.decision_rule(counts, len(rows), context.recipe) for run in runs]
     with explain_oom(context):
         losses, models = [], []
         for run in runs:

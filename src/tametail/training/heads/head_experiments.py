@@ -129,7 +129,7 @@ def run_trials(
 
     def evaluate(place: int, trained: TrainedHeads, outputs: Tensor, at: int) -> TrialResult:
         method = trials[place].method
-        decision_rule = method.decision_rule(counts, len(target))
+        decision_rule = method.decision_rule(counts, len(target), trials[place].recipe)
         if failure := trained.failures[at]:
             return TrialResult(None, decision_rule, str(failure))
         if not method.after:

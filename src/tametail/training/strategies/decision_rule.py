@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tametail.losses import Loss
-from tametail.losses.links import Family, stationary_log_odds
+from tametail.losses.links import Family, proportional, stationary_log_odds
 from tametail.losses.numerics import log_prior
 
 
@@ -21,8 +21,9 @@ class DecisionRule(ABC):
 
     Attributes:
         family: how the logits of :meth:`decision` become scores: ``softmax``, or one ``sigmoid`` per class.
-        link: how outputs become probabilities: the name of the loss's link, followed by ``+bayes`` where the class
-            frequencies were corrected from equal ones to those of the training set.
+        link: how outputs become probabilities: the name of the loss's link, followed by ``+smoothing`` where label
+            smoothing was undone, and by ``+bayes`` where the class frequencies were corrected from equal ones to those of
+            the training set.
         ceiling: the largest probability that the loss's link can give, see `tametail.losses.LinkName`.
     """
 
@@ -48,17 +49,30 @@ class DecisionRule(ABC):
 
 
 class LossDecision(DecisionRule):
-    """The loss's own decision and link."""
+    """The loss's own decision and link.
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
+    Attributes:
+        loss: the loss.
+        smoothing: ε of the recipe's label smoothing, in [0, 1): at its minimum the loss gives (1 - ε) η + ε π of the
+            posterior η and the class frequencies π (`tametail.training.optimisation.smooth_labels`), which is undone.
+        class_counts: (C,) training images per class, for π; needed with smoothing alone.
+    """
+
+    def __init__(self, loss: Loss, smoothing: float = 0.0, class_counts: Tensor | None = None) -> None:
+        self.loss, self.smoothing, self.class_counts = loss, smoothing, class_counts
         self.family, self.link, self.ceiling = loss.family, loss.link.name, loss.link.ceiling
+        if smoothing:
+            self.link += "+smoothing"
 
     def decision(self, outputs: Tensor) -> Tensor:
         return self.loss.decision(outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        return self.loss.link(outputs)
+        p = self.loss.link(outputs)
+        if self.class_counts is None or not self.smoothing:
+            return p
+        prior = torch.softmax(log_prior(self.class_counts, torch.float64), dim=0).to(p)
+        return proportional(((p - self.smoothing * prior) / (1 - self.smoothing)).clamp(min=0))
 
     def saturated(self, outputs: Tensor) -> Tensor:
         return self.loss.link.saturated(outputs)

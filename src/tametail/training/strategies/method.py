@@ -21,6 +21,7 @@ from tametail.losses.custom import ModuleLoss
 from tametail.losses.grammar import assigned, split_brackets
 from tametail.losses.validation import check_class_counts
 from tametail.models.heads import Head, build_head, choose_head
+from tametail.training.optimisation import label_smoothing_for
 from tametail.training.recipe import Recipe, assign, explain_invalid
 from tametail.training.strategies.decision_rule import DecisionRule, LossDecision
 from tametail.training.strategies.strategy import Strategy, find_strategy, sort_key
@@ -155,16 +156,22 @@ class Method:
         )
         return fitted.requires_grad_(False).eval()
 
-    def decision_rule(self, class_counts: Sequence[int], images: int | None = None) -> DecisionRule:
+    def decision_rule(
+        self, class_counts: Sequence[int], images: int | None = None, recipe: Recipe | None = None
+    ) -> DecisionRule:
         """The rule from the outputs of the method's head to decisions and probabilities.
 
         Args:
             class_counts: C training images per class.
             images: training images, for several labels per image; the sum of the counts by default.
+            recipe: that the head is trained with, for its label smoothing; None for hard labels.
         """
         counts = check_class_counts(class_counts)
         seen = _equal_counts(counts) if self._new_head else counts
-        decision_rule: DecisionRule = LossDecision(self.loss.create(seen))
+        loss = self.loss.create(seen)
+        hard = recipe is None or self._new_head is not None
+        smoothing = 0.0 if hard else label_smoothing_for(loss, self.configure(recipe))
+        decision_rule: DecisionRule = LossDecision(loss, smoothing, counts)
         for strategy in self.strategies:
             decision_rule = strategy.decision_rule(decision_rule, counts, images or int(counts.sum()))
         return decision_rule

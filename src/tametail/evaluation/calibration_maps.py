@@ -1,0 +1,373 @@
+"""Calibration maps: from a model's probabilities to calibrated ones, fitted and chosen on held-out predictions.
+
+The map is chosen by the log-loss of predictions that it was not fitted on; leaving probabilities as they are is one of the
+choices. Shape legend: N images, C classes, B subsets of the images, K free parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy import special
+
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
+from tametail.evaluation.sample import assigned_parts, group_codes
+from tametail.predictions.single_label import Predictions
+
+MapKind = Literal["identity", "temperature", "vector", "isotonic"]
+
+_LINEAR = {"temperature", "vector"}
+MOST_CLASSES = 60  # with more, only the temperature is fitted: the other maps have several parameters per class
+_LEAST = 1e-12  # logarithms are taken of at least this
+_ENTRIES, _FEWEST = 140_000, 2000  # probabilities, and at least images, that are enough to fit a map
+_RIDGE = 1.0  # weight of the identity in the fit, in images: keeps a class without images where it is
+_ITERATIONS, _HALVINGS, _STEP = 30, 20, 1e-4
+
+
+@dataclass(frozen=True)
+class CalibrationMap:
+    """A map of probabilities (N, C) to calibrated probabilities (N, C).
+
+    Attributes:
+        kind: ``identity``; ``temperature``: softmax(a log p) (Guo et al. 2017); ``vector``: softmax(a_c log p_c + b_c), for
+            each class (same source); ``isotonic``: a step function of p_c for each class, normalised (Zadrozny & Elkan 2002).
+        slope, bias: (C,) a and b; 1 and 0 for the other kinds.
+        floor: (C,) the least probability of each class before rows are normalised; 0 where none is needed.
+        steps: for ``isotonic`` the points (x, y) of each class, between which it is linear.
+    """
+
+    kind: MapKind
+    slope: FloatArray
+    bias: FloatArray
+    floor: FloatArray
+    steps: tuple[tuple[FloatArray, FloatArray], ...] = field(default=())
+
+    def __call__(self, p: FloatArray) -> FloatArray:
+        """Calibrated probabilities (N, C) whose rows sum to one."""
+        p = np.asarray(p, dtype=np.float64)
+        if self.kind == "identity" and not self.floor.any():
+            return p
+        p = np.maximum(p, self.floor)
+        if self.kind == "isotonic":
+            stepped = [np.interp(p[:, c], x, y) for c, (x, y) in enumerate(self.steps)]
+            p = np.maximum(np.stack(stepped, axis=1), self.floor)
+        elif self.kind != "identity":
+            return np.asarray(special.softmax(self.slope * _log(p) + self.bias, axis=1))
+        return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+    @property
+    def summary(self) -> str:
+        """The map in words, such as ``temperature 1.31``; a floor is mentioned."""
+        said: str = self.kind
+        if self.kind == "temperature":
+            said = f"temperature {1 / self.slope[0]:.2f}"
+        elif self.kind == "vector":
+            said = f"vector scaling, slopes {self.slope.min():.2f} to {self.slope.max():.2f}"
+        if not self.floor.any():
+            return said
+        low, high = self.floor[self.floor > 0].min(), self.floor.max()
+        return f"{said}, at least {low:.2g}" + (f" to {high:.2g}" if high > low else "")
+
+    def described(self) -> dict[str, Any]:
+        """The map as JSON: what `from_description` takes."""
+        return {
+            "kind": self.kind,
+            "slope": self.slope.tolist(),
+            "bias": self.bias.tolist(),
+            "floor": self.floor.tolist(),
+            "steps": [[x.tolist(), y.tolist()] for x, y in self.steps],
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> CalibrationMap:
+        """The map that `described` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: the description is damaged.
+        """
+        if values["kind"] not in get_args(MapKind):
+            raise ValueError(f"expected one of {', '.join(get_args(MapKind))}, got {values['kind']!r}")
+        arrays = (np.array(values[name], dtype=np.float64) for name in ("slope", "bias", "floor"))
+        steps = tuple((np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)) for x, y in values["steps"])
+        return cls(values["kind"], *arrays, steps)
+
+
+def identity(classes: int) -> CalibrationMap:
+    """The map that changes nothing."""
+    return CalibrationMap("identity", np.ones(classes), np.zeros(classes), np.zeros(classes))
+
+
+def log_losses(p: FloatArray, target: IntArray) -> FloatArray:
+    """-log (N,) of the true class's probability (N, C), at most 27.6 (of 1e-12)."""
+    return np.asarray(-_log(p[np.arange(len(target)), target]))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Predictions with calibrated probabilities.
+
+    Attributes:
+        tables: the given ones; the posterior of each part is that of a map chosen and fitted on the other parts.
+        map: for new images: of the kind that is best over all parts, fitted on all images.
+    """
+
+    tables: list[Predictions]
+    map: CalibrationMap
+
+
+def calibrate_out_of_fold(tables: Sequence[Predictions]) -> Calibrated:
+    """Choose and fit a calibration map by nested cross-validation on out-of-fold predictions.
+
+    For the images of each fold, the map is fitted on the other folds, and its kind is the one that has the lowest log-loss
+    when each of those is left out in turn. If the probabilities obtained in this way have no lower log-loss than the given
+    ones, nothing is changed. With fewer than three folds, whole groups are assigned to five parts, used like folds.
+
+    Where a class is given a probability of exactly 0 for some image, as the inverse links of ALPA and ASL do, all its
+    probabilities are at least 1 / (2 (n + C)), with the n images of the class that the map is fitted on: so few cannot tell
+    less from 0.
+
+    Args:
+        tables: of the same images, one per repeat, with their folds.
+
+    Raises:
+        ValueError: there is no table, or no image in one.
+    """
+    if not tables or not all(len(table) for table in tables):
+        raise ValueError("expected at least one table of predictions with images, got none")
+    classes = len(tables[0].class_names)
+    unchanged = Calibrated(list(tables), identity(classes))
+    parts = [_parts(table) for table in tables]
+    if min(len(np.unique(part)) for part in parts) < 3:
+        return unchanged  # too few groups
+    fits = [_Fits(table.probabilities, table.target, part) for table, part in zip(tables, parts, strict=True)]
+    mapped = [each.out_of_fold() for each in fits]
+    before = np.mean([log_losses(table.probabilities, table.target).mean() for table in tables])
+    after = np.mean([log_losses(p, table.target).mean() for p, table in zip(mapped, tables, strict=True)])
+    if after >= before:
+        return unchanged
+    kind = min(fits[0].kinds, key=lambda kind: sum(each.log_loss(kind) for each in fits))
+    pooled = _Fits(
+        np.concatenate([table.probabilities for table in tables]),
+        np.concatenate([table.target for table in tables]),
+        np.concatenate(parts),
+        kinds=(kind,),
+        images=len(tables[0]),
+        every_part=False,
+    )
+    changed = [
+        replace(table, posterior=p.astype(np.float32)) for p, table in zip(mapped, tables, strict=True)
+    ]
+    return Calibrated(changed, pooled.fitted(kind))
+
+
+def apply_map(calibration: CalibrationMap, table: Predictions) -> Predictions:
+    """The table with its probabilities mapped."""
+    return replace(table, posterior=calibration(table.probabilities).astype(np.float32))
+
+
+class _Fits:
+    """Maps of each kind, fitted without any part, without each, and without each two of the parts.
+
+    Attributes:
+        kinds: those that are fitted.
+    """
+
+    def __init__(
+        self,
+        p: FloatArray,
+        target: IntArray,
+        part: IntArray,
+        *,
+        kinds: Sequence[MapKind] = get_args(MapKind),
+        images: int = 0,
+        every_part: bool = True,
+    ) -> None:
+        self._p, self._target, self._images = p, target, images or len(p)
+        self._part = np.unique(part, return_inverse=True)[1]
+        self._numbers = range(int(self._part.max()) + 1)
+        few = p.shape[1] <= MOST_CLASSES
+        self.kinds = tuple(kind for kind in kinds if few or kind in {"identity", "temperature"})
+        enough = _enough(*p.shape)
+        self._keys: list[tuple[int, ...]] = [()]
+        if every_part:
+            self._keys += [*((each,) for each in self._numbers), *combinations(self._numbers, 2)]
+        self._rows = [enough & ~np.isin(self._part, key) for key in self._keys]
+        self._least = [self._least_known(rows) for rows in self._rows]
+        self._floors = [
+            np.where((p[rows] == 0).any(axis=0), least, 0.0)
+            for rows, least in zip(self._rows, self._least, strict=True)
+        ]
+        self._linear = {kind: self._fit_linear(kind) for kind in self.kinds if kind in _LINEAR}
+
+    def fitted(self, kind: MapKind, *left_out: int) -> CalibrationMap:
+        """The map of this kind, fitted on the images of the other parts."""
+        at = self._keys.index(tuple(sorted(left_out)))
+        ones, zeros = np.ones(self._p.shape[1]), np.zeros(self._p.shape[1])
+        if kind in _LINEAR:
+            slope, bias = self._linear[kind]
+            return CalibrationMap(kind, slope[at], bias[at], self._floors[at])
+        if kind == "identity":
+            return CalibrationMap(kind, ones, zeros, self._floors[at])
+        p, target = self._p[self._rows[at]], self._target[self._rows[at]]
+        steps = tuple(_isotonic(p[:, c], target == c) for c in range(p.shape[1]))
+        return CalibrationMap(kind, ones, zeros, self._least[at], steps)
+
+    def log_loss(self, kind: MapKind, *left_out: int) -> float:
+        """The sum over the images of the other parts, each mapped without its own part."""
+        total = 0.0
+        for part in self._numbers:
+            if part not in left_out:
+                own = self._part == part
+                total += float(log_losses(self.fitted(kind, part, *left_out)(self._p[own]), self._target[own]).sum())
+        return total
+
+    def out_of_fold(self) -> FloatArray:
+        """The probabilities (N, C) of each part, by the map that is best on the other parts."""
+        found = np.empty(self._p.shape)
+        for part in self._numbers:
+            kind = min(self.kinds, key=lambda kind: self.log_loss(kind, part))
+            own = self._part == part
+            found[own] = self.fitted(kind, part)(self._p[own])
+        return found
+
+    def _least_known(self, rows: BoolArray) -> FloatArray:
+        """1 / (2 (n + C)) for each class of n images among these rows."""
+        classes = self._p.shape[1]
+        n = np.bincount(self._target[rows], minlength=classes) * (self._images / len(self._p))
+        return np.asarray(1 / (2 * (n + classes)))
+
+    def _fit_linear(self, kind: MapKind) -> tuple[FloatArray, FloatArray]:
+        """Slopes and biases (B, C) for all subsets of the images."""
+        classes = self._p.shape[1]
+        of_full = np.eye(2 * classes)
+        if kind == "temperature":
+            of_full = np.repeat([[1.0], [0.0]], classes, axis=0)
+        floor = np.max(self._floors, axis=0)  # where the subsets have one, theirs differ little
+        used = np.any(self._rows, axis=0)
+        weights = np.stack(self._rows)[:, used].astype(np.float64)
+        return _fit_slopes(_log(np.maximum(self._p[used], floor)), self._target[used], weights, of_full)
+
+
+def _fit_slopes(
+    log_p: FloatArray, target: IntArray, weights: FloatArray, of_full: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Slopes and biases (B, C) of lowest log-loss of softmax(slope log p + bias), by Newton's method.
+
+    Args:
+        log_p: (N, C).
+        target: (N,).
+        weights: (B, N) of the images in each subset.
+        of_full: (2 C, K) the slopes and biases as linear functions of the free parameters.
+    """
+    classes = log_p.shape[1]
+    start = np.linalg.lstsq(of_full, np.repeat([1.0, 0.0], classes), rcond=None)[0]
+    every = np.ones((1, len(log_p)))
+    first = _newton(log_p, target, every, of_full, start, start[None])
+    free = _newton(log_p, target, weights, of_full, start, np.repeat(first, len(weights), axis=0))
+    full = free @ of_full.T
+    return full[:, :classes], full[:, classes:]
+
+
+def _newton(
+    log_p: FloatArray,
+    target: IntArray,
+    weights: FloatArray,
+    of_full: FloatArray,
+    origin: FloatArray,
+    free: FloatArray,
+) -> FloatArray:
+    """The minimum (B, K) of each subset's log-loss with a ridge about ``origin``, from ``free``; steps are halved as needed.
+
+    Of n images in the subset each counts as n / (n + 1) of its class, the rest equally divided among all classes: otherwise
+    probabilities would go to 0 and 1 where a few images are all classified correctly (Platt 1999, for two classes).
+    """
+    images, classes = log_p.shape
+    rows, diagonal = np.arange(images), np.arange(classes)
+    ridge = _RIDGE * np.eye(of_full.shape[1])
+    each = 1 / (classes * (weights.sum(axis=1, keepdims=True) + 1))  # (B, 1)
+    true = 1 - classes * each
+    seen_bias = true * _by_class(target, weights, classes) + each * weights.sum(axis=1, keepdims=True)
+    seen_slope = true * _by_class(target, weights * log_p[rows, target], classes) + each * (weights @ log_p)
+
+    def evaluate(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Objective (B,) and probabilities (B, N, C)."""
+        full = parameters @ of_full.T
+        z = full[:, None, :classes] * log_p
+        z += full[:, None, classes:]
+        z -= z.max(axis=2, keepdims=True)
+        own = true * z[:, rows, target] + each * z.sum(axis=2)
+        np.exp(z, out=z)
+        total = z.sum(axis=2)
+        z /= total[:, :, None]
+        losses = ((np.log(total) - own) * weights).sum(axis=1)
+        return losses + 0.5 * _RIDGE * ((parameters - origin) ** 2).sum(axis=1), z
+
+    value, p = evaluate(free)
+    for _ in range(_ITERATIONS):
+        p *= weights[:, :, None]
+        weighted = np.concatenate([p * log_p, p], axis=2)  # (B, N, 2 C)
+        gradient = weighted.sum(axis=1)
+        gradient[:, :classes] -= seen_slope
+        gradient[:, classes:] -= seen_bias
+        hessian = -(weighted.transpose(0, 2, 1) @ weighted)  # weights are 0 or 1
+        square = (weighted[:, :, :classes] * log_p).sum(axis=1)
+        first, none = weighted[:, :, :classes].sum(axis=1), weighted[:, :, classes:].sum(axis=1)
+        hessian[:, diagonal, diagonal] += square
+        hessian[:, diagonal, classes + diagonal] += first
+        hessian[:, classes + diagonal, diagonal] += first
+        hessian[:, classes + diagonal, classes + diagonal] += none
+        gradient = gradient @ of_full + _RIDGE * (free - origin)
+        step = np.linalg.solve(of_full.T @ hessian @ of_full + ridge, gradient[:, :, None])[:, :, 0]
+        before, at = value, free
+        value, p = evaluate(free := at - step)
+        for _ in range(_HALVINGS):
+            worse = value > before + 1e-9
+            if not worse.any():
+                break
+            step[worse] /= 2
+            value, p = evaluate(free := at - step)
+        if np.abs(step).max() < _STEP:
+            break
+    return free
+
+
+def _by_class(target: IntArray, values: FloatArray, classes: int) -> FloatArray:
+    """Sums (B, C) of values (B, N) over the images of each class."""
+    return np.stack([np.bincount(target, of_subset, minlength=classes) for of_subset in values])
+
+
+def _parts(table: Predictions) -> IntArray:
+    """The folds (N,); if there are one or two, parts of whole groups, those with the rarest class evenly."""
+    if len(np.unique(table.fold)) > 2:
+        return table.fold
+    counts = np.bincount(table.target, minlength=len(table.class_names))
+    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
+    return assigned_parts(group_codes(table), table.target == rarest)
+
+
+def _isotonic(p: FloatArray, happened: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Points (x, y) of the rising function of p (N,) nearest to what happened (N,): the ends of its steps."""
+    from scipy.optimize import isotonic_regression
+
+    x, code, count = np.unique(p, return_inverse=True, return_counts=True)
+    share = np.bincount(code, happened) / count
+    y = np.asarray(isotonic_regression(share, weights=count).x)
+    inside = np.r_[False, (y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]), False][: len(y)]
+    return x[~inside], y[~inside]
+
+
+def _enough(images: int, classes: int) -> BoolArray:
+    """Mask (N,) of the images that maps are fitted on: all, or a random number of them that is enough."""
+    most = max(_FEWEST, _ENTRIES // classes)
+    mask = np.ones(images, dtype=np.bool_)
+    if images > most:
+        mask[np.random.default_rng(0).choice(images, images - most, replace=False)] = False
+    return mask
+
+
+def _log(p: FloatArray) -> FloatArray:
+    return np.asarray(np.log(np.maximum(p, _LEAST)))

@@ -1,0 +1,44 @@
+"""calibration.json: the calibration map of each finished method of a study, for the probabilities of new images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tametail.core.errors import DataError
+from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
+from tametail.report.study.results import StudyResults
+from tametail.report.study.runs import find_runs
+from tametail.storage.study_file import read_study_file
+
+CALIBRATION_JSON = "calibration.json"
+
+
+def calibration_json(results: StudyResults) -> str | None:
+    """The content of the file; None if no method has a map."""
+    maps = {
+        result.method: {"runs": result.finished, "map": result.calibration.map.described()}
+        for result in results.methods
+        if result.calibration is not None and result.calibration.map is not None
+    }
+    return json.dumps(maps, indent=1) + "\n" if maps else None
+
+
+def calibration_map(directory: Path, method: str) -> CalibrationMap:
+    """The calibration map of a method: that of the file, or, if it is of other runs, fitted on their predictions.
+
+    Raises:
+        DataError: the file or one of the predictions is damaged.
+    """
+    runs = next(each for each in find_runs(directory, read_study_file(directory)) if each.method == method)
+    path = directory / CALIBRATION_JSON
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))[method] if path.is_file() else {"runs": 0}
+        if saved["runs"] == len(runs.finished):
+            return CalibrationMap.from_description(saved["map"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
+            f"tametail report {directory} writes them again"
+        ) from error
+    return calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates).map
