@@ -147,7 +147,7 @@ class StudyResults:
         return tuple(self.settings["class_names"])
 
     @property
-    def class_order(self) -> list[int]:
+    def by_frequency(self) -> list[int]:
         """Class indices, the most frequent in training first."""
         counts, names = self.counts.train, self.class_names
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
