@@ -65,6 +65,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         pairs=paired_table(tables) if several else None,
         by_class=compare_classes(tables) if several else {},
         across_runs=compare_runs(tables, counts.train_images) if several else {},
+        class_order=clinical.class_order,
     )
 
 
@@ -78,7 +79,7 @@ def _evaluate(
         if runs.complete and runs.multi_label:
             labels = _label_evidence(runs, test_set=test_set)
         elif runs.complete:
-            evaluated = partial(evaluate, train_counts=train_counts, ordered=clinical.ordered)
+            evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             out_of_fold = evaluated(runs.replicates)
             calibration = calibrate(runs.replicates)
             on_test = runs.test_replicates() if test_set else []

@@ -129,6 +129,7 @@ class StudyResults:
         by_class: for each method but the best, tests of the best against it, class by class.
         across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
             one fold was held out.
+        class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
     """
 
     settings: Mapping[str, Any]
@@ -140,6 +141,7 @@ class StudyResults:
     pairs: PairedTable | None = None
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
     across_runs: Mapping[str, RunComparison] = field(default_factory=dict)
+    class_order: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ def _tables(results: StudyResults, where: str) -> list[str]:
     blocks = [
         f"## Ranking {where}",
         _ranking(results, lambda result: result.evaluation, ranked=True),
+        *([markdown_text(narrative.grades_in_words(results))] if results.class_order else []),
         f"## {unit} {where}",
         _classes(results, lambda result: result.evaluation),
     ]
