@@ -58,7 +58,9 @@ class Stage(NamedTuple):
 def evaluations(tables: Tables, resamples: int, _: Found) -> dict[str, Evaluation]:
     """Every metric of every loss with its interval."""
     return {
-        loss: evaluate(replicates, train_counts=TRAIN, ordered=True, resamples=resamples)
+        loss: evaluate(
+            replicates, train_counts=TRAIN, class_order=replicates[0].class_names, resamples=resamples
+        )
         for loss, replicates in tables.items()
     }
 
@@ -88,7 +90,7 @@ def report(tables: Tables, _: int, found: Found) -> str:
     table = next(iter(tables.values()))[0]
     images = dict(zip(table.class_names, np.bincount(table.target).tolist(), strict=True))
     settings = {
-        "kind": KIND, "tametail": "", "name": "benchmark", "synthetic": True, "multi_label": False, "ordered": True,
+        "kind": KIND, "tametail": "", "name": "benchmark", "synthetic": True, "multi_label": False,
         "class_names": list(table.class_names), "methods": list(tables), "facts": [], "command": "", "grouped": False,
         "thresholds_elsewhere": False,
     }  # fmt: skip
@@ -99,7 +101,7 @@ def report(tables: Tables, _: int, found: Found) -> str:
     ]  # fmt: skip
     results = StudyResults(
         settings, tuple(losses), (), SetCounts(images, dict.fromkeys(images, 0), len(table), 0, len(table), 0), (), 0.0,
-        found[COMPARISONS], found[BY_CLASS], found[BY_RUN],
+        found[COMPARISONS], found[BY_CLASS], found[BY_RUN], table.class_names,
     )  # fmt: skip
     return results_html(results) + results_csv(results) + results_markdown(results)
 

@@ -183,8 +183,9 @@ def decision_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
         confusion = np.diag(right) + near * ((1 - right) / near.sum(axis=1))[:, None]
         population = confusion * n[:, None]
         results = [
-            evaluate([simulated(rng, confusion, n)], ordered=True, resamples=500, seed=index)
+            evaluate([table], class_order=table.class_names, resamples=500, seed=index)
             for index in range(simulations)
+            for table in [simulated(rng, confusion, n)]
         ]
         truths = {
             "macro_f1": metrics.macro_f1(population),

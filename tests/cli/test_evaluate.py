@@ -112,11 +112,18 @@ def test_nothing_is_written_where_something_else_is(two_models: Path) -> None:
     assert "expected an empty folder or an evaluation" in errors
 
 
-def test_grades_have_a_kappa(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["--class-order", "none,mild,severe"], ["--ordered", "--classes", "none,mild,severe"]],
+)
+def test_grades_have_a_kappa_in_the_given_order(tmp_path: Path, words: list[str]) -> None:
     path = write(frame_of(classes=("none", "mild", "severe")), tmp_path / "grades.csv")
-    code, _, errors = run("evaluate", path, "-o", tmp_path / "out", "--ordered", "--quiet")
+    code, output, errors = run("evaluate", path, "-o", tmp_path / "out", *words, "--quiet")
     assert (code, errors) == (0, "")
-    assert read_evaluation_file(tmp_path / "out").class_names == ("none", "mild", "severe")
+    assert "The classes are ordinal: none < mild < severe." in output
+    about = read_evaluation_file(tmp_path / "out")
+    assert about.class_order == ("none", "mild", "severe")
+    assert set(words) <= set(about.command.split())
     from tametail.report.study.evaluation_results import read_evaluation
 
     (model,) = read_evaluation(tmp_path / "out").methods
@@ -126,6 +133,30 @@ def test_grades_have_a_kappa(tmp_path: Path) -> None:
     assert model.out_of_fold.kappa.value == pytest.approx(
         sklearn.cohen_kappa_score(table.target, table.predicted, weights="quadratic")
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ordered"], "for --ordered, from the lowest grade to the highest"),
+        (["--ordered"], "--class-order mild,none,severe"),
+        (["--class-order", "none,mild,sever,mild"], "missing: severe; unknown: sever; more than once: mild"),
+        (["--class-order", "none,mild,severe", "--unordered"], "leave one of them out"),
+    ],
+)
+def test_the_order_of_grades_is_asked_for(tmp_path: Path, words: list[str], message: str) -> None:
+    path = write(frame_of(classes=("none", "mild", "severe")), tmp_path / "grades.csv")
+    code, _, errors = run("evaluate", path, "-o", tmp_path / "out", *words)
+    assert code == 2
+    assert message in errors
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_numbered_grades_need_no_order(tmp_path: Path) -> None:
+    path = write(frame_of(classes=("G1", "G10", "G2")), tmp_path / "grades.csv")
+    code, output, _ = run("evaluate", path, "-o", tmp_path / "out", "--ordered")
+    assert code == 0
+    assert "G1 < G2 < G10" in output
 
 
 def test_an_absent_class_is_said_and_in_no_mean(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_what_was_given_is_stored_without_machine_and_folders() -> None:
 
 def test_a_function_may_vary_default_and_help_of_an_option() -> None:
     assert declared(WriteReportOptions)["ordered"].flags == ["--ordered/--unordered"]
-    assert declared(EvaluateOptions)["ordered"].flags == ["--ordered"]
+    assert declared(CompareOptions)["class_order"] == declared(SearchOptions)["class_order"]
     assert declared(EvaluateOptions)["out"].default == "evaluation"
     assert declared(CompareOptions)["validate"].flags == ["--validate/--no-validate"]
 

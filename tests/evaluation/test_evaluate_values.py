@@ -66,7 +66,7 @@ def both_constant(table: Predictions) -> bool:
 @SAMPLED
 @given(studies())
 def test_overall_values_are_scikit_learns(tables: list[Predictions]) -> None:
-    found = evaluate(tables, ordered=True, resamples=10)
+    found = evaluate(tables, class_order=tables[0].class_names, resamples=10)
     assert found.kappa is not None
     codes = range(len(tables[0].class_names))
     expected = {
@@ -131,7 +131,7 @@ def every_estimate(found: Evaluation) -> list[tuple[str, Estimate]]:
 @given(studies())
 def test_every_estimate_lies_in_an_interval_with_a_width_or_is_unknown(tables: list[Predictions]) -> None:
     classes = len(tables[0].class_names)
-    found = evaluate(tables, train_counts=range(classes), ordered=True, resamples=10)
+    found = evaluate(tables, train_counts=range(classes), class_order=tables[0].class_names, resamples=10)
     estimates = every_estimate(found)
     assert len(estimates) == 6 * classes + 5 + 2 * len(found.class_groups)
     for name, estimate in estimates:
@@ -183,7 +183,8 @@ def test_kappa_minds_how_far_a_mistake_is_off_and_mcc_does_not() -> None:
     target = np.repeat(np.arange(4), 10)
     near, far = target.copy(), target.copy()
     near[[0, 39]], far[[0, 39]] = [1, 2], [3, 0]
-    close, distant = (evaluate([table_of(target, np.eye(4)[given])], ordered=True) for given in (near, far))
+    tables = [table_of(target, np.eye(4)[given]) for given in (near, far)]
+    close, distant = (evaluate([table], class_order=table.class_names) for table in tables)
     assert close.kappa is not None
     assert distant.kappa is not None
     assert close.kappa.low > distant.kappa.low
@@ -194,7 +195,8 @@ def test_kappa_minds_how_far_a_mistake_is_off_and_mcc_does_not() -> None:
 def test_all_right_leaves_as_much_doubt_about_mcc_as_about_the_accuracy() -> None:
     """With classes of one size q = 1 - 1 / C of the chance agreement is left, and MCC moves 1 / q as fast."""
     target = np.repeat(np.arange(4), 5)
-    found = evaluate([table_of(target, np.eye(4)[target])], ordered=True, resamples=100)
+    table = table_of(target, np.eye(4)[target])
+    found = evaluate([table], class_order=table.class_names, resamples=100)
     assert found.mcc.value == found.mcc.high == 1
     assert 1 - found.mcc.low == pytest.approx((1 - found.accuracy.low) * 4 / 3)
     assert found.kappa is not None

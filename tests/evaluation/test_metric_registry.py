@@ -62,7 +62,7 @@ def test_built_in_metrics_are_those_of_scikit_learn() -> None:
         "kappa": lambda t, p, **more: sk.cohen_kappa_score(t, p, weights="quadratic", **more),
     }
     weight = np.random.default_rng(1).integers(0, 4, len(table)).astype(np.float64)
-    found = evaluate([table], ordered=True, resamples=20)
+    found = evaluate([table], class_order=table.class_names, resamples=20)
     for name in BUILT_IN:
         metric = METRICS.get(name)
         assert metric.value(table) == pytest.approx(reference[name](table.target, table.predicted))
@@ -108,7 +108,7 @@ def test_an_interval_of_its_own_and_a_metric_for_ordinal_classes(registered: Non
     register_metric(ConfusionMetric("ordinal", "Ordinal", np.linalg.det, ordinal=True))
     found = evaluate(tables(), resamples=20)
     assert found.additional == {"own": Estimate(0.5, 0.25, 0.75, 200)}
-    assert set(evaluate(tables(), ordered=True, resamples=20).additional) == {"own", "ordinal"}
+    assert set(evaluate(tables(), class_order="abcd", resamples=20).additional) == {"own", "ordinal"}
     for name in ("ordinal", "kappa", "nonsense", "classes"):
         with pytest.raises(LookupError, match=name):
             found.estimate(name)

@@ -105,13 +105,6 @@ def test_a_class_that_no_image_has_keeps_its_place(tmp_path: Path) -> None:
         read(bare, classes=("vasc", "nv", "mel", "bcc", "xyz"))
 
 
-def test_grades_keep_the_order_of_the_columns(tmp_path: Path) -> None:
-    frame = frame_of(classes=("none", "mild", "severe"))
-    path = write(frame, tmp_path / "a.csv")
-    assert read(path).class_names == ("mild", "none", "severe")
-    assert read(path, ordered=True).class_names == ("none", "mild", "severe")
-
-
 def test_several_models_of_one_set_of_images(tmp_path: Path) -> None:
     first, second = frame_of(0), frame_of(1)
     order = ["image", "prob_nv", "prob_bcc", "prob_mel", "label"]

@@ -173,6 +173,8 @@ def test_what_takes_one_class_for_granted_is_refused_before_any_work(patches: Pa
     for methods, message in (("bce,ce", "ce cannot be trained"), ("bce+crt", "got crt")):
         with pytest.raises(UsageError, match=message):
             compare(table, methods, out=tmp_path / "s", folds=3, **SETTINGS)
+    with pytest.raises(UsageError, match="one class each with --class-order"):
+        compare(table, "bce", out=tmp_path / "s", folds=3, class_order=list(PATCHES), **SETTINGS)
     assert not (tmp_path / "s" / "study.json").exists()
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fixtures.plain_figures import figures_not_rendered
-from fixtures.tiny_study import STEP_BY_STEP, TINY
+from fixtures.tiny_study import STEP_BY_STEP, TINY, write_images
 from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.external.evaluate import evaluate
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
 from tametail.storage.identity import lock_folder
@@ -295,3 +296,25 @@ def test_bad_configurations_are_refused(
     with pytest.raises(error, match=message):
         again(image_folder, tmp_path / "study", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "study" / "study.json").exists()
+
+
+def test_the_order_of_grades_is_kept_in_the_study(
+    study_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(study_folder, out)
+    order = ["blue", "amber", "crimson"]
+    with pytest.raises(UsageError, match="missing: crimson; unknown: pink"):
+        again(image_folder, out, class_order=["blue", "amber", "pink"])
+    assert "class_order" not in again(image_folder, out).settings
+    study = again(image_folder, out, class_order=order)
+    assert study.settings["class_order"] == order
+    assert study.results["class_order"].tolist() == ["blue < amber < crimson"] * 2
+    assert again(image_folder, out).settings["class_order"] == order
+    assert "--class-order blue,amber,crimson" in study.report.read_text(encoding="utf-8")
+    evaluation = evaluate(
+        out, data=write_images(tmp_path / "other", seed=5), out=tmp_path / "e", methods="ce"
+    )
+    metrics = json.loads((evaluation.directory / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["class_order"] == order
+    assert "class_order" not in again(image_folder, out, class_order="").results

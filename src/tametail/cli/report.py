@@ -20,9 +20,9 @@ from tametail.core.options import WriteReportOptions
 def report(console: Console, /, study: str, **options: Any) -> None:
     """Write the report of a study again: an HTML page, tables as CSV, Markdown and LaTeX, and metrics.json.
 
-    --images, --by, --operating and --ordered are remembered; an empty text (--by "") resets them.
+    --images, --by, --operating, --ordered and --class-order are remembered; an empty text (--by "") resets them.
     """
-    from tametail.report import unavailable, unfinished, write_report
+    from tametail.report import grades_used, unavailable, unfinished, write_report
 
     path = write_report(study, **options)
     for line in unfinished(Path(study)):
@@ -31,5 +31,7 @@ def report(console: Console, /, study: str, **options: Any) -> None:
         )
     for line in unavailable():
         console.warn(line)
+    for line in grades_used(Path(study)):
+        console.say(line)
     console.say("Report:")
     typer.echo(path)

@@ -209,7 +209,19 @@ class LossOptions(TypedDict, total=False):
     ]
 
 
-class AnalysisOptions(TypedDict, total=False):
+class OrderOptions(TypedDict, total=False):
+    """The order of ordinal classes."""
+
+    class_order: Annotated[
+        Names | None,
+        Option(
+            None,
+            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers.",
+        ),
+    ]
+
+
+class AnalysisOptions(OrderOptions, total=False):
     """What a report shows beyond the standard tables."""
 
     by: Annotated[
@@ -227,7 +239,11 @@ class AnalysisOptions(TypedDict, total=False):
     ]
     ordered: Annotated[
         bool | None,
-        Option(None, "The classes are ordinal grades, in the order of their names.", negative="--unordered"),
+        Option(
+            None,
+            "The classes are ordinal grades, which adds quadratic kappa; --class-order implies it.",
+            negative="--unordered",
+        ),
     ]
 
 
@@ -289,7 +305,7 @@ class Arguments(DataArgument, total=False):
 
 @varied(out=(None, "Output folder of the study. Default: runs/NAME_OF_DATA."))
 class CompareOptions(
-    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, total=False
+    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, OrderOptions, total=False
 ):
     """Options of `tametail.compare`."""
 
@@ -324,7 +340,7 @@ class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOption
     seed=(0, "Random seed of the splits and of the sampler."),
     repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, total=False):
+class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, OrderOptions, total=False):
     """Options of `tametail.search`."""
 
     trials: Annotated[int, Option(50, "Trials of each search.")]
@@ -346,7 +362,7 @@ class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions,
         str,
         Option(
             "balanced_accuracy",
-            "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (ordinal classes).",
+            "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (quadratic, for ordinal classes).",
         ),
     ]
 
@@ -388,7 +404,6 @@ class ExternalOptions(MethodsOptions, total=False):
     data=(None, "Another data set, for external validation of the study's models."),
     methods=(None, "Methods of the study. Default: all finished ones."),
     out=("evaluation", "Output folder of the evaluation."),
-    ordered=(False, "The classes are ordinal grades, in the order of the columns or of --classes."),
 )
 class EvaluateOptions(
     OutputOptions, DataArgument, AnalysisOptions, ExternalOptions, TableOptions, DeviceOptions, total=False

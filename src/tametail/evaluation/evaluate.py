@@ -100,7 +100,7 @@ def evaluate(
     replicates: Sequence[Predictions],
     *,
     train_counts: Sequence[int] | None = None,
-    ordered: bool = False,
+    class_order: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Evaluation:
@@ -123,15 +123,15 @@ def evaluate(
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
         train_counts: C training images per class, which define the class groups.
-        ordered: whether the classes are ordinal, such as grades.
+        class_order: all classes from the lowest grade to the highest; None or empty unless they are ordinal.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same interval.
 
     Raises:
         ValueError: no table, no image, tables that differ in images, groups, targets or classes, or training counts
-            of another number of classes.
+            or an order of other classes.
     """
-    sample = Sample(replicates, ordered=ordered, resamples=resamples, seed=seed)
+    sample = Sample(replicates, class_order=class_order or None, resamples=resamples, seed=seed)
     first, class_n = sample.tables[0], sample.class_n
     positive = first.target[:, None] == np.arange(len(class_n))
     auroc, average_precision = ranking_proportions(
@@ -140,7 +140,7 @@ def evaluate(
     estimates = {
         metric.name: estimate_metric(metric, sample)
         for metric in METRICS
-        if ordered or not getattr(metric, "ordinal", False)
+        if class_order or not getattr(metric, "ordinal", False)
     }
     groups: tuple[ClassGroup, ...] = ()
     if train_counts is not None:

@@ -30,6 +30,8 @@ class Metric(Protocol):
         title: as reports show it.
         low, high: the range of the metric.
         greater_is_better: the direction.
+        ordinal: optional; whether it is for ordinal classes only. It then takes predictions whose classes are in their
+            order, the lowest grade first.
         interval: ``"bootstrap"``, the percentile bootstrap over groups (patients); or a function of a `Sample` that
             returns the estimate with its limits.
     """
@@ -69,7 +71,7 @@ class ConfusionMetric:
 
     Attributes:
         function: maps confusion matrices (..., C, C), true classes in the rows, to values (...).
-        ordinal: whether it is defined for ordinal classes only.
+        ordinal: whether it is defined for ordinal classes only; the matrices are then in their order.
         name, title, low, high, greater_is_better, interval: see `Metric`.
     """
 
@@ -105,7 +107,8 @@ def estimate_metric(metric: Metric, sample: Sample) -> Estimate:
 
 
 def _mean_value(metric: Metric, sample: Sample, weight: FloatArray | None) -> float:
-    values = np.array([metric.value(table, weight) for table in sample.tables])
+    tables = sample.ordinal_tables if getattr(metric, "ordinal", False) else sample.tables
+    values = np.array([metric.value(table, weight) for table in tables])
     return float(metrics.mean_over(values, np.isfinite(values)))
 
 

@@ -109,7 +109,10 @@ def mcc_from_counts(hits: ArrayLike, actual: ArrayLike, predicted: ArrayLike) ->
 
 
 def quadratic_kappa(confusion: ArrayLike) -> FloatArray:
-    """Cohen's kappa of ordered classes with quadratic weights, shape (...), in -1..1; see `kappa_from_counts`."""
+    """Cohen's kappa with quadratic weights, shape (...), in -1..1; classes from the lowest grade to the highest.
+
+    See `kappa_from_counts`.
+    """
     matrix = _matrices(confusion)
     place = np.arange(matrix.shape[-1])
     distance = (matrix * (place[:, None] - place) ** 2).sum(axis=(-2, -1))
@@ -121,8 +124,8 @@ def kappa_from_counts(distance: ArrayLike, actual: ArrayLike, predicted: ArrayLi
 
     Args:
         distance: (...) sum over the images of the squared distance from the true class to the predicted one.
-        actual: (..., C) TP + FN.
-        predicted: (..., C) TP + FP.
+        actual: (..., C) TP + FN, the lowest grade first.
+        predicted: (..., C) TP + FP, the lowest grade first.
 
     Returns:
         nan where all images are of one class and predicted as it, or there are none.

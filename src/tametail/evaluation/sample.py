@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import bootstrap, intervals, metrics
+from tametail.evaluation.class_order import with_class_order
 from tametail.evaluation.intervals import Estimate, Proportions, defined_mean, f1_proportions, proportions
 from tametail.predictions.single_label import Predictions
 
@@ -29,8 +30,8 @@ class Counts:
         actual: (G, C) images of each class.
         predicted: (S, G, C) images predicted as each class.
         hits: (S, G, C) images of each class that are predicted as it.
-        distance: (S, G) sum of the squared distances between true and predicted class, in classes.
-        furthest: the largest distance, in classes.
+        distance: (S, G) sum of the squared distances between true and predicted class, in grades; 0 unless ordinal.
+        furthest: the largest distance, in grades.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
     """
 
@@ -47,23 +48,28 @@ class Sample:
 
     Args:
         replicates: S tables over the same images.
-        ordered: whether the classes are ordinal.
+        class_order: all classes from the lowest grade to the highest; None unless they are ordinal.
         resamples, seed: of the bootstrap.
 
     Raises:
-        ValueError: no table, no image, or tables that differ in images, groups, targets or classes.
+        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or an order of other
+            classes.
     """
 
     def __init__(
         self,
         replicates: Sequence[Predictions],
         *,
-        ordered: bool = False,
+        class_order: Sequence[str] | None = None,
         resamples: int = 2000,
         seed: int = 0,
     ) -> None:
         self.tables = align(replicates)
-        self.ordered, self.resamples, self.seed = ordered, resamples, seed
+        self.resamples, self.seed = resamples, seed
+        self.class_order = None if class_order is None else tuple(class_order)
+        names = self.tables[0].class_names
+        if self.class_order is not None and sorted(self.class_order) != sorted(names):
+            raise ValueError(f"expected an order of the classes {names}, got {self.class_order}")
 
     def __len__(self) -> int:
         return len(self.tables[0])
@@ -74,9 +80,28 @@ class Sample:
         return group_codes(self.tables[0])
 
     @cached_property
+    def order(self) -> IntArray | None:
+        """(C,) class indices from the lowest grade to the highest; None unless the classes are ordinal."""
+        names = self.tables[0].class_names
+        return (
+            None if self.class_order is None else np.array([names.index(name) for name in self.class_order])
+        )
+
+    @cached_property
+    def ordinal_tables(self) -> list[Predictions]:
+        """The tables with their classes from the lowest grade to the highest, as metrics of ordinal classes take them.
+
+        Raises:
+            ValueError: the classes are not ordinal.
+        """
+        if self.class_order is None:
+            raise ValueError("expected the order of the classes for a metric of ordinal classes, got none")
+        return [with_class_order(table, self.class_order) for table in self.tables]
+
+    @cached_property
     def counts(self) -> Counts:
         """Images of each group by true and predicted class."""
-        return _count(self.tables, self.group)
+        return _count(self.tables, self.group, self.order)
 
     @cached_property
     def confusions(self) -> IntArray:
@@ -174,9 +199,15 @@ class Sample:
         """Quadratic weighted kappa of ordinal classes: at least what the limits of the mean squared distance give.
 
         See `intervals.weighted_rate`: the next mistake may be one class further off than the furthest seen.
+
+        Raises:
+            ValueError: the classes are not ordinal.
         """
+        if self.order is None:
+            raise ValueError("expected the order of the classes for kappa, got none")
         counts = self.counts
-        actual, predicted = counts.actual.sum(axis=0), counts.predicted.sum(axis=1)
+        actual = counts.actual.sum(axis=0)[self.order]
+        predicted = counts.predicted.sum(axis=1)[:, self.order]
         n = int(actual.sum())
         values = metrics.kappa_from_counts(counts.distance.sum(axis=1), actual, predicted)
         chance = metrics.chance_distance(actual, predicted) / n
@@ -193,7 +224,7 @@ class Sample:
         counts = self.counts
         per_group = np.concatenate([counts.actual[None], counts.predicted, counts.hits]).swapaxes(0, 1)
         per_group = per_group.reshape(len(per_group), -1)
-        if self.ordered:
+        if self.order is not None:
             per_group = np.concatenate([per_group, counts.distance.T], axis=1)
         draws = {"resamples": self.resamples, "seed": self.seed}
         return np.stack(bootstrap.group_bootstrap(per_group, self.strata, self._statistics, **draws))
@@ -208,12 +239,13 @@ class Sample:
             metrics.mean_over(f1, np.broadcast_to(actual > 0, f1.shape)),
             metrics.mcc_from_counts(hits, actual, predicted),
         ]
-        if self.ordered:
-            found.append(metrics.kappa_from_counts(summed[:, -replicates:], actual, predicted))
+        if self.order is not None:
+            graded = (counts[..., self.order] for counts in (actual, predicted))
+            found.append(metrics.kappa_from_counts(summed[:, -replicates:], *graded))
         return np.stack([metrics.mean_over(values, ~np.isnan(values)) for values in found], axis=1)
 
 
-def _count(tables: Sequence[Predictions], group: IntArray) -> Counts:
+def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | None) -> Counts:
     target, classes = tables[0].target, len(tables[0].class_names)
     groups, everyone = int(group.max()) + 1, np.arange(len(target))
 
@@ -223,16 +255,18 @@ def _count(tables: Sequence[Predictions], group: IntArray) -> Counts:
 
     ever = np.zeros((len(target), classes), dtype=np.bool_)
     predicted = np.empty((len(tables), groups, classes), dtype=np.int32)
-    hits, distance = np.empty_like(predicted), np.empty(predicted.shape[:2], dtype=np.int32)
+    hits, distance = np.empty_like(predicted), np.zeros(predicted.shape[:2], dtype=np.int32)
+    grade = None if order is None else np.argsort(order)
     furthest = 0
     for replicate, table in enumerate(tables):
         given = table.predicted
         ever[everyone, given] = True
         predicted[replicate] = by_group(given)
         hits[replicate] = by_group(target, given == target)
-        apart = np.abs(given - target)
-        furthest = max(furthest, int(apart.max()))
-        distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
+        if grade is not None:
+            apart = np.abs(grade[given] - grade[target])
+            furthest = max(furthest, int(apart.max()))
+            distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
     return Counts(by_group(target), predicted, hits, distance, furthest, ever.sum(axis=0))
 
 

@@ -17,6 +17,7 @@ from tametail.core.options import (
     ExternalOptions,
     TableOptions,
 )
+from tametail.evaluation.class_order import check_ordered
 from tametail.external.class_mapping import read_mapping
 from tametail.external.evaluate_files import evaluate_files
 
@@ -71,7 +72,8 @@ def evaluate(
     out = Path(options["out"] or "evaluation")
     analysis = pick(AnalysisOptions, options)
     operating = read_operating(analysis["operating"] or ())
-    analysis |= {"by": analysis["by"] or (), "operating": operating, "ordered": bool(analysis["ordered"])}
+    check_ordered(analysis["ordered"], analysis["class_order"])
+    analysis |= {"by": analysis["by"] or (), "operating": operating}
     if options["data"] is None:
         known = declared(ExternalOptions, TableOptions, DeviceOptions)
         given = [

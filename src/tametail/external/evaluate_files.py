@@ -13,6 +13,7 @@ from tametail.core.errors import UsageError
 from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
 from tametail.core.registry import nearest
+from tametail.evaluation.class_order import ordinal_classes
 from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.report import write_report
 from tametail.storage.evaluation_file import (
@@ -38,10 +39,19 @@ def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> N
             )
 
 
-def written_options(by: Sequence[str], ordered: bool, operating: OperatingPoints) -> dict[str, object]:
+def written_options(
+    by: Sequence[str], ordered: bool | None, class_order: Sequence[str] | None, operating: OperatingPoints
+) -> dict[str, object]:
     """The options of every evaluation for the command that repeats it."""
     points = [f"{name}={sensitivity:g}" for name, sensitivity in operating]
-    return {"by": list(by), "ordered": ordered or None, "operating": points, "out": "EVALUATION"}
+    order = list(class_order or ()) or None
+    return {
+        "by": list(by),
+        "ordered": ordered,
+        "class_order": order,
+        "operating": points,
+        "out": "EVALUATION",
+    }
 
 
 def evaluate_files(
@@ -50,7 +60,8 @@ def evaluate_files(
     *,
     by: Sequence[str] = (),
     classes: Sequence[str] = (),
-    ordered: bool = False,
+    ordered: bool | None = None,
+    class_order: Sequence[str] | None = None,
     operating: OperatingPoints = (),
     console: Console | None = None,
 ) -> Path:
@@ -61,7 +72,9 @@ def evaluate_files(
         out: folder of the evaluation, which must contain none of the files; an earlier evaluation is replaced.
         by: columns that define subgroups.
         classes: names of all classes in their order; empty for those of the files.
-        ordered: whether the classes are ordinal.
+        ordered: whether the classes are ordinal; None if they are where ``class_order`` is given.
+        class_order: all classes from the lowest grade to the highest; None or empty for that of ``classes``, or of the
+            numbers that they are named by.
         operating: from `tametail.core.option.read_operating`.
 
     Returns:
@@ -72,15 +85,19 @@ def evaluate_files(
     """
     console, by = console or Console(quiet=True), tuple(dict.fromkeys(by))
     check_files(paths)
-    read = read_prediction_files(paths, by=by, classes=classes, ordered=ordered)
+    read = read_prediction_files(paths, by=by, classes=classes)
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
-    options = {"by": [], "classes": list(classes) or None} | written_options(by, ordered, operating)
+    known = class_order or (classes if ordered else None)
+    order = ordinal_classes(first.class_names, ordered=ordered, given=known)
+    options = {"by": [], "classes": list(classes) or None} | written_options(
+        by, ordered, class_order, operating
+    )
     about = EvaluationSettings(
         name=next(iter(read.models)) if len(read.models) == 1 else f"{len(read.models)} models",
         class_names=first.class_names,
         models=(),
-        ordered=ordered,
+        class_order=order,
         grouped=read.grouped,
         by=by,
         operating=operating,

@@ -20,6 +20,7 @@ from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_
 from tametail.data.decoding.cache import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
+from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes
@@ -53,7 +54,8 @@ def evaluate_study(
     drop_unknown: bool = False,
     columns: Mapping[str, Any] | None = None,
     by: Sequence[str] = (),
-    ordered: bool = False,
+    ordered: bool | None = None,
+    class_order: Sequence[str] | None = None,
     operating: OperatingPoints = (),
     device: str = "auto",
     console: Console | None = None,
@@ -72,7 +74,8 @@ def evaluate_study(
         drop_unknown: leave out images with unknown labels.
         columns: options of `read_images`, when ``data`` is not a table.
         by: columns of the data that define subgroups.
-        ordered: whether the classes, sorted by name, are ordinal.
+        ordered: whether the classes are ordinal; None if they are where ``class_order`` or the study has their order.
+        class_order: all classes from the lowest grade to the highest; None or empty for the order in the study.
         operating: from `tametail.core.option.read_operating`.
 
     Returns:
@@ -92,6 +95,8 @@ def evaluate_study(
         )
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
+    known = class_order or described.get("class_order")
+    order = ordinal_classes(class_names, ordered=ordered, given=known)
     runs = _runs(study, described, methods, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
@@ -116,13 +121,13 @@ def evaluate_study(
         "methods": list(runs) if methods else None,
         "map": ["=".join(pair) for pair in (mapping or {}).items()],
         "drop_unknown": drop_unknown or None,
-        **written_options(by, ordered, operating),
+        **written_options(by, ordered, class_order, operating),
     }
     about = EvaluationSettings(
         name=f"{described['name']} on {given.name}",
         class_names=class_names,
         models=(),
-        ordered=ordered,
+        class_order=order,
         grouped=len(set(table.groups)) < len(table),
         by=by,
         operating=operating,

@@ -38,7 +38,7 @@ class PredictionFiles:
 
 
 def read_prediction_files(
-    paths: Sequence[Path], *, by: Sequence[str] = (), classes: Sequence[str] = (), ordered: bool = False
+    paths: Sequence[Path], *, by: Sequence[str] = (), classes: Sequence[str] = ()
 ) -> PredictionFiles:
     """Read one file per model, all for the same images.
 
@@ -47,7 +47,6 @@ def read_prediction_files(
             files, without the suffix.
         by: columns that define subgroups; a column may be in some of the files only.
         classes: names of all classes, in their order; empty for those of the columns, sorted by name.
-        ordered: whether the classes are ordinal, in the order of the first file's columns.
 
     Raises:
         UsageError: no file, or a missing subgroup column.
@@ -59,7 +58,7 @@ def read_prediction_files(
     for table in tables[1:]:
         _check_same(tables[0], table)
     images, found = tables[0].rows.image, tables[0].rows.class_names
-    names = list(classes) or (list(found) if ordered else sorted(found))
+    names = list(classes) or sorted(found)
     groups = _agreed({t.path: t.rows.group if t.grouped else None for t in tables}, images, "group")
     own = images if groups is None else groups
     models = {

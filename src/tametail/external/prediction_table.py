@@ -17,6 +17,7 @@ from tametail.core.errors import DataError
 from tametail.core.text import sample_of
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
 from tametail.data.readers.tables import MISSING
+from tametail.evaluation.class_order import with_class_order
 from tametail.external.class_columns import class_columns, rows_in_words
 from tametail.predictions.parquet import read_metadata
 from tametail.predictions.single_label import Predictions, read_predictions
@@ -49,16 +50,7 @@ class PredictionTable:
 
     def predictions(self, names: Sequence[str], groups: TextArray) -> Predictions:
         """The predictions with the classes in this order and these groups (N,)."""
-        rows, code = self.rows, {name: index for index, name in enumerate(names)}
-        at = [rows.class_names.index(name) for name in names]
-        return replace(
-            rows,
-            group=groups,
-            target=np.array([code[name] for name in rows.class_names])[rows.target],
-            logits=np.ascontiguousarray(rows.logits[:, at]),
-            class_names=tuple(names),
-            posterior=None if rows.posterior is None else np.ascontiguousarray(rows.posterior[:, at]),
-        )
+        return replace(with_class_order(self.rows, names), group=groups)
 
 
 def read_prediction_table(

@@ -174,6 +174,9 @@ def register_backbone(provider: P) -> P:
 def describe_backbone(name: str, image_size: int | None = None) -> BackboneSpec:
     """Look up a backbone and check that it accepts the image size, without loading its weights.
 
+    Outside of `tametail.models`, a recipe's backbone is `tametail.training.training_data.backbone_of`, which adds its feature
+    vector and canvas, and a study's is `tametail.study.inputs.studied_backbone`.
+
     Args:
         name: a timm model name, with or without a pretrained tag, or the name of a registered backbone.
         image_size: pixels, or None for the backbone's default.

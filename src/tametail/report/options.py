@@ -20,13 +20,15 @@ class ReportOptions:
         images: whether the page shows images.
         by: columns of the image table that define subgroups.
         operating: classes, each with its required sensitivity.
-        ordered: whether the classes are ordinal, in the order of their names.
+        ordered: whether the classes are ordinal; None if they are where an order is given here or in the study.
+        class_order: all classes from the lowest grade to the highest; empty for the order in the study.
     """
 
     images: bool = True
     by: tuple[str, ...] = ()
     operating: tuple[tuple[str, float], ...] = ()
-    ordered: bool = False
+    ordered: bool | None = None
+    class_order: tuple[str, ...] = ()
 
 
 def save_options(directory: Path, options: ReportOptions) -> None:
@@ -47,11 +49,13 @@ def load_options(directory: Path) -> ReportOptions:
     path = directory / OPTIONS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        ordered = content.get("ordered")
         return ReportOptions(
             bool(content.get("images", True)),
             tuple(map(str, content.get("by", ()))),
             tuple((str(name), float(sensitivity)) for name, sensitivity in content.get("operating", ())),
-            bool(content.get("ordered", False)),
+            None if ordered is None else bool(ordered),
+            tuple(map(str, content.get("class_order", ()))),
         )
     except FileNotFoundError:
         return ReportOptions()

@@ -8,10 +8,10 @@ from typing import Any
 
 from tametail.data import ImageTable
 from tametail.losses.alpa import Variant
-from tametail.models.backbones import describe_backbone
 from tametail.reproduce.experiments import Experiment, Rivals
 from tametail.reproduce.paper_set import file_sizes
 from tametail.training.recipe import Recipe, load_recipe
+from tametail.training.training_data import backbone_of
 
 PAPER_FOLDS = 5
 PAPER_INPUT = 256  # pixels
@@ -155,7 +155,7 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
         elif field not in _LABELS:
             flat[field] = value
     architecture, _, tag = recipe.backbone.partition(".")
-    size = recipe.image_size or describe_backbone(recipe.backbone).image_size
+    size = recipe.image_size or backbone_of(recipe).image_size
     return flat | {"backbone": architecture, "pretrained tag": tag or None, "image_size": size}
 
 

@@ -18,7 +18,7 @@ from tametail.search.folds import FoldData, rows_of_folds
 from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
 from tametail.search.space import Space
-from tametail.search.trainings import metric_value, predicted_classes
+from tametail.search.trainings import SelectionMetric, predicted_classes
 from tametail.training.heads.head_experiments import Trial, TrialResult
 from tametail.training.run import TrainingKey, leave_one_fold_out
 
@@ -65,7 +65,7 @@ def nested_estimate(
     table: ImageTable,
     splits: Splits,
     seeds: Sequence[int],
-    metric: str,
+    metric: SelectionMetric,
     runner: Runner,
 ) -> NestedEstimate:
     """For each outer fold, train on the other folds what was selected on them, and predict the outer fold once.
@@ -87,7 +87,8 @@ def nested_estimate(
     joined = [[concatenate(parts) for parts in predictions.values()] for predictions in (tuned, default)]
     paired = paired_table(dict(zip(("tuned", "default"), joined, strict=True))).pair(0, 1)
     by_fold = {k: (_on_fold(joined[0], k, metric), _on_fold(joined[1], k, metric)) for k in folds.folds}
-    tuned_result, default_result = (evaluate(tables, ordered=True) for tables in joined)
+    order = [table.class_names[index] for index in metric.order or ()]
+    tuned_result, default_result = (evaluate(tables, class_order=order) for tables in joined)
     return NestedEstimate(tuned_result, default_result, paired, by_fold)
 
 
@@ -148,9 +149,9 @@ def _columns(
     return table.images[rows], table.groups[rows], table.targets[rows], splits.fold[rows]
 
 
-def _on_fold(replicates: Sequence[Predictions], fold: int, metric: str) -> float:
+def _on_fold(replicates: Sequence[Predictions], fold: int, metric: SelectionMetric) -> float:
     values = []
     for table in (replicate.take(replicate.fold == fold) for replicate in replicates):
         counts = metrics.confusion_matrix(table.target, table.predicted, len(table.class_names))
-        values.append(metric_value(metric, counts.astype(np.float64)))
+        values.append(metric.value(counts.astype(np.float64)))
     return float(np.mean(values))

@@ -84,7 +84,7 @@ def run_searches(
             seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
             queue = Queue(directory, study, storage, space, settings, seed, worker)
             visible = folds if plan.outer is None else folds.without(plan.outer)
-            objective = Objective(plan, visible, runner, settings.metric, settings.halving, stop, advance)
+            objective = Objective(plan, visible, runner, settings.selection, settings.halving, stop, advance)
             _work_off(queue, objective, plan, advance, stop)
 
 
@@ -117,7 +117,7 @@ def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSe
             if not trial.state.is_finished():
                 continue
             outputs, pruned = trial.user_attrs, trial.state.name == "PRUNED"
-            score = float("nan") if pruned else trial_score(outputs, trainings, settings.metric, outer)
+            score = float("nan") if pruned else trial_score(outputs, trainings, settings.selection, outer)
             state = "pruned" if pruned else "complete" if np.isfinite(score) else "failed"
             message = failure_message(outputs) if state == "failed" else ""
             n, values = scored_images(outputs, trainings, outer), outputs[VALUES]

@@ -18,7 +18,7 @@ from tametail.core.errors import TametailError
 from tametail.search.folds import FoldData
 from tametail.search.journal import explain_damage
 from tametail.search.queue import Queue, TrialClaim
-from tametail.search.trainings import FAILED, inner_trainings, trial_outputs, trial_score
+from tametail.search.trainings import FAILED, SelectionMetric, inner_trainings, trial_outputs, trial_score
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult
 from tametail.training.run import TrainingKey, leave_one_fold_out, leave_two_folds_out
@@ -89,7 +89,7 @@ class Objective:
         plan: its trainings.
         folds: the images it may use; an outer fold is not among them.
         runner: trains.
-        metric: one of `tametail.search.trainings.metric_names`.
+        metric: what is maximised.
         halving: prune the worse half of a batch between stages.
         stop: whether a stop was requested.
         advance: called with the number of trainings just done or skipped.
@@ -98,7 +98,7 @@ class Objective:
     plan: SearchPlan
     folds: FoldData
     runner: Runner
-    metric: str
+    metric: SelectionMetric
     halving: bool
     stop: Stop
     advance: Callable[[int], None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tametail.search.journal import Worker, explain_damage, folder_lock
 from tametail.search.space import Space
+from tametail.search.trainings import SelectionMetric
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -36,6 +37,7 @@ class SearchSettings:
         seeds: number of trainings of each model, each with another seed.
         seed: of the sampler.
         batch: number of trials that are trained together.
+        order: C class indices from the lowest grade to the highest; None for a metric that needs no order.
         identity: digest of everything that determines the trials, by which the journal recognises this search.
     """
 
@@ -47,6 +49,12 @@ class SearchSettings:
     seed: int
     batch: int
     identity: str = ""
+    order: tuple[int, ...] | None = None
+
+    @property
+    def selection(self) -> SelectionMetric:
+        """The metric with the order of the classes."""
+        return SelectionMetric(self.metric, self.order)
 
     @property
     def shared(self) -> bool:

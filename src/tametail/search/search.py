@@ -19,6 +19,7 @@ from tametail.core.option import as_given, pick, takes
 from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images
 from tametail.evaluation import Estimate
+from tametail.evaluation.class_order import find_class_order, require_class_order
 from tametail.search.folds import FoldData, training_folds
 from tametail.search.image_runner import ImageRunner, ModelFactory
 from tametail.search.journal import (
@@ -35,7 +36,7 @@ from tametail.search.objective import Runner
 from tametail.search.queue import SearchSettings
 from tametail.search.results import importances, result_content, trials_csv
 from tametail.search.space import Space, make_space
-from tametail.search.trainings import SECONDS, metric_names
+from tametail.search.trainings import SECONDS, is_ordinal, metric_names
 from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.study.inputs import StudyInputs, prepare_inputs
@@ -145,6 +146,7 @@ def search(
         raise DataError(
             "expected images of one class each to search on, got several labels per image; compare takes those"
         )
+    order = _order(metric, options["class_order"], data.class_names)
     check_methods([method], data, settings)
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
@@ -152,7 +154,7 @@ def search(
     inputs = prepare_inputs(data, settings, spec, **pick(SplitOptions, options), console=console)
     batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     requested = SearchSettings(
-        trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch
+        trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch, order=order
     )
     wanted = _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)}
     with folder_lock(directory):
@@ -187,14 +189,23 @@ def _check(folds: int, trials: int, metric: str) -> None:
         raise UsageError(f"expected --metric as one of {', '.join(metric_names())}, got {metric!r}")
 
 
+def _order(metric: str, given: Sequence[str] | None, class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Class indices from the lowest grade to the highest; None for a metric that needs no order."""
+    if not is_ordinal(metric):
+        find_class_order(class_names, given)  # a wrong one is refused even if it is not used
+        return None
+    return tuple(map(class_names.index, require_class_order(class_names, given, f"--metric {metric}")))
+
+
 def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dict[str, Any]:
     """The content of search.json before there is a result."""
     content = inputs.describe([], [], [])
     for key in ("methods", "seeds", "run_folds"):
         del content[key]
+    order = [inputs.table.class_names[index] for index in settings.order or ()]
     return content | {
-        "search": {"method": space.method.text, "space": space.texts}
-        | {key: getattr(settings, key) for key in (*search_file.SEARCH_KEYS[2:], "trials")}
+        "search": {"method": space.method.text, "space": space.texts, "class_order": order}
+        | {key: getattr(settings, key) for key in (*search_file.SEARCH_KEYS[3:], "trials")}
     }
 
 
@@ -247,7 +258,7 @@ def _finish(
         trials = trial_records(storage, folds.folds, settings)
     best = best_of(trials, None)
     selected = {fold: best_of(trials, fold) for fold in folds.folds}
-    nested = nested_estimate(selected, space, folds, table, splits, seeds, settings.metric, runner)
+    nested = nested_estimate(selected, space, folds, table, splits, seeds, settings.selection, runner)
     with explain_damage(directory):
         similar = indistinguishable(trials, best, table, splits, seeds)
         importance = importances(search_study(storage, None, settings), space)

@@ -9,6 +9,7 @@ import base64
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,29 @@ def metric_names() -> list[str]:
     return [metric.name for metric in usable if metric.greater_is_better]
 
 
-def metric_value(metric: str, counts: FloatArray) -> float:
-    """The value of one of `metric_names` for a confusion matrix (C, C)."""
+@dataclass(frozen=True)
+class SelectionMetric:
+    """The metric that a search maximises.
+
+    Attributes:
+        name: one of `metric_names`.
+        order: C class indices from the lowest grade to the highest; None for a metric that needs no order.
+    """
+
+    name: str
+    order: tuple[int, ...] | None = None
+
+    def value(self, counts: FloatArray) -> float:
+        """The value for a confusion matrix (C, C) of the classes in the order of their indices."""
+        found = METRICS.get(self.name)
+        assert isinstance(found, ConfusionMetric)
+        return float(found.function(counts if self.order is None else counts[np.ix_(self.order, self.order)]))
+
+
+def is_ordinal(metric: str) -> bool:
+    """Whether one of `metric_names` is for ordinal classes only."""
     found = METRICS.get(metric)
-    assert isinstance(found, ConfusionMetric)
-    return float(found.function(counts))
+    return isinstance(found, ConfusionMetric) and found.ordinal
 
 
 def inner_trainings(outer: int | None, folds: Sequence[int], seeds: Sequence[int]) -> list[TrainingKey]:
@@ -82,14 +101,14 @@ def trial_outputs(
 
 
 def trial_score(
-    outputs: TrialOutputs, trainings: Sequence[TrainingKey], metric: str, outer: int | None = None
+    outputs: TrialOutputs, trainings: Sequence[TrainingKey], metric: SelectionMetric, outer: int | None = None
 ) -> float:
     """The metric on the pooled predictions of a seed's inner folds, averaged over seeds; nan if a training failed.
 
     Args:
         outputs: stored outputs of a trial.
         trainings: those that count.
-        metric: one of `metric_names`.
+        metric: what is computed.
         outer: the outer fold of the search, which does not count; None for the search over all folds.
     """
     by_seed: dict[int, FloatArray] = {}
@@ -99,7 +118,7 @@ def trial_score(
             return math.nan
         counts = np.asarray(stored["counts"][_inner_fold(training, outer)], dtype=np.float64)
         by_seed[training.seed] = by_seed.get(training.seed, np.zeros_like(counts)) + counts
-    return float(np.mean([metric_value(metric, counts) for counts in by_seed.values()]))
+    return float(np.mean([metric.value(counts) for counts in by_seed.values()]))
 
 
 def scored_images(outputs: TrialOutputs, trainings: Sequence[TrainingKey], outer: int | None = None) -> int:

@@ -52,7 +52,7 @@ class EvaluationSettings:
         name: title of the report.
         class_names: C names, in the order of the logits.
         models: in the order in which they were given.
-        ordered: whether the classes are ordinal.
+        class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
         grouped: whether the groups (patients) of the images are known.
         by: columns of the subgroups, in ``columns.parquet``.
         operating: (class, required sensitivity) of each operating point.
@@ -64,7 +64,7 @@ class EvaluationSettings:
     name: str
     class_names: tuple[str, ...]
     models: tuple[EvaluatedModel, ...]
-    ordered: bool = False
+    class_order: tuple[str, ...] = ()
     grouped: bool = False
     by: tuple[str, ...] = ()
     operating: tuple[tuple[str, float], ...] = ()

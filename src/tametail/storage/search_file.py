@@ -16,7 +16,9 @@ JOURNAL, TRAININGS = "trials.journal", "trainings"
 SEARCH_FOLDER = FolderKind(
     "a search", "search.json", "tametail search", frozenset({TRIALS, PAGE, JOURNAL, TRAININGS})
 )
-SEARCH_KEYS = ("method", "space", "sampler", "halving", "metric", "seeds", "seed")  # they fix the result
+SEARCH_KEYS = (  # they fix the result
+    "method", "space", "class_order", "sampler", "halving", "metric", "seeds", "seed",
+)  # fmt: skip
 
 
 def read_search(directory: Path) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:
 def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write study.json; methods, seeds and folds of an existing study are kept, and new ones added.
 
+    So is the order of its classes, unless another one is wanted.
+
     Raises:
         TametailError: it cannot be written; the previous content is kept.
     """
@@ -102,6 +104,8 @@ def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str,
         for key in ("methods", "seeds", "run_folds"):
             new = (item for item in wanted[key] if item not in present[key])
             wanted = wanted | {key: [*present[key], *new]}
+        if "class_order" in present:
+            wanted = {"class_order": present["class_order"]} | wanted
         if "tuned" in present:
             wanted = wanted | {"tuned": present["tuned"] | wanted.get("tuned", {})}
     write_settings(directory, STUDY_FOLDER, wanted)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tametail.core.errors import DataError, UsageError, as_usage_error
 from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
+from tametail.data import ImageTable
+from tametail.evaluation.class_order import ordinal_classes
 from tametail.models.backbones import check_weights
 from tametail.storage import search_file
 from tametail.storage.study_file import STUDY_FOLDER, read_study_file
@@ -58,6 +60,19 @@ def check_counts(options: Mapping[str, Any]) -> list[int]:
     if not run_folds or run_folds[0] < 0 or run_folds[-1] >= folds:
         raise UsageError(f"expected folds among 0 to {folds - 1}, got {only_folds}")
     return run_folds
+
+
+def check_class_order(given: Sequence[str] | None, data: ImageTable) -> list[str] | None:
+    """Check the order of ordinal classes; None if it was not given, empty to remove that of an earlier study.
+
+    Raises:
+        UsageError: it is not every class once, or images may have several labels.
+    """
+    if given and data.multi_label:
+        raise UsageError(
+            "expected images of one class each with --class-order, got several labels per image; leave it out"
+        )
+    return given if given is None else list(ordinal_classes(data.class_names, ordered=None, given=given))
 
 
 def count_repeats(options: Mapping[str, Any], recipe: Recipe, directory: Path | None = None) -> int:

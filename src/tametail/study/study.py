@@ -28,6 +28,7 @@ from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all
 from tametail.study.settings import (
+    check_class_order,
     check_counts,
     count_repeats,
     hardware_from,
@@ -167,6 +168,7 @@ def compare(
         parsed = parse_methods(DEFAULT_LABEL_METHODS)
     parsed = list({method.text: method for method in (*parsed, *tuned)}.values())
     check_methods(parsed, data, recipe)
+    class_order = check_class_order(options["class_order"], data)
     check_folds(data, options["folds"])
     try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     directory = Path("runs") / data.name if out is None else Path(out)
@@ -179,6 +181,8 @@ def compare(
         seeds = list(range(repeats))
         described = inputs.describe([method.text for method in parsed], seeds, run_folds)
         described |= {"options": as_given(CompareOptions, options)}
+        if class_order is not None:
+            described |= {"class_order": class_order}
         for search in searches:
             search.check(described)
         if searches:

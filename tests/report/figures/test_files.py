@@ -91,9 +91,9 @@ def test_the_page_s_figures_have_its_variables(results: StudyResults) -> None:
 def test_the_confusion_figure_shows_shares_of_each_row(results: StudyResults) -> None:
     best = results.ranking[0]
     assert best.out_of_fold is not None
-    drawn = confusion_drawing(best.method, best.out_of_fold, results.class_order)
+    drawn = confusion_drawing(best.method, best.out_of_fold, results.by_frequency)
     counts = best.out_of_fold.confusion
-    for index in results.class_order:
+    for index in results.by_frequency:
         share = counts[index, index] / counts[index].sum()
         assert f"{results.class_names[index]} {100 * share:.0f} %" in drawn.description
 

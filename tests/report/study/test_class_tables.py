@@ -14,7 +14,7 @@ def test_the_table_holds_the_numbers_of_the_evaluations(evaluated_study: Path) -
     table = class_table(results, results.ranking, lambda result: result.out_of_fold, show_n=False)
     assert table.methods == tuple(result.method for result in results.ranking)
     assert [row.train for row in table.rows] == sorted(results.counts.train.values(), reverse=True)
-    for row, index in zip(table.rows, results.class_order, strict=True):
+    for row, index in zip(table.rows, results.by_frequency, strict=True):
         for cell, result in zip(row.cells, results.ranking, strict=True):
             assert result.out_of_fold is not None
             of_class = result.out_of_fold.classes[index]

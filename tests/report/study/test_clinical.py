@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fixtures.class_study import CELLS
 from fixtures.label_study import write_label_study
 from tametail.core.errors import UsageError
 from tametail.evaluation import evaluate
@@ -35,14 +36,14 @@ def study(make_study: Callable[..., Path]) -> Path:
 
 
 def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
-    page = write_report(study, by=["site"], operating=[("blast", 0.9)], ordered=True)
+    page = write_report(study, by=["site"], operating=[("blast", 0.9)], class_order=CELLS)
     html = page.read_text(encoding="utf-8")
     assert "by site" in html
     assert "blast: required sensitivity 90.0 %" in html
     assert "&lt;b&gt;south" in html
     assert "<b>south" not in html
     assert write_report(study).read_text(encoding="utf-8") == html
-    assert load_options(study) == ReportOptions(True, ("site",), (("blast", 0.9),), True)
+    assert load_options(study) == ReportOptions(True, ("site",), (("blast", 0.9),), True, CELLS)
     with (study / "results.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert all(float(row["operating_blast_0.9_sensitivity"]) > 0 and row["by_site_north_n"] for row in rows)

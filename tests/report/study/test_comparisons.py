@@ -81,7 +81,7 @@ def test_the_page_has_every_class_from_the_most_frequent(evaluated_study: Path) 
     shown = REPORT_SECTIONS.get("pairs").context(results)
     assert shown is not None
     assert [test.name for test in shown["by_class"][0][1]] == [
-        results.class_names[index] for index in results.class_order
+        results.class_names[index] for index in results.by_frequency
     ]
     runs = find_runs(evaluated_study, results.settings)[0].replicates
     assert (shown["run_count"], shown["left_out"]) == (run_scores(runs).size, 0)

@@ -21,11 +21,11 @@ def test_a_confusion_matrix_is_that_of_scikit_learn(held_out_study: Path) -> Non
     results = read_results(held_out_study)
     result = {each.method: each for each in results.ranking}["ce"]
     assert result.out_of_fold is not None
-    table = confusion("ce", result.out_of_fold, results.class_order)
+    table = confusion("ce", result.out_of_fold, results.by_frequency)
     joined = concatenate(
         [read_predictions(path) for path in held_out_study.glob("runs/ce/*/predictions.parquet")]
     )
-    labels = results.class_order
+    labels = results.by_frequency
     counts = confusion_matrix(joined.target, joined.predicted, labels=labels)
     rates = confusion_matrix(joined.target, joined.predicted, labels=labels, normalize="true")
     assert table.names == tuple(results.class_names[index] for index in labels)

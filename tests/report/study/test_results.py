@@ -130,7 +130,7 @@ def test_counts_are_those_of_table_and_splits(held_out_study: Path) -> None:
     for part, counts in (("train", results.counts.train), ("test", results.counts.test)):
         assert counts == table[table["part"] == part]["label"].value_counts().to_dict()
     assert results.counts.test_groups == table[table["part"] == "test"]["group"].nunique()
-    in_order = [results.counts.train[results.class_names[index]] for index in results.class_order]
+    in_order = [results.counts.train[results.class_names[index]] for index in results.by_frequency]
     assert in_order == sorted(in_order, reverse=True)
 
 

@@ -34,7 +34,7 @@ def drawings(results: StudyResults) -> list[Drawing]:
         by_class = average_precision_drawing if results.multi_label else recall_drawing
         found.append(by_class(results))
     if few and best.out_of_fold is not None:
-        found.append(confusion_drawing(best.method, best.out_of_fold, results.class_order))
+        found.append(confusion_drawing(best.method, best.out_of_fold, results.by_frequency))
     if best.calibration is not None:
         found.append(reliability_drawing(best, "reliability"))
     return found

@@ -46,7 +46,7 @@ def _bars_height(classes: int) -> int:
 
 def tail_drawing(results: StudyResults) -> Drawing:
     """Training images per class, the most frequent class first."""
-    names = [results.class_names[index] for index in results.class_order]
+    names = [results.class_names[index] for index in results.by_frequency]
     images = comparison_terms(results).images
     counts = [results.counts.train[name] for name in names]
     return count_drawing(names, counts, f"{sentence_case(images)} per class", images)
@@ -143,7 +143,7 @@ def _by_class(
 ) -> Drawing:
     """A row for each class (or label), with an interval for each method."""
     methods = results.ranking[:MOST_METHODS]
-    order = results.class_order
+    order = results.by_frequency
     names = [results.class_names[index] for index in order]
 
     def draw(figure: Figure, axes: Any) -> None:

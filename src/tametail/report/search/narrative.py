@@ -43,6 +43,7 @@ def answer(settings: Mapping[str, Any]) -> list[str]:
         f"{formatting.images_and_groups(nested['n'], nested['groups'])}.",
         tuning_gain(results),
     ]
+    said += [results.grades] if results.grades else []
     score, optimism = results.result["best"]["score"], results.result["optimism"]
     size = gap(results, optimism) if is_optimistic(results) else "none here"
     said.append(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tametail.core.errors import DataError
 from tametail.evaluation import Estimate
+from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.storage.search_file import SEARCH_FOLDER, TRIALS, read_finished
 
 ALL_FOLDS = "all folds"
@@ -71,6 +72,11 @@ class SearchResults:
         """Name of the metric in sentences."""
         metric: str = self.search["metric"]
         return METRIC_NAMES.get(metric, metric)
+
+    @property
+    def grades(self) -> str:
+        """The order of the classes, if the metric is for ordinal ones; otherwise empty."""
+        return order_sentence(order_in_words(self.search["class_order"]))
 
     @property
     def in_percent(self) -> bool:

@@ -88,7 +88,7 @@ def class_table(
     first, names, train = evaluations[0], results.class_names, results.counts.train
     group_of = {index: group.name for group in first.class_groups for index in group.classes}
     rows: list[ClassTableRow] = []
-    for index in results.class_order:
+    for index in results.by_frequency:
         group, of_class = group_of.get(index, ""), [evaluation.classes[index] for evaluation in evaluations]
         rows.append(
             ClassTableRow(

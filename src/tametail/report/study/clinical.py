@@ -1,4 +1,4 @@
-"""Clinical results of a report: operating points, and subgroups by a column of the image table."""
+"""Clinical results of a report: operating points, subgroups by a column of the image table, and the order of grades."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data.table import COLUMNS
+from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
 from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroup_values, subgroups
 from tametail.predictions.single_label import Predictions
@@ -25,12 +26,12 @@ class ClinicalResults:
     Attributes:
         operating: class indices, each with its required sensitivity.
         columns: the value of each image, by column.
-        ordered: whether the classes are ordinal.
+        class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
     """
 
     operating: tuple[tuple[int, float], ...]
     columns: Mapping[str, Mapping[str, str]]
-    ordered: bool
+    class_order: tuple[str, ...]
 
     def points(self, replicates: Sequence[Predictions]) -> tuple[OperatingPoint, ...]:
         """One operating point for each requested class, with thresholds chosen on the other folds."""
@@ -49,17 +50,20 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
     """Look up the classes and columns of the options in a study.
 
     Raises:
-        UsageError: the study lacks a class or column, a column has too many values, or the study is multi-label.
+        UsageError: the study lacks a class or column, the order of its classes is unknown, a column has too many values, or
+            the study is multi-label.
         DataError: the study's table cannot be read.
     """
     import pandas as pd
 
     names = list(settings["class_names"])
-    if not (options.by or options.operating or options.ordered):
-        return ClinicalResults((), {}, False)
+    order = options.class_order or settings.get("class_order")
+    ordinal = options.ordered or (order and options.ordered is None)
+    if not (options.by or options.operating or ordinal):
+        return ClinicalResults((), {}, ())
     if settings.get("multi_label"):
         raise UsageError(
-            f"--by, --operating and --ordered are for images of one class each, but those of {directory} may have several "
+            f"--by, --operating, --ordered and --class-order are for images of one class each, but those of {directory} may have several "
             f"labels; omit them"
         )
     for name, _ in options.operating:
@@ -67,6 +71,7 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
             raise UsageError(
                 f"expected a class of the study with --operating ({', '.join(names)}), got {name!r}"
             )
+    class_order = ordinal_classes(names, ordered=options.ordered, given=order)
     try:
         frame = pd.read_parquet(directory / "table.parquet").set_index("image")
     except (OSError, ValueError, KeyError) as error:
@@ -85,7 +90,7 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
     return ClinicalResults(
         tuple((names.index(name), sensitivity) for name, sensitivity in options.operating),
         columns,
-        options.ordered,
+        class_order,
     )
 
 

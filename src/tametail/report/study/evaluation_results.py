@@ -65,6 +65,7 @@ def read_evaluation(directory: Path) -> StudyResults:
         seconds=0.0,
         pairs=pairs,
         by_class=classes,
+        class_order=about.class_order,
     )
 
 
@@ -76,7 +77,7 @@ def _evaluate(
 ) -> MethodResults:
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other classes")
-    evaluation = evaluate(tables, train_counts=model.train_counts or None, ordered=about.ordered)
+    evaluation = evaluate(tables, train_counts=model.train_counts or None, class_order=about.class_order)
     # Thresholds are never chosen on these images, which are for evaluation only.
     elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
@@ -120,7 +121,6 @@ def _settings(about: EvaluationSettings) -> dict[str, Any]:
         "methods": [model.name for model in about.models],
         "facts": [list(fact) for fact in about.facts],
         "command": about.command,
-        "ordered": about.ordered,
         "grouped": about.grouped,
         "thresholds_elsewhere": any(model.thresholds for model in about.models),
     }

@@ -115,7 +115,7 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     best = results.ranking[0].method
     runs = next(of_method for of_method in find_runs(directory, results.settings) if of_method.method == best)
     predictions = ensemble(runs.replicates)
-    chosen = select_images(predictions, results.class_order)
+    chosen = select_images(predictions, results.by_frequency)
     numbers = _numbers(directory, predictions, chosen.rows)
     names = {number: str(predictions.image[row]) for row, number in numbers.items()}
     if not names:
@@ -140,7 +140,7 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     )
 
 
-def select_images(predictions: Predictions, class_order: Sequence[int]) -> GallerySelection:
+def select_images(predictions: Predictions, by_frequency: Sequence[int]) -> GallerySelection:
     """Select images.
 
     Errors are those with the highest probability of the predicted class, at most ``MOST_OF_A_GROUP`` per group. Of the
@@ -149,14 +149,14 @@ def select_images(predictions: Predictions, class_order: Sequence[int]) -> Galle
 
     Args:
         predictions: of the best method, each image once.
-        class_order: C class indices, the rarest last.
+        by_frequency: C class indices, the rarest last.
     """
     rows = np.arange(len(predictions))
     p, predicted = predictions.probabilities, predictions.predicted
     confidence = p[rows, predicted]
     wrong = np.flatnonzero(predicted != predictions.target)
     by_confidence = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    rare = list(class_order)[::-1][: min(max(len(class_order) // 3, 1), MOST_RARE)]
+    rare = list(by_frequency)[::-1][: min(max(len(by_frequency) // 3, 1), MOST_RARE)]
     return GallerySelection(
         tuple(_few_of_a_group(by_confidence, predictions.group)),
         tuple((index, tuple(_spread(np.flatnonzero(predictions.target == index), p[:, index]))) for index in rare),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.report.formatting import (
     images_and_groups,
     join_names,
@@ -207,6 +208,11 @@ def all_held_out(results: StudyResults) -> bool:
     """Whether every training image was held out once, so that n is the number of training images."""
     settings = results.settings
     return results.is_evaluation or len(folds_to_run(settings)) == settings["splits"]["folds"]
+
+
+def grades_in_words(results: StudyResults) -> str:
+    """The order of ordinal classes; empty for others."""
+    return order_sentence(order_in_words(results.class_order))
 
 
 def not_ranked(results: StudyResults) -> list[str]:

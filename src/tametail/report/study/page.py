@@ -56,6 +56,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
             for line in not_converged(each.method, each.endings, each.still_falling)
         ],
         "answer": narrative.answer(results),
+        "grades": narrative.grades_in_words(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,
         "most_methods": study_figures.MOST_METHODS,

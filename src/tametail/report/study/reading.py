@@ -66,6 +66,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         pairs=paired_table(tables) if several else None,
         by_class=compare_classes(tables) if several else {},
         across_runs=compare_runs(tables, counts.train_images) if several else {},
+        class_order=clinical.class_order,
     )
 
 
@@ -79,7 +80,7 @@ def _evaluate(
         if runs.complete and runs.multi_label:
             labels = _label_evidence(runs, test_set=test_set)
         elif runs.complete:
-            evaluated = partial(evaluate, train_counts=train_counts, ordered=clinical.ordered)
+            evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)

@@ -129,6 +129,7 @@ class StudyResults:
         by_class: for each method but the best, tests of the best against it, class by class.
         across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
             one fold was held out.
+        class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
     """
 
     settings: Mapping[str, Any]
@@ -140,6 +141,7 @@ class StudyResults:
     pairs: PairedTable | None = None
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
     across_runs: Mapping[str, RunComparison] = field(default_factory=dict)
+    class_order: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ class StudyResults:
         return tuple(self.settings["class_names"])
 
     @property
-    def class_order(self) -> list[int]:
+    def by_frequency(self) -> list[int]:
         """Class indices, the most frequent in training first."""
         counts, names = self.counts.train, self.class_names
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))

@@ -92,7 +92,7 @@ def _pairs(results: StudyResults) -> Context:
         "runs": results.across_runs,
         "run_count": runs,
         "by_class": [
-            (other, [tests[index] for index in results.class_order])
+            (other, [tests[index] for index in results.by_frequency])
             for other, tests in by_class[:_MOST_BY_CLASS]
         ],
         "left_out": len(by_class[_MOST_BY_CLASS:]),
@@ -121,7 +121,7 @@ def _classes(results: StudyResults) -> Context:
 def _label_order(results: StudyResults) -> dict[str, Any]:
     names, train = results.class_names, results.counts.train
     return {
-        "order": [(index, names[index], train[names[index]]) for index in results.class_order],
+        "order": [(index, names[index], train[names[index]]) for index in results.by_frequency],
         "train_images": results.counts.train_images,
     }
 
@@ -142,7 +142,7 @@ def _confusions(results: StudyResults) -> Context:
     return {
         "shown": shown,
         "confusions": [
-            matrices.confusion(result.method, result.out_of_fold, results.class_order)
+            matrices.confusion(result.method, result.out_of_fold, results.by_frequency)
             for result in results.ranking[:shown]
             if classes <= matrices.MOST_CONFUSION_CLASSES and result.out_of_fold is not None
         ],

@@ -17,6 +17,7 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.option import declared, read_operating, takes
 from tametail.core.options import AnalysisOptions, WriteReportOptions
+from tametail.evaluation.class_order import check_ordered
 from tametail.report.figures.files import FIGURE_NAMES, FIGURES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
 from tametail.report.study.calibration_file import CALIBRATION_JSON, calibration_json
@@ -47,8 +48,8 @@ NO_IMAGES = "This report was made without images. tametail report STUDY --images
 def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
     """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    All files are computed first; each is then replaced atomically. ``images``, ``by``, ``operating`` and ``ordered`` are
-    saved for later reports; empty lists reset them.
+    All files are computed first; each is then replaced atomically. ``images``, ``by``, ``operating``, ``ordered``
+    and ``class_order`` are saved for later reports; empty lists reset them.
 
     Args:
         study: its folder.
@@ -115,6 +116,10 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
         given["by"] = tuple(filter(None, given["by"]))
     if "operating" in given:
         given["operating"] = read_operating([text for text in given["operating"] if text])
+    if "class_order" in given:
+        check_ordered(options["ordered"], given["class_order"])
+        given["class_order"] = tuple(given["class_order"])
+        given = {"ordered": bool(given["class_order"]) or None} | given
     return given
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tametail.core.errors import DataError
 from tametail.core.text import align_columns
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.report import formatting
 from tametail.report.study import narrative
@@ -27,6 +28,8 @@ RESULTS_CSV = "results.csv"
 # Columns and titles of the terminal: the score that ranks, and a second one.
 _SINGLE_LABEL = ("balanced_accuracy", "Balanced accuracy, %", "macro_f1", "Macro-F1")
 _MULTI_LABEL = ("average_precision", "Mean average precision, %", "auroc", "Macro AUROC")
+_OVERALL = ("balanced_accuracy", "macro_f1", "accuracy")
+_CLASS_ORDER = "class_order"
 
 
 def results_csv(results: StudyResults) -> str:
@@ -68,10 +71,14 @@ def _row(result: MethodResults, results: StudyResults) -> Cells:
             cells += _labels("test_", labels.test if labels else None, names)
             cells += _labels("test_ensemble_", labels.test_ensemble if labels else None, names)
         return cells
-    cells += _classes("", result.out_of_fold, names, additional)
+    overall = list(_OVERALL)
+    if results.class_order:
+        cells.append((_CLASS_ORDER, order_in_words(results.class_order)))
+        overall.append("kappa")
+    cells += _classes("", result.out_of_fold, names, overall, additional)
     if results.test_set_evaluated:
-        cells += _classes("test_", result.test, names, additional)
-        cells += _classes("test_ensemble_", result.test_ensemble, names, additional)
+        cells += _classes("test_", result.test, names, overall, additional)
+        cells += _classes("test_ensemble_", result.test_ensemble, names, overall, additional)
     return cells + clinical_cells(result)
 
 
@@ -83,10 +90,14 @@ def _size(prefix: str, evaluation: Evaluation | LabelEvaluation | None) -> Cells
 
 
 def _classes(
-    prefix: str, evaluation: Evaluation | None, class_names: Sequence[str], additional: Sequence[str]
+    prefix: str,
+    evaluation: Evaluation | None,
+    class_names: Sequence[str],
+    overall: Sequence[str],
+    additional: Sequence[str],
 ) -> Cells:
     cells = _size(prefix, evaluation)
-    for metric in ("balanced_accuracy", "macro_f1", "accuracy"):
+    for metric in overall:
         cells += estimate_cells(prefix + metric, getattr(evaluation, metric) if evaluation else None)
     for index, name in enumerate(class_names):
         of_class = evaluation.classes[index] if evaluation else None
@@ -136,11 +147,7 @@ def results_table(directory: Path) -> str:
     evaluation = is_evaluation(directory)
     settings = {} if evaluation else read_study_file(directory)
     evaluations = read_test_set_evaluations(directory)
-    try:
-        with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except OSError as error:
-        raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
+    rows = _rows(directory)
     headline, title, second, score = _MULTI_LABEL if settings.get("multi_label") else _SINGLE_LABEL
     ranked = [_line(place, row, headline, second) for place, row in enumerate(rows, start=1)]
     lines = [["Rank", "Model" if evaluation else "Method", title, score, "n"], *ranked]
@@ -155,7 +162,30 @@ def results_table(directory: Path) -> str:
     heading = f"In cross-validation, with 95 % intervals. Test set: {state}."
     text = ["On these images, with 95 % intervals." if evaluation else heading]
     text += align_columns(lines)
+    text += _grades(rows)
     return "\n".join(text + ([narrative.SYNTHETIC] if settings.get("synthetic") else []))
+
+
+def grades_used(directory: Path) -> list[str]:
+    """A line about the order of ordinal classes in an existing results.csv, if they are ordinal.
+
+    Raises:
+        DataError: there are no results yet.
+    """
+    return _grades(_rows(directory))
+
+
+def _rows(directory: Path) -> list[dict[str, str]]:
+    try:
+        with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
+            return list(csv.DictReader(handle))
+    except OSError as error:
+        raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
+
+
+def _grades(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    order = next((row[_CLASS_ORDER] for row in rows if row.get(_CLASS_ORDER)), "")
+    return [order_sentence(order)] if order else []
 
 
 def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:

@@ -56,6 +56,7 @@ def metrics_json(results: StudyResults) -> str:
         "protocol": None if results.is_evaluation else _protocol(settings),
         "images": _images(results),
         "classes": _classes(results),
+        "class_order": list(results.class_order) or None,
         "test_set_evaluations": len(results.test_set_evaluations),
         "methods": [_method(result, ranks.get(result.method)) for result in results.methods],
         "pairs": None if results.pairs is None else _pairs(results.pairs),

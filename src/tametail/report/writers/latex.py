@@ -111,7 +111,7 @@ def _classes(results: StudyResults, chosen: Chosen, key: str, where: str) -> lis
             (str(train[results.class_names[index]]), str(class_images(first, index))),
             [class_metrics(evaluation, index) for evaluation in evaluations],
         )
-        for index in results.class_order
+        for index in results.by_frequency
     ]
     counts = (str(results.counts.train_images), str(first.n))
     mean: _Row = ("Mean", counts, [class_means(evaluation) for evaluation in evaluations])

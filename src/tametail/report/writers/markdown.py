@@ -61,6 +61,7 @@ def _tables(results: StudyResults, where: str) -> list[str]:
     blocks = [
         f"## Ranking {where}",
         _ranking(results, lambda result: result.evaluation, ranked=True),
+        *([markdown_text(narrative.grades_in_words(results))] if results.class_order else []),
         f"## {unit} {where}",
         _classes(results, lambda result: result.evaluation),
     ]
@@ -109,7 +110,7 @@ def _classes(results: StudyResults, choose: Choose) -> str:
     for method, evaluation in chosen:
         header += [f"{markdown_text(method)} {metric.title}" for metric in class_metrics(evaluation, 0)]
     rows = []
-    for index in results.class_order:
+    for index in results.by_frequency:
         name = results.class_names[index]
         row = [markdown_text(name), str(results.counts.train[name]), str(class_images(first, index))]
         row += [str(first.labels[index].negatives)] if isinstance(first, LabelEvaluation) else []
@@ -135,7 +136,7 @@ def _decisions(results: StudyResults, result: MethodResults) -> str:
             *_measures(evaluation.chosen.labels[index]),
             *_measures(evaluation.plain.labels[index]),
         ]
-        for index in results.class_order
+        for index in results.by_frequency
     ]
     return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 

@@ -96,7 +96,7 @@ def _environment(results: StudyResults) -> provenance.FactRows:
 
 
 def _counts(results: StudyResults) -> str:
-    counts, names = results.counts, [results.class_names[index] for index in results.class_order]
+    counts, names = results.counts, [results.class_names[index] for index in results.by_frequency]
     rows = [[markdown_text(name), str(counts.train[name]), str(counts.test[name])] for name in names]
     total = ["All images", str(counts.train_images), str(counts.test_images)]
     unit = "Label" if results.multi_label else "Class"
@@ -125,7 +125,7 @@ def _results(results: StudyResults, best: MethodResults) -> list[str]:
 
 def _classes(results: StudyResults, evaluation: Evaluation) -> str:
     rows = []
-    for index in results.class_order:
+    for index in results.by_frequency:
         one = evaluation.classes[index]
         shares = (one.recall, one.precision, one.specificity)
         rows.append(
@@ -166,7 +166,7 @@ def _labels(results: StudyResults, best: MethodResults) -> str:
     assert best.labels is not None
     evaluation = best.labels.out_of_fold
     rows = []
-    for index in results.class_order:
+    for index in results.by_frequency:
         label, at = evaluation.labels[index], evaluation.chosen.labels[index]
         cells = [
             percent_with_interval(label.average_precision),
