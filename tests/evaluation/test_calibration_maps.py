@@ -56,7 +56,9 @@ def test_a_temperature_is_that_of_a_plain_search() -> None:
     assert found.summary == f"temperature {1 / best:.2f}"
     assert best == pytest.approx(1 / 3, rel=0.1)
     np.testing.assert_allclose(
-        found(table.probabilities), special.softmax(best * np.log(np.maximum(table.probabilities, 1e-12)), axis=1), rtol=1e-3
+        found(table.probabilities),
+        special.softmax(best * np.log(np.maximum(table.probabilities, 1e-12)), axis=1),
+        rtol=1e-3,
     )
 
 
@@ -178,7 +180,9 @@ def test_a_few_images_that_are_all_right_do_not_make_it_certain() -> None:
 
 def test_too_few_groups_change_nothing() -> None:
     table = made_up(images=40, sharpness=5)
-    single = dataclasses.replace(table, fold=np.zeros(40, np.int64), group=np.where(np.arange(40) < 20, "a", "b"))
+    single = dataclasses.replace(
+        table, fold=np.zeros(40, np.int64), group=np.where(np.arange(40) < 20, "a", "b")
+    )
     found = calibrate_out_of_fold([single])
     assert found.tables[0] is single
     assert found.map.kind == "identity"
@@ -193,7 +197,10 @@ def test_repeats_are_mapped_alone_and_pooled_for_new_images() -> None:
             mapped.probabilities, calibrate_out_of_fold([table]).tables[0].probabilities
         )
     rows = [np.arange(900), np.arange(900) + 900]
-    pooled = [dataclasses.replace(t, image=np.array([f"{r:05}" for r in at])) for t, at in zip(tables, rows, strict=True)]
+    pooled = [
+        dataclasses.replace(t, image=np.array([f"{r:05}" for r in at]))
+        for t, at in zip(tables, rows, strict=True)
+    ]
     np.testing.assert_allclose(
         both.map.slope, calibrate_out_of_fold([concatenate(pooled)]).map.slope, rtol=1e-3
     )

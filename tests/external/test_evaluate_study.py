@@ -97,7 +97,9 @@ def test_the_report_lists_absent_classes_and_omitted_images(validated: Path) -> 
     assert row["by_site_site0_n"] == "30"
 
 
-def test_thresholds_are_chosen_on_the_studys_own_calibrated_predictions(validated: Path, study_folder: Path) -> None:
+def test_thresholds_are_chosen_on_the_studys_own_calibrated_predictions(
+    validated: Path, study_folder: Path
+) -> None:
     from tametail.evaluation.calibration_maps import calibrate_out_of_fold
     from tametail.evaluation.operating import threshold_for
 

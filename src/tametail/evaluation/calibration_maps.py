@@ -21,7 +21,9 @@ from tametail.predictions.single_label import Predictions
 MapKind = Literal["identity", "temperature", "vector", "isotonic"]
 
 _LINEAR = {"temperature", "vector"}
-MOST_CLASSES = 60  # with more, only the temperature is fitted: the other maps have several parameters per class
+MOST_CLASSES = (
+    60  # with more, only the temperature is fitted: the other maps have several parameters per class
+)
 _LEAST = 1e-12  # logarithms are taken of at least this
 _ENTRIES, _FEWEST = 140_000, 2000  # probabilities, and at least images, that are enough to fit a map
 _RIDGE = 1.0  # weight of the identity in the fit, in images: keeps a class without images where it is
@@ -91,9 +93,11 @@ class CalibrationMap:
         """
         if values["kind"] not in get_args(MapKind):
             raise ValueError(f"expected one of {', '.join(get_args(MapKind))}, got {values['kind']!r}")
-        arrays = (np.array(values[name], dtype=np.float64) for name in ("slope", "bias", "floor"))
-        steps = tuple((np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)) for x, y in values["steps"])
-        return cls(values["kind"], *arrays, steps)
+        slope, bias, floor = (np.array(values[name], dtype=np.float64) for name in ("slope", "bias", "floor"))
+        steps = tuple(
+            (np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)) for x, y in values["steps"]
+        )
+        return cls(values["kind"], slope, bias, floor, steps)
 
 
 def identity(classes: int) -> CalibrationMap:
@@ -222,7 +226,9 @@ class _Fits:
         for part in self._numbers:
             if part not in left_out:
                 own = self._part == part
-                total += float(log_losses(self.fitted(kind, part, *left_out)(self._p[own]), self._target[own]).sum())
+                total += float(
+                    log_losses(self.fitted(kind, part, *left_out)(self._p[own]), self._target[own]).sum()
+                )
         return total
 
     def out_of_fold(self) -> FloatArray:

@@ -37,9 +37,7 @@ def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
         found = result.calibration
         if found is not None:
             in_words = found.map.summary if found.map else ""
-            rows.append(
-                CalibrationRow(result.method, found, found.after, in_words, tendency(found.bins))
-            )
+            rows.append(CalibrationRow(result.method, found, found.after, in_words, tendency(found.bins)))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tametail.core.errors import DataError
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
@@ -33,7 +34,9 @@ def calibration_map(directory: Path, method: str) -> CalibrationMap:
     runs = next(each for each in find_runs(directory, read_study_file(directory)) if each.method == method)
     path = directory / CALIBRATION_JSON
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))[method] if path.is_file() else {"runs": 0}
+        saved: dict[str, Any] = {"runs": 0}
+        if path.is_file():
+            saved = json.loads(path.read_text(encoding="utf-8")).get(method, saved)
         if saved["runs"] == len(runs.finished):
             return CalibrationMap.from_description(saved["map"])
     except (OSError, ValueError, KeyError, TypeError) as error:

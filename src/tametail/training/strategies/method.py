@@ -169,8 +169,9 @@ class Method:
         counts = check_class_counts(class_counts)
         seen = _equal_counts(counts) if self._new_head else counts
         loss = self.loss.create(seen)
-        hard = recipe is None or self._new_head is not None
-        smoothing = 0.0 if hard else label_smoothing_for(loss, self.configure(recipe))
+        smoothing = 0.0
+        if recipe is not None and self._new_head is None:
+            smoothing = label_smoothing_for(loss, self.configure(recipe))
         decision_rule: DecisionRule = LossDecision(loss, smoothing, counts)
         for strategy in self.strategies:
             decision_rule = strategy.decision_rule(decision_rule, counts, images or int(counts.sum()))
