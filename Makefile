@@ -8,6 +8,7 @@
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
 # make leak-proof        search on random labels: the nested estimate must be at chance
+# make results HAM10000=... APTOS=...   measure again all that docs/results shows, from these two folders (hours)
 # make bench-data        speed and memory of decoding and of cached epochs
 # make bench-evaluation  time and memory of all statistics of a large study
 # make bench-features   features of a frozen backbone beside other runtimes
@@ -18,7 +19,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -60,6 +61,18 @@ false-alarms: setup
 
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
+
+results: setup coverage false-alarms leak-proof
+	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
+	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
+	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
+	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
+	@$(BIN)/python benchmarks/data.py -o docs/results/data.md
+	@$(BIN)/python benchmarks/evaluation.py -o docs/results/evaluation.md
+	@$(BIN)/python benchmarks/features.py -o docs/results/features-speed.md
+	@$(BIN)/python benchmarks/heads.py --data "$(HAM10000)" -o docs/results/heads.md
+	@$(BIN)/python benchmarks/losses.py -o docs/results/losses.md
+	@$(BIN)/python benchmarks/train.py --data "$(HAM10000)" -o docs/results/training.md
 
 bench-data: setup
 	@$(BIN)/python benchmarks/data.py

@@ -42,6 +42,7 @@ ALL = (
     "alpa[tau=1],bce[tau=1],logistic_regression,logistic_regression+la,logistic_regression+la[tau=0.5]"
 )
 CANDIDATE = "new_loss_variants:CountedPade[alpha=0.625,gamma_pos=0.105,gamma_neg=0.404,order=4/4,tau=1.356,kappa=0.26]"
+REPRODUCED = (("table4", "ham10000"), ("table3", "aptos"), ("table2", "aptos"))
 FINE_TUNED = "ce,ce+la,balanced_softmax,alpa"
 _BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -72,6 +73,10 @@ def commands() -> dict[str, list[str]]:
             ("search-prior", ["--loss", "alpa[tau=1]"]),
         ):
             found[f"{searched}-{name}"] = ["search", *offline, "--trials", "50", *more]
+    for table, name in REPRODUCED:
+        found[f"{table}-{name}"] = [
+            "reproduce", table, "--root", "DATA", "--recipe", "head", "--weights", "offline", "--no-test-set",
+        ]  # fmt: skip
     halves = ["--folds", "2", "--repeats", "2", "--methods", FINE_TUNED]
     found["halves-ham10000"] = ["compare", *offline, *halves]
     found["quick-ham10000"] = ["compare", *offline, "--recipe", "quick", "--no-validate", *halves]
@@ -291,12 +296,22 @@ def searches(_: str) -> str:
     return "\n\n".join(["\n".join(command_of(f"{kind}-{name}") for kind in labels for name in SETS), *tables])
 
 
+def reproduced(_: str) -> str:
+    """What `tametail reproduce` says of each table, with its headings one level lower."""
+    said = [command_of(f"{table}-{name}") for table, name in REPRODUCED]
+    for table, name in REPRODUCED:
+        text = (RUNS / f"{table}-{name}" / "reproduce.md").read_text(encoding="utf-8")
+        said.append(re.sub(r"^#", "##", text, flags=re.MULTILINE))
+    return "\n".join(said[:3]) + "\n\n" + "\n".join(said[3:])
+
+
 BLOCKS: dict[str, tuple[Callable[[str], str], str]] = {
     **{f"all-losses-{name}": (all_losses, name) for name in SETS},
     **{f"calibration-{name}": (calibration, name) for name in SETS},
     **{f"new-loss-{name}": (new_loss, name) for name in SETS},
     "fine-tuning-ham10000": (fine_tuning, "ham10000"),
     "searches": (searches, ""),
+    "reproduced": (reproduced, ""),
 }
 
 
