@@ -122,7 +122,9 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
 
 def _stored(folder: Path, training: TrainingKey) -> HeadOutputs:
     with np.load(outputs_path(folder, training)) as file:
-        return HeadOutputs(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
+        names = file["names"].tolist()
+        logits, posteriors = (dict(zip(names, file[kind], strict=True)) for kind in ("logits", "posteriors"))
+        return HeadOutputs(logits, posteriors, {})
 
 
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
@@ -201,9 +203,10 @@ def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
-        logits = dict(_stored(finished, training).logits)
-        del logits["focal"]
-        return HeadOutputs(logits, {"focal": "its loss is nan"})
+        stored = _stored(finished, training)
+        logits, posteriors = dict(stored.logits), dict(stored.posteriors)
+        del logits["focal"], posteriors["focal"]
+        return HeadOutputs(logits, posteriors, {"focal": "its loss is nan"})
 
     monkeypatch.setattr(trainings, "train_methods", failing)
     code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
@@ -241,7 +244,7 @@ def test_where_every_method_fails_it_is_said_what_to_do(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(part: Any, training: TrainingKey, methods: Any, *_: Any) -> HeadOutputs:
-        return HeadOutputs({}, dict.fromkeys(methods, "its loss is nan"))
+        return HeadOutputs({}, {}, dict.fromkeys(methods, "its loss is nan"))
 
     monkeypatch.setattr(trainings, "train_methods", failing)
     for _ in range(2):  # the second time by what was kept

@@ -88,11 +88,11 @@ def test_where_nothing_helps_no_gain_is_claimed(which: str, request: pytest.Fixt
 
 
 def test_of_random_labels_the_nested_estimate_is_at_chance(random: RecommendationResults) -> None:
-    for followed in (random.nested, random.nested_highest):
+    for followed in (random.nested, random.nested_best):
         nested = followed.result.balanced_accuracy
         assert nested.low <= 1 / 3 <= nested.high
     best = random.candidates[random.selection.best].result.balanced_accuracy
-    assert best.value > random.nested_highest.result.balanced_accuracy.value  # selection optimism
+    assert best.value > random.nested_best.result.balanced_accuracy.value  # selection optimism
 
 
 def test_a_recommendation_without_a_significant_gain_says_so(random: RecommendationResults) -> None:
