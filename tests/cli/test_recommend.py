@@ -199,6 +199,41 @@ def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_pa
     assert "holds another recommendation: its splits" in " ".join(errors.split())
 
 
+def test_another_objective_is_another_recommendation_from_the_same_trainings(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, errors = run(
+        "recommend", image_folder, "-o", finished, *OPTIONS, *FEW, "--objective", "log_loss"
+    )
+    assert code == 2
+    assert "its objective is balanced_accuracy, not log_loss; give another folder" in " ".join(errors.split())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(trainings, "run_trials", refuse)
+    out = tmp_path / "out"
+    shutil.copytree(finished / "outputs", out / "outputs")
+    code, output, errors = run(
+        "recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--objective", "log_loss"
+    )
+    assert code == 0, errors
+    assert "Objective: log-loss, the lowest is the best" in output
+    content = json.loads((out / "recommend.json").read_text(encoding="utf-8"))
+    assert content["objective"] == json.loads((out / "settings.json").read_text())["objective"] == "log_loss"
+    assert "objective" not in content["next_command"]
+    assert content["best"] == content["candidates"][0]["name"]
+    values = [one["log_loss"]["value"] for one in content["candidates"]]
+    assert [round(value, 3) for value in values] == sorted(round(value, 3) for value in values)
+    options: dict[str, Any] = {"folds": 3, "device": "cpu", **TINY, "epochs": 3, "batch_size": 32}
+    again = tt.recommend(image_folder, out=out, objective="log_loss", **options)
+    assert again.content["candidates"] == content["candidates"]
+    with pytest.raises(tt.UsageError, match="its objective is log_loss, not macro_f1"):
+        tt.recommend(image_folder, out=out, objective="macro_f1", **options)
+    with pytest.raises(tt.UsageError, match="balanced_accuracy, macro_f1, log_loss"):
+        tt.recommend(image_folder, out=out, objective="accuracy", **options)
+
+
 def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

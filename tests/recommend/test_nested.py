@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
 from tametail.recommend.candidates import CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import (
@@ -21,6 +21,7 @@ from tametail.recommend.nested import (
     tune_on_all,
 )
 from tametail.recommend.objective import OBJECTIVES, Objective
+from tametail.recommend.results import SHOWN, TrainingImages, evaluate_candidates
 from tametail.training.run import TrainingKey
 
 FOLDS, CLASSES, SEEDS = 4, 3, 2
@@ -169,3 +170,61 @@ def test_for_future_images_tuning_uses_all_folds() -> None:
     assert isinstance(watched, _Watched)
     tune_on_all(TUNED, outputs, OBJECTIVES["balanced_accuracy"])
     assert watched.seen == {training for training in watched if len(training.left_out) == 1}
+
+
+@EVERY_OBJECTIVE
+def test_the_nested_estimates_are_those_of_scikit_learn(objective: Objective) -> None:
+    outputs = _outputs()
+    plain = [one for one in CANDIDATES if one.name in {"ce", "ce+la", "focal", "ce+crt"}]
+    names = np.array([f"{row:04d}" for row in range(len(outputs.target))])
+    images = TrainingImages(names, names, ("a", "b", "c"))
+    results = evaluate_candidates(plain, outputs, images, {}, objective)
+
+    def score(method: str, left_out: list[tuple[int, ...]], folds: list[int]) -> float:
+        return float(
+            np.mean([_sklearn(objective, *_pooled(method, seed, left_out, folds)) for seed in range(SEEDS)])
+        )
+
+    def _pooled(
+        method: str, seed: int, left_out: list[tuple[int, ...]], folds: list[int]
+    ) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
+        truth: list[int] = []
+        logits: list[np.ndarray] = []
+        posterior: list[np.ndarray] = []
+        for without, fold in zip(left_out, folds, strict=True):
+            own = outputs.fold[np.isin(outputs.fold, without)] == fold
+            truth += outputs.target[outputs.fold == fold].tolist()
+            logits += list(outputs.decisions[TrainingKey(seed, without)][method][own])
+            posterior += list(outputs.posteriors[TrainingKey(seed, without)][method][own])
+        return truth, logits, posterior
+
+    for outer, best in enumerate(results.nested_best.selected):
+        inner = [fold for fold in range(FOLDS) if fold != outer]
+        pairs = [tuple(sorted((fold, outer))) for fold in inner]
+        scores = {one.name: round(score(one.name, pairs, inner), objective.digits) for one in plain}
+        assert scores[best] == max(scores.values())
+    every = list(range(FOLDS))
+    for name, one in results.candidates.items():
+        expected = objective.sign * score(name, [(fold,) for fold in every], every)
+        assert one.estimate(objective.name).value == pytest.approx(expected, rel=1e-6)
+    ranked = [objective.sign * one.estimate(objective.name).value for one in results.candidates.values()]
+    assert ranked == sorted(ranked, reverse=True)
+    for nested in (results.nested, results.nested_best):
+        by_seed: dict[str, list[float]] = {metric: [] for metric in SHOWN}
+        for seed in range(SEEDS):
+            parts = [_pooled(name, seed, [(fold,)], [fold]) for fold, name in enumerate(nested.selected)]
+            truth = np.concatenate([part[0] for part in parts])
+            predicted = np.concatenate([part[1] for part in parts]).argmax(axis=1)
+            p = np.concatenate([part[2] for part in parts]).astype(np.float64)
+            by_seed["balanced_accuracy"].append(balanced_accuracy_score(truth, predicted))
+            by_seed["macro_f1"].append(f1_score(truth, predicted, average="macro"))
+            by_seed["accuracy"].append(accuracy_score(truth, predicted))
+            by_seed["log_loss"].append(log_loss(truth, p / p.sum(axis=1, keepdims=True)))
+        for metric, values in by_seed.items():
+            found = nested.estimate(metric)
+            assert found.value == pytest.approx(np.mean(values), rel=1e-6)
+            assert found.low < found.value < found.high
+        gain = objective.sign * (
+            nested.estimate(objective.name).value - results.baseline.estimate(objective.name).value
+        )
+        assert nested.gain.difference.value == pytest.approx(gain, abs=1e-6)

@@ -32,7 +32,7 @@ from tametail.evaluation.significance import (
 from tametail.predictions.single_label import Predictions
 from tametail.recommend.objective import Objective
 
-_DIGITS = 10  # equal scores may differ in their last digits
+_LEAST_LOG_LOSS = 5e-4  # standard error; the log-losses of heads with the same minimum differ by less
 # Groups that only one candidate classifies correctly, added to each class: so many divided among the classes, with a maximum.
 _PSEUDO_GROUPS, _PSEUDO_GROUPS_PER_CLASS = 4.0, 2.0
 
@@ -53,15 +53,27 @@ def against_one(tables: Tables, one: str, objective: Objective) -> dict[str, Pai
     """
     if objective.name == "balanced_accuracy":
         return paired.against_one(tables, one)
+    found = _differences(tables, one, objective)
+    p = np.array([permutation_p(of_pair.contributions) for of_pair in found.values()])
+    return {
+        other: _pair(of_pair, float(own), float(corrected), len(found))
+        for (other, of_pair), own, corrected in zip(found.items(), p, holm(p), strict=True)
+    }
+
+
+def differences(tables: Tables, one: str, objective: Objective) -> dict[str, tuple[float, float]]:
+    """Differences and their standard errors as from `against_one`, without tests, which take much longer."""
+    if objective.name == "balanced_accuracy":
+        pairs = paired.against_one(tables, one)
+        return {other: (pair.difference.value, pair.standard_error) for other, pair in pairs.items()}
+    found = _differences(tables, one, objective)
+    return {other: (of_pair.value, of_pair.standard_error) for other, of_pair in found.items()}
+
+
+def _differences(tables: Tables, one: str, objective: Objective) -> dict[str, _Difference]:
     others = [name for name in tables if name != one]
     compare = _log_loss_differences if objective.name == "log_loss" else _macro_f1_differences
-    differences = compare(tables, one, others)
-    p = np.array([permutation_p(of_pair.contributions) for of_pair in differences])
-    pairs = zip(others, differences, p, holm(p), strict=True)
-    return {
-        other: _pair(of_pair, float(own), float(corrected), len(others))
-        for other, of_pair, own, corrected in pairs
-    }
+    return dict(zip(others, compare(tables, one, others), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +84,30 @@ class _Difference:
         contributions: (G,) of the groups, which change sign where the two candidates are exchanged on a group.
         errors: (G,) linearised contributions to the error of the difference, with mean 0.
         images: N.
-        least: variance added for classes of few groups.
+        least: variance that is added: for classes of few groups, or for the tolerance of training.
     """
 
     contributions: FloatArray
     errors: FloatArray
     images: int
-    least: float = 0.0
+    least: float
+
+    @property
+    def value(self) -> float:
+        """The difference; above 0 where the first is better."""
+        value = float(self.contributions.sum())
+        return 0.0 if abs(value) < 1e-12 else value
+
+    @property
+    def standard_error(self) -> float:
+        """With groups as units, cluster-robust with G / (G - 1)."""
+        groups = len(self.errors)
+        return float((groups / max(groups - 1, 1) * (self.errors**2).sum() + self.least) ** 0.5)
 
 
 def _pair(of_pair: _Difference, p: float, p_holm: float, pairs: int) -> Paired:
     d, groups = of_pair.contributions, len(of_pair.contributions)
-    value = float(d.sum())
-    value = 0.0 if abs(value) < 1e-12 else value
-    variance = groups / max(groups - 1, 1) * float((of_pair.errors**2).sum()) + of_pair.least
-    error = variance**0.5
+    value, error = of_pair.value, of_pair.standard_error
     half = float(t_quantile(0.975, max(groups - 1, 1))) * error
     difference = Estimate(value, value - half, value + half, of_pair.images)
     found = verdict(difference, p_holm)
@@ -110,7 +131,7 @@ def _log_loss_differences(tables: Tables, one: str, others: Sequence[str]) -> li
     for other in others:
         gain = losses[other] - losses[one]
         by_group = [np.bincount(group, values) / n for values in (gain, gain - gain.mean())]
-        found.append(_Difference(by_group[0], by_group[1], n))
+        found.append(_Difference(by_group[0], by_group[1], n, _LEAST_LOG_LOSS**2))
     return found
 
 
@@ -167,7 +188,7 @@ def probability_best(
     counts, scores = (_losses_by_group if objective.name == "log_loss" else _counts_by_group)(tables)
 
     def note(summed: FloatArray) -> FloatArray:
-        score = scores(summed).round(_DIGITS)
+        score = scores(summed).round(objective.digits)
         best = score == score.max(axis=1, keepdims=True)
         firsts[:] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
         return score

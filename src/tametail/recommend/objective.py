@@ -29,11 +29,14 @@ class Objective:
         name: as in the option and in recommend.json.
         title: as in sentences.
         greater_is_better: the direction; the log-loss is minimised.
+        digits: decimals in which scores are compared. Log-losses of heads with the same minimum differ in the fourth one, as
+            training ends at a tolerance.
     """
 
     name: ObjectiveName
     title: str
     greater_is_better: bool = True
+    digits: int = 10
 
     @property
     def sign(self) -> int:
@@ -73,6 +76,6 @@ OBJECTIVES: dict[str, Objective] = {
     for one in (
         Objective("balanced_accuracy", "balanced accuracy"),
         Objective("macro_f1", "macro-F1"),
-        Objective("log_loss", "log-loss", greater_is_better=False),
+        Objective("log_loss", "log-loss", greater_is_better=False, digits=3),
     )
 }

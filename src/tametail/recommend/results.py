@@ -28,7 +28,7 @@ from tametail.recommend.nested import (
     tune_on_all,
 )
 from tametail.recommend.objective import Objective
-from tametail.recommend.selection import Selection, select
+from tametail.recommend.selection import Choice, Selection, choose, select
 
 _NESTED = "nested selection"
 SHOWN = ("balanced_accuracy", "macro_f1", "accuracy", "log_loss")  # metrics, whatever the objective
@@ -173,7 +173,7 @@ def evaluate_candidates(
     }
     without = []
     for outer in range(outputs.folds):
-        without.append(_select_without(candidates, outputs, images, objective, outer))
+        without.append(_choose_without(candidates, outputs, images, objective, outer))
         advance(1)
     nested, nested_best = (
         _nested_selection(outputs, images, predicted, tables[BASELINE], selected, objective)
@@ -182,20 +182,20 @@ def evaluate_candidates(
     return RecommendationResults(objective, selection, results, nested, nested_best, failed)
 
 
-def _select_without(
+def _choose_without(
     candidates: Sequence[Candidate],
     outputs: AllOutputs,
     images: TrainingImages,
     objective: Objective,
     outer: int,
-) -> Selection:
-    """The selection on the folds other than ``outer``, from trainings that have not seen it."""
+) -> Choice:
+    """The choice on the folds other than ``outer``, from trainings that have not seen it."""
     rows = np.flatnonzero(outputs.fold != outer)
     tables = {
         one.name: _tables(outputs, images, rows, inner_predictions(one, outputs, objective, outer))
         for one in candidates
     }
-    return select(candidates, tables, objective)
+    return choose(candidates, tables, objective)
 
 
 def _nested_selection(
