@@ -9,10 +9,7 @@ from typing import Any
 
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE, STEPS, Step
-from tametail.recommend.objective import Objective
-from tametail.recommend.results import SHOWN, CandidateResult, NestedSelection, RecommendationResults
-from tametail.recommend.selection import rule
-from tametail.recommend.wording import (
+from tametail.recommend.metric_text import (
     TITLES,
     difference,
     difference_interval,
@@ -22,6 +19,9 @@ from tametail.recommend.wording import (
     value,
     with_unit,
 )
+from tametail.recommend.objective import Objective
+from tametail.recommend.results import SHOWN, CandidateResult, NestedSelection, RecommendationResults
+from tametail.recommend.selection import rule
 from tametail.report.formatting import images_and_groups, join_names, p_equals, percent
 
 COSTS: dict[Step, str] = {

@@ -19,7 +19,7 @@ from tametail.core.text import align_columns
 from tametail.core.version import __version__
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
-from tametail.recommend import wording
+from tametail.recommend import metric_text
 from tametail.recommend.narrative import (
     Provenance,
     answer,
@@ -154,7 +154,7 @@ def _pair(objective: Objective, pair: Paired | None) -> dict[str, Any] | None:
         None
         if pair is None
         else {
-            "difference": wording.shown_difference(objective, pair).as_dict(),
+            "difference": metric_text.shown_difference(objective, pair).as_dict(),
             "standard_error": pair.standard_error,
             "p": pair.p if math.isfinite(pair.p) else None,
             "p_holm": pair.p_holm if math.isfinite(pair.p_holm) else None,
@@ -169,9 +169,9 @@ def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
     header = [
         "Candidate",
         "Step",
-        *map(wording.heading, SHOWN),
+        *map(metric_text.heading, SHOWN),
         *(f"Recall {name}-shot, %" for name in groups),
-        wording.difference_heading(results.objective),
+        metric_text.difference_heading(results.objective),
         "p, Holm",
         "Below the best, standard errors",
         "Significantly different from the best",
@@ -207,19 +207,21 @@ def _nested_rows(results: RecommendationResults) -> list[tuple[str, NestedSelect
 def _nested_table(results: RecommendationResults) -> tuple[list[str], list[str], list[list[str]]]:
     """Header, alignment and rows."""
     objective = results.objective
-    metrics = [wording.heading(metric) for metric in SHOWN]
-    header = ["Selection", *metrics, wording.difference_heading(objective), "p", "Folds"]
+    metrics = [metric_text.heading(metric) for metric in SHOWN]
+    header = ["Selection", *metrics, metric_text.difference_heading(objective), "p", "Folds"]
     rows = [
         [
             what,
-            *(wording.with_interval(metric, nested.estimate(metric)) for metric in SHOWN),
-            wording.difference_with_interval(objective, wording.shown_difference(objective, nested.gain)),
+            *(metric_text.with_interval(metric, nested.estimate(metric)) for metric in SHOWN),
+            metric_text.difference_with_interval(
+                objective, metric_text.shown_difference(objective, nested.gain)
+            ),
             markdown_text(formatting.p_value(nested.gain.p)),
             markdown_text(", ".join(f"{name} in {count}" for name, count in nested.counts)),
         ]
         for what, nested in _nested_rows(results)
     ]
-    plain = [wording.with_interval(metric, results.baseline.estimate(metric)) for metric in SHOWN]
+    plain = [metric_text.with_interval(metric, results.baseline.estimate(metric)) for metric in SHOWN]
     rows.append(["Plain cross-entropy", *plain, ABSENT, ABSENT, ABSENT])
     return header, ["---", *[NUMBER] * (len(header) - 2), "---"], rows
 
@@ -232,11 +234,11 @@ def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
     return [
         shown + (f", {markdown_text(tuned)}" if tuned else ""),
         one.candidate.step,
-        *(wording.with_interval(metric, one.estimate(metric)) for metric in SHOWN),
+        *(metric_text.with_interval(metric, one.estimate(metric)) for metric in SHOWN),
         *(percent_with_interval(group.recall) for group in one.result.class_groups),
         ABSENT
         if pair is None
-        else wording.difference_with_interval(objective, wording.shown_difference(objective, pair)),
+        else metric_text.difference_with_interval(objective, metric_text.shown_difference(objective, pair)),
         ABSENT if pair is None else markdown_text(formatting.p_value(pair.p_holm)),
         ABSENT if name == selection.best else f"{selection.standard_errors_below(name):.2f}",
         "best" if name == selection.best else "no" if name in selection.indistinguishable else "yes",
@@ -278,7 +280,7 @@ def page(results: RecommendationResults, provenance: Provenance) -> str:
         objective=objective,
         metrics=SHOWN,
         baseline=results.baseline,
-        wording=wording,
+        metric_text=metric_text,
         nested=_nested_rows(results),
         facts=_facts(results, provenance),
         failed=results.failed,
@@ -291,19 +293,23 @@ def _tiles(results: RecommendationResults) -> list[tuple[str, str, str]]:
     use, selection, objective = results.recommended, results.selection, results.objective
     metric = objective.name
     score, nested = use.estimate(metric), results.nested.estimate(metric)
-    gain = wording.shown_difference(objective, results.nested.gain)
+    gain = metric_text.shown_difference(objective, results.nested.gain)
     return [
         ("Use", title(use), use.candidate.step),
         (
             formatting.sentence_case(objective.title),
-            wording.with_unit(metric, score.value),
-            wording.interval(metric, score),
+            metric_text.with_unit(metric, score.value),
+            metric_text.interval(metric, score),
         ),
-        ("Nested estimate", wording.with_unit(metric, nested.value), wording.interval(metric, nested)),
+        (
+            "Nested estimate",
+            metric_text.with_unit(metric, nested.value),
+            metric_text.interval(metric, nested),
+        ),
         (
             "Nested, compared with ce",
-            f"{wording.difference(objective, gain.value)}{wording.unit(objective)}",
-            wording.difference_interval(objective, gain),
+            f"{metric_text.difference(objective, gain.value)}{metric_text.unit(objective)}",
+            metric_text.difference_interval(objective, gain),
         ),
         (
             "Near the best",
@@ -365,7 +371,8 @@ def candidates_drawing(results: RecommendationResults) -> Drawing:
         )
 
     values = ", ".join(
-        f"{one.candidate.name} {wording.with_unit(metric, one.estimate(metric).value)}" for one in candidates
+        f"{one.candidate.name} {metric_text.with_unit(metric, one.estimate(metric).value)}"
+        for one in candidates
     )
     description = (
         f"{formatting.sentence_case(results.objective.title)}: {values}. Not significantly different from the best: "
@@ -385,8 +392,8 @@ def console_text(content: Mapping[str, Any]) -> str:
         "",
         "Candidate",
         "Step",
-        *map(wording.heading, _objective_first(objective)),
-        wording.difference_heading(objective),
+        *map(metric_text.heading, _objective_first(objective)),
+        metric_text.difference_heading(objective),
         "SE below best",
     )
     rows = [_console_row(content, one) for one in content["candidates"]]
@@ -414,9 +421,11 @@ def _console_row(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[st
         "*" if recommended else "=" if one["not_significantly_different_from_best"] else "",
         one["name"],
         one["step"],
-        wording.with_interval(first, Estimate.from_dict(one[first])),
-        *(wording.value(metric, Estimate.from_dict(one[metric]).value) for metric in others),
-        wording.difference_with_interval(objective, Estimate.from_dict(pair["difference"])) if pair else "",
+        metric_text.with_interval(first, Estimate.from_dict(one[first])),
+        *(metric_text.value(metric, Estimate.from_dict(one[metric]).value) for metric in others),
+        metric_text.difference_with_interval(objective, Estimate.from_dict(pair["difference"]))
+        if pair
+        else "",
         "" if one["against_best"] is None else f"{one['standard_errors_below_best']:.2f}",
         formatting.percent(one["share_best"]),
     )
