@@ -23,11 +23,11 @@ BY_SCIKIT_LEARN: dict[str, Callable[[Predictions], float]] = {
 
 
 def _tables(signal: float, seed: int, seeds: int = 2) -> list[Predictions]:
-    """600 images of 300 groups; logits with more or less signal, and the posterior of other ones."""
+    """600 images of 150 groups; logits with more or less signal, and the posterior of other ones."""
     truth = np.random.default_rng(7)
     target = truth.permutation(np.repeat(np.arange(3), (400, 140, 60)))
     image = np.array([f"{number:04d}" for number in range(len(target))])
-    group = np.array([f"{number // 2:04d}" for number in range(len(target))])
+    group = np.array([f"{number // 4:04d}" for number in range(len(target))])
     fold = np.zeros(len(target), dtype=np.int64)
     found = []
     for replicate in range(seeds):
@@ -54,7 +54,7 @@ def test_the_difference_is_scikit_learns_and_above_0_where_the_first_is_better(o
         assert expected > 0
         assert pair.difference.value == pytest.approx(expected, rel=1e-6)
         assert pair.difference.low <= pair.difference.value <= pair.difference.high
-        assert (pair.verdict, pair.groups) == ("better", 300)
+        assert (pair.verdict, pair.groups) == ("better", 150)
         assert pair.p <= pair.p_holm <= 2 * pair.p
     turned = against_one(tables, "bad", objective)["good"]
     assert turned.verdict == "worse"

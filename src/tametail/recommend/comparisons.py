@@ -36,12 +36,10 @@ _LEAST_LOG_LOSS = 5e-4  # standard error; the log-losses of heads with the same 
 # Groups that only one candidate classifies correctly, added to each class: so many divided among the classes, with a maximum.
 _PSEUDO_GROUPS, _PSEUDO_GROUPS_PER_CLASS = 4.0, 2.0
 
-Tables = Mapping[
-    str, Sequence[Predictions]
-]  # by the candidate's name, one for each seed, over the same images
-_Scores = Callable[
-    [FloatArray], FloatArray
-]  # of summed counts of groups (R, ...), by candidate (R, M); greater is better
+# By the candidate's name, one for each seed, over the same images.
+Tables = Mapping[str, Sequence[Predictions]]
+# From summed counts of groups (R, ...) to scores (R, M), of which greater is better.
+_Scores = Callable[[FloatArray], FloatArray]
 
 
 def against_one(tables: Tables, one: str, objective: Objective) -> dict[str, Paired]:
@@ -138,7 +136,7 @@ def _log_loss_differences(tables: Tables, one: str, others: Sequence[str]) -> li
 def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> list[_Difference]:
     """Differences in macro-F1, mean over the replicates.
 
-    F1 of a class is the ratio 2 TP / D with D = TP + FP + TP + FN. The difference of two such ratios with means F and D is
+    F1 of a class is the ratio 2 TP / D with D = 2 TP + FP + FN. The difference of two such ratios with means F and D is
     [2 (TP_a - TP_b) - F (D_a - D_b)] / D, which the groups add up to.
     """
     samples = {name: Sample(replicates) for name, replicates in tables.items()}
