@@ -25,7 +25,8 @@ import numpy as np
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import calibration_of
-from tametail.evaluation.calibration_maps import calibrate_out_of_fold, log_losses
+from tametail.evaluation.calibration_maps import calibrate_out_of_fold
+from tametail.evaluation.log_loss import log_losses
 from tametail.evaluation.paired import Paired, against_one
 from tametail.predictions.single_label import Predictions
 from tametail.report import read_results
@@ -164,7 +165,7 @@ def calibration(name: str) -> str:
         after = found.after
         assert after is not None
         losses = [
-            np.mean([log_losses(table.probabilities, table.target) for table in each], axis=0)
+            np.mean([log_losses(table.target, table.probabilities) for table in each], axis=0)
             for each in (tables, calibrated.tables)
         ]
         change = losses[1] - losses[0]

@@ -122,7 +122,9 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
 
 def _stored(folder: Path, training: TrainingKey) -> HeadOutputs:
     with np.load(outputs_path(folder, training)) as file:
-        return HeadOutputs(dict(zip(file["names"].tolist(), file["logits"], strict=True)), {})
+        names = file["names"].tolist()
+        logits, posteriors = (dict(zip(names, file[kind], strict=True)) for kind in ("logits", "posteriors"))
+        return HeadOutputs(logits, posteriors, {})
 
 
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
@@ -197,13 +199,49 @@ def test_another_folder_is_left_alone(image_folder: Path, finished: Path, tmp_pa
     assert "holds another recommendation: its splits" in " ".join(errors.split())
 
 
+def test_another_objective_is_another_recommendation_from_the_same_trainings(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, errors = run(
+        "recommend", image_folder, "-o", finished, *OPTIONS, *FEW, "--objective", "log_loss"
+    )
+    assert code == 2
+    assert "its objective is balanced_accuracy, not log_loss; give another folder" in " ".join(errors.split())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(trainings, "run_trials", refuse)
+    out = tmp_path / "out"
+    shutil.copytree(finished / "outputs", out / "outputs")
+    code, output, errors = run(
+        "recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--objective", "log_loss"
+    )
+    assert code == 0, errors
+    assert "Objective: log-loss, the lowest is the best" in output
+    content = json.loads((out / "recommend.json").read_text(encoding="utf-8"))
+    assert content["objective"] == json.loads((out / "settings.json").read_text())["objective"] == "log_loss"
+    assert "objective" not in content["next_command"]
+    assert content["best"] == content["candidates"][0]["name"]
+    values = [one["log_loss"]["value"] for one in content["candidates"]]
+    assert [round(value, 3) for value in values] == sorted(round(value, 3) for value in values)
+    options: dict[str, Any] = {"folds": 3, "device": "cpu", **TINY, "epochs": 3, "batch_size": 32}
+    again = tt.recommend(image_folder, out=out, objective="log_loss", **options)
+    assert again.content["candidates"] == content["candidates"]
+    with pytest.raises(tt.UsageError, match="its objective is log_loss, not macro_f1"):
+        tt.recommend(image_folder, out=out, objective="macro_f1", **options)
+    with pytest.raises(tt.UsageError, match="balanced_accuracy, macro_f1, log_loss"):
+        tt.recommend(image_folder, out=out, objective="accuracy", **options)
+
+
 def test_a_method_that_fails_is_left_out_and_named(
     finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(part: Any, training: TrainingKey, *_: Any) -> HeadOutputs:
-        logits = dict(_stored(finished, training).logits)
-        del logits["focal"]
-        return HeadOutputs(logits, {"focal": "its loss is nan"})
+        stored = _stored(finished, training)
+        logits, posteriors = dict(stored.logits), dict(stored.posteriors)
+        del logits["focal"], posteriors["focal"]
+        return HeadOutputs(logits, posteriors, {"focal": "its loss is nan"})
 
     monkeypatch.setattr(trainings, "train_methods", failing)
     code, _, errors = run("recommend", image_folder, "-o", tmp_path / "out", *OPTIONS, *FEW)
@@ -241,7 +279,7 @@ def test_where_every_method_fails_it_is_said_what_to_do(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(part: Any, training: TrainingKey, methods: Any, *_: Any) -> HeadOutputs:
-        return HeadOutputs({}, dict.fromkeys(methods, "its loss is nan"))
+        return HeadOutputs({}, {}, dict.fromkeys(methods, "its loss is nan"))
 
     monkeypatch.setattr(trainings, "train_methods", failing)
     for _ in range(2):  # the second time by what was kept

@@ -17,8 +17,8 @@ from tametail.evaluation.calibration_maps import (
     CalibrationMap,
     apply_map,
     calibrate_out_of_fold,
-    log_losses,
 )
+from tametail.evaluation.log_loss import log_losses
 from tametail.predictions.single_label import Predictions, concatenate
 
 
@@ -111,7 +111,7 @@ def test_labels_of_a_fold_do_not_change_its_own_probabilities() -> None:
     own = table.fold == 1
     turned = dataclasses.replace(table, target=np.where(own, (table.target + 1) % 3, table.target))
     before, after = (calibrate_out_of_fold([each]).tables[0].probabilities for each in (table, turned))
-    others = [log_losses(p, table.target)[~own].mean() for p in (before, after)]
+    others = [log_losses(table.target, p)[~own].mean() for p in (before, after)]
     assert others[0] != others[1]
     if not np.array_equal(after, turned.probabilities):  # unless the turned labels made it give up
         np.testing.assert_allclose(before[own], after[own], atol=1e-6)
@@ -125,8 +125,8 @@ def test_it_never_raises_the_log_loss_and_never_changes_a_decision(
     table = made_up(seed, images=images, sharpness=sharpness)
     found = calibrate_out_of_fold([table])
     mapped = found.tables[0]
-    assert log_losses(mapped.probabilities, table.target).mean() <= (
-        log_losses(table.probabilities, table.target).mean() + 1e-9
+    assert log_losses(table.target, mapped.probabilities).mean() <= (
+        log_losses(table.target, table.probabilities).mean() + 1e-9
     )
     np.testing.assert_array_equal(mapped.predicted, table.predicted)
     np.testing.assert_allclose(mapped.probabilities.sum(axis=1), 1)
@@ -151,8 +151,8 @@ def test_a_probability_of_exactly_zero_is_raised() -> None:
     p /= p.sum(axis=1, keepdims=True)
     table = deterministic(p, target, np.arange(600) % 5)
     found = calibrate_out_of_fold([table])
-    assert log_losses(table.probabilities, target).max() > 27
-    assert log_losses(found.tables[0].probabilities, target).max() < 8
+    assert log_losses(target, table.probabilities).max() > 27
+    assert log_losses(target, found.tables[0].probabilities).max() < 8
     assert found.map.floor[:2].tolist() == [0, 0] or found.map.kind == "isotonic"
     assert found.map.floor[2] == pytest.approx(1 / (2 * ((target == 2).sum() + 3)))
     assert "at least" in found.map.summary

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tametail.core.errors import DataError, UsageError
 from tametail.recommend.outputs import (
@@ -29,7 +30,8 @@ DESCRIBED: dict[str, Any] = {key: {"some": [1, 2]} for key in IDENTITY}
 def _outputs() -> HeadOutputs:
     rng = np.random.default_rng(0)
     logits = {name: rng.normal(size=(5, 3)).astype(np.float32) for name in ("ce", "ce+la[tau=0.5]")}
-    return HeadOutputs(logits, {"alpa": "its loss is nan, é"})
+    posteriors = {name: softmax(z, axis=1) for name, z in logits.items()}
+    return HeadOutputs(logits, posteriors, {"alpa": "its loss is nan, é"})
 
 
 def _save(folder: Path, outputs: HeadOutputs | None = None) -> None:
@@ -41,8 +43,10 @@ def test_saved_outputs_are_loaded_again(tmp_path: Path) -> None:
     found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
     assert found.failures == _outputs().failures
-    assert list(found.logits) == list(_outputs().logits)
-    assert all(np.array_equal(found.logits[name], logits) for name, logits in _outputs().logits.items())
+    for kind in ("logits", "posteriors"):
+        saved, loaded = getattr(_outputs(), kind), getattr(found, kind)
+        assert list(loaded) == list(saved)
+        assert all(np.array_equal(loaded[name], values) for name, values in saved.items())
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_what_is_of_other_methods_images_or_settings_is_done_again(
 
 
 def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
-    _save(tmp_path, HeadOutputs({}, dict.fromkeys(METHODS, "its loss is nan")))
+    _save(tmp_path, HeadOutputs({}, {}, dict.fromkeys(METHODS, "its loss is nan")))
     found = load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a")
     assert found is not None
     assert not found.logits
@@ -89,15 +93,24 @@ def test_half_a_file_is_done_again(tmp_path: Path) -> None:
 
 def test_other_data_are_not_mixed_in(tmp_path: Path) -> None:
     prepare_directory(tmp_path, RECOMMENDATION_FOLDER)
-    settings = create_or_extend(tmp_path, DESCRIBED)
-    assert create_or_extend(tmp_path, DESCRIBED | {"methods": "are not part of it"}) == settings
+    settings = create_or_extend(tmp_path, DESCRIBED, "macro_f1")
+    assert create_or_extend(tmp_path, DESCRIBED | {"methods": "are not part of it"}, "macro_f1") == settings
     with pytest.raises(UsageError, match=r"its splits.some is .*, not 3; give another folder with -o"):
-        create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}})
+        create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}}, "macro_f1")
     (tmp_path / SETTINGS).unlink()
-    assert create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}}) != settings
+    assert create_or_extend(tmp_path, DESCRIBED | {"splits": {"some": [3]}}, "macro_f1") != settings
     (tmp_path / SETTINGS).write_text("[1", encoding="utf-8")
     with pytest.raises(DataError, match="cannot be read"):
-        create_or_extend(tmp_path, DESCRIBED)
+        create_or_extend(tmp_path, DESCRIBED, "macro_f1")
+
+
+def test_objectives_are_not_mixed_and_share_trainings(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    settings = create_or_extend(tmp_path, DESCRIBED, "macro_f1")
+    with pytest.raises(UsageError, match=r"its objective is macro_f1, not log_loss; give another folder"):
+        create_or_extend(tmp_path, DESCRIBED, "log_loss")
+    assert create_or_extend(other, DESCRIBED, "log_loss") == settings
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

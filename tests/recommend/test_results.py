@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.planted_clouds import results_on
 from tametail.recommend.narrative import Provenance, answer
-from tametail.recommend.results import RecommendationResults
+from tametail.recommend.results import SHOWN, RecommendationResults
 from tametail.recommend.writers import as_json, as_markdown, console_text, page
 
 OF = Provenance(
@@ -88,11 +88,11 @@ def test_where_nothing_helps_no_gain_is_claimed(which: str, request: pytest.Fixt
 
 
 def test_of_random_labels_the_nested_estimate_is_at_chance(random: RecommendationResults) -> None:
-    for followed in (random.nested, random.nested_highest):
+    for followed in (random.nested, random.nested_best):
         nested = followed.result.balanced_accuracy
         assert nested.low <= 1 / 3 <= nested.high
     best = random.candidates[random.selection.best].result.balanced_accuracy
-    assert best.value > random.nested_highest.result.balanced_accuracy.value  # selection optimism
+    assert best.value > random.nested_best.result.balanced_accuracy.value  # selection optimism
 
 
 def test_a_recommendation_without_a_significant_gain_says_so(random: RecommendationResults) -> None:
@@ -147,3 +147,49 @@ def test_all_numbers_are_in_the_json(unequal: RecommendationResults) -> None:
     text = console_text(content)
     assert text.count("\n*  ") == 1
     assert content["next_command"] in text
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "log_loss"])
+def test_every_file_names_the_objective_and_shows_all_metrics(name: str, folder: Path) -> None:
+    results = results_on((480, 60, 40), 1.5, folder / "unequal", objective=name)
+    title = results.objective.title
+    content = json.loads(json.dumps(as_json(results, OF), allow_nan=False))
+    assert content["objective"] == name
+    assert all(set(SHOWN) < set(one) for one in [*content["candidates"], content["nested"]])
+    values = [round(one[name]["value"], 3) for one in content["candidates"]]
+    assert values == sorted(values, reverse=name != "log_loss")
+    texts = as_markdown(results, OF), page(results, OF), console_text(content)
+    for text in texts:
+        assert f"{title}, the {'lowest' if name == 'log_loss' else 'highest'}" in text
+        for metric in ("Balanced accuracy, %", "Macro-F1, %", "Accuracy, %", "Log-loss"):
+            assert metric in text
+    assert answer(results)[0].startswith(f"Use {content['recommended'].partition('[')[0]}")
+    assert f"{title} " in answer(results)[0]
+
+
+def test_a_lower_log_loss_is_the_better_one(folder: Path) -> None:
+    results = results_on((480, 60, 40), 1.5, folder / "unequal", objective="log_loss")
+    losses = {name: one.log_loss.value for name, one in results.candidates.items()}
+    assert losses[results.selection.best] == pytest.approx(min(losses.values()), abs=0.001)
+    ranking, worst = results.selection.ranking, results.selection.ranking[-1]
+    # Post-hoc adjustment changes no probability, and the simplest of equals comes before it.
+    assert ranking.index("ce") < min(
+        ranking.index(name) for name in ("ce+la", "ce+la[tau=0.5]", "ce+thresholds")
+    )
+    pair = results.selection.from_baseline(worst)
+    assert pair is not None
+    assert pair.verdict == "worse"
+    assert pair.difference.value < 0
+    shown = next(one for one in as_json(results, OF)["candidates"] if one["name"] == worst)
+    assert shown["against_baseline"]["difference"]["value"] > 0
+    assert shown["log_loss"]["value"] > results.baseline.log_loss.value
+    same = {one.log_loss.value for name, one in results.candidates.items() if name.startswith("ce+la")}
+    assert list(same) == pytest.approx([results.baseline.log_loss.value] * len(same), abs=1e-5)
+
+
+def test_half_the_prior_is_a_candidate_between_none_and_all(unequal: RecommendationResults) -> None:
+    few = {
+        name: unequal.candidates[name].result.class_groups[-1].recall.value
+        for name in ("ce", "ce+la[tau=0.5]", "ce+la")
+    }
+    assert few["ce"] < few["ce+la[tau=0.5]"] < few["ce+la"]

@@ -9,6 +9,7 @@ import pytest
 
 from tametail.predictions.single_label import Predictions
 from tametail.recommend.candidates import CANDIDATES, STEPS, method_texts
+from tametail.recommend.objective import OBJECTIVES
 from tametail.recommend.selection import Selection, select
 from tametail.training.strategies import parse_method
 
@@ -30,7 +31,7 @@ def _select(**shares: float) -> Selection:
     named = {name.replace("_la", "+la").replace("_crt", "+crt"): share for name, share in shares.items()}
     candidates = [candidate for candidate in CANDIDATES if candidate.name in named]
     tables = {name: _right(share, seed) for seed, (name, share) in enumerate(named.items())}
-    return select(candidates, tables)
+    return select(candidates, tables, OBJECTIVES["balanced_accuracy"])
 
 
 # With 2,000 images, 70 to 75 % of them correct, the difference has a standard error of about 1.4 points.
@@ -73,7 +74,8 @@ def test_none_is_taken_below_a_simpler_one() -> None:
         right[:20], ::-1
     ]  # almost the same predictions: significantly worse by 1 point
     tables = {"ce": [replace(best, logits=logits)], "ce+la": _right(0.708, 1), "ce+crt": [best]}
-    found = select([candidate for candidate in CANDIDATES if candidate.name in tables], tables)
+    candidates = [candidate for candidate in CANDIDATES if candidate.name in tables]
+    found = select(candidates, tables, OBJECTIVES["balanced_accuracy"])
     assert found.near == ("ce+crt", "ce+la")
     assert found.recommended == "ce+crt"
 

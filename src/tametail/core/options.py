@@ -334,6 +334,14 @@ class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, total=Fals
 class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
     """Options of `tametail.recommend`."""
 
+    objective: Annotated[
+        Literal["balanced_accuracy", "macro_f1", "log_loss"],
+        Option(
+            "balanced_accuracy",
+            "What candidates and parameters are chosen for: balanced_accuracy, macro_f1, or log_loss (the lowest).",
+        ),
+    ]
+
 
 @varied(
     out=(None, "Output folder of the search. Default: runs/search-NAME_OF_DATA-LOSS."),

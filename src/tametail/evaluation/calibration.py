@@ -15,16 +15,16 @@ from scipy import special
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import intervals
-from tametail.evaluation.calibration_maps import Calibrated, CalibrationMap, log_losses
+from tametail.evaluation.calibration_maps import Calibrated, CalibrationMap
 from tametail.evaluation.distributions import t_quantile
 from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.log_loss import LEAST, log_losses
 from tametail.evaluation.sample import align, group_codes
 from tametail.predictions.single_label import Predictions
 
 MOST_BINS = 15
 _FEWEST = 20  # images per bin
 _ITERATIONS = 50
-_LEAST = 1e-12  # log-odds are taken of at least this
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _measure(tables: Sequence[Predictions]) -> Calibration:
     for table in tables:
         p = table.probabilities
         brier += brier_scores(target, p) / len(tables)
-        log_loss.append(float(log_losses(p, target).mean()))
+        log_loss.append(float(log_losses(target, p).mean()))
         confidence.append(p[rows, table.predicted])
         right.append(table.predicted == target)
         by_class.append([adaptive_ece(p[:, c], target == c) for c in np.unique(target)])
@@ -129,9 +129,9 @@ def logistic_recalibration(p: FloatArray, happened: NDArray[np.bool_]) -> tuple[
     """
     if happened.all() or not happened.any():
         return float("nan"), float("nan")
-    x = special.logit(np.clip(p, _LEAST, 1 - _LEAST))
+    x = special.logit(np.clip(p, LEAST, 1 - LEAST))
     intercept = _logistic(np.ones((len(x), 1)), x, happened)[0]
-    if np.ptp(x) < _LEAST:
+    if np.ptp(x) < LEAST:
         return float(intercept), float("nan")
     return float(intercept), float(_logistic(np.stack([np.ones(len(x)), x], axis=1), 0.0 * x, happened)[1])
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
+from tametail.evaluation.log_loss import LEAST, log_losses
 from tametail.evaluation.sample import assigned_parts, group_codes
 from tametail.predictions.single_label import Predictions
 
@@ -24,7 +25,6 @@ _LINEAR = {"temperature", "vector"}
 MOST_CLASSES = (
     60  # with more, only the temperature is fitted: the other maps have several parameters per class
 )
-_LEAST = 1e-12  # logarithms are taken of at least this
 _ENTRIES, _FEWEST = 140_000, 2000  # probabilities, and at least images, that are enough to fit a map
 _RIDGE = 1.0  # weight of the identity in the fit, in images: keeps a class without images where it is
 _ITERATIONS, _HALVINGS, _STEP = 30, 20, 1e-4
@@ -105,11 +105,6 @@ def identity(classes: int) -> CalibrationMap:
     return CalibrationMap("identity", np.ones(classes), np.zeros(classes), np.zeros(classes))
 
 
-def log_losses(p: FloatArray, target: IntArray) -> FloatArray:
-    """-log (N,) of the true class's probability (N, C), at most 27.6 (of 1e-12)."""
-    return np.asarray(-_log(p[np.arange(len(target)), target]))
-
-
 @dataclass(frozen=True)
 class Calibrated:
     """Predictions with calibrated probabilities.
@@ -149,8 +144,8 @@ def calibrate_out_of_fold(tables: Sequence[Predictions]) -> Calibrated:
         return unchanged  # too few groups
     fits = [_Fits(table.probabilities, table.target, part) for table, part in zip(tables, parts, strict=True)]
     mapped = [each.out_of_fold() for each in fits]
-    before = np.mean([log_losses(table.probabilities, table.target).mean() for table in tables])
-    after = np.mean([log_losses(p, table.target).mean() for p, table in zip(mapped, tables, strict=True)])
+    before = np.mean([log_losses(table.target, table.probabilities).mean() for table in tables])
+    after = np.mean([log_losses(table.target, p).mean() for p, table in zip(mapped, tables, strict=True)])
     if after >= before:
         return unchanged
     kind = min(fits[0].kinds, key=lambda kind: sum(each.log_loss(kind) for each in fits))
@@ -227,7 +222,7 @@ class _Fits:
             if part not in left_out:
                 own = self._part == part
                 total += float(
-                    log_losses(self.fitted(kind, part, *left_out)(self._p[own]), self._target[own]).sum()
+                    log_losses(self._target[own], self.fitted(kind, part, *left_out)(self._p[own])).sum()
                 )
         return total
 
@@ -376,4 +371,4 @@ def _enough(images: int, classes: int) -> BoolArray:
 
 
 def _log(p: FloatArray) -> FloatArray:
-    return np.asarray(np.log(np.maximum(p, _LEAST)))
+    return np.asarray(np.log(np.maximum(p, LEAST)))

@@ -53,7 +53,7 @@ def _with_tau(strategy: str) -> Candidate:
 
 CANDIDATES: tuple[Candidate, ...] = (
     *_fixed("nothing", False, BASELINE),
-    *_fixed("post-hoc", True, "ce+la", "ce+taunorm", "ce+ncm"),
+    *_fixed("post-hoc", True, "ce+la", "ce+la[tau=0.5]", "ce+taunorm", "ce+ncm"),
     _with_tau("la"),
     _with_tau("taunorm"),
     Candidate("ce+thresholds", "post-hoc", True, (BASELINE,), offsets=True),

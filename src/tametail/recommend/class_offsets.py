@@ -1,26 +1,25 @@
-"""Class offsets: decision thresholds for several classes, tuned for balanced accuracy.
+"""Class offsets: decision thresholds for several classes, tuned for balanced accuracy or macro-F1.
 
 Shape legend: N images, C classes.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from tametail.core.arrays import FloatArray, IntArray
-from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.evaluation.metrics import f1_from_counts
 
+OffsetMetric = Literal["balanced_accuracy", "macro_f1"]
 _MAX_SWEEPS = 20
 
 
-def image_weights(target: IntArray, classes: int) -> FloatArray:
-    """(N,) contribution of each correct image to the balanced accuracy: 1 / (n_c × classes present)."""
-    n = np.bincount(target, minlength=classes)
-    return np.asarray(1.0 / (n[target] * np.count_nonzero(n)), dtype=np.float64)
-
-
-def best_offsets(logits: FloatArray, target: IntArray) -> FloatArray:
-    """Tune the offsets (C,) that are added to logits (N, C) for the highest balanced accuracy of the argmax.
+def best_offsets(
+    logits: FloatArray, target: IntArray, metric: OffsetMetric = "balanced_accuracy"
+) -> FloatArray:
+    """Tune the offsets (C,) that are added to logits (N, C) for the highest metric of the argmax.
 
     Coordinate ascent from zero: each class in turn gets the best offset given the others, found exactly among all values at
     which a decision changes, until a sweep brings no gain. The result is a local optimum and deterministic. Of equally good
@@ -29,17 +28,18 @@ def best_offsets(logits: FloatArray, target: IntArray) -> FloatArray:
     Args:
         logits: finite.
         target: class indices.
+        metric: of the classes present.
 
     Returns:
         Offsets with mean 0, as a constant added to all classes changes no decision.
     """
     classes = logits.shape[1]
-    weights, offsets = image_weights(target, classes), np.zeros(classes)
-    score = float(balanced_accuracy(confusion_matrix(target, logits.argmax(axis=1), classes)))
+    offsets = np.zeros(classes)
+    score = float(_scores(*_counts(target, logits.argmax(axis=1), classes), target, metric))
     for _ in range(_MAX_SWEEPS):
         before = score
         for of_class in np.unique(target):
-            change, new_score = _best_change(logits + offsets, target, weights, int(of_class))
+            change, new_score = _best_change(logits + offsets, target, int(of_class), metric)
             if new_score > score + 1e-12:
                 offsets[of_class] += change
                 score = new_score
@@ -48,20 +48,43 @@ def best_offsets(logits: FloatArray, target: IntArray) -> FloatArray:
     return np.asarray(offsets - offsets.mean(), dtype=np.float64)
 
 
+def _counts(target: IntArray, predicted: IntArray, classes: int) -> tuple[FloatArray, FloatArray]:
+    """Correct and predicted images (C,) of each class."""
+    hits = np.bincount(target[predicted == target], minlength=classes)
+    return hits.astype(np.float64), np.bincount(predicted, minlength=classes).astype(np.float64)
+
+
+def _scores(hits: FloatArray, predicted: FloatArray, target: IntArray, metric: OffsetMetric) -> FloatArray:
+    """The metric (...) of correct and predicted images (..., C) of each class."""
+    n = np.bincount(target, minlength=hits.shape[-1])
+    present = n > 0
+    if metric == "balanced_accuracy":
+        return np.asarray((hits[..., present] / n[present]).mean(axis=-1))
+    return np.asarray(f1_from_counts(hits, n, predicted)[..., present].mean(axis=-1))
+
+
 def _best_change(
-    logits: FloatArray, target: IntArray, weights: FloatArray, of_class: int
+    logits: FloatArray, target: IntArray, of_class: int, metric: OffsetMetric
 ) -> tuple[float, float]:
-    """The best constant to add to one class's logits, and the resulting balanced accuracy."""
+    """The best constant to add to one class's logits, and the resulting metric."""
+    classes, rows = logits.shape[1], np.arange(len(target))
     others = logits.copy()
     others[:, of_class] = -np.inf
     runner_up = others.argmax(axis=1)
     # An image is assigned to the class from this value on.
-    needed = others[np.arange(len(target)), runner_up] - logits[:, of_class]
+    needed = others[rows, runner_up] - logits[:, of_class]
     order = np.argsort(needed, kind="stable")
-    # Each further image assigned to the class is a hit if it belongs to it, and a loss if it was correct before.
-    gain = np.where(target == of_class, weights, np.where(runner_up == target, -weights, 0.0))[order]
-    at_start = float(weights[(runner_up == target) & (target != of_class)].sum())
-    scores = at_start + np.concatenate([[0.0], np.cumsum(gain)])
+    # Each further image assigned to the class is predicted as its runner-up no longer.
+    moved = np.zeros((len(target), classes))
+    moved[rows, runner_up[order]] = -1.0
+    moved[rows, of_class] = 1.0
+    right = np.where(np.arange(classes) == target[order, None], moved, 0.0)
+    start = _counts(target, runner_up, classes)
+    hits, predicted = (
+        at_start + np.concatenate([np.zeros((1, classes)), np.cumsum(changes, axis=0)])
+        for at_start, changes in zip(start, (right, moved), strict=True)
+    )
+    scores = _scores(hits, predicted, target, metric)
     changes = needed[order]
     edges = np.concatenate([[changes[0] - 2.0], changes, [changes[-1] + 2.0]])
     distinct = edges[1:] > edges[:-1]  # images that change at the same value change together

@@ -9,17 +9,20 @@ from typing import Any
 
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE, STEPS, Step
-from tametail.recommend.results import CandidateResult, NestedSelection, RecommendationResults
-from tametail.recommend.selection import RULE
-from tametail.report.formatting import (
-    images_and_groups,
-    join_names,
-    p_equals,
-    percent,
-    percent_in_words,
-    points,
-    points_interval,
+from tametail.recommend.metric_text import (
+    TITLES,
+    difference,
+    difference_interval,
+    in_words,
+    shown_difference,
+    unit,
+    value,
+    with_unit,
 )
+from tametail.recommend.objective import Objective
+from tametail.recommend.results import SHOWN, CandidateResult, NestedSelection, RecommendationResults
+from tametail.recommend.selection import rule
+from tametail.report.formatting import images_and_groups, join_names, p_equals, percent
 
 COSTS: dict[Step, str] = {
     "nothing": "Training and predictions stay as they are.",
@@ -27,24 +30,36 @@ COSTS: dict[Step, str] = {
     "another loss": "It costs one training, with this loss in place of cross-entropy.",
     "re-training": "It costs a second, short training of the head after that with cross-entropy.",
 }
-HOW_TO_READ = (
-    "Each image of the training set was held out once. Results are from cross-validation, with 95 % intervals for the sampling "
-    "of images, clustered by group; the test set was not used.",
-    "τ and thresholds were tuned on inner folds: for each fold, with trainings that had seen neither it nor the fold they were "
-    "tuned on. What remains is selection optimism: the best of many candidates is the best partly by chance.",
-    RULE,
-    "Tests: paired sign-flip permutation tests, clustered by group. The p-values against the best and those against plain "
-    "cross-entropy are each corrected for all candidates by Holm's method. No significant difference does not mean equal: more "
-    "images could show one.",
-    "Best, %: share of 2,000 bootstrap resamples of the groups in which a candidate has the highest balanced accuracy. Two "
-    "equally good candidates are each the best in half of them; it is not the probability of being the best.",
-    "The nested estimate evaluates the whole procedure: for each fold, parameters and candidate were selected on the other "
-    "folds, with trainings that did not see it, and then evaluated on it. These selections had one fold less than the "
-    "recommendation, so the estimate is slightly pessimistic. If it shows little gain, the selection is less certain than the "
-    "tests of single candidates against plain cross-entropy suggest.",
-    "All results are for a linear head on a frozen backbone and this training set. The best method for a head need not be the "
-    "best for fine-tuning.",
+
+_PROBABILITIES = (
+    "The log-loss is that of the probabilities by the loss's own link, at the class frequencies of the training set. Logit "
+    "adjustment and thresholds change the decision and not the probabilities, so that their log-loss is that of ce."
 )
+
+
+def how_to_read(objective: Objective) -> list[str]:
+    """What the numbers are and are not, in paragraphs."""
+    return [
+        f"Objective: {objective.title}, the {objective.extreme} is the best. Candidate, τ and thresholds are chosen for it; the other "
+        "metrics show the price. The penalty of a head is chosen within its training, always for log-loss.",
+        "Each image of the training set was held out once. Results are from cross-validation, with 95 % intervals for the sampling "
+        "of images, clustered by group; the test set was not used.",
+        "τ and thresholds were tuned on inner folds: for each fold, with trainings that had seen neither it nor the fold they were "
+        "tuned on. What remains is selection optimism: the best of many candidates is the best partly by chance.",
+        _PROBABILITIES,
+        rule(objective),
+        "Tests: paired sign-flip permutation tests, clustered by group. The p-values against the best and those against plain "
+        "cross-entropy are each corrected for all candidates by Holm's method. No significant difference does not mean equal: more "
+        "images could show one.",
+        f"Best, %: share of 2,000 bootstrap resamples of the groups in which a candidate has the {objective.extreme} "
+        f"{objective.title}. Two equally good candidates are each the best in half of them; it is not the probability of being the best.",
+        "The nested estimate evaluates the whole procedure: for each fold, parameters and candidate were selected on the other "
+        "folds, with trainings that did not see it, and then evaluated on it. These selections had one fold less than the "
+        "recommendation, so the estimate is slightly pessimistic. If it shows little gain, the selection is less certain than the "
+        "tests of single candidates against plain cross-entropy suggest.",
+        "All results are for a linear head on a frozen backbone and this training set. The best method for a head need not be the "
+        "best for fine-tuning.",
+    ]
 
 
 @dataclass(frozen=True)
@@ -95,11 +110,8 @@ def answer(results: RecommendationResults) -> list[str]:
 
 
 def _use(results: RecommendationResults) -> str:
-    use = results.recommended
-    score = (
-        f"balanced accuracy {percent_in_words(use.result.balanced_accuracy)}, "
-        f"n = {images_and_groups(use.result.n, use.result.groups)}"
-    )
+    use, metric = results.recommended, results.objective.name
+    score = f"{TITLES[metric]} {in_words(metric, use.estimate(metric))}, n = {images_and_groups(use.result.n, use.result.groups)}"
     if use.candidate.name == BASELINE:
         return f"Use {BASELINE}, plain cross-entropy: {score}."
     how = ""
@@ -109,25 +121,30 @@ def _use(results: RecommendationResults) -> str:
         how = " (τ tuned on inner folds)"
     pair = results.selection.against_baseline[use.candidate.name].reversed()
     verdict = f"significantly {pair.verdict}" if pair.verdict in {"better", "worse"} else pair.verdict
-    return f"Use {title(use)}{how}: {score}; compared with plain cross-entropy {_gain(pair, pair.p_holm)}, {verdict}."
+    gain = _gain(results.objective, pair, pair.p_holm)
+    return f"Use {title(use)}{how}: {score}; compared with plain cross-entropy {gain}, {verdict}."
 
 
-def _gain(pair: Paired, p: float) -> str:
-    return f"{points(pair.difference.value)} points ({points_interval(pair.difference)}; p {p_equals(p)})"
+def _gain(objective: Objective, pair: Paired, p: float) -> str:
+    shown = shown_difference(objective, pair)
+    limits = difference_interval(objective, shown)
+    return f"{difference(objective, shown.value)}{unit(objective)} ({limits}; p {p_equals(p)})"
 
 
 def _by_rule(results: RecommendationResults) -> str:
-    selection = results.selection
+    selection, objective = results.selection, results.objective
+    extreme = objective.extreme
     if selection.recommended == selection.best:
         if selection.recommended == BASELINE:
-            return "It has the highest estimate, and nothing is simpler."
-        return "It has the highest estimate, and the one-standard-error rule prefers no simpler candidate."
-    pair = selection.against_best[selection.recommended]
-    best = results.candidates[selection.best].result.balanced_accuracy
+            return f"It has the {extreme} estimate, and nothing is simpler."
+        return f"It has the {extreme} estimate, and the one-standard-error rule prefers no simpler candidate."
+    pair, metric = selection.against_best[selection.recommended], objective.name
+    best = results.candidates[selection.best].estimate(metric)
+    apart = f"{value(metric, pair.difference.value)}{unit(objective)} {'below' if objective.greater_is_better else 'above'}"
     return (
-        f"{selection.best} has the highest estimate, {percent(best.value)} %; the one-standard-error rule prefers "
-        f"{selection.recommended}, which is simpler and {percent(pair.difference.value)} points below, with a standard error of "
-        f"{percent(pair.standard_error)} points."
+        f"{selection.best} has the {extreme} estimate, {with_unit(metric, best.value)}; the one-standard-error rule prefers "
+        f"{selection.recommended}, which is simpler and {apart}, with a standard error of "
+        f"{value(metric, pair.standard_error)}{unit(objective)}."
     )
 
 
@@ -145,24 +162,36 @@ def _by_tests(results: RecommendationResults) -> str:
 
 
 def _changes(results: RecommendationResults) -> str:
-    baseline, result = results.baseline, results.recommended.result
-    before = {group.name: group.recall.value for group in baseline.class_groups}
-    changes = [
+    baseline, use, objective = results.baseline, results.recommended, results.objective
+    before = {group.name: group.recall.value for group in baseline.result.class_groups}
+    recalls = [
         f"of {group.name}-shot classes {'goes ' * (at == 0)}from {percent(before[group.name])} to "
         f"{percent(group.recall.value)} %"
-        for at, group in enumerate(result.class_groups)
+        for at, group in enumerate(use.result.class_groups)
     ]
+    others = [metric for metric in ("accuracy", *SHOWN) if metric != objective.name]
+    pairs = {one: (baseline.estimate(one).value, use.estimate(one).value) for one in dict.fromkeys(others)}
+    metrics = [_change(metric, *values) for metric, values in pairs.items()]
     better = results.selection.recommended in results.selection.better_than_baseline
-    worse = result.accuracy.value < baseline.accuracy.value
-    cost = ": balanced accuracy is gained at the cost of accuracy" if better and worse else ""
+    worse = [TITLES[metric] for metric, (old, new) in pairs.items() if _is_worse(metric, old, new)]
+    cost = f": {objective.title} is gained at the cost of {join_names(worse)}" if better and worse else ""
+    return f"Compared with plain cross-entropy, recall {join_names(recalls)}; {join_names(metrics)}{cost}."
+
+
+def _change(metric: str, old: float, new: float) -> str:
+    before, after = value(metric, old), with_unit(metric, new)
+    stays = before == value(metric, new)
     return (
-        f"Compared with plain cross-entropy, recall {join_names(changes)}; accuracy from "
-        f"{percent(baseline.accuracy.value)} to {percent(result.accuracy.value)} %{cost}."
+        f"{TITLES[metric]} stays at {after}" if stays else f"{TITLES[metric]} goes from {before} to {after}"
     )
 
 
+def _is_worse(metric: str, old: float, new: float) -> bool:
+    return new > old if metric == "log_loss" else new < old
+
+
 def _certainty(results: RecommendationResults) -> list[str]:
-    use, gain = results.recommended, results.nested.gain.difference
+    use, gain, objective = results.recommended, results.nested.gain.difference, results.objective
     adjusting = sum(one.candidate.adjusts for one in results.candidates.values())
     unconfirmed = (
         "So on images that took no part in the selection, no gain over plain cross-entropy is shown: confirm the recommendation "
@@ -172,17 +201,18 @@ def _certainty(results: RecommendationResults) -> list[str]:
         f"In {_share(results.share_adjusting_best)} of bootstrap resamples the best candidate is one of the {adjusting} that adjust for "
         f"class imbalance; in {_share(use.share_best)} it is {use.candidate.name}.",
         f"Selection optimism: the best of {len(results.candidates)} candidates looks better than it is. Selected on the other folds and "
-        f"evaluated on the fold left out, such a recommendation {_nested(results.nested)}.",
+        f"evaluated on the fold left out, such a recommendation {_nested(objective, results.nested)}.",
         *([unconfirmed] * (use.candidate.name != BASELINE and gain.low <= 0)),
-        f"If balanced accuracy is all that matters: taking the highest estimate instead {_nested(results.nested_highest)}.",
+        f"If {objective.title} is all that matters: taking the {objective.extreme} estimate instead "
+        f"{_nested(objective, results.nested_best)}.",
     ]
 
 
-def _nested(nested: NestedSelection) -> str:
+def _nested(objective: Objective, nested: NestedSelection) -> str:
     counts = join_names([f"{name} in {count}" for name, count in nested.counts])
     return (
-        f"reaches {percent_in_words(nested.result.balanced_accuracy)}, compared with plain cross-entropy "
-        f"{_gain(nested.gain, nested.gain.p)}; it selects {counts} of {len(nested.selected)} folds"
+        f"reaches {in_words(objective.name, nested.estimate(objective.name))}, compared with plain cross-entropy "
+        f"{_gain(objective, nested.gain, nested.gain.p)}; it selects {counts} of {len(nested.selected)} folds"
     )
 
 

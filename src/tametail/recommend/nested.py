@@ -10,23 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.arrays import FloatArray, IntArray
-from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.recommend.candidates import Candidate
 from tametail.recommend.class_offsets import best_offsets
+from tametail.recommend.objective import Objective
 from tametail.training.run import TrainingKey, leave_one_fold_out, leave_two_folds_out
 
-MethodLogits = Mapping[str, NDArray[np.float32]]  # by the method's text
+MethodOutputs = Mapping[str, NDArray[np.float32]]  # by the method's text
 
 
 def all_trainings(seeds: int, folds: int) -> list[TrainingKey]:
     """All trainings, those without a single fold first, as they are the most informative if time runs out."""
     numbers = range(folds), range(seeds)
     return [*leave_one_fold_out(*numbers), *leave_two_folds_out(*numbers)]
+
+
+class Predicted(NamedTuple):
+    """Outputs for m images.
+
+    Attributes:
+        logits: (S, m, C), the largest of which decides.
+        posterior: (S, m, C) probabilities by the loss's own link, which sum to one.
+    """
+
+    logits: FloatArray
+    posterior: FloatArray
+
+    def objective(self, objective: Objective, target: IntArray) -> float:
+        """Mean over seeds of the objective, with the sign that makes greater better."""
+        values = [objective.value(target, *of_seed) for of_seed in zip(*self, strict=True)]
+        return objective.sign * sum(values) / len(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +57,7 @@ class AllOutputs:
         seeds: S.
         folds: number of folds.
         decisions: by training and method, logits of the left-out images in the order of the images; the largest decides.
+        posteriors: likewise, probabilities by the loss's own link, which sum to one.
     """
 
     target: IntArray
@@ -46,14 +65,19 @@ class AllOutputs:
     classes: int
     seeds: int
     folds: int
-    decisions: Mapping[TrainingKey, MethodLogits]
+    decisions: Mapping[TrainingKey, MethodOutputs]
+    posteriors: Mapping[TrainingKey, MethodOutputs]
 
-    def logits(self, method: str, fold: int, also_without: Iterable[int] = ()) -> FloatArray:
-        """(S, m, C) of the images of ``fold``, from the trainings without it and without ``also_without``."""
+    def predicted(self, method: str, fold: int, also_without: Iterable[int] = ()) -> Predicted:
+        """Outputs for the images of ``fold``, from the trainings without it and without ``also_without``."""
         left_out = tuple(sorted({fold, *also_without}))
         rows = self.fold[np.isin(self.fold, left_out)] == fold
-        by_seed = [self.decisions[TrainingKey(seed, left_out)][method][rows] for seed in range(self.seeds)]
-        return np.stack(by_seed).astype(np.float64)
+        trainings = [TrainingKey(seed, left_out) for seed in range(self.seeds)]
+        logits, posterior = (
+            np.stack([of_all[training][method][rows] for training in trainings]).astype(np.float64)
+            for of_all in (self.decisions, self.posteriors)
+        )
+        return Predicted(logits, posterior)
 
     def rows(self, folds: Iterable[int]) -> IntArray:
         """The images of some folds, fold after fold in the order given."""
@@ -67,16 +91,22 @@ class TunedCandidate:
     method: str
     offsets: FloatArray | None = None
 
-    def logits(self, outputs: AllOutputs, fold: int, also_without: Iterable[int] = ()) -> FloatArray:
-        """(S, m, C) logits of a fold's images, the largest of which decides."""
-        logits = outputs.logits(self.method, fold, also_without)
-        return logits if self.offsets is None else logits + self.offsets
+    def predicted(self, outputs: AllOutputs, fold: int, also_without: Iterable[int] = ()) -> Predicted:
+        """Outputs for a fold's images; offsets change the decision, and not the posterior."""
+        logits, posterior = outputs.predicted(self.method, fold, also_without)
+        return Predicted(logits if self.offsets is None else logits + self.offsets, posterior)
 
 
 def tune(
-    candidate: Candidate, outputs: AllOutputs, folds: Sequence[int], also_without: Iterable[int] = ()
+    candidate: Candidate,
+    outputs: AllOutputs,
+    objective: Objective,
+    folds: Sequence[int],
+    also_without: Iterable[int] = (),
 ) -> TunedCandidate:
-    """Tune a candidate for the highest balanced accuracy on some folds, averaged over seeds.
+    """Tune a candidate for an objective on some folds, averaged over seeds; of equally good forms the first.
+
+    The log-loss depends on the posterior alone: offsets and the τ of logit adjustment, which change the decision, are then 0.
 
     Args:
         folds: to tune on; each is predicted by trainings without it.
@@ -87,53 +117,64 @@ def tune(
         return TunedCandidate(candidate.methods[0])
     target = outputs.target[outputs.rows(folds)]
 
-    def logits(method: str) -> FloatArray:
-        return np.concatenate([outputs.logits(method, fold, also) for fold in folds], axis=1)
+    def predicted(method: str) -> Predicted:
+        of_folds = [outputs.predicted(method, fold, also) for fold in folds]
+        return Predicted(*(np.concatenate(parts, axis=1) for parts in zip(*of_folds, strict=True)))
 
     if candidate.offsets:
-        by_seed = logits(candidate.methods[0])
-        pooled = by_seed.reshape(-1, outputs.classes)
-        return TunedCandidate(candidate.methods[0], best_offsets(pooled, np.tile(target, len(by_seed))))
+        method = candidate.methods[0]
+        if objective.name == "log_loss":
+            return TunedCandidate(method, np.zeros(outputs.classes))
+        by_seed = predicted(method).logits
+        pooled, repeated = by_seed.reshape(-1, outputs.classes), np.tile(target, len(by_seed))
+        return TunedCandidate(method, best_offsets(pooled, repeated, objective.name))
 
-    def score(method: str) -> float:
-        predicted = logits(method).argmax(axis=2)
-        matrices = [confusion_matrix(target, of_seed, outputs.classes) for of_seed in predicted]
-        return float(balanced_accuracy(np.stack(matrices)).mean())
-
-    scores = {method: score(method) for method in candidate.methods}
+    scores = {method: predicted(method).objective(objective, target) for method in candidate.methods}
     best = max(scores.values())
     return TunedCandidate(next(method for method, value in scores.items() if value >= best - 1e-12))
 
 
-def tune_by_fold(candidate: Candidate, outputs: AllOutputs) -> list[TunedCandidate]:
+def tune_by_fold(candidate: Candidate, outputs: AllOutputs, objective: Objective) -> list[TunedCandidate]:
     """For each fold the candidate tuned on the other folds."""
     folds = range(outputs.folds)
-    return [tune(candidate, outputs, [j for j in folds if j != k], (k,)) for k in folds]
+    return [tune(candidate, outputs, objective, [j for j in folds if j != k], (k,)) for k in folds]
 
 
-def tune_on_all(candidate: Candidate, outputs: AllOutputs) -> TunedCandidate:
+def tune_on_all(candidate: Candidate, outputs: AllOutputs, objective: Objective) -> TunedCandidate:
     """The candidate tuned on all folds, for future images; it is evaluated on none of them."""
-    return tune(candidate, outputs, range(outputs.folds))
+    return tune(candidate, outputs, objective, range(outputs.folds))
 
 
-def out_of_fold_logits(outputs: AllOutputs, by_fold: Sequence[TunedCandidate]) -> FloatArray:
-    """(S, n, C) logits in the order of the images, each fold's by what was tuned for it."""
-    logits = np.empty((outputs.seeds, len(outputs.target), outputs.classes))
+def out_of_fold(outputs: AllOutputs, by_fold: Sequence[TunedCandidate]) -> Predicted:
+    """Outputs for all images in their order, each fold's by what was tuned for it."""
+    found = _empty(outputs, len(outputs.target))
     for fold, tuned in enumerate(by_fold):
-        logits[:, outputs.fold == fold] = tuned.logits(outputs, fold)
-    return logits
+        _fill(found, outputs.fold == fold, tuned.predicted(outputs, fold))
+    return found
 
 
-def inner_logits(candidate: Candidate, outputs: AllOutputs, outer: int) -> FloatArray:
-    """(S, m, C) logits of the images outside fold ``outer``, in their order, from trainings that have not seen that fold.
+def inner_predictions(
+    candidate: Candidate, outputs: AllOutputs, objective: Objective, outer: int
+) -> Predicted:
+    """Outputs for the images outside fold ``outer``, in their order, from trainings that have not seen that fold.
 
     The candidate for fold ``outer`` is selected with them. A parameter for inner fold j is tuned on the folds other than j
     and ``outer``; the trainings behind those have seen j, as always in cross-validation, but never ``outer``.
     """
     inner = outputs.fold != outer
-    logits = np.empty((outputs.seeds, int(inner.sum()), outputs.classes))
+    found = _empty(outputs, int(inner.sum()))
     others = [fold for fold in range(outputs.folds) if fold != outer]
     for j in others:
-        tuned = tune(candidate, outputs, [i for i in others if i != j], (outer,))
-        logits[:, outputs.fold[inner] == j] = tuned.logits(outputs, j, (outer,))
-    return logits
+        tuned = tune(candidate, outputs, objective, [i for i in others if i != j], (outer,))
+        _fill(found, outputs.fold[inner] == j, tuned.predicted(outputs, j, (outer,)))
+    return found
+
+
+def _empty(outputs: AllOutputs, images: int) -> Predicted:
+    shape = (outputs.seeds, images, outputs.classes)
+    return Predicted(np.empty(shape), np.empty(shape))
+
+
+def _fill(whole: Predicted, rows: NDArray[np.bool_], part: Predicted) -> None:
+    for values, of_rows in zip(whole, part, strict=True):
+        values[:, rows] = of_rows

@@ -20,7 +20,7 @@ from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, 
 from tametail.training.run import TrainingKey
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
-SETTINGS, OUTPUTS = "settings.json", "outputs"
+SETTINGS, OUTPUTS, OBJECTIVE = "settings.json", "outputs", "objective"
 RECOMMENDATION_FOLDER = FolderKind(
     "a recommendation", SETTINGS, "tametail recommend", frozenset({OUTPUTS, "splits.csv"})
 )
@@ -32,10 +32,12 @@ class HeadOutputs:
 
     Attributes:
         logits: (m, C) by the method's text, of the methods that did not fail; the largest decides.
+        posteriors: (m, C) of the same methods, probabilities by the loss's own link; see `Predictions.posterior`.
         failures: by the method's text, why it failed.
     """
 
     logits: Mapping[str, NDArray[np.float32]]
+    posteriors: Mapping[str, NDArray[np.float32]]
     failures: Mapping[str, str]
 
 
@@ -49,24 +51,30 @@ def read_recommendation(directory: Path) -> dict[str, Any]:
     return read_settings(directory, finished)
 
 
-def create_or_extend(directory: Path, described: Mapping[str, Any]) -> str:
+def create_or_extend(directory: Path, described: Mapping[str, Any], objective: str) -> str:
     """Write the settings of a recommendation, or check that they are the ones the folder was made with.
 
+    Args:
+        described: the settings of the trainings.
+        objective: what is chosen for; no training depends on it.
+
     Returns:
-        A digest of the settings, which identifies outputs.
+        A digest of the settings of the trainings, which identifies outputs.
 
     Raises:
-        UsageError: the folder is of other data, splits, settings or weights; the message names the first difference.
+        UsageError: the folder is of other data, splits, settings, weights or another objective; the message names the first
+            difference.
         DataError: the existing settings cannot be read.
         TametailError: the settings cannot be written.
     """
-    wanted = json.loads(json.dumps({key: described[key] for key in IDENTITY}))
+    trainings = json.loads(json.dumps({key: described[key] for key in IDENTITY}))
+    wanted = trainings | {OBJECTIVE: objective}
     if (directory / SETTINGS).is_file():
         present = read_settings(directory, RECOMMENDATION_FOLDER)
-        check_same(f"{directory} holds another recommendation", present, wanted)
+        check_same(f"{directory} holds another recommendation", present, wanted, (*IDENTITY, OBJECTIVE))
     else:
         write_settings(directory, RECOMMENDATION_FOLDER, {"schema": SCHEMA, "tametail": __version__} | wanted)
-    return _digest(wanted)
+    return _digest(trainings)
 
 
 def _digest(content: Any) -> str:
@@ -99,6 +107,7 @@ def save_outputs(
                 made_with=np.array(_digest([settings, list(methods)])),
                 names=np.array(list(outputs.logits), dtype=np.str_),
                 logits=np.array(list(outputs.logits.values()), dtype=np.float32),
+                posteriors=np.array([outputs.posteriors[name] for name in outputs.logits], dtype=np.float32),
                 failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
             )
 
@@ -120,10 +129,12 @@ def load_outputs(
         ):
             if file["made_with"].item() != _digest([settings, list(methods)]):
                 return None
-            names, logits, failures = file["names"].tolist(), file["logits"], file["failures"].tolist()
+            names, failures = file["names"].tolist(), file["failures"].tolist()
+            logits, posteriors = file["logits"], file["posteriors"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    outputs = HeadOutputs(dict(zip(names, logits, strict=False)), dict(failures))
-    complete = not names or logits.shape == (len(names), *shape)
+    of_logits, of_posteriors = (dict(zip(names, values, strict=False)) for values in (logits, posteriors))
+    outputs = HeadOutputs(of_logits, of_posteriors, dict(failures))
+    complete = not names or logits.shape == posteriors.shape == (len(names), *shape)
     known = set(outputs.logits) | set(outputs.failures)
     return outputs if complete and set(methods) == known else None

@@ -17,6 +17,7 @@ from tametail.data import ImageTable, check_folds, read_images, save_splits
 from tametail.recommend import outputs
 from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import AllOutputs
+from tametail.recommend.objective import OBJECTIVES
 from tametail.recommend.results import TrainingImages, evaluate_candidates
 from tametail.recommend.trainings import TrainingSet, run_trainings
 from tametail.storage.identity import lock_folder, prepare_directory
@@ -76,8 +77,9 @@ def recommend(
     """Recommend a method for a data set, from features of a frozen backbone, with an estimate of its uncertainty.
 
     Every parameter of a candidate is chosen on inner folds and evaluated on the outer one; so is the choice of the candidate
-    itself, for the estimate of following the recommendation. The test set stays held out. A recommendation that exists in
-    the output folder is continued.
+    itself, for the estimate of following the recommendation. Both are chosen for ``objective``; balanced accuracy, macro-F1,
+    accuracy and log-loss are reported. The test set stays held out. A recommendation that exists in the output folder is
+    continued.
 
     Args:
         data: what `read_images` takes, or a table.
@@ -108,7 +110,8 @@ def recommend(
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
     with lock_folder(directory):
         inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
-        settings = outputs.create_or_extend(directory, inputs.describe([], [], []))
+        objective = OBJECTIVES[options["objective"]]
+        settings = outputs.create_or_extend(directory, inputs.describe([], [], []), objective.name)
         save_splits(inputs.splits, directory / "splits.csv")
         features = inputs.training_data(accelerator, console).array.astype(np.float32)
         part, images = _training_set(inputs, features)
@@ -117,9 +120,12 @@ def recommend(
         for name, why in failed.items():
             console.warn(f"{name} is left out because its training failed: {why}")
         decisions = {training: of_heads.logits for training, of_heads in done.items()}
-        all_outputs = AllOutputs(part.target, part.fold, part.classes, repeats, part.folds, decisions)
+        posteriors = {training: of_heads.posteriors for training, of_heads in done.items()}
+        all_outputs = AllOutputs(
+            part.target, part.fold, part.classes, repeats, part.folds, decisions, posteriors
+        )
         with console.track("Nested estimate", folds) as advance:
-            results = evaluate_candidates(candidates, all_outputs, images, failed, advance)
+            results = evaluate_candidates(candidates, all_outputs, images, failed, objective, advance)
         write_files(directory, results, _provenance(inputs, repeats, _repeated(source, options)))
     return Recommendation(directory)
 
@@ -181,12 +187,12 @@ def _without_failures(
 
 
 def _repeated(data: object, options: Mapping[str, Any]) -> list[str]:
-    """DATA and the options that are not defaults, as words of the command line that is proposed next."""
+    """DATA and the options of a comparison that are not defaults, as words of the command line that is proposed next."""
     known = declared(RecommendOptions)
     words = [
         word
         for name, value in options.items()
-        if name != "out" and value != known[name].default
+        if name not in {"out", "objective"} and value != known[name].default
         for word in known[name].written(value)
     ]
     return ["DATA" if isinstance(data, ImageTable) else str(data), *words]

@@ -1,52 +1,67 @@
-"""Selects the candidate to recommend: the simplest within one standard error of the best; tests qualify the selection."""
+"""Selects the candidate to recommend: the simplest within one standard error of the best; tests qualify the selection.
+
+All of it is in the objective, and the best is that of the lowest log-loss where the objective is log-loss.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
-from tametail.evaluation.paired import Paired, against_one
-from tametail.predictions.single_label import Predictions
+from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE, Candidate
+from tametail.recommend.comparisons import Tables, against_one, differences
+from tametail.recommend.objective import Objective
 
-RULE = (
-    "The selection follows the one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984): the simplest candidate with a "
-    "balanced accuracy within one standard error of the highest, unless a simpler candidate has a higher one. The standard error "
-    "is that of the paired difference on the same images, with groups as units. Order of simplicity: nothing, then post-hoc "
-    "adjustments, then another loss, then a second training; within a step fewer tuned parameters, then higher balanced "
-    "accuracy. Tests play no part in the selection; they show how certain it is."
-)
+
+def rule(objective: Objective) -> str:
+    """The rule of selection in words."""
+    return (
+        "The selection follows the one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984): the simplest candidate "
+        f"with a {objective.title} within one standard error of the {objective.extreme}, unless a simpler candidate has a better "
+        "one. The standard error is that of the paired difference on the same images, with groups as units. Order of "
+        "simplicity: nothing, then post-hoc adjustments, then another loss, then a second training; within a step fewer tuned "
+        f"parameters, then the better {objective.title}. Tests play no part in the selection; they show how certain it is."
+    )
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The recommended candidate and the tests that compare it with the others.
+class Choice:
+    """The recommended candidate, and what it was chosen from.
 
     Attributes:
         recommended: name of the candidate to use.
-        best: the one with the highest balanced accuracy.
-        ranking: all candidates by balanced accuracy, the best first.
+        best: the one with the best value of the objective.
+        ranking: all candidates by the objective, the best first.
         near: those within one standard error of the best, in the order of the ranking.
-        indistinguishable: those that do not differ significantly from the best, in the order of the ranking.
-        against_best: paired tests, the best minus each other candidate.
-        against_baseline: paired tests, plain cross-entropy minus each other candidate.
     """
 
     recommended: str
     best: str
     ranking: tuple[str, ...]
     near: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selection(Choice):
+    """The recommended candidate and the tests that compare it with the others.
+
+    Attributes:
+        indistinguishable: those that do not differ significantly from the best, in the order of the ranking.
+        against_best: paired tests, the best compared with each other candidate; above 0 where the best is better.
+        against_baseline: paired tests, plain cross-entropy compared with each other candidate, likewise.
+    """
+
     indistinguishable: tuple[str, ...]
     against_best: Mapping[str, Paired]
     against_baseline: Mapping[str, Paired]
 
     def from_best(self, name: str) -> Paired | None:
-        """A candidate minus the best; None for the best itself."""
+        """A candidate compared with the best; None for the best itself."""
         return None if name == self.best else self.against_best[name].reversed()
 
     def from_baseline(self, name: str) -> Paired | None:
-        """A candidate minus plain cross-entropy; None for the latter itself."""
+        """A candidate compared with plain cross-entropy; above 0 where it is better. None for plain cross-entropy itself."""
         return None if name == BASELINE else self.against_baseline[name].reversed()
 
     def standard_errors_below(self, name: str) -> float:
@@ -54,7 +69,7 @@ class Selection:
         if name == self.best:
             return 0.0
         pair = self.against_best[name]
-        return pair.difference.value / pair.standard_error
+        return max(pair.difference.value / pair.standard_error, 0.0)  # below 0 by rounding alone
 
     @property
     def better_than_baseline(self) -> tuple[str, ...]:
@@ -63,26 +78,27 @@ class Selection:
         return tuple(name for name in self.ranking if name != BASELINE and tests[name].verdict == "worse")
 
 
-def select(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predictions]]) -> Selection:
-    """Apply the ``RULE``.
+def choose(candidates: Sequence[Candidate], tables: Tables, objective: Objective) -> Choice:
+    """Apply the `rule`.
 
     Args:
         candidates: those that have tables, including plain cross-entropy.
         tables: by the candidate's name, one table for each seed, over the same images.
+        objective: to choose for.
     """
-    scores = {name: _balanced_accuracy(replicates) for name, replicates in tables.items()}
+    scores = {
+        name: round(objective.score(replicates), objective.digits) for name, replicates in tables.items()
+    }
     by_name = {candidate.name: candidate for candidate in candidates}
 
     def simplest_first(name: str) -> tuple[tuple[int, int], float]:
         return by_name[name].simplicity, -scores[name]
 
     # Of equally good candidates the simplest is called the best.
-    ranking = sorted(scores, key=lambda name: (-round(scores[name], 12), simplest_first(name)))
+    ranking = sorted(scores, key=lambda name: (-scores[name], simplest_first(name)))
     best = ranking[0]
-    against_best = against_one(tables, best)
-    against_baseline = against_best if best == BASELINE else against_one(tables, BASELINE)
-    pairs = [(name, against_best[name]) for name in ranking[1:]]
-    near = [best, *(name for name, pair in pairs if pair.difference.value <= pair.standard_error)]
+    from_best = differences(tables, best, objective)
+    near = [best, *(name for name in ranking[1:] if from_best[name][0] <= from_best[name][1])]
     # Standard errors differ between pairs: a simpler candidate may rank above one that is near and not be near itself.
     eligible = [
         name
@@ -91,23 +107,18 @@ def select(candidates: Sequence[Candidate], tables: Mapping[str, Sequence[Predic
             by_name[higher].simplicity < by_name[name].simplicity for higher in ranking[: ranking.index(name)]
         )
     ]
+    return Choice(min(eligible, key=simplest_first), best, tuple(ranking), tuple(near))
+
+
+def select(candidates: Sequence[Candidate], tables: Tables, objective: Objective) -> Selection:
+    """Choose a candidate, and test it against the others; arguments as for `choose`."""
+    choice = choose(candidates, tables, objective)
+    best = choice.best
+    against_best = against_one(tables, best, objective)
+    alike = [name for name, pair in against_best.items() if pair.verdict == "no significant difference"]
     return Selection(
-        recommended=min(eligible, key=simplest_first),
-        best=best,
-        ranking=tuple(ranking),
-        near=tuple(near),
-        indistinguishable=(
-            best,
-            *(name for name, pair in pairs if pair.verdict == "no significant difference"),
-        ),
+        **vars(choice),
+        indistinguishable=tuple(name for name in choice.ranking if name == best or name in alike),
         against_best=against_best,
-        against_baseline=against_baseline,
+        against_baseline=against_best if best == BASELINE else against_one(tables, BASELINE, objective),
     )
-
-
-def _balanced_accuracy(replicates: Sequence[Predictions]) -> float:
-    values = [
-        float(balanced_accuracy(confusion_matrix(t.target, t.predicted, len(t.class_names))))
-        for t in replicates
-    ]
-    return sum(values) / len(values)

@@ -111,11 +111,11 @@ def train_methods(
     )
     trials = [Trial(parse_method(text), recipe) for text in methods]
     results = run_trials(trials, trial_data, accelerator, seed=training.random_seed(), advance=advance)
-    logits, failures = {}, {}
+    logits, posteriors, failures = {}, {}, {}
     for text, result in zip(methods, results, strict=True):
-        decision = None if result.outputs is None else result.decision()
-        if decision is not None and np.isfinite(decision).all():
-            logits[text] = decision
+        found = () if result.outputs is None else (result.decision(), result.posterior())
+        if found and all(np.isfinite(values).all() for values in found):
+            logits[text], posteriors[text] = found
         else:
             failures[text] = result.message or "its outputs are not finite"
-    return HeadOutputs(logits, failures)
+    return HeadOutputs(logits, posteriors, failures)

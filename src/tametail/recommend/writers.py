@@ -19,17 +19,25 @@ from tametail.core.text import align_columns
 from tametail.core.version import __version__
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
+from tametail.recommend import metric_text
 from tametail.recommend.narrative import (
-    HOW_TO_READ,
     Provenance,
     answer,
+    how_to_read,
     methods_to_compare,
     next_command,
     title,
 )
-from tametail.recommend.outputs import RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
-from tametail.recommend.results import CandidateResult, NestedSelection, RecommendationResults
-from tametail.recommend.selection import RULE
+from tametail.recommend.objective import OBJECTIVES, Objective
+from tametail.recommend.outputs import OBJECTIVE, RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
+from tametail.recommend.results import (
+    SHOWN,
+    CandidateResult,
+    Evaluated,
+    NestedSelection,
+    RecommendationResults,
+)
+from tametail.recommend.selection import rule
 from tametail.report import formatting
 from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing, inlined
 from tametail.report.formatting import ABSENT, percent_with_interval
@@ -62,13 +70,17 @@ def write_files(directory: Path, results: RecommendationResults, provenance: Pro
 
 
 def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str, Any]:
-    """All numbers; shares in 0..1, null where undefined."""
-    selection, baseline = results.selection, results.baseline
+    """All numbers; shares in 0..1, null where undefined.
+
+    Differences are those of the objective itself, so that one below 0 is better where the objective is log-loss.
+    """
+    selection, baseline, objective = results.selection, results.baseline.result, results.objective
     return {
         "schema": SCHEMA,
         "tametail": __version__,
         "name": provenance.name,
         "synthetic": provenance.synthetic,
+        OBJECTIVE: objective.name,
         "recommended": selection.recommended,
         "methods_to_compare": methods_to_compare(results),
         "best": selection.best,
@@ -77,7 +89,7 @@ def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str,
         "better_than_baseline": list(selection.better_than_baseline),
         "answer": answer(results),
         "next_command": next_command(results, provenance),
-        "rule": RULE,
+        "rule": rule(objective),
         "images": baseline.n,
         "groups": baseline.groups,
         "class_counts": dict(provenance.class_counts),
@@ -89,18 +101,21 @@ def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str,
         "features": provenance.features,
         "recipe": dict(provenance.recipe),
         "share_adjusting_best": results.share_adjusting_best,
-        "nested": _nested(results.nested),
-        "nested_highest": _nested(results.nested_highest),
+        "nested": _nested(objective, results.nested),
+        "nested_best": _nested(objective, results.nested_best),
         "candidates": [_candidate(results, one) for one in results.candidates.values()],
         "failed": dict(results.failed),
     }
 
 
-def _nested(nested: NestedSelection) -> dict[str, Any]:
+def _metrics(one: Evaluated) -> dict[str, Any]:
+    return {metric: one.estimate(metric).as_dict() for metric in SHOWN}
+
+
+def _nested(objective: Objective, nested: NestedSelection) -> dict[str, Any]:
     return {
-        "balanced_accuracy": nested.result.balanced_accuracy.as_dict(),
-        "accuracy": nested.result.accuracy.as_dict(),
-        "against_baseline": _pair(nested.gain),
+        **_metrics(nested),
+        "against_baseline": _pair(objective, nested.gain),
         "selected_by_fold": list(nested.selected),
     }
 
@@ -114,16 +129,14 @@ def _candidate(results: RecommendationResults, one: CandidateResult) -> dict[str
         "adjusts": candidate.adjusts,
         "method": one.final.method,
         "tuned": _tuned(one),
-        "balanced_accuracy": result.balanced_accuracy.as_dict(),
-        "accuracy": result.accuracy.as_dict(),
-        "macro_f1": result.macro_f1.as_dict(),
+        **_metrics(one),
         "recall_by_class_group": {group.name: group.recall.as_dict() for group in result.class_groups},
         "recall_by_class": {row.name: row.recall.as_dict() for row in result.classes},
         "share_best": one.share_best,
         "standard_errors_below_best": selection.standard_errors_below(name),
         "not_significantly_different_from_best": name in selection.indistinguishable,
-        "against_best": _pair(selection.from_best(name)),
-        "against_baseline": _pair(selection.from_baseline(name)),
+        "against_best": _pair(results.objective, selection.from_best(name)),
+        "against_baseline": _pair(results.objective, selection.from_baseline(name)),
     }
 
 
@@ -136,12 +149,12 @@ def _tuned(one: CandidateResult) -> dict[str, Any] | None:
     return {"by_fold": values[:-1], "on_all": values[-1]}
 
 
-def _pair(pair: Paired | None) -> dict[str, Any] | None:
+def _pair(objective: Objective, pair: Paired | None) -> dict[str, Any] | None:
     return (
         None
         if pair is None
         else {
-            "difference": pair.difference.as_dict(),
+            "difference": metric_text.shown_difference(objective, pair).as_dict(),
             "standard_error": pair.standard_error,
             "p": pair.p if math.isfinite(pair.p) else None,
             "p_holm": pair.p_holm if math.isfinite(pair.p_holm) else None,
@@ -152,14 +165,13 @@ def _pair(pair: Paired | None) -> dict[str, Any] | None:
 
 def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
     """The answer, the table, and how to read them."""
-    groups = [group.name for group in results.baseline.class_groups]
+    groups = [group.name for group in results.baseline.result.class_groups]
     header = [
         "Candidate",
         "Step",
-        "Balanced accuracy, %",
+        *map(metric_text.heading, SHOWN),
         *(f"Recall {name}-shot, %" for name in groups),
-        "Accuracy, %",
-        "Compared with ce, points",
+        metric_text.difference_heading(results.objective),
         "p, Holm",
         "Below the best, standard errors",
         "Significantly different from the best",
@@ -171,38 +183,67 @@ def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
     blocks = [
         f"# {markdown_text(provenance.name)}: which method to use",
         *(f"**{markdown_text(note)}**" for note in notes),
+        f"Objective: {results.objective.title}.",
         *map(markdown_text, answer(results)),
         f"Next:\n\n    {next_command(results, provenance)}",
         "## Candidates in cross-validation",
         markdown_table(header, alignment, [_row(results, one) for one in results.candidates.values()]),
         *(["## Left out because a training failed", failed] if failed else []),
+        "## Selected on the other folds, evaluated on the fold left out",
+        markdown_table(*_nested_table(results)),
         "## How to read this",
-        *map(markdown_text, HOW_TO_READ),
+        *map(markdown_text, how_to_read(results.objective)),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
+def _nested_rows(results: RecommendationResults) -> list[tuple[str, NestedSelection]]:
+    return [
+        ("The recommendation", results.nested),
+        (f"The {results.objective.extreme} estimate", results.nested_best),
+    ]
+
+
+def _nested_table(results: RecommendationResults) -> tuple[list[str], list[str], list[list[str]]]:
+    """Header, alignment and rows."""
+    objective = results.objective
+    metrics = [metric_text.heading(metric) for metric in SHOWN]
+    header = ["Selection", *metrics, metric_text.difference_heading(objective), "p", "Folds"]
+    rows = [
+        [
+            what,
+            *(metric_text.with_interval(metric, nested.estimate(metric)) for metric in SHOWN),
+            metric_text.difference_with_interval(
+                objective, metric_text.shown_difference(objective, nested.gain)
+            ),
+            markdown_text(formatting.p_value(nested.gain.p)),
+            markdown_text(", ".join(f"{name} in {count}" for name, count in nested.counts)),
+        ]
+        for what, nested in _nested_rows(results)
+    ]
+    plain = [metric_text.with_interval(metric, results.baseline.estimate(metric)) for metric in SHOWN]
+    rows.append(["Plain cross-entropy", *plain, ABSENT, ABSENT, ABSENT])
+    return header, ["---", *[NUMBER] * (len(header) - 2), "---"], rows
+
+
 def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
-    selection, name, result = results.selection, one.candidate.name, one.result
+    selection, name, objective = results.selection, one.candidate.name, results.objective
     pair = selection.from_baseline(name)
     shown = f"**{markdown_text(name)}**" if name == selection.recommended else markdown_text(name)
     tuned = _tuned_in_words(one)
     return [
         shown + (f", {markdown_text(tuned)}" if tuned else ""),
         one.candidate.step,
-        percent_with_interval(result.balanced_accuracy),
-        *(percent_with_interval(group.recall) for group in result.class_groups),
-        percent_with_interval(result.accuracy),
-        ABSENT if pair is None else _points(pair.difference),
+        *(metric_text.with_interval(metric, one.estimate(metric)) for metric in SHOWN),
+        *(percent_with_interval(group.recall) for group in one.result.class_groups),
+        ABSENT
+        if pair is None
+        else metric_text.difference_with_interval(objective, metric_text.shown_difference(objective, pair)),
         ABSENT if pair is None else markdown_text(formatting.p_value(pair.p_holm)),
         ABSENT if name == selection.best else f"{selection.standard_errors_below(name):.2f}",
         "best" if name == selection.best else "no" if name in selection.indistinguishable else "yes",
         formatting.percent(one.share_best),
     ]
-
-
-def _points(difference: Estimate) -> str:
-    return f"{formatting.points(difference.value)} ({formatting.points_interval(difference)})"
 
 
 def _tuned_in_words(one: CandidateResult) -> str:
@@ -224,6 +265,7 @@ def page(results: RecommendationResults, provenance: Provenance) -> str:
     """The recommendation as one self-contained page in the style of the reports."""
     from markupsafe import Markup
 
+    objective = results.objective
     return render(
         "recommend.html.j2",
         name=provenance.name,
@@ -234,29 +276,40 @@ def page(results: RecommendationResults, provenance: Provenance) -> str:
         command=next_command(results, provenance),
         candidates=results.candidates,
         selection=results.selection,
-        class_groups=[group.name for group in results.baseline.class_groups],
-        points=formatting.points,
-        points_interval=formatting.points_interval,
-        nested=[("The recommendation", results.nested), ("The highest estimate", results.nested_highest)],
+        class_groups=[group.name for group in results.baseline.result.class_groups],
+        objective=objective,
+        metrics=SHOWN,
+        baseline=results.baseline,
+        metric_text=metric_text,
+        nested=_nested_rows(results),
         facts=_facts(results, provenance),
         failed=results.failed,
-        reading=HOW_TO_READ,
+        reading=how_to_read(objective),
     )
 
 
 def _tiles(results: RecommendationResults) -> list[tuple[str, str, str]]:
     """Term, value and a note below it."""
-    use, selection = results.recommended, results.selection
-    score, nested = use.result.balanced_accuracy, results.nested.result.balanced_accuracy
-    gain = results.nested.gain.difference
+    use, selection, objective = results.recommended, results.selection, results.objective
+    metric = objective.name
+    score, nested = use.estimate(metric), results.nested.estimate(metric)
+    gain = metric_text.shown_difference(objective, results.nested.gain)
     return [
         ("Use", title(use), use.candidate.step),
-        ("Balanced accuracy", f"{formatting.percent(score.value)} %", formatting.percent_interval(score)),
-        ("Nested estimate", f"{formatting.percent(nested.value)} %", formatting.percent_interval(nested)),
+        (
+            formatting.sentence_case(objective.title),
+            metric_text.with_unit(metric, score.value),
+            metric_text.interval(metric, score),
+        ),
+        (
+            "Nested estimate",
+            metric_text.with_unit(metric, nested.value),
+            metric_text.interval(metric, nested),
+        ),
         (
             "Nested, compared with ce",
-            f"{formatting.points(gain.value)} points",
-            formatting.points_interval(gain),
+            f"{metric_text.difference(objective, gain.value)}{metric_text.unit(objective)}",
+            metric_text.difference_interval(objective, gain),
         ),
         (
             "Near the best",
@@ -268,8 +321,13 @@ def _tiles(results: RecommendationResults) -> list[tuple[str, str, str]]:
 
 def _facts(results: RecommendationResults, provenance: Provenance) -> list[tuple[str, str]]:
     counts = sorted(provenance.class_counts.items(), key=lambda item: -item[1])
+    evaluated = results.baseline.result
     return [
-        ("Images", formatting.images_and_groups(results.baseline.n, results.baseline.groups)),
+        (
+            "Objective",
+            f"{results.objective.title}, the {results.objective.extreme}",
+        ),
+        ("Images", formatting.images_and_groups(evaluated.n, evaluated.groups)),
         ("Classes", ", ".join(f"{name} {count:,}" for name, count in counts)),
         ("Test set", f"{provenance.test_images:,} images, held out"),
         ("Folds and seeds", f"{provenance.folds} folds, {formatting.count_of(provenance.seeds, 'seed')}"),
@@ -282,22 +340,24 @@ def _facts(results: RecommendationResults, provenance: Provenance) -> list[tuple
 def candidates_drawing(results: RecommendationResults) -> Drawing:
     """All candidates with their intervals, the best on top; filled dots do not differ significantly from it."""
     candidates, selection = list(results.candidates.values()), results.selection
+    metric = results.objective.name
+    scale = 1 if metric == "log_loss" else 100
     labels = ["use  ▸  " * (name == selection.recommended) + name for name in results.candidates]
 
     def draw(figure: Figure, axes: Any) -> None:
         for place, one in enumerate(candidates):
-            name, estimate = one.candidate.name, one.result.balanced_accuracy
+            name, estimate = one.candidate.name, one.estimate(metric)
             similar = name in selection.indistinguishable
             colour = SERIES[0] if similar else MUTED
             if math.isfinite(estimate.low):
-                ends, width = [100 * estimate.low, 100 * estimate.high], 1.8 if similar else 1.2
+                ends, width = [scale * estimate.low, scale * estimate.high], 1.8 if similar else 1.2
                 axes.plot(ends, [place] * 2, color=colour, linewidth=width)
             fill = {} if similar else {"markerfacecolor": "none"}
-            axes.plot([100 * estimate.value], [place], "o", color=colour, markersize=6.5, zorder=4, **fill)
+            axes.plot([scale * estimate.value], [place], "o", color=colour, markersize=6.5, zorder=4, **fill)
             if name == selection.recommended:
                 ring = {"markersize": 12.5, "markerfacecolor": "none", "zorder": 5}
-                axes.plot([100 * estimate.value], [place], "o", color=INK, **ring)
-        baseline = 100 * results.baseline.balanced_accuracy.value
+                axes.plot([scale * estimate.value], [place], "o", color=INK, **ring)
+        baseline = scale * results.baseline.estimate(metric).value
         axes.axvline(baseline, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
         axes.set_yticks(range(len(candidates)), labels)
         axes.set_ylim(len(candidates) - 0.4, -0.6)
@@ -305,14 +365,17 @@ def candidates_drawing(results: RecommendationResults) -> Drawing:
         axes.grid(visible=False)
         axes.grid(visible=True, axis="x")
         axes.margins(x=0.05)
-        axes.set_xlabel("balanced accuracy, % (95 % interval); the dashed line is plain cross-entropy")
+        unit = "" if metric == "log_loss" else ", %"
+        axes.set_xlabel(
+            f"{results.objective.title}{unit} (95 % interval); the dashed line is plain cross-entropy"
+        )
 
     values = ", ".join(
-        f"{one.candidate.name} {formatting.percent(one.result.balanced_accuracy.value)} %"
+        f"{one.candidate.name} {metric_text.with_unit(metric, one.estimate(metric).value)}"
         for one in candidates
     )
     description = (
-        f"Balanced accuracy: {values}. Not significantly different from the best: "
+        f"{formatting.sentence_case(results.objective.title)}: {values}. Not significantly different from the best: "
         f"{', '.join(selection.indistinguishable)}. Recommended: {selection.recommended}."
     )
     return Drawing("candidates", description, _FIGURE_WIDTH, 52 + _ROW * len(candidates), draw)
@@ -324,19 +387,20 @@ def console_text(content: Mapping[str, Any]) -> str:
     Args:
         content: of recommend.json.
     """
+    objective = OBJECTIVES[content[OBJECTIVE]]
     header = (
         "",
         "Candidate",
         "Step",
-        "Balanced accuracy, %",
-        "Accuracy, %",
-        "vs ce, points",
+        *map(metric_text.heading, _objective_first(objective)),
+        metric_text.difference_heading(objective),
         "SE below best",
     )
     rows = [_console_row(content, one) for one in content["candidates"]]
     sentences = [*([SYNTHETIC] if content["synthetic"] else []), *content["answer"]]
     return "\n".join(
         [
+            f"Objective: {objective.title}, the {objective.extreme} is the best; the other metrics show the price.",
             f"Cross-validation with 95 % intervals; n = {content['images']:,}. * recommended: the simplest candidate within",
             "one standard error (SE) of the best. = not significantly different from the best. Test set: held out.",
             *align_columns([(*header, "Best, %"), *rows]),
@@ -351,14 +415,21 @@ def console_text(content: Mapping[str, Any]) -> str:
 
 def _console_row(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
     recommended = one["name"] == content["recommended"]
-    pair = one["against_baseline"]
+    pair, objective = one["against_baseline"], OBJECTIVES[content[OBJECTIVE]]
+    first, *others = _objective_first(objective)
     return (
         "*" if recommended else "=" if one["not_significantly_different_from_best"] else "",
         one["name"],
         one["step"],
-        percent_with_interval(Estimate.from_dict(one["balanced_accuracy"])),
-        formatting.percent(Estimate.from_dict(one["accuracy"]).value),
-        _points(Estimate.from_dict(pair["difference"])) if pair else "",
+        metric_text.with_interval(first, Estimate.from_dict(one[first])),
+        *(metric_text.value(metric, Estimate.from_dict(one[metric]).value) for metric in others),
+        metric_text.difference_with_interval(objective, Estimate.from_dict(pair["difference"]))
+        if pair
+        else "",
         "" if one["against_best"] is None else f"{one['standard_errors_below_best']:.2f}",
         formatting.percent(one["share_best"]),
     )
+
+
+def _objective_first(objective: Objective) -> list[str]:
+    return [objective.name, *(metric for metric in SHOWN if metric != objective.name)]

@@ -64,6 +64,12 @@ def score_with_interval(estimate: Estimate) -> str:
     return _with(score(estimate.value), score_interval(estimate))
 
 
+def three_decimals_interval(estimate: Estimate) -> str:
+    """``0.681–0.743``, or nothing where it is undefined."""
+    defined = math.isfinite(estimate.low)
+    return f"{three_decimals(estimate.low)}–{three_decimals(estimate.high)}" if defined else ""
+
+
 def _with(value: str, interval: str) -> str:
     return f"{value} ({interval})" if interval else value
 
@@ -87,6 +93,14 @@ def points_interval(difference: Estimate) -> str:
     """``+1.2 to +5.0``, or nothing where it is undefined."""
     defined = math.isfinite(difference.low)
     return f"{points(difference.low)} to {points(difference.high)}" if defined else ""
+
+
+def signed(difference: float) -> str:
+    """0.0312 → ``+0.031``, with a true minus sign; an undefined value is a dash."""
+    if not math.isfinite(difference):
+        return ABSENT
+    text = f"{difference:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
 def images_and_groups(images: int, groups: int) -> str:

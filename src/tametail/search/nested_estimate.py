@@ -13,7 +13,7 @@ from tametail.data import ImageTable, Splits
 from tametail.evaluation import metrics
 from tametail.evaluation.evaluate import Evaluation, evaluate
 from tametail.evaluation.paired import Paired, paired_table
-from tametail.predictions.single_label import Predictions, concatenate, exclusive
+from tametail.predictions.single_label import Predictions, concatenate
 from tametail.search.folds import FoldData, rows_of_folds
 from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
@@ -138,8 +138,7 @@ def _predictions(
         )
     rows = np.flatnonzero(splits.fold == fold)
     rule, columns = result.decision_rule, _columns(table, splits, rows)
-    posterior = exclusive(rule.posterior(result.outputs).float().numpy()).astype(np.float32)
-    return Predictions(*columns, result.decision(), table.class_names, rule.family, posterior)
+    return Predictions(*columns, result.decision(), table.class_names, rule.family, result.posterior())
 
 
 def _columns(

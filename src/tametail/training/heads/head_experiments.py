@@ -19,6 +19,7 @@ from torch import Tensor
 from tametail.core.arrays import IntArray
 from tametail.data.sampling.loaders import training_batches
 from tametail.models.heads import Standardise
+from tametail.predictions.single_label import exclusive
 from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
@@ -53,6 +54,11 @@ class TrialResult:
         """Logits (m, C); the predicted class is their argmax."""
         assert self.outputs is not None
         return self.decision_rule.decision(self.outputs).float().numpy()
+
+    def posterior(self) -> NDArray[np.float32]:
+        """Probabilities (m, C) that sum to one, by the loss's own link, for the class frequencies of the training rows."""
+        assert self.outputs is not None
+        return exclusive(self.decision_rule.posterior(self.outputs).float().numpy()).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,222 @@
+"""Paired comparisons of candidates on the same images, in the objective of a recommendation.
+
+Balanced accuracy is compared as in the reports. Macro-F1 and log-loss are compared likewise: contributions of the groups
+(patients, lesions), which add up to the difference, give the sign-flip test; their linearised errors give the standard error.
+
+Shape legend: S seeds, N images, G groups, C classes, M candidates, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tametail.core.arrays import FloatArray
+from tametail.evaluation import paired
+from tametail.evaluation.bootstrap import group_bootstrap
+from tametail.evaluation.distributions import t_quantile
+from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.log_loss import mean_log_losses
+from tametail.evaluation.metrics import f1_from_counts, mean_over
+from tametail.evaluation.paired import Paired
+from tametail.evaluation.sample import Sample
+from tametail.evaluation.significance import (
+    SIGNIFICANCE_LEVEL,
+    holm,
+    permutation_p,
+    required_sample_size,
+    verdict,
+)
+from tametail.predictions.single_label import Predictions
+from tametail.recommend.objective import Objective
+
+_LEAST_LOG_LOSS = 5e-4  # standard error; the log-losses of heads with the same minimum differ by less
+# Groups that only one candidate classifies correctly, added to each class: so many divided among the classes, with a maximum.
+_PSEUDO_GROUPS, _PSEUDO_GROUPS_PER_CLASS = 4.0, 2.0
+
+# By the candidate's name, one for each seed, over the same images.
+Tables = Mapping[str, Sequence[Predictions]]
+# From summed counts of groups (R, ...) to scores (R, M), of which greater is better.
+_Scores = Callable[[FloatArray], FloatArray]
+
+
+def against_one(tables: Tables, one: str, objective: Objective) -> dict[str, Paired]:
+    """Compare one candidate with each of the others in the objective; Holm's correction is over these comparisons.
+
+    Returns:
+        By the other candidate's name. A difference above 0 means that ``one`` is better: of the log-loss it is that of the
+        other candidate minus that of ``one``.
+    """
+    if objective.name == "balanced_accuracy":
+        return paired.against_one(tables, one)
+    found = _differences(tables, one, objective)
+    p = np.array([permutation_p(of_pair.contributions) for of_pair in found.values()])
+    return {
+        other: _pair(of_pair, float(own), float(corrected), len(found))
+        for (other, of_pair), own, corrected in zip(found.items(), p, holm(p), strict=True)
+    }
+
+
+def differences(tables: Tables, one: str, objective: Objective) -> dict[str, tuple[float, float]]:
+    """Differences and their standard errors as from `against_one`, without tests, which take much longer."""
+    if objective.name == "balanced_accuracy":
+        pairs = paired.against_one(tables, one)
+        return {other: (pair.difference.value, pair.standard_error) for other, pair in pairs.items()}
+    found = _differences(tables, one, objective)
+    return {other: (of_pair.value, of_pair.standard_error) for other, of_pair in found.items()}
+
+
+def _differences(tables: Tables, one: str, objective: Objective) -> dict[str, _Difference]:
+    others = [name for name in tables if name != one]
+    compare = _log_loss_differences if objective.name == "log_loss" else _macro_f1_differences
+    return dict(zip(others, compare(tables, one, others), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class _Difference:
+    """The difference between two candidates.
+
+    Attributes:
+        contributions: (G,) of the groups, which change sign where the two candidates are exchanged on a group.
+        errors: (G,) linearised contributions to the error of the difference, with mean 0.
+        images: N.
+        least: variance that is added: for classes of few groups, or for the tolerance of training.
+    """
+
+    contributions: FloatArray
+    errors: FloatArray
+    images: int
+    least: float
+
+    @property
+    def value(self) -> float:
+        """The difference; above 0 where the first is better."""
+        value = float(self.contributions.sum())
+        return 0.0 if abs(value) < 1e-12 else value
+
+    @property
+    def standard_error(self) -> float:
+        """With groups as units, cluster-robust with G / (G - 1)."""
+        groups = len(self.errors)
+        return float((groups / max(groups - 1, 1) * (self.errors**2).sum() + self.least) ** 0.5)
+
+
+def _pair(of_pair: _Difference, p: float, p_holm: float, pairs: int) -> Paired:
+    d, groups = of_pair.contributions, len(of_pair.contributions)
+    value, error = of_pair.value, of_pair.standard_error
+    half = float(t_quantile(0.975, max(groups - 1, 1))) * error
+    difference = Estimate(value, value - half, value + half, of_pair.images)
+    found = verdict(difference, p_holm)
+    more = required_sample_size(d, difference, level=SIGNIFICANCE_LEVEL / pairs)
+    return Paired(
+        difference=difference,
+        p=p,
+        p_holm=p_holm,
+        verdict=found,
+        required_sample_size=more if found == "no significant difference" else 0,
+        groups=groups,
+        discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
+        standard_error=error,
+    )
+
+
+def _log_loss_differences(tables: Tables, one: str, others: Sequence[str]) -> list[_Difference]:
+    group = Sample(tables[one]).group
+    losses = {name: mean_log_losses(replicates) for name, replicates in tables.items()}
+    n, found = len(group), []
+    for other in others:
+        gain = losses[other] - losses[one]
+        by_group = [np.bincount(group, values) / n for values in (gain, gain - gain.mean())]
+        found.append(_Difference(by_group[0], by_group[1], n, _LEAST_LOG_LOSS**2))
+    return found
+
+
+def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> list[_Difference]:
+    """Differences in macro-F1, mean over the replicates.
+
+    F1 of a class is the ratio 2 TP / D with D = 2 TP + FP + FN. The difference of two such ratios with means F and D is
+    [2 (TP_a - TP_b) - F (D_a - D_b)] / D, which the groups add up to.
+    """
+    samples = {name: Sample(replicates) for name, replicates in tables.items()}
+    first = samples[one]
+    actual = first.counts.actual.astype(np.float64)
+    present, n, groups = first.present, first.class_n, (actual > 0).sum(axis=0)
+    classes = int(present.sum())
+    added = min(_PSEUDO_GROUPS / classes, _PSEUDO_GROUPS_PER_CLASS)
+    size = n / np.maximum(groups, 1)  # images of a group of the class
+
+    def counted(name: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """2 TP and D by group (S, G, C); their ratio F1 and the sum of D (S, 1, C)."""
+        counts = samples[name].counts
+        hits = counts.hits.astype(np.float64)
+        size_of_both = actual + counts.predicted
+        total = np.asarray(size_of_both.sum(axis=1, keepdims=True))
+        f1 = f1_from_counts(hits.sum(axis=1, keepdims=True), n, total - n)
+        return 2 * hits, size_of_both, np.where(present, f1, 0.0), np.maximum(total, 1.0)
+
+    def mean(by_class: FloatArray) -> FloatArray:
+        """Mean (G,) over replicates and the classes present of (S, G, C)."""
+        return np.asarray(by_class[..., present].sum(axis=-1).mean(axis=0) / classes)
+
+    a_right, a_size, a_f1, a_total = counted(one)
+    found = []
+    for other in others:
+        b_right, b_size, b_f1, b_total = counted(other)
+        f1, total = (a_f1 + b_f1) / 2, (a_total + b_total) / 2
+        contributions = mean((a_right - b_right - f1 * (a_size - b_size)) / total)
+        errors = mean((a_right - a_f1 * a_size) / a_total - (b_right - b_f1 * b_size) / b_total)
+        effect = (2 - f1.mean(axis=(0, 1))) * size / (total.mean(axis=(0, 1)) + added * size)
+        least = added * float((effect[present] ** 2).sum()) / classes**2
+        found.append(_Difference(contributions, errors, len(first), least))
+    return found
+
+
+def probability_best(
+    tables: Tables, objective: Objective, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Proportion of group bootstrap resamples in which each candidate is best in the objective; they sum to 1.
+
+    Candidates with the same values share a resample, as in `paired.probability_best`.
+    """
+    if objective.name == "balanced_accuracy":
+        return paired.probability_best(tables, resamples=resamples, seed=seed)
+    firsts = np.zeros(len(tables))
+    counts, scores = (_losses_by_group if objective.name == "log_loss" else _counts_by_group)(tables)
+
+    def note(summed: FloatArray) -> FloatArray:
+        score = scores(summed).round(objective.digits)
+        best = score == score.max(axis=1, keepdims=True)
+        firsts[:] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
+        return score
+
+    strata = Sample(next(iter(tables.values()))).strata
+    group_bootstrap(counts, strata, note, resamples=resamples, seed=seed)
+    return dict(zip(tables, (firsts / resamples).tolist(), strict=True))
+
+
+def _losses_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
+    """(G, 1 + M) images and summed log-losses of each candidate, and minus the mean of summed ones (R, M)."""
+    group = Sample(next(iter(tables.values()))).group
+    columns = [None, *(mean_log_losses(replicates) for replicates in tables.values())]
+    by_group = np.stack([np.bincount(group, column) for column in columns], axis=1)
+    return by_group.astype(np.float64), lambda summed: -summed[:, 1:] / summed[:, :1]
+
+
+def _counts_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
+    """(G, 1 + 2 M S, C) images, and for each candidate those predicted and correct; and macro-F1 of summed ones (R, M)."""
+    counts = [Sample(replicates).counts for replicates in tables.values()]
+    seeds = len(counts[0].predicted)
+    of_each = [part for one in counts for part in (*one.predicted, *one.hits)]
+    by_group = np.stack([counts[0].actual, *of_each], axis=1)
+
+    def scores(summed: FloatArray) -> FloatArray:
+        actual = summed[:, :1, None]
+        predicted, hits = np.split(
+            summed[:, 1:].reshape(len(summed), -1, 2 * seeds, summed.shape[-1]), 2, axis=2
+        )
+        f1 = f1_from_counts(hits, actual, predicted)
+        return np.asarray(mean_over(f1, np.broadcast_to(actual > 0, f1.shape)).mean(axis=2))
+
+    return by_group, scores
