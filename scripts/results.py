@@ -17,19 +17,24 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tametail.core.errors import TametailError
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
 from tametail.evaluation.log_loss import log_losses
 from tametail.evaluation.paired import Paired, against_one
 from tametail.predictions.single_label import Predictions
+from tametail.recommend import metric_text
+from tametail.recommend.objective import OBJECTIVES
 from tametail.report import read_results
+from tametail.report.formatting import p_equals, p_value
 from tametail.report.study.runs import find_runs
 from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
 from tametail.storage.study_file import read_study_file
@@ -44,6 +49,7 @@ ALL = (
 )
 CANDIDATE = "new_loss_variants:CountedPade[alpha=0.625,gamma_pos=0.105,gamma_neg=0.404,order=4/4,tau=1.356,kappa=0.26]"
 REPRODUCED = (("table4", "ham10000"), ("table3", "aptos"), ("table2", "aptos"))
+METRICS = ("balanced_accuracy", "macro_f1", "accuracy", "log_loss")
 FINE_TUNED = "ce,ce+la,balanced_softmax,alpa"
 _BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -74,6 +80,8 @@ def commands() -> dict[str, list[str]]:
             ("search-prior", ["--loss", "alpa[tau=1]"]),
         ):
             found[f"{searched}-{name}"] = ["search", *offline, "--trials", "50", *more]
+        for objective in OBJECTIVES:
+            found[f"recommend-{objective}-{name}"] = ["recommend", *offline, "--objective", objective]
     for table, name in REPRODUCED:
         found[f"{table}-{name}"] = [
             "reproduce", table, "--root", "DATA", "--recipe", "head", "--weights", "offline", "--no-test-set",
@@ -306,6 +314,78 @@ def reproduced(_: str) -> str:
     return "\n".join(said[:3]) + "\n\n" + "\n".join(said[3:])
 
 
+def recommended(objective: str, name: str) -> Mapping[str, Any]:
+    path = RUNS / f"recommend-{objective}-{name}" / "recommend.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def recommendations(_: str) -> str:
+    """The nested estimate of each recommendation, in all metrics."""
+    header = ["Data", "Objective", "Recommended (or best)", *map(metric_text.heading, METRICS), "Compared with ce, in the objective", "Chosen in folds"]  # fmt: skip
+    rows = []
+    for name, title in SETS.items():
+        for key, objective in OBJECTIVES.items():
+            content = recommended(key, name)
+            for kind in ("nested", "nested_best"):
+                nested = content[kind]
+                against = nested["against_baseline"]
+                difference = metric_text.difference_with_interval(
+                    objective, Estimate(**against["difference"])
+                )
+                chosen = Counter(nested["selected_by_fold"]).most_common()
+                rows.append(
+                    [
+                        title,
+                        f"**{objective.title}**"
+                        if kind == "nested"
+                        else f"{objective.title}: the {objective.extreme}",
+                        f"`{content['recommended' if kind == 'nested' else 'best']}`",
+                        *(
+                            metric_text.with_interval(metric, Estimate(**nested[metric]))
+                            for metric in METRICS
+                        ),
+                        f"{difference}, p {p_equals(against['p'])}",
+                        ", ".join(f"`{method}` in {folds}" for method, folds in chosen),
+                    ]
+                )
+    used = "\n".join(command_of(f"recommend-{objective}-{name}") for name in SETS for objective in OBJECTIVES)
+    return f"{used}\n\n" + markdown_table(header, ["---"] * 3 + [NUMBER] * 5 + ["---"], rows)
+
+
+def candidates(name: str) -> str:
+    """All candidates where parameters are chosen for balanced accuracy."""
+    content = recommended("balanced_accuracy", name)
+    header = ["Candidate", *map(metric_text.heading, METRICS), "Recall few-shot, %", "Difference to ce, points", "p, Holm", "Below the best, SE"]  # fmt: skip
+    rows = []
+    for one in content["candidates"]:
+        said = markdown_text(one["name"])
+        if one["name"] == content["recommended"]:
+            said = f"**{said}**"
+        elif one["not_significantly_different_from_best"]:
+            said += " ="
+        if one["tuned"] and "chosen" in one["name"]:
+            taus = [method.partition("tau=")[2].rstrip("]") or "1" for method in one["tuned"]["by_fold"]]
+            on_all = one["tuned"]["on_all"].partition("tau=")[2].rstrip("]") or "1"
+            by_fold = ", ".join(f"{tau} in {folds}" for tau, folds in Counter(taus).most_common())
+            said += f", τ {on_all} (by fold: {by_fold})"
+        against, below = one["against_baseline"], one["standard_errors_below_best"]
+        difference = Estimate(**against["difference"]) if against else None
+        rows.append(
+            [
+                said,
+                *(metric_text.with_interval(metric, Estimate(**one[metric])) for metric in METRICS),
+                percent(Estimate(**one["recall_by_class_group"]["few"])),
+                metric_text.difference_with_interval(OBJECTIVES["balanced_accuracy"], difference)
+                if difference
+                else "–",
+                p_value(against["p_holm"]) if against else "–",
+                "–" if one["against_best"] is None else f"{below:.2f}",
+            ]
+        )
+    return markdown_table(header, ["---", *[NUMBER] * 8], rows)
+
+
 BLOCKS: dict[str, tuple[Callable[[str], str], str]] = {
     **{f"all-losses-{name}": (all_losses, name) for name in SETS},
     **{f"calibration-{name}": (calibration, name) for name in SETS},
@@ -313,6 +393,8 @@ BLOCKS: dict[str, tuple[Callable[[str], str], str]] = {
     "fine-tuning-ham10000": (fine_tuning, "ham10000"),
     "searches": (searches, ""),
     "reproduced": (reproduced, ""),
+    "recommendations": (recommendations, ""),
+    **{f"candidates-{name}": (candidates, name) for name in SETS},
 }
 
 
@@ -324,8 +406,8 @@ def write_pages() -> None:
         def block(match: re.Match[str], page: Path = page) -> str:
             make, name = BLOCKS[match[2]]
             try:
-                return f"{match[1]}\n{make(name).strip()}\n\n{match[3]}"
-            except (OSError, KeyError, StopIteration) as error:
+                return f"{match[1]}\n{make(name).strip(chr(10))}\n\n{match[3]}"
+            except (OSError, KeyError, StopIteration, TametailError) as error:
                 print(f"{page.name}: {match[2]} stays as it is ({error!r})")
                 return match[0]
 
