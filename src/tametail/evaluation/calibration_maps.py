@@ -286,47 +286,50 @@ def _newton(
     Of n images in the subset each counts as n / (n + 1) of its class, the rest equally divided among all classes: otherwise
     probabilities would go to 0 and 1 where a few images are all classified correctly (Platt 1999, for two classes).
     """
-    images, classes = log_p.shape
-    rows, diagonal = np.arange(images), np.arange(classes)
+    classes = log_p.shape[1]
+    x, diagonal = (
+        np.ascontiguousarray(log_p.T),
+        np.arange(classes),
+    )  # (C, N): sums over classes are then quick
     ridge = _RIDGE * np.eye(of_full.shape[1])
-    each = 1 / (classes * (weights.sum(axis=1, keepdims=True) + 1))  # (B, 1)
+    n = weights.sum(axis=1, keepdims=True)
+    each = 1 / (classes * (n + 1))  # (B, 1)
     true = 1 - classes * each
-    seen_bias = true * _by_class(target, weights, classes) + each * weights.sum(axis=1, keepdims=True)
-    seen_slope = true * _by_class(target, weights * log_p[rows, target], classes) + each * (weights @ log_p)
+    own = x[target, np.arange(len(target))]
+    seen = true * np.concatenate(
+        [_by_class(target, weights * own, classes), _by_class(target, weights, classes)], axis=1
+    )
+    seen += each * np.concatenate([weights @ log_p, np.repeat(n, classes, axis=1)], axis=1)
 
     def evaluate(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Objective (B,) and probabilities (B, N, C)."""
+        """Objective (B,) and probabilities (B, C, N)."""
         full = parameters @ of_full.T
-        z = full[:, None, :classes] * log_p
-        z += full[:, None, classes:]
-        z -= z.max(axis=2, keepdims=True)
-        own = true * z[:, rows, target] + each * z.sum(axis=2)
+        z = full[:, :classes, None] * x
+        z += full[:, classes:, None]
+        highest = z.max(axis=1)
+        z -= highest[:, None]
         np.exp(z, out=z)
-        total = z.sum(axis=2)
-        z /= total[:, :, None]
-        losses = ((np.log(total) - own) * weights).sum(axis=1)
+        total = z.sum(axis=1)
+        z /= total[:, None]
+        losses = ((np.log(total) + highest) * weights).sum(axis=1) - (full * seen).sum(axis=1)
         return losses + 0.5 * _RIDGE * ((parameters - origin) ** 2).sum(axis=1), z
 
     value, p = evaluate(free)
     for _ in range(_ITERATIONS):
-        p *= weights[:, :, None]
-        weighted = np.concatenate([p * log_p, p], axis=2)  # (B, N, 2 C)
-        gradient = weighted.sum(axis=1)
-        gradient[:, :classes] -= seen_slope
-        gradient[:, classes:] -= seen_bias
-        hessian = -(weighted.transpose(0, 2, 1) @ weighted)  # weights are 0 or 1
-        square = (weighted[:, :, :classes] * log_p).sum(axis=1)
-        first, none = weighted[:, :, :classes].sum(axis=1), weighted[:, :, classes:].sum(axis=1)
-        hessian[:, diagonal, diagonal] += square
-        hessian[:, diagonal, classes + diagonal] += first
-        hessian[:, classes + diagonal, diagonal] += first
-        hessian[:, classes + diagonal, classes + diagonal] += none
-        gradient = gradient @ of_full + _RIDGE * (free - origin)
+        p *= weights[:, None]
+        weighted = np.concatenate([p * x, p], axis=1)  # (B, 2 C, N)
+        sums = weighted.sum(axis=2)
+        hessian = -(weighted @ weighted.transpose(0, 2, 1))  # weights are 0 or 1
+        hessian[:, diagonal, diagonal] += (weighted[:, :classes] * x).sum(axis=2)
+        hessian[:, diagonal, classes + diagonal] += sums[:, :classes]
+        hessian[:, classes + diagonal, diagonal] += sums[:, :classes]
+        hessian[:, classes + diagonal, classes + diagonal] += sums[:, classes:]
+        gradient = (sums - seen) @ of_full + _RIDGE * (free - origin)
         step = np.linalg.solve(of_full.T @ hessian @ of_full + ridge, gradient[:, :, None])[:, :, 0]
         before, at = value, free
         value, p = evaluate(free := at - step)
         for _ in range(_HALVINGS):
-            worse = value > before + 1e-9
+            worse = value > before + 1e-9 * np.abs(before)
             if not worse.any():
                 break
             step[worse] /= 2
