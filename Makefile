@@ -7,6 +7,7 @@
 # make prove-kill        kill studies at random moments and compare their results with undisturbed ones
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
+# make power             simulate the power of the paired comparisons
 # make leak-proof        search on random labels: the nested estimate must be at chance
 # make bench-data        speed and memory of decoding and of cached epochs
 # make bench-evaluation  time and memory of all statistics of a large study
@@ -18,7 +19,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -57,6 +58,9 @@ coverage: setup
 
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
+
+power: setup
+	@$(BIN)/python scripts/power.py -o docs/results/power.md
 
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
