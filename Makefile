@@ -7,6 +7,7 @@
 # make prove-kill        kill studies at random moments and compare their results with undisturbed ones
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
+# make power             simulate the power of the paired comparisons
 # make leak-proof        search on random labels: the nested estimate must be at chance
 # make results HAM10000=... APTOS=...   measure again all that docs/results shows, from these two folders (hours)
 # make bench-data        speed and memory of decoding and of cached epochs
@@ -19,7 +20,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -59,10 +60,13 @@ coverage: setup
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
+power: setup
+	@$(BIN)/python scripts/power.py -o docs/results/power.md
+
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
-results: setup coverage false-alarms leak-proof
+results: setup coverage false-alarms power leak-proof
 	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md

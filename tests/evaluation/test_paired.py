@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 
 from fixtures.close import assert_close
@@ -236,11 +237,81 @@ def test_either_way_round_the_standard_error_is_theassert_close():
     assert pairs.pair(1, 0).standard_error == pairs.pair(0, 1).standard_error > 0
 
 
-def test_the_interval_is_made_of_the_standard_error():
-    differences = np.array([1.0] * 12 + [-1.0] * 5 + [0.0] * 23)
-    of_cells = differences, np.ones(40), np.arange(40), np.arange(40) % 2
-    low, high = difference_limits(*of_cells)
-    assert high - low == pytest.approx(2 * 1.959964 * difference_standard_error(*of_cells))
+def _reference_moments(hypothesis, differences, images, group, of_class):
+    """Centre and standard error under a hypothetical difference, class by class and cell by cell."""
+    classes, cells = sorted(set(of_class)), range(len(of_class))
+    rate = sum((differences[k] / images[k]) ** 2 for k in cells) / len(of_class)
+    rate += len(classes) * abs(hypothesis)
+    proportion = 1.0 if rate >= 1 / 3 else 2 * rate / (1 - rate)
+    added = min(4 / len(classes), 2)
+    degrees = max(len(set(group)) - 1, 1), max(sum(images) - 1, 1)
+    few = max(1.0, stats.t.ppf(0.975, degrees[0]) / stats.t.ppf(0.975, degrees[1]))
+    centre, imagined, residuals = 0.0, 0.0, {}
+    for code in classes:
+        own = [k for k in cells if of_class[k] == code]
+        n, groups = sum(images[k] for k in own), len(own)
+        mean = sum(differences[k] for k in own) / n
+        discordant = min(added, max(added * proportion, 2 * groups / len(of_class)))
+        centre += mean * groups / (groups + discordant) / len(classes)
+        imagined += discordant / ((groups + added) * len(classes)) ** 2
+        for k in own:
+            residual = (differences[k] - images[k] * mean) * groups / (n * (groups + added) * len(classes))
+            residuals.setdefault(group[k], []).append(few * residual * (groups / max(groups - 1, 1)) ** 0.5)
+    clustered = sum(sum(of_group) ** 2 for of_group in residuals.values())
+    independent = sum(residual**2 for of_group in residuals.values() for residual in of_group)
+    return centre, (max(clustered, independent) + imagined) ** 0.5
+
+
+def _cells(seed):
+    """Cells of some patients and classes; a few differences, as of models that agree often."""
+    rng = np.random.default_rng(seed)
+    patients, classes = int(rng.integers(6, 60)), int(rng.integers(1, 8))
+    codes = np.unique(np.concatenate([rng.integers(0, patients * classes, 3 * patients), np.arange(classes)]))
+    images = rng.integers(1, 4, len(codes)).astype(float)
+    differences = rng.binomial(1, 0.15, len(codes)) * rng.choice([-1, 1], len(codes), p=[0.3, 0.7]) * images
+    group = np.unique(codes // classes, return_inverse=True)[1]
+    return differences, images, group, codes % classes
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000))
+def test_the_interval_holds_what_is_within_its_own_standard_errors(seed):
+    cells = _cells(seed)
+    value = np.mean([cells[0][cells[3] == c].sum() / cells[1][cells[3] == c].sum() for c in set(cells[3])])
+
+    def holds(hypothesis):
+        centre, error = _reference_moments(hypothesis, *cells)
+        return abs(hypothesis - centre) <= 1.959964 * error
+
+    assert difference_standard_error(*cells) == pytest.approx(_reference_moments(0.0, *cells)[1])
+    low, high = difference_limits(*cells)
+    assert (low <= 0 <= high) == holds(0.0)
+    for limit, outwards in ((low, -1), (high, 1)):
+        if limit not in (-1, 1) and abs(limit - value) > 1e-5:
+            assert holds(limit - 1e-6 * outwards)
+            assert not holds(limit + 1e-6 * outwards)
+
+
+def test_no_class_of_three_images_hides_what_all_others_show():
+    """Of 300 images 14 are classified correctly by one model alone, none of the rarest class."""
+    target = np.repeat(np.arange(7), [188, 31, 31, 29, 14, 4, 3])
+    differences = np.zeros(300)
+    differences[[5, 50, 100, 150, 190, 200, 215, 220, 230, 240, 255, 260, 280, 285]] = 1
+    low, _ = _limits(differences, target)
+    assert low > 0
+    # With two thirds as many again in either direction, a class of three images may differ too.
+    differences[np.flatnonzero(differences == 0)[::3]] = -1
+    differences[np.flatnonzero(differences == 0)[::2]] = 1
+    low, high = _limits(differences, target)
+    assert low < 0 < high
+
+
+def test_where_the_models_agree_on_all_images_few_more_would_be_discordant():
+    """Up to 3 / n are discordant (the rule of three), and the difference is smaller than that of Price and Bonett."""
+    target = np.repeat(np.arange(7), [188, 31, 31, 29, 14, 4, 3])
+    error = difference_standard_error(np.zeros(300), np.ones(300), np.arange(300), target)
+    n, added = np.bincount(target), 4 / 7
+    assert 3 / 300 / 1.96 < error < 0.3 * (added / (n + added) ** 2).sum() ** 0.5 / 7
 
 
 def test_patients_who_cost_every_class_widen_the_interval():
@@ -304,6 +375,66 @@ def test_false_alarms_of_the_test_and_why_a_verdict_asks_the_interval_too():
     cancel = [(_p(*one), *_limits(*one)) for one in drawn]
     assert np.mean([p <= 0.05 for p, _, _ in cancel]) > 0.15
     assert np.mean([p <= 0.05 and not low <= 0 <= high for p, low, high in cancel]) < 0.02
+
+
+_SKIN = [188, 31, 31, 29, 14, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("shift", "agreement", "least", "most"),
+    [
+        # 5 points more in each class: Price and Bonett's interval excludes 0 in 2 to 4 %, a test that knows the rates in
+        # 14 to 28 %.
+        (np.full(7, 0.05), 0.5, 0.09, 1),
+        (np.full(7, 0.05), 0.95, 0.25, 1),
+        # No difference, but 30 points in either direction in six classes.
+        (0.3 * np.array([-1, -1, -1, 0, 1, 1, 1]), 0.95, 0, 0.09),
+        (0.3 * np.array([0, -1, 1, -1, 1, -1, 1]), 0.5, 0, 0.05),
+    ],
+)
+def test_a_verdict_has_power_where_models_agree_and_few_false_alarms(shift, agreement, least, most):
+    rng = np.random.default_rng(15)
+    recall = np.array([0.95, 0.7, 0.6, 0.5, 0.8, 0.8, 0.9]) if least else np.full(7, 0.8)
+    drawn = [_simulated(rng, _SKIN, recall + shift / 2, recall - shift / 2, agreement) for _ in range(300)]
+    limits = np.array([_limits(*one) for one in drawn])
+    excluded = [one for one, (low, high) in zip(drawn, limits, strict=True) if not low <= 0 <= high]
+    found = sum(_p(*one) <= 0.05 for one in excluded) / len(drawn)  # the standard error of 0.06 is 0.014
+    assert least <= found <= most
+
+
+def test_the_interval_excludes_0_exactly_if_the_pooled_rate_does():
+    """Also where a hypothesis beyond 0, under which classes may differ more, would be within its standard errors."""
+    rng = np.random.default_rng(0)
+    target = np.repeat(np.arange(7), _SKIN)
+    excluded = 0
+    for _ in range(200):
+        differences = (rng.random(300) < 0.04) * 1.0 - (rng.random(300) < 0.005)
+        differences[-7:] = 0
+        cells = differences, np.ones(300), np.arange(300), target
+        centre, error = _reference_moments(0.0, *cells)
+        low, high = difference_limits(*cells)
+        assert (low <= 0 <= high) == (abs(centre) <= 1.959964 * error)
+        excluded += not low <= 0 <= high
+    assert 20 < excluded < 180
+
+
+def test_the_images_that_are_asked_for_are_those_of_the_test_of_no_difference():
+    target = np.repeat(np.arange(7), _SKIN)
+    right = np.ones(300)
+    right[[5, 200, 215, 240, 255]] = 0
+    pair = paired_table(
+        {"a": [table(target, np.ones(300), classes=7)], "b": [table(target, right, classes=7)]}
+    )
+    found = pair.pair(0, 1)
+    assert found.verdict == "no significant difference"
+    cells = 1 - right, np.ones(300), np.arange(300), target
+    centre, error = _reference_moments(0.0, *cells)
+    value = found.difference.value
+    half = value - (centre - 1.959964 * error)
+    by_interval = (half * (1 + 0.841621 / 1.959964) / value) ** 2
+    by_test = (1.959964 + 0.841621) ** 2 * sum((1 - right) / (7 * np.array(_SKIN)[target]) ** 2) / value**2
+    assert by_interval > by_test
+    assert found.required_sample_size == pytest.approx(300 * (by_interval - 1), abs=1)
 
 
 def test_no_number_of_models_hides_a_plain_difference():

@@ -73,7 +73,8 @@ def required_sample_size(
 
     Args:
         differences: (G,) the contributions d of the groups to the difference.
-        difference: with its 95 % interval; its n counts the images that were tested.
+        difference: with limits that exclude 0 exactly if the 95 % interval does, and whose distance shrinks with more
+            images; its n counts the images that were tested.
         level: of the test, two-sided.
 
     Returns:

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 from fixtures.statsmodels_holm import holm_by_statsmodels
 from tametail.evaluation.resampled_t import resampled_t
 from tametail.predictions.single_label import Predictions
+from tametail.report import write_report
 from tametail.report.sections import REPORT_SECTIONS
 from tametail.report.study.comparisons import RunComparison, compare_runs, run_scores
 from tametail.report.study.reading import read_results
@@ -91,3 +92,17 @@ def test_a_single_method_is_compared_with_none(make_study: Callable[..., Path]) 
     results = read_results(make_study(methods=("ce",)))
     assert (results.by_class, results.across_runs) == ({}, {})
     assert REPORT_SECTIONS.get("pairs").context(results) is None
+
+
+def test_one_primary_test_and_the_test_over_runs_from_three_repeats_on(
+    evaluated_study: Path, make_study: Callable[..., Path]
+) -> None:
+    three = make_study(methods=("ce", "focal"), seeds=(0, 1, 2), folds=3)
+    write_report(three)
+    few, enough = ((study / "report.html").read_text(encoding="utf-8") for study in (evaluated_study, three))
+    for page in (few, enough):
+        assert page.count("The primary test:") == 1
+    assert "is shown from 3 repeats on; this study has 2." in few
+    assert "over 6 runs" not in few
+    assert "repeats on;" not in enough
+    assert "over 9 runs" in enough

@@ -19,6 +19,7 @@ def test_the_protocol_in_words(held_out_study: Path, evaluated_study: Path) -> N
         "3 methods were compared on 548 images of 187 groups by cross-validation (3 folds, stratified by class, "
         "1 repeat; images of one group were never split between sets or folds)."
     )
+    assert "Primary test: methods were compared in pairs" in said
     assert "sign-flip permutation tests clustered by group, with Holm’s correction" in said
     assert "was not evaluated." in said
     twice = methods(read_results(evaluated_study))

@@ -152,8 +152,8 @@ def _evaluation(results: StudyResults) -> dict[str, Any]:
     ]
     if results.pairs is not None:
         protocol.append(
-            "Models were compared in pairs on the same images by sign-flip permutation tests, with Holm’s correction over all "
-            "pairs."
+            "Primary test: models were compared in pairs on the same images by sign-flip permutation tests, with Holm’s "
+            "correction over all pairs."
         )
     return {
         "name": settings["name"],

@@ -160,7 +160,7 @@ def methods(results: StudyResults) -> str:
     ]
     if results.pairs is not None:
         said.append(
-            "Methods were compared in pairs on the same images by sign-flip permutation tests"
+            "Primary test: methods were compared in pairs on the same images by sign-flip permutation tests"
             f"{' clustered by group' if groups else ''}, with Holm’s correction over all pairs."
         )
     if counts.test_images:

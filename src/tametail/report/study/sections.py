@@ -19,6 +19,7 @@ from tametail.report.study.results import MethodResults, StudyResults
 # In one kind of table; more methods are left out, the best first, so that a page stays below 5 MB.
 MOST_CELLS = 6_000
 _MOST_BY_CLASS = 8  # methods whose classes are compared with those of the best; metrics.json has all
+_MINIMUM_REPEATS = 3  # of the test over runs: fewer hardly show how much a method varies
 Context = Mapping[str, Any] | None
 
 
@@ -91,6 +92,7 @@ def _pairs(results: StudyResults) -> Context:
         "signs": matrices.SIGNS,
         "runs": results.across_runs,
         "run_count": runs,
+        "minimum_repeats": _MINIMUM_REPEATS,
         "by_class": [
             (other, [tests[index] for index in results.by_frequency])
             for other, tests in by_class[:_MOST_BY_CLASS]
