@@ -22,7 +22,7 @@ from tametail.core.option import pick, takes
 from tametail.core.options import AuditOptions, ReadImagesOptions
 from tametail.data.table import ImageTable
 
-INSPECT_SCHEMA = "tametail.inspect/2"
+INSPECT_SCHEMA = "tametail.inspect/3"
 
 
 @dataclass(frozen=True, eq=False)

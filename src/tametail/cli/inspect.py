@@ -93,12 +93,15 @@ def _classes(audit: AuditResult) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Class")
     table.add_column("Shot")
-    for title in ("Images", "Groups", "Share, %", "Effective"):
-        table.add_column(title, justify="right")
     shown = audit.distribution.classes[:_MOST_CLASSES]
+    splits = list(shown[0].splits)
+    for title in ("Images", *(name.capitalize() for name in splits), "Groups", "Share, %", "Effective"):
+        table.add_column(title, justify="right")
     for one in shown:
-        numbers = (f"{one.images:,}", f"{one.groups:,}", f"{100 * one.share:.1f}", f"{one.effective:,.0f}")
-        table.add_row(Text(printable(one.name)), one.shot, *numbers)
+        counts = (f"{count:,}" for count in (one.images, *one.splits.values(), one.groups))
+        table.add_row(
+            Text(printable(one.name)), one.shot, *counts, f"{100 * one.share:.1f}", f"{one.effective:,.0f}"
+        )
     if len(audit.distribution.classes) > len(shown):
-        table.add_row(f"and {len(audit.distribution.classes) - len(shown)} smaller ones", "", "", "", "", "")
+        table.add_row(f"and {len(audit.distribution.classes) - len(shown)} smaller ones")
     return table

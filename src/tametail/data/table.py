@@ -191,6 +191,11 @@ class ImageTable:
         return max(counts) / min(counts) if min(counts) else math.inf
 
     @property
+    def training_set(self) -> ImageTable:
+        """The images outside the given test set; all of them where none is given."""
+        return self.take((self.frame["split"] != "test").to_numpy())
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of image ids, labels, groups, splits and class names; the same on every machine.
 

@@ -138,7 +138,7 @@ def prepare_inputs(
     """Decode the images, warn about unreadable ones, audit and split the others, and load the weights."""
     console.say(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
-        f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
+        f"imbalance ratio {table.training_set.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
     )
     if recipe.trains == "head":
         console.say(f"Features of {spec.name}: {spec.summary}")

@@ -62,8 +62,8 @@ def audit_html(audit: AuditResult) -> str:
 
     bars = count_drawing(
         [one.name for one in distribution.classes],
-        [one.images for one in distribution.classes],
-        "Images per class",
+        [one.training for one in distribution.classes],
+        "Training images per class",
     )
     return render(
         "audit.html.j2",
@@ -117,7 +117,7 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
         ("Groups", f"{len(set(table.groups.tolist())):,}"),
         ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
-        ("Imbalance ratio", ratio),
+        ("Imbalance ratio" + (" of the training set" if "test" in splits else ""), ratio),
         ("Gini coefficient", f"{distribution.gini:.2f}"),
         ("Effective number of classes", f"{distribution.effective_classes:.1f}"),
         ("Given split", given or "none"),

@@ -18,8 +18,8 @@ TRAINING_TIME = "Training time"
 
 
 def imbalance_ratio(results: StudyResults) -> str:
-    """Images of the largest class divided by those of the smallest, as text."""
-    images = results.counts.images.values()
+    """Training images of the largest class divided by those of the smallest, as text."""
+    images = results.counts.train.values()
     return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
 
 
