@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 
 KEYS = {
     "schema", "name", "fingerprint", "safe", "folds", "images", "readable", "groups", "groups_of_several_images",
-    "multi_label", "splits", "imbalance_ratio", "gini", "effective_classes", "classes", "formats", "sizes", "duplicates",
+    "multi_label", "reading", "splits", "imbalance_ratio", "gini", "effective_classes", "classes", "formats", "sizes", "duplicates",
     "findings",
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from tametail.audit.table_checks import check_table
 from tametail.core.console import Console
 from tametail.core.option import pick, takes
 from tametail.core.options import AuditOptions, ReadImagesOptions
+from tametail.data.reading import GIVEN
 from tametail.data.table import ImageTable
 
 INSPECT_SCHEMA = "tametail.inspect/3"
@@ -93,6 +94,7 @@ class AuditResult:
             "groups": len(set(self.table.groups.tolist())),
             "groups_of_several_images": int((self.table.frame["group"].value_counts() > 1).sum()),
             "multi_label": self.table.multi_label,
+            "reading": (self.table.reading or GIVEN).as_dict(),
             "splits": dict(Counter(self.table.frame["split"].tolist())),
             "imbalance_ratio": ratio if np.isfinite(ratio) else None,
             "gini": self.distribution.gini,

@@ -64,9 +64,9 @@ def _page(audit: AuditResult) -> Iterator[RenderableType]:
 
     from tametail.report.audit.page import audit_facts, audit_summary
 
-    yield Text(f"{printable(audit.table.name)}: {audit_summary(audit)}", style="bold")
     for term, text in audit_facts(audit):
-        yield Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2))
+        yield Padding(Text.assemble((f"{term}: ", "dim"), printable(text)), (0, 0, 0, 2))
+    yield Text(f"{printable(audit.table.name)}: {audit_summary(audit)}", style="bold")
     yield _classes(audit)
     for finding in audit.findings:
         yield Text.assemble((f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.message))

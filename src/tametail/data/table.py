@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import BoolArray, IntArray, TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.reading import SourceReading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,7 @@ class ImageTable:
         name: short name for titles.
         synthetic: whether the images are generated, not photographed.
         multi_label: whether an image may have several classes or none. Otherwise ``|`` has no special meaning.
+        reading: what classes, groups and split were taken from; None for a table that was not read from a source.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -58,6 +60,7 @@ class ImageTable:
     name: str
     synthetic: bool = False
     multi_label: bool = False
+    reading: SourceReading | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.frame.columns[:4]) != COLUMNS:
@@ -91,12 +94,13 @@ class ImageTable:
         synthetic: bool = False,
         multi_label: bool = False,
         allow_leaks: bool = False,
+        reading: SourceReading | None = None,
     ) -> ImageTable:
         """Make a table of rows in any order; the classes are those of the labels.
 
         Args:
             frame: columns as described above; group and split are optional.
-            root, name, synthetic, multi_label: see the attributes.
+            root, name, synthetic, multi_label, reading: see the attributes.
             allow_leaks: accept groups that are both in the test set and outside it, for inspection.
 
         Raises:
@@ -127,7 +131,9 @@ class ImageTable:
                 f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
             )
         ordered = frame.sort_values("image", ignore_index=True)
-        return cls(ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label)
+        return cls(
+            ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label, reading=reading
+        )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {count}" for name, count in self.counts().items())

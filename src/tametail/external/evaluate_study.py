@@ -16,7 +16,16 @@ from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
 from tametail.core.run_files import is_finished
 from tametail.core.text import sample_of
-from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
+from tametail.data import (
+    DecodedImages,
+    ImageTable,
+    Splits,
+    cache_dir,
+    decoded_images,
+    read_images,
+    reading_facts,
+    say_reading,
+)
 from tametail.data.decoding.cache import UNREADABLE, content_digests
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
@@ -101,6 +110,7 @@ def evaluate_study(
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
+    say_reading(given, console)
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
         raise UsageError(
@@ -291,4 +301,4 @@ def _facts(
         facts.append(("Classes without an image", ", ".join(mapped.absent)))
     if decoded.errors:
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
-    return tuple(facts)
+    return (*facts, *((f"{term} (as read)", text) for term, text in reading_facts(given)))

@@ -25,6 +25,7 @@ from tametail.data import (
     make_splits,
     save_splits,
 )
+from tametail.data.reading import GIVEN, SourceReading
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
@@ -80,6 +81,7 @@ class StudyInputs:
             "findings": [finding.summary() for finding in self.findings],
             "class_names": list(self.table.class_names),
             "multi_label": self.table.multi_label,
+            "reading": (self.table.reading or GIVEN).as_dict(),
             "splits": {
                 "folds": self.splits.folds,
                 "seed": self.splits.seed,
@@ -282,4 +284,5 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
         described["name"],
         described["synthetic"],
         described.get("multi_label", False),
+        SourceReading.from_dict(described["reading"]) if "reading" in described else None,
     )

@@ -20,7 +20,7 @@ from tametail.core.options import (
     TestSetOptions,
 )
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
-from tametail.data import ImageTable, check_folds, read_images
+from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
@@ -164,6 +164,7 @@ def compare(
         if out is not None:
             prepare_directory(Path(out), study_file.STUDY_FOLDER)
         data = read_images(data, **pick(ReadImagesOptions, options))
+    say_reading(data, console)
     if methods is None and data.multi_label:
         parsed = parse_methods(DEFAULT_LABEL_METHODS)
     parsed = list({method.text: method for method in (*parsed, *tuned)}.values())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tametail.core.errors import DataError, UsageError
-from tametail.data import read_images
+from tametail.data import SourceReading, read_images
 from tametail.data.readers import dicom_folder
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -69,7 +69,7 @@ def test_a_folder_of_dicom_files_is_left_to_its_own_reader(
     frame = pd.DataFrame(
         {"image": ["a", "b"], "label": ["x", "y"], "group": ["p", "q"], "split": ""}, dtype=object
     )
-    monkeypatch.setattr(dicom_folder, "read_dicom_folder", lambda root: frame)
+    monkeypatch.setattr(dicom_folder, "read_dicom_folder", lambda root: (frame, SourceReading("folders")))
     named = touch(tmp_path / "named", "x/a.dcm", "y/notes.md")
     marked = touch(tmp_path / "marked", "x/README")
     (marked / "x" / "IM0001").write_bytes(bytes(128) + b"DICM")

@@ -13,6 +13,7 @@ from tametail.data.readers.image_entries import IMAGE_SUFFIXES, walk
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.table_file import TABLE_SUFFIXES
 from tametail.data.readers.table_folders import LABELS_FILE, folder_name
+from tametail.data.reading import NO_SPLIT, SourceReading
 from tametail.data.table import SPLIT_WORDS, ImageTable
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ class ClassFolderReader(Reader):
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         folder = Path(source).expanduser()
         options.refuse_table_options(f"{folder} is a folder without {LABELS_FILE}")
-        return ImageTable.from_frame(read_class_folders(folder, walk(folder)), folder, folder_name(folder))
+        frame, reading = read_class_folders(folder, walk(folder))
+        return ImageTable.from_frame(frame, folder, folder_name(folder), reading=reading)
 
 
-def read_class_folders(root: Path, files: Iterable[Path]) -> pd.DataFrame:
-    """Columns image, label, group, split of the images among ``files`` (relative to ``root``).
+def read_class_folders(root: Path, files: Iterable[Path]) -> tuple[pd.DataFrame, SourceReading]:
+    """Columns image, label, group, split of the images among ``files`` (relative to ``root``), and how they were read.
 
     Raises:
         DataError: there is no image, or an image is not in the folder of a class.
@@ -47,13 +49,17 @@ def read_class_folders(root: Path, files: Iterable[Path]) -> pd.DataFrame:
     images = image_files(listed)
     if not images:
         raise DataError(_nothing_found(root, listed))
-    labels, splits = labels_from_folders(root, images, "image")
+    labels, splits, reading = labels_from_folders(root, images, "image")
     ids = [file.as_posix() for file in images]
-    return pd.DataFrame({"image": ids, "label": labels, "group": ids, "split": splits}, dtype=object)
+    frame = pd.DataFrame({"image": ids, "label": labels, "group": ids, "split": splits}, dtype=object)
+    others = Counter(file.suffix.lower() or "without extension" for file in set(listed) - set(images))
+    return frame, reading.without(*(f"{count:,} files {kind}" for kind, count in others.most_common()))
 
 
-def labels_from_folders(root: Path, files: Sequence[Path], kind: str) -> tuple[list[str], list[str]]:
-    """Labels and splits of N files (relative to ``root``) by the folders that they are in.
+def labels_from_folders(
+    root: Path, files: Sequence[Path], kind: str
+) -> tuple[list[str], list[str], SourceReading]:
+    """Labels and splits of N files (relative to ``root``) by the folders that they are in, and how they were read.
 
     Args:
         kind: what the files are, for the message.
@@ -70,7 +76,16 @@ def labels_from_folders(root: Path, files: Sequence[Path], kind: str) -> tuple[l
             f"({sample_of(stray)}); move them, or add a {LABELS_FILE} with the columns image and label"
         )
     labels = [file.parts[depth - 1].strip() for file in files]
-    return labels, [SPLIT_WORDS[file.parts[0].lower()] if by_split else "" for file in files]
+    splits = [SPLIT_WORDS[file.parts[0].lower()] if by_split else "" for file in files]
+    folders = sorted({file.parts[0] for file in files}) if by_split else []
+    return (
+        labels,
+        splits,
+        SourceReading(
+            f"folder level {depth} below {root.resolve().name}/",
+            split=f"folders {', '.join(f'{name}/' for name in folders)}" if folders else NO_SPLIT,
+        ),
+    )
 
 
 def image_files(files: Iterable[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ Patients are numbered: names, birth dates, identifiers and dates do not leave th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from tametail.core.errors import DataError
 from tametail.data.decoding.decode import is_dicom
 from tametail.data.decoding.dicom import has_dicom_mark
 from tametail.data.readers.class_folders import labels_from_folders
-from tametail.data.readers.dicom_headers import PATIENT, patient_numbers, read_headers
+from tametail.data.readers.dicom_headers import DICOM_GROUPS, PATIENT, patient_numbers, read_headers
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, walk
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.table_folders import LABELS_FILE, folder_name
+from tametail.data.reading import SourceReading
 from tametail.data.table import ImageTable
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class DicomFolderReader(Reader):
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         folder = Path(source).expanduser()
         options.refuse_table_options(f"{folder} is a folder without {LABELS_FILE}")
-        return ImageTable.from_frame(read_dicom_folder(folder), folder, folder_name(folder))
+        frame, reading = read_dicom_folder(folder)
+        return ImageTable.from_frame(frame, folder, folder_name(folder), reading=reading)
 
 
 def _holds_only_dicom(root: Path) -> bool:
@@ -67,13 +70,14 @@ def _holds_only_dicom(root: Path) -> bool:
     return found or any(has_dicom_mark(_first_bytes(path)) for path in unnamed)
 
 
-def read_dicom_folder(root: Path) -> pd.DataFrame:
+def read_dicom_folder(root: Path) -> tuple[pd.DataFrame, SourceReading]:
     """Read the DICOM files below a folder whose sub-folders are the classes (or train, val, test with those in them).
 
     Files that cannot be read are rows too, each in its own group.
 
     Returns:
-        Columns image (sorted), label, group (see `patient_codes`), split, then those of `HEADER_COLUMNS` as text.
+        Columns image (sorted), label, group (see `patient_codes`), split, then those of `HEADER_COLUMNS` as text; and how
+        they were read.
 
     Raises:
         DataError: pydicom is absent, there is no DICOM file, or one is not in the folder of a class.
@@ -83,7 +87,7 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
     files = sorted((file for file in walk(root) if _is_dicom_file(root / file)), key=Path.as_posix)
     if not files:
         raise DataError(f"expected DICOM files in {root}, found none")
-    labels, splits = labels_from_folders(root, files, "DICOM file")
+    labels, splits, reading = labels_from_folders(root, files, "DICOM file")
     names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
     images, patients = [file.as_posix() for file in files], [header[PATIENT] for header in headers]
@@ -93,7 +97,7 @@ def read_dicom_folder(root: Path) -> pd.DataFrame:
         frame[column] = pd.Series([header[name] for header in headers], dtype=object)
     of_series = [header[_OLD_LATERALITY] for header in headers]
     frame["laterality"] = [one or other for one, other in zip(frame["laterality"], of_series, strict=True)]
-    return frame
+    return frame, replace(reading, groups=DICOM_GROUPS)
 
 
 def _is_dicom_file(path: Path) -> bool:

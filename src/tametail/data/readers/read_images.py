@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,6 +12,7 @@ from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
+from tametail.data.reading import read_by
 from tametail.data.table import ImageTable
 
 
@@ -41,7 +43,7 @@ def read_images(
             ``|`` (or ``;`` or ``,``) or lists of names.
 
     Returns:
-        The images with their labels, groups and splits, sorted by image id.
+        The images with their labels, groups and splits, sorted by image id, and how they were read.
 
     Raises:
         UsageError: options that do not apply to the source, or that contradict each other.
@@ -59,7 +61,8 @@ def read_images(
         read_options.refuse_root(tuple(KNOWN_SETS))
     if reader is None:
         raise DataError(_no_reader(source))
-    return reader.read(source, read_options)
+    table = reader.read(source, read_options)
+    return table if table.reading else replace(table, reading=read_by(reader.name))
 
 
 def _no_reader(source: str | Path) -> str:

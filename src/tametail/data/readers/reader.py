@@ -29,7 +29,8 @@ class Reader(ABC):
 
             def read(self, source, options):
                 frame = ...  # columns image, label, group, split
-                return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem)
+                reading = SourceReading("annotations in the slide file", groups="slide")  # shown by every command
+                return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem, reading=reading)
 
     Attributes:
         name: unique among the readers.

@@ -13,6 +13,7 @@ from tametail.data.readers.image_entries import is_kind, list_folder
 from tametail.data.readers.reader import Reader, ReadOptions, find_reader, register_reader
 from tametail.data.readers.table_file import IMAGE_COLUMNS, read_table_file
 from tametail.data.readers.tables import read_table, table_of_images
+from tametail.data.reading import SourceReading
 from tametail.data.table import SPLIT_WORDS, ImageTable
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ class SplitTablesReader(Reader):
         if tables is None:
             return _read_as_another_kind(folder, options, type(self))
         root, multi_label = options.image_root or folder, options.multi_label
-        frame, name = read_split_tables(tables, options, root), folder_name(folder)
+        frame, reading = read_split_tables(tables, options, root)
+        name, allow_leaks = folder_name(folder), options.allow_leaks
         return ImageTable.from_frame(
-            frame, root, name, multi_label=multi_label, allow_leaks=options.allow_leaks
+            frame, root, name, multi_label=multi_label, allow_leaks=allow_leaks, reading=reading
         )
 
 
@@ -139,17 +141,19 @@ def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path
     return {table: SPLIT_WORDS[folder.name.lower()] for folder, table in tables.items() if table is not None}
 
 
-def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path) -> pd.DataFrame:
-    """Read one table per split into one frame; image entries are relative to the folder of their table.
+def read_split_tables(
+    tables: dict[Path, str], options: ReadOptions, root: Path
+) -> tuple[pd.DataFrame, SourceReading]:
+    """Read one table per split into one frame, and say how; image entries are relative to the folder of their table.
 
     Raises:
         DataError: a table is not valid, or its split column contradicts the folder.
     """
     import pandas as pd
 
-    parts = []
+    parts, readings = [], []
     for path, split in tables.items():
-        part = read_table(path, options, root, base=path.parent)
+        part, reading = read_table(path, options, root, base=path.parent)
         others = sorted(set(part["split"]) - {"", split})
         if others:
             raise DataError(
@@ -158,9 +162,19 @@ def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path)
             )
         part["split"] = split
         parts.append(part)
+        readings.append(reading)
     frame = pd.concat(parts, ignore_index=True)
     twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
     if twice:
         listed = sample_of(twice)
         raise DataError(f"{len(twice)} images of {root} are listed in two splits ({listed}); keep one")
-    return frame
+    return frame, SourceReading(
+        "; ".join(dict.fromkeys(reading.classes for reading in readings)),
+        "; ".join(dict.fromkeys(reading.groups for reading in readings)),
+        f"folders {', '.join(f'{path.parent.name}/' for path in tables)}",
+        tuple(
+            f"{note} ({path.parent.name}/{path.name})"
+            for path, reading in zip(tables, readings, strict=True)
+            for note in reading.left_out
+        ),
+    )

@@ -21,6 +21,7 @@ from tametail.core.text import quoted, sample_of
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, locate_images
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.table_file import IMAGE_COLUMNS, TABLE_SUFFIXES, TableFile, read_table_file
+from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
 from tametail.data.table import COLUMNS, LABEL_SEPARATOR, SPLIT_WORDS, ImageTable, join_classes
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def table_of_images(path: Path, options: ReadOptions, name: str) -> ImageTable:
     root = path.parent if options.image_root is None else options.image_root
     if not root.is_dir():
         raise DataError(f"expected the folder of the images at {root} (--image-root), but there is none")
-    frame, multi_label = read_table(path, options, root), options.multi_label
-    return ImageTable.from_frame(frame, root, name, multi_label=multi_label, allow_leaks=options.allow_leaks)
+    frame, reading = read_table(path, options, root)
+    return ImageTable.from_frame(
+        frame, root, name, multi_label=options.multi_label, allow_leaks=options.allow_leaks, reading=reading
+    )
 
 
 def read_table(
@@ -67,7 +70,7 @@ def read_table(
     *,
     base: Path | None = None,
     locate: Callable[[Sequence[str]], list[str]] | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, SourceReading]:
     """Read a table of images below ``root``.
 
     Args:
@@ -79,7 +82,8 @@ def read_table(
 
     Returns:
         Columns image (POSIX path of an existing file, relative to ``root``), label, group, split (train, val, test or
-        empty), then all others, as numbers where every cell is one, else as written; one row per image.
+        empty), then all others, as numbers where every cell is one, else as written; one row per image. And how they were
+        read.
 
     Raises:
         DataError: the file, a column, a cell or an image is missing, or rows contradict each other.
@@ -88,7 +92,7 @@ def read_table(
     image = _image_column(file, options)
     group = _find_column(file, "group", options.group_col)
     split = _find_column(file, "split", options.split_col)
-    labels, label_columns = _labels(file, options, (image, group, split))
+    labels, label_columns, classes = _labels(file, options, (image, group, split))
     check_class_names(labels)
 
     entries = _filled(file, image, "image")
@@ -96,7 +100,9 @@ def read_table(
     frame["image"] = locate(entries) if locate else locate_images(entries, base or root, root, path)
     frame["label"] = labels
     images = frame["image"].tolist()
-    frame["group"] = _filled(file, group, "group") if group else _default_groups(images, root)
+    frame["group"], groups = (
+        (_filled(file, group, "group"), f"column {group!r}") if group else _default_groups(images, root)
+    )
     frame["split"] = _splits(file.text(split), path) if split else ""
     frame = frame[list(COLUMNS)].astype(object)
     taken = {image, group, split, *label_columns}
@@ -107,16 +113,21 @@ def read_table(
             while name in COLUMNS or name in carried or (name != column and name in file.columns):
                 name = f"csv_{name}"
             carried[name] = file.typed[column]
-    return _without_duplicates(frame.assign(**carried), path)
+    reading = SourceReading(
+        f"{classes} of {path.name}", groups, NO_SPLIT if split is None else f"column {split!r}", ()
+    )
+    kept = _without_duplicates(frame.assign(**carried), path)
+    repeated = len(frame) - len(kept)
+    return kept, reading.without(f"{repeated:,} repeated rows" if repeated else "")
 
 
-def _default_groups(images: list[str], root: Path) -> list[str]:
-    """Default groups: the patient of a DICOM file, else each image by itself."""
+def _default_groups(images: list[str], root: Path) -> tuple[list[str], str]:
+    """Default groups, and where they are from: the patient of a DICOM file, else each image by itself."""
     if not all(image.lower().endswith(DICOM_SUFFIXES) for image in images):
-        return images
-    from tametail.data.readers.dicom_headers import patient_codes
+        return images, NO_GROUPS
+    from tametail.data.readers.dicom_headers import DICOM_GROUPS, patient_codes
 
-    return patient_codes([root / image for image in images])
+    return patient_codes([root / image for image in images]), DICOM_GROUPS
 
 
 def _image_column(file: TableFile, options: ReadOptions) -> str:
@@ -129,11 +140,12 @@ def _image_column(file: TableFile, options: ReadOptions) -> str:
 
 def _labels(
     file: TableFile, options: ReadOptions, others: Sequence[str | None]
-) -> tuple[list[str], list[str]]:
-    """R labels, and the columns they are from."""
+) -> tuple[list[str], list[str], str]:
+    """R labels, the columns they are from, and how they were read."""
     if options.label_cols:
         columns = [_required_column(file, "label", column, "--label-cols") for column in options.label_cols]
-        return one_hot_labels(file, columns, multi_label=options.multi_label), columns
+        labels = one_hot_labels(file, columns, multi_label=options.multi_label)
+        return labels, columns, f"columns of 0 and 1 {sample_of(columns, most=4)}"
     column = _find_column(file, "label", options.label_col)
     if column is None:
         proposed = ",".join(proposed_one_hot(file, others))
@@ -142,8 +154,9 @@ def _labels(
         )
         raise DataError(_no_column("label", None, file) + hint)
     if options.multi_label:
-        return split_labels(file, column), [column]
-    return _filled(file, column, "label"), [column]
+        labels, separator = split_labels(file, column)
+        return labels, [column], f"column {column!r} ({separator})"
+    return _filled(file, column, "label"), [column], f"column {column!r}"
 
 
 def _find_column(file: TableFile, role: str, named: str | None, flag: str | None = None) -> str | None:
@@ -209,8 +222,10 @@ def _without_duplicates(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     return frame
 
 
-def split_labels(file: TableFile, column: str) -> list[str]:
-    """Multi-labels of one column, in the form of `ImageTable`; an empty cell is an image without a class.
+def split_labels(file: TableFile, column: str) -> tuple[list[str], str]:
+    """Multi-labels of one column, in the form of `ImageTable`, and how they were read.
+
+    An empty cell is an image without a class.
 
     Lists (JSON Lines, Parquet) are used as they are. Text is split at the first of ``|``, ``;``, ``,`` that occurs in the
     column, so that class names may contain the later ones.
@@ -230,7 +245,8 @@ def split_labels(file: TableFile, column: str) -> list[str]:
         )
     if not any(labels):
         raise DataError(f"expected classes in column {column!r} of {file.path}, but every cell is empty")
-    return [join_classes(names) for names in labels]
+    written = "several labels, as lists" if not texts else f"several labels, separated by {separator!r}"
+    return [join_classes(names) for names in labels], written
 
 
 def _names(cell: object, separator: str) -> list[str]:

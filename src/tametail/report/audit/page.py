@@ -11,7 +11,7 @@ import numpy as np
 
 from tametail.audit import AuditResult, Finding
 from tametail.core.errors import DataError
-from tametail.data import decode_image
+from tametail.data import decode_image, reading_facts
 from tametail.report.figures.study_figures import count_drawing
 from tametail.report.figures.svg import inlined
 from tametail.report.formatting import count_of
@@ -103,8 +103,6 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
     table, distribution = audit.table, audit.distribution
     sizes = audit.sizes()
     readable = int(audit.stats.readable.sum())
-    splits = table.frame["split"].value_counts().to_dict()
-    given = ", ".join(f"{splits[name]:,} {name}" for name in ("train", "val", "test") if name in splits)
     ratio = (
         f"{distribution.imbalance_ratio:.1f}"
         if np.isfinite(distribution.imbalance_ratio)
@@ -114,13 +112,13 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
         shot: sum(one.shot == shot for one in distribution.classes) for shot in ("many", "medium", "few")
     }
     return [
+        *reading_facts(table),
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
-        ("Groups", f"{len(set(table.groups.tolist())):,}"),
+        ("Number of groups", f"{len(set(table.groups.tolist())):,}"),
         ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
         ("Imbalance ratio" + (" of the training set" if "test" in splits else ""), ratio),
         ("Gini coefficient", f"{distribution.gini:.2f}"),
         ("Effective number of classes", f"{distribution.effective_classes:.1f}"),
-        ("Given split", given or "none"),
         ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.formats().items()) or "none"),
         *((f"{side.capitalize()}, pixels", _range(values)) for side, values in sizes.items()),
     ]  # fmt: skip

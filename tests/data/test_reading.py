@@ -1,0 +1,63 @@
+"""What is said of how a source was read, and that it follows the table from the reader to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from tametail.cli.app import app
+from tametail.data import ImageTable, SourceReading, read_images, reading_facts
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_a_table_keeps_how_it_was_read(tmp_path: Path) -> None:
+    table = read_images(
+        touch(tmp_path / "set", "train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")
+    )
+    assert reading_facts(table) == [
+        ("Class", "folder level 2 below set/: a, b (2 classes)"),
+        ("Groups", "none: every image counts as its own patient"),
+        ("Split", "folders test/, train/ (2 train, 2 test)"),
+        ("Left out", "nothing"),
+    ]
+    assert table.take(np.array([0, 1])).reading is table.reading
+
+
+def test_columns_and_separator_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("image,finding,who\n1.png,a;b,p\n2.png,b,p\n3.png,,q\n")
+    table = read_images(tmp_path / "t.csv", label_col="finding", group_col="who", multi_label=True)
+    facts = dict(reading_facts(table))
+    assert facts["Class"] == "column 'finding' (several labels, separated by ';') of t.csv: a, b (2 classes)"
+    assert facts["Groups"] == "column 'who' (2 groups)"
+
+
+def test_a_table_made_in_python_says_so() -> None:
+    frame = pd.DataFrame({"image": ["1", "2"], "label": ["a", "b"]})
+    assert dict(reading_facts(ImageTable.from_frame(frame, Path(), "t")))["Split"] == "as given in Python"
+
+
+def test_json_is_a_round_trip() -> None:
+    reading = SourceReading("column 'a'", left_out=("1 file .txt",))
+    assert SourceReading.from_dict(json.loads(json.dumps(reading.as_dict()))) == reading
+    assert reading.without("", "2 rows").left_out == ("1 file .txt", "2 rows")
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("subsample", "--ratio", "1", "-o", "OUT")])
+def test_commands_begin_with_it(words: tuple[str, ...], image_folder: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "drawn.csv")
+    given = [out if word == "OUT" else word for word in words]
+    found = CliRunner().invoke(app, [*given, str(image_folder)])
+    first = (found.stdout if words[0] == "inspect" else found.stderr).splitlines()[0].strip()
+    assert first.startswith("Class: column 'label' of labels.csv: ")
