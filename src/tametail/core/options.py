@@ -35,7 +35,36 @@ class RootOptions(TypedDict, total=False):
     ]
 
 
-class TableOptions(ImageRootOptions, RootOptions, total=False):
+class BitDepthOptions(TypedDict, total=False):
+    """How grey images of more than 8 bits are read."""
+
+    bit_depth: Annotated[
+        int | None,
+        Option(
+            None,
+            "Bits of grey values in images that store more than 8, such as 12. Default: 8, 12 or 16, whatever holds the "
+            "largest value of the data set.",
+            DATA,
+            least=1,
+        ),
+    ]
+
+
+class GroupFromOptions(TypedDict, total=False):
+    """Groups from the paths of images."""
+
+    group_from: Annotated[
+        str | None,
+        Option(
+            None,
+            "Take the group of an image from its path: folder, folder:LEVEL, name:REGEX, or known:NAME for a published "
+            "scheme of file names, such as known:eyepacs.",
+            DATA,
+        ),
+    ]
+
+
+class TableOptions(ImageRootOptions, RootOptions, BitDepthOptions, GroupFromOptions, total=False):
     """How images and labels are read, see `tametail.read_images`."""
 
     image_col: Annotated[str | None, Option(None, "Column of image paths.", DATA)]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NO_GROUPS = "none: every image counts as its own patient"
 NO_SPLIT = "none"
+GREY_LEVELS = "Grey levels"
 _NAMED = 4  # classes that are named
 
 
@@ -27,12 +28,15 @@ class SourceReading:
         split: ``folders train/, test/``, ``column 'split'``, or ``none``.
         left_out: one text for each kind of file, row, column or folder level that was not used, with its number:
             ``12 .txt files``.
+        grey: the bit depth of grey images that are stored in more than 8 bits; empty if there are none, or before the
+            images were opened.
     """
 
     classes: str
     groups: str = NO_GROUPS
     split: str = NO_SPLIT
     left_out: tuple[str, ...] = ()
+    grey: str = ""
 
     def without(self, *notes: str) -> SourceReading:
         """The same with further texts on what was left out; empty ones are ignored."""
@@ -41,7 +45,13 @@ class SourceReading:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SourceReading:
         """The reading of a saved study."""
-        return cls(content["classes"], content["groups"], content["split"], tuple(content["left_out"]))
+        return cls(
+            content["classes"],
+            content["groups"],
+            content["split"],
+            tuple(content["left_out"]),
+            content.get("grey", ""),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -50,6 +60,7 @@ class SourceReading:
             "groups": self.groups,
             "split": self.split,
             "left_out": list(self.left_out),
+            "grey": self.grey,
         }
 
 
@@ -76,6 +87,7 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         ("Left out", "; ".join(reading.left_out) or "nothing"),
+        *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 

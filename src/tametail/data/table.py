@@ -22,6 +22,8 @@ from tametail.data.reading import SourceReading
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tametail.data.decoding.bit_depth import BitDepth
+
 SPLIT_WORDS = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
@@ -49,6 +51,8 @@ class ImageTable:
         synthetic: whether the images are generated, not photographed.
         multi_label: whether an image may have several classes or none. Otherwise ``|`` has no special meaning.
         reading: what classes, groups and split were taken from; None for a table that was not read from a source.
+        bit_depth: bits of grey values that are stored in more than 8; None if it is to be decided from the images, see
+            `tametail.data.decoding.bit_depth`.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -61,6 +65,7 @@ class ImageTable:
     synthetic: bool = False
     multi_label: bool = False
     reading: SourceReading | None = None
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.frame.columns[:4]) != COLUMNS:
@@ -213,6 +218,11 @@ class ImageTable:
         for row in [*mark, list(self.class_names), *rows]:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
+
+    def read_at(self, depth: BitDepth) -> ImageTable:
+        """The same images with the bit depth that was decided for them, which their reading then names."""
+        reading = None if self.reading is None else replace(self.reading, grey=str(depth))
+        return replace(self, bit_depth=depth.bits, reading=reading)
 
     def take(self, rows: BoolArray | NDArray[np.integer]) -> ImageTable:
         """A table of some rows, given as a mask (N,) or as indices in any order, with the same class names."""

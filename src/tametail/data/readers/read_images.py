@@ -62,7 +62,7 @@ def read_images(
     if reader is None:
         raise DataError(_no_reader(source))
     table = reader.read(source, read_options)
-    return table if table.reading else replace(table, reading=read_by(reader.name))
+    return replace(table, reading=table.reading or read_by(reader.name), bit_depth=read_options.bit_depth)
 
 
 def _no_reader(source: str | Path) -> str:

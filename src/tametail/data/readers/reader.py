@@ -95,9 +95,15 @@ class ReadOptions:
     multi_label: bool = False
     root: Path | None = None
     download: bool = False
+    bit_depth: int | None = None
+    group_from: str | None = None
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
+        if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
+            raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
+        if self.group_from is not None and self.group_col is not None:
+            raise UsageError("expected --group-col or --group-from, got both; leave one of them out")
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
         if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):

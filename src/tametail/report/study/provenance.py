@@ -8,7 +8,7 @@ from typing import Any
 
 from tametail.core.option import command_line
 from tametail.core.options import CompareOptions, MethodsOptions
-from tametail.data.reading import SourceReading, named_classes
+from tametail.data.reading import GREY_LEVELS, SourceReading, named_classes
 from tametail.report.formatting import count_of, duration, images_and_groups
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
@@ -78,6 +78,7 @@ def reading_rows(settings: Mapping[str, Any]) -> FactRows:
         ("Groups from", reading.groups),
         ("Split from", reading.split),
         ("Left out when read", "; ".join(reading.left_out) or "nothing"),
+        *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 
