@@ -35,24 +35,16 @@ class RootOptions(TypedDict, total=False):
     ]
 
 
-class BitDepthOptions(TypedDict, total=False):
-    """How grey images of more than 8 bits are read."""
+class TableOptions(ImageRootOptions, RootOptions, total=False):
+    """How images and labels are read, see `tametail.read_images`."""
 
-    bit_depth: Annotated[
-        int | None,
-        Option(
-            None,
-            "Bits of grey values in images that store more than 8, such as 12. Default: 8, 12 or 16, whatever holds the "
-            "largest value of the data set.",
-            DATA,
-            least=1,
-        ),
+    image_col: Annotated[str | None, Option(None, "Column of image paths.", DATA)]
+    label_col: Annotated[str | None, Option(None, "Column of labels.", DATA)]
+    group_col: Annotated[str | None, Option(None, "Column of patients or lesions.", DATA)]
+    split_col: Annotated[str | None, Option(None, "Column that marks the test set.", DATA)]
+    label_cols: Annotated[
+        Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA, whole=True)
     ]
-
-
-class GroupFromOptions(TypedDict, total=False):
-    """Groups from the paths of images."""
-
     group_from: Annotated[
         str | None,
         Option(
@@ -62,17 +54,15 @@ class GroupFromOptions(TypedDict, total=False):
             DATA,
         ),
     ]
-
-
-class TableOptions(ImageRootOptions, RootOptions, BitDepthOptions, GroupFromOptions, total=False):
-    """How images and labels are read, see `tametail.read_images`."""
-
-    image_col: Annotated[str | None, Option(None, "Column of image paths.", DATA)]
-    label_col: Annotated[str | None, Option(None, "Column of labels.", DATA)]
-    group_col: Annotated[str | None, Option(None, "Column of patients or lesions.", DATA)]
-    split_col: Annotated[str | None, Option(None, "Column that marks the test set.", DATA)]
-    label_cols: Annotated[
-        Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA, whole=True)
+    bit_depth: Annotated[
+        int | None,
+        Option(
+            None,
+            "Bits of grey values in images that store more than 8, such as 12. Default: 8, 12 or 16, whatever holds the "
+            "largest value of the data set.",
+            DATA,
+            least=1,
+        ),
     ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
@@ -245,7 +235,7 @@ class OrderOptions(TypedDict, total=False):
         Names | None,
         Option(
             None,
-            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers.",
+            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers, or those of a known data set.",
         ),
     ]
 
@@ -287,7 +277,7 @@ class FigureOptions(TypedDict, total=False):
 class VerbosityOptions(TypedDict, total=False):
     """What the command line prints."""
 
-    quiet: Annotated[bool, Option(False, "Only print errors and results.")]
+    quiet: Annotated[bool, Option(False, "Only print errors, results and warnings of leaks.")]
     debug: Annotated[bool, Option(False, "Show tracebacks.")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -128,13 +128,8 @@ class ImageTable:
             raise DataError(f"expected a class with a name for every image, found none for {unnamed}")
         _check_encodable(frame["image"].tolist(), "file names", "the file")
         _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
-        tested = frame["split"] == "test"
-        leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
-        if leaks and not allow_leaks:
-            raise DataError(
-                f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
-                f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
-            )
+        if not allow_leaks:
+            _check_leaks(frame)
         ordered = frame.sort_values("image", ignore_index=True)
         return cls(
             ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label, reading=reading
@@ -219,6 +214,24 @@ class ImageTable:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
 
+    def with_groups(self, groups: Sequence[str], source: str, *, allow_leaks: bool = False) -> ImageTable:
+        """The same images in other groups.
+
+        Args:
+            groups: N groups.
+            source: where they are from, for the reading.
+            allow_leaks: see `from_frame`.
+
+        Raises:
+            DataError: see `from_frame`.
+        """
+        frame = self.frame.assign(group=np.array(groups, dtype=object))
+        _check_encodable(list(set(groups)), "groups", "it")
+        if not allow_leaks:
+            _check_leaks(frame)
+        reading = None if self.reading is None else replace(self.reading, groups=source)
+        return replace(self, frame=frame, reading=reading)
+
     def read_at(self, depth: BitDepth) -> ImageTable:
         """The same images with the bit depth that was decided for them, which their reading then names."""
         reading = None if self.reading is None else replace(self.reading, grey=str(depth))
@@ -235,6 +248,16 @@ class ImageTable:
 def join_classes(names: Iterable[str]) -> str:
     """The label of an image in a multi-label table: each class once, in sorted order, joined by ``|``."""
     return LABEL_SEPARATOR.join(sorted(set(names)))
+
+
+def _check_leaks(frame: pd.DataFrame) -> None:
+    tested = frame["split"] == "test"
+    leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
+    if leaks:
+        raise DataError(
+            f"the given split leaks: {len(leaks)} groups have images both in test and outside it "
+            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+        )
 
 
 def _check_encodable(texts: list[str], what: str, thing: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tametail.audit import Finding, audit, stats_of_pixels
+from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
@@ -170,8 +170,11 @@ def prepare_inputs(
         ),
     )
     for finding in result.findings:
-        if finding.severity == "unsafe":
-            console.warn(f"{finding.message}; {finding.advice}")
+        text = f"{finding.message}; {finding.advice}"
+        if finding.code in LEAKS and finding.severity != "note":
+            console.alert(text)
+        elif finding.severity == "unsafe":
+            console.warn(text)
     table = result.table
     splits = make_splits(table, folds=folds, seed=seed, repeats=repeats)
     return StudyInputs(

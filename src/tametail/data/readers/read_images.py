@@ -10,6 +10,7 @@ from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
+from tametail.data.group_from import groups_from
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
 from tametail.data.reading import read_by
@@ -40,7 +41,7 @@ def read_images(
         options: see below. Columns need no option where they are named image (or file_name), label, group and split; group
             and split are optional, and other columns are kept. Image paths are relative to ``image_root``, by default the
             folder of the table, and may omit the extension. With ``multi_label`` the label column holds names joined by
-            ``|`` (or ``;`` or ``,``) or lists of names.
+            ``|`` (or ``;`` or ``,``) or lists of names. ``group_from`` takes groups from paths, see `groups_from`.
 
     Returns:
         The images with their labels, groups and splits, sorted by image id, and how they were read.
@@ -61,8 +62,14 @@ def read_images(
         read_options.refuse_root(tuple(KNOWN_SETS))
     if reader is None:
         raise DataError(_no_reader(source))
-    table = reader.read(source, read_options)
-    return replace(table, reading=table.reading or read_by(reader.name), bit_depth=read_options.bit_depth)
+    # Groups of the reader's are replaced below, so that leaks between them do not matter.
+    rule = read_options.group_from
+    table = reader.read(source, replace(read_options, allow_leaks=allow_leaks or rule is not None))
+    table = replace(table, reading=table.reading or read_by(reader.name), bit_depth=read_options.bit_depth)
+    if rule is None:
+        return table
+    groups, words = groups_from(table.frame["image"].tolist(), rule)
+    return table.with_groups(groups, words, allow_leaks=allow_leaks)
 
 
 def _no_reader(source: str | Path) -> str:
