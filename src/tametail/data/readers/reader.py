@@ -38,11 +38,13 @@ class Reader(ABC):
             folders 0 or less.
         takes_root: whether `read` uses ``options.root`` and ``options.download``; otherwise they are refused. A reader
             without table columns calls `ReadOptions.refuse_table_options` itself.
+        takes_folder_options: whether `read` uses ``options.class_level`` and the other options on folders.
     """
 
     name: ClassVar[str]
     priority: ClassVar[int] = 10
     takes_root: ClassVar[bool] = False
+    takes_folder_options: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, source: str | Path) -> bool:
@@ -95,6 +97,10 @@ class ReadOptions:
     multi_label: bool = False
     root: Path | None = None
     download: bool = False
+    class_level: int | str | None = None
+    group_level: int | None = None
+    keep_masks: bool = False
+    skip_empty_classes: bool = False
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
@@ -124,6 +130,17 @@ class ReadOptions:
         if given := self._given(*columns):
             raise UsageError(
                 f"{given} can only be given for a CSV or another table, but {why}; leave it out or give the table"
+            )
+
+    def refuse_folder_options(self, why: str) -> None:
+        """For sources whose classes are not folders.
+
+        Raises:
+            UsageError: an option on folders was given.
+        """
+        if given := self._given("class_level", "group_level", "keep_masks", "skip_empty_classes"):
+            raise UsageError(
+                f"{given} can only be given for a folder of class folders, but {why}; leave it out"
             )
 
     def refuse_root(self, known: Sequence[str]) -> None:
