@@ -46,7 +46,9 @@ def test_possible_leaks_and_the_bit_depth_are_shown(tmp_path: Path) -> None:
     assert "read as 12 bits" in (out / "report.html").read_text(encoding="utf-8")
     classifier = tametail.load(out)
     assert classifier.bit_depth == 12  # also for images that alone would pass for 8 bits
-    assert run("compare", data, "-o", out, *STUDY, "--bit-depth", 16)[0] == 2, "other pixels are another study"
+    assert run("compare", data, "-o", out, *STUDY, "--bit-depth", 16)[0] == 2, (
+        "other pixels are another study"
+    )
 
 
 def test_with_groups_nothing_needs_to_be_said(tmp_path: Path) -> None:
@@ -59,7 +61,9 @@ def test_with_groups_nothing_needs_to_be_said(tmp_path: Path) -> None:
     assert rule.partition(":")[2] in settings["reading"]["groups"]
 
 
-@pytest.mark.parametrize(("quiet", "alerts", "said"), [(False, False, "wl"), (True, True, "l"), (True, False, "")])
+@pytest.mark.parametrize(
+    ("quiet", "alerts", "said"), [(False, False, "wl"), (True, True, "l"), (True, False, "")]
+)
 def test_a_quiet_console_says_alerts_only(
     quiet: bool, alerts: bool, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

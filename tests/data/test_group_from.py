@@ -79,7 +79,7 @@ def test_the_table_has_the_groups_and_says_where_they_are_from(tmp_path: Path) -
     )
     assert table.frame["group"].tolist() == ["1", "1", "2"]
     assert dict(reading_facts(table))["Groups"] == "file name, as of eyepacs (2 groups)"
-    with pytest.raises(UsageError, match="--group-col or --group-from"):
+    with pytest.raises(UsageError, match="one source of groups, got --group-col, --group-from"):
         read_images(tmp_path, group_from="folder", group_col="patient")
 
 

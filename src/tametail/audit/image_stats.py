@@ -28,7 +28,7 @@ _CHUNK = 256  # images processed at a time: bounds the memory
 # Formats by Pillow's names, and their extensions.
 _EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"),
+    "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"), "AVIF": (".avif",),
     "DICOM": (".dcm", ".dicom", ""),
 }  # fmt: skip
 _CONTRAST = 70  # least difference of strokes from their background, in grey levels

@@ -67,6 +67,22 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
     ]
+    class_level: Annotated[
+        str | int | None,
+        Option(
+            None,
+            "Which folders are the classes: 1 for those directly below the data folder, 2 for those below them, ..., or "
+            "deepest for the folder that an image lies in.",
+            DATA,
+        ),
+    ]
+    group_level: Annotated[
+        int | None, Option(None, "Which folders are the patients, counted alike.", DATA, least=1)
+    ]
+    keep_masks: Annotated[bool, Option(False, "Read masks beside images as images too.", DATA)]
+    skip_empty_classes: Annotated[
+        bool, Option(False, "Leave out class folders of which no file can be read.", DATA)
+    ]
 
 
 class ReadImagesOptions(TableOptions, total=False):
@@ -328,6 +344,9 @@ class CompareOptions(
 ):
     """Options of `tametail.compare`."""
 
+    dry_run: Annotated[
+        bool, Option(False, "Only say how the data are read and check that they can be split; train nothing.")
+    ]
     only_folds: Annotated[
         Numbers | None, Option(None, "Only hold out these folds, counted from 0: 0,2.", TRAINING)
     ]

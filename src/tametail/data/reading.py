@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NO_GROUPS = "none: every image counts as its own patient"
 NO_SPLIT = "none"
 GREY_LEVELS = "Grey levels"
-_NAMED = 4  # classes that are named
+_NAMED = 30  # classes that are named
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,15 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         ("Left out", "; ".join(reading.left_out) or "nothing"),
+        ("Images read", f"{len(table):,}"),
         *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 
-def named_classes(names: Sequence[str]) -> str:
+def named_classes(names: Sequence[str], most: int = _NAMED) -> str:
     """The first class names and their number: ``cecum, polyps, ... (23 classes)``."""
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more} ({len(names)} classes)"
+    more = ", ..." if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more} ({len(names)} classes)"
 
 
 def say_reading(table: ImageTable, console: Console) -> None:

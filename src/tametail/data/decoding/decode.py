@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
+from tametail.data.decoding.file_kinds import unknown_format
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**31  # larger than any image
 MAX_PIXELS = 100_000_000  # 10 000 × 10 000: 300 MB once decoded; far above any photograph
 # The formats of IMAGE_SUFFIXES; not EPS, which Pillow passes to Ghostscript.
-IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+_AVIF = () if find_spec("PIL.AvifImagePlugin") is None else ("AVIF",)  # since Pillow 11.3
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM", *_AVIF)
 # First bytes of DICOM without a preamble: the lowest elements of groups 2 and 8.
 _LOWEST = ((2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (8, 22))
 _BARE_DICOM = tuple(bytes([group, 0, element, 0]) for group, element in _LOWEST)
@@ -221,7 +224,7 @@ def _decode_pillow(data: bytes, bit_depth: int | None) -> NDArray[Any]:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError("not an image of a known format, or damaged at its beginning") from error
+        raise DataError(unknown_format(data)) from error
     except Image.DecompressionBombError as error:
         raise DataError(f"more than the {MAX_PIXELS:,} pixels allowed") from error
     except Exception as error:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.decoding.file_kinds import unread_among
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".jfif",
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".jfif", ".avif",
 )  # fmt: skip
-_ENDINGS = ("", *(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper())))
+_ENDINGS = tuple(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper()))
 _OUTSIDE = ".."
 
 
@@ -33,6 +34,8 @@ def locate_images(entries: Sequence[str], base: Path, root: Path, path: Path) ->
     Raises:
         DataError: entries lead outside ``root`` or to no file, or a folder cannot be listed.
     """
+    if unread := unread_among(entries):
+        raise DataError(f"expected images in {path}, but {unread}")
     folders = _Folders(base, root)
     found = [folders.locate(entry) for entry in entries]
     outside = [entry for entry, image in zip(entries, found, strict=True) if image == _OUTSIDE]
@@ -74,12 +77,17 @@ class _Folders:
         prefix, is_link = listed
         if prefix == _OUTSIDE:
             return _OUTSIDE
-        for ending in _ENDINGS:
-            if name + ending in is_link:
-                image = prefix + name + ending
-                real = os.path.realpath(os.path.join(self._root, image)) if is_link[name + ending] else None
-                return image if real is None or _within(real, self._real_root) else _OUTSIDE
-        return None
+        fitting = [name] if name in is_link else [name + end for end in _ENDINGS if name + end in is_link]
+        if len(fitting) > 1:
+            raise DataError(
+                f"the image {entry!r} has no extension, and {sample_of(fitting)} fit; write the extension into the table, or "
+                f"remove one of the files"
+            )
+        if not fitting:
+            return None
+        image = prefix + fitting[0]
+        real = os.path.realpath(os.path.join(self._root, image)) if is_link[fitting[0]] else None
+        return image if real is None or _within(real, self._real_root) else _OUTSIDE
 
     def _list(self, folder: str) -> tuple[str, dict[str, bool]] | None:
         """(prefix of its images' ids, file name → whether it is a link), or None where there is no such folder."""
@@ -116,10 +124,13 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, empty: list[Path] | None = None) -> Iterator[Path]:
     """Files below ``root``, relative to it, in sorted order; without hidden ones, through links but never in circles.
 
     A broken link is listed, so that it is reported as unreadable; a pipe or device, which would block, is refused.
+
+    Args:
+        empty: filled with the folders that hold nothing.
 
     Raises:
         DataError: a folder cannot be read, or an image is not a file.
@@ -133,7 +144,10 @@ def walk(root: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         below = []
-        for item in list_folder(folder):
+        items = list(list_folder(folder))
+        if empty is not None and not items and folder != root:
+            empty.append(folder.relative_to(root))
+        for item in items:
             if is_kind(item, os.DirEntry.is_dir):
                 below.append(Path(item.path))
             elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
@@ -141,6 +155,15 @@ def walk(root: Path) -> Iterator[Path]:
             elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
                 raise DataError(f"expected image files, but {item.path} is a pipe or a device; remove it")
         folders += reversed(below)
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 132 bytes of a file, which tell its kind; none if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
 
 
 def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -149,7 +149,7 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
         what = "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)"
         raise _missing(name, what, root)
     frame, reading = read_class_folders(
-        folder, [file for file in walk(folder) if file.parts[0] not in left_out]
+        folder, [file for file in walk(folder) if file.parts[0] not in left_out], ReadOptions(class_level=1)
     )
     expected, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
     if found != expected:

@@ -60,6 +60,8 @@ def read_images(
     reader = find_reader(source)
     if reader is None or not reader.takes_root:
         read_options.refuse_root(tuple(KNOWN_SETS))
+    if reader is not None and not reader.takes_folder_options:
+        read_options.refuse_folder_options(f"{source} is read by the reader {reader.name}")
     if reader is None:
         raise DataError(_no_reader(source))
     # Groups of the reader's are replaced below, so that leaks between them do not matter.

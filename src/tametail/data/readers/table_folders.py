@@ -33,6 +33,7 @@ class TableFolderReader(Reader):
 
     name = "table_folder"
     priority = -10
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         return _has_table(Path(source).expanduser())
@@ -42,6 +43,7 @@ class TableFolderReader(Reader):
         table = labels_file(folder, options.image_col)
         if table is None:
             return _read_as_another_kind(folder, options, type(self))
+        options.refuse_folder_options(f"{table} names the classes")
         return table_of_images(table, options, folder_name(folder))
 
 
@@ -51,6 +53,7 @@ class SplitTablesReader(Reader):
 
     name = "split_tables"
     priority = -20
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         folder = Path(source).expanduser()
@@ -61,6 +64,9 @@ class SplitTablesReader(Reader):
         tables = labels_files_by_split(folder, options.image_col)
         if tables is None:
             return _read_as_another_kind(folder, options, type(self))
+        options.refuse_folder_options(
+            f"{sample_of([str(path) for path in tables], most=1)} names the classes"
+        )
         root, multi_label = options.image_root or folder, options.multi_label
         frame, reading = read_split_tables(tables, options, root)
         name, allow_leaks = folder_name(folder), options.allow_leaks

@@ -71,7 +71,7 @@ def audit_html(audit: AuditResult) -> str:
         synthetic=table.synthetic,
         summary=audit_summary(audit),
         safe=audit.safe,
-        facts=audit_facts(audit),
+        facts=[*reading_facts(table), *audit_facts(audit)],
         distribution=distribution,
         figure=Markup(inlined(bars)),
         findings=[
@@ -112,7 +112,6 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
         shot: sum(one.shot == shot for one in distribution.classes) for shot in ("many", "medium", "few")
     }
     return [
-        *reading_facts(table),
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
         ("Number of groups", f"{len(set(table.groups.tolist())):,}"),
         ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
