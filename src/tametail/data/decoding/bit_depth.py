@@ -53,7 +53,7 @@ class BitDepth:
         if self.largest >= 2**self.bits:
             return f"{text}; values of {2**self.bits:,} and above are shown as white"
         below = max(
-            count for depth, count in zip(DEPTHS, (0, *self.within[:2]), strict=True) if depth <= self.bits
+            (count for depth, count in zip(DEPTHS, self.within, strict=True) if depth < self.bits), default=0
         )
         return text + (f"; {below:,} of them would fit into fewer bits" if below else "")
 
