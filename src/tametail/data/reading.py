@@ -27,12 +27,15 @@ class SourceReading:
         split: ``folders train/, test/``, ``column 'split'``, or ``none``.
         left_out: one text for each kind of file, row, column or folder level that was not used, with its number:
             ``12 .txt files``.
+        notes: one text for each choice in reading that the columns do not show: how files were found that are not where
+            the table says, how cells were split, which rows were joined.
     """
 
     classes: str
     groups: str = NO_GROUPS
     split: str = NO_SPLIT
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def without(self, *notes: str) -> SourceReading:
         """The same with further texts on what was left out; empty ones are ignored."""
@@ -41,7 +44,8 @@ class SourceReading:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SourceReading:
         """The reading of a saved study."""
-        return cls(content["classes"], content["groups"], content["split"], tuple(content["left_out"]))
+        texts = (content["classes"], content["groups"], content["split"])
+        return cls(*texts, tuple(content["left_out"]), tuple(content.get("notes", ())))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -50,6 +54,7 @@ class SourceReading:
             "groups": self.groups,
             "split": self.split,
             "left_out": list(self.left_out),
+            "notes": list(self.notes),
         }
 
 
@@ -76,6 +81,7 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         ("Left out", "; ".join(reading.left_out) or "nothing"),
+        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
     ]
 
 
