@@ -53,7 +53,8 @@ def join_metadata(file: TableFile, image: str, path: Path) -> TableFile:
             f"folders; write the paths into the column {column!r} of {path}"
         )
     rows: dict[str, int] = {}
-    content = second.typed.astype(object).where(second.typed.notna(), None).to_numpy().tolist()
+    others = second.typed.drop(columns=column).astype(object)
+    content = others.where(others.notna(), None).to_numpy().tolist()
     for row, entry in enumerate(second.text(column)):
         first = rows.setdefault(key(entry), row)
         if content[first] != content[row]:

@@ -135,11 +135,17 @@ def read_table_file(path: Path, *, header: bool = True) -> TableFile:
 
 
 def _without_blank_rows(file: TableFile, notes: Sequence[str]) -> TableFile:
-    file = replace(file, numbers=tuple(range(1, len(file) + 1)), notes=tuple(notes))
+    """The rows that are not wholly blank; delimited text has none any more, unless all are."""
+    numbers = file.numbers or tuple(range(1, len(file) + 1))
     blank: BoolArray = np.asarray(file.typed[file.columns].isna().to_numpy().all(axis=1))
     if blank.all():
         raise DataError(f"expected at least one row per image in {file.path}, but every row is blank")
-    return file.take(~blank, f"{blank.sum():,} blank rows of {file.path.name}") if blank.any() else file
+    file = replace(file, numbers=numbers, notes=(*notes, *file.notes))
+    return file.take(~blank, *_blank_rows(int(blank.sum()), file.path))
+
+
+def _blank_rows(count: int, path: Path) -> tuple[str, ...]:
+    return (f"{count:,} blank rows of {path.name}",) if count else ()
 
 
 def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> TableFile:
@@ -174,9 +180,21 @@ def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> 
     _check_names(names, path)
     raw.columns = typed.columns = pd.Index(names)
     raw = raw.fillna("")  # fields that short rows lack
+    blank: BoolArray = np.asarray((raw.apply(lambda cells: cells.str.strip()) == "").all(axis=1))
+    kept = np.arange(len(blank)) if blank.all() else np.flatnonzero(~blank)
+    if len(kept) < len(blank):  # read again, as whole numbers with blanks are typed as others
+        raw = raw.iloc[kept].reset_index(drop=True)
+        typed = pd.read_csv(io.StringIO(raw.to_csv(index=False)), low_memory=False).set_axis(names, axis=1)
     typed = pd.DataFrame({name: _as_written(typed[name], raw[name]) for name in names})
     rows_are = " below the header" if header else ""
-    return TableFile(path, typed, lambda column: raw[column].tolist(), rows_are)
+    return TableFile(
+        path,
+        typed,
+        lambda column: raw[column].tolist(),
+        rows_are,
+        tuple((kept + 1).tolist()),
+        _blank_rows(len(blank) - len(kept), path),
+    )
 
 
 def read_text(path: Path, kind: str) -> str:
