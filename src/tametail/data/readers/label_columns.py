@@ -221,7 +221,8 @@ def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions) -
     return RowLabels(
         _sets(columns, ones),
         _sets(columns, unknown),
-        np.zeros(len(file), dtype=np.bool_) if options.multi_label else per_row == 0,
+        # An image of which nothing is known is in no loss and in no metric.
+        unknown[:, ones.any(axis=0)].all(axis=1) if options.multi_label else per_row == 0,
         tuple(columns),
         f"columns of 0 and 1 {sample_of(columns, most=4)}",
         tuple(notes),
