@@ -30,6 +30,7 @@ def test_a_table_keeps_how_it_was_read(tmp_path: Path) -> None:
         ("Groups", "none: every image counts as its own patient"),
         ("Split", "folders test/, train/ (2 train, 2 test)"),
         ("Left out", "nothing"),
+        ("Images read", "4"),
     ]
     assert table.take(np.array([0, 1])).reading is table.reading
 

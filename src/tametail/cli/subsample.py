@@ -50,7 +50,7 @@ def subsample(console: Console, /, data: str, ratio: float, out: str, **options:
 
 
 def _summarise(table: ImageTable, ratio: float, single_images: bool, console: Console) -> None:
-    drawn = table.take((table.frame["split"] != "test").to_numpy())
+    drawn = table.training_set
     counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
     given = len(table) - len(drawn)
     test = f", and {given:,} of the given test set" if given else ""

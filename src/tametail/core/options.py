@@ -104,8 +104,43 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
         Literal["error", "ignore", "zero"],
         Option("error", "Blank cells in --label-cols: error, ignore (unknown) or zero.", DATA),
     ]
+    group_from: Annotated[
+        str | None,
+        Option(
+            None,
+            "Take the group of an image from its path: folder, folder:LEVEL, name:REGEX, or known:NAME for a published "
+            "scheme of file names, such as known:eyepacs.",
+            DATA,
+        ),
+    ]
+    bit_depth: Annotated[
+        int | None,
+        Option(
+            None,
+            "Bits of grey values in images that store more than 8, such as 12. Default: 8, 12 or 16, whatever holds the "
+            "largest value of the data set.",
+            DATA,
+            least=1,
+        ),
+    ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
+    ]
+    class_level: Annotated[
+        str | int | None,
+        Option(
+            None,
+            "Which folders are the classes: 1 for those directly below the data folder, 2 for those below them, ..., or "
+            "deepest for the folder that an image lies in.",
+            DATA,
+        ),
+    ]
+    group_level: Annotated[
+        int | None, Option(None, "Which folders are the patients, counted alike.", DATA, least=1)
+    ]
+    keep_masks: Annotated[bool, Option(False, "Read masks beside images as images too.", DATA)]
+    skip_empty_classes: Annotated[
+        bool, Option(False, "Leave out class folders of which no file can be read.", DATA)
     ]
 
 
@@ -283,7 +318,7 @@ class OrderOptions(TypedDict, total=False):
         Names | None,
         Option(
             None,
-            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers.",
+            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers, or those of a known data set.",
         ),
     ]
 
@@ -325,7 +360,7 @@ class FigureOptions(TypedDict, total=False):
 class VerbosityOptions(TypedDict, total=False):
     """What the command line prints."""
 
-    quiet: Annotated[bool, Option(False, "Only print errors and results.")]
+    quiet: Annotated[bool, Option(False, "Only print errors, results and warnings of leaks.")]
     debug: Annotated[bool, Option(False, "Show tracebacks.")]
 
 
@@ -377,6 +412,9 @@ class CompareOptions(
 ):
     """Options of `tametail.compare`."""
 
+    dry_run: Annotated[
+        bool, Option(False, "Only say how the data are read and check that they can be split; train nothing.")
+    ]
     only_folds: Annotated[
         Numbers | None, Option(None, "Only hold out these folds, counted from 0: 0,2.", TRAINING)
     ]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 NO_GROUPS = "none: every image counts as its own patient"
 NO_SPLIT = "none"
-_NAMED = 4  # classes that are named
+GREY_LEVELS = "Grey levels"
+_NAMED = 30  # classes that are named
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class SourceReading:
         split: ``folders train/, test/``, ``column 'split'``, or ``none``.
         left_out: one text for each kind of file, row, column or folder level that was not used, with its number:
             ``12 .txt files``.
+        grey: the bit depth of grey images that are stored in more than 8 bits; empty if there are none, or before the
+            images were opened.
         notes: one text for each choice in reading that the columns do not show: how files were found that are not where
             the table says, how cells were split, which rows were joined.
     """
@@ -35,6 +38,7 @@ class SourceReading:
     groups: str = NO_GROUPS
     split: str = NO_SPLIT
     left_out: tuple[str, ...] = ()
+    grey: str = ""
     notes: tuple[str, ...] = ()
 
     def without(self, *notes: str) -> SourceReading:
@@ -44,8 +48,14 @@ class SourceReading:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> SourceReading:
         """The reading of a saved study."""
-        texts = (content["classes"], content["groups"], content["split"])
-        return cls(*texts, tuple(content["left_out"]), tuple(content.get("notes", ())))
+        return cls(
+            content["classes"],
+            content["groups"],
+            content["split"],
+            tuple(content["left_out"]),
+            content.get("grey", ""),
+            tuple(content.get("notes", ())),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -54,6 +64,7 @@ class SourceReading:
             "groups": self.groups,
             "split": self.split,
             "left_out": list(self.left_out),
+            "grey": self.grey,
             "notes": list(self.notes),
         }
 
@@ -82,13 +93,15 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         ("Left out", "; ".join(reading.left_out) or "nothing"),
         *([("As read", "; ".join(reading.notes))] if reading.notes else []),
+        ("Images read", f"{len(table):,}"),
+        *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 
-def named_classes(names: Sequence[str]) -> str:
+def named_classes(names: Sequence[str], most: int = _NAMED) -> str:
     """The first class names and their number: ``cecum, polyps, ... (23 classes)``."""
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more} ({len(names)} classes)"
+    more = ", ..." if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more} ({len(names)} classes)"
 
 
 def say_reading(table: ImageTable, console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ from tametail.data.reading import SourceReading
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tametail.data.decoding.bit_depth import BitDepth
 
 SPLIT_WORDS = {
     "": "",
@@ -54,6 +56,8 @@ class ImageTable:
         synthetic: whether the images are generated, not photographed.
         multi_label: whether an image may have several classes or none. Otherwise ``|`` has no special meaning.
         reading: what classes, groups and split were taken from; None for a table that was not read from a source.
+        bit_depth: bits of grey values that are stored in more than 8; None if it is to be decided from the images, see
+            `tametail.data.decoding.bit_depth`.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -66,6 +70,7 @@ class ImageTable:
     synthetic: bool = False
     multi_label: bool = False
     reading: SourceReading | None = None
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.frame.columns[:4]) != COLUMNS:
@@ -143,13 +148,8 @@ class ImageTable:
             raise DataError(f"expected a class with a name for every image, found none for {unnamed}")
         _check_encodable(frame["image"].tolist(), "file names", "the file")
         _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
-        tested = frame["split"] == "test"
-        leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
-        if leaks and not allow_leaks:
-            raise DataError(
-                f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
-                f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
-            )
+        if not allow_leaks:
+            _check_leaks(frame)
         ordered = frame.sort_values("image", ignore_index=True)
         return cls(
             ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label, reading=reading
@@ -227,6 +227,11 @@ class ImageTable:
         return max(counts) / min(counts) if min(counts) else math.inf
 
     @property
+    def training_set(self) -> ImageTable:
+        """The images outside the given test set; all of them where none is given."""
+        return self.take((self.frame["split"] != "test").to_numpy())
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of image ids, labels, groups, splits, given folds and class names; the same on every machine.
 
@@ -243,6 +248,29 @@ class ImageTable:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
 
+    def with_groups(self, groups: Sequence[str], source: str, *, allow_leaks: bool = False) -> ImageTable:
+        """The same images in other groups.
+
+        Args:
+            groups: N groups.
+            source: where they are from, for the reading.
+            allow_leaks: see `from_frame`.
+
+        Raises:
+            DataError: see `from_frame`.
+        """
+        frame = self.frame.assign(group=np.array(groups, dtype=object))
+        _check_encodable(list(set(groups)), "groups", "it")
+        if not allow_leaks:
+            _check_leaks(frame)
+        reading = None if self.reading is None else replace(self.reading, groups=source)
+        return replace(self, frame=frame, reading=reading)
+
+    def read_at(self, depth: BitDepth) -> ImageTable:
+        """The same images with the bit depth that was decided for them, which their reading then names."""
+        reading = None if self.reading is None else replace(self.reading, grey=str(depth))
+        return replace(self, bit_depth=depth.bits, reading=reading)
+
     def take(self, rows: BoolArray | NDArray[np.integer]) -> ImageTable:
         """A table of some rows, given as a mask (N,) or as indices in any order, with the same class names."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows)
@@ -254,6 +282,16 @@ class ImageTable:
 def join_classes(names: Iterable[str]) -> str:
     """The label of an image in a multi-label table: each class once, in sorted order, joined by ``|``."""
     return LABEL_SEPARATOR.join(sorted(set(names)))
+
+
+def _check_leaks(frame: pd.DataFrame) -> None:
+    tested = frame["split"] == "test"
+    leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
+    if leaks:
+        raise DataError(
+            f"the given split leaks: {len(leaks)} groups have images both in test and outside it "
+            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+        )
 
 
 def _check_encodable(texts: list[str], what: str, thing: str) -> None:

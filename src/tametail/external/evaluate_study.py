@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tametail.data import (
     reading_facts,
     say_reading,
 )
-from tametail.data.decoding.cache import UNREADABLE, content_digests
+from tametail.data.decoding.cache import UNREADABLE, content_digests, table_bit_depth
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
@@ -191,6 +192,7 @@ def _run_context(
     recipe = Recipe.model_validate(described["recipe"])
     spec = studied_backbone(described)
     accelerator = make_accelerator(recipe, device, training=False)
+    table = _at_depth_of(described, table)
     with console.track("Images", len(table)) as advance:
         decoded = decoded_images(table, spec.canvas, advance=advance)
     if decoded.errors:
@@ -203,6 +205,15 @@ def _run_context(
     inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, described, spec))
     training_data = inputs.training_data(accelerator, console)
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
+
+
+def _at_depth_of(described: Mapping[str, Any], table: ImageTable) -> ImageTable:
+    """A table whose grey images are read at the depth of the study's, or at their own where that is larger."""
+    studied = described["table"].get("bit_depth")
+    if studied is None or table.bit_depth is not None:
+        return table
+    own = table_bit_depth(table).bits
+    return table if own is None else replace(table, bit_depth=max(studied, own))
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
@@ -301,4 +312,7 @@ def _facts(
         facts.append(("Classes without an image", ", ".join(mapped.absent)))
     if decoded.errors:
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
-    return (*facts, *((f"{term} (as read)", text) for term, text in reading_facts(given)))
+    return (
+        *facts,
+        *((f"{term} (as read)", text) for term, text in reading_facts(given.read_at(decoded.bit_depth))),
+    )

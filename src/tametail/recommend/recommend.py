@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from tametail.audit import LEAKS
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import declared, pick, takes
@@ -210,7 +211,9 @@ def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Prov
         recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(
-            f"{found.message}. {found.advice}" for found in inputs.findings if found.severity == "unsafe"
+            f"{found.message}. {found.advice}"
+            for found in inputs.findings
+            if found.severity == "unsafe" or (found.severity == "warning" and found.code in LEAKS)
         ),
         options=tuple(options),
     )

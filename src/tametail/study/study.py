@@ -131,7 +131,7 @@ def compare(
         options: see below.
 
     Returns:
-        The study.
+        The study; with ``dry_run`` its folder is not created.
 
     Raises:
         UsageError: an invalid option, or the output folder holds something else.
@@ -172,8 +172,10 @@ def compare(
     check_methods(parsed, data, recipe)
     class_order = check_class_order(options["class_order"], data)
     check_folds(data, options["folds"])
-    try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     directory = Path("runs") / data.name if out is None else Path(out)
+    if options["dry_run"]:
+        return Study(directory)
+    try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, study_file.STUDY_FOLDER)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():

@@ -95,7 +95,7 @@ def test_what_lists_and_images_do_not_share_is_refused_or_counted(folder: Path) 
     lists = write_lists(folder, NAMES[:8], NAMES[7:])
     with pytest.raises(DataError, match=r"1 images are in several lists .*g7.png"):
         read(folder, "age", cells, split_files=lists)
-    with pytest.raises(DataError, match="the split column leaks"):
+    with pytest.raises(DataError, match="split leaks"):
         read(folder, "group", [1] * 12, split_files=write_lists(folder, NAMES[:8], NAMES[8:]))
 
 

@@ -135,15 +135,15 @@ def with_split_files(
     frame = table.frame.assign(split=[split.get(image, "train") for image in images])
     if "train" in files.values():
         frame = frame[frame["image"].isin(split)]
+    checked = ImageTable.from_frame(
+        frame, table.root, table.name, multi_label=table.multi_label, allow_leaks=allow_leaks
+    )
     reading = table.reading or SourceReading("")
     how = f"lists {', '.join(f'{path.name} ({split})' for path, split in files.items())}"
-    return ImageTable.from_frame(
-        frame,
-        table.root,
-        table.name,
-        synthetic=table.synthetic,
-        multi_label=table.multi_label,
-        allow_leaks=allow_leaks,
+    return replace(
+        table,
+        frame=checked.frame,
+        class_names=checked.class_names,
         reading=replace(reading, split=how).without(*left_out),
     )
 

@@ -10,7 +10,7 @@ from tametail.core.errors import DataError
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".jfif",
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".jfif", ".avif",
 )  # fmt: skip
 
 
@@ -22,10 +22,13 @@ def is_kind(item: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) ->
         return False
 
 
-def walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, empty: list[Path] | None = None) -> Iterator[Path]:
     """Files below ``root``, relative to it, in sorted order; without hidden ones, through links but never in circles.
 
     A broken link is listed, so that it is reported as unreadable; a pipe or device, which would block, is refused.
+
+    Args:
+        empty: filled with the folders that hold nothing.
 
     Raises:
         DataError: a folder cannot be read, or an image is not a file.
@@ -39,7 +42,10 @@ def walk(root: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         below = []
-        for item in list_folder(folder):
+        items = list(list_folder(folder))
+        if empty is not None and not items and folder != root:
+            empty.append(folder.relative_to(root))
+        for item in items:
             if is_kind(item, os.DirEntry.is_dir):
                 below.append(Path(item.path))
             elif is_kind(item, os.DirEntry.is_file) or (item.is_symlink() and not os.path.exists(item.path)):
@@ -47,6 +53,15 @@ def walk(root: Path) -> Iterator[Path]:
             elif Path(item.name).suffix.lower() in IMAGE_SUFFIXES:
                 raise DataError(f"expected image files, but {item.path} is a pipe or a device; remove it")
         folders += reversed(below)
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 132 bytes of a file, which tell its kind; none if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
 
 
 def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -34,12 +34,14 @@ class KnownSet:
         source: where it can be downloaded.
         terms: licence or conditions of use.
         read: (options, of which root and download are used; name of the set) → table.
+        class_order: its classes from the lowest grade to the highest; empty unless they are ordinal.
     """
 
     title: str
     source: str
     terms: str
     read: Callable[[ReadOptions, str], ImageTable]
+    class_order: tuple[str, ...] = ()
 
 
 APTOS_GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
@@ -147,7 +149,7 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
         what = "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)"
         raise _missing(name, what, root)
     frame, reading = read_class_folders(
-        folder, [file for file in walk(folder) if file.parts[0] not in left_out]
+        folder, [file for file in walk(folder) if file.parts[0] not in left_out], ReadOptions(class_level=1)
     )
     expected, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
     if found != expected:
@@ -176,6 +178,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
         "https://www.kaggle.com/competitions/aptos2019-blindness-detection",
         "those of the competition",
         _read_aptos,
+        APTOS_GRADES,
     ),
     "bone_marrow": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=BONE_MARROW_LEFT_OUT)),
     "bone_marrow_all": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=())),

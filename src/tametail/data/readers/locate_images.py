@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
+from tametail.data.decoding.file_kinds import unread_among
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind
 from tametail.data.readers.image_search import image_files_below, search_images
 
-_ENDINGS = ("", *(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper())))
+_ENDINGS = tuple(ending for suffix in (*IMAGE_SUFFIXES, ".dcm") for ending in (suffix, suffix.upper()))
 _OUTSIDE = ".."
 
 
@@ -48,6 +49,8 @@ def locate_images(
     Raises:
         DataError: entries lead outside ``root``, to several files or, unless ``skip``, to none; or a folder cannot be listed.
     """
+    if unread := unread_among(entries):
+        raise DataError(f"expected images in {path}, but {unread}")
     folders = _Folders(base, root)
     found = [folders.locate(entry) for entry in entries]
     outside = [entry for entry, image in zip(entries, found, strict=True) if image == _OUTSIDE]
@@ -121,12 +124,17 @@ class _Folders:
         prefix, is_link = listed
         if prefix == _OUTSIDE:
             return _OUTSIDE
-        for ending in _ENDINGS:
-            if name + ending in is_link:
-                image = prefix + name + ending
-                real = os.path.realpath(os.path.join(self._root, image)) if is_link[name + ending] else None
-                return image if real is None or _within(real, self._real_root) else _OUTSIDE
-        return None
+        fitting = [name] if name in is_link else [name + end for end in _ENDINGS if name + end in is_link]
+        if len(fitting) > 1:
+            raise DataError(
+                f"the image {entry!r} has no extension, and {sample_of(fitting)} fit; write the extension into the table, or "
+                f"remove one of the files"
+            )
+        if not fitting:
+            return None
+        image = prefix + fitting[0]
+        real = os.path.realpath(os.path.join(self._root, image)) if is_link[fitting[0]] else None
+        return image if real is None or _within(real, self._real_root) else _OUTSIDE
 
     def _list(self, folder: str) -> tuple[str, dict[str, bool]] | None:
         """(prefix of its images' ids, file name → whether it is a link), or None where there is no such folder."""

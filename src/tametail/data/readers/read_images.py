@@ -10,6 +10,7 @@ from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
+from tametail.data.group_from import groups_from
 from tametail.data.readers.given_splits import split_files, with_split_files
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
@@ -44,7 +45,8 @@ def read_images(
             and split are optional, and other columns are kept. Image paths are relative to ``image_root``, by default the
             folder of the table, and may omit the extension; an image that is not there is looked for by its name in the
             folders below. With ``multi_label`` the label column holds names joined by ``|`` (or ``;`` or ``,``) or lists of
-            names. Whatever was chosen or left out is in ``reading``.
+            names. ``group_from`` takes groups from paths, see `groups_from`. Whatever was chosen or left out is in
+            ``reading``.
 
     Returns:
         The images with their labels, groups and splits, sorted by image id, and how they were read.
@@ -65,15 +67,22 @@ def read_images(
     reader = find_reader(source)
     if reader is None or not reader.takes_root:
         read_options.refuse_root(tuple(KNOWN_SETS))
+    if reader is not None and not reader.takes_folder_options:
+        read_options.refuse_folder_options(f"{source} is read by the reader {reader.name}")
     if reader is None:
         raise DataError(_no_reader(source))
-    table = reader.read(source, read_options)
-    if not table.reading:
-        table = replace(table, reading=read_by(reader.name))
-    if not read_options.split_files:
-        return table
-    files = split_files(read_options.split_files)
-    return with_split_files(table, files, skip=read_options.missing == "skip", allow_leaks=allow_leaks)
+    # Groups and splits of the reader's are replaced below, so that leaks between them do not matter.
+    rule, lists = read_options.group_from, split_files(read_options.split_files)
+    replaced = allow_leaks or rule is not None or bool(lists)
+    table = reader.read(source, replace(read_options, allow_leaks=replaced))
+    table = replace(table, reading=table.reading or read_by(reader.name), bit_depth=read_options.bit_depth)
+    if rule is not None:
+        groups, words = groups_from(table.frame["image"].tolist(), rule)
+        table = table.with_groups(groups, words, allow_leaks=allow_leaks or bool(lists))
+    if lists:
+        skip = read_options.missing == "skip"
+        table = with_split_files(table, lists, skip=skip, allow_leaks=allow_leaks)
+    return table
 
 
 def _no_reader(source: str | Path) -> str:

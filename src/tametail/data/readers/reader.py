@@ -38,11 +38,13 @@ class Reader(ABC):
             folders 0 or less.
         takes_root: whether `read` uses ``options.root`` and ``options.download``; otherwise they are refused. A reader
             without table columns calls `ReadOptions.refuse_table_options` itself.
+        takes_folder_options: whether `read` uses ``options.class_level`` and the other options on folders.
     """
 
     name: ClassVar[str]
     priority: ClassVar[int] = 10
     takes_root: ClassVar[bool] = False
+    takes_folder_options: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, source: str | Path) -> bool:
@@ -107,6 +109,12 @@ class ReadOptions:
     blank: Literal["error", "ignore", "zero"] = "error"
     root: Path | None = None
     download: bool = False
+    bit_depth: int | None = None
+    group_from: str | None = None
+    class_level: int | str | None = None
+    group_level: int | None = None
+    keep_masks: bool = False
+    skip_empty_classes: bool = False
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
@@ -114,6 +122,10 @@ class ReadOptions:
             raise UsageError(
                 "expected --reader-col with --join-rows majority; add it or leave the column out"
             )
+        if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
+            raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
+        if "," in (given := self._given("group_col", "group_from", "group_level")):
+            raise UsageError(f"expected one source of groups, got {given}; leave out all but one")
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
         if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):
@@ -141,6 +153,17 @@ class ReadOptions:
         """
         if given := self._given(*names):
             raise UsageError(f"{given} does not apply here, as {why}; leave it out")
+
+    def refuse_folder_options(self, why: str) -> None:
+        """For sources whose classes are not folders.
+
+        Raises:
+            UsageError: an option on folders was given.
+        """
+        if given := self._given("class_level", "group_level", "keep_masks", "skip_empty_classes"):
+            raise UsageError(
+                f"{given} can only be given for a folder of class folders, but {why}; leave it out"
+            )
 
     def refuse_root(self, known: Sequence[str]) -> None:
         """For sources that are not known sets.

@@ -34,6 +34,7 @@ class TableFolderReader(Reader):
 
     name = "table_folder"
     priority = -10
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         return _has_table(Path(source).expanduser())
@@ -43,6 +44,7 @@ class TableFolderReader(Reader):
         table = labels_file(folder, options.image_col, header=options.header)
         if table is None:
             return _read_as_another_kind(folder, options, type(self))
+        options.refuse_folder_options(f"{table} names the classes")
         return table_of_images(table, options, folder_name(folder))
 
 
@@ -52,6 +54,7 @@ class SplitTablesReader(Reader):
 
     name = "split_tables"
     priority = -20
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         folder = Path(source).expanduser()
@@ -62,6 +65,9 @@ class SplitTablesReader(Reader):
         tables = labels_files_by_split(folder, options.image_col, header=options.header)
         if tables is None:
             return _read_as_another_kind(folder, options, type(self))
+        options.refuse_folder_options(
+            f"{sample_of([str(path) for path in tables], most=1)} names the classes"
+        )
         root, multi_label = options.image_root or folder, options.multi_label
         where = f"folders {', '.join(f'{path.parent.name}/' for path in tables)}"
         frame, reading = read_split_tables(tables, options, root, where)
@@ -235,5 +241,5 @@ def read_split_tables(
         "; ".join(dict.fromkeys(reading.groups for reading in readings)),
         where,
         left_out,
-        notes,
+        notes=notes,
     ).without(unnamed_images(frozenset(unnamed) - set(frame["image"])))

@@ -187,7 +187,7 @@ def read_rows(
         groups,
         split_from,
         (*blank_rows, *left_out, *joined.left_out, *other_tables),
-        (*notes, *joined.notes),
+        notes=(*notes, *joined.notes),
     )
     return frame, reading, found.others
 

@@ -62,8 +62,8 @@ def audit_html(audit: AuditResult) -> str:
 
     bars = count_drawing(
         [one.name for one in distribution.classes],
-        [one.images for one in distribution.classes],
-        "Images per class",
+        [one.training for one in distribution.classes],
+        "Training images per class",
     )
     return render(
         "audit.html.j2",
@@ -71,7 +71,7 @@ def audit_html(audit: AuditResult) -> str:
         synthetic=table.synthetic,
         summary=audit_summary(audit),
         safe=audit.safe,
-        facts=audit_facts(audit),
+        facts=[*reading_facts(table), *audit_facts(audit)],
         distribution=distribution,
         figure=Markup(inlined(bars)),
         findings=[
@@ -112,11 +112,10 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
         shot: sum(one.shot == shot for one in distribution.classes) for shot in ("many", "medium", "few")
     }
     return [
-        *reading_facts(table),
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
         ("Number of groups", f"{len(set(table.groups.tolist())):,}"),
         ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
-        ("Imbalance ratio", ratio),
+        ("Imbalance ratio" + (" of the training set" if distribution.classes[0].splits else ""), ratio),
         ("Gini coefficient", f"{distribution.gini:.2f}"),
         ("Effective number of classes", f"{distribution.effective_classes:.1f}"),
         ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.formats().items()) or "none"),
@@ -163,15 +162,16 @@ def _lines(finding: Finding) -> tuple[str, ...]:
 def _sources(audit: AuditResult, images: Sequence[str]) -> dict[str, str]:
     """Data URLs of small JPEGs; images that cannot be read are left out."""
     with ThreadPoolExecutor() as pool:
-        sources = pool.map(lambda image: _source(str(audit.table.root / image)), images)
+        root, depth = audit.table.root, audit.table.bit_depth
+        sources = pool.map(lambda image: _source(str(root / image), depth), images)
         return {image: source for image, source in zip(images, sources, strict=True) if source}
 
 
-def _source(path: str) -> str | None:
+def _source(path: str, bit_depth: int | None) -> str | None:
     import cv2
 
     try:
-        pixels = decode_image(path, _SIDE)
+        pixels = decode_image(path, _SIDE, bit_depth=bit_depth)
     except DataError:
         return None
     done, data = cv2.imencode(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tametail.core.option import command_line
 from tametail.core.options import CompareOptions, MethodsOptions
-from tametail.data.reading import SourceReading, named_classes
+from tametail.data.reading import GREY_LEVELS, SourceReading, named_classes
 from tametail.report.formatting import count_of, duration, images_and_groups
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
@@ -19,8 +19,8 @@ TRAINING_TIME = "Training time"
 
 
 def imbalance_ratio(results: StudyResults) -> str:
-    """Images of the largest class divided by those of the smallest, as text."""
-    images = results.counts.images.values()
+    """Training images of the largest class divided by those of the smallest, as text."""
+    images = results.counts.train.values()
     return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
 
 
@@ -79,6 +79,7 @@ def reading_rows(settings: Mapping[str, Any]) -> FactRows:
         ("Split from", reading.split),
         ("Left out when read", "; ".join(reading.left_out) or "nothing"),
         *([("As read", "; ".join(reading.notes))] if reading.notes else []),
+        *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 
