@@ -34,6 +34,17 @@ def test_absent_classes_do_not_count() -> None:
     assert np.isnan(found.few_shot_recall)
 
 
+def test_unknown_labels_are_left_out() -> None:
+    rng = np.random.default_rng(3)
+    labels = (rng.random((300, 3)) < 0.4).astype(np.float32)
+    scores = rng.normal(size=(300, 3)).round(1) + labels
+    known = rng.random((300, 3)) < 0.7
+    pairs = [(labels[of, k], scores[of, k]) for k, of in enumerate(known.T)]
+    found = validate(scores, np.where(known, labels, np.nan), [150, 90, 60])
+    expected = np.mean([average_precision_score(*pair) for pair in pairs])
+    assert found.balanced_accuracy == pytest.approx(expected)
+
+
 def test_several_labels_are_judged_by_average_precision() -> None:
     rng = np.random.default_rng(1)
     labels = rng.random((300, 5)) < [0.5, 0.3, 0.2, 0.05, 0.0]

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from tametail.audit.finding import Finding, counted, singles
+from tametail.audit.joined_labels import check_joined_labels
 from tametail.audit.patient_ids import check_columns
 from tametail.core.errors import DataError
 from tametail.data.splitting.splits import check_folds
@@ -32,6 +33,7 @@ def check_table(table: ImageTable, folds: int) -> Iterator[Finding]:
     yield from _crossing_groups(table)
     yield from _too_small(table, folds)
     yield from _similar_labels(table)
+    yield from check_joined_labels(table)
     yield from _placeholders(table)
     yield from _unions(table)
     yield from check_columns(table)

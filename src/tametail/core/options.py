@@ -45,6 +45,65 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
     label_cols: Annotated[
         Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA, whole=True)
     ]
+    header: Annotated[
+        bool,
+        Option(
+            True,
+            "The first row of the table holds the names of the columns. With --no-header they are 1, 2, ...",
+            DATA,
+        ),
+    ]
+    metadata: Annotated[
+        AnyPath | None,
+        Option(None, "Second table about the same images, joined by image.", DATA, path=True),
+    ]
+    missing: Annotated[
+        Literal["error", "skip"],
+        Option(
+            "error", "Rows without an image file or a label: error, or skip (left out, and counted).", DATA
+        ),
+    ]
+    blank_groups: Annotated[
+        Literal["error", "single"],
+        Option(
+            "error", "Blank cells of the group column: error, or single (a group of one image each).", DATA
+        ),
+    ]
+    join_rows: Annotated[
+        Literal["no", "union", "majority"],
+        Option(
+            "no",
+            "Several rows of one image: no (refused unless equal), union of their labels, or majority (of the rows, or of "
+            "the readers with --reader-col).",
+            DATA,
+        ),
+    ]
+    reader_col: Annotated[
+        str | None, Option(None, "Column of readers, who have one vote each in --join-rows majority.", DATA)
+    ]
+    split_values: Annotated[
+        Pairs | None,
+        Option(None, "What the values of the split column mean, such as 0=train,1=test.", DATA),
+    ]
+    split_files: Annotated[
+        Pairs | None,
+        Option(None, "Lists of images, one per line: train=a.txt,test=b.txt.", DATA, path=True),
+    ]
+    fold_col: Annotated[
+        str | None, Option(None, "Column of cross-validation folds, which are used as they are.", DATA)
+    ]
+    uncertain: Annotated[
+        Literal["error", "ignore", "zero", "one"],
+        Option(
+            "error",
+            "Cells of -1 in --label-cols: error, ignore (unknown: left out of losses and metrics), zero or one.",
+            DATA,
+        ),
+    ]
+    blank: Annotated[
+        Literal["error", "ignore", "zero"],
+        Option("error", "Blank cells in --label-cols: error, ignore (unknown) or zero.", DATA),
+    ]
     group_from: Annotated[
         str | None,
         Option(
@@ -89,6 +148,14 @@ class ReadImagesOptions(TableOptions, total=False):
     """How images with one or several labels are read."""
 
     multi_label: Annotated[bool, Option(False, "Images may have several labels, such as a|b.", DATA)]
+    label_sep: Annotated[
+        str | None,
+        Option(
+            None,
+            "Sign between the labels of one image, with --multi-label. Default: the first of | ; , found.",
+            DATA,
+        ),
+    ]
 
 
 class FoldOptions(TypedDict, total=False):
@@ -310,8 +377,9 @@ class DataArgument(TypedDict, total=False):
         AnyPath | None,
         Option(
             ...,
-            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Parquet or JSONL file, DICOM "
-            "files, a MedMNIST .npz file, the name of a known data set, or demo (built in, synthetic).",
+            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
+            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, the name of a known data set, or "
+            "demo (built in, synthetic).",
         ),
     ]
 

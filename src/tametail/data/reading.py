@@ -30,6 +30,8 @@ class SourceReading:
             ``12 .txt files``.
         grey: the bit depth of grey images that are stored in more than 8 bits; empty if there are none, or before the
             images were opened.
+        notes: one text for each choice in reading that the columns do not show: how files were found that are not where
+            the table says, how cells were split, which rows were joined.
     """
 
     classes: str
@@ -37,6 +39,7 @@ class SourceReading:
     split: str = NO_SPLIT
     left_out: tuple[str, ...] = ()
     grey: str = ""
+    notes: tuple[str, ...] = ()
 
     def without(self, *notes: str) -> SourceReading:
         """The same with further texts on what was left out; empty ones are ignored."""
@@ -51,6 +54,7 @@ class SourceReading:
             content["split"],
             tuple(content["left_out"]),
             content.get("grey", ""),
+            tuple(content.get("notes", ())),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class SourceReading:
             "split": self.split,
             "left_out": list(self.left_out),
             "grey": self.grey,
+            "notes": list(self.notes),
         }
 
 
@@ -87,6 +92,7 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         ("Left out", "; ".join(reading.left_out) or "nothing"),
+        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
         ("Images read", f"{len(table):,}"),
         *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]

@@ -33,6 +33,9 @@ SPLIT_WORDS = {
 
 COLUMNS = ("image", "label", "group", "split")
 SPLITS = ("", "train", "val", "test")
+UNKNOWN_COLUMN, FOLD_COLUMN = "unknown_labels", "given_fold"
+RESERVED = (UNKNOWN_COLUMN, FOLD_COLUMN)
+"""Further columns with a meaning of their own."""
 LABEL_SEPARATOR = "|"  # between the classes of one image in a multi-label table
 
 
@@ -44,7 +47,9 @@ class ImageTable:
         frame: the columns image (unique id: POSIX path relative to ``root``), label, group (images that must stay
             together, such as those of a patient; by default the image id) and split (``train``, ``val``, ``test`` or
             empty) as text, then any others. In a multi-label table the label holds all classes of the image in the
-            order of ``class_names``, joined by ``|``; it is empty for an image without a class.
+            order of ``class_names``, joined by ``|``; it is empty for an image without a class. Two further columns have
+            a meaning: ``unknown_labels``, the classes of which it is unknown whether the image has them, in the same
+            form (multi-label only), and ``given_fold``, the fold that `make_splits` uses (empty in the test set).
         root: folder that the image ids are relative to.
         class_names: C names sorted by code point, from the whole table; `take` keeps all of them.
         name: short name for titles.
@@ -85,9 +90,24 @@ class ImageTable:
                     f"expected distinct classes in sorted order in every label, got {unsorted[:3]}"
                 )
             labels = {name for label in labels for name in _classes_in(label)}
+        self._check_unknown()
         unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
         if unknown:
             raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {unknown}")
+
+    def _check_unknown(self) -> None:
+        if UNKNOWN_COLUMN not in self.frame:
+            return
+        if not self.multi_label:
+            raise ValueError(f"expected a column {UNKNOWN_COLUMN} in multi-label tables only")
+        for label, unknown in zip(self.frame["label"], self.frame[UNKNOWN_COLUMN], strict=True):
+            names = _classes_in(unknown)
+            if join_classes(names) != unknown or not set(names) <= set(self.class_names) - set(
+                _classes_in(label)
+            ):
+                raise ValueError(
+                    f"expected distinct classes in sorted order, and none that the image has, as {UNKNOWN_COLUMN}, got {unknown!r}"
+                )
 
     @classmethod
     def from_frame(
@@ -183,6 +203,16 @@ class ImageTable:
             matrix[row, [codes[name] for name in _classes_in(label)]] = True
         return matrix
 
+    @property
+    def unknown(self) -> BoolArray:
+        """(N, C) labels of which it is unknown whether the image has them; they are False in ``labels``."""
+        matrix = np.zeros((len(self), len(self.class_names)), dtype=np.bool_)
+        if UNKNOWN_COLUMN in self.frame:
+            codes = {name: code for code, name in enumerate(self.class_names)}
+            for row, names in enumerate(self.frame[UNKNOWN_COLUMN]):
+                matrix[row, [codes[name] for name in _classes_in(names)]] = True
+        return matrix
+
     def counts(self) -> dict[str, int]:
         """Images per class, in the order of ``class_names``; 0 for classes without an image.
 
@@ -203,11 +233,15 @@ class ImageTable:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of image ids, labels, groups, splits and class names; the same on every machine.
+        """SHA-256 of image ids, labels, groups, splits, given folds and class names; the same on every machine.
 
         It covers neither the pixels nor the other columns.
         """
-        rows = self.frame[list(COLUMNS)].to_numpy(dtype=object).tolist()
+        rows = (
+            self.frame[[*COLUMNS, *(name for name in RESERVED if name in self.frame)]]
+            .to_numpy(dtype=object)
+            .tolist()
+        )
         digest = hashlib.sha256()
         mark = [["multi_label"]] if self.multi_label else []
         for row in [*mark, list(self.class_names), *rows]:

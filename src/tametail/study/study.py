@@ -21,6 +21,7 @@ from tametail.core.options import (
 )
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
 from tametail.data import ImageTable, check_folds, read_images, say_reading
+from tametail.data.splitting.given_folds import has_given_folds
 from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
@@ -178,7 +179,7 @@ def compare(
     prepare_directory(directory, study_file.STUDY_FOLDER)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
-            repeats = count_repeats(options, recipe, directory)
+            repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
             split = pick(SplitOptions, options)
             inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
         seeds = list(range(repeats))

@@ -71,7 +71,7 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
 
     Args:
         scores: (N, C) logits of the decision.
-        target: (N,) class indices, or (N, C) labels of 0 and 1.
+        target: (N,) class indices, or (N, C) labels of 0 and 1, nan where unknown.
         class_counts: C training images per class.
 
     Raises:
@@ -86,8 +86,9 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
     if truth.ndim == 1:
         per_class = recall(confusion_matrix(truth, values.argmax(axis=1), classes))
     else:
-        pairs = zip(truth.T.astype(bool), values.T, strict=True)
-        per_class = np.array([average_precision(label, score) for label, score in pairs])
+        known = ~np.isnan(truth.astype(np.float64))
+        pairs = zip(truth.T, values.T, known.T, strict=True)
+        per_class = np.array([average_precision(label[of] == 1, score[of]) for label, score, of in pairs])
     present = ~np.isnan(per_class)
     few = present & np.array([class_group_of(int(count)) == "few" for count in class_counts])
     return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, few)))

@@ -17,6 +17,7 @@ BUILT_IN = [
     "table",
     "table_folder",
     "split_tables",
+    "named_tables",
     "dicom_folder",
     "class_folders",
 ]

@@ -78,6 +78,7 @@ def reading_rows(settings: Mapping[str, Any]) -> FactRows:
         ("Groups from", reading.groups),
         ("Split from", reading.split),
         ("Left out when read", "; ".join(reading.left_out) or "nothing"),
+        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
         *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
