@@ -176,14 +176,14 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
         others = sorted(names - set(splits))
         short = [folder for folder in listed if len(folder) < level]
         if others or short:
-            beside = (
+            rest = (
                 f"{sample_of([f'{name}/' for name in others])} are not"
                 if others
                 else f"{sample_of(['/'.join(folder) or str(root) for folder in short])} holds images outside them"
             )
             raise DataError(
                 f"at folder level {level} of {root}, {', '.join(f'{name}/' for name in splits)} are named like a split of the data, "
-                f"but {beside}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
+                f"but {rest}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
                 f"move the others elsewhere, or rename a class that is called like a split"
             )
         if found[0] is not None:
@@ -260,7 +260,15 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
     """The level of the classes where there is one reading only."""
     depths = {len(folder) for folder in counts}
     names = _level_names(counts)
-    levels = [level for level in range(1, min(depths) + 1) if level != split_level]
+    # The folders of splits may repeat, as in train/train/benign.
+    levels = [
+        level
+        for level in range(1, min(depths) + 1)
+        if level != split_level
+        and not (split_level and len(split_folders(names[level])) == len(names[level]))
+    ]
+    if not levels:
+        raise DataError(f"expected folders of classes in {root}, but found folders of splits only")
     if len(depths) > 1:
         raise DataError(
             _several_readings(root, counts, [level for level in levels if len(names[level]) > 1], split_level)
