@@ -296,3 +296,12 @@ def test_no_change_of_the_tree_goes_unsaid(
     except DataError:
         return
     assert after != before
+
+
+def test_few_folders_named_with_numbers_are_not_taken_for_classes(tmp_path: Path) -> None:
+    root = make(
+        tmp_path, *(f"benign/p{n}" for n in range(3)), *(f"malignant/p{n}" for n in range(3, 6)), images=20
+    )
+    with pytest.raises(DataError, match="6 folders of level 2 are patients or series, add --group-level 2"):
+        read_images(root)
+    assert len(set(read_images(root, class_level=1, group_level=2).groups)) == 6

@@ -23,7 +23,7 @@ _MOST_CLASSES = 30  # folders at the lowest of several levels; more of them are 
 _FEWEST_IMAGES = 5  # per such folder, on average
 _SHOWN = 12  # classes of a possible reading that are named
 _NAMED = 12  # names of a level that are listed where it is not used
-_PLAIN = re.compile(r"(?:\w*[ _-])?(?:images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom)", re.IGNORECASE)
+_PLAIN = re.compile(r"images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
             continue
         listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED else ""
         unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
-        if not offered and _are_many_small(names, counts):
+        if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-level {level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
     return SourceReading(f"folder {at} below {name}/", groups, splits, tuple(unused))
@@ -290,13 +290,13 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
 
 
 def _are_many_small(names: Iterable[str], counts: Mapping[Folder, int]) -> bool:
-    """Whether folders look like patients or series: many, with few images, or named by numbers."""
+    """Whether folders look like patients or series: many, with few images, or named with numbers."""
     listed = list(names)
     numbered = sum(any(letter.isdigit() for letter in name) for name in listed)
     return (
         len(listed) > _MOST_CLASSES
         or sum(counts.values()) < _FEWEST_IMAGES * len(listed)
-        or (numbered > len(listed) / 2 and len(listed) > _NAMED)
+        or numbered > len(listed) / 2
     )
 
 
