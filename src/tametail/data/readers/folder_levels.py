@@ -23,7 +23,7 @@ _MOST_CLASSES = 30  # folders at the lowest of several levels; more of them are 
 _FEWEST_IMAGES = 5  # per such folder, on average
 _SHOWN = 12  # classes of a possible reading that are named
 _NAMED = 12  # names of a level that are listed where it is not used
-_PLAIN = re.compile(r"(?:\w*[ _-])?(?:images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom)", re.IGNORECASE)
+_PLAIN = re.compile(r"images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
             continue
         listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED else ""
         unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
-        if not offered and _are_many_small(names, counts):
+        if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-level {level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
     return SourceReading(f"folder {at} below {name}/", groups, splits, tuple(unused))
@@ -176,14 +176,14 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
         others = sorted(names - set(splits))
         short = [folder for folder in listed if len(folder) < level]
         if others or short:
-            beside = (
+            rest = (
                 f"{sample_of([f'{name}/' for name in others])} are not"
                 if others
                 else f"{sample_of(['/'.join(folder) or str(root) for folder in short])} holds images outside them"
             )
             raise DataError(
                 f"at folder level {level} of {root}, {', '.join(f'{name}/' for name in splits)} are named like a split of the data, "
-                f"but {beside}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
+                f"but {rest}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
                 f"move the others elsewhere, or rename a class that is called like a split"
             )
         if found[0] is not None:
@@ -260,7 +260,15 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
     """The level of the classes where there is one reading only."""
     depths = {len(folder) for folder in counts}
     names = _level_names(counts)
-    levels = [level for level in range(1, min(depths) + 1) if level != split_level]
+    # The folders of splits may repeat, as in train/train/benign.
+    levels = [
+        level
+        for level in range(1, min(depths) + 1)
+        if level != split_level
+        and not (split_level and len(split_folders(names[level])) == len(names[level]))
+    ]
+    if not levels:
+        raise DataError(f"expected folders of classes in {root}, but found folders of splits only")
     if len(depths) > 1:
         raise DataError(
             _several_readings(root, counts, [level for level in levels if len(names[level]) > 1], split_level)
@@ -282,13 +290,13 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
 
 
 def _are_many_small(names: Iterable[str], counts: Mapping[Folder, int]) -> bool:
-    """Whether folders look like patients or series: many, with few images, or named by numbers."""
+    """Whether folders look like patients or series: many, with few images, or named with numbers."""
     listed = list(names)
     numbered = sum(any(letter.isdigit() for letter in name) for name in listed)
     return (
         len(listed) > _MOST_CLASSES
         or sum(counts.values()) < _FEWEST_IMAGES * len(listed)
-        or (numbered > len(listed) / 2 and len(listed) > _NAMED)
+        or numbered > len(listed) / 2
     )
 
 
