@@ -77,6 +77,6 @@ def test_the_page_and_the_json_of_inspect_show_it(image_folder: Path, tmp_path: 
     page = tmp_path / "page.html"
     found = CliRunner().invoke(app, ["inspect", str(image_folder), "--json", "-o", str(page)])
     kept = json.loads(found.stdout)["reading"]
-    assert set(kept) == {"classes", "groups", "split", "left_out"}
+    assert set(kept) == {"classes", "groups", "split", "left_out", "grey", "notes"}
     assert "column &#39;label&#39; of labels.csv: " in page.read_text(encoding="utf-8")
     assert "<dt>Left out</dt>" in page.read_text(encoding="utf-8")

@@ -166,7 +166,8 @@ LAYOUTS = {
 
 def commands() -> dict[str, str]:
     """Set → the words after ``tametail inspect``, as documented."""
-    return {row["name"]: row["command"] for row in ROW.finditer(DOCS.read_text(encoding="utf-8"))}
+    section = DOCS.read_text(encoding="utf-8").partition("### Public sets with folder layouts")[2]
+    return {row["name"]: row["command"] for row in ROW.finditer(section)}
 
 
 def write(layout: Layout, root: Path) -> None:
