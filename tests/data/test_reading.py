@@ -80,3 +80,17 @@ def test_the_page_and_the_json_of_inspect_show_it(image_folder: Path, tmp_path: 
     assert set(kept) == {"classes", "groups", "split", "left_out", "grey", "notes"}
     assert "column &#39;label&#39; of labels.csv: " in page.read_text(encoding="utf-8")
     assert "<dt>Left out</dt>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words", [("compare",), ("search",), ("recommend",), ("evaluate", "STUDY", "--data")]
+)
+def test_it_comes_before_anything_else_is_said(
+    words: tuple[str, ...], image_folder: Path, study_folder: Path, tmp_path: Path
+) -> None:
+    """Also where the data are then refused: too many folds, or the study's own images."""
+    given = [str(study_folder) if word == "STUDY" else word for word in words]
+    folds = [] if words[0] == "evaluate" else ["--folds", "50", "--weights", "none"]
+    found = CliRunner().invoke(app, [*given, str(image_folder), *folds, "-o", str(tmp_path / "out")])
+    assert found.exit_code == 3
+    assert found.stderr.startswith("Class: column 'label' of labels.csv: ")

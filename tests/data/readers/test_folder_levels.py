@@ -203,7 +203,7 @@ def proposed_folder(error: DataError) -> str:
             {"a": 16, "b": 16},
         ),
         (("a", "b", "copy/a", "copy/b"), "looks like a copy", {"a": 8, "b": 8}),
-        (("train/a", "train/b", "extra/a", "extra/b"), "extra/ are not", {"a": 8, "b": 8}),
+        (("train/a", "train/b", "extra/a", "extra/b"), r"mixed with others \(extra/\)", {"a": 8, "b": 8}),
         (("train/a", "train/b", "test"), "lie outside", {"a": 8, "b": 8}),
     ],
 )

@@ -176,15 +176,17 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
         others = sorted(names - set(splits))
         short = [folder for folder in listed if len(folder) < level]
         if others or short:
+            named = ", ".join(f"{name}/" for name in splits)
             rest = (
-                f"{sample_of([f'{name}/' for name in others])} are not"
+                f"mixed with others ({sample_of([f'{name}/' for name in others])})"
                 if others
-                else f"{sample_of(['/'.join(folder) or str(root) for folder in short])} holds images outside them"
+                else f"missing in {sample_of(['/'.join(folder) or str(root) for folder in short])}, where images lie as well"
             )
+            inside = _with_classes(listed, level, others, splits)
+            instead = f"give one of the folders instead, such as {root.joinpath(*inside)}, " if inside else ""
             raise DataError(
-                f"at folder level {level} of {root}, {', '.join(f'{name}/' for name in splits)} are named like a split of the data, "
-                f"but {rest}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
-                f"move the others elsewhere, or rename a class that is called like a split"
+                f"at folder level {level} of {root} names of a split ({named}) are "
+                f"{rest}; {instead}move the others elsewhere, or rename a class that is called like a split"
             )
         if found[0] is not None:
             before = found[0] - 1
@@ -197,14 +199,13 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
     return found
 
 
-def _path_to(
+def _with_classes(
     folders: Sequence[Folder], level: int, others: Sequence[str], splits: Mapping[str, str]
 ) -> Folder:
-    """A folder at a level that can be given instead: one that is no split, or the training set."""
-    names = list(others) or [name for name, split in splits.items() if split == "train"] or list(splits)
-    return next(
-        (folder[:level] for folder in folders if len(folder) >= level and folder[level - 1] == names[0]), ()
-    )
+    """A folder at a level that holds folders itself: one that is no split, else the training set; empty if none does."""
+    preferred = (*others, *(name for name, split in splits.items() if split == "train"))
+    holding = {folder[level - 1]: folder[:level] for folder in folders if len(folder) > level}
+    return next((holding[name] for name in preferred if name in holding), ())
 
 
 def _is_unlabelled(folder: Folder, split_level: int | None, splits: Mapping[str, str]) -> bool:
