@@ -48,3 +48,26 @@ def test_classes_are_counted_in_images_and_in_groups() -> None:
     assert first.effective == pytest.approx((1 - 0.999**first.images) / 0.001)
     assert [one.shot for one in found.classes] == ["many", "medium", "few"]
     assert not math.isnan(found.gini)
+
+
+def test_imbalance_is_that_of_the_training_set() -> None:
+    counts = {
+        "train": {"a": 105, "b": 12, "c": 30},
+        "val": {"a": 15, "b": 7, "c": 0},
+        "test": {"a": 9, "b": 90, "c": 9},
+    }
+    rows = [
+        (label, split) for split, per in counts.items() for label, count in per.items() for _ in range(count)
+    ]
+    frame = pd.DataFrame(rows, columns=["label", "split"], dtype=object)
+    frame.insert(0, "image", [f"{number:03d}.png" for number in range(len(rows))])
+    frame.insert(2, "group", frame["image"])
+    found = class_distribution(ImageTable(frame, Path("/data"), ("a", "b", "c"), "drawn"))
+    assert [(one.name, one.images, one.training, one.shot) for one in found.classes] == [
+        ("a", 129, 120, "many"),
+        ("c", 39, 30, "medium"),
+        ("b", 109, 19, "few"),  # the second largest class of the set, and the rarest to train on
+    ]
+    assert found.classes[2].splits == {"train": 12, "val": 7, "test": 90}
+    assert found.imbalance_ratio == pytest.approx(120 / 19)
+    assert found.gini == pytest.approx(gini([120, 19, 30]))

@@ -57,7 +57,36 @@ PATIENT = RNG.integers(0, 400, len(IMAGES))
 
 
 @pytest.mark.parametrize(
-    "name", ["patient_id", "Patient", "subject", "PatientID", "lesion_id", "ID", "mrn", "StudyInstanceUID"]
+    "name",
+    [
+        "patient_id",
+        "Patient",
+        "subject",
+        "PatientID",
+        "lesion_id",
+        "ID",
+        "mrn",
+        "StudyInstanceUID",
+        "patientid",
+        "Pt_ID",
+        "patno",
+        "PtNo",
+        "RID",
+        "submitter_id",
+        "client_id",
+        "empi_anon",
+        "id_paciente",
+        "Patientennummer",
+        "tumor_id",
+        "hospital_number",
+        "wsi",
+        "video_id",
+        "lesionid",
+        "num_patient",
+        "ID_Пациента",
+        "患者ID",
+        "numéro du patient",
+    ],
 )
 @pytest.mark.parametrize("written", ["text", "number", "number with gaps", "mostly empty"])
 def test_a_patient_column_is_found(name: str, written: str) -> None:
@@ -68,6 +97,28 @@ def test_a_patient_column_is_found(name: str, written: str) -> None:
         "mostly empty": np.where(RNG.random(len(IMAGES)) < 0.6, "", [f"P{code}" for code in PATIENT]),
     }[written]
     assert [finding.code for finding in check_columns(_table(IMAGES, **{name: values}))] == ["unused_ids"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("hash", [f"{code:x}z" for code in PATIENT]), ("xq", PATIENT), ("original_file", [f"IMG{code}.dcm" for code in PATIENT]),
+     ("family_name", [f"name {chr(97 + code % 26)}{chr(97 + code // 26)}" for code in PATIENT]),
+     ("site", [f"S{code:04}" for code in PATIENT])],
+)  # fmt: skip
+def test_any_column_of_many_small_sets_is_a_warning_with_its_name(name: str, values: Any) -> None:
+    (found,) = check_columns(_table(IMAGES, **{name: values}))
+    assert (found.code, found.severity, found.affected) == ("possible_ids", "warning", ((name,),))
+    assert name in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("intensity", RNG.normal(size=len(IMAGES)).round(2)), ("Patientenalter", PATIENT), ("width", PATIENT), ("edad", PATIENT),
+     ("unique", np.arange(len(IMAGES))), ("few", PATIENT % 7), ("site", [f"ward {'abcdefghij'[code % 10]}" for code in PATIENT]),
+     ("hospital_id", PATIENT % 12)],
+)  # fmt: skip
+def test_measurements_unique_numbers_and_few_values_are_no_small_sets(name: str, values: Any) -> None:
+    assert not list(check_columns(_table(IMAGES, **{name: values})))
 
 
 @pytest.mark.parametrize("patients", [5, 20, 400])
@@ -117,3 +168,52 @@ def test_names_that_tell_patients_apart(pattern: str) -> None:
 )
 def test_names_that_are_only_numbers(pattern: str) -> None:
     assert not list(check_names(_table(sorted(pattern.format(n=n, y=n % 4) for n in range(500)))))
+
+
+def _given_split(names: dict[str, list[str]]) -> ImageTable:
+    images = [f"{split}/{name}" for split, listed in names.items() for name in listed]
+    table = _table(images)
+    split = [{"train": "train", "test": "test"}[image.partition("/")[0]] for image in table.frame["image"]]
+    return ImageTable(table.frame.assign(split=split), Path(), ("a", "b", "c"), "t")
+
+
+OWNERS = {
+    "kermany_oct": "CNV/CNV-{p}-{i}.jpeg",
+    "eyepacs": "{p}_{side}.jpeg",
+    "breakhis": "malignant/SOB_M_DC-14-{p}AB-40-{i:03}.png",
+    "chexpert": "patient{p:05}/study{i}/view1_frontal.jpg",
+    "nih_chest": "{p:08}_{i:03}.png",
+    "": "x/scan{p}_{i}.png",
+}
+
+
+@pytest.mark.parametrize("scheme", OWNERS)
+def test_a_given_split_that_divides_owners_by_name_is_unsafe(scheme: str) -> None:
+    def named(p: int, i: int) -> str:
+        return OWNERS[scheme].format(p=p, i=i, side=("left", "right")[i % 2])
+
+    names = {
+        "train": [named(p, i) for p in range(100, 130) for i in (0, 2, 5)],
+        "test": [named(p, i) for p in range(125, 145) for i in (1, 4)],
+    }
+    if scheme == "eyepacs":  # the left eye is in training, the right one in the test set
+        names = {"train": names["train"][::3], "test": names["test"][::2]}
+        names["train"] += [named(p, 1) for p in range(100, 125)]
+    unsafe, grouped = check_names(_given_split(names))
+    assert (unsafe.code, unsafe.severity, len(unsafe.affected)) == ("names_cross_split", "unsafe", 5)
+    assert unsafe.message.startswith("5 patients or other owners of images")
+    assert all(
+        {image.partition("/")[0] for image in members} == {"train", "test"} for members in unsafe.affected
+    )
+    assert grouped.code == "grouped_by_name"
+    assert f"known:{scheme}" in unsafe.advice if scheme else "known:" not in unsafe.advice
+    apart = names | {
+        "test": [name for name in names["test"] if not any(str(p) in name for p in range(125, 130))]
+    }
+    assert [finding.code for finding in check_names(_given_split(apart))] == ["grouped_by_name"]
+
+
+def test_numbers_that_begin_anew_in_each_split_are_not_the_same_owners() -> None:
+    names = [f"scan{p}_{i}.png" for p in range(30) for i in range(3)]
+    found = list(check_names(_given_split({"train": names, "test": names[:40]})))
+    assert [finding.code for finding in found] == ["grouped_by_name"]

@@ -86,7 +86,7 @@ def test_mistakes_give_a_message_a_code_and_no_traceback(
     assert found == code, errors
     assert message in errors
     assert "Traceback" not in errors
-    assert errors.startswith("Error: ")
+    assert errors.splitlines()[-1].startswith("Error: ")
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 
 KEYS = {
     "schema", "name", "fingerprint", "safe", "folds", "images", "readable", "groups", "groups_of_several_images",
-    "multi_label", "splits", "imbalance_ratio", "gini", "effective_classes", "classes", "formats", "sizes", "duplicates",
+    "multi_label", "reading", "splits", "imbalance_ratio", "gini", "effective_classes", "classes", "formats", "sizes", "duplicates",
     "findings",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_the_json_has_the_keys_of_its_schema(images: Set) -> None:
     content = json.loads(output)
     assert code == 3
     assert set(content) == KEYS
-    assert content["schema"] == "tametail.inspect/2"
+    assert content["schema"] == "tametail.inspect/3"
     assert content["safe"] is False
     documented = Path(__file__).parents[2].joinpath("docs/data.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in documented for key in KEYS)

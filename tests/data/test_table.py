@@ -150,3 +150,31 @@ def test_the_fingerprint_tells_multi_label_tables_apart() -> None:
 def test_multi_labels_of_another_form_are_refused(rows: list, names: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_multi(rows, class_names=names)
+
+
+def labelled(unknown: list[str], *, multi_label: bool = True) -> ImageTable:
+    labels = ["a|b", "", "b"] if multi_label else ["a", "b", "b"]
+    frame = pd.DataFrame({"image": ["1", "2", "3"], "label": labels, "group": "p", "split": ""}, dtype=object)
+    frame["unknown_labels"] = unknown
+    return ImageTable(frame, Path("/data"), ("a", "b"), "drawn", multi_label=multi_label)
+
+
+def test_unknown_labels_are_a_matrix_of_their_own() -> None:
+    table = labelled(["", "a|b", "a"])
+    assert table.unknown.tolist() == [[False, False], [True, True], [True, False]]
+    assert table.labels.tolist() == [[True, True], [False, False], [False, True]]
+    assert table.counts() == {"a": 1, "b": 2}
+    assert table.take(np.array([2])).unknown.tolist() == [[True, False]]
+    assert table.fingerprint != labelled(["", "a|b", ""]).fingerprint
+    assert not make_table(ROWS).unknown.any()
+
+
+@pytest.mark.parametrize("unknown", [["a", "", ""], ["", "b|a", ""], ["", "c", ""], ["", "a|a", ""]])
+def test_unknown_labels_of_another_form_are_refused(unknown: list[str]) -> None:
+    with pytest.raises(ValueError, match="unknown_labels"):
+        labelled(unknown)
+
+
+def test_a_single_label_is_never_unknown() -> None:
+    with pytest.raises(ValueError, match="multi-label tables only"):
+        labelled(["", "", ""], multi_label=False)

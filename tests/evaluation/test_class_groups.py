@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from tametail.audit import class_distribution
+from tametail.data import ImageTable
+from tametail.data.class_groups import class_group_of
 from tametail.evaluation import evaluate, intervals
-from tametail.evaluation.evaluate import few_shot_classes, many_shot_classes
 from tametail.predictions.single_label import Predictions
 
 
@@ -19,35 +24,28 @@ def _table(target: np.ndarray, predicted: np.ndarray, classes: int) -> Predictio
     return Predictions(image, image, target, np.zeros(len(target), dtype=np.int64), logits, names, "softmax")
 
 
-def test_few_shot_classes_are_the_rarest_third_and_any_as_rare() -> None:
-    assert np.flatnonzero(few_shot_classes([100, 5, 50, 7, 20, 30, 9])).tolist() == [1, 3]
-    assert few_shot_classes([100, 5]).tolist() == [False, True]  # at least one
-    assert few_shot_classes([9, 5, 5, 5]).tolist() == [False, True, True, True]
+def test_the_bounds_are_those_of_liu_et_al() -> None:
+    expected = {0: "few", 19: "few", 20: "medium", 100: "medium", 101: "many", 24000: "many"}
+    assert {count: class_group_of(count) for count in expected} == expected
 
 
-def test_many_shot_classes_are_the_most_frequent_third_and_never_few_shot() -> None:
-    assert np.flatnonzero(many_shot_classes([100, 5, 50, 7, 20, 30, 9])).tolist() == [0, 2]
-    assert many_shot_classes([100, 5]).tolist() == [True, False]
-    assert many_shot_classes([9, 9, 9, 5]).tolist() == [True, True, True, False]
-    assert not many_shot_classes([5, 5, 5]).any()
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
-def test_many_shot_classes_have_more_images_than_few_shot_ones(counts: list[int]) -> None:
-    many, few = many_shot_classes(counts), few_shot_classes(counts)
-    assert few.any()
-    assert not (many & few).any()
-    values = np.array(counts)
-    for upper, lower in ((many, ~many), (~few, few)):
-        if upper.any() and lower.any():
-            assert values[upper].min() > values[lower].max()
+@given(st.lists(st.integers(0, 200), min_size=2, max_size=12))
+def test_reports_and_the_audit_put_a_class_into_the_same_group(counts: list[int]) -> None:
+    target = np.arange(len(counts))
+    result = evaluate([_table(target, target, len(counts))], train_counts=counts, resamples=2)
+    found = {f"c{index}": group.name for group in result.class_groups for index in group.classes}
+    labels = [f"c{index}" for index, count in enumerate(counts) for _ in range(count)]
+    frame = pd.DataFrame({"image": [f"{n:05}" for n in range(len(labels))], "label": labels}, dtype=object)
+    frame["group"], frame["split"] = frame["image"], ""
+    table = ImageTable(frame, Path(), tuple(sorted(found)), "drawn")
+    assert {one.name: one.shot for one in class_distribution(table).classes} == found
 
 
 def test_means_of_class_groups_are_those_of_scikit_learn_over_the_classes_present() -> None:
     rng = np.random.default_rng(0)
     target = rng.choice(6, 300, p=[0.4, 0.3, 0.15, 0.1, 0.05, 0])
     predicted = np.where(rng.random(300) < 0.7, target, rng.integers(0, 6, 300))
-    result = evaluate([_table(target, predicted, 6)], train_counts=[60, 50, 40, 30, 20, 10], resamples=50)
+    result = evaluate([_table(target, predicted, 6)], train_counts=[600, 101, 100, 20, 19, 10], resamples=50)
     assert [(group.name, group.classes) for group in result.class_groups] == [
         ("many", (0, 1)),
         ("medium", (2, 3)),
@@ -68,7 +66,7 @@ def test_means_of_class_groups_are_those_of_scikit_learn_over_the_classes_presen
 
 def test_a_class_group_of_absent_classes_is_nan_and_one_without_classes_is_left_out() -> None:
     target = np.array([0, 0, 0, 0])
-    many, few = evaluate([_table(target, target, 2)], train_counts=[50, 3], resamples=20).class_groups
+    many, few = evaluate([_table(target, target, 2)], train_counts=[150, 3], resamples=20).class_groups
     assert (many.name, many.recall.value, many.recall.n) == ("many", 1.0, 4)
     assert (few.name, few.classes, few.recall.n) == ("few", (1,), 0)
     assert np.isnan([few.recall.value, few.recall.low, few.f1.value, few.f1.high]).all()

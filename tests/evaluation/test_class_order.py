@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tametail.core.errors import UsageError
+from tametail.data import KNOWN_SETS
 from tametail.evaluation import METRICS, ConfusionMetric, Evaluation, evaluate, register_metric
 from tametail.evaluation.class_order import (
     find_class_order,
@@ -190,3 +191,14 @@ def test_classes_are_ordinal_where_said_or_where_an_order_is_given() -> None:
     assert ordinal_classes(names, ordered=None, given=order) == order
     assert ordinal_classes(("2", "10"), ordered=None, given=None) == ()
     assert ordinal_classes(("2", "10"), ordered=True, given=None) == ("2", "10")
+
+
+def test_a_known_set_brings_its_clinical_order() -> None:
+    grades = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
+    names = sorted(grades)
+    assert find_class_order(names) == grades
+    assert ordinal_classes(names, ordered=True, given=None) == grades
+    assert ordinal_classes(names, ordered=None, given=None) == ()  # known, not asked for
+    assert find_class_order(names, names) == tuple(names)  # what is given comes first
+    assert find_class_order(names[:-1]) is None
+    assert KNOWN_SETS["aptos2019"].class_order == grades

@@ -8,7 +8,12 @@ import pytest
 from sklearn import metrics as sklearn
 
 from tametail.evaluation.evaluate import Estimate
-from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels, macro_average_precision
+from tametail.evaluation.multi_label import (
+    deployable_thresholds,
+    evaluate_labels,
+    macro_average_precision,
+    out_of_fold_thresholds,
+)
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 
 
@@ -72,6 +77,88 @@ def test_decisions_agree_with_sklearn(seed: int) -> None:
             assert label.precision.value == pytest.approx(tp / (tp + fp))
             assert label.f1.value == pytest.approx(2 * tp / (2 * tp + fp + fn))
             assert (label.recall.n, label.specificity.n, label.precision.n) == (tp + fn, tn + fp, tp + fp)
+
+
+def with_unknown(table: LabelPredictions, share: float = 0.3) -> LabelPredictions:
+    unknown = np.random.default_rng(3).random(table.labels.shape) < share
+    return dataclasses.replace(table, labels=table.labels & ~unknown, unknown=unknown)
+
+
+def same(found: object, expected: object) -> bool:
+    """Whether results are equal up to rounding, nan equal to nan."""
+    a, b = (np.hstack([np.ravel(x) for x in flat(one)]) for one in (found, expected))
+    return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True))
+
+
+def flat(result: object) -> list[object]:
+    """All numbers of a result."""
+    if isinstance(result, (int, float)):
+        return [result]
+    if isinstance(result, tuple):
+        return [number for one in result for number in flat(one)]
+    if dataclasses.is_dataclass(result):
+        return flat(tuple(getattr(result, field.name) for field in dataclasses.fields(result)))
+    return []
+
+
+def test_a_label_is_evaluated_on_the_images_of_which_it_is_known() -> None:
+    """Values and intervals of each label are those of a table without the other images."""
+    thresholds = np.array([0.3, 0.4, 0.2, 0.35])
+    tables = [with_unknown(make_table(seed=seed, per_group=3)) for seed in range(2)]
+    found = evaluate_labels(tables, thresholds)
+    for c, label in enumerate(found.labels):
+        known = tables[0].known[:, c]
+        alone = [dataclasses.replace(table.take(known), unknown=None) for table in tables]
+        expected = evaluate_labels(alone, thresholds)
+        assert label.auroc.n == known.sum()
+        assert same(label, expected.labels[c])
+        assert label.prevalence == label.positives / known.sum()
+        assert same(found.plain.labels[c], expected.plain.labels[c])
+        assert same(found.chosen.labels[c], expected.chosen.labels[c])
+        thresholds_of = out_of_fold_thresholds(tables[0])[known, c]
+        np.testing.assert_allclose(thresholds_of, out_of_fold_thresholds(alone[0])[:, c])
+    of_known = [
+        sklearn.average_precision_score(one.labels[one.known[:, c], c], one.logits[one.known[:, c], c])
+        for one in tables
+        for c in range(4)
+    ]
+    assert found.average_precision.value == pytest.approx(np.mean(of_known))
+    assert np.mean([macro_average_precision(one) for one in tables]) == pytest.approx(np.mean(of_known))
+
+
+def test_decisions_over_all_labels_are_over_known_ones() -> None:
+    table = with_unknown(make_table())
+    found = evaluate_labels([table]).plain
+    given, known = table.decided(0.5), table.known
+    wrong = (given != table.labels) & known
+    assert found.hamming_loss.value == pytest.approx(wrong.sum() / known.sum())
+    assert found.subset_accuracy.value == pytest.approx((~wrong.any(axis=1)).mean())
+    assert found.micro_f1.value == pytest.approx(sklearn.f1_score(table.labels[known], given[known]))
+
+
+@pytest.mark.parametrize("value", [0.001, 0.999])
+def test_what_is_predicted_for_unknown_labels_does_not_matter(value: float) -> None:
+    table = with_unknown(make_table(per_group=2))
+    logit = np.float32(np.log(value / (1 - value)))
+    other = dataclasses.replace(
+        table,
+        logits=np.where(table.known, table.logits, logit),
+        posterior=np.where(table.known, table.posterior, np.float32(value)),
+    )
+    assert evaluate_labels([other]) == evaluate_labels([table])
+    np.testing.assert_array_equal(deployable_thresholds([other]), deployable_thresholds([table]))
+
+
+def test_a_label_that_is_never_known_is_undefined() -> None:
+    table = make_table()
+    unknown = np.zeros(table.labels.shape, dtype=bool)
+    unknown[:, 1] = True
+    table = dataclasses.replace(table, labels=table.labels & ~unknown, unknown=unknown)
+    found = evaluate_labels([table])
+    assert is_undefined(found.labels[1].auroc)
+    assert is_undefined(found.chosen.labels[1].specificity)
+    assert np.isnan(found.labels[1].prevalence)
+    assert not is_undefined(found.average_precision)
 
 
 def test_every_value_lies_in_its_interval_in_0_to_1() -> None:

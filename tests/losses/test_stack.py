@@ -65,6 +65,26 @@ def test_vector_scaling_differs_in_its_scale_per_class() -> None:
     _both(losses, *_batch(4))
 
 
+@pytest.mark.parametrize("text", [text for text in STACKED if make(text).family == "sigmoid"])
+def test_unknown_labels_add_nothing_to_value_and_gradient(text: str) -> None:
+    """As in the loss itself, which takes nan for unknown; whatever the labels and logits there are."""
+    logits, labels = _batch(1)
+    unknown = torch.rand(labels.shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    loss = make(text)
+    loss.reduction = "none"
+    leaf = logits[0].T.clone().requires_grad_()
+    expected = loss(leaf, labels.masked_fill(unknown, torch.nan).T)
+    expected.sum().backward()
+    stack = LossStack([make(text)], logits, 4)
+    for label, logit in ((torch.nan, 0.0), (1.0, torch.inf), (0.0, torch.nan)):
+        given = torch.where(unknown, logits + logit, logits).requires_grad_()
+        values = stack(given, labels.masked_fill(unknown, label), ~unknown)
+        values.sum().backward()
+        torch.testing.assert_close(values[0], expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(given.grad[0].T, leaf.grad, rtol=1e-10, atol=1e-12)
+        assert (given.grad[0][unknown] == 0).all()
+
+
 def test_soft_labels() -> None:
     labels = torch.rand(4, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     losses: list[Loss] = [ALPALoss(gamma_neg=gamma) for gamma in (0.0, 2.5)]

@@ -65,6 +65,23 @@ def test_round_trip(tmp_path: Path, rows: int, names: tuple[str, ...]) -> None:
     assert_same(read_label_predictions(tmp_path / "p.parquet"), table)
 
 
+def test_unknown_labels_are_stored_where_there_are_any(tmp_path: Path) -> None:
+    table = make_table(40)
+    unknown = (np.random.default_rng(1).random(table.labels.shape) < 0.3) & ~table.labels
+    given = dataclasses.replace(table, unknown=unknown)
+    write_label_predictions(given, tmp_path / "p.parquet")
+    found = read_label_predictions(tmp_path / "p.parquet")
+    assert_same(found, given)
+    np.testing.assert_array_equal(found.known, ~unknown)
+    assert make_table().known.all()
+    np.testing.assert_array_equal(ensemble_labels([given, given]).known, ~unknown)
+    np.testing.assert_array_equal(given.take(np.array([3, 1])).known, ~unknown[[3, 1]])
+    with pytest.raises(ValueError, match="the same unknown in every table"):
+        check_same_images([table, given])
+    with pytest.raises(ValueError, match="False where they are unknown"):
+        dataclasses.replace(table, unknown=table.labels)
+
+
 def test_the_file_reads_without_tametail(tmp_path: Path) -> None:
     write_label_predictions(make_table(names=("a", "b")), tmp_path / "p.parquet")
     frame = pq.ParquetFile(tmp_path / "p.parquet").read().to_pandas()

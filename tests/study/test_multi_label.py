@@ -178,6 +178,69 @@ def test_what_takes_one_class_for_granted_is_refused_before_any_work(patches: Pa
     assert not (tmp_path / "s" / "study.json").exists()
 
 
+def hide(patches: Path, folder: Path, fill: dict[bool, str]) -> Path:
+    """The labels as columns of 0 and 1, a fifth of them written as ``fill`` says instead of what is true."""
+    table = read_images(patches, multi_label=True)
+    hidden = np.random.default_rng(4).random(table.labels.shape) < 0.2
+    true = table.labels.astype(int).astype(str)
+    cells = np.where(hidden, np.where(table.labels, fill[True], fill[False]), true)
+    rows = zip(table.images, table.groups, cells, strict=True)
+    lines = [",".join([image, group, *row]) for image, group, row in rows]
+    folder.mkdir()
+    (folder / "hidden.csv").write_text("\n".join(["image,group,blue,green,red", *lines]), encoding="utf-8")
+    return folder / "hidden.csv"
+
+
+@pytest.mark.parametrize("recipe", ["head", "quick"])
+def test_unknown_labels_are_in_no_loss_and_in_no_metric(patches: Path, tmp_path: Path, recipe: str) -> None:
+    path = hide(patches, tmp_path / "t", {True: "-1", False: ""})
+    out = tmp_path / "s"
+    columns = {
+        "label_cols": "blue,green,red",
+        "image_root": patches,
+        "uncertain": "ignore",
+        "blank": "ignore",
+    }
+    # Three images of which nothing is known.
+    table = read_images(path, multi_label=True, missing="skip", **columns)
+    assert 50 < table.unknown.sum() < 90
+    settings = SETTINGS | {"recipe": recipe} | ({} if recipe == "head" else {"epochs": 1})
+    compare(table, "bce,asl+mixup", out=out, folds=2, **settings)
+    rows = {image: row for row, image in enumerate(table.images)}
+    trained = set()
+    for run in sorted(out.glob("runs/bce/*/predictions.parquet")):
+        found = read_label_predictions(run)
+        trained |= set(found.image)
+        at = [rows[image] for image in found.image]
+        np.testing.assert_array_equal(found.known, ~table.unknown[at])
+        np.testing.assert_array_equal(found.labels, table.labels[at])
+    for result in read_results(out).methods:
+        assert result.labels is not None
+        evaluation = result.labels.out_of_fold
+        assert np.isfinite(evaluation.average_precision.value)
+        for c, label in enumerate(evaluation.labels):
+            known = ~table.unknown[:, c] & np.isin(table.images, list(trained))
+            assert label.positives + label.negatives == known.sum()
+    described = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert "left out of losses and metrics" in " ".join(described["reading"]["notes"])
+    assert "uncertain (-1) labels are unknown" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_loss_that_cannot_leave_labels_out_is_refused(
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_bce.py").write_text(
+        "import torch\n\n\nclass PlainBCE(torch.nn.BCEWithLogitsLoss):\n    family = 'sigmoid'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = hide(patches, tmp_path / "t", {True: "-1", False: "0"})
+    table = read_images(
+        path, multi_label=True, label_cols="blue,green,red", image_root=patches, uncertain="ignore"
+    )
+    with pytest.raises(UsageError, match=r"cannot leave out unknown labels.*--uncertain and --blank"):
+        compare(table, "plain_bce:PlainBCE", out=tmp_path / "s", folds=2, **SETTINGS)
+
+
 def test_fine_tuning_and_mixing_take_several_labels(patches: Path, tmp_path: Path) -> None:
     table = read_images(patches, multi_label=True).take(np.arange(48))
     settings = SETTINGS | {"epochs": 1, "batch_size": 16}

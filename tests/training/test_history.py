@@ -29,9 +29,20 @@ def test_validation_agrees_with_scikit_learn() -> None:
 
 def test_absent_classes_do_not_count() -> None:
     target = np.array([0, 0, 1, 1])
-    found = validate(np.eye(4)[[0, 1, 1, 1]], target, [9, 8, 7, 1])
+    found = validate(np.eye(4)[[0, 1, 1, 1]], target, [90, 80, 70, 1])
     assert found.balanced_accuracy == pytest.approx(0.75)
     assert np.isnan(found.few_shot_recall)
+
+
+def test_unknown_labels_are_left_out() -> None:
+    rng = np.random.default_rng(3)
+    labels = (rng.random((300, 3)) < 0.4).astype(np.float32)
+    scores = rng.normal(size=(300, 3)).round(1) + labels
+    known = rng.random((300, 3)) < 0.7
+    pairs = [(labels[of, k], scores[of, k]) for k, of in enumerate(known.T)]
+    found = validate(scores, np.where(known, labels, np.nan), [150, 90, 60])
+    expected = np.mean([average_precision_score(*pair) for pair in pairs])
+    assert found.balanced_accuracy == pytest.approx(expected)
 
 
 def test_several_labels_are_judged_by_average_precision() -> None:

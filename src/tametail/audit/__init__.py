@@ -5,11 +5,12 @@ from __future__ import annotations
 from tametail.audit.audit import INSPECT_SCHEMA, AuditResult, audit
 from tametail.audit.class_distribution import ClassDistribution, ClassSummary, class_distribution
 from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
-from tametail.audit.finding import SEVERITIES, Finding
+from tametail.audit.finding import LEAKS, SEVERITIES, Finding
 from tametail.audit.image_stats import ImageStats, collect_stats, stats_of_pixels
 
 __all__ = [
     "INSPECT_SCHEMA",
+    "LEAKS",
     "SEVERITIES",
     "AuditResult",
     "ClassDistribution",

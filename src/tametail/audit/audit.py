@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,9 +22,11 @@ from tametail.audit.table_checks import check_table
 from tametail.core.console import Console
 from tametail.core.option import pick, takes
 from tametail.core.options import AuditOptions, ReadImagesOptions
+from tametail.data.decoding.bit_depth import find_bit_depth
+from tametail.data.reading import GIVEN
 from tametail.data.table import ImageTable
 
-INSPECT_SCHEMA = "tametail.inspect/2"
+INSPECT_SCHEMA = "tametail.inspect/3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,7 @@ class AuditResult:
             "groups": len(set(self.table.groups.tolist())),
             "groups_of_several_images": int((self.table.frame["group"].value_counts() > 1).sum()),
             "multi_label": self.table.multi_label,
+            "reading": (self.table.reading or GIVEN).as_dict(),
             "splits": dict(Counter(self.table.frame["split"].tolist())),
             "imbalance_ratio": ratio if np.isfinite(ratio) else None,
             "gini": self.distribution.gini,
@@ -147,8 +152,10 @@ def audit(
 
         table = read_images(data, **pick(ReadImagesOptions, options), allow_leaks=True)
     if stats is None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            table = table.read_at(find_bit_depth(table.paths, pool).read_as(table.bit_depth))
         with (console or Console(quiet=True)).track("Images", len(table)) as advance:
-            stats = collect_stats(table.paths, advance=advance)
+            stats = collect_stats(table.paths, bit_depth=table.bit_depth, advance=advance)
     duplicates = find_duplicates(stats)
     # Before duplicates are grouped, which makes groups where none were given.
     by_name = list(check_names(table))

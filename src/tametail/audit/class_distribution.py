@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from tametail.data.table import ImageTable
+from tametail.data.class_groups import ClassGroupName, class_group_of
+from tametail.data.table import SPLITS, ImageTable
 
-Shot = Literal["many", "medium", "few"]
-# Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
-_MANY, _FEW = 100, 20
 _BETA = 0.999  # Cui et al., CVPR 2019; of 0.9, 0.99, 0.999 and 0.9999 the one that separates typical medical counts
 
 
@@ -24,25 +21,30 @@ class ClassSummary:
     Attributes:
         images, groups: number of images and of groups with such an image.
         share: fraction of all images, in [0, 1]; with several labels per image the sum exceeds 1.
-        shot: ``many`` above 100 images, ``few`` below 20, else ``medium`` (Liu et al. 2019).
-        effective: effective number of samples, (1 - β^n) / (1 - β) with β = 0.999 (Cui et al. 2019), which allows for
-            the overlap of each new image with those before.
+        splits: images in each given split (``train``, ``val``, ``test``) that the table has; empty where none is given.
+        training: images outside the given test set; all of them where none is given.
+        shot: by training images, see `tametail.data.class_groups.class_group_of`.
+        effective: effective number of training samples, (1 - β^n) / (1 - β) with β = 0.999 (Cui et al. 2019), which
+            allows for the overlap of each new image with those before.
     """
 
     name: str
     images: int
     groups: int
     share: float
-    shot: Shot
+    splits: Mapping[str, int]
+    training: int
+    shot: ClassGroupName
     effective: float
 
 
 @dataclass(frozen=True)
 class ClassDistribution:
-    """All classes, the largest first, and measures of imbalance.
+    """All classes, that with the most training images first, and measures of the imbalance of the training set.
 
     Attributes:
-        imbalance_ratio: images of the largest class divided by those of the smallest; infinite if a class has none.
+        imbalance_ratio: training images of the largest class divided by those of the smallest; infinite if a class has
+            none.
         gini: Gini coefficient of the counts: 0 if they are equal, near 1 if one class has all images.
         effective_classes: exponential of the entropy of the shares: the number of equal classes of that entropy.
     """
@@ -54,22 +56,30 @@ class ClassDistribution:
 
 
 def class_distribution(table: ImageTable) -> ClassDistribution:
-    """Count the images and groups of each class."""
-    labels, groups = table.labels, table.groups
+    """Count the images and groups of each class, in all and in each given split."""
+    labels, groups, split = table.labels, table.groups, table.frame["split"].to_numpy()
     counts = labels.sum(axis=0).tolist()
+    given = [name for name in SPLITS if name and (split == name).any()]
+    per_split = {name: labels[split == name].sum(axis=0).tolist() for name in given}
+    training_set = table.training_set
+    training = list(training_set.counts().values())
     classes = [
         ClassSummary(
             name,
-            count,
+            counts[column],
             len(set(groups[labels[:, column]].tolist())),
-            count / max(len(table), 1),
-            "many" if count > _MANY else "few" if count < _FEW else "medium",
-            (1 - _BETA**count) / (1 - _BETA),
+            counts[column] / max(len(table), 1),
+            {given: of_split[column] for given, of_split in per_split.items()},
+            training[column],
+            class_group_of(training[column]),
+            (1 - _BETA ** training[column]) / (1 - _BETA),
         )
-        for column, (name, count) in enumerate(zip(table.class_names, counts, strict=True))
+        for column, name in enumerate(table.class_names)
     ]
-    ordered = tuple(sorted(classes, key=lambda one: (-one.images, one.name)))
-    return ClassDistribution(ordered, table.imbalance_ratio, gini(counts), effective_classes(counts))
+    ordered = tuple(sorted(classes, key=lambda one: (-one.training, one.name)))
+    return ClassDistribution(
+        ordered, training_set.imbalance_ratio, gini(training), effective_classes(training)
+    )
 
 
 def gini(counts: Sequence[int]) -> float:

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["unsafe", "warning", "note"]
+LEAKS = frozenset(
+    {
+        "duplicates_cross_groups", "duplicates_cross_split", "groups_cross_split", "grouped_by_name", "names_cross_split",
+        "possible_ids", "unused_ids",
+    }
+)  # fmt: skip
+"""Codes of findings that the same patient may be in both the training set and the test set."""
 SEVERITIES: tuple[Severity, ...] = ("unsafe", "warning", "note")
 
 

@@ -50,6 +50,7 @@ _IRREGULARITIES: tuple[tuple[str, Severity, tuple[str, str], str, str, _Test], .
 def check_images(table: ImageTable, stats: ImageStats, duplicates: Duplicates) -> Iterator[Finding]:
     """Findings about files and about duplicates."""
     yield from _unreadable(table, stats)
+    yield from _noted(table, stats)
     yield from _duplicates(table, duplicates)
     images = table.images
     for code, severity, (one, many), described, advice, test in _IRREGULARITIES:
@@ -72,6 +73,26 @@ def _unreadable(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
             "fix or remove them; training excludes them with a warning",
             singles([image for image, _ in bad]),
             tuple(str(error) for _, error in bad),
+        )
+
+
+def _noted(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
+    noted = [
+        (image, file.note)
+        for image, file in zip(table.images.tolist(), stats.files, strict=True)
+        if file.note
+    ]
+    if noted:
+        kinds = ", ".join(
+            f"{count:,} × {note}" for note, count in Counter(n for _, n in noted).most_common(3)
+        )
+        yield Finding(
+            "odd_jpegs",
+            "note",
+            f"{counted(len(noted), 'JPEG file is', 'JPEG files are')} read whole, with a warning ({kinds})",
+            "other programs may refuse them; write them again if they do",
+            singles([image for image, _ in noted]),
+            tuple(note for _, note in noted),
         )
 
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ _CHUNK = 256  # images processed at a time: bounds the memory
 # Formats by Pillow's names, and their extensions.
 _EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jfif"), "MPO": (".jpg", ".jpeg"), "PNG": (".png",), "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"),
+    "BMP": (".bmp",), "GIF": (".gif",), "WEBP": (".webp",), "JPEG2000": (".jp2",), "PPM": (".ppm", ".pgm"), "AVIF": (".avif",),
     "DICOM": (".dcm", ".dicom", ""),
 }  # fmt: skip
 _CONTRAST = 70  # least difference of strokes from their background, in grey levels
@@ -53,6 +54,7 @@ class FileStats:
         text: whether there seems to be text on the image.
         std: standard deviation of the grey levels of the thumbnail; 0 for a blank image.
         wrong_extension: whether the extension is of another format than the content.
+        note: what is odd about a file that could be read; empty for nothing.
     """
 
     error: str | None = None
@@ -66,6 +68,7 @@ class FileStats:
     text: bool = False
     std: float = 0.0
     wrong_extension: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +84,22 @@ class ImageStats:
         return np.array([file.error is None for file in self.files], dtype=np.bool_)
 
 
-def collect_stats(paths: Sequence[Path], *, advance: Callable[[int], None] | None = None) -> ImageStats:
+def collect_stats(
+    paths: Sequence[Path], *, bit_depth: int | None = None, advance: Callable[[int], None] | None = None
+) -> ImageStats:
     """Read N files, on all cores.
 
     Args:
+        bit_depth: see `tametail.data.decode_image`.
         advance: progress callback, called with the number of files processed since the last call.
     """
     thumbnails = _zeros(len(paths))
     files: list[FileStats] = []
+    read = partial(_read_stats, bit_depth=bit_depth)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
-            for row, (file, thumbnail) in enumerate(pool.map(_read_stats, chunk), start=start):
+            for row, (file, thumbnail) in enumerate(pool.map(read, chunk), start=start):
                 files.append(file)
                 if thumbnail is not None:
                     thumbnails[row] = thumbnail
@@ -101,13 +108,16 @@ def collect_stats(paths: Sequence[Path], *, advance: Callable[[int], None] | Non
     return ImageStats(files, thumbnails)
 
 
-def stats_of_pixels(pixels: NDArray[np.uint8], digests: Sequence[str]) -> ImageStats:
-    """Statistics of decoded squares (N, S, S, 3) and digests, without those that need the file."""
+def stats_of_pixels(
+    pixels: NDArray[np.uint8], digests: Sequence[str], notes: Sequence[str] | None = None
+) -> ImageStats:
+    """Statistics of decoded squares (N, S, S, 3), digests and notes, without those that need the file."""
     thumbnails = _zeros(len(pixels))
     files = []
     for row, digest in enumerate(digests):
         thumbnails[row] = thumbnail_of(pixels[row])
-        files.append(FileStats(digest=digest, std=float(thumbnails[row].std())))
+        note = notes[row] if notes else ""
+        files.append(FileStats(digest=digest, std=float(thumbnails[row].std()), note=note))
     return ImageStats(files, thumbnails)
 
 
@@ -127,14 +137,15 @@ def thumbnail_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(centre_square(grey, THUMBNAIL), dtype=np.uint8)
 
 
-def _read_stats(path: Path) -> tuple[FileStats, NDArray[np.uint8] | None]:
+def _read_stats(path: Path, bit_depth: int | None) -> tuple[FileStats, NDArray[np.uint8] | None]:
     try:
         data = read_file(path)
     except DataError as error:
         return FileStats(error=str(error)), None
     stats = FileStats(digest=hashlib.blake2b(data, digest_size=16).hexdigest(), bytes=len(data))
+    notes: list[str] = []
     try:
-        pixels = decode_whole(data, _TEXT_SIDE)
+        pixels = decode_whole(data, _TEXT_SIDE, bit_depth=bit_depth, notes=notes)
     except DataError as error:
         return replace(stats, error=str(error)), None
     stats = _with_header(stats, data)
@@ -142,7 +153,11 @@ def _read_stats(path: Path) -> tuple[FileStats, NDArray[np.uint8] | None]:
     extension = path.suffix.lower()
     wrong = extension not in _EXTENSIONS.get(stats.kind, (extension,)) and not extension[1:].isdigit()
     return replace(
-        stats, text=holds_text(pixels), std=float(thumbnail.std()), wrong_extension=wrong
+        stats,
+        text=holds_text(pixels),
+        std=float(thumbnail.std()),
+        wrong_extension=wrong,
+        note="; ".join(notes),
     ), thumbnail
 
 

@@ -8,7 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 
+import numpy as np
+
 from tametail.audit.finding import Finding, counted, singles
+from tametail.audit.joined_labels import check_joined_labels
 from tametail.audit.patient_ids import check_columns
 from tametail.core.errors import DataError
 from tametail.data.splitting.splits import check_folds
@@ -17,6 +20,11 @@ from tametail.data.table import ImageTable
 _SMALL_CLASS = 30  # images; with fewer, confidence intervals of a class are wide
 _ROMAN = re.compile(r"[ivx]+[a-c]?")
 _NEGATIONS = ("non", "un", "in", "im", "a", "an", "dis", "hyper", "hypo")
+_PLACEHOLDERS = {
+    "?", "??", "-", "--", ".", "unknown", "unk", "unlabeled", "unlabelled", "undefined", "unspecified", "unassigned", "missing",
+    "not available", "n/a", "na", "nan", "null", "nil", "tbd", "tba", "todo", "pending",
+}  # fmt: skip
+_FEWEST_OF_UNION = 2  # classes that a class may be the union of
 _LONG = 6  # least letters of a word in which an extra letter, or two swapped ones, count as a typing error
 
 
@@ -25,6 +33,9 @@ def check_table(table: ImageTable, folds: int) -> Iterator[Finding]:
     yield from _crossing_groups(table)
     yield from _too_small(table, folds)
     yield from _similar_labels(table)
+    yield from check_joined_labels(table)
+    yield from _placeholders(table)
+    yield from _unions(table)
     yield from check_columns(table)
 
 
@@ -71,6 +82,50 @@ def _similar_labels(table: ImageTable) -> Iterator[Finding]:
             f"spellings: {listed}",
             "use one spelling, or more distinct names",
             tuple(pairs),
+        )
+
+
+def _placeholders(table: ImageTable) -> Iterator[Finding]:
+    names = set(table.class_names)
+    # Two classes may be called -1 and 1.
+    wrong = [
+        name
+        for name in table.class_names
+        if (name.strip().casefold() in _PLACEHOLDERS or (_is_minus_one(name) and len(names) > 2))
+    ]
+    if wrong:
+        counts = table.counts()
+        listed = ", ".join(f"{name!r} ({counts[name]:,} images)" for name in wrong)
+        yield Finding(
+            "placeholder_labels",
+            "warning",
+            f"{counted(len(wrong), 'class looks', 'classes look')} like the place of a missing label: {listed}",
+            "leave these images out, or label them; a model would learn them as a class",
+            singles(wrong),
+        )
+
+
+def _is_minus_one(name: str) -> bool:
+    return bool(re.fullmatch(r"-1(\.0*)?", name.strip()))
+
+
+def _unions(table: ImageTable) -> Iterator[Finding]:
+    labels = table.labels
+    if not table.multi_label or labels.shape[1] < _FEWEST_OF_UNION + 1:
+        return
+    found = []
+    for column, name in enumerate(table.class_names):
+        others = np.delete(labels, column, axis=1)
+        parts = others[:, others.any(axis=0) & ~(others == labels[:, [column]]).all(axis=0)]
+        if parts.shape[1] >= _FEWEST_OF_UNION and (others.any(axis=1) == labels[:, column]).all():
+            found.append(name)
+    if found:
+        yield Finding(
+            "union_classes",
+            "warning",
+            f"{counted(len(found), 'class is', 'classes are')} exactly the images that have any other class: {', '.join(found)}",
+            "leave out the column, unless it is to be predicted as well: it says nothing that the others do not say",
+            singles(found),
         )
 
 

@@ -45,7 +45,7 @@ def command(
         def call(context: typer.Context, quiet: bool, debug: bool, **values: Any) -> None:
             if given:
                 values["given"] = [one.flag for one in options if _is_written(context, one)]
-            _run(lambda: body(Console(quiet), **values), debug=debug, interrupted=interrupted)
+            _run(lambda: body(Console(quiet, alerts=True), **values), debug=debug, interrupted=interrupted)
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [context, *(_parameter(one, positional=one.name in arguments) for one in options)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tametail.cli.command import RESUMABLE, command
-from tametail.core.console import Console
+from tametail.core.console import Console, printable
 from tametail.core.errors import TametailError
 from tametail.core.options import CompareOptions, MethodsOptions, ResumeOptions, TestSetOptions
 
@@ -29,7 +29,25 @@ def compare(console: Console, /, **options: Any) -> None:
     """
     from tametail.study import study
 
+    if options["dry_run"]:
+        _show_reading(options)
+        return
     _show(study.compare(console=console, **options))
+
+
+def _show_reading(options: dict[str, Any]) -> None:
+    """Print how the data are read, after the checks of `compare`."""
+    from tametail.core.option import pick
+    from tametail.core.options import ReadImagesOptions
+    from tametail.data import read_images, reading_facts
+    from tametail.study import study
+
+    table = read_images(options["data"], **pick(ReadImagesOptions, options))
+    for term, text in reading_facts(table):
+        typer.echo(printable(f"{term}: {text}"))
+    study.compare(**options | {"data": table})
+    images, groups = f"{len(table):,} images", f"{len(set(table.groups.tolist())):,} groups"
+    typer.echo(f"{images}, {groups}; they can be split into {options['folds']} folds. Nothing was trained.")
 
 
 @command(ResumeOptions, arguments=("study",), example="tametail resume runs/skin", interrupted=RESUMABLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ _MEMBERS = 5  # members of a set of duplicates that are named
 def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> None:
     """Describe a data set: how it was read, its class imbalance, and problems. Exit code 3 if training is unsafe."""
     from tametail.audit import INSPECT_SCHEMA, audit
+    from tametail.data import reading_facts
 
     as_json = options.pop("json")
     if out is not None and Path(out).suffix.lower() not in {".html", ".htm"}:
@@ -41,6 +43,8 @@ def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> 
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
     else:
+        for term, text in reading_facts(found.table):
+            typer.echo(printable(f"{term}: {text}"))
         print_page(_page(found))
     if out is not None:
         _write_page(found, Path(out))
@@ -72,7 +76,9 @@ def _page(audit: AuditResult) -> Iterator[RenderableType]:
         yield Text.assemble((f"{finding.severity}: ", _STYLES[finding.severity]), printable(finding.message))
         if finding.advice:
             yield Padding(Text(finding.advice), (0, 0, 0, 4))
-        examples = "; ".join(_sample(members) for members in finding.affected[:3])
+        reasons = finding.details if finding.code == "unreadable_files" else ()
+        shown = zip_longest(finding.affected[:3], reasons[:3])
+        examples = "; ".join(_sample(members) + (f": {why}" if why else "") for members, why in shown)
         if examples:
             more = ", ..." if len(finding.affected) > 3 else ""
             yield Padding(Text(examples + more, style="dim"), (0, 0, 0, 4))
@@ -93,12 +99,15 @@ def _classes(audit: AuditResult) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("Class")
     table.add_column("Shot")
-    for title in ("Images", "Groups", "Share, %", "Effective"):
-        table.add_column(title, justify="right")
     shown = audit.distribution.classes[:_MOST_CLASSES]
+    splits = list(shown[0].splits)
+    for title in ("Images", *(name.capitalize() for name in splits), "Groups", "Share, %", "Effective"):
+        table.add_column(title, justify="right")
     for one in shown:
-        numbers = (f"{one.images:,}", f"{one.groups:,}", f"{100 * one.share:.1f}", f"{one.effective:,.0f}")
-        table.add_row(Text(printable(one.name)), one.shot, *numbers)
+        counts = (f"{count:,}" for count in (one.images, *one.splits.values(), one.groups))
+        table.add_row(
+            Text(printable(one.name)), one.shot, *counts, f"{100 * one.share:.1f}", f"{one.effective:,.0f}"
+        )
     if len(audit.distribution.classes) > len(shown):
-        table.add_row(f"and {len(audit.distribution.classes) - len(shown)} smaller ones", "", "", "", "", "")
+        table.add_row(f"and {len(audit.distribution.classes) - len(shown)} smaller ones")
     return table

@@ -29,7 +29,7 @@ def subsample(console: Console, /, data: str, ratio: float, out: str, **options:
     from tametail.core.atomic import write_atomically
     from tametail.core.option import pick
     from tametail.core.options import TableOptions
-    from tametail.data import read_images
+    from tametail.data import read_images, say_reading
     from tametail.data.splitting.subsample import subsample as draw
 
     path = Path(out)
@@ -38,6 +38,7 @@ def subsample(console: Console, /, data: str, ratio: float, out: str, **options:
     if path.exists():
         raise UsageError(f"{path} already exists; remove it, or give another file with -o")
     whole = read_images(data, **pick(TableOptions, options))
+    say_reading(whole, console)
     if path.resolve().parent == whole.root.resolve() and path.stem in {"labels", "metadata"}:
         raise UsageError(f"{path} would change how {whole.root} is read; give another name with -o")
     table = draw(whole, ratio, seed=options["seed"], single_images=options["single_images"])
@@ -49,7 +50,7 @@ def subsample(console: Console, /, data: str, ratio: float, out: str, **options:
 
 
 def _summarise(table: ImageTable, ratio: float, single_images: bool, console: Console) -> None:
-    drawn = table.take((table.frame["split"] != "test").to_numpy())
+    drawn = table.training_set
     counts = sorted(drawn.counts().items(), key=lambda one: -one[1])
     given = len(table) - len(drawn)
     test = f", and {given:,} of the given test set" if given else ""

@@ -166,7 +166,7 @@ def _number(item: Any) -> int | None:
 def _text(item: Any) -> Any:
     if isinstance(item, tuple) and len(item) == 2:
         key, value = item
-        return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        return f"{key}={value if isinstance(value, str | PathLike) else json.dumps(value)}"
     return item if isinstance(item, str | PathLike) else None
 
 
@@ -255,6 +255,9 @@ def _private(option: Option, value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [_private(option, item) for item in value]
+    if option.plural and "=" in str(value):
+        key, path = str(value).split("=", 1)
+        return f"{key}={_private(option, path)}"
     return str(value).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -45,8 +45,102 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
     label_cols: Annotated[
         Names | None, Option(None, "One column of 0 and 1 per class, such as MEL,NV,BCC.", DATA, whole=True)
     ]
+    header: Annotated[
+        bool,
+        Option(
+            True,
+            "The first row of the table holds the names of the columns. With --no-header they are 1, 2, ...",
+            DATA,
+        ),
+    ]
+    metadata: Annotated[
+        AnyPath | None,
+        Option(None, "Second table about the same images, joined by image.", DATA, path=True),
+    ]
+    missing: Annotated[
+        Literal["error", "skip"],
+        Option(
+            "error", "Rows without an image file or a label: error, or skip (left out, and counted).", DATA
+        ),
+    ]
+    blank_groups: Annotated[
+        Literal["error", "single"],
+        Option(
+            "error", "Blank cells of the group column: error, or single (a group of one image each).", DATA
+        ),
+    ]
+    join_rows: Annotated[
+        Literal["no", "union", "majority"],
+        Option(
+            "no",
+            "Several rows of one image: no (refused unless equal), union of their labels, or majority (of the rows, or of "
+            "the readers with --reader-col).",
+            DATA,
+        ),
+    ]
+    reader_col: Annotated[
+        str | None, Option(None, "Column of readers, who have one vote each in --join-rows majority.", DATA)
+    ]
+    split_values: Annotated[
+        Pairs | None,
+        Option(None, "What the values of the split column mean, such as 0=train,1=test.", DATA),
+    ]
+    split_files: Annotated[
+        Pairs | None,
+        Option(None, "Lists of images, one per line: train=a.txt,test=b.txt.", DATA, path=True),
+    ]
+    fold_col: Annotated[
+        str | None, Option(None, "Column of cross-validation folds, which are used as they are.", DATA)
+    ]
+    uncertain: Annotated[
+        Literal["error", "ignore", "zero", "one"],
+        Option(
+            "error",
+            "Cells of -1 in --label-cols: error, ignore (unknown: left out of losses and metrics), zero or one.",
+            DATA,
+        ),
+    ]
+    blank: Annotated[
+        Literal["error", "ignore", "zero"],
+        Option("error", "Blank cells in --label-cols: error, ignore (unknown) or zero.", DATA),
+    ]
+    group_from: Annotated[
+        str | None,
+        Option(
+            None,
+            "Take the group of an image from its path: folder, folder:LEVEL, name:REGEX, or known:NAME for a published "
+            "scheme of file names, such as known:eyepacs.",
+            DATA,
+        ),
+    ]
+    bit_depth: Annotated[
+        int | None,
+        Option(
+            None,
+            "Bits of grey values in images that store more than 8, such as 12. Default: 8, 12 or 16, whatever holds the "
+            "largest value of the data set.",
+            DATA,
+            least=1,
+        ),
+    ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
+    ]
+    class_level: Annotated[
+        str | int | None,
+        Option(
+            None,
+            "Which folders are the classes: 1 for those directly below the data folder, 2 for those below them, ..., or "
+            "deepest for the folder that an image lies in.",
+            DATA,
+        ),
+    ]
+    group_level: Annotated[
+        int | None, Option(None, "Which folders are the patients, counted alike.", DATA, least=1)
+    ]
+    keep_masks: Annotated[bool, Option(False, "Read masks beside images as images too.", DATA)]
+    skip_empty_classes: Annotated[
+        bool, Option(False, "Leave out class folders of which no file can be read.", DATA)
     ]
 
 
@@ -54,6 +148,14 @@ class ReadImagesOptions(TableOptions, total=False):
     """How images with one or several labels are read."""
 
     multi_label: Annotated[bool, Option(False, "Images may have several labels, such as a|b.", DATA)]
+    label_sep: Annotated[
+        str | None,
+        Option(
+            None,
+            "Sign between the labels of one image, with --multi-label. Default: the first of | ; , found.",
+            DATA,
+        ),
+    ]
 
 
 class FoldOptions(TypedDict, total=False):
@@ -216,7 +318,7 @@ class OrderOptions(TypedDict, total=False):
         Names | None,
         Option(
             None,
-            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers.",
+            "Ordinal classes from the lowest grade to the highest: none,mild,severe. Not needed where class names are numbers, or those of a known data set.",
         ),
     ]
 
@@ -258,7 +360,7 @@ class FigureOptions(TypedDict, total=False):
 class VerbosityOptions(TypedDict, total=False):
     """What the command line prints."""
 
-    quiet: Annotated[bool, Option(False, "Only print errors and results.")]
+    quiet: Annotated[bool, Option(False, "Only print errors, results and warnings of leaks.")]
     debug: Annotated[bool, Option(False, "Show tracebacks.")]
 
 
@@ -275,8 +377,9 @@ class DataArgument(TypedDict, total=False):
         AnyPath | None,
         Option(
             ...,
-            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Parquet or JSONL file, DICOM "
-            "files, a MedMNIST .npz file, the name of a known data set, or demo (built in, synthetic).",
+            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
+            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, the name of a known data set, or "
+            "demo (built in, synthetic).",
         ),
     ]
 
@@ -309,6 +412,9 @@ class CompareOptions(
 ):
     """Options of `tametail.compare`."""
 
+    dry_run: Annotated[
+        bool, Option(False, "Only say how the data are read and check that they can be split; train nothing.")
+    ]
     only_folds: Annotated[
         Numbers | None, Option(None, "Only hold out these folds, counted from 0: 0,2.", TRAINING)
     ]

@@ -8,6 +8,7 @@ from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from tametail.data.readers.known_sets import KNOWN_SETS, KnownSet
 from tametail.data.readers.read_images import read_images
 from tametail.data.readers.reader import Reader, ReadOptions, readers, register_reader
+from tametail.data.reading import SourceReading, reading_facts, say_reading
 from tametail.data.splitting.splits import Splits, check_folds, load_splits, make_splits, save_splits
 from tametail.data.splitting.subsample import subsample
 from tametail.data.table import ImageTable
@@ -21,6 +22,7 @@ __all__ = [
     "KnownSet",
     "ReadOptions",
     "Reader",
+    "SourceReading",
     "Splits",
     "cache_dir",
     "check_folds",
@@ -30,7 +32,9 @@ __all__ = [
     "make_splits",
     "read_images",
     "readers",
+    "reading_facts",
     "register_reader",
     "save_splits",
+    "say_reading",
     "subsample",
 ]

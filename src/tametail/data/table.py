@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from tametail.core.arrays import BoolArray, IntArray, TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.reading import SourceReading
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tametail.data.decoding.bit_depth import BitDepth
 
 SPLIT_WORDS = {
     "": "",
@@ -30,6 +33,9 @@ SPLIT_WORDS = {
 
 COLUMNS = ("image", "label", "group", "split")
 SPLITS = ("", "train", "val", "test")
+UNKNOWN_COLUMN, FOLD_COLUMN = "unknown_labels", "given_fold"
+RESERVED = (UNKNOWN_COLUMN, FOLD_COLUMN)
+"""Further columns with a meaning of their own."""
 LABEL_SEPARATOR = "|"  # between the classes of one image in a multi-label table
 
 
@@ -41,12 +47,17 @@ class ImageTable:
         frame: the columns image (unique id: POSIX path relative to ``root``), label, group (images that must stay
             together, such as those of a patient; by default the image id) and split (``train``, ``val``, ``test`` or
             empty) as text, then any others. In a multi-label table the label holds all classes of the image in the
-            order of ``class_names``, joined by ``|``; it is empty for an image without a class.
+            order of ``class_names``, joined by ``|``; it is empty for an image without a class. Two further columns have
+            a meaning: ``unknown_labels``, the classes of which it is unknown whether the image has them, in the same
+            form (multi-label only), and ``given_fold``, the fold that `make_splits` uses (empty in the test set).
         root: folder that the image ids are relative to.
         class_names: C names sorted by code point, from the whole table; `take` keeps all of them.
         name: short name for titles.
         synthetic: whether the images are generated, not photographed.
         multi_label: whether an image may have several classes or none. Otherwise ``|`` has no special meaning.
+        reading: what classes, groups and split were taken from; None for a table that was not read from a source.
+        bit_depth: bits of grey values that are stored in more than 8; None if it is to be decided from the images, see
+            `tametail.data.decoding.bit_depth`.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -58,6 +69,8 @@ class ImageTable:
     name: str
     synthetic: bool = False
     multi_label: bool = False
+    reading: SourceReading | None = None
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.frame.columns[:4]) != COLUMNS:
@@ -77,9 +90,24 @@ class ImageTable:
                     f"expected distinct classes in sorted order in every label, got {unsorted[:3]}"
                 )
             labels = {name for label in labels for name in _classes_in(label)}
+        self._check_unknown()
         unknown = labels - set(self.class_names) | set(self.frame["split"]) - set(SPLITS)
         if unknown:
             raise ValueError(f"expected labels of {self.class_names} and splits of {SPLITS}, got {unknown}")
+
+    def _check_unknown(self) -> None:
+        if UNKNOWN_COLUMN not in self.frame:
+            return
+        if not self.multi_label:
+            raise ValueError(f"expected a column {UNKNOWN_COLUMN} in multi-label tables only")
+        for label, unknown in zip(self.frame["label"], self.frame[UNKNOWN_COLUMN], strict=True):
+            names = _classes_in(unknown)
+            if join_classes(names) != unknown or not set(names) <= set(self.class_names) - set(
+                _classes_in(label)
+            ):
+                raise ValueError(
+                    f"expected distinct classes in sorted order, and none that the image has, as {UNKNOWN_COLUMN}, got {unknown!r}"
+                )
 
     @classmethod
     def from_frame(
@@ -91,12 +119,13 @@ class ImageTable:
         synthetic: bool = False,
         multi_label: bool = False,
         allow_leaks: bool = False,
+        reading: SourceReading | None = None,
     ) -> ImageTable:
         """Make a table of rows in any order; the classes are those of the labels.
 
         Args:
             frame: columns as described above; group and split are optional.
-            root, name, synthetic, multi_label: see the attributes.
+            root, name, synthetic, multi_label, reading: see the attributes.
             allow_leaks: accept groups that are both in the test set and outside it, for inspection.
 
         Raises:
@@ -119,15 +148,12 @@ class ImageTable:
             raise DataError(f"expected a class with a name for every image, found none for {unnamed}")
         _check_encodable(frame["image"].tolist(), "file names", "the file")
         _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
-        tested = frame["split"] == "test"
-        leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
-        if leaks and not allow_leaks:
-            raise DataError(
-                f"the split column leaks: {len(leaks)} groups have images both in test and outside it "
-                f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
-            )
+        if not allow_leaks:
+            _check_leaks(frame)
         ordered = frame.sort_values("image", ignore_index=True)
-        return cls(ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label)
+        return cls(
+            ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label, reading=reading
+        )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {count}" for name, count in self.counts().items())
@@ -177,6 +203,16 @@ class ImageTable:
             matrix[row, [codes[name] for name in _classes_in(label)]] = True
         return matrix
 
+    @property
+    def unknown(self) -> BoolArray:
+        """(N, C) labels of which it is unknown whether the image has them; they are False in ``labels``."""
+        matrix = np.zeros((len(self), len(self.class_names)), dtype=np.bool_)
+        if UNKNOWN_COLUMN in self.frame:
+            codes = {name: code for code, name in enumerate(self.class_names)}
+            for row, names in enumerate(self.frame[UNKNOWN_COLUMN]):
+                matrix[row, [codes[name] for name in _classes_in(names)]] = True
+        return matrix
+
     def counts(self) -> dict[str, int]:
         """Images per class, in the order of ``class_names``; 0 for classes without an image.
 
@@ -191,17 +227,49 @@ class ImageTable:
         return max(counts) / min(counts) if min(counts) else math.inf
 
     @property
+    def training_set(self) -> ImageTable:
+        """The images outside the given test set; all of them where none is given."""
+        return self.take((self.frame["split"] != "test").to_numpy())
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of image ids, labels, groups, splits and class names; the same on every machine.
+        """SHA-256 of image ids, labels, groups, splits, given folds and class names; the same on every machine.
 
         It covers neither the pixels nor the other columns.
         """
-        rows = self.frame[list(COLUMNS)].to_numpy(dtype=object).tolist()
+        rows = (
+            self.frame[[*COLUMNS, *(name for name in RESERVED if name in self.frame)]]
+            .to_numpy(dtype=object)
+            .tolist()
+        )
         digest = hashlib.sha256()
         mark = [["multi_label"]] if self.multi_label else []
         for row in [*mark, list(self.class_names), *rows]:
             digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
         return digest.hexdigest()
+
+    def with_groups(self, groups: Sequence[str], source: str, *, allow_leaks: bool = False) -> ImageTable:
+        """The same images in other groups.
+
+        Args:
+            groups: N groups.
+            source: where they are from, for the reading.
+            allow_leaks: see `from_frame`.
+
+        Raises:
+            DataError: see `from_frame`.
+        """
+        frame = self.frame.assign(group=np.array(groups, dtype=object))
+        _check_encodable(list(set(groups)), "groups", "it")
+        if not allow_leaks:
+            _check_leaks(frame)
+        reading = None if self.reading is None else replace(self.reading, groups=source)
+        return replace(self, frame=frame, reading=reading)
+
+    def read_at(self, depth: BitDepth) -> ImageTable:
+        """The same images with the bit depth that was decided for them, which their reading then names."""
+        reading = None if self.reading is None else replace(self.reading, grey=str(depth))
+        return replace(self, bit_depth=depth.bits, reading=reading)
 
     def take(self, rows: BoolArray | NDArray[np.integer]) -> ImageTable:
         """A table of some rows, given as a mask (N,) or as indices in any order, with the same class names."""
@@ -214,6 +282,16 @@ class ImageTable:
 def join_classes(names: Iterable[str]) -> str:
     """The label of an image in a multi-label table: each class once, in sorted order, joined by ``|``."""
     return LABEL_SEPARATOR.join(sorted(set(names)))
+
+
+def _check_leaks(frame: pd.DataFrame) -> None:
+    tested = frame["split"] == "test"
+    leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
+    if leaks:
+        raise DataError(
+            f"the given split leaks: {len(leaks)} groups have images both in test and outside it "
+            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+        )
 
 
 def _check_encodable(texts: list[str], what: str, thing: str) -> None:

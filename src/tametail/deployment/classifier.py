@@ -64,6 +64,7 @@ class Classifier:
         device: of the models.
         calibration: of the probabilities of each fold model; changes nothing for several labels.
         thresholds: (C,) of the labels; None if images have exactly one class.
+        bit_depth: at which grey images of more than 8 bits are read, that of the study; None if it had none of them.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Classifier:
     device: torch.device
     calibration: CalibrationMap
     thresholds: NDArray[np.float64] | None = None
+    bit_depth: int | None = None
 
     def __repr__(self) -> str:
         kind = "classes" if self.thresholds is None else "labels"
@@ -161,7 +163,7 @@ class Classifier:
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             size = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
-            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, size):
+            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, self.bit_depth, size):
                 rows += self._predict_chunk(chunk, decoded, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
@@ -287,29 +289,39 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
         tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
         thresholds = deployable_thresholds(tables)
     return Classifier(
-        chosen, class_names, spec, backbone.to(target), tuple(fold_models), target, calibration, thresholds
+        chosen,
+        class_names,
+        spec,
+        backbone.to(target),
+        tuple(fold_models),
+        target,
+        calibration,
+        thresholds,
+        described["table"].get("bit_depth"),
     )
 
 
 def _decoded_ahead(
-    images: Sequence[str | Path], side: int, size: int
+    images: Sequence[str | Path], side: int, bit_depth: int | None, size: int
 ) -> Iterator[tuple[Sequence[str | Path], list[NDArray[np.uint8] | DataError]]]:
     """Batches of images with their pixels, or why they cannot be read; the next ones are decoded in the meantime."""
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(_decoded, batch, side) for batch in batches[:_AHEAD]]
+        waiting = [pool.submit(_decoded, batch, side, bit_depth) for batch in batches[:_AHEAD]]
         for at, batch in enumerate(batches):
             found = waiting.pop(0).result()
             if at + _AHEAD < len(batches):
-                waiting.append(pool.submit(_decoded, batches[at + _AHEAD], side))
+                waiting.append(pool.submit(_decoded, batches[at + _AHEAD], side, bit_depth))
             yield batch, found
 
 
-def _decoded(images: Sequence[str | Path], side: int) -> list[NDArray[np.uint8] | DataError]:
+def _decoded(
+    images: Sequence[str | Path], side: int, bit_depth: int | None
+) -> list[NDArray[np.uint8] | DataError]:
     found: list[NDArray[np.uint8] | DataError] = []
     for image in images:
         try:
-            found.append(decode_image(Path(image), side))
+            found.append(decode_image(Path(image), side, bit_depth=bit_depth))
         except DataError as error:
             found.append(error)
     return found

@@ -1,4 +1,4 @@
-"""The order of ordinal classes, from the lowest grade to the highest: as given, or by the numbers in their names.
+"""The order of ordinal classes, from the lowest grade to the highest: as given, by the numbers in their names, or as known.
 
 The order of the alphabet is never taken for it: Mild, Moderate, No_DR, Severe.
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from tametail.core.errors import UsageError
 from tametail.core.text import sample_of
+from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.predictions.single_label import Predictions
 
 # ``grade_10``, ``stage 2``, ``2.5 mm``; in ``v.5`` or ``1-2`` the number is unclear.
@@ -30,7 +31,8 @@ def find_class_order(
     Args:
         class_names: all classes, in any order.
         given: their order; None or empty if it was not given. Classes whose names are numbers, all with the same text
-            before and after them, are then in the order of the numbers.
+            before and after them, are then in the order of the numbers; the classes of a known set (see
+            `tametail.data.KNOWN_SETS`) are in its order.
 
     Returns:
         All classes; None if their order is unknown.
@@ -39,7 +41,7 @@ def find_class_order(
         UsageError: what is given is not every class once.
     """
     if not given:
-        return _by_number(class_names)
+        return _by_number(class_names) or _of_known_set(class_names)
     unknown = [name for name in dict.fromkeys(given) if name not in class_names]
     missing = [name for name in class_names if name not in given]
     repeated = [name for name in dict.fromkeys(given) if given.count(name) > 1]
@@ -123,6 +125,11 @@ def with_class_order(table: Predictions, order: Sequence[str]) -> Predictions:
         class_names=tuple(order),
         posterior=None if table.posterior is None else np.ascontiguousarray(table.posterior[:, at]),
     )
+
+
+def _of_known_set(class_names: Sequence[str]) -> tuple[str, ...] | None:
+    orders = (known.class_order for known in KNOWN_SETS.values() if known.class_order)
+    return next((order for order in orders if set(order) == set(class_names)), None)
 
 
 def _by_number(class_names: Sequence[str]) -> tuple[str, ...] | None:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import BoolArray, FloatArray
+from tametail.core.arrays import FloatArray
+from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
 from tametail.evaluation.intervals import Estimate, Proportions
 from tametail.evaluation.metric_registry import METRICS, estimate_metric
 from tametail.evaluation.ranking_metrics import ranking_proportions
 from tametail.evaluation.sample import Sample
 from tametail.predictions.single_label import Predictions
-
-ClassGroupName = Literal["many", "medium", "few"]
 
 
 @dataclass(frozen=True)
@@ -176,10 +174,10 @@ def evaluate(
 
 @dataclass(frozen=True)
 class ClassGroup:
-    """Mean recall and F1 of one third of the classes.
+    """Mean recall and F1 of the many-, medium- or few-shot classes.
 
     Attributes:
-        name: ``many``, ``medium`` or ``few``.
+        name: see `tametail.data.class_groups.class_group_of`.
         classes: indices of its classes, including those without an image in the evaluated set.
         recall: mean recall of its classes that are present; its n counts their images.
         f1: mean F1 of the same classes.
@@ -191,28 +189,10 @@ class ClassGroup:
     f1: Estimate
 
 
-def few_shot_classes(class_counts: Sequence[int]) -> BoolArray:
-    """Mark (C,) the few-shot classes: the rarest third by training images, at least one, and any as rare as its last.
-
-    A third of the classes rather than a fixed number of images, as most medical data sets have no class of fewer than
-    20 images (the bound of Liu et al., CVPR 2019, which the audit uses).
-    """
-    counts = np.asarray(class_counts)
-    most = np.sort(counts)[max(len(counts) // 3, 1) - 1]
-    return np.asarray(counts <= most)
-
-
-def many_shot_classes(class_counts: Sequence[int]) -> BoolArray:
-    """Mark (C,) the many-shot classes: the most frequent third, and any as frequent as its last, without few-shot ones."""
-    counts = np.asarray(class_counts)
-    least = np.sort(counts)[len(counts) - max(len(counts) // 3, 1)]
-    return np.asarray((counts >= least) & ~few_shot_classes(class_counts))
-
-
 def class_groups(
     class_counts: Sequence[int], recall: Proportions, f1: Proportions, class_n: NDArray[np.int64]
 ) -> tuple[ClassGroup, ...]:
-    """Average recall and F1 over each group that has a class, many-shot classes first.
+    """Average recall and F1 over each group that has a class, many-shot classes first; see `class_group_of`.
 
     The means are nan where no class of a group is present.
 
@@ -226,10 +206,10 @@ def class_groups(
     """
     if len(class_counts) != len(class_n):
         raise ValueError(f"expected training counts of {len(class_n)} classes, got {len(class_counts)}")
-    many, few = many_shot_classes(class_counts), few_shot_classes(class_counts)
-    members: dict[ClassGroupName, BoolArray] = {"many": many, "medium": ~many & ~few, "few": few}
+    group_of = np.array([class_group_of(int(count)) for count in class_counts])
     found = []
-    for name, member in members.items():
+    for name in CLASS_GROUPS:
+        member = group_of == name
         present, n = np.asarray(member & (class_n > 0)), int(class_n[member].sum())
         if member.any():
             classes = tuple(np.flatnonzero(member).tolist())

@@ -1,6 +1,6 @@
 """Evaluate multi-label predictions: metrics with 95 % intervals, per label and over all labels.
 
-The metrics of a label that no image has, or all images have, are nan, never 0.
+The metrics of a label that no image has, or all images have, are nan, never 0. Unknown labels are in no metric.
 Shape legend: S replicates, N images, G groups, C labels.
 """
 
@@ -46,7 +46,7 @@ class ThresholdedMetrics:
         labels: C results.
         macro_f1: mean F1 of the labels that an image has.
         micro_f1: F1 of all decisions (image, label) together.
-        subset_accuracy: proportion of images with all labels correct.
+        subset_accuracy: proportion of images with all known labels correct.
         hamming_loss: proportion of decisions (image, label) that are wrong.
     """
 
@@ -63,7 +63,7 @@ class LabelResult:
 
     Attributes:
         name: the label.
-        positives, negatives: images with the label, and without it.
+        positives, negatives: images that are known to have the label, and not to have it.
         groups: distinct groups with a positive image.
         auroc: area under the ROC curve; 0.5 is chance.
         average_precision: area under the precision-recall curve; ``positives`` / n is chance.
@@ -75,6 +75,12 @@ class LabelResult:
     groups: int
     auroc: Estimate
     average_precision: Estimate
+
+    @property
+    def prevalence(self) -> float:
+        """Share of positives among the images of which the label is known; nan without such an image."""
+        known = self.positives + self.negatives
+        return self.positives / known if known else float("nan")
 
     @property
     def absent(self) -> bool:
@@ -129,15 +135,18 @@ def evaluate_labels(
         raise ValueError("expected predictions of at least one image, got none")
     group = np.unique(first.group, return_inverse=True)[1].astype(np.int64)
     positives = first.labels.sum(axis=0)
-    both = (positives > 0) & (positives < len(first))
-    auroc, precision = ranking_proportions(first.labels, (table.logits for table in tables), group)
+    negatives = (~first.labels & first.known).sum(axis=0)
+    both = (positives > 0) & (negatives > 0)
+    auroc, precision = ranking_proportions(
+        first.labels, (table.logits for table in tables), group, first.known
+    )
     chosen = [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables]
     return LabelEvaluation(
         labels=tuple(
             LabelResult(
                 name,
                 int(positives[c]),
-                int(len(first) - positives[c]),
+                int(negatives[c]),
                 len(np.unique(group[first.labels[:, c]])),
                 auroc.estimate(c),
                 precision.estimate(c),
@@ -146,8 +155,8 @@ def evaluate_labels(
         ),
         average_precision=precision.mean(both, len(first)),
         auroc=auroc.mean(both, len(first)),
-        chosen=_decisions(first.labels, chosen, group),
-        plain=_decisions(first.labels, [table.decided(DEFAULT_THRESHOLD) for table in tables], group),
+        chosen=_decisions(first, chosen, group),
+        plain=_decisions(first, [table.decided(DEFAULT_THRESHOLD) for table in tables], group),
         n=len(first),
         groups=int(group.max()) + 1,
         replicates=len(tables),
@@ -156,18 +165,22 @@ def evaluate_labels(
 
 def macro_average_precision(table: LabelPredictions) -> float:
     """Mean average precision of the labels with positive and negative images; nan if there is none."""
-    values = [average_precision(*columns) for columns in zip(table.labels.T, table.logits.T, strict=True)]
+    columns = zip(table.labels.T, table.logits.T, table.known.T, strict=True)
+    values = [average_precision(label[known], logit[known]) for label, logit, known in columns]
     return float(metrics.mean_over(np.array(values), ~np.isnan(values)))
 
 
 def _decisions(
-    labels: NDArray[np.bool_], decided: Sequence[NDArray[np.bool_]], group: IntArray
+    table: LabelPredictions, decided: Sequence[NDArray[np.bool_]], group: IntArray
 ) -> ThresholdedMetrics:
-    given = np.stack(decided)  # (S, N, C)
-    right = given == labels
+    labels, known = table.labels, table.known
+    given = np.stack(decided) & known  # (S, N, C)
+    right = (given == labels) | ~known
+    absent = ~labels & known
     actual, mean = sums_by_group(labels, group), sums_by_group(given.mean(axis=0), group)
     hits = sums_by_group((given & labels).mean(axis=0), group)
     positives, rows = labels.sum(axis=0), len(labels)
+    decisions = sums_by_group(known.sum(axis=1)[:, None], group)
     present = np.asarray(positives > 0)
 
     def mean_share(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> FloatArray:
@@ -178,10 +191,10 @@ def _decisions(
 
     recall = proportions(mean_share(given, labels), hits, actual, positives)
     specificity = proportions(
-        mean_share(~given, ~labels),
-        sums_by_group((~given & ~labels).mean(axis=0), group),
-        sums_by_group(~labels, group),
-        rows - positives,
+        mean_share(~given, absent),
+        sums_by_group((~given & absent).mean(axis=0), group),
+        sums_by_group(absent, group),
+        absent.sum(axis=0),
     )
     found = np.where(present, mean_share(np.broadcast_to(labels, given.shape), given), np.nan)
     precision = proportions(found, hits, mean, given.any(axis=0).sum(axis=0))
@@ -200,11 +213,11 @@ def _decisions(
         macro_f1=f1.mean(present, rows),
         micro_f1=f1_proportions(micro, hits.sum(axis=1, keepdims=True), union, np.array([rows])).estimate(0),
         subset_accuracy=_pooled(sums_by_group(subset, group), size, rows),
-        hamming_loss=_pooled(sums_by_group(wrong, group), size * labels.shape[1], rows),
+        hamming_loss=_pooled(sums_by_group(wrong, group), decisions, rows),
     )
 
 
-def _pooled(hits: FloatArray, trials: IntArray, n: int) -> Estimate:
+def _pooled(hits: FloatArray, trials: IntArray | FloatArray, n: int) -> Estimate:
     """Share of all hits (G, 1) among all trials (G, 1)."""
     return proportions(hits.sum(axis=0) / trials.sum(), hits, trials, np.array([n])).estimate(0)
 
@@ -233,8 +246,10 @@ def best_threshold(positive: NDArray[np.bool_], p: FloatArray) -> float:
 def deployable_thresholds(tables: Sequence[LabelPredictions]) -> FloatArray:
     """Thresholds (C,) chosen on all out-of-fold predictions together, for deployment."""
     labels = np.concatenate([table.labels for table in tables])
+    known = np.concatenate([table.known for table in tables])
     p = np.concatenate([table.posterior for table in tables]).astype(np.float64)
-    return np.array([best_threshold(labels[:, c], p[:, c]) for c in range(labels.shape[1])])
+    columns = zip(labels.T, p.T, known.T, strict=True)
+    return np.array([best_threshold(label[of], score[of]) for label, score, of in columns])
 
 
 def out_of_fold_thresholds(table: LabelPredictions) -> FloatArray:

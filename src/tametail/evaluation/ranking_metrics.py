@@ -20,11 +20,14 @@ from tametail.evaluation.intervals import Proportions, proportions, sums_by_grou
 
 
 def ranking_proportions(
-    positive: BoolArray, scores: Iterable[NDArray[np.floating]], group: IntArray
+    positive: BoolArray,
+    scores: Iterable[NDArray[np.floating]],
+    group: IntArray,
+    known: BoolArray | None = None,
 ) -> tuple[Proportions, Proportions]:
     """AUROC and average precision of each class against all others.
 
-    - AUROC: mean over the replicates, with DeLong's variance for clustered data, see `auroc_limits`. n counts all images.
+    - AUROC: mean over the replicates, with DeLong's variance for clustered data, see `auroc_limits`. n counts all known images.
     - average precision: mean over the positives of the precision at each, with the Wilson interval for the effective
       sample size of the positives, after the binomial interval of Boyd, Eng & Page (2013). n counts the positives.
 
@@ -32,12 +35,15 @@ def ranking_proportions(
         positive: (N, K) whether an image is of a class.
         scores: S arrays (N, K), one per replicate; higher means more likely. Read one at a time.
         group: (N,) codes 0..G-1.
+        known: (N, K) whether it is known that an image is of a class or not; others are left out of the class. None for all.
 
     Returns:
         nan with n = 0 for a class without a positive or without a negative image.
     """
-    count, positives = len(positive), positive.sum(axis=0)
-    both = (positives > 0) & (positives < count)
+    known = np.ones(positive.shape, dtype=np.bool_) if known is None else known
+    positive = positive & known
+    positives = positive.sum(axis=0)
+    both = (positives > 0) & (positives < known.sum(axis=0))
     # Sums over the replicates, one class per row; the precision is 0 at negatives, which are not counted.
     placed, precision = np.zeros(positive.shape[::-1]), np.zeros(positive.shape[::-1])
     replicates = 0
@@ -45,9 +51,9 @@ def ranking_proportions(
         replicates += 1
         columns = np.ascontiguousarray(score.T)
         for k in np.flatnonzero(both):
-            of_class = positive[:, k]
-            placements, at_positives = placements_and_precision(of_class, columns[k])
-            placed[k] += placements
+            of_class, rows = positive[:, k], known[:, k]
+            placements, at_positives = placements_and_precision(of_class[rows], columns[k, rows])
+            placed[k, rows] += placements
             precision[k, of_class] += at_positives
     placed /= replicates
     precision /= replicates
@@ -56,18 +62,22 @@ def ranking_proportions(
         mean, sums_by_group(precision.T, group), sums_by_group(positive, group), np.where(both, positives, 0)
     )
     # The precision at a positive is not binary, so that the mean over classes uses MOVER alone.
-    return _auroc(positive, placed, group, both), replace(of_positives, trials=None)
+    return _auroc(positive, known, placed, group, both), replace(of_positives, trials=None)
 
 
-def _auroc(positive: BoolArray, placed: FloatArray, group: IntArray, both: BoolArray) -> Proportions:
+def _auroc(
+    positive: BoolArray, known: BoolArray, placed: FloatArray, group: IntArray, both: BoolArray
+) -> Proportions:
     value = np.full(len(placed), np.nan)
     residuals = np.zeros((group.max() + 1, len(placed)))
     for k in np.flatnonzero(both):
         value[k] = placed[k, positive[:, k]].mean()
-        residuals[:, k] = auroc_residuals(positive[:, k], placed[k], group)
-    groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive)]
+        rows = known[:, k]
+        of_known = auroc_residuals(positive[rows, k], placed[k, rows], group[rows])
+        residuals[: len(of_known), k] = of_known
+    groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive & known)]
     low, high = auroc_limits(value, residuals, *groups)
-    return Proportions(value, low, high, np.where(both, len(positive), 0), residuals)
+    return Proportions(value, low, high, np.where(both, known.sum(axis=0), 0), residuals)
 
 
 def placements_and_precision(

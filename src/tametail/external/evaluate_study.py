@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
 from tametail.core.run_files import is_finished
 from tametail.core.text import sample_of
-from tametail.data import DecodedImages, ImageTable, Splits, cache_dir, decoded_images, read_images
-from tametail.data.decoding.cache import UNREADABLE, content_digests
+from tametail.data import (
+    DecodedImages,
+    ImageTable,
+    Splits,
+    cache_dir,
+    decoded_images,
+    read_images,
+    reading_facts,
+    say_reading,
+)
+from tametail.data.decoding.cache import UNREADABLE, content_digests, table_bit_depth
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
@@ -101,6 +111,7 @@ def evaluate_study(
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
+    say_reading(given, console)
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
         raise UsageError(
@@ -181,6 +192,7 @@ def _run_context(
     recipe = Recipe.model_validate(described["recipe"])
     spec = studied_backbone(described)
     accelerator = make_accelerator(recipe, device, training=False)
+    table = _at_depth_of(described, table)
     with console.track("Images", len(table)) as advance:
         decoded = decoded_images(table, spec.canvas, advance=advance)
     if decoded.errors:
@@ -193,6 +205,15 @@ def _run_context(
     inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, described, spec))
     training_data = inputs.training_data(accelerator, console)
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
+
+
+def _at_depth_of(described: Mapping[str, Any], table: ImageTable) -> ImageTable:
+    """A table whose grey images are read at the depth of the study's, or at their own where that is larger."""
+    studied = described["table"].get("bit_depth")
+    if studied is None or table.bit_depth is not None:
+        return table
+    own = table_bit_depth(table).bits
+    return table if own is None else replace(table, bit_depth=max(studied, own))
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
@@ -291,4 +312,7 @@ def _facts(
         facts.append(("Classes without an image", ", ".join(mapped.absent)))
     if decoded.errors:
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
-    return tuple(facts)
+    return (
+        *facts,
+        *((f"{term} (as read)", text) for term, text in reading_facts(given.read_at(decoded.bit_depth))),
+    )

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tametail.core.arrays import TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.readers.table_columns import MISSING
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
-from tametail.data.readers.tables import MISSING
 from tametail.evaluation.class_order import with_class_order
 from tametail.external.class_columns import class_columns, rows_in_words
 from tametail.predictions.parquet import read_metadata

@@ -22,7 +22,8 @@ _NOT_IN_TERMS = ("reduction", "ignore_index")
 class LossStack:
     """H losses with one ``stackable`` formula: logits (H, C, B) and labels (C, B) → a loss per head and image, (H, B).
 
-    Each row equals the head's own loss with ``reduction="none"``, for labels that are all known.
+    Each row equals the head's own loss with ``reduction="none"``. Where labels may be unknown, ``known`` (C, B) says which
+    are known, and the others may have any value.
 
     Args:
         losses: H losses with the same :func:`stack_key`, which is not None.
@@ -44,12 +45,16 @@ class LossStack:
         self._shift = shift.unsqueeze(2).to(like) if shift.any() else None
         self._scale = scale.unsqueeze(2).to(like) if (scale != 1).any() else None
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
+        if known is not None:
+            # Terms that are left out get no NaN or infinity, which would reach the gradient through 0 * inf.
+            logits, labels = torch.where(known, logits, 0.0), torch.where(known, labels, 0.0)
         if self._scale is not None:
             logits = logits * self._scale
         if self._shift is not None:
             logits = logits + self._shift
-        return self._loss.terms(logits, labels).sum(dim=1)
+        values = self._loss.terms(logits, labels)
+        return (values if known is None else torch.where(known, values, 0.0)).sum(dim=1)
 
     def take(self, at: Tensor) -> LossStack:
         """The losses at some positions (K,), which may repeat."""

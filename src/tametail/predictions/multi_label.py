@@ -23,7 +23,7 @@ from tametail.predictions.parquet import (
 )
 from tametail.predictions.single_label import PredictionRows, check_rows
 
-_LABEL, _KIND = "label_", "multi_label"
+_LABEL, _UNKNOWN, _KIND = "label_", "unknown_", "multi_label"
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,15 @@ class LabelPredictions(PredictionRows):
     Attributes:
         image: (N,) image ids, unique within one table.
         group: (N,) group ids (patient, lesion), which are never split.
-        labels: (N, C) bool, which labels each image has.
+        labels: (N, C) bool, which labels each image has; False where unknown.
         fold: (N,) fold of the model; -1 for an ensemble.
         logits: (N, C) float32; ranking metrics use them.
         class_names: C names, in the order of the logits.
         posterior: (N, C) float32, the probability of each label by the loss's own link; rows need not sum to one.
+        unknown: (N, C) bool, labels that are not known, which metrics leave out; by default none.
 
     Raises:
-        ValueError: lengths differ, an image or a name is duplicated, labels are not bool, a logit is not finite, or a
+        ValueError: lengths differ, an image or a name is duplicated, labels are not bool, an unknown label is True, a logit is not finite, or a
             probability is not in [0, 1].
     """
 
@@ -51,11 +52,22 @@ class LabelPredictions(PredictionRows):
     logits: NDArray[np.float32]
     class_names: tuple[str, ...]
     posterior: NDArray[np.float32]
+    unknown: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        check_rows(self, ("group", "fold"), ("logits", "posterior", "labels"))
+        if self.unknown is None:
+            object.__setattr__(self, "unknown", np.zeros(self.labels.shape, dtype=np.bool_))
+        check_rows(self, ("group", "fold"), ("logits", "posterior", "labels", "unknown"))
         if self.labels.dtype != np.bool_:
             raise ValueError(f"expected labels of dtype bool, got {self.labels.dtype}")
+        if (self.labels & ~self.known).any():
+            raise ValueError("expected labels to be False where they are unknown, got some that are True")
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N, C) labels that are known."""
+        assert self.unknown is not None
+        return ~self.unknown
 
     def decided(self, thresholds: ArrayLike) -> NDArray[np.bool_]:
         """Predicted labels (N, C): those whose probability reaches the threshold, (C,) or (N, C)."""
@@ -92,6 +104,7 @@ def ensemble_labels(tables: Sequence[LabelPredictions]) -> LabelPredictions:
         (positive - negative).astype(np.float32),
         first.class_names,
         np.stack([table.posterior for table in ordered]).mean(axis=0, dtype=np.float64).astype(np.float32),
+        first.unknown,
     )
 
 
@@ -103,7 +116,7 @@ def check_same_images(tables: Sequence[LabelPredictions]) -> list[LabelPredictio
     """
     first = _first(tables)
     for index, table in enumerate(tables):
-        for name in ("image", "group", "labels"):
+        for name in ("image", "group", "labels", "unknown"):
             if not np.array_equal(getattr(table, name), getattr(first, name)):
                 raise ValueError(f"expected the same {name} in every table, table {index} differs")
     return list(tables)
@@ -123,7 +136,7 @@ def _first(tables: Sequence[LabelPredictions]) -> LabelPredictions:
 def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
     """Write one table as parquet: image, group, fold, and per label ``label_<name>``, ``logit_<name>``, ``p_<name>``.
 
-    Its metadata say ``"kind": "multi_label"``.
+    If any label is unknown, also ``unknown_<name>``. Its metadata say ``"kind": "multi_label"``.
     """
     names = predictions.class_names
     columns: dict[str, object] = {
@@ -131,9 +144,10 @@ def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
         "group": predictions.group.tolist(),
         "fold": predictions.fold,
     }
-    columns |= columns_by_class(
-        names, {_LABEL: predictions.labels, LOGIT: predictions.logits, POSTERIOR: predictions.posterior}
-    )
+    matrices = {_LABEL: predictions.labels, LOGIT: predictions.logits, POSTERIOR: predictions.posterior}
+    if not predictions.known.all():
+        matrices[_UNKNOWN] = ~predictions.known
+    columns |= columns_by_class(names, matrices)
     write_parquet(columns, {"kind": _KIND, "class_names": names}, path)
 
 
@@ -150,6 +164,7 @@ def read_label_predictions(path: Path) -> LabelPredictions:
         )
         if labels is None or logits is None or posterior is None:
             raise ValueError("it has no labels, logits or probabilities")
+        unknown = read_matrix(table, _UNKNOWN, names)
         return LabelPredictions(
             read_texts(table, "image"),
             read_texts(table, "group"),
@@ -158,4 +173,5 @@ def read_label_predictions(path: Path) -> LabelPredictions:
             logits.astype(np.float32),
             names,
             posterior.astype(np.float32),
+            None if unknown is None else unknown.astype(np.bool_),
         )

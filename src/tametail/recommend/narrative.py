@@ -76,7 +76,7 @@ class Provenance:
         features: its feature vector in words.
         recipe: as in study.json.
         splits: their fingerprint.
-        unsafe: severe findings of the audit, in words.
+        unsafe: severe findings of the audit and warnings of leaks, in words.
         options: command-line arguments for the next command, DATA first; empty if unknown.
     """
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from tametail.audit import LEAKS
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import declared, pick, takes
 from tametail.core.options import ReadImagesOptions, RecommendOptions, SplitOptions
-from tametail.data import ImageTable, check_folds, read_images, save_splits
+from tametail.data import ImageTable, check_folds, read_images, save_splits, say_reading
 from tametail.recommend import outputs
 from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import AllOutputs
@@ -105,6 +106,7 @@ def recommend(
         if out is not None:
             prepare_directory(Path(out), outputs.RECOMMENDATION_FOLDER)
         data = read_images(data, **pick(ReadImagesOptions, options))
+    say_reading(data, console)
     _check_table(data, folds)
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
@@ -215,7 +217,9 @@ def _provenance(inputs: StudyInputs, seeds: int, options: Sequence[str]) -> Prov
         recipe=inputs.recipe.model_dump(mode="json"),
         splits=splits.fingerprint,
         unsafe=tuple(
-            f"{found.message}. {found.advice}" for found in inputs.findings if found.severity == "unsafe"
+            f"{found.message}. {found.advice}"
+            for found in inputs.findings
+            if found.severity == "unsafe" or (found.severity == "warning" and found.code in LEAKS)
         ),
         options=tuple(options),
     )

@@ -17,7 +17,7 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import as_given, pick, takes
 from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
-from tametail.data import ImageTable, check_folds, read_images
+from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import find_class_order, require_class_order
 from tametail.search.folds import FoldData, training_folds
@@ -141,6 +141,7 @@ def search(
         if out is not None:
             prepare_directory(Path(out), search_file.SEARCH_FOLDER)
         data = read_images(data, **pick(ReadImagesOptions, options))
+    say_reading(data, console)
     directory = Path(out) if out is not None else Path("runs") / f"search-{data.name}-{method.slug}"
     if data.multi_label:
         raise DataError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tametail.audit import Finding, audit, stats_of_pixels
+from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
@@ -25,6 +25,7 @@ from tametail.data import (
     make_splits,
     save_splits,
 )
+from tametail.data.reading import GIVEN, GREY_LEVELS, SourceReading
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
@@ -75,11 +76,13 @@ class StudyInputs:
                 "content": self.content,
                 "images": len(self.table),
                 "groups": len(set(self.table.groups)),
+                **({} if self.table.bit_depth is None else {"bit_depth": self.table.bit_depth}),
                 "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
             },
             "findings": [finding.summary() for finding in self.findings],
             "class_names": list(self.table.class_names),
             "multi_label": self.table.multi_label,
+            "reading": (self.table.reading or GIVEN).as_dict(),
             "splits": {
                 "folds": self.splits.folds,
                 "seed": self.splits.seed,
@@ -138,7 +141,7 @@ def prepare_inputs(
     """Decode the images, warn about unreadable ones, audit and split the others, and load the weights."""
     console.say(
         f"{table.name}: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes, "
-        f"imbalance ratio {table.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
+        f"imbalance ratio {table.training_set.imbalance_ratio:.1f}{' (synthetic images)' if table.synthetic else ''}"
     )
     if recipe.trains == "head":
         console.say(f"Features of {spec.name}: {spec.summary}")
@@ -147,6 +150,9 @@ def prepare_inputs(
                 f"the stages of {spec.name} cannot be found, so that its own features are taken alone"
             )
     decoded = _decode(table, spec, console)
+    table = table.read_at(decoded.bit_depth)
+    if decoded.bit_depth.bits is not None:
+        console.say(f"{GREY_LEVELS}: {decoded.bit_depth}")
     if decoded.errors:
         first = "; ".join(f"{image}: {why}" for image, why in list(decoded.errors.items())[:3])
         console.warn(
@@ -157,11 +163,18 @@ def prepare_inputs(
         table,
         folds=folds,
         group_duplicates=group_duplicates,
-        stats=stats_of_pixels(decoded.pixels, _digests(decoded)),
+        stats=stats_of_pixels(
+            decoded.pixels,
+            _digests(decoded),
+            [decoded.notes.get(image, "") for image in table.frame["image"]],
+        ),
     )
     for finding in result.findings:
-        if finding.severity == "unsafe":
-            console.warn(f"{finding.message}; {finding.advice}")
+        text = f"{finding.message}; {finding.advice}"
+        if finding.code in LEAKS and finding.severity != "note":
+            console.alert(text)
+        elif finding.severity == "unsafe":
+            console.warn(text)
     table = result.table
     splits = make_splits(table, folds=folds, seed=seed, repeats=repeats)
     return StudyInputs(
@@ -282,4 +295,6 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
         described["name"],
         described["synthetic"],
         described.get("multi_label", False),
+        SourceReading.from_dict(described["reading"]) if "reading" in described else None,
+        described["table"].get("bit_depth"),
     )

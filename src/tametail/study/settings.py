@@ -75,13 +75,19 @@ def check_class_order(given: Sequence[str] | None, data: ImageTable) -> list[str
     return given if given is None else list(ordinal_classes(data.class_names, ordered=None, given=given))
 
 
-def count_repeats(options: Mapping[str, Any], recipe: Recipe, directory: Path | None = None) -> int:
-    """The number of repeats: that given, or the default of the recipe; at least that of a study which is continued."""
+def count_repeats(
+    options: Mapping[str, Any], recipe: Recipe, directory: Path | None = None, *, given_folds: bool = False
+) -> int:
+    """The number of repeats: that given, or the default of the recipe; at least that of a study which is continued.
+
+    Folds that the table gives are the same in every repeat, so that one is the default.
+    """
     given, present = options["repeats"], 0
     if directory is not None and (directory / STUDY_FOLDER.file).is_file():
         present = len(read_study_file(directory)["seeds"])
     if given is None and not present:
-        return HEAD_REPEATS if recipe.trains == "head" and options.get("only_folds") is None else 1
+        redrawn = options.get("only_folds") is None and not given_folds
+        return HEAD_REPEATS if recipe.trains == "head" and redrawn else 1
     return max(given or 0, present)
 
 

@@ -20,7 +20,8 @@ from tametail.core.options import (
     TestSetOptions,
 )
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
-from tametail.data import ImageTable, check_folds, read_images
+from tametail.data import ImageTable, check_folds, read_images, say_reading
+from tametail.data.splitting.given_folds import has_given_folds
 from tametail.report import best_method, write_report
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
@@ -130,7 +131,7 @@ def compare(
         options: see below.
 
     Returns:
-        The study.
+        The study; with ``dry_run`` its folder is not created.
 
     Raises:
         UsageError: an invalid option, or the output folder holds something else.
@@ -164,18 +165,21 @@ def compare(
         if out is not None:
             prepare_directory(Path(out), study_file.STUDY_FOLDER)
         data = read_images(data, **pick(ReadImagesOptions, options))
+    say_reading(data, console)
     if methods is None and data.multi_label:
         parsed = parse_methods(DEFAULT_LABEL_METHODS)
     parsed = list({method.text: method for method in (*parsed, *tuned)}.values())
     check_methods(parsed, data, recipe)
     class_order = check_class_order(options["class_order"], data)
     check_folds(data, options["folds"])
-    try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     directory = Path("runs") / data.name if out is None else Path(out)
+    if options["dry_run"]:
+        return Study(directory)
+    try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, study_file.STUDY_FOLDER)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
-            repeats = count_repeats(options, recipe, directory)
+            repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
             split = pick(SplitOptions, options)
             inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
         seeds = list(range(repeats))

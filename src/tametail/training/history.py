@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tametail.core.errors import DataError
-from tametail.evaluation.evaluate import few_shot_classes
+from tametail.data.class_groups import class_group_of
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
 from tametail.evaluation.ranking_metrics import average_precision
 
@@ -29,7 +29,7 @@ class Validation:
 
     Attributes:
         balanced_accuracy: mean recall of the classes, or, with several labels per image, mean average precision.
-        few_shot_recall: the same over the rarest third of the classes.
+        few_shot_recall: the same over the few-shot classes, those with fewer than 20 training images.
     """
 
     balanced_accuracy: float
@@ -71,7 +71,7 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
 
     Args:
         scores: (N, C) logits of the decision.
-        target: (N,) class indices, or (N, C) labels of 0 and 1.
+        target: (N,) class indices, or (N, C) labels of 0 and 1, nan where unknown.
         class_counts: C training images per class.
 
     Raises:
@@ -86,10 +86,11 @@ def validate(scores: ArrayLike, target: ArrayLike, class_counts: Sequence[int]) 
     if truth.ndim == 1:
         per_class = recall(confusion_matrix(truth, values.argmax(axis=1), classes))
     else:
-        pairs = zip(truth.T.astype(bool), values.T, strict=True)
-        per_class = np.array([average_precision(label, score) for label, score in pairs])
+        known = ~np.isnan(truth.astype(np.float64))
+        pairs = zip(truth.T, values.T, known.T, strict=True)
+        per_class = np.array([average_precision(label[of] == 1, score[of]) for label, score, of in pairs])
     present = ~np.isnan(per_class)
-    few = present & few_shot_classes(class_counts)
+    few = present & np.array([class_group_of(int(count)) == "few" for count in class_counts])
     return Validation(float(mean_over(per_class, present)), float(mean_over(per_class, few)))
 
 

@@ -42,6 +42,11 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
             )
         with as_usage_error():
             loss(torch.zeros(2, classes), torch.ones(2, classes))
+        if table.unknown.any() and not _leaves_unknown_out(loss, classes):
+            raise UsageError(
+                f"{method.loss.text} cannot leave out unknown labels; choose among {', '.join(suitable_losses())}, or give them "
+                f"a value with --uncertain and --blank"
+            )
         for strategy in method.strategies:
             decides = strategy.overrides("fit_head") or strategy.overrides("decision_rule")
             if decides and not strategy.multi_label:
@@ -62,6 +67,16 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
                 f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix, "
                 f"which needs one class per image"
             )
+
+
+def _leaves_unknown_out(loss: Loss, classes: int) -> bool:
+    """Whether a label of nan adds nothing to the loss and its gradient."""
+    logits = torch.zeros(2, classes, requires_grad=True)
+    labels = torch.ones(2, classes)
+    labels[0, 0] = torch.nan
+    value = loss(logits, labels)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return bool(value.isfinite() and gradient.isfinite().all() and gradient[0, 0] == 0)
 
 
 def suitable_losses() -> list[str]:
@@ -111,4 +126,5 @@ def make_label_predictions(
         decision_rule.decision(given).numpy().astype(np.float32),
         table.class_names,
         decision_rule.posterior(given).numpy().astype(np.float32),
+        table.unknown[rows],
     )

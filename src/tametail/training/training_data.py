@@ -64,8 +64,10 @@ class TrainingData:
 
     @cached_property
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
-        """Targets: (N,) class indices, or (N, C) labels of a multi-label table."""
-        return self.table.labels.astype(np.float32) if self.table.multi_label else self.table.targets
+        """Targets: (N,) class indices, or (N, C) labels of a multi-label table, nan where unknown."""
+        if not self.table.multi_label:
+            return self.table.targets
+        return np.where(self.table.unknown, np.float32(np.nan), self.table.labels.astype(np.float32))
 
     def class_counts(self, rows: IntArray) -> list[int]:
         """Images per class in some rows."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded."""
     files: list[Path] = []
 
-    def recorded(path: Path, size: int) -> np.ndarray:
+    def recorded(path: Path, size: int, **options: Any) -> np.ndarray:
         files.append(path)
-        return decode_image(path, size)
+        return decode_image(path, size, **options)
 
     monkeypatch.setattr(cache, "decode_image", recorded)
     return files
@@ -82,7 +83,7 @@ def test_another_size_or_content_has_another_key(table: ImageTable) -> None:
 
 def test_the_key_is_the_digest_of_what_the_pixels_depend_on(table: ImageTable) -> None:
     found = decoded_images(table, 16)
-    described = json.dumps([cache.DECODER_VERSION, 16, found.digests])
+    described = json.dumps([cache.DECODER_VERSION, 16, 0, found.digests])  # no bit depth to choose
     assert found.key == hashlib.sha256(described.encode()).hexdigest()[:40]
 
 

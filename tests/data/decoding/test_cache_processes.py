@@ -46,9 +46,9 @@ import sys, time
 from tametail.data import decoded_images, read_images
 from tametail.data.decoding import cache
 fast = cache.decode_image
-def slow(path, size):
+def slow(path, size, **options):
     time.sleep(0.2)
-    return fast(path, size)
+    return fast(path, size, **options)
 cache.decode_image = slow
 chunks = cache.ChunkSettings(images=2)
 decoded_images(read_images(sys.argv[1]), 16, chunks=chunks, advance=lambda done: print(done, flush=True))

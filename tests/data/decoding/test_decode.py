@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -120,11 +121,97 @@ def test_transparent_pixels_are_black(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize(("high", "top"), [(200, 255), (4000, 4095), (60000, 65535)])
-def test_16_bit_grey_keeps_its_contrast(kind: str, high: int, top: int) -> None:
+@pytest.mark.parametrize(
+    ("high", "bits", "top"), [(200, 8, 255), (4000, 12, 4095), (4000, None, 65535), (60000, 16, 65535)]
+)
+def test_16_bit_grey_is_scaled_by_its_depth(kind: str, high: int, bits: int | None, top: int) -> None:
     ramp = np.linspace(0, high, 64).astype(np.uint16)[None].repeat(64, axis=0)
-    pixels = decode_image(encoded(Image.fromarray(ramp), kind), 64)
+    pixels = decode_image(encoded(Image.fromarray(ramp), kind), 64, bit_depth=bits)
     assert largest_difference(pixels[..., 1], ramp * (255 / top)) <= 0.51
+
+
+def test_values_beyond_the_depth_are_white() -> None:
+    values = np.array([[0, 4095, 4096, 60000]], dtype=np.uint16).repeat(16, axis=0).repeat(4, axis=1)
+    found = decode_image(encoded(Image.fromarray(values), "PNG"), 16, bit_depth=12)
+    assert found[0, ::4, 0].tolist() == [0, 255, 255, 255]
+
+
+def tiff(pixels: np.ndarray, photometric: int) -> bytes:
+    """A little-endian TIFF of one strip, written by its definition: header, pixels, directory."""
+    bits = 8 * pixels.itemsize
+    height, width = pixels.shape
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    tags = [
+        (256, width),
+        (257, height),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 8),
+        (277, 1),
+        (278, height),
+        (279, len(data)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.uint8, None), (np.uint16, 16), (np.uint16, 12)])
+def test_white_is_zero_is_not_a_negative(kind: type, bits: int | None) -> None:
+    top = 2 ** (bits or 8) - 1
+    ramp = np.linspace(0, top, 32).astype(kind)[None].repeat(32, axis=0)
+    black_is_zero, white_is_zero = (decode_image(tiff(ramp, code), 32, bit_depth=bits) for code in (1, 0))
+    assert largest_difference(black_is_zero[..., 0], ramp * (255 / top)) <= 0.51
+    assert largest_difference(white_is_zero[..., 0], 255 - ramp * (255 / top)) <= 0.51
+
+
+def jpeg_segments(data: bytes) -> tuple[bytes, bytes]:
+    """A JPEG as its start marker and everything behind it."""
+    return data[:2], data[2:]
+
+
+def test_exif_behind_a_long_colour_profile_is_applied() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    start, rest = jpeg_segments(encoded(scene(), "JPEG", quality=95, exif=exif))
+    filling = b"\xff\xe2" + (65535).to_bytes(2, "big") + bytes(65533)  # one segment of 64 KiB
+    for segments in (0, 1, 3):
+        found = decode_image(start + segments * filling + rest, 64)
+        upright = scene().transpose(Image.Transpose.ROTATE_270)
+        assert largest_difference(found, reference(upright, 64)) < 12
+
+
+ODD_JPEGS: dict[str, Callable[[bytes], bytes]] = {
+    "extraneous bytes": lambda data: data[:-2] + b"camera" + data[-2:],
+    "SOS parameters": lambda data: _with_spectral_end(data, 0),
+    "end marker": lambda data: data[:-2],
+}
+
+
+def _with_spectral_end(data: bytes, end: int) -> bytes:
+    """With another last coefficient in the header of the scan, as some telephones write it."""
+    start = data.index(b"\xff\xda")
+    at = start + 5 + 2 * data[start + 4] + 1
+    return data[:at] + bytes([end]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("odd", ODD_JPEGS)
+def test_a_complete_jpeg_with_a_warning_is_read_and_noted(odd: str) -> None:
+    data, notes = encoded(scene(), "JPEG", quality=95), []
+    plain = decode_image(data, 64, notes=notes)
+    assert notes == []
+    assert largest_difference(decode_image(ODD_JPEGS[odd](data), 64, notes=notes), plain) < 6
+    assert len(notes) == 1
+    assert odd in notes[0]
+
+
+@pytest.mark.parametrize("lost", [4, 40, 400])
+def test_a_jpeg_that_lacks_pixels_is_refused(lost: int) -> None:
+    data = encoded(scene(), "JPEG", quality=95)
+    for ending in (b"", b"\xff\xd9"):
+        with pytest.raises(DataError, match="damaged or truncated"):
+            decode_image(data[: -2 - lost] + ending, 64)
 
 
 def test_16_bit_grey_is_scaled_before_it_is_rounded() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.dicom_samples import DEFLATED, dicom_bytes
 from tametail.core.errors import DataError
-from tametail.data import read_images
+from tametail.data import ReadOptions, read_images
 from tametail.data.readers.dicom_folder import HEADER_COLUMNS, read_dicom_folder
 from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes, patient_codes
 
@@ -33,7 +33,9 @@ def test_class_folders_with_series_in_them(tmp_path: Path) -> None:
     put(tmp_path / "malignant" / "1.2.840.5", "P1", ImageLaterality="R", Laterality="L")
     (tmp_path / "malignant" / "notes.txt").write_text("nothing")
     put(tmp_path / "DICOMDIR", "P1")
-    frame = read_dicom_folder(tmp_path)
+    with pytest.raises(DataError, match="--class-level 1: benign, malignant"):
+        read_images(tmp_path)
+    frame, _ = read_dicom_folder(tmp_path, ReadOptions(class_level=1))
     assert frame.columns.tolist() == ["image", "label", "group", "split", *HEADER_COLUMNS]
     assert frame["image"].tolist() == [
         "benign/a.dcm",
@@ -56,7 +58,7 @@ def test_split_folders(tmp_path: Path) -> None:
     for split, word in (("Train", "train"), ("valid", "val"), ("test", "test")):
         for name in ("a", "b"):
             put(tmp_path / split / name / f"{word}.dcm", word)
-    frame = read_dicom_folder(tmp_path)
+    frame, _ = read_dicom_folder(tmp_path, ReadOptions())
     assert set(zip(frame["split"], frame["label"], strict=True)) == {
         (split, label) for split in ("train", "val", "test") for label in "ab"
     }
@@ -74,7 +76,7 @@ def test_nobody_can_be_told_from_the_table(tmp_path: Path) -> None:
     }
     for name in ("a", "b"):
         put(tmp_path / name / "1.dcm", "SECRET-9", **secrets)
-    text = read_dicom_folder(tmp_path).to_csv()
+    text = read_dicom_folder(tmp_path, ReadOptions())[0].to_csv()
     assert not [
         secret
         for secret in ("SECRET", "Jane", "1951", "ACC77", "2020", "Elsewhere", "OTHER5")
@@ -90,7 +92,7 @@ def test_files_without_a_patient_are_groups_of_their_own(
     put(tmp_path / "a" / "2.dcm", patient)
     put(tmp_path / "b" / "3.dcm", "P1")
     with caplog.at_level(logging.WARNING):
-        frame = read_dicom_folder(tmp_path)
+        frame, _ = read_dicom_folder(tmp_path, ReadOptions())
     assert frame["group"].tolist() == ["file_0001", "file_0002", "patient_0001"]
     assert "2 of 3 DICOM files name no patient" in caplog.text
 
@@ -101,7 +103,7 @@ def test_unreadable_files_stay_rows(tmp_path: Path) -> None:
     (tmp_path / "b" / "3.dcm").write_bytes(b"")
     (tmp_path / "b" / "4.dcm").write_bytes(b"no DICOM at all" * 20)
     (tmp_path / "b" / "5.dcm").symlink_to(tmp_path / "nowhere")
-    frame = read_dicom_folder(tmp_path)
+    frame, _ = read_dicom_folder(tmp_path, ReadOptions())
     assert frame["group"].tolist() == ["patient_0001", "patient_0001", "file_0001", "file_0002", "file_0003"]
     assert frame["sex"].tolist() == [""] * 5
 
@@ -114,11 +116,11 @@ def test_deflated_headers_are_read(tmp_path: Path) -> None:
 
 def test_files_outside_a_class_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected DICOM files"):
-        read_dicom_folder(tmp_path)
+        read_dicom_folder(tmp_path, ReadOptions())
     put(tmp_path / "stray.dcm")
     put(tmp_path / "a" / "1.dcm")
     with pytest.raises(DataError, match=r"1 of 2 lie outside \(stray\.dcm\)"):
-        read_dicom_folder(tmp_path)
+        read_dicom_folder(tmp_path, ReadOptions())
 
 
 def test_codes_depend_on_the_paths_and_not_on_their_order(tmp_path: Path) -> None:

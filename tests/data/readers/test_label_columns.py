@@ -49,7 +49,7 @@ def test_a_class_without_an_image_is_left_out_and_said(
             r"exactly one 1 in A, B .* 1 rows have none and 1 have several \(rows 2, 3 below the header\).*--multi-label",
         ),
         ("image,A,B\na,1,0\nb,0,2\n", r"0 or 1 in every row of column 'B' .* found '2' in row 2 below"),
-        ("image,A,B\na,1,0\nb,,1\n", "found '' in row 2"),
+        ("image,A,B\na,1,0\nb,,1\n", "1 cells in 1 rows are blank .*A in row 2 below.*--blank"),
         (
             "image,A,C\na,1,0\nb,0,1\n",
             "column 'B' for the label .* found image, A, C; name one with --label-cols",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tametail.core.errors import DataError, UsageError
-from tametail.data import read_images
+from tametail.data import SourceReading, read_images
 from tametail.data.readers import dicom_folder
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
@@ -24,8 +24,12 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_class_folders_and_what_lies_deeper_in_them(tmp_path: Path) -> None:
     root = touch(tmp_path / "skin", "mel/b.JPG", "mel/deep/er/a.png", "nv/a.png", "nv/notes.txt")
-    touch(root, "empty/readme.md", ".hidden/x.png", "nv/._a.png", "README.md")
-    table = read_images(root)
+    touch(root, ".hidden/x.png", "nv/._a.png", "README.md")
+    with pytest.raises(
+        DataError, match=r"several ways.*--class-level 1: mel, nv .*--class-level deepest: er, mel, nv"
+    ):
+        read_images(root)
+    table = read_images(root, class_level=1)
     assert table.name == "skin"
     assert table.class_names == ("mel", "nv")
     assert table.images.tolist() == ["mel/b.JPG", "mel/deep/er/a.png", "nv/a.png"]
@@ -69,7 +73,9 @@ def test_a_folder_of_dicom_files_is_left_to_its_own_reader(
     frame = pd.DataFrame(
         {"image": ["a", "b"], "label": ["x", "y"], "group": ["p", "q"], "split": ""}, dtype=object
     )
-    monkeypatch.setattr(dicom_folder, "read_dicom_folder", lambda root: frame)
+    monkeypatch.setattr(
+        dicom_folder, "read_dicom_folder", lambda root, options: (frame, SourceReading("folders"))
+    )
     named = touch(tmp_path / "named", "x/a.dcm", "y/notes.md")
     marked = touch(tmp_path / "marked", "x/README")
     (marked / "x" / "IM0001").write_bytes(bytes(128) + b"DICM")
@@ -78,7 +84,7 @@ def test_a_folder_of_dicom_files_is_left_to_its_own_reader(
     touch(named, "x/b.png", "y/c.png")
     assert read_images(named).images.tolist() == ["x/b.png", "y/c.png"]
     (marked / "x" / "IM0001").write_bytes(b"DICM")
-    with pytest.raises(DataError, match="2 × no extension"):
+    with pytest.raises(DataError, match="2 × without extension"):
         read_images(marked)
 
 
@@ -118,12 +124,12 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     [
         ([], "is empty"),
         (
-            ["a/x.svs", "a/y.svs", "b/z.txt"],
-            r"none of its 3 files looks like an image \(2 × \.svs, 1 × \.txt\)",
+            ["a/x.xyz", "a/y.xyz", "b/z.txt"],
+            r"none of its 3 files looks like an image \(2 × \.xyz, 1 × \.txt\)",
         ),
         (["a.png", "b.png"], r"2 of 2 lie outside \(a.png, b.png\)"),
         (["mel/a.png", "stray.png"], r"1 of 2 lie outside \(stray.png\)"),
-        (["train/a.png", "test/b.png"], "2 of 2 lie outside"),
+        (["train/a.png", "test/b.png"], r"2 of 2 lie outside"),
         (["mel/a.png", "mel/b.png"], "at least two classes, found only 'mel' on all 2 images"),
         (["patients.csv"], "there is patients.csv: give the path"),
         (["metadata.csv"], r"metadata\.csv, but it is empty"),

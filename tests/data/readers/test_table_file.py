@@ -122,7 +122,7 @@ def test_a_hugging_face_folder_per_split(tmp_path: Path) -> None:
     (tmp_path / "test" / "metadata.jsonl").write_text(
         '{"file_name": "a.png", "label": "y", "split": "train"}\n'
     )
-    with pytest.raises(DataError, match="folder of the split 'test', but its split column says train"):
+    with pytest.raises(DataError, match="is of the split 'test', but its split column says train"):
         read_images(tmp_path)
     (tmp_path / "test" / "metadata.jsonl").write_text('{"file_name": "../train/a.png", "label": "x"}\n')
     with pytest.raises(DataError, match=r"1 images of .* are listed in two splits \(train/a.png\)"):

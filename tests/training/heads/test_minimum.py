@@ -80,6 +80,48 @@ def test_cross_entropy_is_scikit_learns_logistic_regression(shape: tuple[int, in
     np.testing.assert_allclose(bias, reference.intercept_ - reference.intercept_.mean(), atol=2e-3)
 
 
+def test_unknown_labels_take_no_part_in_the_minimum() -> None:
+    """Each label by itself is scikit-learn's logistic regression on the images of which it is known."""
+    features, target = images()
+    labels = nn.functional.one_hot(target, CLASSES).float()
+    labels[:, 0] = ((features[:, 0] > 0) | (target == 2)).float()
+    unknown = torch.rand(labels.shape, generator=torch.Generator().manual_seed(5)) < 0.3
+    given = labels.masked_fill(unknown, torch.nan)
+    of = task("bce", [1] * CLASSES, features.shape[1], l2=0.1)
+    fold = np.arange(len(target)) % 3
+    found = train_to_minimum(features, given, [of], class_counts=[1] * CLASSES, fold=fold, seed=0)
+    for c in range(CLASSES):
+        known = ~unknown[:, c]
+        # The mean is over all images, so that an unknown label weakens the loss and not the penalty.
+        model = LogisticRegression(C=1 / (0.1 * len(target)), tol=1e-10, max_iter=20_000)
+        model.fit(features[known].double().numpy(), labels[known, c].numpy())
+        weight = found.heads[0].weight[c].detach().numpy()
+        assert np.abs(weight - model.coef_[0]).max() <= 2e-3 * np.abs(model.coef_).max()
+        assert found.heads[0].bias[c].item() == pytest.approx(model.intercept_[0], abs=2e-3)
+
+
+def test_a_penalty_is_chosen_by_the_known_labels() -> None:
+    features, target = images()
+    labels = nn.functional.one_hot(target, CLASSES).float()
+    unknown = torch.rand(labels.shape, generator=torch.Generator().manual_seed(6)) < 0.3
+    fold, counts, width = np.arange(len(target)) % 3, [1] * CLASSES, features.shape[1]
+    given = labels.masked_fill(unknown, torch.nan)
+    chosen = task("bce", counts, width, l2="per_method")
+    found = train_to_minimum(features, given, [chosen], class_counts=counts, fold=fold, seed=0)
+    for l2, score in found.convergence[0].l2_scores.items():
+        total = 0.0
+        for held in range(3):
+            train = torch.from_numpy(fold != held)
+            of, inner = task("bce", counts, width, l2=float(l2)), fold[fold != held]
+            (head,) = train_to_minimum(
+                features[train], given[train], [of], class_counts=counts, fold=inner, seed=0
+            ).heads
+            z, y, known = head(features[~train]), labels[~train], ~unknown[~train]
+            loss = nn.functional.binary_cross_entropy_with_logits(z[known], y[known], reduction="sum")
+            total += loss.item()
+        assert score == pytest.approx(total / len(target), rel=0.02)
+
+
 def objective(head: nn.Module, of: HeadTask, features: Tensor, target: Tensor, l2: float) -> Tensor:
     """The mean loss and the penalty, by the loss itself, in float64."""
     loss = copy.deepcopy(of.loss).double()

@@ -1,6 +1,6 @@
 """Cache of decoded images: the pixels of a table in one memory-mapped file.
 
-The key is a digest of all files, the size and the version of the decoder, so that entries are never stale. Digests of
+The key is a digest of all files, the size, the bit depth and the version of the decoder, so that entries are never stale. Digests of
 files are cached by path, size, times and inode. Checksums detect damage on the disk.
 Shape legend: N images, M readable ones, S side in pixels.
 """
@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.arrays import BoolArray
-from tametail.core.atomic import atomic_path
+from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.errors import DataError, TametailError
+from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
 from tametail.data.decoding.cache_folder import (
     cache_dir,
     cache_lock,
@@ -38,7 +39,7 @@ from tametail.data.table import ImageTable
 
 __all__ = ["ChunkSettings", "DecodedImages", "cache_dir", "decoded_images"]
 
-DECODER_VERSION = 2  # increase it whenever decode_image returns other pixels
+DECODER_VERSION = 3  # increase it whenever decode_image returns other pixels
 _HEADER = 128  # bytes of the .npy header, enough for any number of rows
 _log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"  # in place of the digest
@@ -70,6 +71,8 @@ class DecodedImages:
         readable: (N,) which images of the table could be decoded.
         errors: image id → reason, of the others.
         digests: N content digests; equal files have equal digests.
+        bit_depth: at which grey images of more than 8 bits were read.
+        notes: image id → what is odd about a file that could be read.
         key: hex digest of everything that the pixels depend on.
     """
 
@@ -77,7 +80,18 @@ class DecodedImages:
     readable: BoolArray
     errors: dict[str, str]
     digests: tuple[str, ...]
+    bit_depth: BitDepth
+    notes: dict[str, str]
     key: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """An entry of the cache: pixels, row → reason of the others, row → note."""
+
+    pixels: NDArray[np.uint8]
+    reasons: dict[int, str]
+    notes: dict[int, str]
 
 
 def decoded_images(
@@ -93,7 +107,7 @@ def decoded_images(
     4 GB only the first, the last and 64 evenly spaced chunks are verified. Before decoding, `make_room` removes old entries.
 
     Args:
-        table: N images.
+        table: N images; with ``table.bit_depth`` None the depth is decided from all of them.
         size: S, see `decode_image`.
         advance: progress callback, called with the number of images processed since the last call.
         chunks: sizes of chunks; the pixels do not depend on them.
@@ -107,26 +121,50 @@ def decoded_images(
     folder = cache_dir() / "decoded"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
-        key = _key(size, digests)
+        depth = _bit_depth(pool, table, digests)
+        key = _key(digests, size, depth.bits or 0)
         with explain_cache_error(folder), cache_lock(folder, key):
             found = _load(pool, folder, key, size, len(images), chunks)
             if found is None:
-                _build(pool, table.root, images, size, folder, key, advance, chunks)
+                _build(pool, table.root, images, size, depth, folder, key, advance, chunks)
                 found = _load(pool, folder, key, size, len(images), chunks)
             elif advance is not None:
                 advance(len(images))
             mark_used(folder / f"{key}.json")
     if found is None:
         raise TametailError(f"the decoded images in {folder} were changed while they were read; try again")
-    pixels, reasons = found
-    errors = {images[row]: why for row, why in reasons.items()}
-    return DecodedImages(pixels, _readable(len(images), reasons), errors, digests, key)
+    errors = {images[row]: why for row, why in found.reasons.items()}
+    notes = {images[row]: note for row, note in found.notes.items()}
+    readable = _readable(len(images), found.reasons)
+    return DecodedImages(found.pixels, readable, errors, digests, depth, notes, key)
 
 
-def _key(size: int, digests: Sequence[str]) -> str:
-    """Digest of the JSON of all that the pixels depend on (built by hand: json.dumps takes 100 bytes per image)."""
+def table_bit_depth(table: ImageTable) -> BitDepth:
+    """The depth at which `decoded_images` reads the grey images of a table, without decoding the others."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = table.frame["image"].tolist()
+        digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
+        return _bit_depth(pool, table, digests)
+
+
+def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> BitDepth:
+    """See `find_bit_depth`; remembered, as it reads every file that could be of more than 8 bits."""
+    folder = cache_dir() / "bit_depth"
+    path = folder / f"{_key(digests)}.json"
+    try:
+        found = BitDepth.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError):
+        found = find_bit_depth(table.paths, pool)
+        with suppress(OSError):  # the record only saves time
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(found.as_dict()))
+    return found.read_as(table.bit_depth)
+
+
+def _key(digests: Sequence[str], *others: int) -> str:
+    """Digest of the JSON of contents and of what else an entry depends on (by hand: json.dumps takes 100 bytes per image)."""
     listed = '", "'.join(digests)
-    described = f'[{DECODER_VERSION}, {size}, ["{listed}"]]'
+    described = f'[{", ".join(map(str, (DECODER_VERSION, *others)))}, ["{listed}"]]'
     return hashlib.sha256(described.encode()).hexdigest()[:40]
 
 
@@ -139,14 +177,16 @@ def _readable(rows: int, reasons: Iterable[int]) -> BoolArray:
 
 def _load(
     pool: Executor, folder: Path, key: str, size: int, rows: int, chunks: ChunkSettings
-) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """Pixels, and row → reason; None if they are absent or damaged."""
+) -> _Stored | None:
+    """None if the entry is absent or damaged."""
     path, described = folder / f"{key}.npy", folder / f"{key}.json"
     if not described.exists():
         return None
     try:
         record = json.loads(described.read_text(encoding="utf-8"))
-        reasons = {int(row): str(why) for row, why in record["errors"].items()}
+        reasons, notes = (
+            {int(row): str(text) for row, text in record[name].items()} for name in ("errors", "notes")
+        )
         if path.stat().st_size != record["bytes"]:
             raise ValueError("its length has changed")
         pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
@@ -157,7 +197,7 @@ def _load(
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
         _log.warning("The decoded images in %s are damaged (%s) and are decoded again.", path, error)
         return None
-    return pixels, reasons
+    return _Stored(pixels, reasons, notes)
 
 
 def _agree(
@@ -197,6 +237,7 @@ def _build(
     root: Path,
     images: Sequence[str],
     size: int,
+    depth: BitDepth,
     folder: Path,
     key: str,
     advance: Callable[[int], None] | None,
@@ -209,11 +250,12 @@ def _build(
     pixels.unlink(missing_ok=True)
     make_room(_HEADER + rows * image_bytes, keep={key})
     reasons: dict[int, str] = {}
+    notes: dict[int, str] = {}
     checksums: list[str] = []
     with atomic_path(pixels, exclusive=True) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
-        for start, decoded in _decoded_chunks(pool, root, images, size, chunk):
-            checksums.append(_checksum(_written(file, decoded, start, reasons)))
+        for start, decoded in _decoded_chunks(pool, root, images, size, depth.bits, chunk):
+            checksums.append(_checksum(_written(file, decoded, start, reasons, notes)))
             if advance is not None:
                 advance(min(chunk, rows - start))
         if len(reasons) == rows:
@@ -221,24 +263,35 @@ def _build(
             raise DataError(f"expected images, but nothing is readable: all {rows} files fail ({shown})")
         file.seek(0)
         file.write(_npy_header((rows - len(reasons), size, size, 3)))
-    described = {"bytes": pixels.stat().st_size, "errors": reasons, "chunk": chunk, "checksums": checksums}
+    described = {
+        "bytes": pixels.stat().st_size,
+        "errors": reasons,
+        "notes": notes,
+        "chunk": chunk,
+        "checksums": checksums,
+    }
     with atomic_path(record, exclusive=True) as temporary:  # last: without it the pixels do not count
         temporary.write_text(json.dumps(described), encoding="utf-8")
 
 
-def _decoded_chunks(
-    pool: Executor, root: Path, images: Sequence[str], size: int, chunk: int
-) -> Iterator[tuple[int, Iterable[NDArray[np.uint8] | str]]]:
-    """First row and pixels (or the reason why there are none) of each chunk, while the pool decodes the next one."""
+_Decoded = tuple[NDArray[np.uint8] | str, str]  # pixels, or the reason why there are none, and a note
 
-    def decoded(image: str) -> NDArray[np.uint8] | str:
+
+def _decoded_chunks(
+    pool: Executor, root: Path, images: Sequence[str], size: int, bit_depth: int | None, chunk: int
+) -> Iterator[tuple[int, Iterable[_Decoded]]]:
+    """First row and the images of each chunk, while the pool decodes the next one."""
+
+    def decoded(image: str) -> _Decoded:
+        notes: list[str] = []
         try:
-            return decode_image(root / image, size)
+            pixels = decode_image(root / image, size, bit_depth=bit_depth, notes=notes)
         except DataError as error:
-            return str(error)
+            return str(error), ""
+        return pixels, "; ".join(notes)
 
     start = 0
-    waiting: Iterable[NDArray[np.uint8] | str] = ()
+    waiting: Iterable[_Decoded] = ()
     for start in range(0, len(images), chunk):
         submitted = pool.map(decoded, images[start : start + chunk])
         if start:
@@ -248,13 +301,19 @@ def _decoded_chunks(
 
 
 def _written(
-    file: IO[bytes], decoded: Iterable[NDArray[np.uint8] | str], start: int, reasons: dict[int, str]
+    file: IO[bytes],
+    decoded: Iterable[_Decoded],
+    start: int,
+    reasons: dict[int, str],
+    notes: dict[int, str],
 ) -> Iterator[NDArray[np.uint8]]:
-    """Write the pixels of consecutive rows, record the reasons of those without, and yield the pixels."""
-    for row, image in enumerate(decoded, start=start):
+    """Write the pixels of consecutive rows, record notes and the reasons of those without, and yield the pixels."""
+    for row, (image, note) in enumerate(decoded, start=start):
         if isinstance(image, str):
             reasons[row] = image
         else:
+            if note:
+                notes[row] = note
             pixels = np.ascontiguousarray(image)
             file.write(pixels.data)
             yield pixels

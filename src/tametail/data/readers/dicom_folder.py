@@ -5,17 +5,20 @@ Patients are numbered: names, birth dates, identifiers and dates do not leave th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
 from tametail.data.decoding.decode import is_dicom
 from tametail.data.decoding.dicom import has_dicom_mark
-from tametail.data.readers.class_folders import labels_from_folders
-from tametail.data.readers.dicom_headers import PATIENT, patient_numbers, read_headers
-from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, walk
+from tametail.data.decoding.file_kinds import count_kinds, describe_kinds
+from tametail.data.readers.class_folders import read_folders
+from tametail.data.readers.dicom_headers import DICOM_GROUPS, PATIENT, patient_numbers, read_headers
+from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, first_bytes, walk
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.table_folders import LABELS_FILE, folder_name
+from tametail.data.reading import SourceReading
 from tametail.data.table import ImageTable
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class DicomFolderReader(Reader):
 
     name = "dicom_folder"
     priority = -30
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         folder = Path(source).expanduser()
@@ -49,7 +53,10 @@ class DicomFolderReader(Reader):
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         folder = Path(source).expanduser()
         options.refuse_table_options(f"{folder} is a folder without {LABELS_FILE}")
-        return ImageTable.from_frame(read_dicom_folder(folder), folder, folder_name(folder))
+        frame, reading = read_dicom_folder(folder, options)
+        return ImageTable.from_frame(
+            frame, folder, folder_name(folder), allow_leaks=options.allow_leaks, reading=reading
+        )
 
 
 def _holds_only_dicom(root: Path) -> bool:
@@ -64,48 +71,50 @@ def _holds_only_dicom(root: Path) -> bool:
         # Exports are named by their UID: 1.2.840.10008.5 has no extension, whatever follows its last point.
         if not suffix or suffix[1:].isdigit():
             unnamed.append(root / file)
-    return found or any(has_dicom_mark(_first_bytes(path)) for path in unnamed)
+    return found or any(has_dicom_mark(first_bytes(path)) for path in unnamed)
 
 
-def read_dicom_folder(root: Path) -> pd.DataFrame:
+def read_dicom_folder(root: Path, options: ReadOptions) -> tuple[pd.DataFrame, SourceReading]:
     """Read the DICOM files below a folder whose sub-folders are the classes (or train, val, test with those in them).
 
     Files that cannot be read are rows too, each in its own group.
 
     Returns:
-        Columns image (sorted), label, group (see `patient_codes`), split, then those of `HEADER_COLUMNS` as text.
+        Columns image (sorted), label, group (see `patient_codes`), split, then those of `HEADER_COLUMNS` as text; and how
+        they were read.
 
     Raises:
         DataError: pydicom is absent, there is no DICOM file, or one is not in the folder of a class.
     """
     import pandas as pd
 
-    files = sorted((file for file in walk(root) if _is_dicom_file(root / file)), key=Path.as_posix)
+    empty: list[Path] = []
+    files: list[Path] = []
+    others: list[Path] = []
+    for file in walk(root, empty):
+        (files if _is_dicom_file(root / file) else others).append(file)
     if not files:
         raise DataError(f"expected DICOM files in {root}, found none")
-    labels, splits = labels_from_folders(root, files, "DICOM file")
+    tree = read_folders(
+        root, sorted(files, key=Path.as_posix), "DICOM file", options, others=others, empty=empty
+    )
+    files = tree.files
     names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
     images, patients = [file.as_posix() for file in files], [header[PATIENT] for header in headers]
-    columns = {"image": images, "label": labels, "group": patient_numbers(patients), "split": splits}
+    groups = tree.groups or patient_numbers(patients)
+    columns = {"image": images, "label": tree.labels, "group": groups, "split": tree.splits}
     frame = pd.DataFrame(columns, dtype=object)
     for column, name in HEADER_COLUMNS.items():
         frame[column] = pd.Series([header[name] for header in headers], dtype=object)
     of_series = [header[_OLD_LATERALITY] for header in headers]
     frame["laterality"] = [one or other for one, other in zip(frame["laterality"], of_series, strict=True)]
-    return frame
+    reading = tree.reading if tree.groups else replace(tree.reading, groups=DICOM_GROUPS)
+    return frame, reading.without(*describe_kinds(count_kinds(others)))
 
 
 def _is_dicom_file(path: Path) -> bool:
     """By its name, or by its first bytes, as many archives name files by numbers. A DICOMDIR is not an image."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
-    return path.name.upper() != "DICOMDIR" and is_dicom(_first_bytes(path))
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)
-    except OSError:
-        return b""
+    return path.name.upper() != "DICOMDIR" and is_dicom(first_bytes(path))

@@ -16,6 +16,7 @@ from tametail.data.decoding.decode import without_warnings
 from tametail.data.decoding.dicom import import_pydicom, read_header
 
 PATIENT = "PatientID"
+DICOM_GROUPS = "patient of the DICOM header"
 # Written in place of an identifier that was removed: no patient.
 _PLACEHOLDERS = {
     "", "0", "none", "null", "na", "n/a", "unknown", "anon", "anonymous", "anonymized", "anonymised",

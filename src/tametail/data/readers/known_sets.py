@@ -34,12 +34,14 @@ class KnownSet:
         source: where it can be downloaded.
         terms: licence or conditions of use.
         read: (options, of which root and download are used; name of the set) → table.
+        class_order: its classes from the lowest grade to the highest; empty unless they are ordinal.
     """
 
     title: str
     source: str
     terms: str
     read: Callable[[ReadOptions, str], ImageTable]
+    class_order: tuple[str, ...] = ()
 
 
 APTOS_GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
@@ -94,14 +96,14 @@ def _read_aptos(options: ReadOptions, name: str) -> ImageTable:
     if not table.is_file() or not images.is_dir():
         raise _missing(name, "train.csv and the folder train_images", root)
     columns = ReadOptions(image_col="id_code", label_col="diagnosis")
-    frame = read_table(table, columns, root, base=images)
+    frame, reading = read_table(table, columns, root, base=images)
     grades = {str(grade): label for grade, label in enumerate(APTOS_GRADES)}
     unknown = sorted(set(frame["label"]) - set(grades))
     if unknown:
         found = sample_of(unknown)
         raise DataError(f"expected grades 0 to 4 in the column diagnosis of {table}, found {found}")
     frame["label"] = frame["label"].map(grades).astype(object)
-    return ImageTable.from_frame(frame, root, name)
+    return ImageTable.from_frame(frame, root, name, reading=reading)
 
 
 def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
@@ -116,7 +118,8 @@ def _read_ham10000(options: ReadOptions, name: str) -> ImageTable:
     parts = [file for file in images if file.parts[0].startswith("HAM10000_images_part_")]
     columns = ReadOptions(image_col="image_id", label_col="dx", group_col="lesion_id")
     locate = partial(_by_stem, files=parts or images, root=root, name=name)
-    return ImageTable.from_frame(read_table(table, columns, root, locate=locate), root, name)
+    frame, reading = read_table(table, columns, root, locate=locate)
+    return ImageTable.from_frame(frame, root, name, reading=reading)
 
 
 def _by_stem(entries: Sequence[str], *, files: Sequence[Path], root: Path, name: str) -> list[str]:
@@ -145,7 +148,9 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
     if folder is None:
         what = "the folder BM_cytomorphology_data with a folder per class (BAS, BLA, ...)"
         raise _missing(name, what, root)
-    frame = read_class_folders(folder, [file for file in walk(folder) if file.parts[0] not in left_out])
+    frame, reading = read_class_folders(
+        folder, [file for file in walk(folder) if file.parts[0] not in left_out], ReadOptions(class_level=1)
+    )
     expected, found = set(BONE_MARROW_CLASSES) - set(left_out), set(frame["label"])
     if found != expected:
         raise DataError(
@@ -153,7 +158,8 @@ def _read_bone_marrow(options: ReadOptions, name: str, *, left_out: Sequence[str
             f"{', '.join(sorted(expected - found)) or 'none'}, unknown: {', '.join(sorted(found - expected)) or 'none'}; "
             f"is the download complete? To read the images that are there, give the folder itself"
         )
-    return ImageTable.from_frame(frame, folder, name)
+    named = f"the classes {', '.join(left_out)}" if left_out else ""
+    return ImageTable.from_frame(frame, folder, name, reading=reading.without(named))
 
 
 def _read_medmnist(options: ReadOptions, name: str) -> ImageTable:
@@ -172,6 +178,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
         "https://www.kaggle.com/competitions/aptos2019-blindness-detection",
         "those of the competition",
         _read_aptos,
+        APTOS_GRADES,
     ),
     "bone_marrow": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=BONE_MARROW_LEFT_OUT)),
     "bone_marrow_all": KnownSet(*_BONE_MARROW, partial(_read_bone_marrow, left_out=())),
@@ -202,5 +209,5 @@ class DemoReader(Reader):
         options.refuse_table_options("the demo set has fixed columns")
         directory = demo_directory(cache_dir(), 0)
         write_demo(directory, seed=0)
-        frame = read_table(directory / LABELS_FILE, ReadOptions(), directory)
-        return ImageTable.from_frame(frame, directory, "demo", synthetic=True)
+        frame, reading = read_table(directory / LABELS_FILE, ReadOptions(), directory)
+        return ImageTable.from_frame(frame, directory, "demo", synthetic=True, reading=reading)

@@ -31,6 +31,7 @@ from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cache_folder import cache_lock, cached_folder, explain_cache_error
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.reading import SourceReading
 from tametail.data.table import ImageTable, join_classes
 
 MAX_BYTES = 64 << 30  # pixels of a split; the largest official file has a quarter of this
@@ -102,7 +103,9 @@ def read_medmnist(path: Path) -> ImageTable:
     # Last, so that a file with wrong labels leaves no images behind.
     place = cache_dir() / "medmnist" / _digest(path)
     folder = cached_folder(place, partial(_write_images, path, parts), partial(_is_complete, parts))
-    return ImageTable.from_frame(frame, folder, path.stem, multi_label=width > 1)
+    held = ", ".join(part.split for part in parts)
+    reading = SourceReading("label arrays of the MedMNIST file", split=f"arrays of the file: {held}")
+    return ImageTable.from_frame(frame, folder, path.stem, multi_label=width > 1, reading=reading)
 
 
 def _class_names(path: Path, count: int) -> list[str]:

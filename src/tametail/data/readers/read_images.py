@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,8 +10,11 @@ from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
+from tametail.data.group_from import groups_from
+from tametail.data.readers.given_splits import split_files, with_split_files
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
+from tametail.data.reading import read_by
 from tametail.data.table import ImageTable
 
 
@@ -26,7 +30,9 @@ def read_images(
             - a folder whose sub-folders are the classes (or are ``train``, ``val``, ``test`` with the classes in them);
             - a folder with a table named ``labels`` (.csv, .tsv, .parquet, .jsonl) or, as in Hugging Face data sets,
               ``metadata`` (.csv, .jsonl, .parquet), or with one of these in each of ``train``, ``val``, ``test``;
-            - a table: CSV or TSV (comma, semicolon or tab), Parquet, or JSON Lines with an object per line;
+            - a table: CSV or TSV (comma, semicolon, tab or, in .txt, blanks), the first sheet of an Excel file, Parquet, or
+              JSON Lines with an object per line;
+            - several tables, one per split: ``"train=a.csv,test=b.csv"``;
             - a folder of DICOM files;
             - a MedMNIST file (.npz, 2D), whose images are written once, as PNG, to the cache folder;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
@@ -37,11 +43,13 @@ def read_images(
         allow_leaks: accept groups that are both in the test set and outside it. For inspection; never for training.
         options: see below. Columns need no option where they are named image (or file_name), label, group and split; group
             and split are optional, and other columns are kept. Image paths are relative to ``image_root``, by default the
-            folder of the table, and may omit the extension. With ``multi_label`` the label column holds names joined by
-            ``|`` (or ``;`` or ``,``) or lists of names.
+            folder of the table, and may omit the extension; an image that is not there is looked for by its name in the
+            folders below. With ``multi_label`` the label column holds names joined by ``|`` (or ``;`` or ``,``) or lists of
+            names. ``group_from`` takes groups from paths, see `groups_from`. Whatever was chosen or left out is in
+            ``reading``.
 
     Returns:
-        The images with their labels, groups and splits, sorted by image id.
+        The images with their labels, groups and splits, sorted by image id, and how they were read.
 
     Raises:
         UsageError: options that do not apply to the source, or that contradict each other.
@@ -51,15 +59,30 @@ def read_images(
     """
     given: dict[str, Any] = dict(options)
     given["label_cols"] = column_names(given["label_cols"])
-    for folder in ("image_root", "root"):
-        given[folder] = None if given[folder] is None else Path(given[folder]).expanduser()
+    for path in ("image_root", "root", "metadata"):
+        given[path] = None if given[path] is None else Path(given[path]).expanduser()
+    for pairs in ("split_values", "split_files"):
+        given[pairs] = tuple(given[pairs] or ())
     read_options = ReadOptions(**given, allow_leaks=allow_leaks)
     reader = find_reader(source)
     if reader is None or not reader.takes_root:
         read_options.refuse_root(tuple(KNOWN_SETS))
+    if reader is not None and not reader.takes_folder_options:
+        read_options.refuse_folder_options(f"{source} is read by the reader {reader.name}")
     if reader is None:
         raise DataError(_no_reader(source))
-    return reader.read(source, read_options)
+    # Groups and splits of the reader's are replaced below, so that leaks between them do not matter.
+    rule, lists = read_options.group_from, split_files(read_options.split_files)
+    replaced = allow_leaks or rule is not None or bool(lists)
+    table = reader.read(source, replace(read_options, allow_leaks=replaced))
+    table = replace(table, reading=table.reading or read_by(reader.name), bit_depth=read_options.bit_depth)
+    if rule is not None:
+        groups, words = groups_from(table.frame["image"].tolist(), rule)
+        table = table.with_groups(groups, words, allow_leaks=allow_leaks or bool(lists))
+    if lists:
+        skip = read_options.missing == "skip"
+        table = with_split_files(table, lists, skip=skip, allow_leaks=allow_leaks)
+    return table
 
 
 def _no_reader(source: str | Path) -> str:

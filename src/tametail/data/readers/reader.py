@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import Registry
@@ -29,7 +29,8 @@ class Reader(ABC):
 
             def read(self, source, options):
                 frame = ...  # columns image, label, group, split
-                return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem)
+                reading = SourceReading("annotations in the slide file", groups="slide")  # shown by every command
+                return ImageTable.from_frame(frame, Path(source).parent, Path(source).stem, reading=reading)
 
     Attributes:
         name: unique among the readers.
@@ -37,11 +38,13 @@ class Reader(ABC):
             folders 0 or less.
         takes_root: whether `read` uses ``options.root`` and ``options.download``; otherwise they are refused. A reader
             without table columns calls `ReadOptions.refuse_table_options` itself.
+        takes_folder_options: whether `read` uses ``options.class_level`` and the other options on folders.
     """
 
     name: ClassVar[str]
     priority: ClassVar[int] = 10
     takes_root: ClassVar[bool] = False
+    takes_folder_options: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, source: str | Path) -> bool:
@@ -92,11 +95,37 @@ class ReadOptions:
     image_root: Path | None = None
     label_cols: tuple[str, ...] = ()
     multi_label: bool = False
+    label_sep: str | None = None
+    header: bool = True
+    metadata: Path | None = None
+    missing: Literal["error", "skip"] = "error"
+    blank_groups: Literal["error", "single"] = "error"
+    join_rows: Literal["no", "union", "majority"] = "no"
+    reader_col: str | None = None
+    split_values: tuple[str, ...] = ()
+    split_files: tuple[str, ...] = ()
+    fold_col: str | None = None
+    uncertain: Literal["error", "ignore", "zero", "one"] = "error"
+    blank: Literal["error", "ignore", "zero"] = "error"
     root: Path | None = None
     download: bool = False
+    bit_depth: int | None = None
+    group_from: str | None = None
+    class_level: int | str | None = None
+    group_level: int | None = None
+    keep_masks: bool = False
+    skip_empty_classes: bool = False
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
+        if self.reader_col is not None and self.join_rows != "majority":
+            raise UsageError(
+                "expected --reader-col with --join-rows majority; add it or leave the column out"
+            )
+        if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
+            raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
+        if "," in (given := self._given("group_col", "group_from", "group_level")):
+            raise UsageError(f"expected one source of groups, got {given}; leave out all but one")
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
         if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):
@@ -111,18 +140,29 @@ class ReadOptions:
         Raises:
             UsageError: an option that names columns or their folder was given.
         """
-        columns = (
-            "image_col",
-            "label_col",
-            "group_col",
-            "split_col",
-            "image_root",
-            "label_cols",
-            "multi_label",
-        )
-        if given := self._given(*columns):
+        if given := self._given(*_OF_TABLES, *(() if self.split_files else ("missing",))):
             raise UsageError(
                 f"{given} can only be given for a CSV or another table, but {why}; leave it out or give the table"
+            )
+
+    def refuse(self, why: str, *names: str) -> None:
+        """For options that do not apply to what is read.
+
+        Raises:
+            UsageError: one of the named options was given.
+        """
+        if given := self._given(*names):
+            raise UsageError(f"{given} does not apply here, as {why}; leave it out")
+
+    def refuse_folder_options(self, why: str) -> None:
+        """For sources whose classes are not folders.
+
+        Raises:
+            UsageError: an option on folders was given.
+        """
+        if given := self._given("class_level", "group_level", "keep_masks", "skip_empty_classes"):
+            raise UsageError(
+                f"{given} can only be given for a folder of class folders, but {why}; leave it out"
             )
 
     def refuse_root(self, known: Sequence[str]) -> None:
@@ -139,8 +179,16 @@ class ReadOptions:
 
     def _given(self, *names: str) -> str:
         """Those of the named options that differ from their default, as the command line spells them."""
-        given = [name for name in names if getattr(self, name) not in (None, (), False)]
-        return ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        defaults = {field.name: field.default for field in fields(self)}
+        given = [name for name in names if getattr(self, name) != defaults[name]]
+        return ", ".join(f"--{_FLAGS.get(name, name.replace('_', '-'))}" for name in given)
+
+
+_FLAGS = {"header": "no-header"}
+_OF_TABLES = (
+    "image_col", "label_col", "group_col", "split_col", "image_root", "label_cols", "multi_label", "label_sep", "header",
+    "metadata", "blank_groups", "join_rows", "reader_col", "split_values", "fold_col", "uncertain", "blank",
+)  # fmt: skip
 
 
 def column_names(columns: Sequence[str] | str | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""CSV, TSV, Parquet and JSON Lines files → named columns, with cells as written and as typed by pandas."""
+"""CSV, TSV, Excel, Parquet and JSON Lines files → named columns, with cells as written and as typed by pandas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
+from tametail.data.readers.delimited import BLANKS, fields, find_separator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +27,10 @@ IMAGE_COLUMNS = ("image", "file_name")  # the second as of Hugging Face
 DELIMITED_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
+SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")  # the last two are refused with what to do
 # Numbers and missing values as programs write them.
 _NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?|[nN][aA][nN]|NA|N/A|null"
-TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
+TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES, *SHEET_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +42,45 @@ class TableFile:
         typed: R rows as typed by pandas, with column names stripped of blanks; nested values are JSON text, so that rows
             can be compared.
         cells: column name → R cells as written: text for a CSV; numbers, text, lists or None for the others.
-        rows_are: text after row numbers in messages, which count from 1.
+        rows_are: text after row numbers in messages.
+        numbers: R row numbers in the file, which count from 1.
+        notes: what was left out or chosen when the file was read.
     """
 
     path: Path
     typed: pd.DataFrame
     cells: Callable[[str], list[Any]]
     rows_are: str = ""
+    numbers: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.typed)
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns that have a name."""
         return [name for name in self.typed.columns.tolist() if name and not name.startswith("Unnamed:")]
+
+    def take(self, rows: BoolArray, *notes: str) -> TableFile:
+        """The rows of a mask (R,), with further notes."""
+        chosen = np.flatnonzero(rows).tolist()
+
+        def cells(column: str) -> list[Any]:
+            every = self.cells(column)
+            return [every[row] for row in chosen]
+
+        return replace(
+            self,
+            typed=self.typed.iloc[chosen].reset_index(drop=True),
+            cells=cells,
+            numbers=tuple(self.numbers[row] for row in chosen),
+            notes=(*self.notes, *notes),
+        )
+
+    def rows(self, wrong: Sequence[int]) -> str:
+        """The numbers of some rows (positions from 0), for messages."""
+        return f"rows {sample_of([self.numbers[row] for row in wrong])}{self.rows_are}"
 
     def text(self, column: str) -> list[str]:
         """R cells as stripped text; empty if missing.
@@ -57,11 +89,11 @@ class TableFile:
             DataError: the cells are lists, records or bytes.
         """
         cells = self.cells(column)
-        nested = [row for row, cell in enumerate(cells, start=1) if isinstance(cell, (list, dict, bytes))]
+        nested = [row for row, cell in enumerate(cells) if isinstance(cell, (list, dict, bytes))]
         if nested:
             raise DataError(
-                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[nested[0] - 1])} in "
-                f"row {nested[0]}; for images with several classes each use --multi-label"
+                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[nested[0]])} in "
+                f"row {self.numbers[nested[0]]}; for images with several classes each use --multi-label"
             )
         return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
 
@@ -71,34 +103,68 @@ def _written(cell: object) -> str:
     return "" if is_missing else str(cell).strip()
 
 
-def read_table_file(path: Path) -> TableFile:
+def read_table_file(path: Path, *, header: bool = True) -> TableFile:
     """Read a table in the format of its extension; unknown extensions are read as delimited text.
+
+    Wholly blank rows are no rows.
+
+    Args:
+        header: whether the first row of delimited text or of a sheet holds the names of the columns; otherwise they are
+            ``1``, ``2``, ...
 
     Raises:
         DataError: the file cannot be read, is not of its format, has no rows or two columns with one name, or contains
             the images themselves.
     """
     suffix = path.suffix.lower()
-    if suffix in PARQUET_SUFFIXES:
-        return _read_parquet(path)
-    return _read_json_lines(path) if suffix in JSONL_SUFFIXES else _read_delimited(path)
+    if suffix in SHEET_SUFFIXES:
+        from tametail.data.readers.sheet import sheet_as_csv
+
+        text, notes = sheet_as_csv(path)
+        return _without_blank_rows(_parse_delimited(text, ",", path, header=header), notes)
+    if suffix not in (*PARQUET_SUFFIXES, *JSONL_SUFFIXES):
+        text = read_text(path, "a CSV file")
+        return _without_blank_rows(
+            _parse_delimited(text, find_separator(text, path), path, header=header), ()
+        )
+    if not header:
+        raise DataError(f"{path} names its columns itself; leave --no-header out")
+    return _without_blank_rows(
+        _read_parquet(path) if suffix in PARQUET_SUFFIXES else _read_json_lines(path), ()
+    )
 
 
-def _read_delimited(path: Path) -> TableFile:
+def _without_blank_rows(file: TableFile, notes: Sequence[str]) -> TableFile:
+    """The rows that are not wholly blank; delimited text has none any more, unless all are."""
+    numbers = file.numbers or tuple(range(1, len(file) + 1))
+    blank: BoolArray = np.asarray(file.typed[file.columns].isna().to_numpy().all(axis=1))
+    if blank.all():
+        raise DataError(f"expected at least one row per image in {file.path}, but every row is blank")
+    file = replace(file, numbers=numbers, notes=(*notes, *file.notes))
+    return file.take(~blank, *_blank_rows(int(blank.sum()), file.path))
+
+
+def _blank_rows(count: int, path: Path) -> tuple[str, ...]:
+    return (f"{count:,} blank rows of {path.name}",) if count else ()
+
+
+def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> TableFile:
     import pandas as pd
 
-    text = _text(path, "a CSV file")
-    header = next((line for line in io.StringIO(text) if line.strip()), "")
-    separator = max(",;\t", key=header.count)
     try:
+        rows = fields(text, separator)
+        # From the header itself, as pandas renames the second of two equal names.
+        written = next(rows, []) if header else []
+        options: dict[str, Any] = {"sep": r"\s+" if separator == BLANKS else separator, "index_col": False}
+        if not header:
+            options |= {
+                "header": None,
+                "names": [str(at + 1) for at in range(max(map(len, rows), default=0))],
+            }
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            raw = pd.read_csv(
-                io.StringIO(text), sep=separator, index_col=False, dtype=str, keep_default_na=False
-            )
-            typed = pd.read_csv(io.StringIO(text), sep=separator, index_col=False, low_memory=False)
-        # From the header itself, as pandas renames the second of two equal names.
-        written = next((names for names in csv.reader(io.StringIO(text), delimiter=separator) if names), [])
+            raw = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **options)
+            typed = pd.read_csv(io.StringIO(text), low_memory=False, **options)
     except pd.errors.EmptyDataError as error:
         message = f"expected a table with the columns image and label in {path}, but it is empty"
         raise DataError(message) from error
@@ -113,11 +179,33 @@ def _read_delimited(path: Path) -> TableFile:
     names = [str(column).strip() for column in raw.columns]
     _check_names(names, path)
     raw.columns = typed.columns = pd.Index(names)
+    raw = raw.fillna("")  # fields that short rows lack
+    blank: BoolArray = np.asarray((raw.apply(lambda cells: cells.str.strip()) == "").all(axis=1))
+    kept = np.arange(len(blank)) if blank.all() else np.flatnonzero(~blank)
+    if len(kept) < len(blank):  # read again, as whole numbers with blanks are typed as others
+        raw = raw.iloc[kept].reset_index(drop=True)
+        typed = pd.read_csv(io.StringIO(raw.to_csv(index=False)), low_memory=False).set_axis(names, axis=1)
     typed = pd.DataFrame({name: _as_written(typed[name], raw[name]) for name in names})
-    return TableFile(path, typed, lambda column: raw[column].tolist(), " below the header")
+    rows_are = " below the header" if header else ""
+    return TableFile(
+        path,
+        typed,
+        lambda column: raw[column].tolist(),
+        rows_are,
+        tuple((kept + 1).tolist()),
+        _blank_rows(len(blank) - len(kept), path),
+    )
 
 
-def _text(path: Path, kind: str) -> str:
+def read_text(path: Path, kind: str) -> str:
+    """The text of a file in UTF-8, UTF-16 or, said, Latin-1.
+
+    Args:
+        kind: what was expected, for the message.
+
+    Raises:
+        DataError: it cannot be read, or is not text.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -136,7 +224,7 @@ def _text(path: Path, kind: str) -> str:
 def _read_json_lines(path: Path) -> TableFile:
     import pandas as pd
 
-    lines = enumerate(_text(path, "a JSON Lines file").split("\n"), start=1)
+    lines = enumerate(read_text(path, "a JSON Lines file").split("\n"), start=1)
     records = [_record(line, number, path) for number, line in lines if line.strip()]
     if not records:
         raise DataError(f"expected one JSON object per line with image and label in {path}, but it is empty")

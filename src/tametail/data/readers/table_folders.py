@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.core.text import sample_of
 from tametail.data.readers.image_entries import is_kind, list_folder
 from tametail.data.readers.reader import Reader, ReadOptions, find_reader, register_reader
 from tametail.data.readers.table_file import IMAGE_COLUMNS, read_table_file
-from tametail.data.readers.tables import read_table, table_of_images
-from tametail.data.table import SPLIT_WORDS, ImageTable
+from tametail.data.readers.tables import read_rows, table_of_images, unnamed_images
+from tametail.data.reading import SourceReading
+from tametail.data.table import RESERVED, SPLIT_WORDS, ImageTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,15 +34,17 @@ class TableFolderReader(Reader):
 
     name = "table_folder"
     priority = -10
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         return _has_table(Path(source).expanduser())
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         folder = Path(source).expanduser()
-        table = labels_file(folder, options.image_col)
+        table = labels_file(folder, options.image_col, header=options.header)
         if table is None:
             return _read_as_another_kind(folder, options, type(self))
+        options.refuse_folder_options(f"{table} names the classes")
         return table_of_images(table, options, folder_name(folder))
 
 
@@ -50,6 +54,7 @@ class SplitTablesReader(Reader):
 
     name = "split_tables"
     priority = -20
+    takes_folder_options = True
 
     def matches(self, source: str | Path) -> bool:
         folder = Path(source).expanduser()
@@ -57,14 +62,58 @@ class SplitTablesReader(Reader):
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         folder = Path(source).expanduser()
-        tables = labels_files_by_split(folder, options.image_col)
+        tables = labels_files_by_split(folder, options.image_col, header=options.header)
         if tables is None:
             return _read_as_another_kind(folder, options, type(self))
-        root, multi_label = options.image_root or folder, options.multi_label
-        frame, name = read_split_tables(tables, options, root), folder_name(folder)
-        return ImageTable.from_frame(
-            frame, root, name, multi_label=multi_label, allow_leaks=options.allow_leaks
+        options.refuse_folder_options(
+            f"{sample_of([str(path) for path in tables], most=1)} names the classes"
         )
+        root, multi_label = options.image_root or folder, options.multi_label
+        where = f"folders {', '.join(f'{path.parent.name}/' for path in tables)}"
+        frame, reading = read_split_tables(tables, options, root, where)
+        name, allow_leaks = folder_name(folder), options.allow_leaks
+        return ImageTable.from_frame(
+            frame, root, name, multi_label=multi_label, allow_leaks=allow_leaks, reading=reading
+        )
+
+
+@register_reader
+class NamedTablesReader(Reader):
+    """Reads several tables, one per split: ``train=a.csv,test=b.csv``."""
+
+    name = "named_tables"
+    priority = 5
+
+    def matches(self, source: str | Path) -> bool:
+        return isinstance(source, str) and bool(_NAMED_TABLE.match(source)) and not Path(source).exists()
+
+    def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        tables: dict[Path, str] = {}
+        for part in str(source).split(","):
+            split, sign, name = (text.strip() for text in part.partition("="))
+            path = Path(name).expanduser()
+            if not sign or split.lower() not in SPLIT_WORDS or path in tables:
+                raise UsageError(
+                    f"expected different tables, each with its split, such as train=a.csv,test=b.csv, got {source}"
+                )
+            if not path.is_file():
+                raise DataError(f"expected a table at {path} (of {split}), but there is none")
+            tables[path] = SPLIT_WORDS[split.lower()]
+        options.refuse("each table is a split", "split_col", "split_values")
+        root = options.image_root or Path(os.path.commonpath([path.absolute().parent for path in tables]))
+        where = f"tables {', '.join(f'{path.name} ({split})' for path, split in tables.items())}"
+        frame, reading = read_split_tables(tables, options, root, where, options.image_root)
+        return ImageTable.from_frame(
+            frame,
+            root,
+            folder_name(root),
+            multi_label=options.multi_label,
+            allow_leaks=options.allow_leaks,
+            reading=reading,
+        )
+
+
+_NAMED_TABLE = re.compile(rf"({'|'.join(word for word in SPLIT_WORDS if word)})=", re.IGNORECASE)
 
 
 def folder_name(folder: Path) -> str:
@@ -88,7 +137,7 @@ def _read_as_another_kind(folder: Path, options: ReadOptions, after: type[Reader
     return reader.read(folder, options)
 
 
-def labels_file(folder: Path, image_col: str | None = None) -> Path | None:
+def labels_file(folder: Path, image_col: str | None = None, *, header: bool = True) -> Path | None:
     """Find the table in a folder that names its images: ``labels.csv``, or ``metadata.csv`` as of Hugging Face.
 
     Tables of other things are often named metadata too, so such a table counts only if it has a column of images:
@@ -104,7 +153,7 @@ def labels_file(folder: Path, image_col: str | None = None) -> Path | None:
                 f"expected one table of labels in {folder}, found {', '.join(file.name for file in found)}; "
                 f"give the path of the one to read"
             )
-        if found and (names is _TABLES[0] or _names_images(found[0], image_col)):
+        if found and (names is _TABLES[0] or not header or _names_images(found[0], image_col)):
             return found[0]
     return None
 
@@ -120,14 +169,16 @@ def _names_images(path: Path, image_col: str | None) -> bool:
     return False
 
 
-def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path, str] | None:
+def labels_files_by_split(
+    root: Path, image_col: str | None = None, *, header: bool = True
+) -> dict[Path, str] | None:
     """Find the tables in sub-folders named train, val and test: table → split; None where there are none.
 
     Raises:
         DataError: some of these sub-folders have a table and some have not.
     """
     folders = _split_folders(root)
-    tables = {folder: labels_file(folder, image_col) for folder in folders}
+    tables = {folder: labels_file(folder, image_col, header=header) for folder in folders}
     bare = [folder.name for folder, table in tables.items() if table is None]
     if len(bare) == len(folders):
         return None
@@ -139,28 +190,56 @@ def labels_files_by_split(root: Path, image_col: str | None = None) -> dict[Path
     return {table: SPLIT_WORDS[folder.name.lower()] for folder, table in tables.items() if table is not None}
 
 
-def read_split_tables(tables: dict[Path, str], options: ReadOptions, root: Path) -> pd.DataFrame:
-    """Read one table per split into one frame; image entries are relative to the folder of their table.
+def read_split_tables(
+    tables: dict[Path, str], options: ReadOptions, root: Path, where: str, base: Path | None = None
+) -> tuple[pd.DataFrame, SourceReading]:
+    """Read one table per split into one frame, and say how.
+
+    Args:
+        root: folder that the image ids are relative to.
+        where: what the splits were taken from, such as ``folders train/, test/``.
+        base: folder that the image entries are relative to; by default that of their table.
 
     Raises:
-        DataError: a table is not valid, or its split column contradicts the folder.
+        DataError: a table is not valid, or its split column contradicts its split.
     """
     import pandas as pd
 
-    parts = []
+    parts, readings = [], []
+    unnamed: set[str] = set()
     for path, split in tables.items():
-        part = read_table(path, options, root, base=path.parent)
-        others = sorted(set(part["split"]) - {"", split})
-        if others:
+        part, reading, others = read_rows(path, options, root, base=base or path.parent)
+        wrong = sorted(set(part["split"]) - {"", split})
+        if wrong:
             raise DataError(
-                f"{path} lies in the folder of the split {split!r}, but its split column says {sample_of(others)}; "
+                f"{path} is of the split {split!r}, but its split column says {sample_of(wrong)}; "
                 f"take the column out"
             )
         part["split"] = split
         parts.append(part)
+        readings.append(reading)
+        unnamed |= others
     frame = pd.concat(parts, ignore_index=True)
+    for name in RESERVED:
+        if name in frame:  # a table without an unknown label has no such column
+            frame[name] = frame[name].fillna("")
     twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
     if twice:
         listed = sample_of(twice)
         raise DataError(f"{len(twice)} images of {root} are listed in two splits ({listed}); keep one")
-    return frame
+    named = [f"{path.parent.name}/{path.name}" for path in tables]
+    left_out, notes = (
+        tuple(
+            f"{text} ({name})"
+            for name, reading in zip(named, readings, strict=True)
+            for text in getattr(reading, kind)
+        )
+        for kind in ("left_out", "notes")
+    )
+    return frame, SourceReading(
+        "; ".join(dict.fromkeys(reading.classes for reading in readings)),
+        "; ".join(dict.fromkeys(reading.groups for reading in readings)),
+        where,
+        left_out,
+        notes=notes,
+    ).without(unnamed_images(frozenset(unnamed) - set(frame["image"])))

@@ -1,39 +1,40 @@
 """Tables of labelled images: a file → columns image, label, group, split, and all others as they are.
 
 Labels are in a column of class names, in a column of several names each, or in one column per class. Errors name the
-rows, columns and values that are wrong. Shape legend: R rows, C classes.
+rows, columns and values that are wrong. Shape legend: R rows, N images.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import compress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.core.text import quoted, sample_of
-from tametail.data.readers.image_entries import DICOM_SUFFIXES, locate_images
+from tametail.core.text import sample_of
+from tametail.data.readers.given_splits import fold_cells, folds_in_words, split_column, split_values
+from tametail.data.readers.image_entries import DICOM_SUFFIXES
+from tametail.data.readers.label_columns import RowLabels, row_labels
+from tametail.data.readers.locate_images import LocatedImages, locate_images
+from tametail.data.readers.metadata_table import join_metadata, tables_beside
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
-from tametail.data.readers.table_file import IMAGE_COLUMNS, TABLE_SUFFIXES, TableFile, read_table_file
-from tametail.data.table import COLUMNS, LABEL_SEPARATOR, SPLIT_WORDS, ImageTable, join_classes
+from tametail.data.readers.row_groups import join_rows
+from tametail.data.readers.table_columns import MISSING, filled, find_column, image_column
+from tametail.data.readers.table_file import TABLE_SUFFIXES, TableFile, read_table_file
+from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
+from tametail.data.table import COLUMNS, FOLD_COLUMN, RESERVED, UNKNOWN_COLUMN, ImageTable, join_classes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = {"", "nan", "NaN", "NAN", "<NA>", "#N/A"}  # "None" and "NA" may be names of classes
-_ONE = {"1", "1.0", "true"}
-_ZERO = {"0", "0.0", "false"}
-
 
 @register_reader
 class TableReader(Reader):
-    """Reads a CSV, TSV, Parquet or JSON Lines file."""
+    """Reads a CSV, TSV, Excel, Parquet or JSON Lines file."""
 
     name = "table"
     priority = 0
@@ -56,8 +57,10 @@ def table_of_images(path: Path, options: ReadOptions, name: str) -> ImageTable:
     root = path.parent if options.image_root is None else options.image_root
     if not root.is_dir():
         raise DataError(f"expected the folder of the images at {root} (--image-root), but there is none")
-    frame, multi_label = read_table(path, options, root), options.multi_label
-    return ImageTable.from_frame(frame, root, name, multi_label=multi_label, allow_leaks=options.allow_leaks)
+    frame, reading = read_table(path, options, root)
+    return ImageTable.from_frame(
+        frame, root, name, multi_label=options.multi_label, allow_leaks=options.allow_leaks, reading=reading
+    )
 
 
 def read_table(
@@ -67,244 +70,192 @@ def read_table(
     *,
     base: Path | None = None,
     locate: Callable[[Sequence[str]], list[str]] | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, SourceReading]:
+    """Read a table of images below ``root``: `read_rows`, with the number of images that no row names.
+
+    Returns:
+        The frame, and how it was read.
+    """
+    frame, reading, others = read_rows(path, options, root, base=base, locate=locate)
+    return frame, reading.without(unnamed_images(others))
+
+
+def unnamed_images(others: frozenset[str]) -> str:
+    """What to say of images that no row names; nothing if there is none."""
+    return f"{len(others):,} image files that no row names" if others else ""
+
+
+def read_rows(
+    path: Path,
+    options: ReadOptions,
+    root: Path,
+    *,
+    base: Path | None = None,
+    locate: Callable[[Sequence[str]], list[str]] | None = None,
+) -> tuple[pd.DataFrame, SourceReading, frozenset[str]]:
     """Read a table of images below ``root``.
 
     Args:
-        path: CSV, TSV, Parquet or JSON Lines file.
-        options: which columns are image, label, group and split; None for the column of that name (in any case).
-            Group and split are optional: by default the group is the image (of DICOM the patient) and the split empty.
+        path: CSV, TSV, Excel, Parquet or JSON Lines file.
+        options: which columns are image, label, group and split; None for the column of that name (in any case), or without
+            a header for the first and the second. Group and split are optional: by default the group is the image (of DICOM
+            the patient) and the split empty.
         base: folder that the image entries are relative to, ``root`` by default.
         locate: finds the images in another way: N entries → N ids.
 
     Returns:
         Columns image (POSIX path of an existing file, relative to ``root``), label, group, split (train, val, test or
-        empty), then all others, as numbers where every cell is one, else as written; one row per image.
+        empty), those of `RESERVED` that apply, then all others, as numbers where every cell is one, else as written; one row
+        per image. How they were read. And the images in the same folders that no row names.
 
     Raises:
+        UsageError: an option that does not apply to the table.
         DataError: the file, a column, a cell or an image is missing, or rows contradict each other.
     """
-    file = read_table_file(path)
-    image = _image_column(file, options)
-    group = _find_column(file, "group", options.group_col)
-    split = _find_column(file, "split", options.split_col)
-    labels, label_columns = _labels(file, options, (image, group, split))
-    check_class_names(labels)
+    file = read_table_file(path, header=options.header)
+    if not options.header:
+        chosen = options.label_col or (None if options.label_cols else "2")
+        options = replace(options, image_col=options.image_col or "1", label_col=chosen)
+    image = image_column(file, options)
+    # What the first table's rows leave out is said apart from the second's.
+    blank_rows, noted = file.notes, len(file.notes)
+    other_tables = tables_beside(file, image) if options.metadata is None and locate is None else ()
+    if options.metadata is not None:
+        file = join_metadata(file, image, options.metadata)
+    group, split, fold, reader = (
+        find_column(file, role, named)
+        for role, named in (
+            ("group", options.group_col),
+            ("split", options.split_col),
+            ("fold", options.fold_col),
+            ("reader", options.reader_col),
+        )
+    )
+    fold, reader = fold if options.fold_col else None, reader if options.reader_col else None
+    labels = row_labels(file, options, (image, group, split, fold))
+    found, named, kept, left_out = _located(file, image, labels, options, base or root, root, locate)
+    images = [one for one, used in zip(found.images, kept[named], strict=True) if one is not None and used]
+    notes = (*file.notes[noted:], *found.notes, *labels.notes)
+    file, labels = file.take(kept), labels.take(kept)
 
-    entries = _filled(file, image, "image")
     frame = file.typed.iloc[:, :0].copy()
-    frame["image"] = locate(entries) if locate else locate_images(entries, base or root, root, path)
-    frame["label"] = labels
-    images = frame["image"].tolist()
-    frame["group"] = _filled(file, group, "group") if group else _default_groups(images, root)
-    frame["split"] = _splits(file.text(split), path) if split else ""
-    frame = frame[list(COLUMNS)].astype(object)
-    taken = {image, group, split, *label_columns}
+    frame["image"] = images
+    frame["group"], groups = _groups(file, group, images, root, single=options.blank_groups == "single")
+    splits, split_from = (
+        split_column(file, split, split_values(options.split_values))
+        if split
+        else ([""] * len(file), NO_SPLIT)
+    )
+    frame["split"] = splits
+    if fold:
+        frame[FOLD_COLUMN] = fold_cells(file, fold, splits)
+        notes = (*notes, folds_in_words(frame[FOLD_COLUMN].tolist()))
+    frame = frame.astype(object)
+    taken = {image, group, split, fold, *labels.columns}
     carried: dict[str, pd.Series] = {}
     for column in file.columns:
         if column not in taken:
             name = column
-            while name in COLUMNS or name in carried or (name != column and name in file.columns):
+            while (
+                name in (*COLUMNS, *RESERVED) or name in carried or (name != column and name in file.columns)
+            ):
                 name = f"csv_{name}"
             carried[name] = file.typed[column]
-    return _without_duplicates(frame.assign(**carried), path)
+    if carried:
+        notes = (*notes, f"{len(carried)} other columns kept: {sample_of(list(carried), most=6)}")
+    joined = join_rows(
+        frame.assign(**carried),
+        labels.present,
+        labels.unknown,
+        file.text(reader) if reader else None,
+        how=options.join_rows,
+        multi_label=options.multi_label,
+        skip=options.missing == "skip",
+        path=path,
+    )
+    frame = joined.frame
+    frame.insert(
+        1, "label", [join_classes(one) if options.multi_label else min(one) for one in joined.present]
+    )
+    classes = frozenset().union(*joined.present)
+    if any(one & classes for one in joined.unknown):
+        frame[UNKNOWN_COLUMN] = [join_classes(one & classes) for one in joined.unknown]
+    first = [name for name in (*COLUMNS, *RESERVED) if name in frame]
+    frame = frame[[*first, *(name for name in frame if name not in first)]]
+    reading = SourceReading(
+        f"{labels.reading} of {path.name}",
+        groups,
+        split_from,
+        (*blank_rows, *left_out, *joined.left_out, *other_tables),
+        notes=(*notes, *joined.notes),
+    )
+    return frame, reading, found.others
 
 
-def _default_groups(images: list[str], root: Path) -> list[str]:
-    """Default groups: the patient of a DICOM file, else each image by itself."""
-    if not all(image.lower().endswith(DICOM_SUFFIXES) for image in images):
-        return images
-    from tametail.data.readers.dicom_headers import patient_codes
+def _located(
+    file: TableFile,
+    image: str,
+    labels: RowLabels,
+    options: ReadOptions,
+    base: Path,
+    root: Path,
+    locate: Callable[[Sequence[str]], list[str]] | None,
+) -> tuple[LocatedImages, BoolArray, BoolArray, tuple[str, ...]]:
+    """The files of the rows with an entry; masks (R,) of these rows and of those with a file and a label; what is left out."""
+    skip = options.missing == "skip"
+    entries = file.text(image)
+    unnamed = np.array([entry in MISSING for entry in entries], dtype=np.bool_)
+    for role, mask, columns in (("image", unnamed, (image,)), ("label", labels.missing, labels.columns)):
+        if mask.any() and not skip:
+            where = f"column {columns[0]!r}" if len(columns) == 1 else ", ".join(columns)
+            raise DataError(
+                f"{mask.sum()} of {len(file)} rows of {file.path} have no {role} in {where} "
+                f"({file.rows(np.flatnonzero(mask).tolist())}); fill them in or remove the rows, or leave them out with "
+                f"--missing skip"
+            )
+    # Rows without a label name their images too.
+    named = [entry for entry, without in zip(entries, unnamed, strict=True) if not without]
+    found = (
+        LocatedImages(tuple(locate(named)))
+        if locate
+        else locate_images(named, base, root, file.path, skip=skip)
+    )
+    absent = np.zeros(len(file), dtype=np.bool_)
+    absent[~unnamed] = [one is None for one in found.images]
+    kept = ~(unnamed | labels.missing | absent)
+    if not kept.any():
+        raise DataError(f"expected rows with an image and a label in {file.path}, but there is none")
+    counts = (
+        (int(unnamed.sum()), "rows without an image"),
+        (int((labels.missing & ~unnamed).sum()), "rows without a label"),
+        (int((absent & ~labels.missing).sum()), "rows whose image file is absent"),
+    )
+    left_out = tuple(f"{count:,} {what}" for count, what in counts if count)
+    return found, ~unnamed, kept, left_out
 
-    return patient_codes([root / image for image in images])
 
-
-def _image_column(file: TableFile, options: ReadOptions) -> str:
-    if options.image_col is None and _find_column(file, "image", None) is None:
-        named = [column for column in file.columns if column.lower() in IMAGE_COLUMNS]
-        if len(named) == 1:
-            return named[0]
-    return _required_column(file, "image", options.image_col)
-
-
-def _labels(
-    file: TableFile, options: ReadOptions, others: Sequence[str | None]
-) -> tuple[list[str], list[str]]:
-    """R labels, and the columns they are from."""
-    if options.label_cols:
-        columns = [_required_column(file, "label", column, "--label-cols") for column in options.label_cols]
-        return one_hot_labels(file, columns, multi_label=options.multi_label), columns
-    column = _find_column(file, "label", options.label_col)
+def _groups(
+    file: TableFile, column: str | None, images: list[str], root: Path, *, single: bool
+) -> tuple[list[str], str]:
+    """R groups, and where they are from."""
     if column is None:
-        proposed = ",".join(proposed_one_hot(file, others))
-        hint = (
-            f", or, as these look like one column per class, give --label-cols {proposed}" if proposed else ""
-        )
-        raise DataError(_no_column("label", None, file) + hint)
-    if options.multi_label:
-        return split_labels(file, column), [column]
-    return _filled(file, column, "label"), [column]
-
-
-def _find_column(file: TableFile, role: str, named: str | None, flag: str | None = None) -> str | None:
-    """The column of a role; None where it is absent and was not named."""
-    wanted = named or role
-    if wanted in file.columns:
-        return wanted
-    found = [column for column in file.columns if column.lower() == wanted.lower()]
-    if len(found) > 1:
-        several = ", ".join(found)
-        raise DataError(f"{file.path} has several columns for {role}: {several}; name one with --{role}-col")
-    if not found and named is not None:
-        raise DataError(_no_column(role, named, file, flag))
-    return found[0] if found else None
-
-
-def _required_column(file: TableFile, role: str, named: str | None, flag: str | None = None) -> str:
-    column = _find_column(file, role, named, flag)
-    if column is None:
-        raise DataError(_no_column(role, named, file, flag))
-    return column
-
-
-def _no_column(role: str, named: str | None, file: TableFile, flag: str | None = None) -> str:
-    return (
-        f"expected a column {named or role!r} for the {role} in {file.path}, found {sample_of(file.columns, most=40)}; "
-        f"name one with {flag or f'--{role}-col'}"
+        return _default_groups(images, root)
+    if not single:
+        return filled(
+            file, column, "group", "or let each be a group of its own with --blank-groups single"
+        ), f"column {column!r}"
+    values = file.text(column)
+    blank = sum(value in MISSING for value in values)
+    named = [image if value in MISSING else value for image, value in zip(images, values, strict=True)]
+    return named, f"column {column!r}" + (
+        f"; {blank:,} rows without one are groups of their own" if blank else ""
     )
 
 
-def _filled(file: TableFile, column: str, role: str) -> list[str]:
-    """One column as text, without empty cells."""
-    values = file.text(column)
-    empty = [row for row, value in enumerate(values, start=1) if value in MISSING]
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(values)} rows of {file.path} have no {role} in column {column!r} "
-            f"(rows {sample_of(empty)}{file.rows_are}); fill them in or remove the rows"
-        )
-    return values
+def _default_groups(images: list[str], root: Path) -> tuple[list[str], str]:
+    """Default groups, and where they are from: the patient of a DICOM file, else each image by itself."""
+    if not all(image.lower().endswith(DICOM_SUFFIXES) for image in images):
+        return images, NO_GROUPS
+    from tametail.data.readers.dicom_headers import DICOM_GROUPS, patient_codes
 
-
-def _splits(values: Sequence[str], path: Path) -> list[str]:
-    words = ["" if value in MISSING else value.lower() for value in values]
-    unknown = sorted(set(words) - set(SPLIT_WORDS))
-    if unknown:
-        found = sample_of(unknown)
-        raise DataError(f"expected train, val, test or nothing in the split column of {path}, found {found}")
-    return [SPLIT_WORDS[word] for word in words]
-
-
-def _without_duplicates(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    frame = frame.drop_duplicates(ignore_index=True)
-    repeated = frame[frame["image"].duplicated(keep=False)]
-    if len(repeated):
-        images = sorted(set(repeated["image"]))
-        rows = repeated[repeated["image"] == images[0]]
-        differing = [str(column) for column in rows if rows[column].nunique(dropna=False) > 1]
-        raise DataError(
-            f"{len(images)} images are listed in {path} more than once with different values ({sample_of(images)}; the first "
-            f"differs in {', '.join(differing)}); keep one row per image"
-        )
-    return frame
-
-
-def split_labels(file: TableFile, column: str) -> list[str]:
-    """Multi-labels of one column, in the form of `ImageTable`; an empty cell is an image without a class.
-
-    Lists (JSON Lines, Parquet) are used as they are. Text is split at the first of ``|``, ``;``, ``,`` that occurs in the
-    column, so that class names may contain the later ones.
-
-    Raises:
-        DataError: a class name contains ``|``, or no row has a class.
-    """
-    cells: list[Any] = file.cells(column)
-    texts = [cell for cell in cells if isinstance(cell, str)]
-    separator = next((mark for mark in "|;," if any(mark in text for text in texts)), LABEL_SEPARATOR)
-    labels = [_names(cell, separator) for cell in cells]
-    invalid = sorted({name for names in labels for name in names if LABEL_SEPARATOR in name})
-    if invalid:
-        raise DataError(
-            f"expected class names without {LABEL_SEPARATOR!r} in column {column!r} of {file.path}, found "
-            f"{sample_of(invalid)}; rename them"
-        )
-    if not any(labels):
-        raise DataError(f"expected classes in column {column!r} of {file.path}, but every cell is empty")
-    return [join_classes(names) for names in labels]
-
-
-def _names(cell: object, separator: str) -> list[str]:
-    if isinstance(cell, str):
-        parts: Sequence[object] = cell.split(separator)
-    else:
-        parts = cell if isinstance(cell, list) else [cell]
-    names = ["" if part is None or part != part else str(part).strip() for part in parts]
-    return [name for name in names if name not in MISSING]
-
-
-def one_hot_labels(file: TableFile, columns: Sequence[str], *, multi_label: bool) -> list[str]:
-    """Labels of one column of 0 and 1 per class, as of ISIC; the columns are named after the classes.
-
-    Returns:
-        R labels: the column with the 1, or with ``multi_label`` all such columns joined, empty for none.
-
-    Raises:
-        DataError: a cell is neither 0 nor 1, or without ``multi_label`` a row does not have exactly one 1.
-    """
-    ones = np.stack([_ones(file, column) for column in columns], axis=1)  # (R, C)
-    if empty := ", ".join(compress(columns, ones.sum(axis=0) == 0)):
-        logging.getLogger(__name__).warning("%s: no image has the class %s; it is ignored", file.path, empty)
-    if multi_label and any(LABEL_SEPARATOR in column for column in columns):
-        raise DataError(
-            f"expected column names without {LABEL_SEPARATOR!r}, got {sample_of(columns, most=20)}"
-        )
-    if multi_label:
-        return [join_classes(compress(columns, row)) for row in ones]
-    per_row = ones.sum(axis=1)
-    wrong = np.flatnonzero(per_row != 1)
-    if len(wrong):
-        none, several = int((per_row == 0).sum()), int((per_row > 1).sum())
-        raise DataError(
-            f"expected exactly one 1 in {', '.join(columns)} in every row of {file.path}, but {none} rows have none and "
-            f"{several} have several (rows {sample_of((wrong + 1).tolist())}{file.rows_are}); fix them, or use --multi-label for "
-            f"images with several classes or none"
-        )
-    return [columns[code] for code in ones.argmax(axis=1)]
-
-
-def _ones(file: TableFile, column: str) -> BoolArray:
-    cells = [text.lower() for text in file.text(column)]
-    wrong = [row for row, cell in enumerate(cells, start=1) if cell not in _ONE and cell not in _ZERO]
-    if wrong:
-        raise DataError(
-            f"expected 0 or 1 in every row of column {column!r} of {file.path}, found {quoted(repr(cells[wrong[0] - 1]))} "
-            f"in row {wrong[0]}{file.rows_are} ({len(wrong)} such rows)"
-        )
-    return np.array([cell in _ONE for cell in cells], dtype=np.bool_)
-
-
-def proposed_one_hot(file: TableFile, taken: Sequence[str | None]) -> list[str]:
-    """Columns other than ``taken`` that look like one class each: 0 and 1, with one 1 in every row."""
-    binary: dict[str, BoolArray] = {}
-    for column in file.columns:
-        values = file.typed[column]
-        if column not in taken and values.dtype.kind in "biuf" and values.isin([0, 1]).all():
-            binary[column] = values.to_numpy() == 1
-    if len(binary) < 2:
-        return []
-    per_row = np.sum(list(binary.values()), axis=0)
-    return list(binary) if (per_row == 1).all() else []
-
-
-def check_class_names(labels: Sequence[str], most: int = 200) -> None:
-    """Check the length of class names, which are used in tables, plots and file names.
-
-    Raises:
-        DataError: a label is longer than ``most`` characters.
-    """
-    long = [label for label in Counter(labels) if len(label) > most]
-    if long:
-        raise DataError(
-            f"expected class names, found {len(long)} labels of more than {most} characters "
-            f"({sample_of(long, most=1)}); if this is not the label column, name it with --label-col"
-        )
+    return patient_codes([root / image for image in images]), DICOM_GROUPS

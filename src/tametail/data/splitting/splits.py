@@ -20,6 +20,7 @@ import numpy as np
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.data.splitting.given_folds import given_folds, has_given_folds
 from tametail.data.splitting.stratification import (
     best_partition,
     images_by_group,
@@ -72,7 +73,7 @@ def make_splits(
     """Split a table into a test set and cross-validation folds, stratified by class and without dividing groups.
 
     Rows with the split ``test`` form the test set; if there are none, it is drawn at random. All other rows are assigned
-    to the folds. Of several random divisions the best balanced one is used; if a rare class is missing in a part, a
+    to the folds; those that the table gives are used as they are. Of several random divisions the best balanced one is used; if a rare class is missing in a part, a
     small group with that class is moved there. In a multi-label table an image counts for each of its labels.
 
     Args:
@@ -80,7 +81,7 @@ def make_splits(
         folds: number of folds, at least 2.
         test_fraction: approximate fraction of the images in the test set, in (0, 0.5], if it is not given.
         seed: of the random divisions, at least 0.
-        repeats: of the cross-validation, at least 1: each has its own folds of the one training set.
+        repeats: of the cross-validation, at least 1: each has its own folds of the one training set, if none are given.
 
     Returns:
         The part and the fold of each image; the same on every machine for the same table and seed.
@@ -102,8 +103,8 @@ def make_splits(
     given = bool(test.any())
     if not given:
         test = _draw_test(table, folds, test_fraction, seed)
-    drawn = []
-    for repeat in range(repeats):
+    drawn = [given_folds(table, test, folds)] * repeats if has_given_folds(table) else []
+    for repeat in range(len(drawn), repeats):
         fold = np.full(len(table), -1, dtype=np.int64)
         fold[~test] = _draw_folds(table.take(~test), folds, seed, repeat)
         drawn.append(fold)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tametail.audit import AuditResult, Finding
 from tametail.core.errors import DataError
-from tametail.data import decode_image
+from tametail.data import decode_image, reading_facts
 from tametail.report.figures.study_figures import count_drawing
 from tametail.report.figures.svg import inlined
 from tametail.report.formatting import count_of
@@ -62,8 +62,8 @@ def audit_html(audit: AuditResult) -> str:
 
     bars = count_drawing(
         [one.name for one in distribution.classes],
-        [one.images for one in distribution.classes],
-        "Images per class",
+        [one.training for one in distribution.classes],
+        "Training images per class",
     )
     return render(
         "audit.html.j2",
@@ -71,7 +71,7 @@ def audit_html(audit: AuditResult) -> str:
         synthetic=table.synthetic,
         summary=audit_summary(audit),
         safe=audit.safe,
-        facts=audit_facts(audit),
+        facts=[*reading_facts(table), *audit_facts(audit)],
         distribution=distribution,
         figure=Markup(inlined(bars)),
         findings=[
@@ -103,8 +103,6 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
     table, distribution = audit.table, audit.distribution
     sizes = audit.sizes()
     readable = int(audit.stats.readable.sum())
-    splits = table.frame["split"].value_counts().to_dict()
-    given = ", ".join(f"{splits[name]:,} {name}" for name in ("train", "val", "test") if name in splits)
     ratio = (
         f"{distribution.imbalance_ratio:.1f}"
         if np.isfinite(distribution.imbalance_ratio)
@@ -115,12 +113,11 @@ def audit_facts(audit: AuditResult) -> list[tuple[str, str]]:
     }
     return [
         ("Images", f"{len(table):,}" + ("" if readable == len(table) else f", of which {readable:,} can be read")),
-        ("Groups", f"{len(set(table.groups.tolist())):,}"),
+        ("Number of groups", f"{len(set(table.groups.tolist())):,}"),
         ("Classes", f"{len(distribution.classes)}: " + ", ".join(f"{count} {shot}-shot" for shot, count in shots.items() if count)),
-        ("Imbalance ratio", ratio),
+        ("Imbalance ratio" + (" of the training set" if distribution.classes[0].splits else ""), ratio),
         ("Gini coefficient", f"{distribution.gini:.2f}"),
         ("Effective number of classes", f"{distribution.effective_classes:.1f}"),
-        ("Given split", given or "none"),
         ("Formats", ", ".join(f"{count:,} × {kind}" for kind, count in audit.formats().items()) or "none"),
         *((f"{side.capitalize()}, pixels", _range(values)) for side, values in sizes.items()),
     ]  # fmt: skip
@@ -165,15 +162,16 @@ def _lines(finding: Finding) -> tuple[str, ...]:
 def _sources(audit: AuditResult, images: Sequence[str]) -> dict[str, str]:
     """Data URLs of small JPEGs; images that cannot be read are left out."""
     with ThreadPoolExecutor() as pool:
-        sources = pool.map(lambda image: _source(str(audit.table.root / image)), images)
+        root, depth = audit.table.root, audit.table.bit_depth
+        sources = pool.map(lambda image: _source(str(root / image), depth), images)
         return {image: source for image, source in zip(images, sources, strict=True) if source}
 
 
-def _source(path: str) -> str | None:
+def _source(path: str, bit_depth: int | None) -> str | None:
     import cv2
 
     try:
-        pixels = decode_image(path, _SIDE)
+        pixels = decode_image(path, _SIDE, bit_depth=bit_depth)
     except DataError:
         return None
     done, data = cv2.imencode(

@@ -120,7 +120,7 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     names = {number: str(predictions.image[row]) for row, number in numbers.items()}
     if not names:
         return "There are no errors and no images of rare classes."
-    copies = thumbnails(directory, names, root)
+    copies = thumbnails(directory, names, root, results.settings["table"].get("bit_depth"))
     if not copies:
         return IMAGES_MISSING
     sources = {

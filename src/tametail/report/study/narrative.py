@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tametail.audit import LEAKS
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.report.formatting import (
     images_and_groups,
@@ -222,3 +223,15 @@ def not_ranked(results: StudyResults) -> list[str]:
         for result in results.methods
         if result.score is None
     ]
+
+
+def data_warnings(settings: Mapping[str, Any]) -> list[str]:
+    """Findings of the audit to be read before any result: unsafe ones, and those of possible leaks."""
+    found = []
+    for finding in settings.get("findings", []):
+        text = f"{finding['message']}. {sentence_case(finding['advice'])}".rstrip(" .") + "."
+        if finding["severity"] == "unsafe":
+            found.append(f"The data are not safe to train on: {text}")
+        elif finding["severity"] == "warning" and finding["code"] in LEAKS:
+            found.append(f"The same patient may be in both the training set and the test set: {text}")
+    return found

@@ -50,6 +50,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
             result.out_of_fold and result.out_of_fold.class_groups for result in results.ranking
         ),
         "unavailable": unavailable(),
+        "data_warnings": narrative.data_warnings(results.settings),
         "not_converged": [
             line
             for each in results.methods

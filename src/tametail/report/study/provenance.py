@@ -8,6 +8,7 @@ from typing import Any
 
 from tametail.core.option import command_line
 from tametail.core.options import CompareOptions, MethodsOptions
+from tametail.data.reading import GREY_LEVELS, SourceReading, named_classes
 from tametail.report.formatting import count_of, duration, images_and_groups
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
@@ -18,8 +19,8 @@ TRAINING_TIME = "Training time"
 
 
 def imbalance_ratio(results: StudyResults) -> str:
-    """Images of the largest class divided by those of the smallest, as text."""
-    images = results.counts.images.values()
+    """Training images of the largest class divided by those of the smallest, as text."""
+    images = results.counts.train.values()
     return f"{max(images) / min(images):.1f}" if min(images) else "infinite"
 
 
@@ -61,8 +62,24 @@ def data_rows(results: StudyResults) -> FactRows:
             f"{narrative.folds_in_words(results.settings)}, stratified by {'label' if results.multi_label else 'class'}"
             + ("" if ungrouped else ", groups intact"),
         ),
+        *reading_rows(results.settings),
         ("Repeats (seeds)", ", ".join(str(seed) for seed in results.settings["seeds"])),
         ("Fingerprints", f"table {_digest(results.settings['table'])}, splits {_digest(splits)}"),
+    ]
+
+
+def reading_rows(settings: Mapping[str, Any]) -> FactRows:
+    """What the classes, groups and split of the images were taken from, and what was left out."""
+    if "reading" not in settings:  # a study of an earlier version
+        return []
+    reading = SourceReading.from_dict(settings["reading"])
+    return [
+        ("Classes from", f"{reading.classes}: {named_classes(settings['class_names'])}"),
+        ("Groups from", reading.groups),
+        ("Split from", reading.split),
+        ("Left out when read", "; ".join(reading.left_out) or "nothing"),
+        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
+        *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
 
 

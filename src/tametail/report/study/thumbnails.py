@@ -20,7 +20,9 @@ _MOST_BYTES = 30_000  # a page has up to 48 thumbnails and stays below 5 MB
 _JPEG = b"\xff\xd8\xff"
 
 
-def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> dict[int, bytes]:
+def thumbnails(
+    directory: Path, names: Mapping[int, str], root: Path | None, bit_depth: int | None = None
+) -> dict[int, bytes]:
     """JPEGs by number: saved ones, and new ones where the image can be read.
 
     Saved thumbnails that are no longer needed are removed once all others are available.
@@ -29,6 +31,7 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
         directory: the study.
         names: path of each image under ``root``, by number.
         root: the folder of the images; None if unknown.
+        bit_depth: see `tametail.data.decode_image`.
 
     Raises:
         OSError: a thumbnail cannot be written.
@@ -38,7 +41,7 @@ def thumbnails(directory: Path, names: Mapping[int, str], root: Path | None) -> 
     wanted = [number for number in names if number not in found]
     if wanted and root is not None and root.is_dir():
         with ThreadPoolExecutor() as pool:
-            made = pool.map(lambda number: small_copy(root / names[number]), wanted)
+            made = pool.map(lambda number: small_copy(root / names[number], bit_depth), wanted)
             new = {number: copy for number, copy in zip(wanted, made, strict=True) if copy is not None}
         if new:
             make_folder(folder)
@@ -57,12 +60,12 @@ def remove_thumbnails(directory: Path) -> None:
         (directory / THUMBNAILS).rmdir()
 
 
-def small_copy(path: Path) -> bytes | None:
+def small_copy(path: Path, bit_depth: int | None = None) -> bytes | None:
     """The centre square of an image as a JPEG of at most ``_MOST_BYTES`` or so; None where it cannot be read."""
     import cv2
 
     try:
-        pixels = decode_image(path, SIDE)
+        pixels = decode_image(path, SIDE, bit_depth=bit_depth)
     except DataError:
         return None
     for side in (SIDE, SIDE // 2):

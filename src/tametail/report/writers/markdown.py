@@ -34,7 +34,8 @@ def results_markdown(results: StudyResults) -> str:
     blocks = [f"# {markdown_text(results.settings['name'])}: {terms.methods} compared"]
     if results.settings["synthetic"]:
         blocks.append(f"**{narrative.SYNTHETIC}**")
-    blocks += [f"**{markdown_text(line)}**" for line in tuned_in_words(results.settings)]
+    notes = [*tuned_in_words(results.settings), *narrative.data_warnings(results.settings)]
+    blocks += [f"**{markdown_text(line)}**" for line in notes]
     blocks.append(markdown_text(" ".join(narrative.answer(results))))
     test_set = [*narrative.state_of_test_set(results), *narrative.best_on_test(results)]
     blocks.append(markdown_text(" ".join(test_set)))

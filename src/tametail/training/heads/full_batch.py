@@ -37,7 +37,7 @@ class FullBatch:
     Args:
         tasks: H heads; those of one formula next to each other.
         kept: for each head, the images (n,) that its mean is over; None for all.
-        target: (n,) class indices, or (n, C) labels.
+        target: (n,) class indices, or (n, C) labels, nan where unknown.
         class_counts: C training images per class.
         like: a tensor with the outputs' dtype and device.
     """
@@ -99,6 +99,8 @@ class _Formula:
             self._stack = LossStack([task.loss for task in tasks], like, classes)
             labels = self._target if self._target.ndim == 2 else F.one_hot(self._target, classes)
             self._labels = labels.T.to(like.dtype).contiguous()
+            unknown = self._labels.isnan()
+            self._known = ~unknown if unknown.any() else None
             # (H, n) share of each image in the mean; None where all heads have all images.
             if any(each is not None for each in kept):
                 all_images = torch.ones(len(target), dtype=torch.bool, device=target.device)
@@ -120,7 +122,7 @@ class _Formula:
                     ]
                 ).double()
             else:
-                values = self._stack.take(at)(outputs, self._labels)
+                values = self._stack.take(at)(outputs, self._labels, self._known)
                 if self._weights is not None:
                     values = values * self._of_image
                 if self._shares is None:

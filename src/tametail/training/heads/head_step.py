@@ -254,7 +254,10 @@ class _Group:
             with seeded_draws(seed) if self._stochastic else nullcontext():
                 return mean_loss(self._loss, logits, target, self._weights).unsqueeze(0)
         labels = target if target.ndim == 2 else F.one_hot(target, outputs.shape[1])
-        per_image = self._stack(outputs, labels.T.to(outputs.dtype))
+        labels = labels.T.to(outputs.dtype)
+        # Only labels of their own may be unknown.
+        known = ~labels.isnan() if self._loss.family == "sigmoid" and target.ndim == 2 else None
+        per_image = self._stack(outputs, labels, known)
         if self._weights is not None:
             weights = self._weights.to(outputs)
             per_image = per_image * (weights[target] if target.ndim == 1 else target @ weights)

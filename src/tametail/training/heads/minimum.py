@@ -133,7 +133,7 @@ def inner_folds(fold: IntArray, target: NDArray[Any], groups: TextArray | None =
     """
     if len(np.unique(fold)) >= 2:
         return fold
-    of_class = target if target.ndim == 1 else target.argmax(axis=1)
+    of_class = target if target.ndim == 1 else np.nan_to_num(target).argmax(axis=1)
     of_image = np.arange(len(fold)) if groups is None else groups
     _, first, member = np.unique(of_image, return_index=True, return_inverse=True)
     order = np.argsort(of_class[first], kind="stable")
@@ -165,7 +165,7 @@ class TrainingImages:
 
     Attributes:
         columns, variances: see `tametail.training.heads.components.Components`.
-        target: (n,) class indices, or (n, C) labels.
+        target: (n,) class indices, or (n, C) labels, nan where unknown.
         class_counts: C training images per class, of all folds.
         stop: called before each iteration; may raise to stop.
     """
@@ -444,12 +444,13 @@ def _inner_scores(
 
 
 def _log_loss(loss: Loss, outputs: Tensor, target: Tensor) -> float:
-    """Sum over images of -log probability of the class, or of the labels, for outputs (m, C)."""
+    """Sum over images of -log probability of the class, or of the known labels, for outputs (m, C)."""
     if target.ndim == 1:
         p = loss.probabilities(outputs).double().gather(1, target.unsqueeze(1))
         return float(-p.clamp(min=_LEAST).log().sum())
+    known = ~target.isnan()
     p = loss.link(outputs).double().clamp(_LEAST, 1 - _LEAST)
-    return float(F.binary_cross_entropy(p, target.double(), reduction="sum"))
+    return float(F.binary_cross_entropy(p[known], target[known].double(), reduction="sum"))
 
 
 def _lowest(scores: Mapping[float, float]) -> float:
