@@ -50,4 +50,7 @@ def test_a_class_that_is_the_union_of_the_others_is_a_finding() -> None:
 def test_a_complement_or_two_equal_classes_are_no_union() -> None:
     assert "union_classes" not in found(bleeding(union=False), multi_label=True)
     assert "union_classes" not in found(["a|b", "", "a|b", "c"] * 30, multi_label=True)
+    assert "union_classes" not in found(
+        ["a|b", "a|b|c", ""] * 30, multi_label=True
+    )  # a is b, not the union of several
     assert "union_classes" not in found(["a", "b", "c"] * 30)

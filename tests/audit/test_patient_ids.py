@@ -183,7 +183,7 @@ OWNERS = {
     "breakhis": "malignant/SOB_M_DC-14-{p}AB-40-{i:03}.png",
     "chexpert": "patient{p:05}/study{i}/view1_frontal.jpg",
     "nih_chest": "{p:08}_{i:03}.png",
-    "": "scan{p}_{i}.png",
+    "": "x/scan{p}_{i}.png",
 }
 
 

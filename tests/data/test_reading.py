@@ -62,3 +62,35 @@ def test_commands_begin_with_it(words: tuple[str, ...], image_folder: Path, tmp_
     found = CliRunner().invoke(app, [*given, str(image_folder)])
     first = (found.stdout if words[0] == "inspect" else found.stderr).splitlines()[0].strip()
     assert first.startswith("Class: column 'label' of labels.csv: ")
+
+
+def test_a_study_keeps_it_and_its_report_shows_it(study_folder: Path) -> None:
+    kept = json.loads((study_folder / "study.json").read_text(encoding="utf-8"))["reading"]
+    assert kept["classes"] == "column 'label' of labels.csv"
+    assert kept["split"] == "none"
+    page = (study_folder / "report.html").read_text(encoding="utf-8")
+    for text in ("Classes from", "Groups from", "Split from", "Left out when read", "of labels.csv: "):
+        assert text in page
+
+
+def test_the_page_and_the_json_of_inspect_show_it(image_folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    found = CliRunner().invoke(app, ["inspect", str(image_folder), "--json", "-o", str(page)])
+    kept = json.loads(found.stdout)["reading"]
+    assert set(kept) == {"classes", "groups", "split", "left_out", "grey", "notes"}
+    assert "column &#39;label&#39; of labels.csv: " in page.read_text(encoding="utf-8")
+    assert "<dt>Left out</dt>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words", [("compare",), ("search",), ("recommend",), ("evaluate", "STUDY", "--data")]
+)
+def test_it_comes_before_anything_else_is_said(
+    words: tuple[str, ...], image_folder: Path, study_folder: Path, tmp_path: Path
+) -> None:
+    """Also where the data are then refused: too many folds, or the study's own images."""
+    given = [str(study_folder) if word == "STUDY" else word for word in words]
+    folds = [] if words[0] == "evaluate" else ["--folds", "50", "--weights", "none"]
+    found = CliRunner().invoke(app, [*given, str(image_folder), *folds, "-o", str(tmp_path / "out")])
+    assert found.exit_code == 3
+    assert found.stderr.startswith("Class: column 'label' of labels.csv: ")

@@ -8,7 +8,15 @@ import pytest
 
 from fixtures.toy_reader import ToyReader, registered
 from tametail.core.errors import DataError, UsageError
-from tametail.data import ImageTable, Reader, ReadOptions, read_images, readers, register_reader
+from tametail.data import (
+    ImageTable,
+    Reader,
+    ReadOptions,
+    read_images,
+    readers,
+    reading_facts,
+    register_reader,
+)
 
 BUILT_IN = [
     "known_sets",
@@ -57,6 +65,7 @@ def test_a_registered_reader_reads_its_sources_and_only_those(toy: Path) -> None
         table = read_images(toy)
         assert table.frame["image"].tolist() == ["a.png", "b.png", "c.png"]
         assert table.counts() == {"mel": 1, "nv": 2}
+        assert dict(reading_facts(table))["Class"] == "read by the reader toy: mel, nv (2 classes)"
         assert read_images(str(toy)).fingerprint == table.fingerprint
         with pytest.raises(DataError, match="nothing is there"):
             read_images(toy.with_suffix(".csv"))

@@ -6,7 +6,6 @@ two images of one set must show the same tissue at the same grey; a depth for ea
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
@@ -54,7 +53,7 @@ class BitDepth:
         if self.largest >= 2**self.bits:
             return f"{text}; values of {2**self.bits:,} and above are shown as white"
         below = max(
-            count for depth, count in zip(DEPTHS, (0, *self.within[:2]), strict=True) if depth <= self.bits
+            (count for depth, count in zip(DEPTHS, self.within, strict=True) if depth < self.bits), default=0
         )
         return text + (f"; {below:,} of them would fit into fewer bits" if below else "")
 
@@ -92,22 +91,27 @@ def _largest(path: Path) -> int | None:
     from PIL import Image
 
     try:
+        if not path.is_file():  # opening a pipe would block
+            return None
         with open(path, "rb") as file:
             head = file.read(26)
             # In a PNG the depth and the kind of pixels (0: grey) are at a fixed place.
             if not (head[24:26] == b"\x10\0" if head.startswith(_PNG) else head.startswith(_DEEP)):
                 return None
-            data = head + file.read()
-        with without_warnings(), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS or not is_deep(image.mode):
-                return None
-            values = np.asarray(image)
+            file.seek(0)
+            with (
+                without_warnings(),
+                Image.open(file, formats=IMAGE_FORMATS) as image,
+            ):  # reads the header only
+                if image.width * image.height > MAX_PIXELS or not _is_deep(image.mode):
+                    return None
+                values = np.asarray(image)
     except Exception:  # noqa: BLE001 - a damaged file is reported where it is decoded
         return None
     low, high = int(values.min()), int(values.max())
     return high if low >= 0 and high < 2**16 else None
 
 
-def is_deep(mode: str) -> bool:
+def _is_deep(mode: str) -> bool:
     """Whether Pillow's pixel format is integer grey of more than 8 bits."""
     return mode == "I" or mode.startswith("I;16")

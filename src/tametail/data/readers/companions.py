@@ -22,8 +22,8 @@ _SAME = 0.5  # least fraction of a folder's files that are named like the images
 def find_companions(images: Sequence[Path]) -> set[Path]:
     """The masks among image files (paths relative to one folder).
 
-    A mask is named like an image of its folder with a suffix (``12_mask.png`` beside ``12.png``), or lies in a folder
-    named like ``masks`` beside one named like ``images`` or beside one whose files have the same names.
+    A mask is named like an image of its folder with a suffix (``12_mask.png`` next to ``12.png``), or lies in a folder
+    named like ``masks`` next to one named like ``images`` or next to one whose files have the same names.
 
     Raises:
         DataError: a file is named like a mask, but its image is absent.
@@ -52,16 +52,16 @@ def _is_of_masks(folder: tuple[str, ...], stems: dict[tuple[str, ...], set[str]]
     for level, name in enumerate(folder):
         if not _FOLDER.fullmatch(name):
             continue
-        beside = [
+        neighbours = [
             other
             for other in stems
             if len(other) > level and other[:level] == folder[:level] and not _FOLDER.fullmatch(other[level])
         ]
-        if any(_IMAGES.fullmatch(other[level]) for other in beside):
+        if any(_IMAGES.fullmatch(other[level]) for other in neighbours):
             return True
-        known = {stem for other in beside for stem in stems[other]}
+        known = {stem for other in neighbours for stem in stems[other]}
         same = sum(stem in known or _base(stem) in known for stem in stems[folder])
-        if beside and same >= _SAME * len(stems[folder]):
+        if neighbours and same >= _SAME * len(stems[folder]):
             return True
     return False
 

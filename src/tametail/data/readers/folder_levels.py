@@ -23,7 +23,7 @@ _MOST_CLASSES = 30  # folders at the lowest of several levels; more of them are 
 _FEWEST_IMAGES = 5  # per such folder, on average
 _SHOWN = 12  # classes of a possible reading that are named
 _NAMED = 12  # names of a level that are listed where it is not used
-_PLAIN = re.compile(r"(?:\w*[ _-])?(?:images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom)", re.IGNORECASE)
+_PLAIN = re.compile(r"images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
             continue
         listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED else ""
         unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
-        if not offered and _are_many_small(names, counts):
+        if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-level {level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
     return SourceReading(f"folder {at} below {name}/", groups, splits, tuple(unused))
@@ -176,15 +176,17 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
         others = sorted(names - set(splits))
         short = [folder for folder in listed if len(folder) < level]
         if others or short:
-            beside = (
-                f"{sample_of([f'{name}/' for name in others])} are not"
+            named = ", ".join(f"{name}/" for name in splits)
+            rest = (
+                f"mixed with others ({sample_of([f'{name}/' for name in others])})"
                 if others
-                else f"{sample_of(['/'.join(folder) or str(root) for folder in short])} holds images outside them"
+                else f"missing in {sample_of(['/'.join(folder) or str(root) for folder in short])}, where images lie as well"
             )
+            inside = _with_classes(listed, level, others, splits)
+            instead = f"give one of the folders instead, such as {root.joinpath(*inside)}, " if inside else ""
             raise DataError(
-                f"at folder level {level} of {root}, {', '.join(f'{name}/' for name in splits)} are named like a split of the data, "
-                f"but {beside}; give one of the folders instead, such as {root.joinpath(*_path_to(listed, level, others, splits))}, "
-                f"move the others elsewhere, or rename a class that is called like a split"
+                f"at folder level {level} of {root} names of a split ({named}) are "
+                f"{rest}; {instead}move the others elsewhere, or rename a class that is called like a split"
             )
         if found[0] is not None:
             before = found[0] - 1
@@ -197,14 +199,13 @@ def _find_split(root: Path, counts: Iterable[Folder]) -> tuple[int | None, dict[
     return found
 
 
-def _path_to(
+def _with_classes(
     folders: Sequence[Folder], level: int, others: Sequence[str], splits: Mapping[str, str]
 ) -> Folder:
-    """A folder at a level that can be given instead: one that is no split, or the training set."""
-    names = list(others) or [name for name, split in splits.items() if split == "train"] or list(splits)
-    return next(
-        (folder[:level] for folder in folders if len(folder) >= level and folder[level - 1] == names[0]), ()
-    )
+    """A folder at a level that holds folders itself: one that is no split, else the training set; empty if none does."""
+    preferred = (*others, *(name for name, split in splits.items() if split == "train"))
+    holding = {folder[level - 1]: folder[:level] for folder in folders if len(folder) > level}
+    return next((holding[name] for name in preferred if name in holding), ())
 
 
 def _is_unlabelled(folder: Folder, split_level: int | None, splits: Mapping[str, str]) -> bool:
@@ -260,7 +261,15 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
     """The level of the classes where there is one reading only."""
     depths = {len(folder) for folder in counts}
     names = _level_names(counts)
-    levels = [level for level in range(1, min(depths) + 1) if level != split_level]
+    # The folders of splits may repeat, as in train/train/benign.
+    levels = [
+        level
+        for level in range(1, min(depths) + 1)
+        if level != split_level
+        and not (split_level and len(split_folders(names[level])) == len(names[level]))
+    ]
+    if not levels:
+        raise DataError(f"expected folders of classes in {root}, but found folders of splits only")
     if len(depths) > 1:
         raise DataError(
             _several_readings(root, counts, [level for level in levels if len(names[level]) > 1], split_level)
@@ -282,13 +291,13 @@ def _infer_class_level(root: Path, counts: Mapping[Folder, int], split_level: in
 
 
 def _are_many_small(names: Iterable[str], counts: Mapping[Folder, int]) -> bool:
-    """Whether folders look like patients or series: many, with few images, or named by numbers."""
+    """Whether folders look like patients or series: many, with few images, or named with numbers."""
     listed = list(names)
     numbered = sum(any(letter.isdigit() for letter in name) for name in listed)
     return (
         len(listed) > _MOST_CLASSES
         or sum(counts.values()) < _FEWEST_IMAGES * len(listed)
-        or (numbered > len(listed) / 2 and len(listed) > _NAMED)
+        or numbered > len(listed) / 2
     )
 
 
