@@ -103,6 +103,9 @@ def test_options_of_other_labels_are_refused(folder: Path, options: dict[str, st
     path = write_table(folder / "t.csv", ["image", "label"], ROWS)
     with pytest.raises(UsageError, match=f"--{next(iter(options)).replace('_', '-')} does not apply"):
         read_images(path, **options)  # type: ignore[arg-type]
+    for wrong in ({"blank_groups": "single"}, {"split_values": "0=train"}):
+        with pytest.raises(UsageError, match=r"does not apply here, as t.csv has no (group|split) column"):
+            read_images(path, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--reader-col with --join-rows majority"):
         read_images(path, reader_col="label")
     with pytest.raises(UsageError, match="can only be given for a CSV"):

@@ -52,18 +52,13 @@ def search_images(entries: Sequence[str], files: Sequence[str], taken: AbstractS
     ambiguous: dict[str, Sequence[str]] = {}
     wanted = list(dict.fromkeys(entries))
     for way, spelling in _WAYS.items():
-        by_name: dict[str, list[str]] = defaultdict(list)
-        for file in files:
-            by_name[spelling(_name(file))].append(file)
+        fitting_files = _Index(files, {len(_parts(entry, spelling)) for entry in wanted}, spelling)
         for entry in wanted:
             parts = _parts(entry, spelling)
-            name = spelling(_name(entry.replace("\\", "/")))
-            fitting = [file for file in by_name.get(name, ()) if _fit(parts, _parts(file, spelling))]
+            fitting = fitting_files.find(parts)
             if len(fitting) == 1:
-                found[entry] = (
-                    fitting[0],
-                    "" if spelling is _without_extension and name == _name(entry) else way,
-                )
+                omitted = spelling is _without_extension and parts == _parts(entry, str)
+                found[entry] = fitting[0], "" if omitted else way
             elif fitting:
                 ambiguous[entry] = fitting
         wanted = [entry for entry in wanted if entry not in found and entry not in ambiguous]
@@ -113,19 +108,35 @@ _WAYS: dict[str, _Spelling] = {
 }
 
 
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
 def _parts(path: str, spelling: _Spelling) -> tuple[str, ...]:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     # Folders may be spelled otherwise wherever the name may.
     return (*map(str if spelling is _without_extension else spelling, parts[:-1]), *map(spelling, parts[-1:]))
 
 
-def _fit(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    length = min(len(one), len(other))
-    return ".." not in one and length > 0 and one[-length:] == other[-length:]
+class _Index:
+    """Files by their path and by the ends of it, so that each entry is looked up once.
+
+    Args:
+        lengths: numbers of parts that entries have.
+    """
+
+    def __init__(self, files: Sequence[str], lengths: AbstractSet[int], spelling: _Spelling) -> None:
+        self._whole: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._ends: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for file in files:
+            parts = _parts(file, spelling)
+            self._whole[parts].append(file)
+            for length in lengths:
+                if 0 < length < len(parts):
+                    self._ends[parts[-length:]].append(file)
+
+    def find(self, parts: tuple[str, ...]) -> list[str]:
+        """The files whose path ends with an entry's, or with whose path the entry's ends."""
+        if ".." in parts:
+            return []
+        shorter = (self._whole.get(parts[at:], ()) for at in range(len(parts)))
+        return [*self._ends.get(parts, ()), *(file for files in shorter for file in files)]
 
 
 def image_files_below(folder: Path) -> Iterator[str]:

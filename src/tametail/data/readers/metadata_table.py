@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
 from tametail.data.readers.table_file import (
@@ -82,6 +80,8 @@ def join_metadata(file: TableFile, image: str, path: Path) -> TableFile:
         f"{without:,} images have no row in {path.name}" if without else "",
         f"{unused:,} rows of {path.name} are of other images" if unused else "",
     )
+    import pandas as pd
+
     typed = pd.concat([file.typed, added], axis=1)
     return replace(file, typed=typed, cells=cells, notes=(*file.notes, *filter(None, notes)))
 

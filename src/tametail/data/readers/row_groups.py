@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.table import FOLD_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JoinRows = Literal["no", "union", "majority"]
-_SINGLE = ("group", "split")  # columns in which the rows of an image must agree
+_SINGLE = ("group", "split", FOLD_COLUMN)  # columns in which the rows of an image must agree
 
 
 @dataclass(frozen=True)

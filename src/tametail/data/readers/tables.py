@@ -122,16 +122,14 @@ def read_rows(
     other_tables = tables_beside(file, image) if options.metadata is None and locate is None else ()
     if options.metadata is not None:
         file = join_metadata(file, image, options.metadata)
-    group, split, fold, reader = (
-        find_column(file, role, named)
-        for role, named in (
-            ("group", options.group_col),
-            ("split", options.split_col),
-            ("fold", options.fold_col),
-            ("reader", options.reader_col),
-        )
-    )
-    fold, reader = fold if options.fold_col else None, reader if options.reader_col else None
+    group = find_column(file, "group", options.group_col)
+    split = find_column(file, "split", options.split_col)
+    fold = find_column(file, "fold", options.fold_col) if options.fold_col else None
+    reader = find_column(file, "reader", options.reader_col) if options.reader_col else None
+    if group is None:
+        options.refuse(f"{path.name} has no group column (--group-col)", "blank_groups")
+    if split is None:
+        options.refuse(f"{path.name} has no split column (--split-col)", "split_values")
     labels = row_labels(file, options, (image, group, split, fold))
     found, named, kept, left_out = _located(file, image, labels, options, base or root, root, locate)
     images = [one for one, used in zip(found.images, kept[named], strict=True) if one is not None and used]
