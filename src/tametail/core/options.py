@@ -135,9 +135,6 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
             DATA,
         ),
     ]
-    group_level: Annotated[
-        int | None, Option(None, "Which folders are the patients, counted alike.", DATA, least=1)
-    ]
     keep_masks: Annotated[bool, Option(False, "Read masks beside images as images too.", DATA)]
     skip_empty_classes: Annotated[
         bool, Option(False, "Leave out class folders of which no file can be read.", DATA)

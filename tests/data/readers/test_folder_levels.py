@@ -37,7 +37,7 @@ def proposed(error: DataError) -> list[dict[str, str]]:
     """The options that a refusal proposes, in the order of the message."""
     return [
         {name.replace("-", "_"): value}
-        for name, value in re.findall(r"--(class-level|group-level) (\w+)", str(error))
+        for name, value in re.findall(r"--(class-level|group-from) (\w+(?::\d+)?)", str(error))
     ]
 
 
@@ -91,23 +91,23 @@ def test_many_small_folders_below_the_classes_are_offered_as_groups(tmp_path: Pa
     assert read_images(root, **lower).counts() == {
         f"patient{number}": 4 for number in sorted(map(str, range(40)))
     }
-    table = read_images(root, **upper, **{"group_level": int(groups["group_level"])})
+    table = read_images(root, **upper, **groups)
     assert table.counts() == {"cancer": 80, "none": 80}
     assert len(set(table.groups)) == 40
     assert dict(reading_facts(table))["Groups"] == "folder level 2 (40 groups)"
     ungrouped = dict(reading_facts(read_images(root, **upper)))
-    assert "--group-level 2 keeps the images of each of the 40 folders" in ungrouped["Groups"]
+    assert "--group-from folder:2 keeps the images of each of the 40 folders" in ungrouped["Groups"]
 
 
 def test_patients_above_the_classes_are_offered_as_groups(tmp_path: Path) -> None:
     root = make(tmp_path, *(f"{number}/{name}" for number in range(10250, 10290) for name in "01"))
-    with pytest.raises(DataError, match="add --group-level 1"):
+    with pytest.raises(DataError, match="add --group-from folder:1"):
         read_images(root)
-    table = read_images(root, class_level=2, group_level=1)
+    table = read_images(root, class_level=2, group_from="folder:1")
     assert table.counts() == {"0": 320, "1": 320}
     assert len(set(table.groups)) == 40
     with pytest.raises(UsageError, match="at another level"):
-        read_images(root, class_level=2, group_level=2)
+        read_images(root, class_level=2, group_from="folder:2")
 
 
 def test_images_at_different_depths_are_not_guessed(tmp_path: Path) -> None:
@@ -302,6 +302,8 @@ def test_few_folders_named_with_numbers_are_not_taken_for_classes(tmp_path: Path
     root = make(
         tmp_path, *(f"benign/p{n}" for n in range(3)), *(f"malignant/p{n}" for n in range(3, 6)), images=20
     )
-    with pytest.raises(DataError, match="6 folders of level 2 are patients or series, add --group-level 2"):
+    with pytest.raises(
+        DataError, match="6 folders of level 2 are patients or series, add --group-from folder:2"
+    ):
         read_images(root)
-    assert len(set(read_images(root, class_level=1, group_level=2).groups)) == 6
+    assert len(set(read_images(root, class_level=1, group_from="folder:2").groups)) == 6

@@ -66,7 +66,7 @@ def read_class_folders(
     chosen = [file for file in images if file not in masks]
     tree = read_folders(root, chosen, "image", options, others=others, empty=empty)
     ids = [file.as_posix() for file in tree.files]
-    columns = {"image": ids, "label": tree.labels, "group": tree.groups or ids, "split": tree.splits}
+    columns = {"image": ids, "label": tree.labels, "group": ids, "split": tree.splits}
     reading = tree.reading.without(
         f"{len(masks):,} masks of other images (--keep-masks reads them as images)" if masks else "",
         *describe_kinds(_named_kinds(root, others)),
@@ -81,7 +81,6 @@ class FolderReading:
         folders = [file.parts[:-1] for file in files]
         self.files = files
         self.labels = [levels.label(folder) for folder in folders]
-        self.groups = None if levels.group_level is None else [levels.group(folder) for folder in folders]
         self.splits = [levels.split(folder) for folder in folders]
         self.reading = reading
 
@@ -95,7 +94,7 @@ def read_folders(
     others: Iterable[Path] = (),
     empty: Iterable[Path] = (),
 ) -> FolderReading:
-    """Labels, groups and splits of files (relative to ``root``) by the folders that they are in.
+    """Labels and splits of files (relative to ``root``) by the folders that they are in.
 
     Args:
         kind: what the files are, for messages.

@@ -102,14 +102,14 @@ def read_dicom_folder(root: Path, options: ReadOptions) -> tuple[pd.DataFrame, S
     names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
     images, patients = [file.as_posix() for file in files], [header[PATIENT] for header in headers]
-    groups = tree.groups or patient_numbers(patients)
+    groups = patient_numbers(patients)
     columns = {"image": images, "label": tree.labels, "group": groups, "split": tree.splits}
     frame = pd.DataFrame(columns, dtype=object)
     for column, name in HEADER_COLUMNS.items():
         frame[column] = pd.Series([header[name] for header in headers], dtype=object)
     of_series = [header[_OLD_LATERALITY] for header in headers]
     frame["laterality"] = [one or other for one, other in zip(frame["laterality"], of_series, strict=True)]
-    reading = tree.reading if tree.groups else replace(tree.reading, groups=DICOM_GROUPS)
+    reading = replace(tree.reading, groups=DICOM_GROUPS)
     return frame, reading.without(*describe_kinds(count_kinds(others)))
 
 

@@ -59,11 +59,6 @@ class FolderLevels:
             return ""
         return self.splits.get(folder[self.split_level - 1], "")
 
-    def group(self, folder: Folder) -> str:
-        """The group of the images in a folder; only with a ``group_level``."""
-        assert self.group_level is not None
-        return folder[self.group_level - 1]
-
     def _depth(self, folder: Folder) -> int:
         """The lowest level of a folder that is not the split."""
         return len(folder) - 1 if len(folder) == self.split_level else len(folder)
@@ -101,10 +96,10 @@ def find_levels(
     else:
         found = _given_level(root, labelled, split_level, class_level)
     if group_level is not None:
-        _check_level(root, labelled, group_level, "--group-level")
+        _check_level(root, labelled, group_level, "the level of --group-from folder")
         if group_level in (found, split_level):
             raise UsageError(
-                f"expected --group-level at another level than the classes and the split, got {group_level}"
+                f"expected --group-from folder at another level than the classes and the split, got {group_level}"
             )
     levels = FolderLevels(found, split_level, splits, group_level)
     _refuse_split_classes(root, {levels.label(folder) for folder in labelled})
@@ -133,7 +128,7 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
         listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED else ""
         unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
         if not offered and len(names) > _NAMED and _are_many_small(names, counts):
-            offered = f"; --group-level {level} keeps the images of each of the {len(names)} folders of level {level} together"
+            offered = f"; --group-from folder:{level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
     return SourceReading(f"folder {at} below {name}/", groups, splits, tuple(unused))
 
@@ -312,7 +307,7 @@ def _several_readings(
         readings.append(f"--class-level {level}: {named_classes(sorted(names[level]), _SHOWN)}")
         if _are_many_small(names[level], counts):
             groups.append(
-                f"; if the {len(names[level])} folders of level {level} are patients or series, add --group-level {level}"
+                f"; if the {len(names[level])} folders of level {level} are patients or series, add --group-from folder:{level}"
             )
     if len(depths) > 1:
         lowest = {folder[len(folder) - 1 - (len(folder) == split_level)] for folder in counts}

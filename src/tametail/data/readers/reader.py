@@ -112,7 +112,6 @@ class ReadOptions:
     bit_depth: int | None = None
     group_from: str | None = None
     class_level: int | str | None = None
-    group_level: int | None = None
     keep_masks: bool = False
     skip_empty_classes: bool = False
     allow_leaks: bool = False
@@ -124,7 +123,7 @@ class ReadOptions:
             )
         if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
             raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
-        if "," in (given := self._given("group_col", "group_from", "group_level")):
+        if "," in (given := self._given("group_col", "group_from")):
             raise UsageError(f"expected one source of groups, got {given}; leave out all but one")
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
@@ -133,6 +132,12 @@ class ReadOptions:
                 f"expected two or more distinct columns in --label-cols, got {', '.join(self.label_cols)}; "
                 f"for one column that holds the classes' names use --label-col"
             )
+
+    @property
+    def group_level(self) -> int | None:
+        """The folder level, counted from the top, that ``group_from`` takes groups from; None for another rule."""
+        level = (self.group_from or "").removeprefix("folder:")
+        return int(level) if level.isdecimal() else None
 
     def refuse_table_options(self, why: str) -> None:
         """For sources without columns to choose from.
@@ -160,7 +165,7 @@ class ReadOptions:
         Raises:
             UsageError: an option on folders was given.
         """
-        if given := self._given("class_level", "group_level", "keep_masks", "skip_empty_classes"):
+        if given := self._given("class_level", "keep_masks", "skip_empty_classes"):
             raise UsageError(
                 f"{given} can only be given for a folder of class folders, but {why}; leave it out"
             )
