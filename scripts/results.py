@@ -356,8 +356,9 @@ def recommendations(_: str) -> str:
 def candidates(name: str) -> str:
     """All candidates where parameters are chosen for balanced accuracy."""
     content = recommended("balanced_accuracy", name)
-    rarest = list(content["candidates"][0]["recall_by_class_group"])[-1]
-    header = ["Candidate", *map(metric_text.heading, METRICS), f"Recall {rarest}-shot, %", "Difference to ce, points", "p, Holm", "Below the best, SE"]  # fmt: skip
+    class_groups = list(content["candidates"][0]["recall_by_class_group"])
+    rarest = class_groups[-1:] if len(class_groups) > 1 else []
+    header = ["Candidate", *map(metric_text.heading, METRICS), *(f"Recall {group}-shot, %" for group in rarest), "Difference to ce, points", "p, Holm", "Below the best, SE"]  # fmt: skip
     rows = []
     for one in content["candidates"]:
         said = markdown_text(one["name"])
@@ -376,7 +377,7 @@ def candidates(name: str) -> str:
             [
                 said,
                 *(metric_text.with_interval(metric, Estimate(**one[metric])) for metric in METRICS),
-                percent(Estimate(**one["recall_by_class_group"][rarest])),
+                *(percent(Estimate(**one["recall_by_class_group"][group])) for group in rarest),
                 metric_text.difference_with_interval(OBJECTIVES["balanced_accuracy"], difference)
                 if difference
                 else "–",
@@ -384,7 +385,7 @@ def candidates(name: str) -> str:
                 "–" if one["against_best"] is None else f"{below:.2f}",
             ]
         )
-    return markdown_table(header, ["---", *[NUMBER] * 8], rows)
+    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 BLOCKS: dict[str, tuple[Callable[[str], str], str]] = {

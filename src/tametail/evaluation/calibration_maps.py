@@ -123,7 +123,7 @@ def calibrate_out_of_fold(tables: Sequence[Predictions]) -> Calibrated:
 
     For the images of each fold, the map is fitted on the other folds, and its kind is the one that has the lowest log-loss
     when each of those is left out in turn. If the probabilities obtained in this way have no lower log-loss than the given
-    ones, nothing is changed. With fewer than three folds, whole groups are assigned to five parts, used like folds.
+    ones, nothing is changed: this single decision sees the labels of all folds. With fewer than three folds, whole groups are assigned to five parts, used like folds.
 
     Where a class is given a probability of exactly 0 for some image, as the inverse links of ALPA and ASL do, all its
     probabilities are at least 1 / (2 (n + C)), with the n images of the class that the map is fitted on: so few cannot tell
