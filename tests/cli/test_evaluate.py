@@ -139,7 +139,7 @@ def test_grades_have_a_kappa_in_the_given_order(tmp_path: Path, words: list[str]
     ("words", "message"),
     [
         (["--ordered"], "for --ordered, from the lowest grade to the highest"),
-        (["--ordered"], "--class-order mild,none,severe"),
+        (["--ordered"], "here by name: mild, none, severe"),
         (["--class-order", "none,mild,sever,mild"], "missing: severe; unknown: sever; more than once: mild"),
         (["--class-order", "none,mild,severe", "--unordered"], "leave one of them out"),
     ],

@@ -179,7 +179,7 @@ def test_an_order_has_every_class_once(order: list[str], message: str) -> None:
 
 
 def test_an_unknown_order_is_asked_for_with_the_classes_at_hand() -> None:
-    with pytest.raises(UsageError, match=r"for --metric kappa, .*--class-order 'mild,no disease,severe'"):
+    with pytest.raises(UsageError, match=r"for --metric kappa, .*: mild, no disease, severe$"):
         require_class_order(("mild", "no disease", "severe"), None, "--metric kappa")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from tametail.cli.command import command
 from tametail.core.console import Console
 from tametail.core.errors import explain_write_error
 from tametail.core.options import PredictOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @command(
@@ -41,6 +45,24 @@ def predict(
         console.warn(f"{failed} of {len(table)} images could not be read; see column error")
     console.say(
         f"{len(table) - failed} images, model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
-        f"link {classifier.link}):"
+        f"link {classifier.link}; calibration: {classifier.calibration.summary}):"
     )
+    _explain_decisions(table, classifier.class_names, console)
     typer.echo(out)
+
+
+def _explain_decisions(table: pd.DataFrame, class_names: Sequence[str], console: Console) -> None:
+    """Say how often the method decides for another class than the most probable one."""
+    import numpy as np
+
+    columns = [f"p_{name}" for name in class_names]
+    if f"has_{class_names[0]}" in table:
+        return  # several labels per image
+    read = table[table["error"] == ""]
+    probable = read[columns].to_numpy(dtype=float).argmax(axis=1)
+    other = int((read["predicted"].to_numpy() != np.array(class_names)[probable]).sum())
+    if other:
+        console.say(
+            f"For {other} of {len(read)} images the method's decision (column predicted) is not its most probable class: methods "
+            f"that adjust for the class frequencies favour rare classes, and calibration changes probabilities, never decisions."
+        )

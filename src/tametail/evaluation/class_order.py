@@ -6,7 +6,6 @@ The order of the alphabet is never taken for it: Mild, Moderate, No_DR, Severe.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -69,7 +68,7 @@ def require_class_order(
     if order is None:
         raise UsageError(
             f"expected the order of the classes for {needed_for}, from the lowest grade to the highest, as their names do not "
-            f"tell it; give it with --class-order, these classes in the right order: --class-order {shlex.quote(','.join(class_names))}"
+            f"tell it; give it with --class-order, separated by commas. The classes, here by name: {', '.join(class_names)}"
         )
     return order
 

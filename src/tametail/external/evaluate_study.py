@@ -121,7 +121,7 @@ def evaluate_study(
     mapped = map_classes(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _report_mapping(mapped, console)
     context, decoded = _run_context(study, described, mapped.table, device, console)
-    _check_known(study, described, decoded, console)
+    known = _check_known(study, described, decoded, console)
     table = context.training_data.table
     subgroup_columns = {
         column: subgroup_values(as_texts(table.frame[column].tolist()), column) for column in by
@@ -142,7 +142,7 @@ def evaluate_study(
         grouped=len(set(table.groups)) < len(table),
         by=by,
         operating=operating,
-        facts=_facts(described, given, mapped, decoded),
+        facts=_facts(described, given, mapped, decoded, known),
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
@@ -216,8 +216,11 @@ def _at_depth_of(described: Mapping[str, Any], table: ImageTable) -> ImageTable:
     return table if own is None else replace(table, bit_depth=max(studied, own))
 
 
-def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> None:
+def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> str:
     """Warn of images that are byte for byte images of the study's training set, as far as those are available.
+
+    Returns:
+        The warning; empty if there are none.
 
     Images of the test set are refused with a `DataError`: their evaluation would not be recorded.
     """
@@ -242,10 +245,13 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
             f"out"
         )
     if known := sum(digest in trained for digest in decoded.digests):
-        console.warn(
+        warning = (
             f"{known} of {count} images are byte for byte images of the study, which models were trained on: results "
             f"are optimistic, and this is no external validation"
         )
+        console.warn(warning)
+        return warning
+    return ""
 
 
 def _predictions(
@@ -295,10 +301,15 @@ def _thresholds(held_out: Sequence[Predictions], operating: OperatingPoints) -> 
 
 
 def _facts(
-    described: Mapping[str, Any], given: ImageTable, mapped: MappedTable, decoded: DecodedImages
+    described: Mapping[str, Any],
+    given: ImageTable,
+    mapped: MappedTable,
+    decoded: DecodedImages,
+    warning: str,
 ) -> tuple[tuple[str, str], ...]:
-    """(term, text) about the origin of the predictions."""
+    """(term, text) about the origin of the predictions; a warning is shown above all results."""
     facts = [
+        *([("Warning", warning)] if warning else []),
         ("Models", f"fold models of the study {described['name']}, trained on images of that study only"),
         ("Images from", given.name),
     ]

@@ -307,3 +307,16 @@ def test_few_folders_named_with_numbers_are_not_taken_for_classes(tmp_path: Path
     ):
         read_images(root)
     assert len(set(read_images(root, class_level=1, group_from="folder:2").groups)) == 6
+
+
+def test_a_table_that_names_the_images_is_not_passed_over(tmp_path: Path) -> None:
+    root = make(tmp_path, "part_1", "part_2")
+    images = sorted(root.rglob("*.png"))
+    rows = [f"{image.name},{'ab'[number % 2]}" for number, image in enumerate(images)]
+    (root / "befunde.csv").write_text("\n".join(["Bild,Diagnose", *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"befunde\.csv names its images in column 'Bild'") as refused:
+        read_images(root)
+    assert "befunde.csv --image-col Bild" in str(refused.value)
+    assert read_images(root, class_level=1).class_names == ("part_1", "part_2")
+    (root / "befunde.csv").write_text("site,scanner\nA,3\nB,4\n", encoding="utf-8")
+    assert read_images(root).class_names == ("part_1", "part_2")

@@ -16,7 +16,7 @@ from tametail.data.readers.folder_levels import Folder, FolderLevels, describe_l
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, first_bytes, walk
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.split_names import UNLABELLED, split_folders
-from tametail.data.readers.table_file import TABLE_SUFFIXES
+from tametail.data.readers.table_file import TABLE_SUFFIXES, read_table_file
 from tametail.data.readers.table_folders import LABELS_FILE, folder_name
 from tametail.data.reading import SourceReading
 from tametail.data.table import ImageTable
@@ -62,6 +62,8 @@ def read_class_folders(
     images, others = _sort_files(root, files)
     if not images:
         raise DataError(_nothing_found(root, files))
+    if options.class_level is None:
+        _refuse_unread_labels(root, images, others)
     masks = set() if options.keep_masks else find_companions(images)
     chosen = [file for file in images if file not in masks]
     tree = read_folders(root, chosen, "image", options, others=others, empty=empty)
@@ -72,6 +74,35 @@ def read_class_folders(
         *describe_kinds(_named_kinds(root, others)),
     )
     return pd.DataFrame(columns, dtype=object), reading
+
+
+def _refuse_unread_labels(root: Path, images: Sequence[Path], others: Sequence[Path]) -> None:
+    """Refuse a tree beside a table that names its images: the classes may be in the table.
+
+    Raises:
+        DataError: a column of a table directly in ``root`` names at least half of the images, and the table does not know the
+            names of the folders.
+    """
+    folders = {part for image in images for part in image.parts[:-1]}
+    named = {form for image in images for form in (image.name.lower(), image.stem.lower())}
+    for table in others:
+        if len(table.parts) > 1 or table.suffix.lower() not in TABLE_SUFFIXES:
+            continue
+        try:
+            file = read_table_file(root / table)
+        except DataError:
+            continue  # another kind of text
+        texts = {column: list(map(str, file.cells(column))) for column in file.columns}
+        if folders & {*texts, *(cell for column in texts.values() for cell in column)}:
+            continue  # it describes the folders
+        for column, written in texts.items():
+            cells = {cell.replace("\\", "/").rsplit("/", 1)[-1].lower() for cell in written}
+            if 2 * len(cells & named) >= len(images):
+                raise DataError(
+                    f"expected the classes of {root} in its folders alone, but {table} names its images in column {column!r}: "
+                    f"if the classes are there, give {root / table} --image-col {column}; if they are the folders, add "
+                    f"--class-level with their level, such as 1 or deepest"
+                )
 
 
 class FolderReading:

@@ -226,8 +226,10 @@ def not_ranked(results: StudyResults) -> list[str]:
 
 
 def data_warnings(settings: Mapping[str, Any]) -> list[str]:
-    """Findings of the audit to be read before any result: unsafe ones, and those of possible leaks."""
-    found = []
+    """What is to be read before any result: unsafe findings of the audit, possible leaks, the warning of an evaluation."""
+    found = [
+        f"{text[:1].upper()}{text[1:]}." for term, text in settings.get("facts", []) if term == "Warning"
+    ]
     for finding in settings.get("findings", []):
         text = f"{finding['message']}. {sentence_case(finding['advice'])}".rstrip(" .") + "."
         if finding["severity"] == "unsafe":
