@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tametail.core.console import Console
 
 if TYPE_CHECKING:
+    from tametail.data.decoding.bit_depth import BitDepth
     from tametail.data.table import ImageTable
 
 NO_GROUPS = "none: every image counts as its own patient"
@@ -108,3 +109,22 @@ def say_reading(table: ImageTable, console: Console) -> None:
     """Print how a table was read, the first lines of every command that reads data."""
     for term, text in reading_facts(table):
         console.say(f"{term}: {text}")
+
+
+def say_new_depth(depth: BitDepth, studied: int | None, console: Console) -> None:
+    """Print how grey levels of new images are read, and warn if they exceed the depth of the study they are predicted by.
+
+    Args:
+        depth: from `BitDepth.for_study`, or as given; nothing is printed if no image is of more than 8 bits.
+        studied: see `BitDepth.for_study`.
+        console: where to.
+    """
+    if depth.bits is None:
+        return
+    console.say(f"{GREY_LEVELS}: {depth}")
+    if studied is not None and depth.exceeds(studied):
+        console.alert(
+            f"expected grey values below {2**studied:,}, as the study was read as {studied} bits, but found values up to "
+            f"{depth.largest:,}: read as {depth.bits} bits, the same tissue may have another grey than in the study; check "
+            f"that the images were made and stored as the study's were"
+        )

@@ -5,6 +5,7 @@ The model is the ensemble of the fold models of one method, by default the best 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from tametail.core.option import takes
 from tametail.core.options import DeviceOptions, MethodOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
+from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
+from tametail.data.reading import say_new_depth
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
@@ -64,7 +67,8 @@ class Classifier:
         device: of the models.
         calibration: of the probabilities of each fold model; changes nothing for several labels.
         thresholds: (C,) of the labels; None if images have exactly one class.
-        bit_depth: at which grey images of more than 8 bits are read, that of the study; None if it had none of them.
+        bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
+            are read at this depth too, unless their values exceed it, see `predict`.
     """
 
     method: str
@@ -134,9 +138,12 @@ class Classifier:
         If images may have several labels, ``predicted`` joins the predicted labels by ``|``, and each label has columns
         ``p_<label>``, ``threshold_<label>`` and ``has_<label>`` (1 if the probability reaches the threshold).
 
+        Grey images of more than 8 bits are read at the depth of the study. If a value of the N images exceeds it, or the
+        study had no such images, the depth is decided from all N: give images of one origin together.
+
         Args:
             images: paths of N images. An image that cannot be read gets a row with its error and no prediction.
-            console: for progress; None for silence.
+            console: for progress and messages; None for silence, except for a warning of grey values beyond the study's.
             prevalence: prevalence of each class by name, scaled to sum to one.
 
         Returns:
@@ -155,20 +162,28 @@ class Classifier:
                 f"sum to one; leave it out"
             )
         target_prevalence = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
-        console = console or Console(quiet=True)
+        console = console or Console(quiet=True, alerts=True)
         if self.thresholds is not None:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
+        bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
         with console.track("Images", len(images)) as advance:
             size = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
-            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, self.bit_depth, size):
+            for chunk, decoded in _decoded_ahead(images, self.spec.canvas, bit_depth, size):
                 rows += self._predict_chunk(chunk, decoded, target_prevalence)
                 advance(len(chunk))
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+
+    def _find_depth(self, images: Sequence[str | Path], console: Console) -> BitDepth:
+        """The depth at which these grey images are read, as in external evaluation."""
+        with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1) or 1) as pool:
+            depth = find_bit_depth([Path(image) for image in images], pool).for_study(self.bit_depth)
+        say_new_depth(depth, self.bit_depth, console)
+        return depth
 
     @property
     def _columns(self) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from tametail.data import (
     reading_facts,
     say_reading,
 )
+from tametail.data.decoding.bit_depth import BitDepth
 from tametail.data.decoding.cache import UNREADABLE, content_digests, table_bit_depth
+from tametail.data.reading import say_new_depth
 from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
@@ -120,7 +121,8 @@ def evaluate_study(
         )
     mapped = map_classes(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _report_mapping(mapped, console)
-    context, decoded = _run_context(study, described, mapped.table, device, console)
+    depth = _depth(described, mapped.table, console)
+    context, decoded = _run_context(study, described, mapped.table.read_at(depth), device, console)
     known = _check_known(study, described, decoded, console)
     table = context.training_data.table
     subgroup_columns = {
@@ -142,7 +144,7 @@ def evaluate_study(
         grouped=len(set(table.groups)) < len(table),
         by=by,
         operating=operating,
-        facts=_facts(described, given, mapped, decoded, known),
+        facts=_facts(described, given.read_at(depth), mapped, decoded, known),
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
@@ -192,7 +194,6 @@ def _run_context(
     recipe = Recipe.model_validate(described["recipe"])
     spec = studied_backbone(described)
     accelerator = make_accelerator(recipe, device, training=False)
-    table = _at_depth_of(described, table)
     with console.track("Images", len(table)) as advance:
         decoded = decoded_images(table, spec.canvas, advance=advance)
     if decoded.errors:
@@ -207,13 +208,14 @@ def _run_context(
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
 
 
-def _at_depth_of(described: Mapping[str, Any], table: ImageTable) -> ImageTable:
-    """A table whose grey images are read at the depth of the study's, or at their own where that is larger."""
+def _depth(described: Mapping[str, Any], table: ImageTable, console: Console) -> BitDepth:
+    """The depth at which the grey images of the data are read: as given for the data, or else as `predict` reads them."""
     studied = described["table"].get("bit_depth")
-    if studied is None or table.bit_depth is not None:
-        return table
-    own = table_bit_depth(table).bits
-    return table if own is None else replace(table, bit_depth=max(studied, own))
+    depth = table_bit_depth(table)
+    if table.bit_depth is None:
+        depth = depth.for_study(studied)
+    say_new_depth(depth, studied, console)
+    return depth
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> str:
@@ -325,5 +327,5 @@ def _facts(
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
     return (
         *facts,
-        *((f"{term} (as read)", text) for term, text in reading_facts(given.read_at(decoded.bit_depth))),
+        *((f"{term} (as read)", text) for term, text in reading_facts(given)),
     )

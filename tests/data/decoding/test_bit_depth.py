@@ -97,3 +97,28 @@ def test_a_set_that_is_read_again_at_the_decided_depth_is_found_in_the_cache(
     assert decoded_images(table.read_at(first.bit_depth), 16).key == first.key
     assert decoded_images(replace(table, bit_depth=16), 16).key != first.key
     assert len(list((own_cache / "bit_depth").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("largest", "studied", "bits"),
+    [
+        (900, None, 12),
+        (200, 12, 12),
+        (900, 10, 10),
+        (1023, 10, 10),
+        (1024, 10, 12),
+        (4096, 12, 16),
+        (9000, 13, 16),
+        (9000, 14, 14),
+    ],
+)
+def test_new_images_have_the_depth_of_the_study_unless_a_value_exceeds_it(
+    tmp_path: Path, largest: int, studied: int | None, bits: int
+) -> None:
+    found = depth_of(write(tmp_path, one=largest)).for_study(studied)
+    assert found.bits == bits
+    assert ("as in the study" in str(found)) == (bits == studied)
+
+
+def test_nothing_is_decided_for_new_images_of_8_bits() -> None:
+    assert BitDepth().for_study(12) == BitDepth() == BitDepth().for_study(None)

@@ -1,7 +1,8 @@
 """The bit depth of a set of grey images that are stored in more than 8 bits: 8, 12 or 16, the same for all of them.
 
 Microscopes and scanners store 8 or 12 bits in files of 16. The depth is decided from the largest value of the whole set, as
-two images of one set must show the same tissue at the same grey; a depth for each folder could reveal the class.
+two images of one set must show the same tissue at the same grey; a depth for each folder could reveal the class. New images for
+the models of a study are read at the depth of the study, unless their values exceed it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from tametail.data.decoding.decode import IMAGE_FORMATS, MAX_PIXELS, without_warnings
 
 DEPTHS = (8, 12, 16)
+_DECIDED = "decided from all of them; --bit-depth changes it"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # First bytes of the other formats that can hold grey values of more than 8 bits.
 _DEEP = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"P5", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
@@ -32,25 +34,24 @@ class BitDepth:
         images: number of images that are stored in more than 8 bits.
         largest: the largest of their values.
         within: how many of these images have no value above those of 8, 12 and 16 bits.
-        given: whether the depth was given, not decided.
+        origin: where the depth is from, for people.
     """
 
     bits: int | None = None
     images: int = 0
     largest: int = 0
     within: tuple[int, int, int] = (0, 0, 0)
-    given: bool = False
+    origin: str = _DECIDED
 
     def __str__(self) -> str:
         """For people; empty where nothing was decided."""
         if self.bits is None:
             return ""
-        how = "as given" if self.given else "decided from all of them; --bit-depth changes it"
         text = (
             f"{self.images:,} images store grey in more than 8 bits, with values up to {self.largest:,}: "
-            f"read as {self.bits} bits ({how})"
+            f"read as {self.bits} bits ({self.origin})"
         )
-        if self.largest >= 2**self.bits:
+        if self.exceeds(self.bits):
             return f"{text}; values of {2**self.bits:,} and above are shown as white"
         below = max(
             (count for depth, count in zip(DEPTHS, self.within, strict=True) if depth < self.bits), default=0
@@ -59,7 +60,26 @@ class BitDepth:
 
     def read_as(self, bits: int | None) -> BitDepth:
         """The same set at a given depth; unchanged for None, or where no image is of more than 8 bits."""
-        return self if bits is None or self.bits is None else replace(self, bits=bits, given=True)
+        return self if bits is None or self.bits is None else replace(self, bits=bits, origin="as given")
+
+    def for_study(self, studied: int | None) -> BitDepth:
+        """The same set as new images for the models of a study; unchanged where no image is of more than 8 bits.
+
+        Args:
+            studied: the depth at which the study's own images were read; None if it had none of more than 8 bits.
+        """
+        if self.bits is None:
+            return self
+        if studied is None:
+            return replace(self, origin="decided from all of them, as the study has no such images")
+        if self.exceeds(studied):
+            why = f"decided from all of them, as their values exceed the {studied} bits of the study"
+            return replace(self, bits=max(studied, self.bits), origin=why)
+        return replace(self, bits=studied, origin="as in the study")
+
+    def exceeds(self, bits: int) -> bool:
+        """Whether a value does not fit into so many bits."""
+        return self.largest.bit_length() > bits
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -88,8 +108,6 @@ def find_bit_depth(paths: Sequence[Path], pool: Executor) -> BitDepth:
 
 def _largest(path: Path) -> int | None:
     """The largest value of an integer grey image of more than 8 bits; None for any other file."""
-    from PIL import Image
-
     try:
         if not path.is_file():  # opening a pipe would block
             return None
@@ -99,6 +117,8 @@ def _largest(path: Path) -> int | None:
             if not (head[24:26] == b"\x10\0" if head.startswith(_PNG) else head.startswith(_DEEP)):
                 return None
             file.seek(0)
+            from PIL import Image  # only here, as most files do not need it
+
             with (
                 without_warnings(),
                 Image.open(file, formats=IMAGE_FORMATS) as image,
