@@ -14,7 +14,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.text import sample_of
 from tametail.data.readers.image_search import search_images
 from tametail.data.readers.table_columns import MISSING
-from tametail.data.readers.table_file import TableFile, read_text
+from tametail.data.readers.table_file import TableFile, read_text, whole_number
 from tametail.data.reading import SourceReading
 from tametail.data.table import SPLIT_WORDS, ImageTable
 
@@ -187,7 +187,7 @@ def fold_cells(file: TableFile, column: str, splits: Sequence[str]) -> list[str]
     Raises:
         DataError: a row outside the test set has none.
     """
-    cells = ["" if cell in MISSING else cell for cell in file.text(column)]
+    cells = ["" if cell in MISSING else cell for cell in map(whole_number, file.text(column))]
     empty = [row for row, cell in enumerate(cells) if not cell and splits[row] != "test"]
     if empty:
         raise DataError(

@@ -21,7 +21,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.text import quoted, sample_of
 from tametail.data.readers.reader import ReadOptions
 from tametail.data.readers.table_columns import MISSING, find_column, no_column, required_column
-from tametail.data.readers.table_file import TableFile
+from tametail.data.readers.table_file import TableFile, whole_number
 from tametail.data.table import LABEL_SEPARATOR
 
 _ONE = {"1", "1.0", "true"}
@@ -85,7 +85,7 @@ def row_labels(file: TableFile, options: ReadOptions, others: Sequence[str | Non
     if options.multi_label:
         return _of_lists(file, column, options.label_sep)
     options.refuse("only images with several labels (--multi-label) have a separator", "label_sep")
-    names = file.text(column)
+    names = [whole_number(name) for name in file.text(column)]
     _check_class_names(names)
     return RowLabels(
         tuple(frozenset([name]) for name in names),
@@ -150,7 +150,7 @@ def _names(cell: object, separator: str, file: TableFile, column: str, row: int)
         parts = cell.split(separator)
     else:
         parts = cell if isinstance(cell, list) else [cell]
-    names = ["" if part is None or part != part else str(part).strip() for part in parts]
+    names = ["" if part is None or part != part else whole_number(str(part).strip()) for part in parts]
     return [name for name in names if name not in MISSING]
 
 

@@ -24,7 +24,7 @@ from tametail.data.readers.metadata_table import join_metadata, tables_beside
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.row_groups import join_rows
 from tametail.data.readers.table_columns import MISSING, filled, find_column, image_column
-from tametail.data.readers.table_file import TABLE_SUFFIXES, TableFile, read_table_file
+from tametail.data.readers.table_file import TABLE_SUFFIXES, TableFile, read_table_file, whole_number
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
 from tametail.data.table import COLUMNS, FOLD_COLUMN, RESERVED, UNKNOWN_COLUMN, ImageTable, join_classes
 
@@ -239,10 +239,9 @@ def _groups(
     if column is None:
         return _default_groups(images, root)
     if not single:
-        return filled(
-            file, column, "group", "or let each be a group of its own with --blank-groups single"
-        ), f"column {column!r}"
-    values = file.text(column)
+        advice = "or let each be a group of its own with --blank-groups single"
+        return list(map(whole_number, filled(file, column, "group", advice))), f"column {column!r}"
+    values = list(map(whole_number, file.text(column)))
     blank = sum(value in MISSING for value in values)
     named = [image if value in MISSING else value for image, value in zip(images, values, strict=True)]
     return named, f"column {column!r}" + (
