@@ -123,8 +123,25 @@ def test_given_folds_with_a_given_test_set(folder: Path) -> None:
     by_image = dict(zip(splits.image, splits.fold, strict=True))
     assert [by_image[name] for name in NAMES] == [0, 0, 1, 1, 0, 0, 1, 1, -1, -1, -1, -1]
     write_table(folder / "t.csv", ["image", "label", "cv", "split"], [[*row[:3], ""] for row in rows])
-    with pytest.raises(DataError, match=r"4 of 12 rows .* no fold in column 'cv'"):
-        read_images(path, fold_col="cv")
+    with pytest.raises(DataError, match=r"4 of 12 images have no fold .*g10\.png"):
+        make_splits(read_images(path, fold_col="cv"), folds=2)
+    (folder / "test.txt").write_text("\n".join(NAMES[8:]))
+    listed = read_images(path, fold_col="cv", split_files={"test": folder / "test.txt"})
+    assert make_splits(listed, folds=2).fold.tolist() == splits.fold.tolist()
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_given_folds_with_a_table_of_test_images(folder: Path, blank: bool) -> None:
+    rows = [[name, "ab"[at % 2], at // 2 % 2] for at, name in enumerate(NAMES)]
+    write_table(folder / "tr.csv", ["image", "label", "cv"], rows[:8])
+    header = ["image", "label", "cv"] if blank else ["image", "label"]
+    write_table(folder / "te.csv", header, [[*row[:2], ""][: len(header)] for row in rows[8:]])
+    table = read_images(f"train={folder}/tr.csv,test={folder}/te.csv", fold_col="cv")
+    splits = make_splits(table, folds=2)
+    by_image = dict(zip(splits.image, splits.fold, strict=True))
+    assert [by_image[name] for name in NAMES] == [0, 0, 1, 1, 0, 0, 1, 1, -1, -1, -1, -1]
+    with pytest.raises(DataError, match=r"expected a column '\w+' for the fold"):
+        read_images(f"train={folder}/te.csv,test={folder}/tr.csv", fold_col="cv" if not blank else "nope")
 
 
 def test_folds_that_leak_are_refused(folder: Path) -> None:

@@ -16,7 +16,7 @@ from tametail.data.readers.image_search import search_images
 from tametail.data.readers.table_columns import MISSING
 from tametail.data.readers.table_file import TableFile, read_text, whole_number
 from tametail.data.reading import SourceReading
-from tametail.data.table import SPLIT_WORDS, ImageTable
+from tametail.data.table import FOLD_COLUMN, SPLIT_WORDS, ImageTable
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _HINTS = {"train": ("train",), "val": ("val", "dev"), "test": ("test", "holdout", "hold_out")}
@@ -134,7 +134,9 @@ def with_split_files(
         left_out.append(f"{len(unlisted):,} images in no list")
     frame = table.frame.assign(split=[split.get(image, "train") for image in images])
     if "train" in files.values():
-        frame = frame[frame["image"].isin(split)]
+        frame = frame[frame["image"].isin(split)].copy()
+    if FOLD_COLUMN in frame:
+        frame[FOLD_COLUMN] = frame[FOLD_COLUMN].mask(frame["split"] == "test", "")
     checked = ImageTable.from_frame(
         frame, table.root, table.name, multi_label=table.multi_label, allow_leaks=allow_leaks
     )
@@ -182,18 +184,8 @@ def _search(
 
 
 def fold_cells(file: TableFile, column: str, splits: Sequence[str]) -> list[str]:
-    """R folds as text; empty in the test set.
-
-    Raises:
-        DataError: a row outside the test set has none.
-    """
+    """R folds as text; empty in the test set, and where none is given, which `given_folds` refuses."""
     cells = ["" if cell in MISSING else cell for cell in map(whole_number, file.text(column))]
-    empty = [row for row, cell in enumerate(cells) if not cell and splits[row] != "test"]
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(cells)} rows of {file.path} have no fold in column {column!r} ({file.rows(empty)}); "
-            f"fill them in, or mark them as test in the split column"
-        )
     return ["" if split == "test" else cell for cell, split in zip(cells, splits, strict=True)]
 
 

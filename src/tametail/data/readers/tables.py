@@ -92,6 +92,7 @@ def read_rows(
     *,
     base: Path | None = None,
     locate: Callable[[Sequence[str]], list[str]] | None = None,
+    part: str | None = None,
 ) -> tuple[pd.DataFrame, SourceReading, frozenset[str]]:
     """Read a table of images below ``root``.
 
@@ -102,6 +103,8 @@ def read_rows(
             the patient) and the split empty.
         base: folder that the image entries are relative to, ``root`` by default.
         locate: finds the images in another way: N entries → N ids.
+        part: the split of the table, if it is one of several: a class may have its images in another one, and a test set
+            has no folds.
 
     Returns:
         Columns image (POSIX path of an existing file, relative to ``root``), label, group, split (train, val, test or
@@ -124,13 +127,14 @@ def read_rows(
         file = join_metadata(file, image, options.metadata)
     group = find_column(file, "group", options.group_col)
     split = find_column(file, "split", options.split_col)
-    fold = find_column(file, "fold", options.fold_col) if options.fold_col else None
+    folded = options.fold_col is not None and part != "test"
+    fold = find_column(file, "fold", options.fold_col, "--fold-col") if folded else None
     reader = find_column(file, "reader", options.reader_col) if options.reader_col else None
     if group is None:
         options.refuse(f"{path.name} has no group column (--group-col)", "blank_groups")
     if split is None:
         options.refuse(f"{path.name} has no split column (--split-col)", "split_values")
-    labels = row_labels(file, options, (image, group, split, fold))
+    labels = row_labels(file, options, (image, group, split, fold), part=part is not None)
     found, named, kept, left_out = _located(file, image, labels, options, base or root, root, locate)
     images = [one for one, used in zip(found.images, kept[named], strict=True) if one is not None and used]
     notes = (*file.notes[noted:], *found.notes, *labels.notes)
@@ -149,7 +153,7 @@ def read_rows(
         frame[FOLD_COLUMN] = fold_cells(file, fold, splits)
         notes = (*notes, folds_in_words(frame[FOLD_COLUMN].tolist()))
     frame = frame.astype(object)
-    taken = {image, group, split, fold, *labels.columns}
+    taken = {image, group, split, fold or options.fold_col, *labels.columns}
     carried: dict[str, pd.Series] = {}
     for column in file.columns:
         if column not in taken:
@@ -175,9 +179,8 @@ def read_rows(
     frame.insert(
         1, "label", [join_classes(one) if options.multi_label else min(one) for one in joined.present]
     )
-    classes = frozenset().union(*joined.present)
-    if any(one & classes for one in joined.unknown):
-        frame[UNKNOWN_COLUMN] = [join_classes(one & classes) for one in joined.unknown]
+    if any(joined.unknown):
+        frame[UNKNOWN_COLUMN] = [join_classes(one) for one in joined.unknown]
     first = [name for name in (*COLUMNS, *RESERVED) if name in frame]
     frame = frame[[*first, *(name for name in frame if name not in first)]]
     reading = SourceReading(
