@@ -30,7 +30,8 @@ def read(folder: Path, column: str, cells: list[object], **options: object) -> I
     [
         ("is_test", None, "test", "train"),
         ("Train", None, "train", "test"),
-        ("valid", None, "val", "train"),
+        ("is_val", None, "val", "train"),
+        ("in_training_set", None, "train", "test"),
         ("part", "0=train,1=test", "test", "train"),
         ("part", {"1": "training", "0": "test"}, "train", "test"),
         ("is_test", {"1": "train", "0": "test"}, "train", "test"),
@@ -42,6 +43,27 @@ def test_0_and_1_as_a_split(folder: Path, column: str, values: object, one: str,
     assert dict(zip(table.images, table.frame["split"], strict=True)) == expected
     assert table.reading is not None
     assert f"1 = {one}" in table.reading.split
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["not_in_training", "device", "evaluation", "interval", "valid", "contest", "untested", "train_test"],
+)
+def test_a_name_that_holds_a_split_word_says_nothing(folder: Path, column: str) -> None:
+    with pytest.raises(DataError, match="say what they mean"):
+        read(folder, column, [at % 2 for at in range(12)], split_col=column)
+
+
+def test_contradicting_options_are_refused(folder: Path) -> None:
+    cells: list[object] = [at // 6 for at in range(12)]
+    for values in ("0=train,0=test,1=test", ["1=test", "0=train", "0=train"]):
+        with pytest.raises(UsageError, match="each value once in --split-values, got several splits for 0"):
+            read(folder, "part", cells, split_col="part", split_values=values)
+    (folder / "l.txt").write_text(NAMES[0])
+    with pytest.raises(UsageError, match="each file once in --split-files"):
+        read(folder, "part", cells, split_files=[f"train={folder}/l.txt", f"test={folder}/l.txt"])
+    with pytest.raises(UsageError, match="one source of the split, got --split-col and --split-files"):
+        read(folder, "split", ["train"] * 12, split_col="split", split_files=f"test={folder}/l.txt")
 
 
 def test_0_and_1_without_a_meaning_are_refused(folder: Path) -> None:
@@ -70,6 +92,28 @@ def test_lists_of_images(folder: Path, form: str) -> None:
     assert set(table.images[table.frame["split"].to_numpy() == "test"]) == set(NAMES[9:])
     assert table.reading is not None
     assert table.reading.split == "lists train.txt (train), test.txt (test)"
+
+
+def test_a_header_is_said_and_a_misspelt_image_is_none(folder: Path) -> None:
+    path = folder / "test.txt"
+
+    def split_by(*lines: str, **options: object) -> ImageTable:
+        path.write_text("\n".join(lines))
+        return read(folder, "age", [1] * 12, split_files={"test": path}, **options)
+
+    table = split_by("image_id,fold", *NAMES[:3])
+    assert table.reading is not None
+    assert table.reading.notes[-1] == "the first line of test.txt, 'image_id,fold', is taken for its header"
+    assert split_by(*NAMES[:3]).reading.notes == table.reading.notes[:-1]  # type: ignore[union-attr]
+    for first in ("absent.png", "g99", "other/g"):
+        with pytest.raises(DataError, match=r"1 of 3 lines .* name no image"):
+            split_by(first, *NAMES[:2])
+    for only in ("absent.png", "filename"):
+        for missing in ("error", "skip"):
+            with pytest.raises(DataError, match=r"1 of 1 lines .* name no image"):
+                split_by(only, missing=missing)
+    with pytest.raises(DataError, match=r"1 of 3 lines .* name no image .*absent"):
+        split_by("filename", "absent.png", *NAMES[:2])
 
 
 def test_lists_for_class_folders(tmp_path: Path) -> None:

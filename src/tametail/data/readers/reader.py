@@ -125,6 +125,10 @@ class ReadOptions:
             raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
         if "," in (given := self._given("group_col", "group_from")):
             raise UsageError(f"expected one source of groups, got {given}; leave out all but one")
+        if self.split_files and (given := self._given("split_col", "split_values")):
+            raise UsageError(
+                f"expected one source of the split, got {given} and --split-files; leave one out"
+            )
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
         if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):
