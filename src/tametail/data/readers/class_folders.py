@@ -65,6 +65,11 @@ def read_class_folders(
     masks = set() if options.keep_masks else find_companions(images)
     chosen = [file for file in images if file not in masks]
     tree = read_folders(root, chosen, "image", options, others=others, empty=empty)
+    if masks and len(set(tree.labels)) < 2:
+        raise DataError(
+            f"expected at least two classes in {root}, found only {tree.labels[0]!r} beside {len(masks):,} files that look "
+            f"like masks; if these are images, read them with --keep-masks"
+        )
     ids = [file.as_posix() for file in tree.files]
     columns = {"image": ids, "label": tree.labels, "group": ids, "split": tree.splits}
     reading = tree.reading.without(
