@@ -298,7 +298,7 @@ def _check_leaks(frame: pd.DataFrame) -> None:
     if leaks:
         raise DataError(
             f"the given split leaks: {len(leaks)} groups have images both in test and outside it "
-            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+            f"({sample_of(leaks)}); put each group on one side, or leave the given split out"
         )
 
 

@@ -52,7 +52,7 @@ def test_a_class_without_an_image_is_left_out_and_said(
         ("image,A,B\na,1,0\nb,,1\n", "1 cells in 1 rows are blank .*A in row 2 below.*--blank"),
         (
             "image,A,C\na,1,0\nb,0,1\n",
-            "column 'B' for the label .* found image, A, C; name one with --label-cols",
+            "column 'B' for the label .* found image, A, C; correct --label-cols",
         ),
     ],
 )

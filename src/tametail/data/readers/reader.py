@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -139,9 +140,10 @@ class ReadOptions:
 
     @property
     def group_level(self) -> int | None:
-        """The folder level, counted from the top, that ``group_from`` takes groups from; None for another rule."""
-        level = (self.group_from or "").removeprefix("folder:")
-        return int(level) if level.isdecimal() else None
+        """The folder level that ``group_from`` takes groups from: counted from the top, or negative from the image; None for
+        another rule."""
+        named = re.fullmatch(r"folder(?::(-?[1-9]\d?))?", self.group_from or "")
+        return int(named[1] or -1) if named else None
 
     def refuse_table_options(self, why: str) -> None:
         """For sources without columns to choose from.
