@@ -155,8 +155,8 @@ def test_unknown_labels_of_a_class_that_only_another_table_has_stay_unknown(
     assert table.class_names == ("X", "Y")
     unknown = {image[0]: row.tolist() for image, row in zip(table.images, table.unknown, strict=True)}
     assert unknown == {
-        **dict.fromkeys("abdf", [False, False]),
-        **dict.fromkeys("ce", [True, False]),
+        **{image: [False, False] for image in "abdf"},
+        **{image: [True, False] for image in "ce"},
         "g": [False, True],
     }
     assert caplog.text.count("no image has the class") == 1

@@ -137,8 +137,8 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
         )
         if is_class or level in (levels.split_level, levels.group_level):
             continue
-        owners = _are_many_small(names, counts) or any(map(_OWNER.match, names))
-        listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED and not owners else ""
+        patients = _are_many_small(names, counts) or any(map(_OWNER.match, names))
+        listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED and not patients else ""
         unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
         if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-from folder:{level} keeps the images of each of the {len(names)} folders of level {level} together"
