@@ -132,14 +132,14 @@ def test_what_lists_and_images_do_not_share_is_refused_or_counted(folder: Path) 
     table = read(folder, "age", cells, split_files=lists, missing="skip")
     assert len(table) == 11
     assert table.reading is not None
-    assert {"1 lines of test.txt without an image", "1 images in no list"} <= set(table.reading.left_out)
+    assert {"1 line of test.txt without an image", "1 image in no list"} <= set(table.reading.left_out)
     lists = write_lists(folder, NAMES[:8], NAMES[9:])
     with pytest.raises(DataError, match=r"1 of 12 images .* in no list .*g8.png"):
         read(folder, "age", cells, split_files=lists)
     lists = write_lists(folder, NAMES[:8], NAMES[7:])
     with pytest.raises(DataError, match=r"1 images are in several lists .*g7.png"):
         read(folder, "age", cells, split_files=lists)
-    with pytest.raises(DataError, match="split leaks.*leave the given split out"):
+    with pytest.raises(DataError, match=r"split leaks.*leave the given split out"):
         read(folder, "group", [1] * 12, split_files=write_lists(folder, NAMES[:8], NAMES[8:]))
 
 

@@ -162,7 +162,7 @@ def test_unknown_labels_of_a_class_that_only_another_table_has_stay_unknown(
     assert caplog.text.count("no image has the class") == 1
     assert "no image has the class Z" in caplog.text
     (tmp_path / "te.csv").write_text("image,X,Y,Z\ne,-1,1,0\nf,-1,-1,0\n")
-    with pytest.raises(DataError, match=r"every label of 1 images .* is unknown \(f\.png\)"):
+    with pytest.raises(DataError, match=r"every label of 1 image .* is unknown \(f\.png\)"):
         read_images(source, multi_label=True, label_cols="X,Y,Z", uncertain="ignore")
     table = read_images(source, multi_label=True, label_cols="X,Y,Z", uncertain="ignore", missing="skip")
     assert len(table) == 5

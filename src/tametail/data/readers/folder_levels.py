@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.split_names import UNLABELLED, split_folders, split_words, without_split_words
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading, named_classes
 
@@ -139,7 +139,7 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
             continue
         patients = _are_many_small(names, counts) or any(map(_OWNER.match, names))
         listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED and not patients else ""
-        unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
+        unused.append(f"folder level {level} ({counted(len(names), 'name')}{listed})")
         if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-from folder:{level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
@@ -362,7 +362,3 @@ def _refuse_split_classes(root: Path, labels: set[str]) -> None:
                 f"the folders {sample_of(same)} of {root} differ only by the name of a split; move them into folders named "
                 f"train, val and test"
             )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import quoted, sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.image_search import search_images
 from tametail.data.readers.table_columns import MISSING
 from tametail.data.readers.table_file import TableFile, read_text, whole_number
@@ -137,7 +137,7 @@ def with_split_files(
         if header:
             notes.append(f"the first line of {path.name}, {quoted(repr(header))}, is taken for its header")
         if absent:
-            left_out.append(f"{len(absent):,} lines of {path.name} without an image")
+            left_out.append(f"{counted(len(absent), 'line')} of {path.name} without an image")
     unlisted = [image for image in images if image not in split]
     if unlisted and "train" in files.values():
         if not skip:
@@ -145,7 +145,7 @@ def with_split_files(
                 f"{len(unlisted)} of {len(images)} images of {table.name} are in no list of --split-files "
                 f"({sample_of(unlisted)}); add them to one, or leave them out with --missing skip"
             )
-        left_out.append(f"{len(unlisted):,} images in no list")
+        left_out.append(f"{counted(len(unlisted), 'image')} in no list")
     frame = table.frame.assign(split=[split.get(image, "train") for image in images])
     if "train" in files.values():
         frame = frame[frame["image"].isin(split)].copy()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import quoted, sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.reader import ReadOptions
 from tametail.data.readers.table_columns import MISSING, find_column, no_column, required_column
 from tametail.data.readers.table_file import TableFile, whole_number
@@ -210,7 +210,7 @@ def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions, *
     used: BoolArray = ones.any(axis=0) | part
     warn_of_absent([column for column, seen in zip(columns, used, strict=True) if not seen], file.path)
     notes = [
-        f"{mask.sum():,} {what} labels are {_MEANINGS[chosen]}"
+        f"{counted(int(mask.sum()), f'{what} label is', f'{what} labels are')} {_MEANINGS[chosen]}"
         for mask, what, chosen in (
             (uncertain, "uncertain (-1)", options.uncertain),
             (blank, "blank", options.blank),

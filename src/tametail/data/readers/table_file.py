@@ -17,7 +17,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.core.text import quoted, sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.delimited import BLANKS, fields, find_separator
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _without_blank_rows(file: TableFile, notes: Sequence[str]) -> TableFile:
 
 
 def _blank_rows(count: int, path: Path) -> tuple[str, ...]:
-    return (f"{count:,} blank rows of {path.name}",) if count else ()
+    return (f"{counted(count, 'blank row')} of {path.name}",) if count else ()
 
 
 def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> TableFile:

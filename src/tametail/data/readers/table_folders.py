@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.image_entries import is_kind, list_folder
 from tametail.data.readers.label_columns import warn_of_absent
 from tametail.data.readers.reader import Reader, ReadOptions, find_reader, register_reader
@@ -261,8 +261,8 @@ def _with_known_labels(frame: pd.DataFrame, options: ReadOptions, root: Path) ->
     known = ~frame[UNKNOWN_COLUMN].map(lambda names: classes - {""} <= set(names.split(LABEL_SEPARATOR)))
     if not known.all() and options.missing != "skip":
         raise DataError(
-            f"every label of {(~known).sum()} images of {root} is unknown ({sample_of(frame.loc[~known, 'image'].tolist())}); "
+            f"every label of {counted(int((~known).sum()), 'image')} of {root} is unknown ({sample_of(frame.loc[~known, 'image'].tolist())}); "
             f"remove them, or leave them out with --missing skip"
         )
     count = int((~known).sum())
-    return frame[known], f"{count:,} images without a known label" if count else ""
+    return frame[known], f"{counted(count, 'image')} without a known label" if count else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.given_splits import fold_cells, folds_in_words, split_column, split_values
 from tametail.data.readers.image_entries import DICOM_SUFFIXES
 from tametail.data.readers.label_columns import RowLabels, row_labels
@@ -82,7 +82,7 @@ def read_table(
 
 def unnamed_images(others: frozenset[str]) -> str:
     """What to say of images that no row names; nothing if there is none."""
-    return f"{len(others):,} image files that no row names" if others else ""
+    return f"{counted(len(others), 'image file')} that no row names" if others else ""
 
 
 def read_rows(
@@ -164,7 +164,7 @@ def read_rows(
                 name = f"csv_{name}"
             carried[name] = file.typed[column]
     if carried:
-        notes = (*notes, f"{len(carried)} other columns kept: {sample_of(list(carried), most=6)}")
+        notes = (*notes, f"{counted(len(carried), 'other column')} kept: {sample_of(list(carried), most=6)}")
     joined = join_rows(
         frame.assign(**carried),
         labels.present,
@@ -227,11 +227,11 @@ def _located(
     if not kept.any():
         raise DataError(f"expected rows with an image and a label in {file.path}, but there is none")
     counts = (
-        (int(unnamed.sum()), "rows without an image"),
-        (int((labels.missing & ~unnamed).sum()), "rows without a label"),
-        (int((absent & ~labels.missing).sum()), "rows whose image file is absent"),
+        (int(unnamed.sum()), "without an image"),
+        (int((labels.missing & ~unnamed).sum()), "without a label"),
+        (int((absent & ~labels.missing).sum()), "whose image file is absent"),
     )
-    left_out = tuple(f"{count:,} {what}" for count, what in counts if count)
+    left_out = tuple(f"{counted(count, 'row')} {what}" for count, what in counts if count)
     return found, ~unnamed, kept, left_out
 
 
@@ -248,7 +248,9 @@ def _groups(
     blank = sum(value in MISSING for value in values)
     named = [image if value in MISSING else value for image, value in zip(images, values, strict=True)]
     return named, f"column {column!r}" + (
-        f"; {blank:,} rows without one are groups of their own" if blank else ""
+        f"; {counted(blank, 'row without one is a group of its own', 'rows without one are groups of their own')}"
+        if blank
+        else ""
     )
 
 
