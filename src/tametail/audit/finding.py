@@ -57,8 +57,3 @@ def by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 def singles(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Each name as a set of one."""
     return tuple((name,) for name in names)
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """A number with its noun: ``1 image``, ``2 images``."""
-    return f"{number:,} {one if number == 1 else many}"

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tametail.audit.duplicates import Duplicates
-from tametail.audit.finding import Finding, Severity, counted, singles
+from tametail.audit.finding import Finding, Severity, singles
 from tametail.audit.image_stats import FileStats, ImageStats
+from tametail.core.text import counted
 from tametail.data.table import ImageTable
 
 _TINY = 32  # pixels of the shorter side

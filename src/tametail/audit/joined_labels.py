@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from tametail.audit.finding import Finding, counted, singles
-from tametail.core.text import sample_of
+from tametail.audit.finding import Finding, singles
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.label_columns import looks_like_list
 from tametail.data.table import LABEL_SEPARATOR, ImageTable
 

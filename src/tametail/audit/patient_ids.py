@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tametail.audit.finding import Finding, counted, singles
+from tametail.audit.finding import Finding, singles
+from tametail.core.text import counted
 from tametail.data.group_from import KNOWN_SCHEMES, known_scheme
 from tametail.data.table import COLUMNS, SPLIT_WORDS, ImageTable
 

@@ -10,10 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from tametail.audit.finding import Finding, counted, singles
+from tametail.audit.finding import Finding, singles
 from tametail.audit.joined_labels import check_joined_labels
 from tametail.audit.patient_ids import check_columns
 from tametail.core.errors import DataError
+from tametail.core.text import counted
 from tametail.data.splitting.splits import check_folds
 from tametail.data.table import ImageTable
 

@@ -19,6 +19,11 @@ def quoted(item: object) -> str:
     return short if short.isprintable() else ascii(short)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: ``1 image``, ``2 images``; ``many`` is by default ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def align_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
     """Rows of a table as lines with columns of equal width; ``right`` aligns all but the first to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -121,7 +121,7 @@ class ImageTable:
         allow_leaks: bool = False,
         reading: SourceReading | None = None,
     ) -> ImageTable:
-        """Make a table of rows in any order; the classes are those of the labels.
+        """Make a table of rows in any order; the classes are those of the labels, also of unknown ones.
 
         Args:
             frame: columns as described above; group and split are optional.
@@ -150,7 +150,7 @@ class ImageTable:
         _check_encodable([*classes, *set(frame["group"])], "labels and groups", "it")
         if not allow_leaks:
             _check_leaks(frame)
-        ordered = frame.sort_values("image", ignore_index=True)
+        ordered = _with_unknown_of(classes, frame.sort_values("image", ignore_index=True))
         return cls(
             ordered, root, classes, name, synthetic=synthetic, multi_label=multi_label, reading=reading
         )
@@ -284,13 +284,21 @@ def join_classes(names: Iterable[str]) -> str:
     return LABEL_SEPARATOR.join(sorted(set(names)))
 
 
+def _with_unknown_of(classes: Sequence[str], frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with unknown labels of these classes only, and without the column if there is none."""
+    if UNKNOWN_COLUMN not in frame:
+        return frame
+    unknown = [join_classes(set(_classes_in(names)) & set(classes)) for names in frame[UNKNOWN_COLUMN]]
+    return frame.assign(**{UNKNOWN_COLUMN: unknown}) if any(unknown) else frame.drop(columns=UNKNOWN_COLUMN)
+
+
 def _check_leaks(frame: pd.DataFrame) -> None:
     tested = frame["split"] == "test"
     leaks = sorted(set(frame.loc[tested, "group"]) & set(frame.loc[~tested, "group"]))
     if leaks:
         raise DataError(
             f"the given split leaks: {len(leaks)} groups have images both in test and outside it "
-            f"({sample_of(leaks)}); put each group on one side, or leave the split out (rename the column)"
+            f"({sample_of(leaks)}); put each group on one side, or leave the given split out"
         )
 
 

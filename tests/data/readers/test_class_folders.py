@@ -138,6 +138,33 @@ def test_classes_named_mask_are_classes(tmp_path: Path) -> None:
     assert read_images(classes(tmp_path, "mask", "no mask")).class_names == ("mask", "no mask")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("BAS", "EOS", "SEG"),
+        ("normal", "tumour", "mask"),
+        ("normal", "with_annotation"),
+        ("siteA/no", "siteA/mask"),
+    ],
+)
+def test_a_class_that_is_named_like_masks_does_not_vanish(names: tuple[str, ...], tmp_path: Path) -> None:
+    """The images of each are numbered anew, so that equal names prove nothing."""
+    for name in names:
+        for number in range(6):
+            picture(tmp_path / name / f"{number}.png", number)
+    with pytest.raises(DataError, match=rf"{names[-1]}/ is beside .* may be a class; .*--keep-masks"):
+        read_images(tmp_path)
+    assert read_images(tmp_path, keep_masks=True).counts() == {Path(name).name: 6 for name in names}
+
+
+def test_a_class_beside_masks_alone_says_so(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "images" / "benign" / f"{number}.png", number)
+        picture(tmp_path / "masks" / "benign" / f"{number}.png", number)
+    with pytest.raises(DataError, match="found only 'benign' beside 6 files that look like masks"):
+        read_images(tmp_path)
+
+
 def test_images_without_extension_are_known_by_their_content(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for place, kind in enumerate(("JPEG", "PNG", "TIFF", "WEBP", "GIF", "JPEG2000")):

@@ -320,3 +320,33 @@ def test_a_table_that_names_the_images_is_not_passed_over(tmp_path: Path) -> Non
     assert read_images(root, class_level=1).class_names == ("part_1", "part_2")
     (root / "befunde.csv").write_text("site,scanner\nA,3\nB,4\n", encoding="utf-8")
     assert read_images(root).class_names == ("part_1", "part_2")
+
+
+@pytest.mark.parametrize("group_from", ["folder", "folder:-1", "folder:-2", "folder:1"])
+def test_groups_from_the_image_are_checked_like_those_from_the_top(group_from: str, tmp_path: Path) -> None:
+    root = make(tmp_path, *(f"{name}/p{n}" for name in ("benign", "malignant") for n in range(6)))
+    of_class = group_from in ("folder:-2", "folder:1")
+    for level in (1, 2):
+        options = {"class_level": level, "group_from": group_from}
+        if of_class == (level == 1):
+            with pytest.raises(UsageError, match="at another level than the classes and the split"):
+                read_images(root, **options)  # type: ignore[arg-type]
+        else:
+            assert facts(root, **options)["Left out"] == "nothing"
+    with pytest.raises(UsageError, match="from 1 to 2"):
+        read_images(root, class_level=1, group_from="folder:-3")
+
+
+def test_groups_from_folders_at_different_depths(tmp_path: Path) -> None:
+    root = make(tmp_path, "benign/p1", "malignant/p2", "malignant/more/p3")
+    with pytest.raises(UsageError, match="another level than the classes"):
+        read_images(root, class_level="deepest", group_from="folder")
+    assert set(read_images(root, class_level=1, group_from="folder").groups) == {"p1", "p2", "p3"}
+
+
+@pytest.mark.parametrize(
+    "names", [("patient_a", "patient_b"), ("Case A", "Case B"), ("p1", "p2"), ("x01", "y02")]
+)
+def test_names_of_patients_are_not_in_the_reading(names: tuple[str, ...], tmp_path: Path) -> None:
+    root = make(tmp_path, *(f"{label}/{name}" for label in ("benign", "malignant") for name in names))
+    assert facts(root, class_level=1)["Left out"] == "folder level 2 (2 names)"

@@ -30,7 +30,8 @@ def read(folder: Path, column: str, cells: list[object], **options: object) -> I
     [
         ("is_test", None, "test", "train"),
         ("Train", None, "train", "test"),
-        ("valid", None, "val", "train"),
+        ("is_val", None, "val", "train"),
+        ("in_training_set", None, "train", "test"),
         ("part", "0=train,1=test", "test", "train"),
         ("part", {"1": "training", "0": "test"}, "train", "test"),
         ("is_test", {"1": "train", "0": "test"}, "train", "test"),
@@ -42,6 +43,27 @@ def test_0_and_1_as_a_split(folder: Path, column: str, values: object, one: str,
     assert dict(zip(table.images, table.frame["split"], strict=True)) == expected
     assert table.reading is not None
     assert f"1 = {one}" in table.reading.split
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["not_in_training", "device", "evaluation", "interval", "valid", "contest", "untested", "train_test"],
+)
+def test_a_name_that_holds_a_split_word_says_nothing(folder: Path, column: str) -> None:
+    with pytest.raises(DataError, match="say what they mean"):
+        read(folder, column, [at % 2 for at in range(12)], split_col=column)
+
+
+def test_contradicting_options_are_refused(folder: Path) -> None:
+    cells: list[object] = [at // 6 for at in range(12)]
+    for values in ("0=train,0=test,1=test", ["1=test", "0=train", "0=train"]):
+        with pytest.raises(UsageError, match="each value once in --split-values, got several splits for 0"):
+            read(folder, "part", cells, split_col="part", split_values=values)
+    (folder / "l.txt").write_text(NAMES[0])
+    with pytest.raises(UsageError, match="each file once in --split-files"):
+        read(folder, "part", cells, split_files=[f"train={folder}/l.txt", f"test={folder}/l.txt"])
+    with pytest.raises(UsageError, match="one source of the split, got --split-col and --split-files"):
+        read(folder, "split", ["train"] * 12, split_col="split", split_files=f"test={folder}/l.txt")
 
 
 def test_0_and_1_without_a_meaning_are_refused(folder: Path) -> None:
@@ -72,6 +94,28 @@ def test_lists_of_images(folder: Path, form: str) -> None:
     assert table.reading.split == "lists train.txt (train), test.txt (test)"
 
 
+def test_a_header_is_said_and_a_misspelt_image_is_none(folder: Path) -> None:
+    path = folder / "test.txt"
+
+    def split_by(*lines: str, **options: object) -> ImageTable:
+        path.write_text("\n".join(lines))
+        return read(folder, "age", [1] * 12, split_files={"test": path}, **options)
+
+    table = split_by("image_id,fold", *NAMES[:3])
+    assert table.reading is not None
+    assert table.reading.notes[-1] == "the first line of test.txt, 'image_id,fold', is taken for its header"
+    assert split_by(*NAMES[:3]).reading.notes == table.reading.notes[:-1]  # type: ignore[union-attr]
+    for first in ("absent.png", "g99", "other/g"):
+        with pytest.raises(DataError, match=r"1 of 3 lines .* name no image"):
+            split_by(first, *NAMES[:2])
+    for only in ("absent.png", "filename"):
+        for missing in ("error", "skip"):
+            with pytest.raises(DataError, match=r"1 of 1 lines .* name no image"):
+                split_by(only, missing=missing)
+    with pytest.raises(DataError, match=r"1 of 3 lines .* name no image .*absent"):
+        split_by("filename", "absent.png", *NAMES[:2])
+
+
 def test_lists_for_class_folders(tmp_path: Path) -> None:
     draw(*(tmp_path / "set" / "ab"[at % 2] / name for at, name in enumerate(NAMES)))
     (tmp_path / "test.txt").write_text("\n".join(NAMES[:4]))
@@ -88,14 +132,14 @@ def test_what_lists_and_images_do_not_share_is_refused_or_counted(folder: Path) 
     table = read(folder, "age", cells, split_files=lists, missing="skip")
     assert len(table) == 11
     assert table.reading is not None
-    assert {"1 lines of test.txt without an image", "1 images in no list"} <= set(table.reading.left_out)
+    assert {"1 line of test.txt without an image", "1 image in no list"} <= set(table.reading.left_out)
     lists = write_lists(folder, NAMES[:8], NAMES[9:])
     with pytest.raises(DataError, match=r"1 of 12 images .* in no list .*g8.png"):
         read(folder, "age", cells, split_files=lists)
     lists = write_lists(folder, NAMES[:8], NAMES[7:])
     with pytest.raises(DataError, match=r"1 images are in several lists .*g7.png"):
         read(folder, "age", cells, split_files=lists)
-    with pytest.raises(DataError, match="split leaks"):
+    with pytest.raises(DataError, match=r"split leaks.*leave the given split out"):
         read(folder, "group", [1] * 12, split_files=write_lists(folder, NAMES[:8], NAMES[8:]))
 
 
@@ -123,8 +167,25 @@ def test_given_folds_with_a_given_test_set(folder: Path) -> None:
     by_image = dict(zip(splits.image, splits.fold, strict=True))
     assert [by_image[name] for name in NAMES] == [0, 0, 1, 1, 0, 0, 1, 1, -1, -1, -1, -1]
     write_table(folder / "t.csv", ["image", "label", "cv", "split"], [[*row[:3], ""] for row in rows])
-    with pytest.raises(DataError, match=r"4 of 12 rows .* no fold in column 'cv'"):
-        read_images(path, fold_col="cv")
+    with pytest.raises(DataError, match=r"4 of 12 images have no fold .*g10\.png"):
+        make_splits(read_images(path, fold_col="cv"), folds=2)
+    (folder / "test.txt").write_text("\n".join(NAMES[8:]))
+    listed = read_images(path, fold_col="cv", split_files={"test": folder / "test.txt"})
+    assert make_splits(listed, folds=2).fold.tolist() == splits.fold.tolist()
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_given_folds_with_a_table_of_test_images(folder: Path, blank: bool) -> None:
+    rows = [[name, "ab"[at % 2], at // 2 % 2] for at, name in enumerate(NAMES)]
+    write_table(folder / "tr.csv", ["image", "label", "cv"], rows[:8])
+    header = ["image", "label", "cv"] if blank else ["image", "label"]
+    write_table(folder / "te.csv", header, [[*row[:2], ""][: len(header)] for row in rows[8:]])
+    table = read_images(f"train={folder}/tr.csv,test={folder}/te.csv", fold_col="cv")
+    splits = make_splits(table, folds=2)
+    by_image = dict(zip(splits.image, splits.fold, strict=True))
+    assert [by_image[name] for name in NAMES] == [0, 0, 1, 1, 0, 0, 1, 1, -1, -1, -1, -1]
+    with pytest.raises(DataError, match=r"expected a column '\w+' for the fold .*; correct --fold-col"):
+        read_images(f"train={folder}/te.csv,test={folder}/tr.csv", fold_col="cv" if not blank else "nope")
 
 
 def test_folds_that_leak_are_refused(folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_only_file_of_a_name_is_found_and_said(tmp_path: Path, stored: str, 
     assert set(table.images) == {stored, "other.png"}
     assert table.frame.set_index("image")["label"][stored] == "a"
     assert table.reading is not None
-    assert any("1 images found by name" in note for note in table.reading.notes)
+    assert any("1 image found by name" in note for note in table.reading.notes)
 
 
 @pytest.mark.parametrize("entry", ["p2/a.png", "p1/x/a.png", "../a.png", "ba.png", "a.csv"])

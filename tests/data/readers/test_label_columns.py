@@ -52,7 +52,7 @@ def test_a_class_without_an_image_is_left_out_and_said(
         ("image,A,B\na,1,0\nb,,1\n", "1 cells in 1 rows are blank .*A in row 2 below.*--blank"),
         (
             "image,A,C\na,1,0\nb,0,1\n",
-            "column 'B' for the label .* found image, A, C; name one with --label-cols",
+            "column 'B' for the label .* found image, A, C; correct --label-cols",
         ),
     ],
 )
@@ -140,3 +140,49 @@ def test_faults_of_multi_labels_are_named(tmp_path: Path, name: str, text: str, 
 def test_one_hot_columns_with_a_bar_cannot_be_joined(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column names without"):
         read(tmp_path, "image,a|b,c\na,1,0\nb,0,1\n", label_cols="a|b,c", multi_label=True)
+
+
+def test_unknown_labels_of_a_class_that_only_another_table_has_stay_unknown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for image in "abcdefgh":
+        (tmp_path / image).with_suffix(".png").touch()
+    (tmp_path / "tr.csv").write_text("image,X,Y,Z\na,1,0,0\nb,0,1,0\nc,-1,1,0\nd,1,1,0\n")
+    (tmp_path / "te.csv").write_text("image,X,Y,Z\ne,-1,1,0\nf,0,0,-1\ng,0,-1,0\n")
+    source = f"train={tmp_path}/tr.csv,test={tmp_path}/te.csv"
+    with caplog.at_level(logging.WARNING):
+        table = read_images(source, multi_label=True, label_cols="X,Y,Z", uncertain="ignore")
+    assert table.class_names == ("X", "Y")
+    unknown = {image[0]: row.tolist() for image, row in zip(table.images, table.unknown, strict=True)}
+    assert unknown == {
+        **{image: [False, False] for image in "abdf"},
+        **{image: [True, False] for image in "ce"},
+        "g": [False, True],
+    }
+    assert caplog.text.count("no image has the class") == 1
+    assert "no image has the class Z" in caplog.text
+    (tmp_path / "te.csv").write_text("image,X,Y,Z\ne,-1,1,0\nf,-1,-1,0\n")
+    with pytest.raises(DataError, match=r"every label of 1 image .* is unknown \(f\.png\)"):
+        read_images(source, multi_label=True, label_cols="X,Y,Z", uncertain="ignore")
+    table = read_images(source, multi_label=True, label_cols="X,Y,Z", uncertain="ignore", missing="skip")
+    assert len(table) == 5
+    assert table.reading is not None
+    assert any("without a known label" in text for text in table.reading.left_out)
+
+
+def test_unknown_labels_of_a_class_that_vanishes_with_its_images(tmp_path: Path) -> None:
+    for image in "abcd":
+        (tmp_path / image).with_suffix(".png").touch()
+    (tmp_path / "t.csv").write_text("image,X,Y,Z\na,-1,1,0\nb,0,0,1\nc,-1,1,1\nd,1,0,0\n")
+    for name, lines in {"train": "a\nb", "test": "c"}.items():
+        (tmp_path / f"{name}.txt").write_text(lines)
+    table = read_images(
+        tmp_path / "t.csv",
+        multi_label=True,
+        label_cols="X,Y,Z",
+        uncertain="ignore",
+        missing="skip",
+        split_files={name: tmp_path / f"{name}.txt" for name in ("train", "test")},
+    )
+    assert table.class_names == ("Y", "Z")
+    assert not table.unknown.any()

@@ -83,7 +83,7 @@ def messidor_2(at: Path) -> Expected:
     rows = [[name, n % 2 if n != 3 else "", 0, int(n != 3)] for n, name in enumerate(names)]
     header = ["image_id", "adjudicated_dr_grade", "adjudicated_dme", "adjudicated_gradable"]
     write_table(at / "messidor_data.csv", header, rows)
-    return Expected({"0": 6, "1": 5}, 11, said="1 rows without a label")
+    return Expected({"0": 6, "1": 5}, 11, said="1 row without a label")
 
 
 def idrid(at: Path) -> Expected:
@@ -94,7 +94,7 @@ def idrid(at: Path) -> Expected:
         header = ["Image name", "Retinopathy grade", "Risk of macular edema ", *[""] * 9]
         table = f"{part[:3]}IDRiD_Disease Grading_{part[3:].removesuffix(' Set')} Labels.csv"
         write_table(at / "2. Groundtruths" / table, header, [*rows, [""] * 12])
-    return Expected({str(grade): 2 for grade in range(5)}, 10, said="1 blank rows")
+    return Expected({str(grade): 2 for grade in range(5)}, 10, said="1 blank row")
 
 
 def odir_5k(at: Path) -> Expected:
@@ -174,7 +174,7 @@ def padchest(at: Path) -> Expected:
     header = ["", "ImageID", "ImageDir", "PatientID", "Projection", "Labels"]
     write_table(at / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", header, rows)
     counts = {"COPD signs": 3, "cardiomegaly": 6, "normal": 2, "pleural effusion": 3, "unchanged": 3}
-    return Expected(counts, 6, said="1 rows whose image file is absent")
+    return Expected(counts, 6, said="1 row whose image file is absent")
 
 
 def vindr_cxr(at: Path) -> Expected:
@@ -220,7 +220,7 @@ def fitzpatrick17k(at: Path) -> Expected:
     ]
     write_table(at / "fitzpatrick17k.csv", header, rows)
     counts = {"benign dermal": 4, "inflammatory": 4, "malignant epidermal": 3}
-    return Expected(counts, 11, said="1 rows whose image file is absent")
+    return Expected(counts, 11, said="1 row whose image file is absent")
 
 
 def derm7pt(at: Path) -> Expected:

@@ -181,7 +181,7 @@ CASES = {
         "1 images .* no most frequent one .*--missing skip",
         "--join-rows majority --missing skip",
         {"a": 2, "b": 1, "c": 1},
-        "1 images without a most frequent label",
+        "1 image without a most frequent label",
     ),
     "joined names": Case(
         joined_names,
@@ -196,7 +196,7 @@ CASES = {
         "1 of 12 rows .* no label .*--missing skip",
         "--missing skip",
         {"a": 5, "b": 5},
-        "1 rows without a label; 1 rows whose image file is absent",
+        "1 row without a label; 1 row whose image file is absent",
     ),
     "no header": Case(
         no_header,
@@ -273,7 +273,7 @@ def test_a_column_less_or_a_stray_file_more_is_noticed(tmp_path: Path, name: str
     after = inspect(table, case.suggested)
     assert after[1] == before[1]
     assert after[2] != before[2]
-    assert "1 image files that no row names" in after[2]
+    assert "1 image file that no row names" in after[2]
     if "header" in name:  # without names no column is missed by its name, but by its position
         return
     lines = table.read_text(encoding="utf-8").splitlines()

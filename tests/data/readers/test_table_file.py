@@ -155,12 +155,12 @@ def test_two_tables_of_one_folder_are_refused(folder: Path) -> None:
     assert len(read_images(folder)) == 4  # labels.csv comes before what Hugging Face writes
 
 
-def test_numbers_in_jsonl_and_parquet_stay_as_written(folder: Path) -> None:
+def test_numbers_in_jsonl_and_parquet_are_text(folder: Path) -> None:
     rows = ['{"image": "x/a.png", "label": 1}', '{"image": "x/b.png", "label": "1.0"}']
     rows += ['{"image": "y/c.png", "label": "01"}', '{"image": "z/d.png", "label": 1, "boxes": [[1, 2]]}']
     (folder / "t.jsonl").write_text("\n\n".join(rows))
     table = read_images(folder / "t.jsonl")
-    assert table.class_names == ("01", "1", "1.0")
+    assert table.class_names == ("01", "1")
     assert table.frame["boxes"].tolist()[-1] == "[[1, 2]]"
     codes = pd.DataFrame(
         {"image": list(IMAGES), "label": pd.array([1, 2, 10, 2], dtype="Int64"), "g": [None] * 4}
@@ -275,3 +275,41 @@ def test_leaks_can_be_read_to_be_looked_into(folder: Path) -> None:
     with pytest.raises(DataError, match="leaks"):
         read_images(folder / "t.csv")
     assert read_images(folder / "t.csv", allow_leaks=True).groups.tolist() == ["p", "p"]
+
+
+def test_whole_numbers_are_one_label_group_and_fold_however_they_are_stored(tmp_path: Path) -> None:
+    """A column of whole numbers with a blank is stored as floats."""
+    names = [f"{split}{at}.png" for split in ("train", "test") for at in range(4)]
+    for name in names:
+        (tmp_path / name).touch()
+    whole = pd.DataFrame({"image": names[4:], "label": [0, 1, 0, 1], "group": [5, 6, 7, 8]})
+    floats = pd.DataFrame(
+        {"image": names[:4], "label": [0.0, 1.0, 0.0, 1.0], "group": [1.0, 2.0, None, 4.0]},
+    ).astype({"label": "float32"})
+    for suffix, write in {
+        "parquet": lambda frame, path: frame.to_parquet(path),
+        "csv": lambda frame, path: frame.to_csv(path, index=False),
+        "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    }.items():
+        source = ",".join(f"{split}={tmp_path / split}.{suffix}" for split in ("train", "test"))
+        write(floats, tmp_path / f"train.{suffix}")
+        write(whole, tmp_path / f"test.{suffix}")
+        table = read_images(source, blank_groups="single")
+        assert table.class_names == ("0", "1")
+        assert set(table.groups) == {"1", "2", "train2.png", "4", "5", "6", "7", "8"}
+        write(whole.assign(group=[5, 2, 7, 8]), tmp_path / f"test.{suffix}")
+        with pytest.raises(DataError, match=r"1 groups .* \(2\)"):
+            read_images(source, blank_groups="single")
+    rows = "".join(
+        f"{name},{'ab'[at % 2]},{['1', '1.0', '2.0', '2'][at % 4]}\n" for at, name in enumerate(names)
+    )
+    (tmp_path / "t.csv").write_text(f"image,label,cv\n{rows}")
+    table = read_images(tmp_path / "t.csv", fold_col="cv")
+    assert set(table.frame["given_fold"]) == {"1", "2"}
+    (tmp_path / "several.jsonl").write_text(
+        "".join(
+            json.dumps({"image": name, "label": [[1.0, 2], [1, 2.0]][at % 2]}) + "\n"
+            for at, name in enumerate(names)
+        )
+    )
+    assert read_images(tmp_path / "several.jsonl", multi_label=True).class_names == ("1", "2")

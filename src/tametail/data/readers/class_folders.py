@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.decoding.decode import is_dicom
 from tametail.data.decoding.file_kinds import count_kinds, describe_kinds, is_image, kind_of, unread_among
 from tametail.data.readers.companions import find_companions
@@ -67,10 +67,15 @@ def read_class_folders(
     masks = set() if options.keep_masks else find_companions(images)
     chosen = [file for file in images if file not in masks]
     tree = read_folders(root, chosen, "image", options, others=others, empty=empty)
+    if masks and len(set(tree.labels)) < 2:
+        raise DataError(
+            f"expected at least two classes in {root}, found only {tree.labels[0]!r} beside {len(masks):,} files that look "
+            f"like masks; if these are images, read them with --keep-masks"
+        )
     ids = [file.as_posix() for file in tree.files]
     columns = {"image": ids, "label": tree.labels, "group": ids, "split": tree.splits}
     reading = tree.reading.without(
-        f"{len(masks):,} masks of other images (--keep-masks reads them as images)" if masks else "",
+        f"{counted(len(masks), 'mask')} of other images (--keep-masks reads them as images)" if masks else "",
         *describe_kinds(_named_kinds(root, others)),
     )
     return pd.DataFrame(columns, dtype=object), reading
@@ -148,7 +153,7 @@ def read_folders(
     return FolderReading(
         kept,
         levels,
-        reading.without(f"{dropped:,} unlabelled {kind}s" if dropped else "", *without),
+        reading.without(counted(dropped, f"unlabelled {kind}") if dropped else "", *without),
     )
 
 
@@ -176,7 +181,7 @@ def _folders_without_images(
             continue  # of nested folders the highest is named
         kinds = ", ".join(describe_kinds(_named_kinds(root, held))) or "empty"
         if _would_vanish(folder, held, levels, labels):
-            refused.append((f"folder {'/'.join(folder)}/", kinds, f"{len(held):,} files"))
+            refused.append((f"folder {'/'.join(folder)}/", kinds, counted(len(held), "file")))
         elif not held or len(folder) == levels.class_level:
             notes.append(f"folder {'/'.join(folder)}/ ({kinds})")
     if refused and not skip:

@@ -23,10 +23,12 @@ def find_companions(images: Sequence[Path]) -> set[Path]:
     """The masks among image files (paths relative to one folder).
 
     A mask is named like an image of its folder with a suffix (``12_mask.png`` next to ``12.png``), or lies in a folder
-    named like ``masks`` next to one named like ``images`` or next to one whose files have the same names.
+    named like ``masks`` next to one named like ``images``, or named after a neighbour (``benign_masks``) or with other
+    folders inside, if the files of the neighbours have the same names.
 
     Raises:
-        DataError: a file is named like a mask, but its image is absent.
+        DataError: a file is named like a mask, but its image is absent; or a folder may be one of masks or a class, as equal
+            names prove nothing where files are numbered anew in each folder.
     """
     stems: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in images:
@@ -62,8 +64,20 @@ def _is_of_masks(folder: tuple[str, ...], stems: dict[tuple[str, ...], set[str]]
         known = {stem for other in neighbours for stem in stems[other]}
         same = sum(stem in known or _base(stem) in known for stem in stems[folder])
         if neighbours and same >= _SAME * len(stems[folder]):
+            if len(folder) == level + 1 and not any(
+                _is_named_after(name, other[level]) for other in neighbours
+            ):
+                raise DataError(
+                    f"expected masks beside a folder named images, but the folder {'/'.join(folder)}/ is beside "
+                    f"{sample_of(sorted({other[level] + '/' for other in neighbours}))} and may be a class; read it as one with "
+                    f"--keep-masks, or take it out"
+                )
             return True
     return False
+
+
+def _is_named_after(name: str, neighbour: str) -> bool:
+    return re.match(rf"{re.escape(neighbour)}[ _-]", name, re.IGNORECASE) is not None
 
 
 def _base(stem: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.split_names import UNLABELLED, split_folders, split_words, without_split_words
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading, named_classes
 
@@ -23,6 +23,10 @@ _MOST_CLASSES = 30  # folders at the lowest of several levels; more of them are 
 _FEWEST_IMAGES = 5  # per such folder, on average
 _SHOWN = 12  # classes of a possible reading that are named
 _NAMED = 12  # names of a level that are listed where it is not used
+# Folders of persons, whose names do not belong in reports.
+_OWNER = re.compile(
+    r"(patient|pat|subject|subj|sub|case|person|participant|donor)(?![^\W\d_])", re.IGNORECASE
+)
 _PLAIN = re.compile(r"images?|imgs?|pictures?|photos?|jpe?g|png|tiff?|dicom", re.IGNORECASE)
 
 
@@ -77,7 +81,7 @@ def find_levels(
         files: the images, relative to ``root``.
         kind: what the files are, for messages.
         class_level: level of the classes, or ``"deepest"``, if it was given.
-        group_level: level of the groups, if it was given.
+        group_level: level of the groups, if it was given; a negative one counts from the image.
 
     Raises:
         DataError: images lie outside class folders, names of splits and of classes are mixed, the tree holds a copy of itself,
@@ -95,6 +99,14 @@ def find_levels(
         found = _infer_class_level(root, labelled, split_level)
     else:
         found = _given_level(root, labelled, split_level, class_level)
+    depths = {len(folder) for folder in labelled}
+    if group_level is not None and group_level < 0:
+        if found is None and group_level == -1:
+            raise UsageError(
+                "expected --group-from folder at another level than the classes, got the folders that images lie in"
+            )
+        # Where images lie at several depths, it is no single level.
+        group_level = max(depths) + 1 + group_level if len(depths) == 1 else None
     if group_level is not None:
         _check_level(root, labelled, group_level, "the level of --group-from folder")
         if group_level in (found, split_level):
@@ -125,8 +137,9 @@ def describe_levels(root: Path, counts: Counter[Folder], levels: FolderLevels) -
         )
         if is_class or level in (levels.split_level, levels.group_level):
             continue
-        listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED else ""
-        unused.append(f"folder level {level} ({_count(len(names), 'name')}{listed})")
+        patients = _are_many_small(names, counts) or any(map(_OWNER.match, names))
+        listed = f": {', '.join(sorted(names))}" if len(names) <= _NAMED and not patients else ""
+        unused.append(f"folder level {level} ({counted(len(names), 'name')}{listed})")
         if not offered and len(names) > _NAMED and _are_many_small(names, counts):
             offered = f"; --group-from folder:{level} keeps the images of each of the {len(names)} folders of level {level} together"
     groups = NO_GROUPS + offered if levels.group_level is None else f"folder level {levels.group_level}"
@@ -349,7 +362,3 @@ def _refuse_split_classes(root: Path, labels: set[str]) -> None:
                 f"the folders {sample_of(same)} of {root} differ only by the name of a split; move them into folders named "
                 f"train, val and test"
             )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

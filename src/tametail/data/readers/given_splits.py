@@ -5,21 +5,25 @@ Shape legend: R rows.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.image_search import search_images
 from tametail.data.readers.table_columns import MISSING
-from tametail.data.readers.table_file import TableFile, read_text
+from tametail.data.readers.table_file import TableFile, read_text, whole_number
 from tametail.data.reading import SourceReading
-from tametail.data.table import SPLIT_WORDS, ImageTable
+from tametail.data.table import FOLD_COLUMN, SPLIT_WORDS, ImageTable
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-_HINTS = {"train": ("train",), "val": ("val", "dev"), "test": ("test", "holdout", "hold_out")}
+# A bare "valid" may as well say that an image is of use.
+_YES_NO = re.compile(
+    r"(?:(?:is|in)[ _-]?)?(train|training|val|validation|test|testing|holdout)(?:[ _-]?set)?", re.IGNORECASE
+)
 
 
 def split_column(file: TableFile, column: str, values: Mapping[str, str]) -> tuple[list[str], str]:
@@ -51,34 +55,41 @@ def split_column(file: TableFile, column: str, values: Mapping[str, str]) -> tup
 
 def _by_name(column: str) -> dict[bool, str]:
     """What yes and no mean in a column such as is_train; nothing if its name does not say."""
-    named = [split for split, hints in _HINTS.items() if any(hint in column.lower() for hint in hints)]
-    if len(named) != 1:
+    named = _YES_NO.fullmatch(column)
+    if named is None:
         return {}
-    return {True: named[0], False: "test" if named[0] == "train" else "train"}
+    split = SPLIT_WORDS[named[1].lower()]
+    return {True: split, False: "test" if split == "train" else "train"}
 
 
 def split_values(pairs: Sequence[str]) -> dict[str, str]:
     """``["0=train", "1=test"]`` as a dictionary.
 
     Raises:
-        UsageError: a text of another form.
+        UsageError: a text of another form, or a value twice.
     """
-    return {
-        value: _split_word(pair, split, "--split-values 0=train,1=test")
-        for pair, value, split in _pairs(pairs)
-    }
+    parts = _pairs(pairs)
+    _refuse_repeats([value for _, value, _ in parts], "value", "--split-values")
+    return {value: _split_word(pair, split, "--split-values 0=train,1=test") for pair, value, split in parts}
 
 
 def split_files(pairs: Sequence[str]) -> dict[Path, str]:
     """``["train=a.txt", "test=b.txt"]`` as file → split.
 
     Raises:
-        UsageError: a text of another form.
+        UsageError: a text of another form, or a file twice.
     """
+    parts = _pairs(pairs)
+    _refuse_repeats([path for _, _, path in parts], "file", "--split-files")
     return {
         Path(path).expanduser(): _split_word(pair, split, "--split-files train=a.txt,test=b.txt")
-        for pair, split, path in _pairs(pairs)
+        for pair, split, path in parts
     }
+
+
+def _refuse_repeats(keys: Sequence[str], what: str, flag: str) -> None:
+    if twice := sorted(key for key, count in Counter(keys).items() if count > 1):
+        raise UsageError(f"expected each {what} once in {flag}, got several splits for {sample_of(twice)}")
 
 
 def _pairs(pairs: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -110,8 +121,9 @@ def with_split_files(
     images = table.images.tolist()
     split: dict[str, str] = {}
     left_out: list[str] = []
+    notes: list[str] = []
     for path, name in files.items():
-        found, absent = _listed(path, images)
+        found, absent, header = _listed(path, images)
         if absent and not (skip and found):
             raise DataError(
                 f"{len(absent)} of {len(absent) + len(found)} lines of {path} name no image of {table.name} "
@@ -122,8 +134,10 @@ def with_split_files(
                 f"{len(twice)} images are in several lists of --split-files ({sample_of(twice)}); keep one"
             )
         split |= dict.fromkeys(found, name)
+        if header:
+            notes.append(f"the first line of {path.name}, {quoted(repr(header))}, is taken for its header")
         if absent:
-            left_out.append(f"{len(absent):,} lines of {path.name} without an image")
+            left_out.append(f"{counted(len(absent), 'line')} of {path.name} without an image")
     unlisted = [image for image in images if image not in split]
     if unlisted and "train" in files.values():
         if not skip:
@@ -131,10 +145,12 @@ def with_split_files(
                 f"{len(unlisted)} of {len(images)} images of {table.name} are in no list of --split-files "
                 f"({sample_of(unlisted)}); add them to one, or leave them out with --missing skip"
             )
-        left_out.append(f"{len(unlisted):,} images in no list")
+        left_out.append(f"{counted(len(unlisted), 'image')} in no list")
     frame = table.frame.assign(split=[split.get(image, "train") for image in images])
     if "train" in files.values():
-        frame = frame[frame["image"].isin(split)]
+        frame = frame[frame["image"].isin(split)].copy()
+    if FOLD_COLUMN in frame:
+        frame[FOLD_COLUMN] = frame[FOLD_COLUMN].mask(frame["split"] == "test", "")
     checked = ImageTable.from_frame(
         frame, table.root, table.name, multi_label=table.multi_label, allow_leaks=allow_leaks
     )
@@ -144,12 +160,12 @@ def with_split_files(
         table,
         frame=checked.frame,
         class_names=checked.class_names,
-        reading=replace(reading, split=how).without(*left_out),
+        reading=replace(reading, split=how, notes=(*reading.notes, *notes)).without(*left_out),
     )
 
 
-def _listed(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The images that a list names, and the lines that name none."""
+def _listed(path: Path, images: Sequence[str]) -> tuple[list[str], list[str], str]:
+    """The images that a list names, the lines that name none, and its header, if it has one."""
     lines = [line.strip() for line in read_text(path, "a list of images").splitlines() if line.strip()]
     if not lines:
         raise DataError(f"expected an image per line in {path}, but it is empty")
@@ -165,9 +181,13 @@ def _listed(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
         raise DataError(
             f"{line!r} of {path} may be several images ({sample_of(several)}); write its path there"
         )
-    if absent == lines[:1]:  # the name of the column
-        absent = []
-    return list(found.values()), absent
+    header = lines[0] if found and lines[0] in absent and _is_header(lines[0]) else ""
+    return list(found.values()), [line for line in absent if line != header], header
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line cannot name an image: it has no number, no extension and no folder."""
+    return not re.search(r"[\d/\\]|\.\w", line)
 
 
 def _search(
@@ -182,18 +202,8 @@ def _search(
 
 
 def fold_cells(file: TableFile, column: str, splits: Sequence[str]) -> list[str]:
-    """R folds as text; empty in the test set.
-
-    Raises:
-        DataError: a row outside the test set has none.
-    """
-    cells = ["" if cell in MISSING else cell for cell in file.text(column)]
-    empty = [row for row, cell in enumerate(cells) if not cell and splits[row] != "test"]
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(cells)} rows of {file.path} have no fold in column {column!r} ({file.rows(empty)}); "
-            f"fill them in, or mark them as test in the split column"
-        )
+    """R folds as text; empty in the test set, and where none is given, which `given_folds` refuses."""
+    cells = ["" if cell in MISSING else cell for cell in map(whole_number, file.text(column))]
     return ["" if split == "test" else cell for cell, split in zip(cells, splits, strict=True)]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
 
 _SUFFIXES = (*DICOM_SUFFIXES, *IMAGE_SUFFIXES)
@@ -82,12 +82,12 @@ def _notes(found: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
         for entry, (file, _) in found.items()
         if len(_parts(file, str)) != len(_parts(entry, str))
     )
-    notes = [f"{count:,} images found by name {way}" for way, count in ways.items() if way]
+    notes = [f"{counted(count, 'image')} found by name {way}" for way, count in ways.items() if way]
     if elsewhere:
         # Folders of few images may be named after patients, who do not belong in reports.
         few = elsewhere.total() < _MANY * len(elsewhere)
-        where = f"{len(elsewhere):,} folders" if few else sample_of(sorted(elsewhere), most=12)
-        notes.insert(0, f"{elsewhere.total():,} images found by name in other folders ({where})")
+        where = counted(len(elsewhere), "folder") if few else sample_of(sorted(elsewhere), most=12)
+        notes.insert(0, f"{counted(elsewhere.total(), 'image')} found by name in other folders ({where})")
     return tuple(notes)
 
 

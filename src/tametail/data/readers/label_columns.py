@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import quoted, sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.reader import ReadOptions
 from tametail.data.readers.table_columns import MISSING, find_column, no_column, required_column
-from tametail.data.readers.table_file import TableFile
+from tametail.data.readers.table_file import TableFile, whole_number
 from tametail.data.table import LABEL_SEPARATOR
 
 _ONE = {"1", "1.0", "true"}
@@ -60,11 +61,14 @@ class RowLabels:
         return replace(self, present=present, unknown=unknown, missing=self.missing[rows])
 
 
-def row_labels(file: TableFile, options: ReadOptions, others: Sequence[str | None]) -> RowLabels:
+def row_labels(
+    file: TableFile, options: ReadOptions, others: Sequence[str | None], *, part: bool = False
+) -> RowLabels:
     """The labels of a table, by its options.
 
     Args:
         others: columns that are no labels.
+        part: whether the table is one of several, so that a class without an image here may have some in another.
 
     Raises:
         UsageError: an option that does not apply to labels of this form.
@@ -73,7 +77,7 @@ def row_labels(file: TableFile, options: ReadOptions, others: Sequence[str | Non
     if options.label_cols:
         options.refuse("one column of 0 and 1 per class is read", "label_sep")
         columns = [required_column(file, "label", column, "--label-cols") for column in options.label_cols]
-        return _of_columns(file, columns, options)
+        return _of_columns(file, columns, options, part=part)
     options.refuse("only --label-cols has cells that may be uncertain or blank", "uncertain", "blank")
     column = find_column(file, "label", options.label_col)
     if column is None:
@@ -85,7 +89,7 @@ def row_labels(file: TableFile, options: ReadOptions, others: Sequence[str | Non
     if options.multi_label:
         return _of_lists(file, column, options.label_sep)
     options.refuse("only images with several labels (--multi-label) have a separator", "label_sep")
-    names = file.text(column)
+    names = [whole_number(name) for name in file.text(column)]
     _check_class_names(names)
     return RowLabels(
         tuple(frozenset([name]) for name in names),
@@ -150,7 +154,7 @@ def _names(cell: object, separator: str, file: TableFile, column: str, row: int)
         parts = cell.split(separator)
     else:
         parts = cell if isinstance(cell, list) else [cell]
-    names = ["" if part is None or part != part else str(part).strip() for part in parts]
+    names = ["" if part is None or part != part else whole_number(str(part).strip()) for part in parts]
     return [name for name in names if name not in MISSING]
 
 
@@ -176,7 +180,7 @@ def _list_items(text: str, file: TableFile, column: str, row: int) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", one or other) for one, other in re.findall(_QUOTED, inner)]
 
 
-def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions) -> RowLabels:
+def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions, *, part: bool) -> RowLabels:
     """One column of 0 and 1 per class, as of ISIC; the columns are named after the classes."""
     if options.multi_label and any(LABEL_SEPARATOR in column for column in columns):
         raise DataError(
@@ -203,11 +207,10 @@ def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions) -
         )
     ones = (kinds == "one") | (uncertain & (options.uncertain == "one"))
     unknown = (uncertain & (options.uncertain == "ignore")) | (blank & (options.blank == "ignore"))
-    if absent := [column for column, seen in zip(columns, ones.any(axis=0), strict=True) if not seen]:
-        message = "%s: no image has the class %s; it is ignored"
-        logging.getLogger(__name__).warning(message, file.path, ", ".join(absent))
+    used: BoolArray = ones.any(axis=0) | part
+    warn_of_absent([column for column, seen in zip(columns, used, strict=True) if not seen], file.path)
     notes = [
-        f"{mask.sum():,} {what} labels are {_MEANINGS[chosen]}"
+        f"{counted(int(mask.sum()), f'{what} label is', f'{what} labels are')} {_MEANINGS[chosen]}"
         for mask, what, chosen in (
             (uncertain, "uncertain (-1)", options.uncertain),
             (blank, "blank", options.blank),
@@ -222,11 +225,18 @@ def _of_columns(file: TableFile, columns: Sequence[str], options: ReadOptions) -
         _sets(columns, ones),
         _sets(columns, unknown),
         # An image of which nothing is known is in no loss and in no metric.
-        unknown[:, ones.any(axis=0)].all(axis=1) if options.multi_label else per_row == 0,
+        unknown[:, used].all(axis=1) if options.multi_label else per_row == 0,
         tuple(columns),
         f"columns of 0 and 1 {sample_of(columns, most=4)}",
         tuple(notes),
     )
+
+
+def warn_of_absent(classes: Sequence[str], path: Path) -> None:
+    """Warn of classes that no image of a table or folder has; nothing if there is none."""
+    if classes:
+        message = "%s: no image has the class %s; it is ignored"
+        logging.getLogger(__name__).warning(message, path, ", ".join(classes))
 
 
 _MEANINGS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.table_file import (
     JSONL_SUFFIXES,
     PARQUET_SUFFIXES,
@@ -77,8 +77,8 @@ def join_metadata(file: TableFile, image: str, path: Path) -> TableFile:
 
     notes = (
         f"columns {sample_of(list(names.values()), most=8)} joined from {path.name} by its column {column!r}",
-        f"{without:,} images have no row in {path.name}" if without else "",
-        f"{unused:,} rows of {path.name} are of other images" if unused else "",
+        f"{counted(without, 'image has', 'images have')} no row in {path.name}" if without else "",
+        f"{counted(unused, 'row')} of {path.name} for other images" if unused else "",
     )
     import pandas as pd
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -125,6 +126,10 @@ class ReadOptions:
             raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
         if "," in (given := self._given("group_col", "group_from")):
             raise UsageError(f"expected one source of groups, got {given}; leave out all but one")
+        if self.split_files and (given := self._given("split_col", "split_values")):
+            raise UsageError(
+                f"expected one source of the split, got {given} and --split-files; leave one out"
+            )
         if self.label_cols and self.label_col is not None:
             raise UsageError("expected --label-col or --label-cols, got both; leave one of them out")
         if self.label_cols and (len(self.label_cols) < 2 or len(set(self.label_cols)) < len(self.label_cols)):
@@ -135,9 +140,10 @@ class ReadOptions:
 
     @property
     def group_level(self) -> int | None:
-        """The folder level, counted from the top, that ``group_from`` takes groups from; None for another rule."""
-        level = (self.group_from or "").removeprefix("folder:")
-        return int(level) if level.isdecimal() else None
+        """The folder level that ``group_from`` takes groups from: counted from the top, or negative from the image; None for
+        another rule."""
+        named = re.fullmatch(r"folder(?::(-?[1-9]\d?))?", self.group_from or "")
+        return int(named[1] or -1) if named else None
 
     def refuse_table_options(self, why: str) -> None:
         """For sources without columns to choose from.

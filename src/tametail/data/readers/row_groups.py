@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.table import FOLD_COLUMN
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ def _left_out(
     repeated = sum(len(of_image) - 1 for image, of_image in several.items() if image not in differing)
     emptied = sorted({name for names in differing.values() for name in names} - {"label"})
     texts = (
-        f"{repeated:,} repeated rows" if repeated else "",
+        counted(repeated, "repeated row") if repeated else "",
         f"values of {sample_of(emptied, most=8)} where the rows of an image differ" if emptied else "",
-        f"{len(undecided):,} images without a most frequent label" if undecided else "",
+        f"{counted(len(undecided), 'image')} without a most frequent label" if undecided else "",
     )
     return tuple(filter(None, texts))
 
@@ -187,4 +187,4 @@ def _notes(
         return ()
     joined = sum(len(rows[image]) for image in differing)
     votes = f" of the {'rows' if readers is None else 'readers'}" if how == "majority" else ""
-    return (f"{joined:,} rows of {len(differing):,} images joined: {how}{votes} for each label",)
+    return (f"{joined:,} rows of {counted(len(differing), 'image')} joined: {how}{votes} for each label",)

@@ -59,7 +59,7 @@ def no_column(role: str, named: str | None, file: TableFile, flag: str | None = 
         return _no_header(file)
     return (
         f"expected a column {named or role!r} for the {role} in {file.path}, found {sample_of(file.columns, most=40)}; "
-        f"name one with {flag or f'--{role}-col'}"
+        f"{'name one with' if named is None else 'correct'} {flag or f'--{role}-col'}"
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.core.text import quoted, sample_of
+from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.delimited import BLANKS, fields, find_separator
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
 SHEET_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")  # the last two are refused with what to do
 # Numbers and missing values as programs write them.
 _NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?|[nN][aA][nN]|NA|N/A|null"
+_WHOLE = re.compile(r"-?\d+\.0+")
 TABLE_SUFFIXES = (*DELIMITED_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES, *SHEET_SUFFIXES)
 
 
@@ -100,7 +102,14 @@ class TableFile:
 
 def _written(cell: object) -> str:
     is_missing = cell is None or cell != cell  # only NaN differs from itself
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))  # a column of whole numbers with a blank is stored as floats
     return "" if is_missing else str(cell).strip()
+
+
+def whole_number(text: str) -> str:
+    """A label, group or fold without the zero decimals of a whole number: ``1.0`` → ``1``, as other tables may write it."""
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
 def read_table_file(path: Path, *, header: bool = True) -> TableFile:
@@ -145,7 +154,7 @@ def _without_blank_rows(file: TableFile, notes: Sequence[str]) -> TableFile:
 
 
 def _blank_rows(count: int, path: Path) -> tuple[str, ...]:
-    return (f"{count:,} blank rows of {path.name}",) if count else ()
+    return (f"{counted(count, 'blank row')} of {path.name}",) if count else ()
 
 
 def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> TableFile:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.image_entries import is_kind, list_folder
+from tametail.data.readers.label_columns import warn_of_absent
 from tametail.data.readers.reader import Reader, ReadOptions, find_reader, register_reader
 from tametail.data.readers.table_file import IMAGE_COLUMNS, read_table_file
 from tametail.data.readers.tables import read_rows, table_of_images, unnamed_images
 from tametail.data.reading import SourceReading
-from tametail.data.table import RESERVED, SPLIT_WORDS, ImageTable
+from tametail.data.table import LABEL_SEPARATOR, RESERVED, SPLIT_WORDS, UNKNOWN_COLUMN, ImageTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,7 @@ def read_split_tables(
     parts, readings = [], []
     unnamed: set[str] = set()
     for path, split in tables.items():
-        part, reading, others = read_rows(path, options, root, base=base or path.parent)
+        part, reading, others = read_rows(path, options, root, base=base or path.parent, part=split)
         wrong = sorted(set(part["split"]) - {"", split})
         if wrong:
             raise DataError(
@@ -223,6 +224,8 @@ def read_split_tables(
     for name in RESERVED:
         if name in frame:  # a table without an unknown label has no such column
             frame[name] = frame[name].fillna("")
+    images = set(frame["image"])
+    frame, unlabelled = _with_known_labels(frame, options, root)
     twice = sorted(set(frame.loc[frame["image"].duplicated(), "image"]))
     if twice:
         listed = sample_of(twice)
@@ -242,4 +245,24 @@ def read_split_tables(
         where,
         left_out,
         notes=notes,
-    ).without(unnamed_images(frozenset(unnamed) - set(frame["image"])))
+    ).without(unlabelled, unnamed_images(frozenset(unnamed) - images))
+
+
+def _with_known_labels(frame: pd.DataFrame, options: ReadOptions, root: Path) -> tuple[pd.DataFrame, str]:
+    """The rows of all tables of which some label is known, and how many are left out; classes without an image are said."""
+    if not options.label_cols:
+        return frame, ""
+    sign = LABEL_SEPARATOR if options.multi_label else None
+    classes = {name for label in set(frame["label"]) for name in (label.split(sign) if sign else [label])}
+    seen = {name.lower() for name in classes}
+    warn_of_absent([column for column in options.label_cols if column.lower() not in seen], root)
+    if UNKNOWN_COLUMN not in frame:
+        return frame, ""
+    known = ~frame[UNKNOWN_COLUMN].map(lambda names: classes - {""} <= set(names.split(LABEL_SEPARATOR)))
+    if not known.all() and options.missing != "skip":
+        raise DataError(
+            f"every label of {counted(int((~known).sum()), 'image')} of {root} is unknown ({sample_of(frame.loc[~known, 'image'].tolist())}); "
+            f"remove them, or leave them out with --missing skip"
+        )
+    count = int((~known).sum())
+    return frame[known], f"{counted(count, 'image')} without a known label" if count else ""

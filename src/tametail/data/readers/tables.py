@@ -15,7 +15,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
-from tametail.core.text import sample_of
+from tametail.core.text import counted, sample_of
 from tametail.data.readers.given_splits import fold_cells, folds_in_words, split_column, split_values
 from tametail.data.readers.image_entries import DICOM_SUFFIXES
 from tametail.data.readers.label_columns import RowLabels, row_labels
@@ -24,7 +24,7 @@ from tametail.data.readers.metadata_table import join_metadata, tables_beside
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.row_groups import join_rows
 from tametail.data.readers.table_columns import MISSING, filled, find_column, image_column
-from tametail.data.readers.table_file import TABLE_SUFFIXES, TableFile, read_table_file
+from tametail.data.readers.table_file import TABLE_SUFFIXES, TableFile, read_table_file, whole_number
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
 from tametail.data.table import COLUMNS, FOLD_COLUMN, RESERVED, UNKNOWN_COLUMN, ImageTable, join_classes
 
@@ -82,7 +82,7 @@ def read_table(
 
 def unnamed_images(others: frozenset[str]) -> str:
     """What to say of images that no row names; nothing if there is none."""
-    return f"{len(others):,} image files that no row names" if others else ""
+    return f"{counted(len(others), 'image file')} that no row names" if others else ""
 
 
 def read_rows(
@@ -92,6 +92,7 @@ def read_rows(
     *,
     base: Path | None = None,
     locate: Callable[[Sequence[str]], list[str]] | None = None,
+    part: str | None = None,
 ) -> tuple[pd.DataFrame, SourceReading, frozenset[str]]:
     """Read a table of images below ``root``.
 
@@ -102,6 +103,8 @@ def read_rows(
             the patient) and the split empty.
         base: folder that the image entries are relative to, ``root`` by default.
         locate: finds the images in another way: N entries → N ids.
+        part: the split of the table, if it is one of several: a class may have its images in another one, and a test set
+            has no folds.
 
     Returns:
         Columns image (POSIX path of an existing file, relative to ``root``), label, group, split (train, val, test or
@@ -124,13 +127,14 @@ def read_rows(
         file = join_metadata(file, image, options.metadata)
     group = find_column(file, "group", options.group_col)
     split = find_column(file, "split", options.split_col)
-    fold = find_column(file, "fold", options.fold_col) if options.fold_col else None
+    folded = options.fold_col is not None and part != "test"
+    fold = find_column(file, "fold", options.fold_col, "--fold-col") if folded else None
     reader = find_column(file, "reader", options.reader_col) if options.reader_col else None
     if group is None:
         options.refuse(f"{path.name} has no group column (--group-col)", "blank_groups")
     if split is None:
         options.refuse(f"{path.name} has no split column (--split-col)", "split_values")
-    labels = row_labels(file, options, (image, group, split, fold))
+    labels = row_labels(file, options, (image, group, split, fold), part=part is not None)
     found, named, kept, left_out = _located(file, image, labels, options, base or root, root, locate)
     images = [one for one, used in zip(found.images, kept[named], strict=True) if one is not None and used]
     notes = (*file.notes[noted:], *found.notes, *labels.notes)
@@ -149,7 +153,7 @@ def read_rows(
         frame[FOLD_COLUMN] = fold_cells(file, fold, splits)
         notes = (*notes, folds_in_words(frame[FOLD_COLUMN].tolist()))
     frame = frame.astype(object)
-    taken = {image, group, split, fold, *labels.columns}
+    taken = {image, group, split, fold or options.fold_col, *labels.columns}
     carried: dict[str, pd.Series] = {}
     for column in file.columns:
         if column not in taken:
@@ -160,7 +164,7 @@ def read_rows(
                 name = f"csv_{name}"
             carried[name] = file.typed[column]
     if carried:
-        notes = (*notes, f"{len(carried)} other columns kept: {sample_of(list(carried), most=6)}")
+        notes = (*notes, f"{counted(len(carried), 'other column')} kept: {sample_of(list(carried), most=6)}")
     joined = join_rows(
         frame.assign(**carried),
         labels.present,
@@ -175,9 +179,8 @@ def read_rows(
     frame.insert(
         1, "label", [join_classes(one) if options.multi_label else min(one) for one in joined.present]
     )
-    classes = frozenset().union(*joined.present)
-    if any(one & classes for one in joined.unknown):
-        frame[UNKNOWN_COLUMN] = [join_classes(one & classes) for one in joined.unknown]
+    if any(joined.unknown):
+        frame[UNKNOWN_COLUMN] = [join_classes(one) for one in joined.unknown]
     first = [name for name in (*COLUMNS, *RESERVED) if name in frame]
     frame = frame[[*first, *(name for name in frame if name not in first)]]
     reading = SourceReading(
@@ -224,11 +227,11 @@ def _located(
     if not kept.any():
         raise DataError(f"expected rows with an image and a label in {file.path}, but there is none")
     counts = (
-        (int(unnamed.sum()), "rows without an image"),
-        (int((labels.missing & ~unnamed).sum()), "rows without a label"),
-        (int((absent & ~labels.missing).sum()), "rows whose image file is absent"),
+        (int(unnamed.sum()), "without an image"),
+        (int((labels.missing & ~unnamed).sum()), "without a label"),
+        (int((absent & ~labels.missing).sum()), "whose image file is absent"),
     )
-    left_out = tuple(f"{count:,} {what}" for count, what in counts if count)
+    left_out = tuple(f"{counted(count, 'row')} {what}" for count, what in counts if count)
     return found, ~unnamed, kept, left_out
 
 
@@ -239,14 +242,15 @@ def _groups(
     if column is None:
         return _default_groups(images, root)
     if not single:
-        return filled(
-            file, column, "group", "or let each be a group of its own with --blank-groups single"
-        ), f"column {column!r}"
-    values = file.text(column)
+        advice = "or let each be a group of its own with --blank-groups single"
+        return list(map(whole_number, filled(file, column, "group", advice))), f"column {column!r}"
+    values = list(map(whole_number, file.text(column)))
     blank = sum(value in MISSING for value in values)
     named = [image if value in MISSING else value for image, value in zip(images, values, strict=True)]
     return named, f"column {column!r}" + (
-        f"; {blank:,} rows without one are groups of their own" if blank else ""
+        f"; {counted(blank, 'row without one is a group of its own', 'rows without one are groups of their own')}"
+        if blank
+        else ""
     )
 
 

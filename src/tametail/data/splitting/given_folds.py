@@ -34,7 +34,11 @@ def given_folds(table: ImageTable, test: BoolArray, folds: int) -> IntArray:
     names = np.array(table.frame[FOLD_COLUMN].tolist(), dtype=np.str_)
     found = sorted(set(names[~test].tolist()), key=_by_value)
     if "" in found:
-        raise DataError("expected a fold for every image outside the test set, found images without one")
+        without = table.images[~test & (names == "")].tolist()
+        raise DataError(
+            f"{len(without)} of {len(table)} images have no fold and are not in the test set ({sample_of(without)}); fill "
+            f"their folds in, or mark them as test in the split column"
+        )
     if len(found) != folds:
         raise UsageError(
             f"the table gives {len(found)} folds ({sample_of(found, most=10)}); use --folds {len(found)}"
