@@ -53,7 +53,9 @@ def random_folds(features: NDArray[np.float32], seed: int) -> FoldData:
 
 def one_search(folds: FoldData, trials: int, seed: int) -> tuple[float, float, float]:
     """Balanced accuracy: the nested estimate, the best cross-validation score, and the mean score of all trials."""
-    recipe = load_recipe("head", assignments=["l2=0.003"])  # with the chosen penalty all heads predict the largest class
+    recipe = load_recipe(
+        "head", assignments=["l2=0.003"]
+    )  # with the chosen penalty all heads predict the largest class
     accelerator = make_accelerator(recipe, "cpu")
     space = make_space(parse_method("alpa"), recipe)
     settings = SearchSettings(trials, "random", False, "balanced_accuracy", 1, seed, 100)
