@@ -169,6 +169,7 @@ def test_given_folds_with_a_given_test_set(folder: Path) -> None:
     write_table(folder / "t.csv", ["image", "label", "cv", "split"], [[*row[:3], ""] for row in rows])
     with pytest.raises(DataError, match=r"4 of 12 images have no fold .*g10\.png"):
         make_splits(read_images(path, fold_col="cv"), folds=2)
+    assert "2 given folds (0: 4, 1: 4; 4 rows without one)" in read_images(path, fold_col="cv").reading.notes  # type: ignore[union-attr]
     (folder / "test.txt").write_text("\n".join(NAMES[8:]))
     listed = read_images(path, fold_col="cv", split_files={"test": folder / "test.txt"})
     assert make_splits(listed, folds=2).fold.tolist() == splits.fold.tolist()

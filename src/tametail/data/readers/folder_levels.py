@@ -111,7 +111,7 @@ def find_levels(
         _check_level(root, labelled, group_level, "the level of --group-from folder")
         if group_level in (found, split_level):
             raise UsageError(
-                f"expected --group-from folder at another level than the classes and the split, got {group_level}"
+                f"expected --group-from folder at another level than the classes and the split, got level {group_level}"
             )
     levels = FolderLevels(found, split_level, splits, group_level)
     _refuse_split_classes(root, {levels.label(folder) for folder in labelled})

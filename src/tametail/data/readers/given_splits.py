@@ -210,4 +210,5 @@ def fold_cells(file: TableFile, column: str, splits: Sequence[str]) -> list[str]
 def folds_in_words(cells: Sequence[str]) -> str:
     """The folds and their numbers of images, for a note."""
     counts = Counter(cell for cell in cells if cell)
-    return f"{len(counts)} given folds ({', '.join(f'{name}: {count:,}' for name, count in sorted(counts.items())[:10])})"
+    without = f"; {counted(cells.count(''), 'row')} without one" if "" in cells else ""
+    return f"{len(counts)} given folds ({', '.join(f'{name}: {count:,}' for name, count in sorted(counts.items())[:10])}{without})"
