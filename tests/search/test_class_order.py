@@ -58,7 +58,7 @@ def test_kappa_asks_for_the_order_and_says_it(image_folder: Path, tmp_path: Path
     code, _, errors = run(*words)
     assert code == 2
     assert "for --metric kappa" in errors
-    assert "--class-order amber,blue,crimson" in errors
+    assert "here by name: amber, blue, crimson" in errors
     code, output, errors = run(*words, "--class-order", "blue,amber,crimson")
     assert (code, errors) == (0, "")
     assert "The classes are ordinal: blue < amber < crimson." in output

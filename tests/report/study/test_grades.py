@@ -89,7 +89,7 @@ def test_an_order_that_a_report_is_given_is_remembered_and_comes_before_that_of_
 def test_ordered_asks_for_the_order_and_changes_nothing(study: Path) -> None:
     code, _, errors = run("report", study, "--ordered")
     assert code == 2
-    assert "--class-order Mild,Moderate,No_DR,Proliferate_DR,Severe" in errors
+    assert "here by name: Mild, Moderate, No_DR, Proliferate_DR, Severe" in errors
     assert not (study / "report.html").exists()
     assert load_options(study).ordered is None
     code, _, errors = run("report", study, "--class-order", "No_DR,Mild,Moderate,Severe")
