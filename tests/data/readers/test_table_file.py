@@ -217,7 +217,7 @@ def test_faults_of_parquet_are_named(folder: Path) -> None:
         with pytest.raises(
             DataError, match=r"paths of image files .* column 'image' holds the bytes of images"
         ):
-            read_images(path)
+            read_images(f"train={path},test={as_csv(folder / 'others')}")
     FRAME.head(0).to_parquet(path)
     with pytest.raises(DataError, match="columns only"):
         read_images(path)

@@ -61,7 +61,15 @@ class Reader(ABC):
         """
 
 
-_BUILT_IN = ("known_sets", "medmnist", "tables", "table_folders", "dicom_folder", "class_folders")
+_BUILT_IN = (
+    "known_sets",
+    "medmnist",
+    "parquet_images",
+    "tables",
+    "table_folders",
+    "dicom_folder",
+    "class_folders",
+)
 readers: Registry[type[Reader]] = Registry("readers", [f"tametail.data.readers.{name}" for name in _BUILT_IN])
 """The registered readers."""
 

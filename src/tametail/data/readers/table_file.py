@@ -324,7 +324,7 @@ def _refuse_image_bytes(schema: Any, path: Path) -> None:
         if "bytes" in inside or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             raise DataError(
                 f"expected paths of image files in {path}, but column {field.name!r} holds the bytes of images; "
-                f"save them as files (with datasets: image.save(path)) and list their paths instead"
+                f"give the file, or the folder of such files, by itself"
             )
 
 
