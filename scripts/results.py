@@ -312,6 +312,7 @@ def reproduced(_: str) -> str:
     said = [command_of(f"{table}-{name}") for table, name in REPRODUCED]
     for table, name in REPRODUCED:
         text = (RUNS / f"{table}-{name}" / "reproduce.md").read_text(encoding="utf-8")
+        text = text.replace("docs/paper.md of tametail", "[docs/paper.md](../paper.md)")
         said.append(re.sub(r"^#", "##", text, flags=re.MULTILINE))
     return "\n".join(said[:3]) + "\n\n" + "\n".join(said[3:])
 
