@@ -22,6 +22,7 @@ BUILT_IN = [
     "known_sets",
     "demo",
     "medmnist",
+    "parquet_images",
     "table",
     "table_folder",
     "split_tables",
