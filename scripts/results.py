@@ -42,6 +42,7 @@ from tametail.storage.study_file import read_study_file
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, PAGES = Path("runs/results"), ROOT / "docs"
 SETS = {"ham10000": "HAM10000", "aptos": "APTOS 2019"}
+FOLDERS = {"ham10000": "DATA/ham10000_224", "aptos": "DATA/aptos2019_gf224_dev"}
 ALL = (
     "alpa,asl,asl_single_label,apl,ral,hill,focal,focal_softmax,ce,ce+la,ce+la[tau=0.5],bce,weighted_ce,class_balanced,poly1,"
     "balanced_softmax,vs,lade,seql,label_aware_smoothing,ldam,alpa[variant=pade],alpa[variant=code],alpa[preset=v3],"
@@ -125,7 +126,7 @@ def tables_of(name: str) -> dict[str, list[Predictions]]:
 def command_of(name: str) -> str:
     """The command of a folder, as a block of code."""
     words = commands()[name]
-    return "    " + shlex.join(["tametail", *words]).replace("DATA", name.rsplit("-", 1)[1], 1)
+    return "    " + shlex.join(["tametail", *words]).replace("DATA", FOLDERS[name.rsplit("-", 1)[1]], 1)
 
 
 def all_losses(name: str) -> str:

@@ -123,7 +123,7 @@ def evaluate_study(
     _report_mapping(mapped, console)
     depth = _depth(described, mapped.table, console)
     context, decoded = _run_context(study, described, mapped.table.read_at(depth), device, console)
-    known = _check_known(study, described, decoded, console)
+    warning = _check_known(study, described, decoded, console)
     table = context.training_data.table
     subgroup_columns = {
         column: subgroup_values(as_texts(table.frame[column].tolist()), column) for column in by
@@ -144,7 +144,7 @@ def evaluate_study(
         grouped=len(set(table.groups)) < len(table),
         by=by,
         operating=operating,
-        facts=_facts(described, given.read_at(depth), mapped, decoded, known),
+        facts=_facts(described, given.read_at(depth), mapped, decoded, warning),
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )

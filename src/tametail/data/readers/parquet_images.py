@@ -18,7 +18,7 @@ from tametail.data.decoding.cache_folder import cached_folder
 from tametail.data.readers.image_entries import IMAGE_SUFFIXES
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.split_names import UNLABELLED, split_folders
-from tametail.data.readers.table_file import PARQUET_SUFFIXES
+from tametail.data.readers.table_file import PARQUET_SUFFIXES, image_bytes_column
 from tametail.data.readers.table_folders import folder_name
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
 from tametail.data.table import ImageTable
@@ -42,7 +42,8 @@ class ParquetImagesReader(Reader):
         path = Path(source).expanduser()
         options.refuse(
             "the images and labels are in Parquet files",
-            "image_col", "split_col", "image_root", "label_cols", "multi_label", "metadata", "join_rows", "fold_col",
+            "image_col", "split_col", "image_root", "label_cols", "multi_label", "label_sep", "header", "metadata", "blank_groups",
+            "join_rows", "reader_col", "split_values", "fold_col", "uncertain", "blank",
         )  # fmt: skip
         return read_parquet_images(_files(path), folder_name(path) if path.is_dir() else path.stem, options)
 
@@ -62,7 +63,7 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
     import pyarrow.parquet as pq
 
     columns: dict[str, list[str]] = {"image": [], "label": [], "group": [], "split": []}
-    splits = _splits(files)
+    counts, splits = [], _splits(files)
     for number, file in enumerate(files):
         try:
             with pq.ParquetFile(file) as opened:
@@ -81,6 +82,7 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
             raise DataError(f"{file} cannot be read as Parquet: {quoted(str(error).strip())}") from error
         names = _class_names(schema, label)
         ids = [f"{number:05d}/{row:07d}{suffix}" for row, suffix in enumerate(suffixes)]
+        counts.append(len(ids))
         columns["image"] += ids
         columns["label"] += [
             _label(cell, names, file, row) for row, cell in enumerate(rows[label].to_pylist())
@@ -89,9 +91,6 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
         columns["group"] += [str(group) for group in grouped]
         columns["split"] += [splits.get(_part(file), "")] * len(ids)
     place = cache_dir() / "parquet" / _digest(files)
-    counts = [
-        sum(image.startswith(f"{number:05d}/") for image in columns["image"]) for number in range(len(files))
-    ]
     folder = cached_folder(
         place, partial(_write_images, files, columns["image"]), partial(_is_complete, counts)
     )
@@ -128,12 +127,7 @@ def _image_column(file: Path) -> str | None:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError):
         return None
-    for field in schema:
-        kind = field.type
-        inside = {kind.field(at).name for at in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
-        if "bytes" in inside or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return str(field.name)
-    return None
+    return image_bytes_column(schema)
 
 
 def _label_column(file: Path, names: Sequence[str], given: str | None) -> str:

@@ -314,18 +314,25 @@ def _typed(column: Any) -> Any:
         return [str(cell) for cell in column.to_pylist()]
 
 
-def _refuse_image_bytes(schema: Any, path: Path) -> None:
-    """Refuse images as records of bytes and path, as of Hugging Face, or as plain bytes."""
+def image_bytes_column(schema: Any) -> str | None:
+    """The column of an Arrow schema that holds images, as plain bytes or in a record of bytes and path; None if there is none."""
     import pyarrow as pa
 
     for field in schema:
         kind = field.type
         inside = {kind.field(at).name for at in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
         if "bytes" in inside or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            raise DataError(
-                f"expected paths of image files in {path}, but column {field.name!r} holds the bytes of images; "
-                f"give the file, or the folder of such files, by itself"
-            )
+            return str(field.name)
+    return None
+
+
+def _refuse_image_bytes(schema: Any, path: Path) -> None:
+    """Refuse a table of images among tables of paths."""
+    if (column := image_bytes_column(schema)) is not None:
+        raise DataError(
+            f"expected paths of image files in {path}, but column {column!r} holds the bytes of images; "
+            f"give the file, or the folder of such files, by itself"
+        )
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
