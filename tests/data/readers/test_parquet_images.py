@@ -82,6 +82,10 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         read_images(path, label_col="dx")
     with pytest.raises(UsageError, match="--multi-label does not apply here"):
         read_images(path, multi_label=True)
+    blank = pa.table({"image": [encoded(1), encoded(2)], "label": ["a", "b"], "patient": ["p", None]})
+    pq.write_table(blank, path)
+    with pytest.raises(DataError, match=r"1 of 2 rows of .* have no group in column 'patient'"):
+        read_images(path, group_col="patient")
     pq.write_table(pa.table({"image": pa.array([encoded(1), b""]), "label": ["a", "b"]}), path)
     with pytest.raises(DataError, match=r"bytes of an image .* not so in row 2"):
         read_images(path)

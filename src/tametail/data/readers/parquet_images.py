@@ -88,6 +88,10 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
             _label(cell, names, file, row) for row, cell in enumerate(rows[label].to_pylist())
         ]
         grouped = rows[options.group_col].to_pylist() if options.group_col else ids
+        if empty := sum(group is None or group == "" for group in grouped):
+            raise DataError(
+                f"{empty} of {len(ids)} rows of {file} have no group in column {options.group_col!r}; fill them in"
+            )
         columns["group"] += [str(group) for group in grouped]
         columns["split"] += [splits.get(_part(file), "")] * len(ids)
     place = cache_dir() / "parquet" / _digest(files)
