@@ -33,7 +33,7 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     out = tmp_path / "deep" / "p.csv"
     code, output, errors = run("predict", study_folder, image_folder / "images", tmp_path, "-o", out)
-    assert code == 0
+    assert code == 3
     assert output.strip() == str(out)
     assert "1 of 71 images could not be read" in errors
     with out.open(encoding="utf-8", newline="") as handle:
@@ -43,6 +43,28 @@ def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: 
     assert sum(float(rows[0][f"p_{name}"]) for name in ("amber", "blue", "crimson")) == pytest.approx(
         1, abs=1e-5
     )
+
+
+def test_predict_counts_what_it_was_given(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+    given = tmp_path / "new"
+    given.mkdir()
+    for number in range(3):
+        shutil.copy(image_folder / "images" / f"{number:03d}.png", given)
+    (given / "cut.png").write_bytes((given / "000.png").read_bytes()[:200])
+    (given / "empty.jpg").touch()
+    for name in ("notes.txt", ".DS_Store", "._000.png"):
+        (given / name).touch()
+    out = tmp_path / "p.csv"
+    code, output, errors = run("predict", study_folder, given, given / "." / "001.png", "-o", out)
+    assert (code, output.strip()) == (3, str(out))
+    said = "3 images predicted, 2 failed, 1 given more than once, 1 other file skipped"
+    assert said in " ".join(errors.split())
+    with out.open(encoding="utf-8", newline="") as handle:
+        rows = {Path(row["image"]).name: row["error"] != "" for row in csv.DictReader(handle)}
+    assert rows == {"000.png": False, "001.png": False, "002.png": False, "cut.png": True, "empty.jpg": True}
+    for name in ("cut.png", "empty.jpg"):
+        (given / name).unlink()
+    assert run("predict", study_folder, given, "-o", out, "--quiet")[0] == 0
 
 
 def test_test_set_and_report(study_folder: Path, tmp_path: Path) -> None:

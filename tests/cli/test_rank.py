@@ -28,7 +28,7 @@ def test_the_ranking_is_printed_and_written(studies: list[Path], tmp_path: Path)
     assert lines[-1] == f"Report: {tmp_path / 'ranks' / 'ranks.html'}"
     assert "With 2 data sets the tests have little power" in errors
     assert (tmp_path / "ranks" / "ranks.csv").is_file()
-    assert run("rank", *studies, "-o", tmp_path / "ranks", "--quiet") == (0, output, "")
+    assert run("rank", *studies, "-o", tmp_path / "ranks", "--quiet") == (0, output, errors)
 
 
 @pytest.mark.parametrize(

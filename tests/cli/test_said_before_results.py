@@ -55,19 +55,30 @@ def test_with_groups_nothing_needs_to_be_said(tmp_path: Path) -> None:
     data = write_patients(tmp_path / "scans")
     rule = r"name:^scan(\d+)_"
     code, _, errors = run("compare", data, "-o", tmp_path / "study", *STUDY, "--group-from", rule)
-    assert (code, errors) == (0, "")
+    assert code == 0
+    assert "share a folder" not in errors
     settings = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
     assert settings["table"]["groups"] == 20
     assert rule.partition(":")[2] in settings["reading"]["groups"]
 
 
+def test_rows_that_are_left_out_are_shown(image_folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    lines = (image_folder / "labels.csv").read_text(encoding="utf-8")
+    table.write_text(lines.replace("images/003.png,amber", "images/003.png,"), encoding="utf-8")
+    words = [*STUDY, "--image-root", image_folder, "--missing", "skip"]
+    code, _, errors = run("compare", table, "-o", tmp_path / "study", *words)
+    assert code == 0, errors
+    assert "Warning: Left out: " in errors
+
+
 @pytest.mark.parametrize(
-    ("quiet", "alerts", "said"), [(False, False, "wl"), (True, True, "l"), (True, False, "")]
+    ("quiet", "warnings", "said"), [(False, False, "sw"), (True, True, "w"), (True, False, "")]
 )
-def test_a_quiet_console_says_alerts_only(
-    quiet: bool, alerts: bool, said: str, capsys: pytest.CaptureFixture[str]
+def test_a_quiet_console_says_warnings_only(
+    quiet: bool, warnings: bool, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    console = Console(quiet, alerts=alerts)
+    console = Console(quiet, warnings=warnings)
+    console.say("s")
     console.warn("w")
-    console.alert("l")
     assert "".join(line.removeprefix("Warning: ") for line in capsys.readouterr().err.split("\n")) == said

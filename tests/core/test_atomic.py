@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tametail.core.atomic import (
-    atomic_path,
-    flush,
-    is_temporary,
-    make_folder,
-    temporary_sibling,
-    write_atomically,
-)
+from tametail.core.atomic import atomic_directory, flush, make_folder, write_atomically, write_output
+from tametail.core.errors import TametailError
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -71,21 +65,17 @@ def test_the_file_is_on_the_disk_before_its_name_and_its_folder_after(
     assert done == ["file", "name", "folder"]
 
 
-def test_alone_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "a.tmp").write_text("half of a long")
-    with atomic_path(tmp_path / "a", exclusive=True) as temporary:
-        assert temporary == tmp_path / "a.tmp"
-        temporary.write_text("short")
-    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["short"]
-
-
-def test_temporary_names_are_told_from_others(tmp_path: Path) -> None:
-    names = {temporary_sibling(tmp_path / "study.json").name for _ in range(20)}
-    assert len(names) == 20
-    assert all(is_temporary(name) for name in names)
-    assert not any(
-        map(is_temporary, ["a.tmp", ".a.tmp", ".12345678.tmp", ".a.1234567.tmp", ".a.12345678.tmp.b"])
-    )
+def test_an_output_goes_where_a_link_or_a_device_leads(tmp_path: Path) -> None:
+    write_output(tmp_path / "deep" / "a", "before")
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "a")
+    write_output(tmp_path / "link", "after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "deep" / "a").read_text() == "after"
+    write_output(Path(os.devnull), b"nowhere")
+    assert not Path(os.devnull).is_file()
+    with pytest.raises(TametailError, match=r"deep cannot be written .* give another file with -o"):
+        write_output(tmp_path / "deep", "")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a"]
 
 
 def test_a_file_system_that_cannot_flush_folders_is_no_reason_to_fail(
@@ -108,3 +98,38 @@ def test_folders_are_made_once_and_not_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "file")
+
+
+def test_files_and_their_folder_are_on_the_disk_before_the_name_and_the_parent_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    run = tmp_path / "run"
+
+    def flush(path: Path) -> None:
+        flushed.append("inside" if path.parent != tmp_path else "folder")
+        if path == tmp_path:
+            flushed[-1] = "parent"
+        assert run.exists() == (path == tmp_path)
+
+    monkeypatch.setattr("tametail.core.atomic.flush", flush)
+    with atomic_directory(run) as folder:
+        (folder / "a").touch()
+        (folder / "b").touch()
+        assert not run.exists()
+    assert flushed == ["inside", "inside", "folder", "parent"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_a_folder_that_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "before").touch()
+
+    def fill(folder: Path) -> None:
+        (folder / "after").touch()
+        raise error
+
+    with pytest.raises(type(error)), atomic_directory(tmp_path / "run") as folder:
+        fill(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "before"]

@@ -67,7 +67,9 @@ def test_a_corrupt_image_is_a_row_with_its_error(
 
 
 def test_images_are_found_in_folders(image_folder: Path, tmp_path: Path) -> None:
-    assert len(classifier.find_images([image_folder, image_folder / "images" / "000.png"])) == 71
+    found = classifier.find_images([image_folder, image_folder / "images" / "000.png"])
+    assert found.images == sorted((image_folder / "images").iterdir())
+    assert (found.duplicates, found.skipped) == (1, 1)  # the second is labels.csv
     with pytest.raises(DataError, match="found none"):
         classifier.find_images([tmp_path])
     with pytest.raises(DataError, match="nothing is there"):

@@ -92,7 +92,7 @@ def test_damaged_settings_are_reported(content: str, tmp_path: Path) -> None:
 def test_a_folder_of_the_same_kind_is_accepted_and_anything_else_refused(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     prepare_directory(out, KIND)
-    for name in ("splits.csv", "splits.csv.tmp", ".study.json.0123abcd.tmp", ".hidden", ".lock"):
+    for name in ("splits.csv", ".study.json.0123abcd.tmp", ".hidden", ".lock"):
         (out / name).touch()
     prepare_directory(out, KIND)
     (out / "notes.txt").touch()

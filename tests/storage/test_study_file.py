@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
+import shutil
 from pathlib import Path
 
 import filelock
 import pytest
 
+from fixtures.leftovers import contents, left_over, make, make_home
+from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
+from tametail.core.removal import temporary_sibling
 from tametail.storage.identity import lock_folder
 from tametail.storage.study_file import (
     read_test_set_evaluations,
@@ -55,44 +58,73 @@ def test_an_error_under_the_lock_is_not_mistaken_for_an_error_of_the_lock(tmp_pa
         pass
 
 
-def make(path: Path, text: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
+DIGEST = "0123456789abcdef" * 2
 
 
 def test_only_checkpoints_of_finished_runs_are_removed(tmp_path: Path) -> None:
-    runs = tmp_path / "runs" / "ce"
-    gone = make(runs / ".seed0-fold0.checkpoint" / "checkpoint-1.safetensors")
+    runs, name = tmp_path / "runs" / "ce", f"checkpoint-00000001-{DIGEST}.safetensors"
+    gone = make(runs / ".seed0-fold0.checkpoint" / name)
+    together = make(runs / ".seed0-fold0-0123456789abcdef.checkpoint" / name)
     make(runs / "seed0-fold0" / "run.json", '{"status": "finished"}')
     weights = make(runs / "seed0-fold0" / "model.safetensors")
     make(runs / "seed0-fold0" / "predictions.parquet")
-    failed = make(runs / ".seed0-fold1.checkpoint" / "checkpoint-1.safetensors")
+    failed = make(runs / ".seed0-fold1.checkpoint" / name)
     make(runs / "seed0-fold1" / "run.json", '{"status": "failed"}')
-    begun = make(runs / ".seed0-fold2.checkpoint" / "checkpoint-1.safetensors")
-    half_written = make(runs / ".seed0-fold2.checkpoint" / ".checkpoint-2.safetensors.12345678.tmp")
+    begun = make(runs / ".seed0-fold2.checkpoint" / name)
+    half_written = make(left_over(begun))
     remove_leftovers(tmp_path)
     assert not gone.parent.exists()
+    assert not together.parent.exists()
     assert weights.exists()
     assert failed.exists()
     assert begun.exists()
+    with atomic_path(begun) as temporary:  # as the next checkpoint is written
+        temporary.touch()
     assert not half_written.exists()
 
 
-def test_only_temporary_files_of_the_study_are_removed(tmp_path: Path) -> None:
+def test_only_what_ended_processes_left_in_the_study_is_removed(tmp_path: Path) -> None:
     kept = [make(tmp_path / name) for name in ("study.json", "notes.tmp", ".hidden", ".notes.tmp")]
-    stale = [make(tmp_path / name) for name in (".results.csv.0123abcd.tmp", ".study.json.77")]
-    stale.append(make(tmp_path / "runs" / "ce" / ".seed0-fold0.0123abcd.tmp" / "history.csv"))
+    kept.append(make(temporary_sibling(tmp_path / "report.html")))  # this process still writes it
+    stale = [
+        make(left_over(tmp_path / name))
+        for name in ("results.csv", "runs/ce/seed0-fold0/test_predictions.parquet")
+    ]
+    stale.append(make(left_over(tmp_path / "runs" / "ce" / "seed0-fold0") / "history.csv"))
     remove_leftovers(tmp_path)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in stale)
 
 
-def test_files_that_cannot_be_removed_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+@pytest.mark.parametrize(
+    "place", ["runs", "runs/ce", "runs/ce/seed0-fold0", "runs/ce/.seed0-fold0.checkpoint", "predictions"]
+)
+def test_what_is_foreign_stays_behind_links_and_in_the_study(tmp_path: Path, place: str) -> None:
+    home, study = make_home(tmp_path / "home"), tmp_path / "study"
+    name = f"checkpoint-00000001-{DIGEST}.safetensors"
+    for made in ("seed0-fold0/run.json", "ce/seed0-fold0/run.json", "run.json"):
+        make(home / made, '{"status": "finished"}')
+        make((home / made).with_name("model.safetensors"))
+        make((home / made).with_name("predictions.parquet"))
+    for made in (f".seed0-fold0.checkpoint/{name}", f"ce/.seed0-fold0.checkpoint/{name}", name):
+        make(home / made)  # what would be removed if it were in the study
+    make(left_over(home / "ce" / "a"))
+    before = contents(home)
+    (study / place).parent.mkdir(parents=True, exist_ok=True)
+    (study / place).symlink_to(home)
+    if place.endswith("checkpoint"):
+        shutil.copytree(home / "seed0-fold0", study / "runs" / "ce" / "seed0-fold0")
+    remove_leftovers(study)
+    assert contents(home) == before
+    make_home(study / "runs" / "own")
+    kept = make_home(study / "runs" / "own" / ".seed1-fold0.checkpoint")
+    remove_leftovers(study)
+    assert contents(kept).items() <= contents(make_home(tmp_path / "same")).items()
+    assert len(contents(kept)) == len(contents(tmp_path / "same"))
 
-    stale = make(tmp_path / ".study.json.0123abcd.tmp")
-    monkeypatch.setattr(Path, "unlink", fail)
-    remove_leftovers(tmp_path)
-    assert stale.exists()
+
+def test_a_study_that_is_named_by_a_link_is_cleaned(tmp_path: Path) -> None:
+    stale = make(left_over(tmp_path / "study" / "study.json"))
+    (tmp_path / "link").symlink_to(tmp_path / "study")
+    remove_leftovers(tmp_path / "link")
+    assert not stale.exists()

@@ -80,13 +80,6 @@ def replacing(name: str) -> Break:
     return breaks
 
 
-def text(name: str) -> Break:
-    def breaks(patch: pytest.MonkeyPatch, error: OSError) -> None:
-        patch.setattr(Path, "write_text", failing_for(Path.write_text, 0, name, error))
-
-    return breaks
-
-
 def predictions(patch: pytest.MonkeyPatch, error: OSError) -> None:
     import pyarrow.parquet
 
@@ -99,7 +92,6 @@ def lock(patch: pytest.MonkeyPatch, error: OSError) -> None:
 
 
 POINTS: dict[str, Break] = {name: replacing(name) for name in REPLACED}
-POINTS |= {name: text(name) for name in ("history.csv", "run.json")}
 POINTS |= {"predictions.parquet": predictions, ".lock": lock}
 
 

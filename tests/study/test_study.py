@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.leftovers import left_over
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import STEP_BY_STEP, TINY, write_images
 from tametail.core.errors import DataError, TametailError, UsageError
@@ -109,8 +110,8 @@ def test_an_interrupted_study_goes_on_to_the_same_result(
         again(image_folder, out)
     assert 2 <= len(list(out.glob("runs/*/seed*"))) < 6, "what trains beside it is let finish"
     assert (out / "report.html").is_file(), "what is finished stays usable"
-    (out / "runs" / "ce" / ".seed0-fold2.77").mkdir(parents=True)  # what a kill leaves behind
-    (out / ".backbone.safetensors.77").touch()
+    left_over(out / "runs" / "ce" / "seed0-fold2").mkdir(parents=True)  # what a kill leaves behind
+    left_over(out / "backbone.safetensors").touch()
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == (study_folder / "results.csv").read_bytes()
     assert not list(out.glob("runs/*/.*"))
@@ -147,17 +148,12 @@ def test_a_study_killed_before_it_was_written_down_can_begin_again(
 ) -> None:
     out = tmp_path / "study"
     out.mkdir()
-    for name in (
-        ".lock",
-        "table.parquet",
-        ".table.parquet.77",
-        "splits.csv.tmp",
-        ".study.json.77",
-        ".probe.77",
-    ):
+    for name in (".lock", "table.parquet"):
         (out / name).touch()
+    for name in ("splits.csv", "study.json", "probe"):
+        left_over(out / name).touch()
     assert again(image_folder, out, "ce", folds=2).failed == ()
-    assert not (out / "splits.csv.tmp").exists()
+    assert not list(out.glob("*.tmp"))
 
 
 def test_an_output_that_cannot_be_written_is_named(image_folder: Path, tmp_path: Path) -> None:

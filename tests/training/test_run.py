@@ -1,55 +1,14 @@
-"""A run's folder appears whole and lasting, and is made again where something of it is lost."""
+"""What names a run, and that it is made again where something of it is lost."""
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from pathlib import Path
 
-import pytest
-
 from fixtures.tiny_study import TINY
-from tametail.core.errors import TametailError
 from tametail.study.study import compare
-from tametail.training.run import Run, atomic_directory
+from tametail.training.run import Run
 from tametail.training.strategies import parse_method
-
-
-def test_files_and_folder_are_on_the_disk_before_the_name_and_the_parent_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[str] = []
-    run = tmp_path / "run"
-
-    def flush(path: Path) -> None:
-        flushed.append("inside" if path.parent != tmp_path else "folder")
-        if path == tmp_path:
-            flushed[-1] = "parent"
-        assert run.exists() == (path == tmp_path)
-
-    monkeypatch.setattr("tametail.training.run.flush", flush)
-    with atomic_directory(run) as folder:
-        (folder / "a").touch()
-        (folder / "b").touch()
-        assert not run.exists()
-    assert flushed == ["inside", "inside", "folder", "parent"]
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
-def test_what_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "before").touch()
-    expected = TametailError if isinstance(error, OSError) else KeyboardInterrupt
-
-    def fill(folder: Path) -> None:
-        (folder / "after").touch()
-        raise error
-
-    with pytest.raises(expected), atomic_directory(tmp_path / "run") as folder:
-        fill(folder)
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "before"]
 
 
 def test_what_fixes_a_run_names_it() -> None:

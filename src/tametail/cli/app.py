@@ -71,7 +71,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of the ``tametail`` command."""
+    """Run the command line."""
     # The libraries that a command imports are hundreds of thousands of objects, which stay: searching them for garbage again
     # and again takes a fifth of a short command.
     gc.set_threshold(*_RARELY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -13,19 +14,24 @@ import typer
 
 from tametail.core.console import Console, printable
 from tametail.core.errors import TametailError
+from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared
 from tametail.core.options import Arguments, VerbosityOptions
 
-INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 bad or missing data, 129, 130 or 143 interrupted "
     "(SIGHUP, Ctrl-C, SIGTERM)."
 )
 RESUMABLE = "Finished work is saved; repeat the command to continue."
+REPEAT = "Every file is complete or as it was before; repeat the command."
 
 
 def command(
-    *groups: type, arguments: tuple[str, ...] = (), example: str, interrupted: str = "", given: bool = False
+    *groups: type,
+    arguments: tuple[str, ...] = (),
+    example: str,
+    interrupted: str = REPEAT,
+    given: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that takes a console and the options of classes of `tametail.core.options`.
 
@@ -33,7 +39,7 @@ def command(
         groups: the classes.
         arguments: options that are positional arguments, in their order.
         example: command lines for the help, separated by line breaks.
-        interrupted: advice after Ctrl-C.
+        interrupted: advice after Ctrl-C, SIGTERM or SIGHUP.
         given: also pass the flags that were written on the command line, as ``given``.
     """
     known = declared(Arguments, *groups)
@@ -45,7 +51,7 @@ def command(
         def call(context: typer.Context, quiet: bool, debug: bool, **values: Any) -> None:
             if given:
                 values["given"] = [one.flag for one in options if _is_written(context, one)]
-            _run(lambda: body(Console(quiet, alerts=True), **values), debug=debug, interrupted=interrupted)
+            _run(lambda: body(Console(quiet, warnings=True), **values), debug=debug, interrupted=interrupted)
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [context, *(_parameter(one, positional=one.name in arguments) for one in options)]
@@ -115,13 +121,14 @@ def _escaped(text: str) -> str:
 def _run(work: Callable[[], None], *, debug: bool, interrupted: str) -> None:
     """Do a command's work; turn errors into a message and an exit code."""
     try:
-        work()
+        with raise_on_signals(interrupted):
+            work()
     except typer.Exit:  # a command's own exit code, as that of inspect
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (KeyboardInterrupt, Exception) as error:  # the last resort: no traceback without --debug
-        if debug:
+        if debug and isinstance(error, Exception):
             raise
         message, code = _explained(error, interrupted)
         typer.echo(printable(message), err=True)
@@ -131,7 +138,7 @@ def _run(work: Callable[[], None], *, debug: bool, interrupted: str) -> None:
 def _explained(error: BaseException, interrupted: str) -> tuple[str, int]:
     """The message and the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
-        return f"Interrupted. {interrupted}".strip(), INTERRUPTED
+        return interruption_message(interrupted), exit_code(getattr(error, "number", signal.SIGINT))
     if isinstance(error, TametailError):
         return f"Error: {error}", error.exit_code
     if isinstance(error, ModuleNotFoundError):

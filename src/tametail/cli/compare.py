@@ -62,7 +62,7 @@ def resume(console: Console, /, **options: Any) -> None:
     TestSetOptions,
     arguments=("study",),
     example="tametail test-set runs/skin",
-    interrupted="The evaluation is recorded; repeat the command to continue.",
+    interrupted="An evaluation that had begun is recorded; repeat the command to continue.",
 )
 def test_set(console: Console, /, **options: Any) -> None:
     """Evaluate a study on its held-out test set. Every evaluation is recorded and counted in the report."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tametail.cli.command import command, print_page
+from tametail.core.atomic import write_output
 from tametail.core.console import Console, printable
-from tametail.core.errors import DataError, TametailError, UsageError, explain_write_error
+from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.options import InspectOptions
 
 if TYPE_CHECKING:
@@ -54,12 +55,9 @@ def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> 
 
 
 def _write_page(audit: AuditResult, out: Path) -> None:
-    from tametail.core.atomic import write_atomically
     from tametail.report.audit.page import audit_html
 
-    page = audit_html(audit)
-    with explain_write_error(out):
-        write_atomically(out, page)
+    write_output(out, audit_html(audit))
 
 
 def _page(audit: AuditResult) -> Iterator[RenderableType]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tametail.cli.command import command
+from tametail.core.atomic import write_output
 from tametail.core.console import Console
-from tametail.core.errors import explain_write_error
+from tametail.core.errors import DataError
 from tametail.core.options import PredictOptions
+from tametail.core.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,15 +27,17 @@ if TYPE_CHECKING:
 def predict(
     console: Console, /, study: str, image_paths: list[str], out: str, prevalence: str | None, **options: Any
 ) -> None:
-    """Write class probabilities for images, as the mean of a method's fold models."""
+    """Write class probabilities for images, as the mean of a method's fold models.
+
+    Every image is a row, once. One that cannot be read has its error in column error, and the exit code is 3 then.
+    """
     from tametail.deployment.classifier import find_images, load, read_prevalence
 
     found = find_images(image_paths)
     classifier = load(study, **options)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
-    table = classifier.predict(found, console, prevalence=shares)
-    with explain_write_error(Path(out)):
-        table.to_csv(out, index=False, float_format="%.6f")
+    table = classifier.predict(found.images, console, prevalence=shares)
+    write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
     if saturated:
@@ -44,11 +48,14 @@ def predict(
     if failed:
         console.warn(f"{failed} of {len(table)} images could not be read; see column error")
     console.say(
-        f"{len(table) - failed} images, model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
+        f"{counted(len(table) - failed, 'image')} predicted, {failed} failed, {found.duplicates} given more than once, "
+        f"{counted(found.skipped, 'other file')} skipped; model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
         f"link {classifier.link}; calibration: {classifier.calibration.summary}):"
     )
     _explain_decisions(table, classifier.class_names, console)
     typer.echo(out)
+    if failed:
+        raise typer.Exit(DataError.exit_code)
 
 
 def _explain_decisions(table: pd.DataFrame, class_names: Sequence[str], console: Console) -> None:

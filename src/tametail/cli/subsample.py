@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tametail.cli.command import command
+from tametail.core.atomic import write_output
 from tametail.core.console import Console
-from tametail.core.errors import UsageError, explain_write_error
+from tametail.core.errors import UsageError
 from tametail.core.options import RatioOptions, SubsampleOptions
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _TOLERANCE = 0.2  # relative difference from the requested ratio above which a w
 )
 def subsample(console: Console, /, data: str, ratio: float, out: str, **options: Any) -> None:
     """Draw an exponential long tail from a data set, in whole groups, as a CSV that every command reads."""
-    from tametail.core.atomic import write_atomically
     from tametail.core.option import pick
     from tametail.core.options import TableOptions
     from tametail.data import read_images, say_reading
@@ -42,8 +42,7 @@ def subsample(console: Console, /, data: str, ratio: float, out: str, **options:
     if path.resolve().parent == whole.root.resolve() and path.stem in {"labels", "metadata"}:
         raise UsageError(f"{path} would change how {whole.root} is read; give another name with -o")
     table = draw(whole, ratio, seed=options["seed"], single_images=options["single_images"])
-    with explain_write_error(path):
-        write_atomically(path, table.frame.convert_dtypes().to_csv(index=False))
+    write_output(path, table.frame.convert_dtypes().to_csv(index=False))
     _summarise(table, ratio, options["single_images"], console)
     console.say(f"Use it with --image-root {table.root}")
     typer.echo(out)

@@ -1,30 +1,28 @@
-"""Write files atomically and durably: a file is complete on disk, or as it was before."""
+"""Write files and folders atomically and durably: what is on disk is complete, or as it was before."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+from tametail.core.errors import explain_write_error
+from tametail.core.removal import is_visible_or_temporary, remove, remove_leftovers, temporary_sibling
 
 
 @contextmanager
-def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; after the block it is renamed to ``path``, unless an error was raised.
 
-    Args:
-        exclusive: no other process writes this file. The temporary name is then fixed, so that a leftover of a killed
-            process is overwritten.
+    What killed processes left in this folder is removed first.
 
     Raises:
         OSError: it cannot be written. ``path`` is unchanged then, as it is after an interruption.
     """
-    temporary = path.with_name(f"{path.name}.tmp") if exclusive else temporary_sibling(path)
+    remove_leftovers(path.parent)
+    temporary = temporary_sibling(path)
     try:
         yield temporary
         flush(temporary)
@@ -36,11 +34,64 @@ def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     flush(path.parent)
 
 
+@contextmanager
+def atomic_directory(
+    directory: Path, is_own: Callable[[str], bool] = is_visible_or_temporary, last: str = ""
+) -> Iterator[Path]:
+    """Yield a temporary folder, which is renamed to ``directory`` at the end, or deleted after an error.
+
+    If ``directory`` exists, those of its entries that are ``is_own`` are removed, and the others stay.
+
+    Args:
+        is_own: see `tametail.core.removal.remove`.
+        last: the file that marks the folder as complete.
+
+    Raises:
+        OSError: it, or a file in it, cannot be written.
+    """
+    make_folder(directory.parent)
+    remove_leftovers(directory.parent)
+    temporary = temporary_sibling(directory.parent.resolve() / directory.name)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            flush(file)
+        flush(temporary)
+        if directory.is_dir():
+            remove(directory, is_own)
+        try:
+            os.replace(temporary, directory)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == last):
+                os.replace(file, directory / file.name)
+        flush(directory.parent)
+    finally:
+        remove(temporary)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file of text (as UTF-8) or bytes in one step; raises as `atomic_path` does."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         handle.write(data)
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file that the user named, in one step, and make its folder; a link, device or pipe is written to.
+
+    Raises:
+        TametailError: it cannot be written; an existing file is unchanged.
+    """
+    with explain_write_error(path):
+        target = path.resolve()
+        make_folder(target.parent)
+        if target.exists() and not target.is_file():  # such as /dev/stdout
+            target.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        else:
+            write_atomically(target, content)
 
 
 def make_folder(path: Path) -> None:
@@ -49,16 +100,6 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         flush(path.parent)
-
-
-def temporary_sibling(path: Path) -> Path:
-    """A unique name in the same folder, also among machines that share the disk."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def is_temporary(name: str) -> bool:
-    """Whether the name is of the form of `temporary_sibling`."""
-    return _TEMPORARY.fullmatch(name) is not None
 
 
 def flush(path: Path) -> None:

@@ -19,11 +19,11 @@ def printable(text: str) -> str:
 
 
 class Console:
-    """Messages and progress on standard error; nothing if ``quiet``, except for alerts where ``alerts`` is set."""
+    """Messages and progress on standard error; nothing if ``quiet``, except for warnings where ``warnings`` is set."""
 
-    def __init__(self, quiet: bool = False, *, alerts: bool = False) -> None:
+    def __init__(self, quiet: bool = False, *, warnings: bool = False) -> None:
         self.quiet = quiet
-        self.alerts = alerts
+        self.warnings = warnings
         self._rich: RichConsole | None = None
 
     @property
@@ -41,11 +41,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Print one warning."""
-        self.rich.print(f"Warning: {printable(text)}", style="yellow", markup=False, soft_wrap=True)
-
-    def alert(self, text: str) -> None:
-        """Print one warning that makes results wrong if it is missed: also if ``quiet``, where ``alerts`` is set."""
-        (Console() if self.quiet and self.alerts else self).warn(text)
+        rich = Console().rich if self.quiet and self.warnings else self.rich
+        rich.print(f"Warning: {printable(text)}", style="yellow", markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Advance]:

@@ -39,9 +39,8 @@ def as_usage_error(listed: str = "tametail losses lists them") -> Iterator[None]
 
 @contextmanager
 def explain_write_error(path: Path) -> Iterator[None]:
-    """Make the folder of an output file, and explain errors when either cannot be written."""
+    """Explain errors when a file that the user named, or its folder, cannot be written."""
     with _explain_os_error(path, "; give another file with -o"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield
 
 

@@ -357,7 +357,7 @@ class FigureOptions(TypedDict, total=False):
 class VerbosityOptions(TypedDict, total=False):
     """What the command line prints."""
 
-    quiet: Annotated[bool, Option(False, "Only print errors, results and warnings of leaks.")]
+    quiet: Annotated[bool, Option(False, "Only print results, warnings and errors.")]
     debug: Annotated[bool, Option(False, "Show tracebacks.")]
 
 

@@ -1,15 +1,26 @@
-"""File names of a run, and whether it is finished."""
+"""File names of a run and of its checkpoints, and whether it is finished."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+
+from tametail.core.removal import is_temporary
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
 WEIGHTS = "model.safetensors"
 HEAD = "head.safetensors"  # made by strategies after training, in place of the weights
 DESCRIPTION = "run.json"
+HISTORY, TIMING = "history.csv", "timing.csv"
+CHECKPOINT_FILE = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
+_FILES = frozenset({PREDICTIONS, TEST_PREDICTIONS, WEIGHTS, HEAD, DESCRIPTION, HISTORY, TIMING})
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a file of this name in the folder of a run or of its checkpoints is written by this program."""
+    return name in _FILES or CHECKPOINT_FILE.fullmatch(name) is not None or is_temporary(name)
 
 
 def is_finished(directory: Path) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NO_GROUPS = "none: every image counts as its own patient"
 NO_SPLIT = "none"
 GREY_LEVELS = "Grey levels"
+LEFT_OUT, AS_READ, NOTHING = "Left out", "As read", "nothing"
 _NAMED = 30  # classes that are named
 
 
@@ -92,8 +93,8 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Class", f"{reading.classes}: {named_classes(table.class_names)}"),
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
-        ("Left out", "; ".join(reading.left_out) or "nothing"),
-        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
+        (LEFT_OUT, "; ".join(reading.left_out) or NOTHING),
+        *([(AS_READ, "; ".join(reading.notes))] if reading.notes else []),
         ("Images read", f"{len(table):,}"),
         *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
@@ -106,9 +107,13 @@ def named_classes(names: Sequence[str], most: int = _NAMED) -> str:
 
 
 def say_reading(table: ImageTable, console: Console) -> None:
-    """Print how a table was read, the first lines of every command that reads data."""
+    """Print how a table was read, the first lines of every command that reads data.
+
+    If the console is quiet, what was left out and what was chosen among several readings are warnings.
+    """
     for term, text in reading_facts(table):
-        console.say(f"{term}: {text}")
+        doubtful = (term == LEFT_OUT and text != NOTHING) or term == AS_READ
+        (console.warn if doubtful and console.quiet else console.say)(f"{term}: {text}")
 
 
 def say_new_depth(depth: BitDepth, studied: int | None, console: Console) -> None:
@@ -123,7 +128,7 @@ def say_new_depth(depth: BitDepth, studied: int | None, console: Console) -> Non
         return
     console.say(f"{GREY_LEVELS}: {depth}")
     if studied is not None and depth.exceeds(studied):
-        console.alert(
+        console.warn(
             f"expected grey values below {2**studied:,}, as the study was read as {studied} bits, but found values up to "
             f"{depth.largest:,}: read as {depth.bits} bits, the same tissue may have another grey than in the study; check "
             f"that the images were made and stored as the study's were"

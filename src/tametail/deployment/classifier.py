@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ from tametail.training.training_data import evaluation_transform, frozen
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Classifier", "find_images", "load", "read_prevalence"]
+__all__ = ["Classifier", "FoundImages", "find_images", "load", "read_prevalence"]
 _CPU_BATCH, _GPU_BATCH = 16, 128
 _AHEAD = 2  # batches that are decoded before they are needed
 _P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
@@ -162,7 +162,7 @@ class Classifier:
                 f"sum to one; leave it out"
             )
         target_prevalence = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
-        console = console or Console(quiet=True, alerts=True)
+        console = console or Console(quiet=True, warnings=True)
         if self.thresholds is not None:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
@@ -342,25 +342,49 @@ def _decoded(
     return found
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """List the given images and all images below the given folders, sorted.
+class FoundImages(NamedTuple):
+    """What `find_images` finds.
+
+    Attributes:
+        images: paths, each once.
+        duplicates: how many of the paths were found again.
+        skipped: files in folders that are not images by their names; hidden ones are not counted.
+    """
+
+    images: list[Path]
+    duplicates: int
+    skipped: int
+
+
+def find_images(paths: Sequence[str | Path]) -> FoundImages:
+    """Find the given images and all images below the given folders, sorted; hidden files and folders are ignored.
 
     Raises:
         DataError: a path does not exist, or a folder has no image.
     """
     found: list[Path] = []
+    skipped: set[str] = set()
+    known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
     for path in map(Path, paths):
         if path.is_dir():
-            known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+            files = sorted(p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
+            inside = [file for file in files if file.suffix.lower() in known]
             if not inside:
                 raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
             found += inside
+            skipped |= {os.path.abspath(file) for file in files if file.suffix.lower() not in known}
         elif path.exists():
             found.append(path)
         else:
             raise DataError(f"expected an image or a folder of images at {path}, but nothing is there")
-    return found
+    images: dict[str, Path] = {}
+    for image in found:
+        images.setdefault(os.path.abspath(image), image)
+    return FoundImages(list(images.values()), len(found) - len(images), len(skipped))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _canonical(method: str, known: Sequence[str]) -> str:

@@ -108,9 +108,9 @@ def evaluate_files(
         command=command_line("evaluate", [path.name for path in paths], options, EvaluateOptions),
     )
     if not read.grouped:
-        console.say(
-            "No file has a column group, so every image is its own group; if patients have several images, intervals are too "
-            "narrow."
+        console.warn(
+            "no file has a column group, so every image is its own group; if patients have several images, intervals are too "
+            "narrow"
         )
     predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_evaluation(out, paths)

@@ -236,8 +236,8 @@ def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImag
             if digest != UNREADABLE:
                 (held_out if part == "test" else trained).add(digest)
     if not held_out | trained:
-        console.say(
-            "The study's own images were not found, so it was not checked whether any of these are among them."
+        console.warn(
+            "the study's own images were not found, so it was not checked whether any of these are among them"
         )
     count = len(decoded.digests)
     if from_test_set := sum(digest in held_out for digest in decoded.digests):

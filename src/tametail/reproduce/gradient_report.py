@@ -8,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from tametail.core.errors import UsageError, as_usage_error, explain_write_error
+from tametail.core.atomic import write_output
+from tametail.core.errors import UsageError, as_usage_error
 from tametail.losses import Curve, gradient_curve, parse_loss, split_losses
 from tametail.losses.gradients import figure1
 from tametail.report.figures.gradients import GRADIENT_FORMATS, Group, Line, Over, Panel, draw_gradients
@@ -50,8 +51,7 @@ def write_gradients(out: str | Path, losses: str | None = None, *, over: str = "
         raise UsageError(f"expected --over as one of {', '.join(OVER)}, got {over}")
     groups = _figure_1() if losses is None else [_chosen(losses)]
     content = draw_gradients(groups, _Z.numpy(), OVER[over], suffix)
-    with explain_write_error(path):
-        path.write_bytes(content)
+    write_output(path, content)
     return path
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.removal import remove
 from tametail.storage.identity import lock_folder
 from tametail.storage.search_file import JOURNAL
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
@@ -204,15 +205,13 @@ class Worker:
             other.acquire(timeout=0)
         except Timeout:
             return True
-        with suppress(OSError):
-            self._path(name).unlink()
+        remove(self._path(name))
         other.release()
         return False
 
     def close(self) -> None:
         """Release the lock."""
-        with suppress(OSError):
-            self._path(self.name).unlink()
+        remove(self._path(self.name))
         self._lock.release()
         with suppress(OSError):
             self._directory.rmdir()

@@ -14,6 +14,7 @@ import numpy as np
 from tametail.core.arrays import TextArray
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.removal import remove
 from tametail.core.version import __version__
 from tametail.predictions.single_label import Predictions, read_predictions, write_predictions
 from tametail.storage.identity import SCHEMA, FolderKind, prepare_directory, read_settings, write_settings
@@ -144,7 +145,7 @@ def write_evaluation(
         common = {"schema": SCHEMA, "tametail": __version__}
         write_settings(directory, EVALUATION_FOLDER, common | {_BEGUN: sorted({*earlier, *written})})
         for old in (*earlier, *_REPORT, _COLUMNS):
-            (directory / old).unlink(missing_ok=True)
+            remove(directory.resolve() / old)
         make_folder(directory / _TABLES)
         tables = [table for model in predictions.values() for table in model.tables]
         for table, path in zip(tables, written, strict=True):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tametail.core.atomic import is_temporary, make_folder, write_atomically
+from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
+from tametail.core.removal import temporary_sibling
 
 SCHEMA = 5
 LOCK = ".lock"
@@ -36,18 +36,13 @@ class FolderKind:
         name: with its article, such as ``a study``.
         file: the JSON file that marks such a folder and holds its settings.
         command: the command that makes one.
-        own: other names that an interrupted command may leave in it.
+        own: other names that an interrupted command may leave in it; hidden ones need not be listed.
     """
 
     name: str
     file: str
     command: str
     own: frozenset[str] = frozenset()
-
-    def is_temporary(self, name: str) -> bool:
-        """Whether a killed process may have left this name: ``.study.json.1234abcd.tmp``, ``splits.csv.tmp``."""
-        ours = tuple(f"{own}." for own in (self.file, *self.own, "probe"))
-        return is_temporary(name) or name.lstrip(".").startswith(ours)
 
 
 def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
@@ -117,7 +112,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
             check_schema(directory, content, kind)
     try:
         make_folder(directory)
-        probe = directory / f".probe.{os.getpid()}"
+        probe = temporary_sibling(directory / "probe")
         probe.touch()
         probe.unlink()
         names = sorted(entry.name for entry in directory.iterdir())
@@ -125,9 +120,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
         raise TametailError(
             f"the output folder {directory} cannot be written ({error.strerror or error}); give another one with -o"
         ) from error
-    foreign = [
-        name for name in names if not (name.startswith(".") or name in kind.own or kind.is_temporary(name))
-    ]
+    foreign = [name for name in names if not (name.startswith(".") or name in kind.own)]
     if foreign and kind.file not in names:
         raise UsageError(
             f"expected an empty folder or {kind.name} at {directory}, found {', '.join(foreign[:3])}; give another one with "

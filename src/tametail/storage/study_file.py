@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tametail.core import removal
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError, explain_save_error
-from tametail.core.run_files import is_finished
+from tametail.core.run_files import is_finished, is_run_file
 from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 SOURCE_FILE = "source.json"  # the folder of the images
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
+# Of a run, or of the first of those trained in one batch, see `tametail.training.heads.execute_heads`.
+_CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
@@ -54,22 +55,15 @@ def remove_leftovers(directory: Path) -> None:
 
     Call it only while the study's lock is held.
     """
-    stale = [entry for entry in directory.iterdir() if STUDY_FOLDER.is_temporary(entry.name)]
-    stale += [*directory.glob("runs/*/.*"), *directory.glob("runs/*/*/.*")]
-    for entry in stale:
-        if entry.name.endswith(CHECKPOINT) and not is_finished(_run_of_checkpoints(entry)):
-            continue
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                entry.unlink(missing_ok=True)
+    top = directory.resolve()
 
+    def is_stale(path: Path) -> bool:
+        found = _CHECKPOINTS.fullmatch(path.name)
+        return (
+            found is not None and path.parent.parent == top / "runs" and is_finished(path.with_name(found[1]))
+        )
 
-def _run_of_checkpoints(checkpoints: Path) -> Path:
-    """The run, or the first of those trained in one batch, see `tametail.training.heads.execute_heads`."""
-    name = checkpoints.name.removeprefix(".").removesuffix(CHECKPOINT)
-    return checkpoints.with_name(re.sub(r"-[0-9a-f]{16}$", "", name))
+    removal.remove_leftovers(top, depth=3, is_stale=is_stale, is_own=is_run_file)
 
 
 def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:

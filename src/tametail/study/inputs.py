@@ -170,11 +170,8 @@ def prepare_inputs(
         ),
     )
     for finding in result.findings:
-        text = f"{finding.message}; {finding.advice}"
-        if finding.code in LEAKS and finding.severity != "note":
-            console.alert(text)
-        elif finding.severity == "unsafe":
-            console.warn(text)
+        if finding.severity == "unsafe" or (finding.code in LEAKS and finding.severity != "note"):
+            console.warn(f"{finding.message}; {finding.advice}")
     table = result.table
     splits = make_splits(table, folds=folds, seed=seed, repeats=repeats)
     return StudyInputs(

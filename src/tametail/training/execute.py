@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.core.arrays import IntArray
-from tametail.core.errors import TametailError
-from tametail.core.run_files import DESCRIPTION, HEAD, PREDICTIONS, WEIGHTS
+from tametail.core.atomic import atomic_directory, write_atomically
+from tametail.core.errors import TametailError, explain_save_error
+from tametail.core.run_files import DESCRIPTION, HEAD, HISTORY, PREDICTIONS, TIMING, WEIGHTS, is_run_file
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
@@ -31,7 +32,6 @@ from tametail.training.recipe import Recipe
 from tametail.training.run import (
     Run,
     RunContext,
-    atomic_directory,
     compute_outputs,
     held_out_rows,
     load_trained_model,
@@ -105,11 +105,11 @@ def write_run(
     described = _describe(run, context) | finished | dict(more or {})
     if trained and (falling := still_falling(trained.history)) is not None:
         described["still_falling"] = falling
-    with atomic_directory(run.directory(context.study)) as folder:
+    with _run_directory(run, context) as folder:
         save_predictions(predictions, folder / PREDICTIONS)
         if trained:
-            (folder / "history.csv").write_text(history_csv(trained.history), encoding="utf-8")
-            (folder / "timing.csv").write_text(timing_csv(trained.history), encoding="utf-8")
+            write_atomically(folder / HISTORY, history_csv(trained.history))
+            write_atomically(folder / TIMING, timing_csv(trained.history))
             save_weights(model, folder / WEIGHTS)
             described |= {"micro_batch": trained.micro_batch}
         else:
@@ -121,9 +121,17 @@ def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
     """Record a failure and its reason in run.json; all processes must call it."""
     if context.writes:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
-        with atomic_directory(run.directory(context.study)) as folder:
+        with _run_directory(run, context) as folder:
             _write_json(folder / DESCRIPTION, _describe(run, context) | failure)
     context.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _run_directory(run: Run, context: RunContext) -> Iterator[Path]:
+    """A temporary folder that becomes the run's; a `TametailError` if it cannot be written."""
+    directory = run.directory(context.study)
+    with explain_save_error(directory), atomic_directory(directory, is_run_file, DESCRIPTION) as folder:
+        yield folder
 
 
 @contextmanager
@@ -259,4 +267,4 @@ def _describe(run: Run, context: RunContext) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

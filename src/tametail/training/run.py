@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tametail.core.arrays import IntArray
-from tametail.core.atomic import atomic_path, flush, make_folder, temporary_sibling
+from tametail.core.atomic import atomic_path
 from tametail.core.errors import explain_save_error
 from tametail.core.run_files import DESCRIPTION, HEAD, TEST_PREDICTIONS, WEIGHTS
 from tametail.data import ImageTable
@@ -100,29 +97,6 @@ def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequent
     if run.method.after:
         model[1] = load_weights(new_model(run.method, None)[1], run.directory(study) / HEAD)
     return model
-
-
-@contextmanager
-def atomic_directory(directory: Path) -> Iterator[Path]:
-    """Create a directory atomically: yields a temporary one, which is renamed at the end, or deleted after an error.
-
-    Raises:
-        TametailError: it, or a file in it, cannot be written.
-    """
-    temporary = temporary_sibling(directory)
-    with explain_save_error(directory):
-        try:
-            make_folder(directory.parent)
-            temporary.mkdir()
-            yield temporary
-            for file in temporary.iterdir():
-                flush(file)
-            flush(temporary)
-            shutil.rmtree(directory, ignore_errors=True)
-            os.replace(temporary, directory)
-            flush(directory.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @dataclass(frozen=True)

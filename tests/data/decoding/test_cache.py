@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.leftovers import left_over
 from tametail.core.errors import DataError, TametailError
 from tametail.data import ImageTable, cache_dir, decode_image, decoded_images, read_images
 from tametail.data.decoding import cache
@@ -223,7 +224,7 @@ def test_an_interrupted_decoding_leaves_nothing_that_counts(
     assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
     key = decoded_images(table, 16).key
     (own_cache / f"{key}.json").unlink()
-    (own_cache / f"{key}.npy").rename(own_cache / f"{key}.npy.tmp")  # as after a kill
+    (own_cache / f"{key}.npy").rename(left_over(own_cache / f"{key}.npy"))  # as after a kill
     assert np.array_equal(decoded_images(table, 16).pixels, expected(table, 16))
     assert not list(own_cache.glob("*.tmp"))
 

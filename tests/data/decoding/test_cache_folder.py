@@ -10,7 +10,9 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from fixtures.leftovers import contents, left_over, make, make_home
 from tametail.core.errors import TametailError, UsageError
+from tametail.core.removal import temporary_sibling
 from tametail.data import cache_dir, decoded_images, read_images
 from tametail.data.decoding.cache_folder import cache_limit, make_room
 
@@ -20,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three decoded sets and the features of one, 1000 bytes each; the oldest is ``a``."""
     monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
     for age, name in enumerate(("decoded/a", "features/b", "decoded/c", "decoded/d")):
-        path = tmp_path / "cache" / f"{name}.npy"
+        path = tmp_path / "cache" / f"{name[:-1]}{name[-1] * 40}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(990 if "decoded" in name else 1000))
         if "decoded" in name:
@@ -31,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kept(folder: Path) -> str:
-    return "".join(sorted(path.stem for path in folder.rglob("*.npy")))
+    return "".join(sorted(path.stem[0] for path in folder.rglob("*.npy")))
 
 
 def limit_to(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
@@ -58,25 +60,41 @@ def test_what_was_unused_for_longest_goes_until_it_fits(
     limit_to(monkeypatch, limit)
     make_room(needed)
     assert kept(folder) == left
-    assert {path.stem for path in folder.rglob("*.json")} == set(left) - {"b"}
+    assert {path.stem[0] for path in folder.rglob("*.json")} == set(left) - {"b"}
 
 
 def test_what_is_kept_or_locked_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_to(monkeypatch, 4000)
-    with FileLock(folder / "decoded" / "a.lock"):
-        make_room(1500, keep={"c"})
+    with FileLock(folder / "decoded" / f"{'a' * 40}.lock"):
+        make_room(1500, keep={"c" * 40})
     assert kept(folder) == "ac"
 
 
 def test_what_a_killed_process_was_writing_goes_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("decoded/x.npy.tmp", "features/.y.npy.123"):
-        (folder / name).write_bytes(bytes(1000))
-        os.utime(folder / name, (1, 1))
+    left = [make(left_over(folder / name)) for name in ("decoded/x.npy", "features/y.npy")]
+    alive = make(temporary_sibling(folder / "decoded" / "z.npy"))
     limit_to(monkeypatch, 5000)
     make_room(1000)
     assert kept(folder) == "abcd"
-    assert not list(folder.rglob("*.tmp"))
-    assert not list(folder.rglob(".y*"))
+    assert not any(path.exists() for path in left)
+    assert alive.exists()
+
+
+def test_only_entries_of_the_cache_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(folder / "features" / "own")
+    for name in ("notes.npy", ".hidden", "thesis.json"):
+        make(folder / "decoded" / name)
+    make(home / f"{'e' * 40}.npy")
+    (folder / "decoded" / f"{'f' * 40}.npy").symlink_to(home / "notes.txt")
+    before = contents(folder)
+    limit_to(monkeypatch, 10)
+    make_room(10)
+    gone = {f"decoded/{key * 40}.{kind}" for key in "acd" for kind in ("npy", "json")} | {
+        f"features/{'b' * 40}.npy"
+    }
+    assert {name: text for name, text in contents(folder).items() if not name.endswith(".lock")} == {
+        name: text for name, text in before.items() if name not in gone
+    }
 
 
 class Usage(NamedTuple):
@@ -129,7 +147,7 @@ def test_decoding_makes_room_for_itself_and_spares_what_was_found_again(
     left = {path.stem for path in folder.rglob("*.npy")}
     assert first in left
     assert len(left) == 2
-    assert not left & {second, "a", "b", "c", "d"}
+    assert not left & {second, *(key * 40 for key in "abcd")}
     limit_to(monkeypatch, 3000)
     with pytest.raises(TametailError, match="no space for"):
         decoded_images(table, 20)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fixtures.leftovers import left_over, make
 from tametail.core.errors import DataError, TametailError
 from tametail.data import ImageTable, decoded_images, make_splits, read_images
 from tametail.data.demo import demo
@@ -160,8 +161,7 @@ def test_what_was_interrupted_is_not_taken_for_complete(
         write_few(directory)
     assert not directory.exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    (tmp_path / "set.tmp" / "images").mkdir(parents=True)  # left by a process that was killed
-    (tmp_path / "set.tmp" / "images" / "cell_9999.png").touch()
+    make(left_over(tmp_path / "set") / "images" / "cell_9999.png")  # by a process that was killed
     monkeypatch.undo()
     write_few(directory)
     write_few(tmp_path / "undisturbed")

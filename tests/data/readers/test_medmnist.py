@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.leftovers import left_over
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import KNOWN_SETS, read_images
 from tametail.data.readers import medmnist
@@ -129,10 +130,11 @@ def test_a_killed_or_failed_writer_leaves_nothing(tmp_path: Path, monkeypatch: p
     assert [item.suffix for item in folder.iterdir()] in ([".lock"], [])
     monkeypatch.setattr(Image.Image, "save", save_image)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:40]
-    (folder / f"{digest}.tmp" / "train").mkdir(parents=True)  # what a killed one leaves
+    left = left_over(folder / digest)
+    (left / "train").mkdir(parents=True)  # what a killed one leaves
     table = read_images(path)
     assert all(file.is_file() for file in table.paths)
-    assert not (folder / f"{digest}.tmp").exists()
+    assert not left.exists()
 
 
 def test_two_processes_at_once_find_the_same(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from fixtures.leftovers import left_over
 from tametail.core.errors import DataError, TametailError
 from tametail.training.checkpointing.checkpoint import CheckpointStore, load_weights, save_weights
 
@@ -277,7 +278,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_partial_files_of_a_killed_process_are_removed_at_the_next_save(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1)
-    stale = store.directory / ".checkpoint-00000002-0.safetensors.1234"
+    stale = left_over(store.directory / "checkpoint-00000002-0.safetensors")
     stale.write_bytes(b"half")
     assert step_found(store) == 1
     store.save({"weight": torch.full((50,), 2)}, {"step": 2})

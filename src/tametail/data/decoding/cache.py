@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import BoolArray
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.errors import DataError, TametailError
+from tametail.core.removal import remove
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
 from tametail.data.decoding.cache_folder import (
     cache_dir,
@@ -246,13 +247,13 @@ def _build(
     rows, image_bytes = len(images), size * size * 3
     chunk = min(chunks.images, max(chunks.bytes // image_bytes, 1))
     record, pixels = folder / f"{key}.json", folder / f"{key}.npy"
-    record.unlink(missing_ok=True)  # damaged files must not take up space
-    pixels.unlink(missing_ok=True)
+    for damaged in (record, pixels):  # they must not take up space
+        remove(damaged)
     make_room(_HEADER + rows * image_bytes, keep={key})
     reasons: dict[int, str] = {}
     notes: dict[int, str] = {}
     checksums: list[str] = []
-    with atomic_path(pixels, exclusive=True) as temporary, temporary.open("wb") as file:
+    with atomic_path(pixels) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
         for start, decoded in _decoded_chunks(pool, root, images, size, depth.bits, chunk):
             checksums.append(_checksum(_written(file, decoded, start, reasons, notes)))
@@ -270,7 +271,7 @@ def _build(
         "chunk": chunk,
         "checksums": checksums,
     }
-    with atomic_path(record, exclusive=True) as temporary:  # last: without it the pixels do not count
+    with atomic_path(record) as temporary:  # last: without it the pixels do not count
         temporary.write_text(json.dumps(described), encoding="utf-8")
 
 

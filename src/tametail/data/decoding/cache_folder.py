@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tametail.core.atomic import atomic_directory
 from tametail.core.errors import TametailError, UsageError
+from tametail.core.removal import remove, remove_leftovers
 
 DEFAULT_LIMIT_GB = 100.0
 _BOUNDED = ("decoded", "features")  # sub-folders that grow with the number of data sets and backbones
+_FILE = re.compile(r"([0-9a-f]{32,40})\.(?:npy|json)")
 
 
 def cache_dir() -> Path:
@@ -62,7 +66,7 @@ class _Entry:
             with FileLock(self.folder / f"{self.key}.lock", timeout=0):
                 # The record first, so that a process killed here leaves nothing that counts as complete.
                 for path in sorted(self.files, key=lambda path: path.suffix != ".json"):
-                    path.unlink(missing_ok=True)
+                    remove(path)
         except (Timeout, OSError, NotImplementedError):
             return False
         return True
@@ -144,31 +148,22 @@ def cached_folder(folder: Path, build: Callable[[Path], None], is_complete: Call
     with explain_cache_error(folder.parent), cache_lock(folder.parent, folder.name):
         if folder.is_dir() and is_complete(folder):
             return folder
-        unfinished = folder.with_name(f"{folder.name}.tmp")
-        for old in (unfinished, folder):  # the first is left by a process that was killed
-            if old.is_dir():
-                shutil.rmtree(old)
-        unfinished.mkdir()
-        try:
+        with atomic_directory(folder) as unfinished:
             build(unfinished)
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
     return folder
 
 
 def _entries(folder: Path) -> list[_Entry]:
     found: dict[tuple[str, str], _Entry] = {}
     for part in _BOUNDED:
+        remove_leftovers(folder / part)
         for path in (folder / part).glob("*"):
-            if path.suffix == ".lock":
+            named = _FILE.fullmatch(path.name)
+            if named is None:
                 continue
-            # Unfinished files begin with a dot or end in .tmp.
-            key = path.name.lstrip(".").partition(".")[0]
-            entry = found.setdefault((part, key), _Entry(folder / part, key))
+            entry = found.setdefault((part, named[1]), _Entry(folder / part, named[1]))
             try:
-                status = path.stat()
+                status = path.lstat()
             except OSError:
                 continue  # removed by another process
             entry.files.append(path)

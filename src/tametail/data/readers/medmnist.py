@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
@@ -339,19 +340,15 @@ def md5_of(name: str) -> str:
 
 
 def _download(name: str, file: Path) -> None:
-    """Download and verify; the caller holds the lock of the file, so that its temporary name is free."""
+    """Download and verify."""
     logging.getLogger(__name__).info("fetching %s (terms: %s)", _url(name), terms_of(name))
-    unfinished = file.with_name(f"{file.name}.part")
-    try:
+    with atomic_path(file) as unfinished:
         found = _fetch(_url(name), unfinished)
         if found != md5_of(name):
             raise DataError(
                 f"the download from {_url(name)} has the MD5 {found}, not {md5_of(name)}; it was thrown away; try again, "
                 f"and if this persists, check for a proxy that changes downloads"
             )
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _fetch(url: str, path: Path) -> str:

@@ -220,7 +220,8 @@ def _ignore_first_signal(_: int) -> None:
     def ignore_once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, ignore_once)
 
 

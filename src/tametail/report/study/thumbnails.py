@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError
+from tametail.core.removal import remove
 from tametail.data import decode_image
 
 THUMBNAILS = "thumbnails"
@@ -56,8 +57,6 @@ def thumbnails(
 def remove_thumbnails(directory: Path) -> None:
     """Remove all thumbnails of a study."""
     _remove_others(directory / THUMBNAILS, {})
-    with suppress(OSError):
-        (directory / THUMBNAILS).rmdir()
 
 
 def small_copy(path: Path, bit_depth: int | None = None) -> bytes | None:
@@ -94,7 +93,5 @@ def _saved(path: Path) -> bytes | None:
 
 def _remove_others(folder: Path, names: Mapping[int, str]) -> None:
     keep = {_name(number) for number in names}
-    for path in folder.glob("*.jpg"):
-        if path.name not in keep:
-            with suppress(OSError):
-                path.unlink()
+    own = re.compile(r"\d{7,}\.jpg")
+    remove(folder, lambda name: own.fullmatch(name) is not None and name not in keep)

@@ -17,6 +17,7 @@ from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.option import declared, read_operating, takes
 from tametail.core.options import AnalysisOptions, WriteReportOptions
+from tametail.core.removal import remove
 from tametail.evaluation.class_order import check_ordered
 from tametail.report.figures.files import FIGURE_NAMES, FIGURES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
@@ -95,7 +96,7 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
         if not chosen.images:
             remove_thumbnails(directory)
         for name, content in files.items():
-            _place(directory / name, content)
+            _place(directory.resolve() / name, content)
     except OSError as error:
         raise TametailError(
             f"the report cannot be written to {directory} ({error.strerror or error})"
@@ -126,7 +127,7 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
 def _place(path: Path, content: str | bytes | None) -> None:
     """Write a file, or remove it if there is no content."""
     if content is None:
-        path.unlink(missing_ok=True)
+        remove(path)
     else:
         make_folder(path.parent)
         write_atomically(path, content)

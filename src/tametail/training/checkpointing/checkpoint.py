@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +18,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, explain_save_error
+from tametail.core.removal import remove
+from tametail.core.run_files import CHECKPOINT_FILE, is_run_file
 
 _KEY = "training"
 _STATE = "state"  # the only key of the header's metadata: the order of several would vary from file to file
-_NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{32})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,14 @@ class CheckpointStore:
                 make_folder(self.directory)
             self._begun = True
         before = self._files()
-        self._remove_all_but({*before})  # partial files of a killed process
         number = _number(before[0]) + 1 if before else 1
         path = self.directory / f"checkpoint-{number:08}-{_digest(data)}.safetensors"
         with explain_save_error(path):
             write_atomically(path, data)
-        self._remove_all_but({path, self._good or (before or [path])[0]})
+        retained = {path.name, (self._good or (before or [path])[0]).name}
+        remove(
+            self.directory, lambda name: CHECKPOINT_FILE.fullmatch(name) is not None and name not in retained
+        )
         self._good = path
 
     def load(self) -> Checkpoint | None:
@@ -97,25 +97,17 @@ class CheckpointStore:
         return Checkpoint(checkpoint.tensors, checkpoint.state, note)
 
     def remove(self) -> None:
-        """Delete the folder, ignoring errors; for finished runs."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Delete the checkpoints and the folder, ignoring errors; for finished runs."""
+        remove(self.directory, is_run_file)
         self._good, self._begun = None, False
 
     def _files(self) -> list[Path]:
         """All checkpoints, newest first."""
         try:
-            named = [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
+            named = [path for path in self.directory.iterdir() if CHECKPOINT_FILE.fullmatch(path.name)]
         except OSError:
             return []
         return sorted(named, key=_number, reverse=True)
-
-    def _remove_all_but(self, retained: set[Path]) -> None:
-        with suppress(OSError):
-            for path in self.directory.iterdir():
-                if path not in retained and (
-                    _NAME.fullmatch(path.name) or path.name.startswith(".checkpoint-")
-                ):
-                    path.unlink(missing_ok=True)
 
 
 def _number(path: Path) -> int:

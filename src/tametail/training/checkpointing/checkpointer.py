@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,10 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from tametail.core.errors import UsageError
+from tametail.core.interruption import Interrupted, handle_signals
 from tametail.storage.study_file import CHECKPOINT
 from tametail.training.checkpointing.checkpoint import CheckpointStore, TrainingState, pack, unpack
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SECONDS = "TAMETAIL_CHECKPOINT_SECONDS"  # environment variable
 _DEFAULT_SECONDS = 60.0
@@ -145,7 +142,7 @@ class RunCheckpointer(Checkpointer):
         self._store.remove()
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Interrupted):
     """The work was interrupted, and its state is saved."""
 
 
@@ -153,18 +150,24 @@ class Stop:
     """A request to stop.
 
     Attributes:
-        requested: True after the first signal.
+        signal: number of the first signal; None before it.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal: int | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether the work should save and stop."""
+        return self.signal is not None
 
 
 @contextmanager
 def stop_on_signals(on_request: Callable[[], None] | None = None) -> Iterator[Stop]:
-    """Turn the first SIGTERM or SIGINT (Ctrl-C) inside the block into a request; a second one raises KeyboardInterrupt.
+    """Turn the first signal inside the block into a request to stop; a second one raises `Interrupted`.
 
-    A signal that this process was started to ignore (``nohup``, a shell's background job) is still ignored.
+    The signals are Ctrl-C and SIGTERM, and SIGHUP on the command line, see `tametail.core.interruption`. A `Stopped` that
+    leaves the block has the number of the signal.
 
     Args:
         on_request: called from the signal handler at the first signal, to print a message; its I/O errors are ignored.
@@ -173,20 +176,15 @@ def stop_on_signals(on_request: Callable[[], None] | None = None) -> Iterator[St
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
+            raise Interrupted(number)
+        stop.signal = number
         if on_request:
             with suppress(OSError, RuntimeError):  # a closed terminal; a stream in the middle of a write
                 on_request()
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
-    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     try:
-        for number in ours:
-            signal.signal(number, handle)
-        yield stop
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
+        with handle_signals(handle):
+            yield stop
+    except Stopped as error:
+        error.number = stop.signal or error.number
+        raise
