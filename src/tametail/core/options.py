@@ -256,6 +256,20 @@ class MachineOptions(DeviceOptions, total=False):
     ]
 
 
+class TrustOptions(TypedDict, total=False):
+    """Code that is named in files."""
+
+    trust_code: Annotated[
+        bool,
+        Option(
+            False,
+            "Run code that the files of a study or search name: losses written as package.module:Class. Only for files that "
+            "you trust; not needed for a name that this command gives too.",
+            MACHINE,
+        ),
+    ]
+
+
 class MonitorOptions(TypedDict, total=False):
     """What is shown and logged during training."""
 
@@ -405,7 +419,14 @@ class Arguments(DataArgument, total=False):
 
 @varied(out=(None, "Output folder of the study. Default: runs/NAME_OF_DATA."))
 class CompareOptions(
-    OutputOptions, TrainingOptions, DataOptions, MachineOptions, MonitorOptions, OrderOptions, total=False
+    OutputOptions,
+    TrainingOptions,
+    DataOptions,
+    MachineOptions,
+    MonitorOptions,
+    OrderOptions,
+    TrustOptions,
+    total=False,
 ):
     """Options of `tametail.compare`."""
 
@@ -426,7 +447,7 @@ class CompareOptions(
     ]
 
 
-class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, total=False):
+class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
     """Options of `tametail.resume`."""
 
 
@@ -478,7 +499,7 @@ class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions,
     ]
 
 
-class TestSetOptions(ImageRootOptions, DeviceOptions, total=False):
+class TestSetOptions(ImageRootOptions, DeviceOptions, TrustOptions, total=False):
     """Options of `tametail.evaluate_test_set`."""
 
 
@@ -517,7 +538,14 @@ class ExternalOptions(MethodsOptions, total=False):
     out=("evaluation", "Output folder of the evaluation."),
 )
 class EvaluateOptions(
-    OutputOptions, DataArgument, AnalysisOptions, ExternalOptions, TableOptions, DeviceOptions, total=False
+    OutputOptions,
+    DataArgument,
+    AnalysisOptions,
+    ExternalOptions,
+    TableOptions,
+    DeviceOptions,
+    TrustOptions,
+    total=False,
 ):
     """Options of `tametail.evaluate`."""
 
@@ -534,8 +562,12 @@ class RankOptions(OutputOptions, FigureOptions, total=False):
     ]
 
 
+class LoadOptions(DeviceOptions, TrustOptions, total=False):
+    """Options of `tametail.load`."""
+
+
 @varied(out=("predictions.csv", "CSV file to write."))
-class PredictOptions(OutputOptions, MethodOptions, DeviceOptions, total=False):
+class PredictOptions(OutputOptions, MethodOptions, LoadOptions, total=False):
     """Options of ``tametail predict``."""
 
     prevalence: Annotated[

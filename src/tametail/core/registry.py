@@ -49,6 +49,7 @@ class Registry(Generic[T]):
     ) -> None:
         self.kind = kind
         self.failures: dict[str, str] = {}  # by the name of an entry point: why it could not be loaded
+        self.packages: dict[str, str] = {}  # by the name of an object: the installed package that added it
         self._built_in = tuple(built_in)
         self._name_of = name_of
         self._items: dict[str, T] = {}
@@ -117,10 +118,14 @@ class Registry(Generic[T]):
             self._add(point)
 
     def _add(self, point: EntryPoint) -> None:
+        before = set(self._items)
         try:
             found = point.load()
             if not isinstance(found, ModuleType):
                 self.register(found)
+            if point.dist is not None:
+                added = self._items.keys() - before
+                self.packages |= dict.fromkeys(added, f"{point.dist.name} {point.dist.version}")
         except Exception as error:  # noqa: BLE001 - somebody else's code: it must not take the project's own with it
             self.failures[point.name] = (
                 f"{point.name!r} of the {self.kind} comes from {point.value}, which could not be loaded: "

@@ -21,8 +21,9 @@ from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import takes
-from tametail.core.options import DeviceOptions, MethodOptions
+from tametail.core.options import LoadOptions, MethodOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.core.trust import Trust, code_name
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
 from tametail.data.reading import say_new_depth
@@ -252,8 +253,8 @@ class Classifier:
         return {kind + name: value for name, value in zip(self.class_names, as_python, strict=True)}
 
 
-@takes(MethodOptions, DeviceOptions)
-def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceOptions]) -> Classifier:
+@takes(MethodOptions, LoadOptions)
+def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOptions]) -> Classifier:
     """Load the model of a study.
 
     Args:
@@ -266,14 +267,15 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[DeviceO
 
     Raises:
         DataError: there is no study.
-        UsageError: the study has no such method.
+        UsageError: the study has no such method, or it names code that is not trusted.
         TametailError: no run of the method is finished.
     """
     directory = Path(study)
     described = study_file.read_study_file(directory)
     check_one_process("predict")
     chosen = _canonical(method, described["methods"]) if method else best_method(directory)
-    wanted = [run for run in all_runs(described) if run.method.text == chosen]
+    trust = Trust(options["trust_code"], frozenset([code_name(method)] if method else ()))
+    wanted = [run for run in all_runs(directory, described, trust, [chosen]) if run.method.text == chosen]
     runs = [run for run in wanted if is_finished(run.directory(directory))]
     if not runs:
         raise TametailError(f"no run of {chosen} is finished in {directory}; repeat tametail compare")

@@ -16,6 +16,7 @@ from tametail.core.options import (
     EvaluateOptions,
     ExternalOptions,
     TableOptions,
+    TrustOptions,
 )
 from tametail.evaluation.class_order import check_ordered
 from tametail.external.class_mapping import read_mapping
@@ -75,7 +76,7 @@ def evaluate(
     check_ordered(analysis["ordered"], analysis["class_order"])
     analysis |= {"by": analysis["by"] or (), "operating": operating}
     if options["data"] is None:
-        known = declared(ExternalOptions, TableOptions, DeviceOptions)
+        known = declared(ExternalOptions, TableOptions, DeviceOptions, TrustOptions)
         given = [
             known[name].flag
             for name, value in options.items()
@@ -100,6 +101,7 @@ def evaluate(
         drop_unknown=options["drop_unknown"],
         columns=pick(TableOptions, options),
         device=options["device"],
+        trust_code=options["trust_code"],
         console=console,
         **analysis,
     )

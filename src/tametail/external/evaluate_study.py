@@ -14,8 +14,8 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
 from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
-from tametail.core.run_files import is_finished
 from tametail.core.text import sample_of
+from tametail.core.trust import Trust, code_name
 from tametail.data import (
     DecodedImages,
     ImageTable,
@@ -48,6 +48,7 @@ from tametail.training.run import (
     RunContext,
     all_runs,
     compute_outputs,
+    finished_runs,
     load_class_counts,
     load_trained_model,
     make_predictions,
@@ -69,6 +70,7 @@ def evaluate_study(
     class_order: Sequence[str] | None = None,
     operating: OperatingPoints = (),
     device: str = "auto",
+    trust_code: bool = False,
     console: Console | None = None,
 ) -> Path:
     """Evaluate the fold models of a study's methods, and their ensembles, on other images.
@@ -88,6 +90,7 @@ def evaluate_study(
         ordered: whether the classes are ordinal; None if they are where ``class_order`` or the study has their order.
         class_order: all classes from the lowest grade to the highest; None or empty for the order in the study.
         operating: from `tametail.core.option.read_operating`.
+        trust_code: run code that the study's files name.
 
     Returns:
         The path of report.html.
@@ -108,7 +111,7 @@ def evaluate_study(
     check_operating(operating, class_names)
     known = class_order or described.get("class_order")
     order = ordinal_classes(class_names, ordered=ordered, given=known)
-    runs = _runs(study, described, methods, console)
+    runs = _runs(study, described, methods, trust_code, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
     given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
@@ -152,31 +155,37 @@ def evaluate_study(
 
 
 def _runs(
-    study: Path, described: Mapping[str, Any], methods: Sequence[str] | str | None, console: Console
+    study: Path,
+    described: Mapping[str, Any],
+    methods: Sequence[str] | str | None,
+    trust_code: bool,
+    console: Console,
 ) -> dict[str, list[Run]]:
     """The runs of the requested methods, which must be finished, or of all finished ones."""
-    runs: dict[str, list[Run]] = {text: [] for text in described["methods"]}
-    for run in all_runs(described):
-        if run.method.text in runs:
-            runs[run.method.text].append(run)
-    left = {text: [run for run in of if not is_finished(run.directory(study))] for text, of in runs.items()}
+    known = list(described["methods"])
+    wanted, trust = known, Trust(trust_code)
     if methods is not None:
-        with as_usage_error(f"the methods of this study are {', '.join(runs)}"):
+        with as_usage_error(f"the methods of this study are {', '.join(known)}"):
             texts = split_methods(methods) if isinstance(methods, str) else methods
             wanted = [parse_method(text).text for text in texts]
-        unknown = [text for text in wanted if text not in runs]
+        unknown = [text for text in wanted if text not in known]
         if unknown:
-            raise UsageError(f"expected methods of this study ({', '.join(runs)}), got {', '.join(unknown)}")
-        runs = {text: runs[text] for text in wanted}
-    unfinished = {text: len(left[text]) for text in runs if left[text]}
-    if unfinished and (methods is not None or len(unfinished) == len(runs)):
-        states = ", ".join(f"{text} lacks {n} of {len(runs[text])} runs" for text, n in unfinished.items())
+            raise UsageError(f"expected methods of this study ({', '.join(known)}), got {', '.join(unknown)}")
+        trust = Trust(trust_code, frozenset(map(code_name, wanted)))
+    finished = {text: finished_runs(study, described, text) for text in wanted}
+    unfinished = {text: done.count(False) for text, done in finished.items() if not all(done)}
+    if unfinished and (methods is not None or len(unfinished) == len(finished)):
+        states = ", ".join(
+            f"{text} lacks {n} of {len(finished[text])} runs" for text, n in unfinished.items()
+        )
         raise TametailError(
             f"expected methods whose runs are all finished in {study}, but {states}; finish them with tametail resume"
         )
     if unfinished:
         console.warn(f"left out, as their runs are not all finished: {', '.join(unfinished)}")
-    return {text: of for text, of in runs.items() if text not in unfinished}
+    chosen = [text for text in finished if text not in unfinished]
+    runs = all_runs(study, described, trust, chosen)
+    return {text: [run for run in runs if run.method.text == text] for text in chosen}
 
 
 def _report_mapping(mapped: MappedTable, console: Console) -> None:

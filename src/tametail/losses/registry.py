@@ -86,6 +86,11 @@ def failed_losses() -> list[str]:
     return _LOSSES.why_missing()
 
 
+def package_of(name: str) -> str | None:
+    """The installed package that a loss comes from, with its version; None for others."""
+    return _LOSSES.packages.get(name)
+
+
 def _in_order() -> list[type[Loss]]:
     place = {module: index for index, module in enumerate(_BUILT_IN)}
     return sorted(_LOSSES, key=lambda loss: place.get(loss.__module__, len(place)))

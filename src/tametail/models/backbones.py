@@ -231,7 +231,12 @@ def build_backbone(spec: BackboneSpec, weights: str) -> nn.Module:
         TametailError: the weights cannot be downloaded or read, or do not fit the backbone.
     """
     check_weights(weights, spec.name)
-    provider = BACKBONES.get(spec.provider)()
+    try:
+        provider = BACKBONES.get(spec.provider)()
+    except LookupError as error:
+        raise UsageError(
+            f"expected the package that provides the backbone {spec.name} to be installed: {error}"
+        ) from error
     network = provider.build(spec.plain, weights if weights == "auto" else "none")
     if weights not in {"auto", "none"}:
         state = _offline_state(network) if weights == "offline" else _file_state(Path(weights))

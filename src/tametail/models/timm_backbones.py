@@ -30,7 +30,7 @@ class TimmBackbones(BackboneProvider):
         return list(timm.list_models())
 
     def describe(self, name: str, image_size: int | None) -> BackboneSpec | None:
-        if not timm.is_model(name.split(".")[0]):
+        if not _is_own(name):
             return None
         config = timm.get_pretrained_cfg(name)
         own_size = config.input_size[-1] if config is not None else 224
@@ -60,7 +60,14 @@ class TimmBackbones(BackboneProvider):
         return _create(spec.name, spec.image_size, spec.fixed_size)
 
 
+def _is_own(name: str) -> bool:
+    """Whether the name is of timm itself; for one such as ``hf-hub:owner/model`` timm downloads what others wrote."""
+    return ":" not in name and timm.is_model(name.split(".")[0])
+
+
 def _create(name: str, size: int, fixed: bool, pretrained: bool = False) -> nn.Module:
+    if not _is_own(name):
+        raise UsageError(f"expected the name of one of timm's own models as the backbone, got {name!r}")
     sized: dict[str, Any] = {"img_size": size} if fixed else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about renamed models and duplicates

@@ -100,6 +100,8 @@ def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str,
             wanted = wanted | {key: [*present[key], *new]}
         if "class_order" in present:
             wanted = {"class_order": present["class_order"]} | wanted
+        packages = {*present.get("packages", ()), *wanted.get("packages", ())}
+        wanted = wanted | {"packages": sorted(packages)}
         if "tuned" in present:
             wanted = wanted | {"tuned": present["tuned"] | wanted.get("tuned", {})}
     write_settings(directory, STUDY_FOLDER, wanted)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.run_files import is_finished
+from tametail.core.trust import Trust
 from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
@@ -22,7 +23,7 @@ from tametail.training.execute import execute, mark_failed
 from tametail.training.hardware import Hardware, broadcast, run_parallel
 from tametail.training.heads.execute_heads import HeadBatch, execute_heads, make_batches, to_minimum
 from tametail.training.history import EpochRecord
-from tametail.training.run import Run, RunContext, all_runs
+from tametail.training.run import Run, RunContext, all_runs, finished_runs
 from tametail.training.trackers import Trackers, open_trackers
 from tametail.training.trainer import RunFailed
 
@@ -38,8 +39,12 @@ def run_all(
     hardware: Hardware,
     track: Sequence[str],
     console: Console,
+    trust: Trust,
 ) -> list[str]:
     """Train every unfinished run of a study, and write the report.
+
+    Args:
+        trust: whether code that the study's files name may be run.
 
     Returns:
         One message for each run that failed.
@@ -47,7 +52,7 @@ def run_all(
     Raises:
         Stopped: interrupted by Ctrl-C or SIGTERM, with everything saved.
     """
-    runs = all_runs(described)
+    runs = runs_to_train(directory, described, trust)
     left = broadcast([run for run in runs if not is_finished(run.directory(directory))], accelerator)
     if accelerator.is_main_process:
         study_file.remove_leftovers(directory)
@@ -59,7 +64,7 @@ def run_all(
     try:
         if left:
             training_data = inputs.training_data(accelerator, console)
-            context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware)
+            context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware, trust)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
             with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
                 failed = _train(left, context, described, track, stop, console)
@@ -72,6 +77,21 @@ def run_all(
         console.warn(line)
     accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has failed
     return failed
+
+
+def runs_to_train(directory: Path, described: Mapping[str, Any], trust: Trust) -> list[Run]:
+    """All runs of a study, except for those of finished methods with code that is not trusted.
+
+    Raises:
+        UsageError: an unfinished method names code that is not trusted.
+        DataError: a method is unknown here.
+    """
+    wanted = [
+        text
+        for text in described["methods"]
+        if trust.allows(text) or not all(finished_runs(directory, described, text))
+    ]
+    return all_runs(directory, described, trust, wanted)
 
 
 def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> None:

@@ -12,7 +12,8 @@ from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
 from tametail.data import ImageTable
 from tametail.evaluation.class_order import ordinal_classes
-from tametail.models.backbones import check_weights
+from tametail.losses.registry import package_of
+from tametail.models.backbones import BACKBONES, BackboneSpec, check_weights
 from tametail.storage import search_file
 from tametail.storage.study_file import STUDY_FOLDER, read_study_file
 from tametail.training.hardware import Hardware
@@ -20,6 +21,7 @@ from tametail.training.optimisation import label_smoothing_for
 from tametail.training.recipe import Recipe, load_recipe, with_recipe_values
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
+from tametail.training.strategies.strategy import STRATEGIES
 
 HEAD_REPEATS = 3  # of the cross-validation, by default, where features are frozen
 
@@ -38,6 +40,14 @@ def parse_methods(texts: Sequence[str] | str) -> list[Method]:
     if not parsed:
         raise UsageError("expected at least one method, got none; tametail losses lists the losses")
     return list({method.text: method for method in parsed}.values())
+
+
+def packages_of(methods: Sequence[Method], spec: BackboneSpec) -> list[str]:
+    """The installed packages, with their versions, that methods and a backbone come from."""
+    found = {BACKBONES.packages.get(spec.provider)}
+    for method in methods:
+        found |= {package_of(method.loss.name), *(STRATEGIES.packages.get(s.name) for s in method.strategies)}
+    return sorted(package for package in found if package)
 
 
 def check_counts(options: Mapping[str, Any]) -> list[int]:
@@ -143,6 +153,11 @@ class Tuned:
     directory: Path
     method: str
     content: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """The file that names the method."""
+        return self.directory / search_file.SEARCH_FOLDER.file
 
     @property
     def note(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tametail.core.options import (
     TestSetOptions,
 )
 from tametail.core.run_files import TEST_PREDICTIONS, is_finished
+from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
 from tametail.report import best_method, write_report
@@ -27,12 +28,13 @@ from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
 from tametail.storage.identity import lock_folder, prepare_directory
 from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
-from tametail.study.runs import run_all
+from tametail.study.runs import run_all, runs_to_train
 from tametail.study.settings import (
     check_class_order,
     check_counts,
     count_repeats,
     hardware_from,
+    packages_of,
     parse_methods,
     read_tuned,
     recipe_from,
@@ -42,7 +44,7 @@ from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import Recipe
-from tametail.training.run import RunContext, all_runs, predict_test
+from tametail.training.run import RunContext, all_runs, finished_runs, predict_test, read_methods
 from tametail.training.trackers import check_trackers
 from tametail.training.training_data import backbone_of
 
@@ -95,8 +97,9 @@ class Study:
     def __repr__(self) -> str:
         try:
             settings = self.settings
-            runs = all_runs(settings)
-            finished = sum(is_finished(run.directory(self.directory)) for run in runs)
+            runs = [
+                done for text in settings["methods"] for done in finished_runs(self.directory, settings, text)
+            ]
             evaluations = len(study_file.read_test_set_evaluations(self.directory))
         except TametailError as error:
             return f"Study({str(self.directory)!r}: {error})"
@@ -106,7 +109,7 @@ class Study:
             _count(len(settings["seeds"]), "repeat"),
         ]
         test = f"evaluated {_count(evaluations, 'time')}" if evaluations else "held out"
-        return f"Study({str(self.directory)!r}: {' × '.join(counts)}, {finished} of {len(runs)} runs finished; test set {test})"
+        return f"Study({str(self.directory)!r}: {' × '.join(counts)}, {sum(runs)} of {len(runs)} runs finished; test set {test})"
 
 
 @takes(MethodsOptions, CompareOptions)
@@ -147,7 +150,8 @@ def compare(
     recipe = recipe_from(options, data)
     default = (*DEFAULT_METHODS, *(CLASSICAL_METHODS if recipe.trains == "head" else ()))
     parsed = parse_methods(default if methods is None else methods)
-    tuned = parse_methods([search.method for search in searches]) if searches else []
+    trust = Trust(options["trust_code"], frozenset(method.loss.name for method in parsed))
+    tuned = [method for search in searches for method in read_methods([search.method], trust, search.file)]
     run_folds = check_counts(options)
     checkpoint_interval()
     check_trackers(options["track"] or ())
@@ -177,6 +181,10 @@ def compare(
         return Study(directory)
     try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, study_file.STUDY_FOLDER)
+    if (directory / study_file.STUDY_FOLDER.file).is_file():
+        runs_to_train(
+            directory, study_file.read_study_file(directory), trust
+        )  # refuses code before any long work
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
             repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
@@ -184,7 +192,7 @@ def compare(
             inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
         seeds = list(range(repeats))
         described = inputs.describe([method.text for method in parsed], seeds, run_folds)
-        described |= {"options": as_given(CompareOptions, options)}
+        described |= {"options": as_given(CompareOptions, options), "packages": packages_of(parsed, spec)}
         if class_order is not None:
             described |= {"class_order": class_order}
         for search in searches:
@@ -196,7 +204,9 @@ def compare(
             inputs.save(directory)
             described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)
-        failed = run_all(directory, described, inputs, accelerator, hardware, options["track"] or (), console)
+        failed = run_all(
+            directory, described, inputs, accelerator, hardware, options["track"] or (), console, trust
+        )
     for line in tuned_in_words(described):
         console.warn(line)
     return Study(directory, tuple(failed))
@@ -222,7 +232,8 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
     checkpoint_interval()
     check_trackers(track)
     directory = Path(study)
-    described = study_file.read_study_file(directory)
+    described, trust = study_file.read_study_file(directory), Trust(options["trust_code"])
+    runs_to_train(directory, described, trust)  # refuses code before any long work
     accelerator = make_accelerator(Recipe.model_validate(described["recipe"]), hardware.device)
     console = console if console and accelerator.is_main_process else Console(quiet=True)
     with _locked(directory, accelerator):
@@ -230,7 +241,7 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
             inputs = load_inputs(directory, described, image_root=image_root, training=True, console=console)
         if accelerator.is_main_process and image_root is not None:
             remember_root(directory, inputs.table.root)
-        failed = run_all(directory, described, inputs, accelerator, hardware, track, console)
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust)
     return Study(directory, tuple(failed))
 
 
@@ -267,7 +278,13 @@ def evaluate_test_set(
     described = study_file.read_study_file(directory)
     check_one_process("evaluate the test set")
     with lock_folder(directory):
-        runs = [run for run in all_runs(described) if is_finished(run.directory(directory))]
+        begun = [
+            text
+            for text in described["methods"]
+            if not code_name(text) or any(finished_runs(directory, described, text))
+        ]
+        runs = all_runs(directory, described, Trust(options["trust_code"]), begun)
+        runs = [run for run in runs if is_finished(run.directory(directory))]
         if not runs:
             raise TametailError(
                 f"no run of {directory} is finished, so there is nothing to evaluate; run tametail compare"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,19 +18,21 @@ from torch import nn
 
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path
-from tametail.core.errors import explain_save_error
-from tametail.core.run_files import DESCRIPTION, HEAD, TEST_PREDICTIONS, WEIGHTS
+from tametail.core.errors import DataError, explain_save_error
+from tametail.core.run_files import DESCRIPTION, HEAD, TEST_PREDICTIONS, WEIGHTS, is_finished
+from tametail.core.trust import NO_TRUST, Trust
 from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
 from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.storage.identity import IDENTITY
-from tametail.storage.study_file import folds_to_run
+from tametail.storage.study_file import STUDY_FOLDER, folds_to_run
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
 from tametail.training.multi_label import make_label_predictions
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import DecisionRule, Method, parse_method
+from tametail.training.strategies.method import method_slug
 from tametail.training.trainer import RunFailed
 from tametail.training.training_data import NewModel, TrainingData
 
@@ -58,7 +60,7 @@ class Run:
 
     def directory(self, study: Path) -> Path:
         """The run's directory in a study."""
-        return study / "runs" / self.method.slug / f"seed{self.seed}-fold{self.fold}"
+        return _run_directory(study, self.method.text, self.seed, self.fold)
 
     def random_seed(self) -> int:
         """Seed of weights and batches, the same for all methods."""
@@ -70,12 +72,59 @@ class Run:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def all_runs(described: Mapping[str, Any]) -> list[Run]:
-    """All runs of a study, finished or not; base runs come before the runs that start from them."""
-    methods = [parse_method(text) for text in described["methods"]]
-    places = [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
-    runs = [Run(method, *place) for place in places for method in methods]
+def all_runs(
+    study: Path, described: Mapping[str, Any], trust: Trust, methods: Iterable[str] | None = None
+) -> list[Run]:
+    """The runs of a study, finished or not; base runs come before the runs that start from them.
+
+    Args:
+        study: its directory.
+        described: the content of its study.json.
+        trust: whether code that study.json names may be run.
+        methods: only those of these methods of the study; None for all.
+
+    Raises:
+        UsageError: a method names code that is not trusted.
+        DataError: a method is unknown here.
+    """
+    texts = list(described["methods"] if methods is None else methods)
+    parsed = read_methods(texts, trust, study / STUDY_FOLDER.file, described.get("packages", ()))
+    runs = [Run(method, *place) for place in _places(described) for method in parsed]
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
+
+
+def read_methods(
+    texts: Sequence[str], trust: Trust, file: Path, packages: Sequence[str] = ()
+) -> list[Method]:
+    """Parse the methods that stand in a file, which was made with these packages.
+
+    Raises:
+        UsageError: a method names code that is not trusted.
+        DataError: a method is unknown here.
+    """
+    trust.check(texts, file)
+    try:
+        return [parse_method(text) for text in texts]
+    except (ValueError, TypeError) as error:
+        needed = f" (the study was made with {', '.join(packages)})" if packages else ""
+        raise DataError(
+            f"expected losses and strategies that are known here in {file}, but {error}; install the package that they "
+            f"come from{needed}, or use the version of tametail that made the study"
+        ) from error
+
+
+def finished_runs(study: Path, described: Mapping[str, Any], method: str) -> list[bool]:
+    """Whether each run of a method is finished; no code that the method names is imported."""
+    return [is_finished(_run_directory(study, method, *place)) for place in _places(described)]
+
+
+def _places(described: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(seed, fold) of all runs of a method."""
+    return [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
+
+
+def _run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
+    return study / "runs" / method_slug(method) / f"seed{seed}-fold{fold}"
 
 
 def load_class_counts(directory: Path) -> tuple[list[int], int]:
@@ -143,6 +192,7 @@ class RunContext:
         accelerator: several processes work together on each run, and the main one writes.
         study: the study's directory.
         hardware: how the machine is used.
+        trust: whether code that the study's files name may be run.
     """
 
     training_data: TrainingData
@@ -150,6 +200,7 @@ class RunContext:
     accelerator: Accelerator
     study: Path
     hardware: Hardware
+    trust: Trust = NO_TRUST
 
     @property
     def writes(self) -> bool:

@@ -158,7 +158,7 @@ def make_batches(runs: Sequence[Run], context: RunContext, *, tracked: bool) -> 
         waiting = [run for run in waiting if to_minimum(run, context)]
     old = []
     for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
-        for head_batch in _earlier(context.study, *place):
+        for head_batch in _earlier(waiting, context, *place):
             if any(run in waiting for run in head_batch.runs):
                 old.append(head_batch)
                 waiting = [run for run in waiting if run not in head_batch.runs]
@@ -196,14 +196,16 @@ def _task(run: Run, context: RunContext) -> HeadTask:
     return HeadTask(loss, recipe, head, run.method.classical)
 
 
-def _earlier(study: Path, seed: int, fold: int) -> list[HeadBatch]:
-    """The batches in which finished runs of a seed and fold were trained."""
+def _earlier(waiting: Sequence[Run], context: RunContext, seed: int, fold: int) -> list[HeadBatch]:
+    """The batches of a seed and fold in which finished runs were trained with waiting ones."""
     found: dict[tuple[str, ...], HeadBatch] = {}
-    for path in sorted(study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
+    wanted = {run.method.text for run in waiting}
+    for path in sorted(context.study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
             texts = tuple(described[CO_TRAINED]) if described["status"] == "finished" else ()
-            if texts and texts not in found:
+            if wanted & set(texts) and texts not in found:
+                context.trust.check(texts, path)
                 found[texts] = HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in texts))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # an unreadable description names no batch

@@ -64,8 +64,8 @@ class Method:
 
     @property
     def slug(self) -> str:
-        """The text as a directory name, see `LossSpec.slug`; different texts have different slugs."""
-        return "+".join([self.loss.slug, *(_slug(strategy.text) for strategy in self.strategies)])
+        """The text as a directory name, see `method_slug`."""
+        return method_slug(self.text)
 
     @property
     def after(self) -> tuple[Strategy, ...]:
@@ -219,8 +219,11 @@ def _check_features(features: Tensor, target: Tensor, strategy: str) -> None:
         )
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[\[,]", "--", text.removesuffix("]")).replace("=", "-")
+def method_slug(text: str) -> str:
+    """The canonical text of a method as a directory name, see `LossSpec.slug`; different texts have different slugs."""
+    loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
+    slugs = (re.sub(r"[\[,]", "--", each.removesuffix("]")).replace("=", "-") for each in strategies)
+    return "+".join([LossSpec(loss, "", {}).slug, *slugs])
 
 
 def split_methods(text: str) -> list[str]:
