@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
+    from tametail.study.share import share
     from tametail.study.study import Study, compare, evaluate_test_set, resume
     from tametail.training.recipe import Recipe
     from tametail.training.strategies import list_strategies
@@ -71,6 +72,7 @@ _PLACES = {
     "report": "tametail.report.study.write.write_report",
     "resume": "tametail.study.study.resume",
     "search": "tametail.search.search.search",
+    "share": "tametail.study.share.share",
     "subsample": "tametail.data.splitting.subsample.subsample",
 }
 
@@ -108,6 +110,7 @@ __all__ = [
     "report",
     "resume",
     "search",
+    "share",
     "subsample",
 ]
 

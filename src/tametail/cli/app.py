@@ -23,6 +23,7 @@ try:
     from tametail.cli.report import report
     from tametail.cli.reproduce import reproduce
     from tametail.cli.search import search
+    from tametail.cli.share import share
     from tametail.cli.strategies import strategies
     from tametail.cli.subsample import subsample
 except ModuleNotFoundError as missing:
@@ -31,7 +32,7 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, recommend, search, test_set, report, predict, evaluate, rank, inspect, subsample, reproduce, losses,
+    compare, resume, recommend, search, test_set, report, share, predict, evaluate, rank, inspect, subsample, reproduce, losses,
     strategies, gradients,
 )  # fmt: skip
 

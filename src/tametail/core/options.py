@@ -399,6 +399,7 @@ class Arguments(DataArgument, total=False):
     """Positional arguments."""
 
     study: Annotated[AnyPath, Option(..., "Study: the output folder of tametail compare.")]
+    copy: Annotated[AnyPath, Option(..., "New or empty folder for the copy.")]
     studies: Annotated[Paths, Option(..., "Two or more studies or evaluations, one per data set.")]
     predictions: Annotated[
         Paths,
@@ -511,6 +512,18 @@ class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, total
     partial: Annotated[
         bool,
         Option(False, "Evaluate unfinished methods by their finished runs, in partial.md and partial.csv."),
+    ]
+
+
+class ShareOptions(TypedDict, total=False):
+    """Options of `tametail.share`."""
+
+    name: Annotated[
+        str | None,
+        Option(None, "Name of the data set in the copy. Default: study, as names may tell the origin."),
+    ]
+    with_thumbnails: Annotated[
+        bool, Option(False, "Also copy the thumbnails of the report, which show patients' images.")
     ]
 
 

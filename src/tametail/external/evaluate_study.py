@@ -162,6 +162,7 @@ def _runs(
     console: Console,
 ) -> dict[str, list[Run]]:
     """The runs of the requested methods, which must be finished, or of all finished ones."""
+    study_file.refuse_shared(study, described)
     known = list(described["methods"])
     wanted, trust = known, Trust(trust_code)
     if methods is not None:

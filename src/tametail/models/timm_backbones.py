@@ -55,6 +55,10 @@ class TimmBackbones(BackboneProvider):
         return BackboneSpec(name, features, size, canvas, size / canvas, mean, std, fixed, stages=stages)
 
     def build(self, spec: BackboneSpec, weights: str) -> nn.Module:
+        if not _is_own(spec.name):
+            raise UsageError(
+                f"expected the name of one of timm's own models as the backbone, got {spec.name!r}; choose another one"
+            )
         if weights == "auto":
             return _from_hub(spec)
         return _create(spec.name, spec.image_size, spec.fixed_size)
@@ -66,8 +70,6 @@ def _is_own(name: str) -> bool:
 
 
 def _create(name: str, size: int, fixed: bool, pretrained: bool = False) -> nn.Module:
-    if not _is_own(name):
-        raise UsageError(f"expected the name of one of timm's own models as the backbone, got {name!r}")
     sized: dict[str, Any] = {"img_size": size} if fixed else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about renamed models and duplicates

@@ -11,12 +11,13 @@ from typing import Any
 
 from tametail.core import removal
 from tametail.core.atomic import write_atomically
-from tametail.core.errors import DataError, explain_save_error
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.run_files import is_finished, is_run_file
 from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 SOURCE_FILE = "source.json"  # the folder of the images
+SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of those trained in one batch, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
@@ -43,6 +44,19 @@ def remembered_root(directory: Path) -> Path | None:
         return Path(json.loads((directory / SOURCE_FILE).read_text(encoding="utf-8"))["image_root"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def refuse_shared(directory: Path, described: Mapping[str, Any]) -> None:
+    """Refuse a copy made by ``tametail share`` where weights or images are needed.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if described.get(SHARED):
+        raise UsageError(
+            f"expected a study with its weights and images, but {directory} is a copy made by tametail share, which only "
+            f"tametail report and tametail rank read; use the study that it was made of"
+        )
 
 
 def folds_to_run(described: Mapping[str, Any]) -> list[int]:

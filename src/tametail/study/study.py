@@ -201,6 +201,11 @@ def compare(
             described |= {"tuned": {search.method: search.note for search in searches}}
         study_file.check_same_study(directory, described)
         if accelerator.is_main_process:
+            if not (directory / study_file.STUDY_FOLDER.file).is_file():
+                console.say(
+                    f"{directory} will hold file names and group codes of the images and the path of their folder; tametail "
+                    f"share writes a copy without them."
+                )
             inputs.save(directory)
             described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)

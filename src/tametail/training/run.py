@@ -25,7 +25,7 @@ from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
 from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.storage.identity import IDENTITY
-from tametail.storage.study_file import STUDY_FOLDER, folds_to_run
+from tametail.storage.study_file import STUDY_FOLDER, folds_to_run, refuse_shared
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.hardware import Hardware
 from tametail.training.inference import predict_logits
@@ -60,7 +60,7 @@ class Run:
 
     def directory(self, study: Path) -> Path:
         """The run's directory in a study."""
-        return _run_directory(study, self.method.text, self.seed, self.fold)
+        return run_directory(study, self.method.text, self.seed, self.fold)
 
     def random_seed(self) -> int:
         """Seed of weights and batches, the same for all methods."""
@@ -84,12 +84,13 @@ def all_runs(
         methods: only those of these methods of the study; None for all.
 
     Raises:
-        UsageError: a method names code that is not trusted.
+        UsageError: a method names code that is not trusted, or the study is a copy made by `tametail share`.
         DataError: a method is unknown here.
     """
+    refuse_shared(study, described)
     texts = list(described["methods"] if methods is None else methods)
     parsed = read_methods(texts, trust, study / STUDY_FOLDER.file, described.get("packages", ()))
-    runs = [Run(method, *place) for place in _places(described) for method in parsed]
+    runs = [Run(method, *place) for place in places(described) for method in parsed]
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
 
 
@@ -115,15 +116,16 @@ def read_methods(
 
 def finished_runs(study: Path, described: Mapping[str, Any], method: str) -> list[bool]:
     """Whether each run of a method is finished; no code that the method names is imported."""
-    return [is_finished(_run_directory(study, method, *place)) for place in _places(described)]
+    return [is_finished(run_directory(study, method, *place)) for place in places(described)]
 
 
-def _places(described: Mapping[str, Any]) -> list[tuple[int, int]]:
+def places(described: Mapping[str, Any]) -> list[tuple[int, int]]:
     """(seed, fold) of all runs of a method."""
     return [(seed, fold) for seed in described["seeds"] for fold in folds_to_run(described)]
 
 
-def _run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
+def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
+    """The directory of a run of a study."""
     return study / "runs" / method_slug(method) / f"seed{seed}-fold{fold}"
 
 

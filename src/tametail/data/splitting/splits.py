@@ -10,7 +10,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -60,6 +60,10 @@ class Splits:
     def fold_in(self, repeat: int) -> IntArray:
         """(N,) fold of each image in a repeat, from 0; -1 in the test set."""
         return self.redrawn[repeat - 1] if repeat else self.fold
+
+    def with_images(self, image: TextArray) -> Splits:
+        """The same splits of images with other ids (N,), in the same order."""
+        return replace(self, image=image, fingerprint=_sha256(_to_csv(image, self.part, self.fold)))
 
     @property
     def redrawn_fingerprints(self) -> list[str]:

@@ -14,7 +14,7 @@ from tametail.evaluation.multi_label import evaluate_labels
 from tametail.report.study.results import headline
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
-from tametail.storage.study_file import folds_to_run, read_study_file
+from tametail.storage.study_file import SHARED, folds_to_run, read_study_file
 
 FEW = 5  # data sets, below which the tests have little power
 
@@ -32,6 +32,7 @@ class DataSet:
         classes: number of classes.
         protocol: how the predictions were made.
         fingerprint: of its image table; empty if unknown.
+        shared: whether it is a copy made by `tametail share`, whose fingerprint is not that of its study.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DataSet:
     classes: int
     protocol: str
     fingerprint: str
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,12 @@ def _warnings(sets: Sequence[DataSet]) -> list[str]:
                 f"{' and '.join(same)} have the same images: they count as {len(same)} data sets but are one, so "
                 "the p values are too small."
             )
+    copies = [one.name for one in sets if one.shared]
+    if copies and len(copies) < len(sets):
+        said.append(
+            f"Made by tametail share: {', '.join(copies)}. Whether these have images of other sets here is unknown: if they do, "
+            "the p values are too small."
+        )
     return said
 
 
@@ -168,6 +176,7 @@ def _study(directory: Path) -> DataSet:
         protocol=f"cross-validation, {folds} of {settings['splits']['folds']} folds, {seeds} "
         f"{'repeat' if seeds == 1 else 'repeats'}, {settings['backbone']}, recipe {settings['recipe'].get('name', '')}",
         fingerprint=str(settings["table"]["fingerprint"]),
+        shared=bool(settings.get(SHARED)),
     )
 
 
