@@ -21,10 +21,18 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
-from tametail.core.run_files import DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, is_finished
+from tametail.core.run_files import (
+    DESCRIPTION,
+    HEAD,
+    PREDICTIONS,
+    TEST_PREDICTIONS,
+    WEIGHTS,
+    is_finished,
+)
 from tametail.core.text import counted, sample_of
-from tametail.data import ImageTable, load_splits, save_splits
+from tametail.data import ImageTable, Splits, load_splits, save_splits
 from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
+from tametail.evaluation.subgroups import as_texts, in_ranges
 from tametail.predictions.multi_label import read_label_predictions, write_label_predictions
 from tametail.predictions.single_label import read_predictions, write_predictions
 from tametail.report import write_report
@@ -36,6 +44,7 @@ from tametail.storage.study_file import (
     SOURCE_FILE,
     STUDY_FOLDER,
     TEST_SET_EVALUATIONS,
+    folds_to_run,
     read_study_file,
     read_test_set_evaluations,
 )
@@ -52,6 +61,14 @@ if TYPE_CHECKING:
 SHARED_FILE = "shared.md"
 _HISTORY, _TIMING = "history.csv", "timing.csv"
 _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times tell when images were read
+
+# The files of a study: copied, made again, or left out; all others are unknown.
+_KNOWN = (
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
+    "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
+    "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
+    *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, _HISTORY, _TIMING, WEIGHTS, HEAD)),
+)  # fmt: skip
 
 # The fields that are kept: a type for each value, or the fields of an object; `_numbers` for numbers by any name.
 _NUMBERS = object()
@@ -90,7 +107,9 @@ _LEFT_OUT = """\
 - the name of the data set, unless you gave one, and what its classes, groups and split were read from
 - digests of the images, of the table and of the weights. Fingerprints are those of the renumbered tables: they differ from those of the study
 - weights of the models and of the backbone, checkpoints, logs of trackers, and the times of files
-- columns of the table by which no subgroups are reported
+- runs of methods that are not compared themselves, from which others start
+- figures for print and scores of unfinished methods, which `tametail report` makes again
+- columns of the table by which no subgroups are reported, and the exact numbers of those by which they are
 - texts of findings, failures and unreadable images, which may name files or columns; their kinds and numbers remain
 - the name, the summary and the weight file of a recipe of your own"""
 _REMAINS = """\
@@ -111,13 +130,11 @@ class _Names:
     Attributes:
         images, groups: the new name by the old one, in the same order.
         fields: unknown fields, by file.
-        files: that were read.
     """
 
     images: Mapping[str, str]
     groups: Mapping[str, str]
     fields: set[str] = field(default_factory=set)
-    files: set[Path] = field(default_factory=set)
 
     def of_images(self, names: TextArray) -> TextArray:
         return self._renamed(names, self.images)
@@ -162,13 +179,13 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 @takes(ShareOptions)
 def share(
-    study: str | Path, out: str | Path, *, console: Console | None = None, **options: Unpack[ShareOptions]
+    study: str | Path, copy: str | Path, *, console: Console | None = None, **options: Unpack[ShareOptions]
 ) -> Study:
     """Write a copy of a study without paths, names and ids, in one step; shared.md in it says what was left out.
 
     Args:
         study: the study's folder.
-        out: a new or empty folder outside the study.
+        copy: a new or empty folder outside the study.
         console: for what was left out, by name; None for silence.
         options: see below.
 
@@ -176,12 +193,12 @@ def share(
         The copy. `tametail.report` and `tametail.rank` read it; its results are those of the study.
 
     Raises:
-        UsageError: ``out`` is not empty, or in the study.
+        UsageError: ``copy`` is not empty, or in the study.
         DataError: there is no study, or one of its files is damaged.
         TametailError: the copy cannot be written.
     """
     console = console or Console(quiet=True)
-    directory, target = Path(study), Path(out)
+    directory, target = Path(study), Path(copy)
     described = read_study_file(directory)
     if target.resolve().is_relative_to(directory.resolve()):
         raise UsageError(
@@ -190,15 +207,12 @@ def share(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"expected a new or empty folder for the copy, got {target}; give another one")
     name, thumbnails = options["name"] or "study", options["with_thumbnails"]
-    with atomic_directory(target) as copy:
-        known = _copy(directory, copy, described, name, thumbnails)
-        unknown = _unknown_files(directory, known)
-        said = [
-            f"{counted(len(unknown), 'file')} of other kinds and {counted(len(known.fields), 'unknown field')}"
-        ]
-        text = _explained(thumbnails, load_options(copy).by, said)
-        (copy / SHARED_FILE).write_text(text, encoding="utf-8")
-        for path in [*copy.rglob("*"), copy]:
+    with atomic_directory(target) as made:
+        known = _copy(directory, made, described, name, thumbnails)
+        unknown = _unknown_files(directory)
+        text = _explained(thumbnails, load_options(made).by, len(unknown), len(known.fields))
+        (made / SHARED_FILE).write_text(text, encoding="utf-8")
+        for path in [*made.rglob("*"), made]:
             os.utime(path, (_WRITTEN_TOGETHER, _WRITTEN_TOGETHER))
     for kind, found in (("files", unknown), ("fields", sorted(known.fields))):
         if found:
@@ -206,7 +220,7 @@ def share(
     console.say(
         f"{counted(len(known.images), 'image')} and {counted(len(known.groups), 'group')} are numbered. Left out: the path, "
         f"names and digests of the images, group codes, weights, logs{'' if thumbnails else ', thumbnails'}; kept: results, "
-        f"names of classes and methods{''.join(f', values of {each}' for each in load_options(target).by)}. "
+        f"names of classes and methods{''.join(f', subgroups by {each}' for each in load_options(target).by)}. "
         f"{SHARED_FILE} has the whole list."
     )
     return Study(target)
@@ -217,18 +231,13 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
     frame, options = _read_table(directory), load_options(directory)
     images, groups = frame["image"].tolist(), sorted(set(frame["group"]))
     known = _Names(_numbered("image", images), _numbered("group", groups))
-    known.files |= {directory / TABLE_FILE, directory / SPLITS_FILE, directory / STUDY_FOLDER.file}
     by = [column for column in options.by if column in frame]
-    kept = [*COLUMNS, *(column for column in (UNKNOWN_COLUMN, *by) if column in frame)]
-    renumbered = frame[kept].assign(
-        image=known.of_images(np.array(images, dtype=np.str_)),
-        group=known.of_groups(frame["group"].to_numpy(dtype=np.str_)),
-    )
+    split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
+    splits = load_splits(directory / SPLITS_FILE, **split, redrawn=described.get("redrawn_folds", ()))
+    renumbered = _renumbered(frame, splits, folds_to_run(described), by, known)
     renumbered.to_parquet(copy / TABLE_FILE, index=False)
     multi_label = bool(described.get("multi_label", False))
     table = ImageTable(renumbered, Path(), tuple(described["class_names"]), name, multi_label=multi_label)
-    split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
-    splits = load_splits(directory / SPLITS_FILE, **split, redrawn=described.get("redrawn_folds", ()))
     splits = splits.with_images(known.of_images(splits.image))
     save_splits(splits, copy / SPLITS_FILE)
     content = _shared_settings(described, known) | {"name": name, SHARED: True}
@@ -243,7 +252,6 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
         _copy_run(directory, copy, described, method, *place, known) for method, place in _runs(described)
     ]
     if evaluations := read_test_set_evaluations(directory):
-        known.files.add(directory / TEST_SET_EVALUATIONS)
         lines = [
             json.dumps(known.keep(each, _EVALUATION, TEST_SET_EVALUATIONS)) + "\n" for each in evaluations
         ]
@@ -254,6 +262,23 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
     if any(finished):
         write_report(copy)
     return known
+
+
+def _renumbered(
+    frame: pd.DataFrame, splits: Splits, folds: Sequence[int], by: Sequence[str], known: _Names
+) -> pd.DataFrame:
+    """The table with new names and, of further columns, the values of subgroups: ranges in place of numbers."""
+    import pandas as pd
+
+    columns = {column: frame[column].tolist() for column in (*COLUMNS, UNKNOWN_COLUMN) if column in frame}
+    columns["image"] = known.of_images(np.array(columns["image"], dtype=np.str_)).tolist()
+    columns["group"] = known.of_groups(np.array(columns["group"], dtype=np.str_)).tolist()
+    evaluated = np.isin(splits.fold, folds)  # those alone are in subgroups, and make the ranges
+    for column in by:
+        values = np.full(len(frame), "", dtype=object)
+        values[evaluated] = in_ranges(as_texts(frame[column].tolist())[evaluated])
+        columns[column] = values.tolist()
+    return pd.DataFrame(columns, dtype=object)
 
 
 def _read_table(directory: Path) -> pd.DataFrame:
@@ -341,7 +366,6 @@ def _copy_run(
         counts = {name: int(run["class_counts"][name]) for name in described["class_names"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"expected the description of a run at {source / DESCRIPTION}: {error}") from error
-    known.files |= {source / name for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, _HISTORY)}
     make_folder(target)
     content = known.keep(run, _RUN, DESCRIPTION) | {"class_counts": counts}
     dropped = ("parameters", "recipe", "class_counts", "message", "batch", "trained_with", "micro_batch")
@@ -383,28 +407,27 @@ def _copy_thumbnails(source: Path, target: Path) -> None:
             (target / path.name).write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
 
 
-def _unknown_files(directory: Path, known: _Names) -> list[str]:
-    """The files of a study that are neither copied, nor made again, nor left out on purpose."""
-    report = {
-        "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
-        "partial.md", "partial.csv", OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
-    }  # fmt: skip
-    left_out = {directory / name for name in report} | known.files
-    files = (path for path in directory.rglob("*") if path.is_file() and path not in left_out)
-    folders = (directory / THUMBNAILS, directory / "figures")
-    return sorted(
-        str(path.relative_to(directory))
+def _unknown_files(directory: Path) -> list[str]:
+    """The files in a study's folder that are none of a study's."""
+    files = (path.relative_to(directory) for path in sorted(directory.rglob("*")) if path.is_file())
+    return [
+        str(path)
         for path in files
-        if not (path.parent in folders or path.suffix == ".safetensors" or path.name == _TIMING)
-    )
+        if not any(path.match(known) and known.count("/") == len(path.parts) - 1 for known in _KNOWN)
+    ]
 
 
-def _explained(thumbnails: bool, by: Sequence[str], unknown: Sequence[str]) -> str:
-    """The content of shared.md."""
+def _explained(thumbnails: bool, by: Sequence[str], files: int, fields: int) -> str:
+    """The content of shared.md; unknown files and fields are counted, as their names may identify too."""
     pictures = "- thumbnails of images, which show patients' images" if thumbnails else ""
-    values = f"- values of the columns {', '.join(by)}, by which subgroups are reported" if by else ""
+    values = f"- the subgroup of each image by {', '.join(by)}, as reported" if by else ""
     without = "" if thumbnails else "- thumbnails of images"
-    left_out = [_LEFT_OUT, without, f"- {unknown[0]}"]
+    left_out = [_LEFT_OUT, without]
+    left_out += (
+        [f"- {counted(files, 'unknown file')} and {counted(fields, 'unknown field')}"]
+        if files or fields
+        else []
+    )
     remains = [_REMAINS, values, pictures]
     blocks = ["# A copy of a study, made by tametail share", "## Left out", *_block(left_out)]
     blocks += ["## What remains", *_block(remains), "## What no longer works", _NO_LONGER]
