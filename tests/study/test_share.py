@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ import pytest
 
 from cli.test_app import run
 from fixtures.dicom_samples import dicom_bytes
+from fixtures.label_study import write_label_study
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import COLOURS, TINY, words
 from tametail.core.errors import UsageError
 from tametail.data import load_splits
+from tametail.report import write_report
 from tametail.study.share import share
 from tametail.study.study import Study
+from tametail.training.recipe import load_recipe
 
 HEADER = {  # in the tags of every file; nothing of it may come out
     "PatientName": "Zyxname^Quillon",
@@ -248,3 +252,16 @@ def test_what_needs_weights_or_images_refuses_a_copy(dicom_study: Path, study: P
     code, _, errors = run("rank", study, copy, "-o", tmp_path / "ranks")
     assert code == 0, errors
     assert "Made by tametail share: study" in errors
+
+
+def test_a_study_of_several_labels_per_image(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", images=120, test_set_evaluations=1)
+    described = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    described["splits"]["fingerprint"] = hashlib.sha256((study / "splits.csv").read_bytes()).hexdigest()
+    described["recipe"] = load_recipe("head").model_dump(mode="json")
+    (study / "study.json").write_text(json.dumps(described), encoding="utf-8")
+    write_report(study)
+    share(study, tmp_path / "copy", name="lungs")
+    for name in ("results.csv", "results.md"):
+        assert (tmp_path / "copy" / name).read_bytes() == (study / name).read_bytes()
+    assert found_in(tmp_path / "copy", ["patient-", "images/0"]) == []

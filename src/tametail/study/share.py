@@ -27,7 +27,6 @@ from tametail.core.run_files import (
     PREDICTIONS,
     TEST_PREDICTIONS,
     WEIGHTS,
-    is_finished,
 )
 from tametail.core.text import counted, sample_of
 from tametail.data import ImageTable, Splits, load_splits, save_splits
@@ -50,6 +49,7 @@ from tametail.storage.study_file import (
 )
 from tametail.study.inputs import BACKBONE_FILE, SPLITS_FILE, TABLE_FILE
 from tametail.study.study import Study
+from tametail.training.heads.execute_heads import CO_TRAINED
 from tametail.training.history import history_csv, read_history
 from tametail.training.recipe import Recipe, list_recipes
 from tametail.training.run import atomic_directory, run_directory
@@ -80,6 +80,9 @@ _RUN = {
     "environment": {**_ENVIRONMENT, "processes": int},
     "convergence": {**_CONVERGENCE, "start": str},
 }
+_RUN_LEFT_OUT = (
+    "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", "convergence: l2_scores",
+)  # fmt: skip
 _ESTIMATES = dict.fromkeys(
     ("score", "nested", "nested_balanced_accuracy", "searched_recipe", "trials"), _NUMBERS
 )
@@ -362,18 +365,15 @@ def _copy_run(
     if not (source / DESCRIPTION).is_file():
         return False
     try:
-        run = json.loads((source / DESCRIPTION).read_text(encoding="utf-8"))
-        counts = {name: int(run["class_counts"][name]) for name in described["class_names"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        run = dict(json.loads((source / DESCRIPTION).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"expected the description of a run at {source / DESCRIPTION}: {error}") from error
     make_folder(target)
-    content = known.keep(run, _RUN, DESCRIPTION) | {"class_counts": counts}
-    dropped = ("parameters", "recipe", "class_counts", "message", "batch", "trained_with", "micro_batch")
-    known.fields -= {f"{DESCRIPTION}: {name}" for name in dropped} | {
-        f"{DESCRIPTION}: convergence: l2_scores"
-    }
+    counts = dict.fromkeys(described["class_names"], _NUMBERS)
+    content = known.keep(run, {**_RUN, "class_counts": counts}, DESCRIPTION)
+    known.fields -= {f"{DESCRIPTION}: {name}" for name in _RUN_LEFT_OUT}
     _write_json(target / DESCRIPTION, content)
-    if not is_finished(source):
+    if run.get("status") != "finished" or not (source / PREDICTIONS).is_file():
         return False
     for name in (PREDICTIONS, TEST_PREDICTIONS):
         if (source / name).is_file():

@@ -126,7 +126,7 @@ def places(described: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
     """The directory of a run of a study."""
-    return study / "runs" / method_slug(method) / f"seed{seed}-fold{fold}"
+    return study / "runs" / method_slug(method) / f"seed{seed:d}-fold{fold:d}"  # never a path
 
 
 def load_class_counts(directory: Path) -> tuple[list[int], int]:
