@@ -181,10 +181,8 @@ def compare(
         return Study(directory)
     try_out(parsed, recipe, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, study_file.STUDY_FOLDER)
-    if (directory / study_file.STUDY_FOLDER.file).is_file():
-        runs_to_train(
-            directory, study_file.read_study_file(directory), trust
-        )  # refuses code before any long work
+    if (directory / study_file.STUDY_FOLDER.file).is_file():  # refuse code before any long work
+        runs_to_train(directory, study_file.read_study_file(directory), trust)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
             repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
