@@ -2,9 +2,11 @@
 # make test              set up .venv and run all tests
 # make test-browser      open the reports in an installed headless Chromium
 # make check             lint, formatting, language, types, import layers
+# make test-lowest       run the commands with the lowest versions of all dependencies that are allowed
+# make audit             look for known vulnerabilities of the installed packages (asks the vulnerability database)
 # make format            fix lint and formatting
 # make wheel             build the package
-# make prove-kill        kill studies at random moments and compare their results with undisturbed ones
+# make prove-kill        kill each command at random moments and compare its files with undisturbed ones
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
 # make power             simulate the power of the paired comparisons
@@ -20,7 +22,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser check format wheel prove-kill coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -43,6 +45,12 @@ check: setup
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 
+test-lowest:
+	@sh scripts/test_lowest.sh
+
+audit: setup
+	@$(BIN)/python -m pip_audit --skip-editable
+
 format: setup
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -52,7 +60,6 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
-	@$(BIN)/python scripts/prove_kill.py --recipe head --kills 30
 
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
@@ -98,4 +105,4 @@ bench-train: setup
 	@$(BIN)/python benchmarks/train.py
 
 clean:
-	rm -rf .venv dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-lowest dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import UsageError
+from tametail.core.regular_file import regular
 
 
 def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
@@ -22,7 +23,7 @@ def read_prevalence(text: str, class_names: Sequence[str]) -> dict[str, float]:
         return dict.fromkeys(class_names, 1.0)
     try:
         if text.endswith(".json"):
-            pairs = json.loads(Path(text).read_text(encoding="utf-8"), object_pairs_hook=list)
+            pairs = json.loads(regular(Path(text)).read_text(encoding="utf-8"), object_pairs_hook=list)
         else:
             pairs = [part.rpartition("=")[::2] for part in text.split(",")]
         named = [(str(name).strip(), float(share)) for name, share in pairs]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 
 LOGIT, POSTERIOR = "logit_", "p_"
 
@@ -47,7 +48,7 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
 
     try:
         # Exactly one file: pq.read_table would also take a folder of them.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(regular(path), page_checksum_verification=True) as file:
             table = file.read()
         if any(column.null_count for column in table.columns):
             raise ValueError("values are missing")
@@ -68,7 +69,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     import pyarrow.parquet as pq
 
     try:
-        described = json.loads((pq.read_schema(path).metadata or {})[b"tametail"])
+        described = json.loads((pq.read_schema(regular(path)).metadata or {})[b"tametail"])
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
     return described if isinstance(described, dict) else None

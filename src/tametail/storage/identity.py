@@ -11,7 +11,9 @@ from typing import Any
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
+from tametail.core.regular_file import special_files
 from tametail.core.removal import temporary_sibling
+from tametail.core.text import sample_of
 
 SCHEMA = 5
 LOCK = ".lock"
@@ -52,6 +54,7 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
         DataError: it is absent, damaged, or of another schema.
     """
     expected = f"expected {kind.name} at {directory}"
+    _refuse_special_files(directory)
     try:
         content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -68,6 +71,16 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
         )
     check_schema(directory, content, kind)
     return content
+
+
+def _refuse_special_files(directory: Path) -> None:
+    """Refuse a folder with a pipe, device or socket in the place of a file, as a command may wait for ever to read it."""
+    special = special_files(directory)
+    if special:
+        raise DataError(
+            f"expected only files and folders in {directory}, found a pipe, device or socket: {sample_of(list(map(str, special)))}; "
+            f"remove it"
+        )
 
 
 def write_settings(directory: Path, kind: FolderKind, content: Mapping[str, Any]) -> None:
@@ -106,6 +119,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
         TametailError: it is not writable.
         UsageError: it holds something else.
     """
+    _refuse_special_files(directory)
     with suppress(OSError, ValueError):  # absent, or damaged: whatever reads it later says so
         content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
         if isinstance(content, dict):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
+from tametail.core.regular_file import regular
 
 _WIDTH = 100
 
@@ -271,7 +272,7 @@ def load_recipe(
 def _read(recipe: str | Path) -> dict[str, Any]:
     if str(recipe).endswith((".yaml", ".yml")):
         try:
-            text = Path(recipe).read_text(encoding="utf-8")
+            text = regular(Path(recipe)).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"expected a recipe file at {recipe}, but it cannot be read: {error}") from error
     elif str(recipe) in list_recipes():

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tametail.core.regular_file import regular
 from tametail.data.decoding.decode import IMAGE_FORMATS, MAX_PIXELS, without_warnings
 
 DEPTHS = (8, 12, 16)
@@ -109,9 +110,7 @@ def find_bit_depth(paths: Sequence[Path], pool: Executor) -> BitDepth:
 def _largest(path: Path) -> int | None:
     """The largest value of an integer grey image of more than 8 bits; None for any other file."""
     try:
-        if not path.is_file():  # opening a pipe would block
-            return None
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             head = file.read(26)
             # In a PNG the depth and the kind of pixels (0: grey) are at a fixed place.
             if not (head[24:26] == b"\x10\0" if head.startswith(_PNG) else head.startswith(_DEEP)):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import BoolArray
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.errors import DataError, TametailError
+from tametail.core.regular_file import regular
 from tametail.core.removal import remove
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
 from tametail.data.decoding.cache_folder import (
@@ -373,7 +374,7 @@ def _state(path: Path, settled: float) -> bytes:
 
 def _digest(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
         return UNREADABLE

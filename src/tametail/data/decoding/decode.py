@@ -8,8 +8,6 @@ with several frames the first is used, of DICOM the middle one.
 from __future__ import annotations
 
 import io
-import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.data.decoding.file_kinds import unknown_format
 
 if TYPE_CHECKING:
@@ -103,14 +102,9 @@ def read_file(path: Path) -> bytes:
 def _read(path: Path, *, leave_dicom: bool) -> bytes | None:
     """The bytes of a file, or None for DICOM with ``leave_dicom``."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # first, as opening a pipe would block
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise DataError(f"the file cannot be read (it is {kind})")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DataError(
-                f"the file has {status.st_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"
-            )
+        size = regular(path).stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"the file has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed")
         with open(path, "rb") as file:
             if leave_dicom and is_dicom(file.read(132)):
                 return None

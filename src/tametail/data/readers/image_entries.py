@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
@@ -58,7 +59,7 @@ def walk(root: Path, empty: list[Path] | None = None) -> Iterator[Path]:
 def first_bytes(path: Path) -> bytes:
     """The first 132 bytes of a file, which tell its kind; none if it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             return file.read(132)
     except OSError:
         return b""

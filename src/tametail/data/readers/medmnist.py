@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
+from tametail.core.regular_file import regular
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cache_folder import cache_lock, cached_folder, explain_cache_error
@@ -158,7 +159,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _opened_file(path: Path) -> BufferedReader:
     try:
-        return open(path, "rb")
+        return open(regular(path), "rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
 

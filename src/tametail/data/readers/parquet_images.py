@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.text import quoted
 from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cache_folder import cached_folder
@@ -66,7 +67,7 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
     counts, splits = [], _splits(files)
     for number, file in enumerate(files):
         try:
-            with pq.ParquetFile(file) as opened:
+            with pq.ParquetFile(regular(file)) as opened:
                 schema = opened.schema_arrow
                 image = _image_column(file)
                 label = _label_column(file, schema.names, options.label_col)
@@ -128,7 +129,7 @@ def _image_column(file: Path) -> str | None:
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(file)
+        schema = pq.read_schema(regular(file))
     except (pa.ArrowException, OSError):
         return None
     return image_bytes_column(schema)

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.text import quoted, sample_of
 
 _INSTALL = "pip install 'tametail[tables]'"
@@ -33,7 +34,7 @@ def sheet_as_csv(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about styles, which are not read
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            book = openpyxl.load_workbook(regular(path), read_only=True, data_only=True)
     except Exception as error:  # openpyxl passes on whatever zipfile and its XML parser raise
         raise DataError(f"{path} cannot be read as an Excel file: {quoted(error)}") from error
     texts = {}

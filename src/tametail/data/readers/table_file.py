@@ -17,6 +17,7 @@ import numpy as np
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.text import counted, quoted, sample_of
 from tametail.data.readers.delimited import BLANKS, fields, find_separator
 
@@ -216,7 +217,7 @@ def read_text(path: Path, kind: str) -> str:
         DataError: it cannot be read, or is not text.
     """
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     try:
@@ -275,7 +276,7 @@ def _read_parquet(path: Path) -> TableFile:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(regular(path)) as file:
             _refuse_image_bytes(file.schema_arrow, path)
             table = file.read()
         table.validate(full=True)  # otherwise text that is not UTF-8 would fail only on use

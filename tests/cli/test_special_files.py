@@ -1,0 +1,159 @@
+"""A pipe, device or socket in the place of a file is named at once: opening a pipe without a writer would wait for ever."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fixtures.tiny_study import TINY, words, write_images
+from typer.testing import CliRunner
+
+from tametail.cli.app import app
+from tametail.core.errors import DataError
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # the path of a socket has a length limit
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def link_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+KINDS = pytest.mark.parametrize("make", [make_pipe, make_socket, link_device])
+
+
+@pytest.fixture(autouse=True)
+def not_for_ever() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError("the command waits for the file")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("special")
+    write_images(folder / "data")
+    settings = [*words(TINY), "--folds", "2", "--methods", "ce"]
+    ran = CliRunner().invoke(
+        app, ["compare", str(folder / "data" / "labels.csv"), *settings, "-o", str(folder / "study")]
+    )
+    assert ran.exit_code == 0, ran.output
+    return folder / "study"
+
+
+def refused(*command: object) -> str:
+    ran = CliRunner().invoke(app, [str(word) for word in command])
+    assert ran.exit_code in {1, 2, 3}, ran.output
+    assert "unexpected" not in ran.output
+    return " ".join(ran.output.split())
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "name",
+    ["t.csv", "t.tsv", "t.xlsx", "t.parquet", "t.jsonl", "t.npz", "t", "sub/labels.csv", "sub/t.parquet"],
+)
+def test_table(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    for source in {path, path.parent if "/" in name else path}:
+        assert refused("inspect", source)
+
+
+@KINDS
+@pytest.mark.parametrize("place", ["data/images/000.png", "data/images"])
+def test_images(place: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    path = tmp_path / place
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)
+    said = refused(
+        "compare", tmp_path / "data/labels.csv", *words(TINY), "--folds", "2", "-o", tmp_path / "s"
+    )
+    assert "000.png" in said
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "option", ["--recipe", "--class-order", "--metadata", "--split-files", "--backbone", "--weights"]
+)
+def test_options(option: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    suffix = {"--recipe": ".yaml", "--metadata": ".csv", "--split-files": ".txt"}.get(option, ".safetensors")
+    path = tmp_path / f"given{suffix}"
+    make(path)
+    value = f"test={path}" if option == "--split-files" else path
+    refused("compare", tmp_path / "data/labels.csv", option, value, "-o", tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        *(
+            (name, make_pipe)
+            for name in ("study.json", "splits.csv", "table.parquet", "source.json", "calibration.json")
+        ),
+        *(
+            (name, make_pipe)
+            for name in ("metrics.json", "runs", "runs/ce", "runs/ce/seed0-fold0", "runs/ce/x/run.json")
+        ),
+        ("runs/ce/seed0-fold0/predictions.parquet", link_device),
+        ("runs/ce/seed0-fold0/model.safetensors", make_socket),
+    ],
+)
+def test_study(name: str, make: Callable[[Path], None], study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    path = copy / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    data = study.parent / "data"
+    for command in (
+        ("report", copy),
+        ("resume", copy),
+        ("test-set", copy),
+        ("predict", copy, data / "images", "-o", tmp_path / "p.csv"),
+        ("evaluate", copy, "--data", data / "labels.csv", "-o", tmp_path / "e"),
+        ("rank", copy, study, "-o", tmp_path / "ranks"),
+    ):
+        assert path.name in refused(*command)
+
+
+@KINDS
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_predictions(suffix: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / f"model{suffix}"
+    make(path)
+    assert path.name in refused("evaluate", path, "-o", tmp_path / "e")
+
+
+@KINDS
+def test_python(make: Callable[[Path], None], tmp_path: Path) -> None:
+    import tametail
+
+    make(tmp_path / "image.png")
+    with pytest.raises(DataError, match="pipe, device or socket"):
+        tametail.data.decoding.decode.decode_image(tmp_path / "image.png", 32)
