@@ -42,12 +42,17 @@ for line in metadata.requires("tametail"):
         continue
 rng, sheet = np.random.default_rng(0), openpyxl.Workbook()
 sheet.active.append(["image", "label"])
-Path("images").mkdir()
-for number in range(60):
+for folder in ("images", "others/common", "others/rare"):
+    Path(folder).mkdir(parents=True)
+for number in range(90):
     label = ("common", "common", "common", "rare")[number % 4]
     pixels = rng.integers(0, 100, (40, 40, 3)) + (100 if label == "rare" else 0)
-    Image.fromarray(pixels.astype(np.uint8)).save(f"images/{number}.png")
-    sheet.active.append([f"{number}.png", label])
+    image = Image.fromarray(pixels.astype(np.uint8))
+    if number < 60:
+        image.save(f"images/{number}.png")
+        sheet.active.append([f"{number}.png", label])
+    else:
+        image.save(f"others/{label}/{number}.png")
 sheet.save("images/labels.xlsx")
 compressed = Path(pydicom.__file__).parent / "data/test_files/JPEG2000.dcm"
 Path("scan.dcm").write_bytes(compressed.read_bytes())
@@ -69,6 +74,6 @@ run search "$@" --loss alpa --trials 2 -o searched
 run report study --figures png,svg,pdf
 run test-set study
 run predict study images scan.dcm -o predicted.csv
-run evaluate study --data images/labels.xlsx -o evaluated
+run evaluate study --data others -o evaluated
 run rank study trained -o ranks
 echo "All commands ran with the lowest versions."
