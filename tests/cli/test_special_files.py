@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.tiny_study import TINY, words, write_images
 from typer.testing import CliRunner
 
+from fixtures.tiny_study import TINY, words, write_images
 from tametail.cli.app import app
 from tametail.core.errors import DataError
 

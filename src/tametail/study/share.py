@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from tametail.core.arrays import TextArray
-from tametail.core.atomic import make_folder
+from tametail.core.atomic import atomic_directory, make_folder
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.core.option import declared, takes
@@ -52,8 +52,8 @@ from tametail.study.study import Study
 from tametail.training.heads.execute_heads import CO_TRAINED
 from tametail.training.history import history_csv, read_history
 from tametail.training.recipe import Recipe, list_recipes
-from tametail.training.run import atomic_directory, run_directory
 from tametail.training.run import places as places_of
+from tametail.training.run import run_directory
 
 if TYPE_CHECKING:
     import pandas as pd
