@@ -31,8 +31,9 @@ def test_compare_prints_a_table_and_where_the_report_is(image_folder: Path, tmp_
 
 def test_predict_writes_a_csv(study_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    out = tmp_path / "deep" / "p.csv"
-    code, output, errors = run("predict", study_folder, image_folder / "images", tmp_path, "-o", out)
+    out, study = tmp_path / "deep" / "p.csv", shutil.copytree(study_folder, tmp_path / "study")
+    broken = tmp_path / "broken.jpg"
+    code, output, errors = run("predict", study, image_folder / "images", broken, "-o", out)
     assert code == 3
     assert output.strip() == str(out)
     assert "1 of 71 images could not be read" in errors

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +25,15 @@ def _quick(study_folder: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def study_folder(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, as predictions of held-out images are recorded in the study."""
+    return shutil.copytree(study_folder, tmp_path_factory.mktemp("classifier") / "study")
+
+
 def test_the_model_is_the_mean_of_the_fold_models_of_the_best_loss(
     study_folder: Path, image_folder: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     out = tmp_path / "study"
     shutil.copytree(study_folder, out)
     evaluate_test_set(out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -14,7 +16,9 @@ from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
 from tametail.core.removal import temporary_sibling
 from tametail.storage.identity import lock_folder
+from tametail.storage.json_lines import append_line, read_lines
 from tametail.storage.study_file import (
+    finish_test_set_evaluation,
     read_test_set_evaluations,
     record_test_set_evaluation,
     remove_leftovers,
@@ -30,6 +34,29 @@ def test_evaluations_of_the_test_set_are_numbered(tmp_path: Path) -> None:
         (2, 2),
     ]
     assert read_test_set_evaluations(tmp_path)[0]["best_out_of_fold"] == "ce·é"
+
+
+def test_an_interrupted_evaluation_is_continued_and_a_finished_one_repeated(tmp_path: Path) -> None:
+    facts = {"methods": ["ce"], "runs": 3, "new_runs": 3}
+    assert record_test_set_evaluation(tmp_path, facts)["evaluation"] == 1
+    assert record_test_set_evaluation(tmp_path, facts | {"new_runs": 1})["evaluation"] == 1
+    assert record_test_set_evaluation(tmp_path, facts | {"runs": 4})["evaluation"] == 2, "of other runs"
+    finish_test_set_evaluation(tmp_path, 2)
+    assert record_test_set_evaluation(tmp_path, facts | {"runs": 4})["evaluation"] == 3
+    assert [one["runs"] for one in read_test_set_evaluations(tmp_path)] == [3, 4, 4]
+
+
+def test_a_line_is_added_by_each_of_several_writers(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    record.write_text('{"half": ', encoding="utf-8")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: append_line(record, {"number": number}), range(12)))
+    with pytest.raises(ValueError, match="Expecting value"):
+        read_lines(record)
+    lines = record.read_text(encoding="utf-8").splitlines()
+    assert lines.pop(0) == '{"half": '
+    assert sorted(json.loads(line)["number"] for line in lines) == list(range(12))
+    assert read_lines(tmp_path / "absent.jsonl") == []
 
 
 def test_a_damaged_record_of_test_set_evaluations_is_reported_and_not_overwritten(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _SMOOTH, _DETAIL, _DETAIL_IF_SMOOTH = 1.5, 0.7, 0.95
 _MANY_PER_IMAGE, _MANY = 0.02, 10
 # Differing bits of two hashes of 64, up to which a pair is compared: the most that gives at most _PROPOSED pairs per image.
 _BITS, _PROPOSED = (14, 10, 6, 2), 100
-_BLANK = 1.0  # standard deviation in grey levels, below which there is nothing to compare
+BLANK = 1.0  # standard deviation in grey levels, below which there is nothing to compare
 _PAIRS = 2048  # compared at a time
 _EDGE = 9  # the hash is made of the 9 x 9 lowest frequencies except the mean
 
@@ -63,7 +63,7 @@ def find_duplicates(stats: ImageStats, *, block_size: int = 1024) -> Duplicates:
     exact = tuple(sorted(tuple(rows) for rows in by_digest.values() if len(rows) > 1))
     std = np.array([file.std for file in stats.files])
     first = np.array(sorted(rows[0] for rows in by_digest.values()), dtype=np.int64)
-    first = first[std[first] >= _BLANK]
+    first = first[std[first] >= BLANK]
     same, similar = _near(stats.thumbnails, first, block_size)
     near = tuple(sorted((int(first[a]), int(first[b])) for a, b in same))
     return Duplicates(exact, near, connected_sets([*exact, *near]), similar)

@@ -10,6 +10,7 @@ from tametail.core.removal import is_temporary
 
 PREDICTIONS = "predictions.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
+EVALUATION = "evaluation"  # number of the test-set evaluation in their metadata
 WEIGHTS = "model.safetensors"
 HEAD = "head.safetensors"  # made by strategies after training, in place of the weights
 DESCRIPTION = "run.json"

@@ -38,6 +38,7 @@ from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
 from tametail.report.study.calibration_file import calibration_map
 from tametail.storage import study_file
+from tametail.study.image_digests import ImageDigests, file_digests, recognise_held_out
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.inference import eval_mode
@@ -70,6 +71,7 @@ class Classifier:
         thresholds: (C,) of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
+        study: its folder, where predictions of held-out images are recorded; None for no study.
     """
 
     method: str
@@ -81,6 +83,7 @@ class Classifier:
     calibration: CalibrationMap
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
+    study: Path | None = None
 
     def __repr__(self) -> str:
         kind = "classes" if self.thresholds is None else "labels"
@@ -142,9 +145,13 @@ class Classifier:
         Grey images of more than 8 bits are read at the depth of the study. If a value of the N images exceeds it, or the
         study had no such images, the depth is decided from all N: give images of one origin together.
 
+        Images of the study's held-out test set are recognised, also if they were renamed or saved again: a warning is shown,
+        and the prediction recorded in the study as a look at its test set.
+
         Args:
             images: paths of N images. An image that cannot be read gets a row with its error and no prediction.
-            console: for progress and messages; None for silence, except for a warning of grey values beyond the study's.
+            console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
+                held-out images.
             prevalence: prevalence of each class by name, scaled to sum to one.
 
         Returns:
@@ -170,11 +177,18 @@ class Classifier:
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
+        seen: list[ImageDigests] = []
+        content = file_digests([Path(image) for image in images])
         with console.track("Images", len(images)) as advance:
             size = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
             for chunk, decoded in _decoded_ahead(images, self.spec.canvas, bit_depth, size):
+                own = zip(content[len(rows) :], decoded, strict=False)
+                read = [(digest, one) for digest, one in own if not isinstance(one, DataError)]
+                seen.append(ImageDigests.of([one for _, one in read], [digest for digest, _ in read]))
                 rows += self._predict_chunk(chunk, decoded, target_prevalence)
                 advance(len(chunk))
+        if self.study is not None:
+            recognise_held_out(self.study, "predict", seen, console)
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
@@ -315,6 +329,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         calibration,
         thresholds,
         described["table"].get("bit_depth"),
+        directory,
     )
 
 

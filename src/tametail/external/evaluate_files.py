@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tametail.storage.evaluation_file import (
     prepare_evaluation,
     write_evaluation,
 )
+from tametail.storage.study_file import STUDY_FOLDER, read_study_file
 
 OperatingPoints = tuple[tuple[str, float], ...]
 
@@ -114,7 +116,29 @@ def evaluate_files(
         )
     predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_evaluation(out, paths)
+    if warning := "; ".join(_held_out(paths, first.image.tolist(), console)):
+        about = replace(about, facts=(("Warning", warning), *about.facts))
     return report_on(out, predictions, read.subgroup_columns, about, console)
+
+
+def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) -> Iterator[str]:
+    """Warnings of held-out images of the studies that the files lie in, as far as the images are found.
+
+    The predictions of a study's own runs are left out: their evaluation is recorded.
+    """
+    folders = {
+        study: path.parent
+        for path in map(Path.resolve, paths)
+        for study in path.parents
+        if (study / STUDY_FOLDER.file).is_file() and study / "runs" not in path.parents
+    }
+    for study, folder in folders.items():
+        from tametail.study.image_digests import digests_of_files, recognise_held_out
+
+        candidates = [next(filter(Path.is_file, (Path(image), folder / image)), None) for image in images]
+        found = digests_of_files([path for path in candidates if path], read_study_file(study))
+        if warning := recognise_held_out(study, "evaluate", [found], console):
+            yield warning
 
 
 def report_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,14 @@ from tametail.data import (
     DecodedImages,
     ImageTable,
     Splits,
-    cache_dir,
     decoded_images,
     read_images,
     reading_facts,
     say_reading,
 )
 from tametail.data.decoding.bit_depth import BitDepth
-from tametail.data.decoding.cache import UNREADABLE, content_digests, table_bit_depth
+from tametail.data.decoding.cache import table_bit_depth
 from tametail.data.reading import say_new_depth
-from tametail.data.splitting.splits import load_splits
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import threshold_for
@@ -40,7 +37,8 @@ from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
-from tametail.study.inputs import SPLITS_FILE, StudyInputs, restore_backbone, studied_backbone
+from tametail.study.image_digests import SIMILAR, ImageDigests, load_study_images, warn_of_look
+from tametail.study.inputs import StudyInputs, restore_backbone, studied_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.run import (
@@ -229,41 +227,31 @@ def _depth(described: Mapping[str, Any], table: ImageTable, console: Console) ->
 
 
 def _check_known(study: Path, described: Mapping[str, Any], decoded: DecodedImages, console: Console) -> str:
-    """Warn of images that are byte for byte images of the study's training set, as far as those are available.
+    """Warn of images that are images of the study, byte for byte, by equal pixels or similar.
 
     Returns:
-        The warning; empty if there are none.
+        The warnings; empty if there are none.
 
-    Images of the test set are refused with a `DataError`: their evaluation would not be recorded.
+    Images that are exactly those of the test set are refused with a `DataError`: their evaluation would not be recorded.
     """
-    root, held_out, trained = study_file.remembered_root(study), set[str](), set[str]()
-    if root is not None:
-        split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
-        splits = load_splits(study / SPLITS_FILE, **split)
-        with ThreadPoolExecutor() as pool:
-            own = content_digests(root, splits.image.tolist(), pool, cache_dir() / "digests.sqlite")
-        for digest, part in zip(own, splits.part.tolist(), strict=True):
-            if digest != UNREADABLE:
-                (held_out if part == "test" else trained).add(digest)
-    if not held_out | trained:
-        console.warn(
-            "the study's own images were not found, so it was not checked whether any of these are among them"
-        )
-    count = len(decoded.digests)
-    if from_test_set := sum(digest in held_out for digest in decoded.digests):
+    own = load_study_images(study, described)
+    if own.unchecked:
+        console.say(own.unchecked)
+    content = np.array(decoded.digests)[decoded.readable].tolist()
+    found = own.recognise(ImageDigests.of(decoded.pixels, content))
+    if set(found.held_out) - {SIMILAR}:
         raise DataError(
-            f"expected images from elsewhere, but {from_test_set} of {count} are byte for byte images of the study's held-out test set, "
-            f"whose evaluations are recorded: use tametail test-set {shlex.quote(str(study))} for it, and leave these images "
-            f"out"
+            f"expected images from elsewhere, but {found.describe(held_out=True)}, whose evaluations are recorded: use tametail "
+            f"test-set {shlex.quote(str(study))} for it, and leave these images out"
         )
-    if known := sum(digest in trained for digest in decoded.digests):
-        warning = (
-            f"{known} of {count} images are byte for byte images of the study, which models were trained on: results "
-            f"are optimistic, and this is no external validation"
+    warnings = [warn_of_look(study, "evaluate", found, console)] if found.held_out else []
+    if found.trained:
+        trained = (
+            f"{found.describe(held_out=False)}: results are optimistic, and this is no external validation"
         )
-        console.warn(warning)
-        return warning
-    return ""
+        console.warn(trained)
+        warnings.append(trained)
+    return "; ".join(warnings)
 
 
 def _predictions(

@@ -133,10 +133,10 @@ def _first(tables: Sequence[LabelPredictions]) -> LabelPredictions:
     return tables[0]
 
 
-def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
+def write_label_predictions(predictions: LabelPredictions, path: Path, **noted: int) -> None:
     """Write one table as parquet: image, group, fold, and per label ``label_<name>``, ``logit_<name>``, ``p_<name>``.
 
-    If any label is unknown, also ``unknown_<name>``. Its metadata say ``"kind": "multi_label"``.
+    If any label is unknown, also ``unknown_<name>``. Its metadata say ``"kind": "multi_label"``, and what is ``noted``.
     """
     names = predictions.class_names
     columns: dict[str, object] = {
@@ -148,7 +148,7 @@ def write_label_predictions(predictions: LabelPredictions, path: Path) -> None:
     if not predictions.known.all():
         matrices[_UNKNOWN] = ~predictions.known
     columns |= columns_by_class(names, matrices)
-    write_parquet(columns, {"kind": _KIND, "class_names": names}, path)
+    write_parquet(columns, {"kind": _KIND, "class_names": names, **noted}, path)
 
 
 def read_label_predictions(path: Path) -> LabelPredictions:

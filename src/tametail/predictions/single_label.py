@@ -220,10 +220,10 @@ def ensemble(tables: Sequence[Predictions]) -> Predictions:
     )
 
 
-def write_predictions(predictions: Predictions, path: Path) -> None:
+def write_predictions(predictions: Predictions, path: Path, **noted: int) -> None:
     """Write one table as parquet: image, group, label, fold, and per class ``logit_<class>`` and ``p_<class>``.
 
-    The latter are the posterior, if there is one.
+    The latter are the posterior, if there is one. The metadata also hold what is ``noted``.
     """
     names = predictions.class_names
     columns: dict[str, object] = {
@@ -233,7 +233,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         "fold": predictions.fold,
     }
     columns |= columns_by_class(names, {LOGIT: predictions.logits, POSTERIOR: predictions.posterior})
-    write_parquet(columns, {"class_names": names, "link": predictions.link}, path)
+    write_parquet(columns, {"class_names": names, "link": predictions.link, **noted}, path)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tametail.core import removal
-from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError, UsageError, explain_save_error
-from tametail.core.run_files import is_finished, is_run_file
+from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, is_run_file
+from tametail.predictions.parquet import read_metadata
 from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.json_lines import append_line, read_lines
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
+TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
+DIGESTS_FILE = "digests.parquet"  # by which images are recognised later
 SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
@@ -25,7 +28,7 @@ STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset({"table.parquet", "splits.csv", SOURCE_FILE, "backbone.safetensors", LOCK}),
+    frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors", LOCK}),
 )
 
 
@@ -101,7 +104,7 @@ def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:
 def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Write study.json; methods, seeds and folds of an existing study are kept, and new ones added.
 
-    So is the order of its classes, unless another one is wanted.
+    So are the order of its classes, unless another one is wanted, and what was known of other splits when it was made.
 
     Raises:
         TametailError: it cannot be written; the previous content is kept.
@@ -112,8 +115,7 @@ def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str,
         for key in ("methods", "seeds", "run_folds"):
             new = (item for item in wanted[key] if item not in present[key])
             wanted = wanted | {key: [*present[key], *new]}
-        if "class_order" in present:
-            wanted = {"class_order": present["class_order"]} | wanted
+        wanted = {key: present[key] for key in ("class_order", "other_splits") if key in present} | wanted
         packages = {*present.get("packages", ()), *wanted.get("packages", ())}
         wanted = wanted | {"packages": sorted(packages)}
         if "tuned" in present:
@@ -123,34 +125,90 @@ def create_or_extend_study(directory: Path, wanted: dict[str, Any]) -> dict[str,
 
 
 def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
-    """Read the record of test-set evaluations, oldest first.
+    """The test-set evaluations, oldest first: those recorded, and those that only the test predictions of runs show.
+
+    The latter have ``"missing": True`` in place of their facts.
 
     Raises:
         DataError: the record exists and cannot be read.
     """
-    try:
-        lines = (directory / TEST_SET_EVALUATIONS).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"expected the record of test-set evaluations at {directory / TEST_SET_EVALUATIONS}, one JSON object per line, "
-            f"but it cannot be read: {error}; fix the line, or restore the file from a copy"
-        ) from error
+    recorded: dict[int, dict[str, Any]] = {}
+    with _reading(directory / TEST_SET_EVALUATIONS, "test-set evaluations"):
+        for entry in read_lines(directory / TEST_SET_EVALUATIONS):
+            begun = recorded.setdefault(int(entry["evaluation"]), entry)
+            begun |= {"finished": entry["finished"]} if "finished" in entry else {}
+    shown = [
+        int((read_metadata(path) or {}).get(EVALUATION, 1))
+        for path in directory.glob(f"runs/*/*/{TEST_PREDICTIONS}")
+    ]
+    last = max([0, *recorded, *shown])
+    return [recorded.get(number, {"evaluation": number, "missing": True}) for number in range(1, last + 1)]
 
 
 def record_test_set_evaluation(directory: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Add one line to the record of test-set evaluations, on disk before any test image is predicted.
+
+    Call it only while the study's lock is held. An evaluation of the same methods and runs that was interrupted is continued: no line is added.
 
     Raises:
         DataError: see `read_test_set_evaluations`.
         TametailError: the record cannot be written; the previous content is kept.
     """
     before = read_test_set_evaluations(directory)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"evaluation": len(before) + 1, "time": now, **facts}
-    lines = [json.dumps(each, ensure_ascii=False) + "\n" for each in (*before, entry)]
-    with explain_save_error(directory / TEST_SET_EVALUATIONS):
-        write_atomically(directory / TEST_SET_EVALUATIONS, "".join(lines))
+    interrupted = before and before[-1].get("finished") is False
+    if interrupted and all(before[-1].get(key) == facts.get(key) for key in ("methods", "runs")):
+        return before[-1]
+    entry = {"evaluation": len(before) + 1, **facts, "finished": False}
+    _append(directory / TEST_SET_EVALUATIONS, entry, alone=True)
     return entry
+
+
+def finish_test_set_evaluation(directory: Path, number: int) -> None:
+    """Record that an evaluation is finished, so that the next one is another.
+
+    Raises:
+        TametailError: the record cannot be written.
+    """
+    _append(directory / TEST_SET_EVALUATIONS, {"evaluation": number, "finished": True}, alone=True)
+
+
+def read_test_set_looks(directory: Path) -> list[dict[str, Any]]:
+    """The record of predictions of held-out images outside a test-set evaluation, oldest first.
+
+    Raises:
+        DataError: the record exists and cannot be read.
+    """
+    with _reading(directory / TEST_SET_LOOKS, "predictions of held-out images"):
+        return read_lines(directory / TEST_SET_LOOKS)
+
+
+def record_test_set_look(directory: Path, command: str, recognised: Mapping[str, int]) -> None:
+    """Record that a command predicted held-out images, or evaluated their predictions.
+
+    Args:
+        command: its name.
+        recognised: number of these images by how they were recognised.
+
+    Raises:
+        TametailError: the record cannot be written.
+    """
+    _append(directory / TEST_SET_LOOKS, {"command": command, "images": dict(recognised)})
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"expected the record of {what} at {path}, one JSON object per line, but it cannot be read: {error}; fix the "
+            f"line, or restore the file from a copy"
+        ) from error
+
+
+def _append(path: Path, entry: Mapping[str, Any], *, alone: bool = False) -> None:
+    with explain_save_error(path):
+        try:
+            append_line(path, entry, alone=alone)
+        except NotImplementedError as error:
+            raise OSError(f"no locks on this file system: {error}") from error

@@ -29,6 +29,7 @@ from tametail.data.reading import GIVEN, GREY_LEVELS, SourceReading
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
+from tametail.study.image_digests import ImageDigests
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe
 from tametail.training.training_data import (
@@ -60,9 +61,14 @@ class StudyInputs:
     findings: tuple[Finding, ...] = ()
 
     @property
+    def content_digests(self) -> list[str]:
+        """Digests of the readable images' bytes, in table order."""
+        return _digests(self.decoded)
+
+    @property
     def content(self) -> str:
         """Fingerprint of the readable images' bytes, in table order."""
-        return hashlib.sha256("\n".join(_digests(self.decoded)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(self.content_digests).encode()).hexdigest()
 
     def describe(self, methods: list[str], seeds: list[int], run_folds: list[int]) -> dict[str, Any]:
         """The content of study.json."""
@@ -112,9 +118,20 @@ class StudyInputs:
         with explain_save_error(directory / TABLE_FILE), atomic_path(directory / TABLE_FILE) as temporary:
             self.table.frame.to_parquet(temporary, index=False)
         save_splits(self.splits, directory / SPLITS_FILE)
+        self.save_digests(directory)
         remember_root(directory, self.table.root)
         if self.recipe.trains == "head":
             save_weights(self.backbone, directory / BACKBONE_FILE)
+
+    def save_digests(self, directory: Path) -> None:
+        """Save the digests by which the images are recognised later, unless they are there.
+
+        Raises:
+            TametailError: they cannot be written.
+        """
+        present = ImageDigests.load(self.table.images, directory)
+        if present is None or present.content.tolist() != self.content_digests:
+            ImageDigests.of(self.decoded.pixels, self.content_digests).save(self.table.images, directory)
 
     def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
         """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""

@@ -39,13 +39,16 @@ from tametail.report.options import OPTIONS_FILE, load_options, save_options
 from tametail.report.study.thumbnails import THUMBNAILS
 from tametail.storage.identity import LOCK
 from tametail.storage.study_file import (
+    DIGESTS_FILE,
     SHARED,
     SOURCE_FILE,
     STUDY_FOLDER,
     TEST_SET_EVALUATIONS,
+    TEST_SET_LOOKS,
     folds_to_run,
     read_study_file,
     read_test_set_evaluations,
+    read_test_set_looks,
 )
 from tametail.study.inputs import BACKBONE_FILE, SPLITS_FILE, TABLE_FILE
 from tametail.study.study import Study
@@ -64,7 +67,7 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
-    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
     "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
     *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, _HISTORY, _TIMING, WEIGHTS, HEAD)),
@@ -87,10 +90,14 @@ _ESTIMATES = dict.fromkeys(
     ("score", "nested", "nested_balanced_accuracy", "searched_recipe", "trials"), _NUMBERS
 )
 _TUNED = {**_ESTIMATES, "searched": str, "metric": str}
+_OTHER_SPLITS = {**dict.fromkeys(("splits", "seeds", "evaluated"), _NUMBERS), "same": bool}
+_LOOK = {"time": str, "command": str, "images": _NUMBERS}
 _EVALUATION = {
     **dict.fromkeys(("evaluation", "runs", "new_runs"), int),
     **dict.fromkeys(("time", "best_out_of_fold"), str),
+    **dict.fromkeys(("finished", "missing"), bool),
     "methods": [str],
+    "other_splits": _OTHER_SPLITS,
 }
 _STUDY = {
     **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas"), _NUMBERS),
@@ -99,6 +106,7 @@ _STUDY = {
     **{key: [str] for key in ("class_names", "class_order", "methods", "packages")},
     "table": {"images": int, "groups": int, "bit_depth": int},
     "splits": {"folds": int, "seed": int, "given": bool},
+    "other_splits": _OTHER_SPLITS,
 }  # fmt: skip
 _REPLACED = {
     "name", "recipe", "weights", "options", "findings", "tuned", "redrawn_folds", "reading", "spec", "weights_digest", SHARED,
@@ -119,7 +127,7 @@ _REMAINS = """\
 - results: labels, predictions and folds of the numbered images, number of images per group, scores, figures
 - names of classes and methods, also of modules with losses of your own, and of packages
 - the recipe, the backbone, versions of packages, the type of the machine, and the duration of runs
-- dates of test-set evaluations"""
+- dates of test-set evaluations and of other predictions of held-out images, and numbers of other splits"""
 _NO_LONGER = """\
 The copy is a study for `tametail report` and `tametail rank`. Without weights and images it cannot be resumed, extended or
 evaluated on its test set, and predicts no new images. Without digests `tametail evaluate` cannot recognise its images among
@@ -254,11 +262,14 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
     finished = [
         _copy_run(directory, copy, described, method, *place, known) for method, place in _runs(described)
     ]
-    if evaluations := read_test_set_evaluations(directory):
-        lines = [
-            json.dumps(known.keep(each, _EVALUATION, TEST_SET_EVALUATIONS)) + "\n" for each in evaluations
-        ]
-        (copy / TEST_SET_EVALUATIONS).write_text("".join(lines), encoding="utf-8")
+    records = (
+        (TEST_SET_EVALUATIONS, read_test_set_evaluations(directory), _EVALUATION),
+        (TEST_SET_LOOKS, read_test_set_looks(directory), _LOOK),
+    )
+    for file, entries, fields in records:
+        if entries:
+            lines = [json.dumps(known.keep(each, fields, file)) + "\n" for each in entries]
+            (copy / file).write_text("".join(lines), encoding="utf-8")
     if thumbnails:
         _copy_thumbnails(directory / THUMBNAILS, copy / THUMBNAILS)
     save_options(copy, replace(options, images=thumbnails and options.images, by=tuple(by)))

@@ -24,10 +24,11 @@ from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
 from tametail.report import best_method, write_report
+from tametail.report.study import narrative
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
 from tametail.storage.identity import lock_folder, prepare_directory
-from tametail.study.inputs import load_inputs, prepare_inputs, remember_root
+from tametail.study.inputs import StudyInputs, load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all, runs_to_train
 from tametail.study.settings import (
     check_class_order,
@@ -40,6 +41,7 @@ from tametail.study.settings import (
     recipe_from,
     try_out,
 )
+from tametail.study.split_ledger import other_splits, record_split
 from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
@@ -204,6 +206,7 @@ def compare(
                     f"{directory} will hold file names and group codes of the images and the path of their folder; tametail "
                     f"share writes a copy without them."
                 )
+            described |= _other_splits(directory, inputs, console)
             inputs.save(directory)
             described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)
@@ -244,8 +247,21 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
             inputs = load_inputs(directory, described, image_root=image_root, training=True, console=console)
         if accelerator.is_main_process and image_root is not None:
             remember_root(directory, inputs.table.root)
+        if accelerator.is_main_process:
+            inputs.save_digests(directory)  # which a study of an earlier version lacks
         failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust)
     return Study(directory, tuple(failed))
+
+
+def _other_splits(directory: Path, inputs: StudyInputs, console: Console) -> dict[str, Any]:
+    """The entry of study.json about other splits of the same images, for a new study, whose split is recorded."""
+    if (directory / study_file.STUDY_FOLDER.file).is_file():
+        return {}
+    found = other_splits(inputs.content_digests, inputs.splits)
+    record_split(inputs.content_digests, inputs.splits, directory)
+    if found.get("evaluated") or found.get("same"):
+        console.warn(narrative.other_splits_in_words(found))
+    return {"other_splits": found} if found else {}
 
 
 def _count(number: int, noun: str) -> str:
@@ -305,12 +321,21 @@ def evaluate_test_set(
             "new_runs": len(new),
             "best_out_of_fold": best_method(directory),
         }
-        study_file.record_test_set_evaluation(directory, facts)
-        number = len(study_file.read_test_set_evaluations(directory))
-        console.say(f"Test-set evaluation {number}; it is recorded in the study and counted in its report.")
+        before = study_file.read_test_set_evaluations(directory)
+        found = other_splits(inputs.content_digests, inputs.splits)
+        found["same"] = bool(found.get("same")) and not before  # otherwise by this very study
+        if found.get("evaluated") or found["same"]:
+            facts["other_splits"] = found
+        number = study_file.record_test_set_evaluation(directory, facts)["evaluation"]
+        record_split(inputs.content_digests, inputs.splits, directory, evaluated=True)
+        state = "is recorded in the study and counted in its report" if number > len(before) else "continues"
+        console.say(f"Test-set evaluation {number}; it {state}.")
+        if "other_splits" in facts:
+            console.warn(narrative.other_splits_in_words(found))
         with console.track("Test set", len(runs)) as advance:
             for run in runs:
-                predict_test(run, context)
+                predict_test(run, context, number)
                 advance(1)
         write_report(directory)
+        study_file.finish_test_set_evaluation(directory, number)
     return Study(directory)

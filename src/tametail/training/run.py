@@ -19,7 +19,7 @@ from torch import nn
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, explain_save_error
-from tametail.core.run_files import DESCRIPTION, HEAD, TEST_PREDICTIONS, WEIGHTS, is_finished
+from tametail.core.run_files import DESCRIPTION, EVALUATION, HEAD, TEST_PREDICTIONS, WEIGHTS, is_finished
 from tametail.core.trust import NO_TRUST, Trust
 from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
@@ -252,16 +252,19 @@ def make_predictions(
     )
 
 
-def save_predictions(predictions: Predictions | LabelPredictions, path: Path) -> None:
-    """Write single-label or multi-label predictions."""
+def save_predictions(predictions: Predictions | LabelPredictions, path: Path, **noted: int) -> None:
+    """Write single-label or multi-label predictions, with what is ``noted`` in their metadata."""
     if isinstance(predictions, LabelPredictions):
-        write_label_predictions(predictions, path)
+        write_label_predictions(predictions, path, **noted)
     else:
-        write_predictions(predictions, path)
+        write_predictions(predictions, path, **noted)
 
 
-def predict_test(run: Run, context: RunContext) -> None:
-    """Predict the test set with a finished run's model, and save the predictions in its directory."""
+def predict_test(run: Run, context: RunContext, evaluation: int) -> None:
+    """Predict the test set with a finished run's model, and save the predictions in its directory.
+
+    They hold the number of the evaluation, which they show to have taken place even if its record is removed.
+    """
     directory = run.directory(context.study)
     model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")
@@ -271,4 +274,4 @@ def predict_test(run: Run, context: RunContext) -> None:
     if context.writes:
         path = directory / TEST_PREDICTIONS
         with explain_save_error(path), atomic_path(path) as temporary:
-            save_predictions(predictions, temporary)
+            save_predictions(predictions, temporary, **{EVALUATION: evaluation})

@@ -11,8 +11,11 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from tametail.core.errors import DataError, TametailError
-from tametail.predictions.single_label import read_predictions, scores
+from tametail.predictions.single_label import read_predictions, scores, write_predictions
 from tametail.report import best_method, read_results
+from tametail.report.study import narrative
+from tametail.report.writers.json import metrics_json
+from tametail.report.writers.markdown import results_markdown
 
 MakeStudy = Callable[..., Path]
 
@@ -51,12 +54,28 @@ def test_the_test_set_is_a_mean_over_fold_models_and_an_ensemble(evaluated_study
     )
 
 
-def test_a_sealed_test_set_is_not_read(make_study: MakeStudy) -> None:
+def test_a_removed_or_shortened_record_does_not_make_the_test_set_held_out(
+    make_study: MakeStudy,
+) -> None:
     study = make_study(methods=("ce",), test_set_evaluations=1)
+    assert not any("missing" in entry for entry in read_results(study).test_set_evaluations)
     (study / "test_set_evaluations.jsonl").unlink()
-    for path in study.glob("runs/*/*/test_predictions.parquet"):
-        path.write_bytes(b"damaged")
     results = read_results(study)
+    assert results.methods[0].test is not None
+    assert narrative.status_of_test_set(results) == "evaluated once"
+    assert "The record of 1 of these evaluations is missing" in " ".join(narrative.state_of_test_set(results))
+    predictions = next(study.glob("runs/*/*/test_predictions.parquet"))
+    write_predictions(read_predictions(predictions), predictions, evaluation=3)
+    assert json.loads(metrics_json(read_results(study)))["test_set_evaluations"] == 3
+    entry = {"evaluation": 3, "methods": ["ce"], "runs": 3, "best_out_of_fold": "ce", "new_runs": 0}
+    (study / "test_set_evaluations.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    missing = ["missing" in entry for entry in read_results(study).test_set_evaluations]
+    assert missing == [True, True, False]
+    assert "Evaluation 2: its record is missing." in results_markdown(read_results(study))
+
+
+def test_a_test_set_before_its_evaluation_is_held_out(held_out_study: Path) -> None:
+    results = read_results(held_out_study)
     assert not results.test_set_evaluated
     assert results.methods[0].test is None
 

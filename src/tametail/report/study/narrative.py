@@ -12,6 +12,7 @@ from typing import Any
 from tametail.audit import LEAKS
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.report.formatting import (
+    count_of,
     images_and_groups,
     join_names,
     percent_in_words,
@@ -151,8 +152,9 @@ def status_of_test_set(results: StudyResults) -> str:
     """``none``, ``held out`` or ``evaluated twice``."""
     if not results.counts.test_images:
         return "none"
-    evaluations = len(results.test_set_evaluations)
-    return f"evaluated {times(evaluations)}" if evaluations else "held out"
+    evaluations, looks = len(results.test_set_evaluations), len(results.test_set_looks)
+    held_out = f"seen {times(looks)} by predictions" if looks else "held out"
+    return f"evaluated {times(evaluations)}" if evaluations else held_out
 
 
 def state_of_test_set(results: StudyResults) -> list[str]:
@@ -166,10 +168,18 @@ def state_of_test_set(results: StudyResults) -> list[str]:
     if not results.test_set_evaluated:
         return [
             f"The test set ({size}) is held out (not yet evaluated).",
+            *_looks(results),
             "Once every choice is made, “tametail test-set STUDY” evaluates all finished runs on it (STUDY is the folder of "
             "this report). Each evaluation is recorded here.",
         ]
     said = [f"The test set ({size}) was evaluated {times(len(results.test_set_evaluations))}."]
+    missing = sum("missing" in entry for entry in results.test_set_evaluations)
+    if missing:
+        said.append(
+            f"The record of {missing} of these evaluations is missing: it was removed or shortened, but test predictions of the runs "
+            "show that they were made."
+        )
+    said += _looks(results)
     if len(results.test_set_evaluations) > 1:
         said.append(
             "Choices made after the first evaluation may depend on it, and later test-set results may be optimistic."
@@ -180,13 +190,47 @@ def state_of_test_set(results: StudyResults) -> list[str]:
     return said
 
 
+def _looks(results: StudyResults) -> list[str]:
+    """How often held-out images were predicted otherwise, as a sentence."""
+    looks = results.test_set_looks
+    if not looks:
+        return []
+    most = max(sum(entry.get("images", {}).values()) for entry in looks)
+    similar = any("similar" in entry.get("images", {}) for entry in looks)
+    commands = join_names(sorted({str(entry.get("command")) for entry in looks}))
+    return [
+        f"Besides, held-out images were predicted {times(len(looks))} by {commands} (up to {count_of(most, 'image')}"
+        f"{', some recognised as similar only' if similar else ''}): choices made since may depend on that."
+    ]
+
+
 def describe_evaluation(entry: Mapping[str, Any]) -> str:
     """One line of the record: the best method at that time, and which runs were evaluated."""
+    if "missing" in entry:
+        return f"Evaluation {entry['evaluation']}: its record is missing."
     methods = join_names([str(method) for method in entry.get("methods", [])])
+    others = entry.get("other_splits")
     return (
         f"Evaluation {entry.get('evaluation')}: the best method in cross-validation was {entry.get('best_out_of_fold')}; "
         f"{entry.get('runs')} runs ({entry.get('new_runs')} for the first time) of {methods}."
+        f"{f' {other_splits_in_words(others)}' if others else ''}"
     )
+
+
+def other_splits_in_words(found: Mapping[str, Any]) -> str:
+    """What was known of other test sets drawn from the same images, as a sentence."""
+    said = []
+    if found.get("splits"):
+        seeds = f", with {'seed' if len(found['seeds']) == 1 else 'seeds'} {join_names(list(map(str, found['seeds'])))}"
+        said.append(
+            f"The same images were split {times(found['splits'])} before{seeds if found['seeds'] else ''}; of these other test sets "
+            f"{found['evaluated'] or 'none'} {'was' if found['evaluated'] in (0, 1) else 'were'} evaluated."
+        )
+    if found.get("same"):
+        said.append("This test set was evaluated before, in another study.")
+    if found.get("evaluated") or found.get("same"):
+        said.append("If choices depended on that, results on this test set are optimistic.")
+    return " ".join(said)
 
 
 def folds_in_words(settings: Mapping[str, Any]) -> str:

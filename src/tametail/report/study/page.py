@@ -120,7 +120,7 @@ def _study(results: StudyResults) -> dict[str, Any]:
         "test_status": status,
         "test_set": [*narrative.state_of_test_set(results), *narrative.best_on_test(results)],
         "test_set_evaluations": [
-            f"{str(entry.get('time', ''))[:10]}. {narrative.describe_evaluation(entry)}"
+            f"{str(entry.get('time', 'No date'))[:10]}. {narrative.describe_evaluation(entry)}"
             for entry in results.test_set_evaluations
         ],
         "folds": narrative.folds_in_words(settings),

@@ -41,7 +41,7 @@ def data_rows(results: StudyResults) -> FactRows:
     """Images, groups, sets, folds and fingerprints."""
     counts, splits = results.counts, results.settings["splits"]
     images = _images(results)
-    ungrouped = not grouped(results)
+    ungrouped, others = not grouped(results), results.settings.get("other_splits")
     return [
         ("Images", f"{images:,} readable, {len(results.settings['table']['unreadable']):,} unreadable"),
         (
@@ -57,6 +57,7 @@ def data_rows(results: StudyResults) -> FactRows:
         ("Training set", images_and_groups(counts.train_images, counts.train_groups)),
         ("Test set", images_and_groups(counts.test_images, counts.test_groups)),
         ("Split", "given with the data" if splits["given"] else f"drawn with seed {splits['seed']}"),
+        *([("Other splits", narrative.other_splits_in_words(others))] if others else []),
         (
             "Folds",
             f"{narrative.folds_in_words(results.settings)}, stratified by {'label' if results.multi_label else 'class'}"

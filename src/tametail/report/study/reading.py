@@ -25,7 +25,7 @@ from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import compare_classes, compare_runs
 from tametail.report.study.results import LabelEvidence, MethodResults, SetCounts, StudyResults
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
-from tametail.storage.study_file import read_study_file, read_test_set_evaluations
+from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         by_class=compare_classes(tables) if several else {},
         across_runs=compare_runs(tables, counts.train_images) if several else {},
         class_order=clinical.class_order,
+        test_set_looks=tuple(read_test_set_looks(directory)),
     )
 
 

@@ -121,7 +121,7 @@ class StudyResults:
     Attributes:
         settings: the content of study.json.
         methods: complete ones in the order of their rank, then the others in the order of the study.
-        test_set_evaluations: the record of test-set evaluations, oldest first.
+        test_set_evaluations: the test-set evaluations, oldest first; those without a record are ``missing``.
         counts: images per class and set.
         environments: the distinct environments of the finished runs.
         seconds: total time of all finished runs.
@@ -130,6 +130,7 @@ class StudyResults:
         across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
             one fold was held out.
         class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
+        test_set_looks: the record of predictions of held-out images outside an evaluation, oldest first.
     """
 
     settings: Mapping[str, Any]
@@ -142,6 +143,7 @@ class StudyResults:
     by_class: Mapping[str, tuple[ClassTest, ...]] = field(default_factory=dict)
     across_runs: Mapping[str, RunComparison] = field(default_factory=dict)
     class_order: tuple[str, ...] = ()
+    test_set_looks: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

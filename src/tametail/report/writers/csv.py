@@ -22,7 +22,7 @@ from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells, six_decimals
 from tametail.report.writers.metric_names import OF_LABEL, OVER_LABELS
 from tametail.storage.evaluation_file import is_evaluation
-from tametail.storage.study_file import read_study_file, read_test_set_evaluations
+from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
 RESULTS_CSV = "results.csv"
 # Columns and titles of the terminal: the score that ranks, and a second one.
@@ -156,9 +156,10 @@ def results_table(directory: Path) -> str:
         for line, row in zip(lines[1:], rows, strict=True):
             line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
             line.append(row.get("test_n") or formatting.ABSENT)
+    looks = [] if evaluation else read_test_set_looks(directory)
     state = (
         f"evaluated {formatting.times(len(evaluations))}" if evaluations else "held out (not yet evaluated)"
-    )
+    ) + (f", and seen {formatting.times(len(looks))} by predictions" if looks else "")
     heading = f"In cross-validation, with 95 % intervals. Test set: {state}."
     text = ["On these images, with 95 % intervals." if evaluation else heading]
     text += align_columns(lines)
