@@ -79,6 +79,28 @@ def test_test_set_and_report(study_folder: Path, tmp_path: Path) -> None:
     assert (out / "report.html").is_file()
 
 
+def test_an_evaluation_counts_once_if_it_is_continued_and_still_if_its_record_is_removed(
+    study_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = shutil.copytree(study_folder, tmp_path / "study")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tametail.study.study.write_report", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        assert run("test-set", study)[0] == 130
+    assert "Test-set evaluation 1; it continues" in run("test-set", study)[2]
+    assert "Test-set evaluation 2; it is recorded" in run("test-set", study)[2]
+    (study / "test_set_evaluations.jsonl").unlink()
+    assert run("report", study)[0] == 0
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert "was evaluated twice. The record of 2 of these evaluations is missing" in page.replace(
+        "&nbsp;", " "
+    )
+    output, errors = run("test-set", study)[1:]
+    assert "Test-set evaluation 3" in errors
+    assert "evaluated 3 times" in output
+
+
 def test_losses_are_listed() -> None:
     code, output, _ = run("losses")
     assert code == 0

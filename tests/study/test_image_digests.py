@@ -116,7 +116,7 @@ def test_predictions_of_other_images_are_no_look(study: Path, image_folder: Path
 def test_a_study_that_cannot_be_written_says_so(
     study: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(study_file, "append_line", fail)

@@ -105,8 +105,8 @@ def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("inspect", data, "--json"),
             ("compare", data, "--methods", "ce,ce+la", "-o", out / "study", *OPTIONS),
             ("test-set", out / "study"),
-            ("report", out / "study", "--by", "sex", "--by", "age", "--operating", "blue=0.9"),
             ("predict", out / "study", data, "-o", out / "predictions.csv"),
+            ("report", out / "study", "--by", "sex", "--by", "age", "--operating", "blue=0.9"),
             ("evaluate", out / "study", "--data", other, "--by", "sex", "-o", out / "evaluation"),
         ):
             code, output, errors = run(*command)
