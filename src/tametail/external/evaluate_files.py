@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.console import Console
-from tametail.core.errors import UsageError
+from tametail.core.errors import DataError, UsageError
 from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
 from tametail.core.registry import nearest
@@ -136,7 +136,12 @@ def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) ->
         from tametail.study.image_digests import digests_of_files, recognise_held_out
 
         candidates = [next(filter(Path.is_file, (Path(image), folder / image)), None) for image in images]
-        found = digests_of_files([path for path in candidates if path], read_study_file(study))
+        try:
+            described = read_study_file(study)
+        except DataError as error:
+            console.warn(f"it was not checked whether images are of a study's held-out test set: {error}")
+            continue
+        found = digests_of_files([path for path in candidates if path], described)
         if warning := recognise_held_out(study, "evaluate", [found], console):
             yield warning
 
