@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import io
 import json
+import logging
 import os
 import random
 import resource
@@ -142,7 +143,7 @@ def load_all(files: list[Path], load: Callable[[Path], object], kept: Path) -> F
     found = Found()
     for number, path in enumerate(files):
         try:
-            with limited(found, path.name), warnings.catch_warnings():
+            with limited(found, path.parent.name), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 load(path)
             found.errors["read"] += 1
@@ -151,8 +152,8 @@ def load_all(files: list[Path], load: Callable[[Path], object], kept: Path) -> F
             if "an unexpected" in str(error):
                 found.wrong.append(f"{path.name}: {error}")
         except BaseException as error:  # noqa: BLE001 - this is what is looked for
-            found.wrong.append(f"{path.name}: {type(error).__name__}: {str(error)[:300]}")
-            shutil.copy(path, kept)
+            found.wrong.append(f"{path.parent.name}: {type(error).__name__}: {str(error)[:300]}")
+            shutil.copy(path, kept / f"{path.parent.name}-{path.name}")
         if number % 500 == 499:
             print(f"  {number + 1}: {found}", flush=True)
     return found
@@ -309,13 +310,13 @@ def through_commands(work: Path, count: int, rng: random.Random) -> Found:
     if code:
         raise RuntimeError(said)
     shutil.move(work / "study", safe / "study")
-    before = listing(safe)
+    before, pictures = listing(safe), safe / "data/images"
     places = {"data": safe / "data", "other": safe / "other", "study": safe / "study"}
-    for number, path in enumerate(write_damaged(work / "t", table_samples(work), count, rng)):
+    for number, path in enumerate(write_damaged(work / "t", table_samples(work), count, rng, pictures)):
         check(found, f"inspect table {number}", in_process(["inspect", str(path)], work))
-    for path in write_damaged(work / "i", image_samples(), count, rng):
+    for path in write_damaged(work / "i", image_samples(), count, rng, pictures):
         words = ["predict", str(safe / "study"), str(path), "-o", "out.csv"]
-        check(found, f"predict {path.name}", in_process(words, work))
+        check(found, f"predict {path.parent.name}", in_process(words, work))
     print(f"  tables and images: {found}", flush=True)
     for number in range(count):
         shutil.copytree(safe / "study", work / "study", symlinks=True)
@@ -344,15 +345,17 @@ def main() -> None:
     from tametail.data.decoding.decode import decode_image
 
     rng, began = random.Random(options.seed), time.monotonic()
+    logging.getLogger("tametail").setLevel(logging.ERROR)
     kept = Path(tempfile.mkdtemp(prefix="fuzz-"))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         os.environ["TAMETAIL_CACHE"] = str(work / "cache")
         # Commands first: the process that they are forked from has computed nothing yet.
         every = {"commands": through_commands(work, options.commands, rng)}
-        tables = write_damaged(work / "tables", table_samples(work), options.tables, rng)
+        pictures = work / "safe/data/images"
+        tables = write_damaged(work / "tables", table_samples(work), options.tables, rng, pictures)
         every["tables"] = load_all(tables, read_images, kept)
-        images = write_damaged(work / "images", image_samples(), options.images, rng)
+        images = write_damaged(work / "images", image_samples(), options.images, rng, pictures)
         every["images"] = load_all(images, lambda path: decode_image(path, 32), kept)
     for name, found in every.items():
         for line in found.wrong:

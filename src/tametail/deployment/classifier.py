@@ -42,7 +42,7 @@ from tametail.study.image_digests import ImageDigests, file_digests, recognise_h
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
 from tametail.training.inference import eval_mode
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import recorded_recipe
 from tametail.training.run import all_runs, load_class_counts, load_trained_model
 from tametail.training.strategies import Method, parse_method
 from tametail.training.training_data import evaluation_transform, frozen
@@ -294,7 +294,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     if not runs:
         raise TametailError(f"no run of {chosen} is finished in {directory}; repeat tametail compare")
     spec = studied_backbone(described)
-    recipe = Recipe.model_validate(described["recipe"])
+    recipe = recorded_recipe(described)
     class_names = tuple(described["class_names"])
     target = make_accelerator(recipe, options["device"], training=False).device
     heads_only = recipe.trains == "head"

@@ -40,7 +40,7 @@ from tametail.storage.evaluation_file import EvaluationSettings, ModelPrediction
 from tametail.study.image_digests import SIMILAR, ImageDigests, load_study_images, warn_of_look
 from tametail.study.inputs import StudyInputs, restore_backbone, studied_backbone
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import recorded_recipe
 from tametail.training.run import (
     Run,
     RunContext,
@@ -199,7 +199,7 @@ def _run_context(
     study: Path, described: Mapping[str, Any], table: ImageTable, device: str, console: Console
 ) -> tuple[RunContext, DecodedImages]:
     """The context to predict the readable images with the study's models."""
-    recipe = Recipe.model_validate(described["recipe"])
+    recipe = recorded_recipe(described)
     spec = studied_backbone(described)
     accelerator = make_accelerator(recipe, device, training=False)
     with console.track("Images", len(table)) as advance:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from tametail.core.errors import TametailError, UsageError
+from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.invalid import first_error
 from tametail.core.registry import Registry, nearest
 from tametail.models.pooling import PooledBackbone, Pooling, Stage, Views
 
@@ -95,9 +97,17 @@ class BackboneSpec:
 
     @classmethod
     def from_description(cls, values: Mapping[str, Any]) -> BackboneSpec:
-        """The spec that `described` was called on, without building the network."""
-        lists = {name: tuple(values[name]) for name in ("mean", "std")}
-        return cls(**{**values, **lists, "stages": tuple(Stage(**stage) for stage in values["stages"])})
+        """The spec that `described` was called on, without building the network.
+
+        Raises:
+            DataError: a value is missing, or not what it should be.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            raise DataError(
+                f"expected the description of a backbone in study.json, but it is damaged: {first_error(error)}"
+            ) from error
 
     @property
     def enlarged(self) -> bool:

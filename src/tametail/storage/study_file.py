@@ -15,6 +15,7 @@ from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, i
 from tametail.predictions.parquet import read_metadata
 from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
+from tametail.storage.study_schema import damage
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
@@ -36,9 +37,14 @@ def read_study_file(directory: Path) -> dict[str, Any]:
     """Read study.json.
 
     Raises:
-        DataError: the folder is absent, holds no study, or one of another schema.
+        DataError: the folder is absent, holds no study, a damaged one, or one of another schema.
     """
-    return read_settings(directory, STUDY_FOLDER)
+    content = read_settings(directory, STUDY_FOLDER)
+    if found := damage(content):
+        raise DataError(
+            f"expected a study at {directory}, but its {STUDY_FOLDER.file} is damaged ({found}); restore it from a copy"
+        )
+    return content
 
 
 def remembered_root(directory: Path) -> Path | None:

@@ -15,6 +15,7 @@ from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
+from tametail.core.regular_file import regular
 from tametail.core.version import __version__
 from tametail.data import (
     DecodedImages,
@@ -31,7 +32,7 @@ from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
 from tametail.study.image_digests import ImageDigests
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import Recipe, recorded_recipe
 from tametail.training.training_data import (
     TrainingData,
     cached_features,
@@ -220,7 +221,7 @@ def load_inputs(
     Raises:
         DataError: images are missing, or images or weights have changed.
     """
-    recipe = Recipe.model_validate(described["recipe"])
+    recipe = recorded_recipe(described)
     spec = studied_backbone(described)
     table = _saved_table(directory, described, image_root)
     missing = [str(path) for path in table.paths if not path.is_file()]
@@ -293,7 +294,7 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(directory / TABLE_FILE)
+        frame = pd.read_parquet(regular(directory / TABLE_FILE))
         root = Path(
             image_root
             or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]

@@ -21,6 +21,7 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
+from tametail.core.regular_file import regular
 from tametail.core.run_files import (
     DESCRIPTION,
     HEAD,
@@ -54,7 +55,7 @@ from tametail.study.inputs import BACKBONE_FILE, SPLITS_FILE, TABLE_FILE
 from tametail.study.study import Study
 from tametail.training.heads.execute_heads import CO_TRAINED
 from tametail.training.history import history_csv, read_history
-from tametail.training.recipe import Recipe, list_recipes
+from tametail.training.recipe import list_recipes, recorded_recipe
 from tametail.training.run import places as places_of
 from tametail.training.run import run_directory
 
@@ -299,7 +300,7 @@ def _read_table(directory: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(directory / TABLE_FILE)
+        return pd.read_parquet(regular(directory / TABLE_FILE))
     except (OSError, ValueError) as error:
         raise DataError(f"expected the table of a study at {directory / TABLE_FILE}: {error}") from error
 
@@ -319,7 +320,7 @@ def _shared_settings(described: Mapping[str, Any], known: _Names) -> dict[str, A
     place = STUDY_FOLDER.file
     content = known.keep(described, _STUDY, place)
     known.fields -= {f"{place}: {path.replace('.', ': ')}" for path in _REPLACED}
-    recipe = Recipe.model_validate(described["recipe"])
+    recipe = recorded_recipe(described)
     own = recipe.name not in list_recipes()
     weights = recipe.weights if recipe.weights in {"auto", "offline", "none"} else "file"
     plain = recipe.model_copy(update={"weights": weights, **({"name": "own", "summary": ""} if own else {})})

@@ -45,7 +45,7 @@ from tametail.study.split_ledger import other_splits, record_split
 from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
-from tametail.training.recipe import Recipe
+from tametail.training.recipe import recorded_recipe
 from tametail.training.run import RunContext, all_runs, finished_runs, predict_test, read_methods
 from tametail.training.trackers import check_trackers
 from tametail.training.training_data import backbone_of
@@ -240,7 +240,7 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
     directory = Path(study)
     described, trust = study_file.read_study_file(directory), Trust(options["trust_code"])
     runs_to_train(directory, described, trust)  # refuses code before any long work
-    accelerator = make_accelerator(Recipe.model_validate(described["recipe"]), hardware.device)
+    accelerator = make_accelerator(recorded_recipe(described), hardware.device)
     console = console if console and accelerator.is_main_process else Console(quiet=True)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():

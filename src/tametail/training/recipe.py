@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tametail.core.errors import UsageError
+from tametail.core.errors import DataError, UsageError
+from tametail.core.invalid import first_error
 from tametail.core.registry import nearest
 from tametail.core.regular_file import regular
 
@@ -267,6 +268,20 @@ def load_recipe(
             f"in recipe head"
         )
     return loaded
+
+
+def recorded_recipe(described: Mapping[str, Any]) -> Recipe:
+    """The recipe of a study from its study.json.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        return Recipe.model_validate(described["recipe"])
+    except ValidationError as error:
+        raise DataError(
+            f"expected a recipe in study.json, but it is damaged: {first_error(error)}"
+        ) from error
 
 
 def _read(recipe: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError, UsageError
+from tametail.core.regular_file import regular
 from tametail.data.table import COLUMNS
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
@@ -73,7 +74,7 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
             )
     class_order = ordinal_classes(names, ordered=options.ordered, given=order)
     try:
-        frame = pd.read_parquet(directory / "table.parquet").set_index("image")
+        frame = pd.read_parquet(regular(directory / "table.parquet")).set_index("image")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the table of a study in {directory}: {error}") from error
     available = [name for name in frame.columns if name not in COLUMNS]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibration_of
@@ -143,7 +144,7 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
     import pandas as pd
 
     try:
-        table = pd.read_parquet(directory / "table.parquet", columns=["image", "label", "group"])
+        table = pd.read_parquet(regular(directory / "table.parquet"), columns=["image", "label", "group"])
         splits = pd.read_csv(
             directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
         )
