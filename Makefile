@@ -50,7 +50,9 @@ test-lowest:
 	@sh scripts/test_lowest.sh
 
 audit: setup
-	@$(BIN)/python -m pip_audit --skip-editable
+	@$(BIN)/python -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	@.venv-audit/bin/pip-audit --path $(BIN)/../lib/python3*/site-packages
 
 format: setup
 	@$(BIN)/ruff check --fix .
@@ -109,4 +111,4 @@ bench-train: setup
 	@$(BIN)/python benchmarks/train.py
 
 clean:
-	rm -rf .venv .venv-lowest dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-lowest .venv-audit dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
