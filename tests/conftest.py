@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path_factory.getbasetemp() / "cache"
+    shutil.rmtree(
+        cache / "splits", ignore_errors=True
+    )  # other tests have evaluated test sets of the same images
     monkeypatch.setenv("TAMETAIL_CACHE", str(cache))
 
 

@@ -18,6 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DELAYS = (0.01, 0.3, 1.0)  # before, during and after the imports of the command line
 COMPARE = [*words(TINY), "--methods", "ce", "--folds", "2", "--epochs", "2", "--lr", "0.01"]
 START = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests are started by nohup
 import tametail.__main__ as command
 print("started", flush=True)
 command.main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_waiting_for_another_evaluation_is_announced_and_can_be_stopped(tmp_path
 
     def say(line: str) -> None:
         said.append(line)
-        stop.requested = True
+        stop.signal = signal.SIGTERM
 
     with evaluation_lock(tmp_path, Stop(), said.append), folder_lock(tmp_path):
         assert not said

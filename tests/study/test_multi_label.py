@@ -143,7 +143,7 @@ def test_predict_writes_probabilities_thresholds_and_labels(
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     words = ["predict", study, patches, tmp_path / "broken.png", "-o", tmp_path / "p.csv"]
     result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "Thresholds of the labels" in result.stderr
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NO_GROUPS = "none: every image counts as its own patient"
 NO_SPLIT = "none"
 GREY_LEVELS = "Grey levels"
-LEFT_OUT, AS_READ, NOTHING = "Left out", "As read", "nothing"
+LEFT_OUT, NOTHING = "Left out", "nothing"
 _NAMED = 30  # classes that are named
 
 
@@ -94,7 +94,7 @@ def reading_facts(table: ImageTable) -> list[tuple[str, str]]:
         ("Groups", reading.groups + (f" ({groups:,} groups)" if groups < len(table) else "")),
         ("Split", reading.split + (f" ({splits})" if set(counts) != {""} else "")),
         (LEFT_OUT, "; ".join(reading.left_out) or NOTHING),
-        *([(AS_READ, "; ".join(reading.notes))] if reading.notes else []),
+        *([("As read", "; ".join(reading.notes))] if reading.notes else []),
         ("Images read", f"{len(table):,}"),
         *([(GREY_LEVELS, reading.grey)] if reading.grey else []),
     ]
@@ -109,10 +109,10 @@ def named_classes(names: Sequence[str], most: int = _NAMED) -> str:
 def say_reading(table: ImageTable, console: Console) -> None:
     """Print how a table was read, the first lines of every command that reads data.
 
-    If the console is quiet, what was left out and what was chosen among several readings are warnings.
+    If the console is quiet, what was left out is a warning.
     """
     for term, text in reading_facts(table):
-        doubtful = (term == LEFT_OUT and text != NOTHING) or term == AS_READ
+        doubtful = term == LEFT_OUT and text != NOTHING
         (console.warn if doubtful and console.quiet else console.say)(f"{term}: {text}")
 
 
