@@ -156,8 +156,7 @@ def test_resume_with_trust_in_worker_processes(study: Path) -> None:
 def test_what_is_only_reported_runs_nothing(study: Path, study_folder: Path) -> None:
     done("report", study)
     done("share", study, "copy")
-    run("rank", study, study_folder, "-o", "ranks")
-    done("rank", study, study_folder, "-o", "ranks") if False else None
+    done("rank", study, study_folder, "-o", "ranks")
     assert "runs finished" in repr(Study(study))
     assert not ran()
 

@@ -54,7 +54,7 @@ def test_only_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
     for path in (own, other):
         os.utime(path, (path.stat().st_mtime - 2 * DAY,) * 2)
     remove_leftovers(tmp_path)
-    assert not own.exists()
+    assert own.exists(), "a process may be suspended for days"
     assert not other.exists()
 
 

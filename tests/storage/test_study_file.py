@@ -20,6 +20,7 @@ from tametail.storage.json_lines import append_line, read_lines
 from tametail.storage.study_file import (
     finish_test_set_evaluation,
     read_test_set_evaluations,
+    read_test_set_looks,
     record_test_set_evaluation,
     remove_leftovers,
 )
@@ -67,6 +68,20 @@ def test_a_damaged_record_of_test_set_evaluations_is_reported_and_not_overwritte
     with pytest.raises(DataError, match=r"test_set_evaluations\.jsonl.* cannot be read"):
         record_test_set_evaluation(tmp_path, {"runs": 1})
     assert record.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", ["1000000000000", "Infinity", "0", '"1"', "null"])
+def test_a_number_that_no_evaluation_has_is_refused(tmp_path: Path, number: str) -> None:
+    (tmp_path / "test_set_evaluations.jsonl").write_text(f'{{"evaluation": {number}}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_test_set_evaluations(tmp_path)
+
+
+@pytest.mark.parametrize("images", ["[1]", '{"similar": "many"}', "3"])
+def test_damaged_numbers_of_looks_are_refused(tmp_path: Path, images: str) -> None:
+    (tmp_path / "test_set_looks.jsonl").write_text(f'{{"command": "predict", "images": {images}}}\n')
+    with pytest.raises(DataError, match="cannot be read"):
+        read_test_set_looks(tmp_path)
 
 
 def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

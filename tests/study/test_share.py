@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -254,12 +255,59 @@ def test_what_needs_weights_or_images_refuses_a_copy(dicom_study: Path, study: P
     assert "Made by tametail share: study" in errors
 
 
-def test_a_study_of_several_labels_per_image(tmp_path: Path) -> None:
+@pytest.fixture
+def label_study(tmp_path: Path) -> Path:
     study = write_label_study(tmp_path / "study", images=120, test_set_evaluations=1)
+    changed_settings(
+        study,
+        splits={"fingerprint": hashlib.sha256((study / "splits.csv").read_bytes()).hexdigest()},
+        recipe=load_recipe("head").model_dump(mode="json"),
+    )
+    return study
+
+
+def changed_settings(study: Path, **changes: Any) -> None:
     described = json.loads((study / "study.json").read_text(encoding="utf-8"))
-    described["splits"]["fingerprint"] = hashlib.sha256((study / "splits.csv").read_bytes()).hexdigest()
-    described["recipe"] = load_recipe("head").model_dump(mode="json")
+    for key, value in changes.items():
+        described[key] = described.get(key, {}) | value if isinstance(value, dict) else value
     (study / "study.json").write_text(json.dumps(described), encoding="utf-8")
+
+
+def test_a_recipe_file_that_keeps_the_name_of_a_recipe_is_not_told(label_study: Path, tmp_path: Path) -> None:
+    options = {"recipe": "Zyxfile.yaml", "folds": 3, "set": ["summary=Zyxextra", "epochs=3"]}
+    changed_settings(label_study, recipe={"summary": "Zyxextra"}, options=options)
+    copy = share(label_study, tmp_path / "copy")
+    assert copy.settings["recipe"]["name"] == "own"
+    assert found_in(copy.directory, PLANTED) == []
+
+
+def test_a_method_whose_name_is_a_path_writes_nothing_outside(label_study: Path, tmp_path: Path) -> None:
+    described = json.loads((label_study / "study.json").read_text(encoding="utf-8"))
+    changed_settings(label_study, methods=[*described["methods"], "ce+/../../../theirs"])
+    (label_study / "runs" / "ce+").mkdir()
+    theirs = tmp_path / "theirs" / "seed0-fold0"
+    theirs.mkdir(parents=True)
+    (theirs / "run.json").write_text('{"status": "failed"}', encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    share(label_study, tmp_path / "out" / "copy")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["copy"]
+
+
+def test_what_others_put_into_the_folder_meanwhile_stays(
+    label_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(_: Path) -> None:
+        (tmp_path / "copy").mkdir()
+        (tmp_path / "copy" / "theirs").touch()
+
+    monkeypatch.setattr("tametail.study.share.write_report", put)
+    with pytest.raises(UsageError, match="empty folder"):
+        share(label_study, tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["theirs"]
+
+
+def test_a_study_of_several_labels_per_image(label_study: Path, tmp_path: Path) -> None:
+    study = label_study
     write_report(study)
     share(study, tmp_path / "copy", name="lungs")
     for name in ("results.csv", "results.md"):

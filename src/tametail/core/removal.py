@@ -22,7 +22,7 @@ from pathlib import Path
 # The writer's machine and process are in the name. That needs no locks, which file systems of networks may lack or, as SMB,
 # make mandatory for the writer too; and it works in folders that no command locks, as those of tametail predict -o.
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.tmp")
-_ABANDONED_SECONDS = 86_400.0  # a file that was not written to for a day has no writer, on whatever machine
+_ABANDONED_SECONDS = 86_400.0  # what was not written to for a day has no writer on another machine
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -120,8 +120,9 @@ def _is_abandoned(name: str, parent: int) -> bool:
     if found is None:
         return False
     written = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
-    ended = found["machine"] == _machine() and not _is_running(int(found["process"]))
-    return ended or time.time() - written > _ABANDONED_SECONDS
+    if found["machine"] == _machine():
+        return not _is_running(int(found["process"]))
+    return time.time() - written > _ABANDONED_SECONDS
 
 
 def _is_running(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tametail.storage.evaluation_file import (
     prepare_evaluation,
     write_evaluation,
 )
-from tametail.storage.study_file import STUDY_FOLDER, read_study_file
+from tametail.storage.study_file import STUDY_FOLDER, read_study_file, refuse_shared
 
 OperatingPoints = tuple[tuple[str, float], ...]
 
@@ -135,10 +136,11 @@ def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) ->
     for study, folder in folders.items():
         from tametail.study.image_digests import digests_of_files, recognise_held_out
 
-        candidates = [next(filter(Path.is_file, (Path(image), folder / image)), None) for image in images]
+        candidates = [next(filter(os.path.isfile, (Path(image), folder / image)), None) for image in images]
         try:
             described = read_study_file(study)
-        except DataError as error:
+            refuse_shared(study, described)
+        except (DataError, UsageError) as error:
             console.warn(f"it was not checked whether images are of a study's held-out test set: {error}")
             continue
         found = digests_of_files([path for path in candidates if path], described)

@@ -19,6 +19,7 @@ from tametail.storage.study_schema import damage
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
+_MOST_EVALUATIONS = 10_000
 DIGESTS_FILE = "digests.parquet"  # by which images are recognised later
 SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
@@ -141,12 +142,12 @@ def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
     recorded: dict[int, dict[str, Any]] = {}
     with _reading(directory / TEST_SET_EVALUATIONS, "test-set evaluations"):
         for entry in read_lines(directory / TEST_SET_EVALUATIONS):
-            begun = recorded.setdefault(int(entry["evaluation"]), entry)
+            begun = recorded.setdefault(_evaluation(entry["evaluation"]), entry)
             begun |= {"finished": entry["finished"]} if "finished" in entry else {}
-    shown = [
-        int((read_metadata(path) or {}).get(EVALUATION, 1))
-        for path in directory.glob(f"runs/*/*/{TEST_PREDICTIONS}")
-    ]
+        shown = [
+            _evaluation((read_metadata(path) or {}).get(EVALUATION, 1))
+            for path in directory.glob(f"runs/*/*/{TEST_PREDICTIONS}")
+        ]
     last = max([0, *recorded, *shown])
     return [recorded.get(number, {"evaluation": number, "missing": True}) for number in range(1, last + 1)]
 
@@ -185,7 +186,11 @@ def read_test_set_looks(directory: Path) -> list[dict[str, Any]]:
         DataError: the record exists and cannot be read.
     """
     with _reading(directory / TEST_SET_LOOKS, "predictions of held-out images"):
-        return read_lines(directory / TEST_SET_LOOKS)
+        entries = read_lines(directory / TEST_SET_LOOKS)
+        for entry in entries:
+            if not all(type(count) is int for count in dict(entry["images"]).values()):
+                raise ValueError(f"expected numbers of images, found {entry['images']}")
+        return entries
 
 
 def record_test_set_look(directory: Path, command: str, recognised: Mapping[str, int]) -> None:
@@ -199,6 +204,13 @@ def record_test_set_look(directory: Path, command: str, recognised: Mapping[str,
         TametailError: the record cannot be written.
     """
     _append(directory / TEST_SET_LOOKS, {"command": command, "images": dict(recognised)})
+
+
+def _evaluation(number: object) -> int:
+    """The number of an evaluation; all up to the last one are listed, so that it must be a plausible one."""
+    if type(number) is not int or not 1 <= number <= _MOST_EVALUATIONS:
+        raise ValueError(f"expected the number of an evaluation, up to {_MOST_EVALUATIONS:,}, found {number}")
+    return number
 
 
 @contextmanager

@@ -57,6 +57,13 @@ class _Finding(_Strict):
     affected: Count | None = None
 
 
+class _OtherSplits(_Strict):
+    splits: Count
+    seeds: list[int]
+    evaluated: Count
+    same: bool
+
+
 class _Study(_Strict):
     name: Text
     synthetic: bool = False
@@ -80,6 +87,7 @@ class _Study(_Strict):
     reading: _Reading | None = None
     findings: list[_Finding] = []
     packages: list[Text] = []
+    other_splits: _OtherSplits | None = None
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")

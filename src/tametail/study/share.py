@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from tametail.core.arrays import TextArray
-from tametail.core.atomic import atomic_directory, make_folder
+from tametail.core.atomic import atomic_directory, flush, make_folder
 from tametail.core.console import Console
-from tametail.core.errors import DataError, UsageError
+from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
 from tametail.core.regular_file import regular
@@ -55,7 +55,7 @@ from tametail.study.inputs import BACKBONE_FILE, SPLITS_FILE, TABLE_FILE
 from tametail.study.study import Study
 from tametail.training.heads.execute_heads import CO_TRAINED
 from tametail.training.history import history_csv, read_history
-from tametail.training.recipe import list_recipes, recorded_recipe
+from tametail.training.recipe import list_recipes, load_recipe, recorded_recipe
 from tametail.training.run import places as places_of
 from tametail.training.run import run_directory
 
@@ -216,16 +216,18 @@ def share(
         raise UsageError(
             f"expected a folder for the copy outside of {directory}, got {target}; give another one"
         )
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"expected a new or empty folder for the copy, got {target}; give another one")
+    _check_empty(target)
     name, thumbnails = options["name"] or "study", options["with_thumbnails"]
-    with atomic_directory(target) as made:
+    # What others put into the folder meanwhile is not the program's own.
+    with explain_save_error(target), atomic_directory(target.resolve(), lambda _: False) as made:
         known = _copy(directory, made, described, name, thumbnails)
         unknown = _unknown_files(directory)
         text = _explained(thumbnails, load_options(made).by, len(unknown), len(known.fields))
         (made / SHARED_FILE).write_text(text, encoding="utf-8")
-        for path in [*made.rglob("*"), made]:
+        for path in made.rglob("*"):
             os.utime(path, (_WRITTEN_TOGETHER, _WRITTEN_TOGETHER))
+            flush(path)
+        _check_empty(target)
     for kind, found in (("files", unknown), ("fields", sorted(known.fields))):
         if found:
             console.warn(f"unknown {kind}, which are not copied: {sample_of(found, most=20)}")
@@ -236,6 +238,11 @@ def share(
         f"{SHARED_FILE} has the whole list."
     )
     return Study(target)
+
+
+def _check_empty(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"expected a new or empty folder for the copy, got {target}; give another one")
 
 
 def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, thumbnails: bool) -> _Names:
@@ -252,10 +259,18 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
     table = ImageTable(renumbered, Path(), tuple(described["class_names"]), name, multi_label=multi_label)
     splits = splits.with_images(known.of_images(splits.image))
     save_splits(splits, copy / SPLITS_FILE)
-    content = _shared_settings(described, known) | {"name": name, SHARED: True}
+    content = _shared_settings(described, known) | {
+        "name": name,
+        SHARED: True,
+        "spec": {},
+        "weights_digest": "",
+    }
     content["table"] |= {
         "fingerprint": table.fingerprint,
-        "unreadable": [{"image": "", "error": "cannot be read"} for _ in described["table"]["unreadable"]],
+        "content": "",
+        "unreadable": [
+            {"image": "", "error": "cannot be read"} for _ in described["table"].get("unreadable", ())
+        ],
     }
     content["splits"] |= {"fingerprint": splits.fingerprint}
     content["redrawn_folds"] = splits.redrawn_fingerprints
@@ -321,18 +336,19 @@ def _shared_settings(described: Mapping[str, Any], known: _Names) -> dict[str, A
     content = known.keep(described, _STUDY, place)
     known.fields -= {f"{place}: {path.replace('.', ': ')}" for path in _REPLACED}
     recipe = recorded_recipe(described)
-    own = recipe.name not in list_recipes()
+    built_in = recipe.name in list_recipes() and recipe.summary == load_recipe(recipe.name).summary
     weights = recipe.weights if recipe.weights in {"auto", "offline", "none"} else "file"
-    plain = recipe.model_copy(update={"weights": weights, **({"name": "own", "summary": ""} if own else {})})
+    private = {} if built_in else {"name": "own", "summary": ""}
+    plain = recipe.model_copy(update={"weights": weights, **private})
     content |= {"recipe": plain.model_dump(mode="json"), "weights": weights}
-    content["options"] = _shared_options(described.get("options", {}), own)
+    content["options"] = _shared_options(described.get("options", {}))
     content["findings"] = [
         {
             "code": str(each["code"]),
             "severity": str(each["severity"]),
-            "message": f"{str(each['code']).replace('_', ' ')} ({int(each['affected'])} found); the text is left out",
+            "message": f"{str(each['code']).replace('_', ' ')} ({each.get('affected') or 0} found); the text is left out",
             "advice": "",
-            "affected": int(each["affected"]),
+            "affected": each.get("affected") or 0,
         }
         for each in described.get("findings", [])
     ]
@@ -344,7 +360,7 @@ def _shared_settings(described: Mapping[str, Any], known: _Names) -> dict[str, A
     return content
 
 
-def _shared_options(given: Mapping[str, Any], own_recipe: bool) -> dict[str, Any]:
+def _shared_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the study's command that are numbers, choices, or the recipe and its settings, which are kept anyway."""
     known = declared(CompareOptions)
     plain = {
@@ -353,7 +369,7 @@ def _shared_options(given: Mapping[str, Any], own_recipe: bool) -> dict[str, Any
         if option.is_flag or option.choices or option.types <= {int, float}
     }
     kept = {name: value for name, value in given.items() if name in plain or name == "backbone"}
-    if not own_recipe and "recipe" in given:
+    if given.get("recipe") in list_recipes():  # no file, whatever name is in it
         kept["recipe"] = given["recipe"]
     if given.get("weights") in ("auto", "offline", "none"):
         kept["weights"] = given["weights"]

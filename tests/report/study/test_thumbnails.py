@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tametail.report.study.thumbnails import SIDE, THUMBNAILS, small_copy, thumbnails
+from tametail.report.study.thumbnails import SIDE, THUMBNAILS, remove_thumbnails, small_copy, thumbnails
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -69,3 +69,12 @@ def test_without_images_no_folder_is_made(tmp_path: Path) -> None:
     assert thumbnails(tmp_path, {1: "a.png"}, tmp_path / "nowhere") == {}
     assert thumbnails(tmp_path, {1: "a.png"}, tmp_path) == {}
     assert not (tmp_path / THUMBNAILS).exists()
+
+
+def test_those_of_a_study_that_is_named_by_a_link_are_removed(tmp_path: Path) -> None:
+    study, link = tmp_path / "study", tmp_path / "link"
+    (study / THUMBNAILS).mkdir(parents=True)
+    (study / THUMBNAILS / "0000001.jpg").touch()
+    link.symlink_to(study, target_is_directory=True)
+    remove_thumbnails(link)
+    assert not (study / THUMBNAILS).exists()

@@ -94,4 +94,7 @@ def _saved(path: Path) -> bytes | None:
 def _remove_others(folder: Path, names: Mapping[int, str]) -> None:
     keep = {_name(number) for number in names}
     own = re.compile(r"\d{7,}\.jpg")
-    remove(folder, lambda name: own.fullmatch(name) is not None and name not in keep)
+    remove(
+        folder.parent.resolve() / folder.name,
+        lambda name: own.fullmatch(name) is not None and name not in keep,
+    )

@@ -222,8 +222,9 @@ def _check_features(features: Tensor, target: Tensor, strategy: str) -> None:
 def method_slug(text: str) -> str:
     """The canonical text of a method as a directory name, see `LossSpec.slug`; different texts have different slugs."""
     loss, *strategies = re.split(r"\+" + _OUTSIDE_BRACKETS, text)
-    slugs = (re.sub(r"[\[,]", "--", each.removesuffix("]")).replace("=", "-") for each in strategies)
-    return "+".join([LossSpec(loss, "", {}).slug, *slugs])
+    slugs = (re.sub(r"[\[,]", "--", each.removesuffix("]")) for each in strategies)
+    safe = str.maketrans("=/", "-_")  # a text that was not parsed may have any character
+    return "+".join([LossSpec(loss, "", {}).slug, *(slug.translate(safe) for slug in slugs)])
 
 
 def split_methods(text: str) -> list[str]:
