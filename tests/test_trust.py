@@ -153,10 +153,11 @@ def test_resume_with_trust_in_worker_processes(study: Path) -> None:
     assert ran()
 
 
-def test_what_is_only_reported_runs_nothing(study: Path, study_folder: Path) -> None:
+def test_what_is_only_reported_runs_nothing(study: Path) -> None:
     done("report", study)
     done("share", study, "copy")
-    done("rank", study, study_folder, "-o", "ranks")
+    shutil.copytree(study, "another")
+    done("rank", study, "another", "-o", "ranks")
     assert "runs finished" in repr(Study(study))
     assert not ran()
 
