@@ -157,3 +157,21 @@ def test_python(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "image.png")
     with pytest.raises(DataError, match="pipe, device or socket"):
         tametail.data.decoding.decode.decode_image(tmp_path / "image.png", 32)
+
+
+@pytest.mark.parametrize("name", ["thumbnails", "figures", "runs/ce", "runs/alpa"])
+def test_nothing_is_written_through_a_linked_folder(name: str, study: Path, tmp_path: Path) -> None:
+    copy, victim = tmp_path / "study", tmp_path / "victim"
+    shutil.copytree(study, copy)
+    victim.mkdir()
+    path = copy / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.symlink_to(victim, target_is_directory=True)
+    for command in (("report", copy, "--figures", "svg"), ("resume", copy), ("test-set", copy)):
+        assert path.name in refused(*command)
+    assert list(victim.iterdir()) == []
+
+
+def test_a_folder_without_results_is_not_looked_through(tmp_path: Path) -> None:
+    make_pipe(tmp_path / "of somebody")
+    assert "study.json" in refused("report", tmp_path)

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from fixtures.small_search import search_in, settings, small_folds
 from tametail.core.errors import DataError, TametailError, UsageError
-from tametail.search.journal import check_search, evaluation_lock, folder_lock, open_journal
+from tametail.search.journal import check_search, evaluation_lock, folder_lock, open_journal, register_worker
 from tametail.storage.identity import IDENTITY, SCHEMA
 from tametail.storage.search_file import JOURNAL, SEARCH_FOLDER, SEARCH_KEYS, identity, read_search
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
@@ -95,3 +95,17 @@ def test_waiting_for_another_evaluation_is_announced_and_can_be_stopped(tmp_path
             pass
     assert len(said) == 1
     assert "waiting" in said[0]
+
+
+def test_what_killed_workers_left_is_removed_by_the_last_one(tmp_path: Path) -> None:
+    with register_worker(tmp_path) as worker:
+        workers = tmp_path / ".workers"
+        (workers / "0123456789abcdef").touch()
+        with register_worker(tmp_path) as other:
+            assert worker.is_alive(other.name)
+        assert [path.name for path in workers.iterdir()] == [worker.name]
+        victim = tmp_path / "mine"
+        victim.touch()
+        assert not worker.is_alive("../mine")
+        assert victim.exists()
+    assert not workers.exists()

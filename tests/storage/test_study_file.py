@@ -11,6 +11,7 @@ from pathlib import Path
 import filelock
 import pytest
 
+from fixtures.class_study import write_study
 from fixtures.leftovers import contents, left_over, make, make_home
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, TametailError
@@ -19,6 +20,7 @@ from tametail.storage.identity import lock_folder
 from tametail.storage.json_lines import append_line, read_lines
 from tametail.storage.study_file import (
     finish_test_set_evaluation,
+    read_study_file,
     read_test_set_evaluations,
     read_test_set_looks,
     record_test_set_evaluation,
@@ -170,3 +172,22 @@ def test_a_study_that_is_named_by_a_link_is_cleaned(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "study")
     remove_leftovers(tmp_path / "link")
     assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("class_names", ["a", "a"]), ("class_names", "ab"), ("methods", []), ("methods", [1]), ("seeds", [10**400]), ("run_folds", [7]),
+        ("splits.folds", 1), ("splits.folds", "2"), ("table.images", -1), ("table.images", float("nan")), ("spec.canvas", "224"),
+        ("spec", {}), ("spec", []), ("recipe", None), ("class_order", ["a"]), ("findings", [{}]), ("name", "x" * 100_000),
+    ],
+)  # fmt: skip
+def test_damage_of_a_study_is_named_with_its_place(place: str, value: object, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", methods=["ce"])
+    content = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    assert read_study_file(study) == content
+    *above, last = place.split(".")
+    (content[above[0]] if above else content)[last] = value
+    (study / "study.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"study.json is damaged \({place}|study.json is damaged \(.*{last}"):
+        read_study_file(study)

@@ -22,13 +22,17 @@ def regular(path: Path) -> Path:
     raise OSError(errno.EINVAL, "it is a pipe, device or socket, not a file", str(path))
 
 
-def special_files(directory: Path) -> list[Path]:
-    """Pipes, devices and sockets in a folder and those below it, sorted; links to folders are not followed."""
+def unsafe_entries(directory: Path) -> list[Path]:
+    """Pipes, devices, sockets and links to folders in a folder and those below it, sorted; hidden links are not listed."""
     found = []
-    for folder, _, names in os.walk(directory):
-        for name in names:
+    for folder, folders, files in os.walk(directory):
+        for name in folders:
+            path = Path(folder, name)
+            if path.is_symlink() and not (name.startswith(".") and not name.endswith(".checkpoint")):
+                found.append(path)
+        for name in files:
             path = Path(folder, name)
             # A link without a target is an absent file.
-            if path.exists() and not (path.is_file() or path.is_dir()):
+            if path.exists() and not path.is_file():
                 found.append(path)
     return sorted(found)

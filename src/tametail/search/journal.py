@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 EVALUATION_LOCK, WORKERS = ".evaluation.lock", ".workers"
+_NAME = re.compile("[0-9a-f]{16}")  # of a worker
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, zlib.error)
 SEARCH = "search"  # attribute of an Optuna study: the digest of the search that it belongs to
 
@@ -192,13 +194,16 @@ class Worker:
         with explain_save_error(self._directory):
             make_folder(self._directory)
             self._lock = FileLock(self._path(self.name))
-            self._lock.acquire(timeout=0)
+            with folder_lock(
+                directory
+            ):  # so that no other worker takes it for a dead one's before it is held
+                self._lock.acquire(timeout=0)
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name is running; the lock file of a dead one is removed."""
         if name == self.name:
             return True
-        if not self._path(name).is_file():
+        if not _NAME.fullmatch(name) or not self._path(name).is_file():  # a name from a file may be a path
             return False
         other = FileLock(self._path(name))
         try:
@@ -210,10 +215,12 @@ class Worker:
         return False
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock, and remove those of dead workers."""
         remove(self._path(self.name))
         self._lock.release()
-        with suppress(OSError):
+        with suppress(OSError), folder_lock(self._directory.parent):
+            for other in self._directory.iterdir():
+                self.is_alive(other.name)
             self._directory.rmdir()
 
     def _path(self, name: str) -> Path:

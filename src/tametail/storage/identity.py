@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
-from tametail.core.regular_file import special_files
+from tametail.core.regular_file import unsafe_entries
 from tametail.core.removal import temporary_sibling
 from tametail.core.text import sample_of
 
@@ -54,7 +55,7 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
         DataError: it is absent, damaged, or of another schema.
     """
     expected = f"expected {kind.name} at {directory}"
-    _refuse_special_files(directory)
+    _refuse_unsafe(directory, kind)
     try:
         content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -73,13 +74,18 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
     return content
 
 
-def _refuse_special_files(directory: Path) -> None:
-    """Refuse a folder with a pipe, device or socket in the place of a file, as a command may wait for ever to read it."""
-    special = special_files(directory)
-    if special:
+def _refuse_unsafe(directory: Path, kind: FolderKind) -> None:
+    """Refuse results with a pipe, device or socket, which a command may wait for ever to read, or a link to another folder.
+
+    What is written into a linked folder would replace files that are not the program's own.
+    """
+    if not os.path.lexists(directory / kind.file):
+        return  # else somebody's whole home folder may be looked through
+    unsafe = unsafe_entries(directory)
+    if unsafe:
         raise DataError(
-            f"expected only files and folders in {directory}, found a pipe, device or socket: {sample_of(list(map(str, special)))}; "
-            f"remove it"
+            f"expected only files and folders in {directory}, found a pipe, device, socket or link to a folder: "
+            f"{sample_of(list(map(str, unsafe)))}; remove it"
         )
 
 
@@ -119,7 +125,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
         TametailError: it is not writable.
         UsageError: it holds something else.
     """
-    _refuse_special_files(directory)
+    _refuse_unsafe(directory, kind)
     with suppress(OSError, ValueError):  # absent, or damaged: whatever reads it later says so
         content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
         if isinstance(content, dict):

@@ -15,7 +15,7 @@ from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, i
 from tametail.predictions.parquet import read_metadata
 from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
-from tametail.storage.study_schema import damage
+from tametail.storage.study_schema import OtherSplits, damage
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
@@ -142,6 +142,8 @@ def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
     recorded: dict[int, dict[str, Any]] = {}
     with _reading(directory / TEST_SET_EVALUATIONS, "test-set evaluations"):
         for entry in read_lines(directory / TEST_SET_EVALUATIONS):
+            if "other_splits" in entry:
+                OtherSplits.model_validate(entry["other_splits"])
             begun = recorded.setdefault(_evaluation(entry["evaluation"]), entry)
             begun |= {"finished": entry["finished"]} if "finished" in entry else {}
         shown = [

@@ -10,6 +10,7 @@ from tametail.core.invalid import first_error
 
 Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -35,7 +36,7 @@ class _Table(_Strict):
 
 class _Splits(_Strict):
     folds: Annotated[int, Field(ge=2, le=10_000)]
-    seed: int
+    seed: Seed
     given: bool
     fingerprint: Text
 
@@ -57,9 +58,15 @@ class _Finding(_Strict):
     affected: Count | None = None
 
 
-class _OtherSplits(_Strict):
+class _Spec(_Strict):
+    """The backbone; `tametail.models.backbones.BackboneSpec.from_description` checks the rest. Empty in a copy for others."""
+
+    canvas: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class OtherSplits(_Strict):
     splits: Count
-    seeds: list[int]
+    seeds: list[Seed]
     evaluated: Count
     same: bool
 
@@ -73,12 +80,13 @@ class _Study(_Strict):
     class_names: Annotated[list[Name], Field(min_length=2, max_length=100_000)]
     class_order: list[Name] | None = None
     methods: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
-    seeds: Annotated[list[int], Field(min_length=1, max_length=10_000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=10_000)]
     run_folds: Annotated[list[Count], Field(max_length=10_000)] | None = None
     redrawn_folds: list[Text] = []
     recipe: dict[str, Any]
     backbone: Text
-    spec: dict[str, Any]
+    spec: _Spec
+    shared: bool = False
     weights: Text
     weights_digest: Text
     image_size: Annotated[int, Field(ge=1, le=100_000)]
@@ -87,7 +95,7 @@ class _Study(_Strict):
     reading: _Reading | None = None
     findings: list[_Finding] = []
     packages: list[Text] = []
-    other_splits: _OtherSplits | None = None
+    other_splits: OtherSplits | None = None
     options: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -100,6 +108,8 @@ class _Study(_Strict):
             raise ValueError("class_order is not every class once")
         if self.run_folds and max(self.run_folds) >= self.splits.folds:
             raise ValueError(f"run_folds has a fold of {max(self.run_folds)}, of {self.splits.folds}")
+        if self.spec.canvas is None and not self.shared:
+            raise ValueError("spec has no canvas")
         return self
 
 
