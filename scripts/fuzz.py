@@ -206,13 +206,16 @@ def image_samples() -> list[tuple[str, bytes]]:
 
 
 def write_damaged(
-    folder: Path, samples: list[tuple[str, bytes]], count: int, rng: random.Random
+    folder: Path, samples: list[tuple[str, bytes]], count: int, rng: random.Random, images: Path
 ) -> list[Path]:
-    folder.mkdir()
+    """Write damaged files, each into a folder of its own, in which the images of the tables are found."""
     files = []
     for number in range(count):
         suffix, data = rng.choice(samples)
-        files.append(folder / f"{number:05d}{suffix}")
+        own = folder / f"{number:05d}"
+        own.mkdir(parents=True)
+        (own / "images").symlink_to(images)
+        files.append(own / f"t{suffix}")
         files[-1].write_bytes(damaged(data, rng))
     return files
 
