@@ -304,7 +304,7 @@ def undisturbed(name: str, work: Path) -> tuple[float, int, dict[str, bytes]]:
     prepare(job, folder, work / "study")
     seconds, code = run(job, folder, work / "data")
     wrong = touched(job, folder) + left(folder)
-    if code or wrong:
+    if wrong or code != (3 if name == "inspect" else 0):  # inspect: the set is too small for five folds
         raise RuntimeError(f"{name} ended with {code}: {wrong}\n{(folder / 'said').read_text()}")
     return seconds, code, outcome(folder)
 
