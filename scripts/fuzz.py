@@ -39,6 +39,7 @@ import numpy as np  # noqa: E402
 import prove_kill  # noqa: E402
 
 MOST_SECONDS, MOST_BYTES = 10.0, 2**30
+ONE_HOT = "-one-hot"  # in the names of tables with a column for each class
 EVIL = "evil.module:Loss"  # a module in the current folder that leaves a mark when it is imported
 STRANGE: list[object] = [
     None, True, -1, 0, 1e308, 10**30, float("nan"), "", " ", "\u202e", "x" * 100_000, [], {}, [[]], {"a": {}}, "../../etc", "/dev/zero",
@@ -169,14 +170,15 @@ def table_samples(folder: Path) -> list[tuple[str, bytes]]:
     frame = pd.DataFrame(rows, columns=["image", "label", "group", "split"])
     one_hot = pd.concat([frame[["image"]], pd.get_dummies(frame["label"], dtype=int)], axis=1)
     samples = []
-    for table in (frame, one_hot):
+    for kind, table in (("", frame), (ONE_HOT, one_hot)):
         text = table.to_csv(index=False)
-        samples += [(".csv", text.encode()), (".tsv", table.to_csv(index=False, sep="\t").encode())]
-        samples += [(".csv", text.encode("utf-16")), (".csv", text.replace(",", ";").encode())]
-        samples += [(".jsonl", table.to_json(orient="records", lines=True).encode())]
+        tabs = table.to_csv(index=False, sep="\t")
+        samples += [(f"{kind}.csv", text.encode()), (f"{kind}.tsv", tabs.encode())]
+        samples += [(f"{kind}.csv", text.encode("utf-16")), (f"{kind}.csv", text.replace(",", ";").encode())]
+        samples += [(f"{kind}.jsonl", table.to_json(orient="records", lines=True).encode())]
         for suffix, write in ((".parquet", table.to_parquet), (".xlsx", table.to_excel)):
             write(folder / f"t{suffix}", index=False)
-            samples.append((suffix, (folder / f"t{suffix}").read_bytes()))
+            samples.append((f"{kind}{suffix}", (folder / f"t{suffix}").read_bytes()))
     arrays = {}
     for split in ("train", "val", "test"):
         arrays[f"{split}_images"] = np.zeros((6, 28, 28), np.uint8)
@@ -184,6 +186,21 @@ def table_samples(folder: Path) -> list[tuple[str, bytes]]:
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
     return [*samples, (".npz", packed.getvalue())]
+
+
+def options_of(path: Path, root: Path) -> dict[str, object]:
+    """How a table is read: its images are below ``root``."""
+    if path.suffix == ".npz":
+        return {}
+    return {"image_root": root} | ({"label_cols": ("a", "b", "c")} if path.stem.endswith(ONE_HOT) else {})
+
+
+def inspect(path: Path, root: Path) -> list[str]:
+    """The same as a command."""
+    words = ["inspect", str(path)]
+    if "image_root" in (options := options_of(path, root)):
+        words += ["--image-root", str(root)]
+    return words + (["--label-cols", "a,b,c"] if "label_cols" in options else [])
 
 
 def image_samples() -> list[tuple[str, bytes]]:
@@ -206,15 +223,14 @@ def image_samples() -> list[tuple[str, bytes]]:
 
 
 def write_damaged(
-    folder: Path, samples: list[tuple[str, bytes]], count: int, rng: random.Random, images: Path
+    folder: Path, samples: list[tuple[str, bytes]], count: int, rng: random.Random
 ) -> list[Path]:
-    """Write damaged files, each into a folder of its own, in which the images of the tables are found."""
+    """Write damaged files, each into a folder of its own."""
     files = []
     for number in range(count):
         suffix, data = rng.choice(samples)
         own = folder / f"{number:05d}"
         own.mkdir(parents=True)
-        (own / "images").symlink_to(images)
         files.append(own / f"t{suffix}")
         files[-1].write_bytes(damaged(data, rng))
     return files
@@ -313,11 +329,11 @@ def through_commands(work: Path, count: int, rng: random.Random) -> Found:
     if code:
         raise RuntimeError(said)
     shutil.move(work / "study", safe / "study")
-    before, pictures = listing(safe), safe / "data/images"
+    before = listing(safe)
     places = {"data": safe / "data", "other": safe / "other", "study": safe / "study"}
-    for number, path in enumerate(write_damaged(work / "t", table_samples(work), count, rng, pictures)):
-        check(found, f"inspect table {number}", in_process(["inspect", str(path)], work))
-    for path in write_damaged(work / "i", image_samples(), count, rng, pictures):
+    for number, path in enumerate(write_damaged(work / "t", table_samples(work), count, rng)):
+        check(found, f"inspect table {number}", in_process(inspect(path, safe / "data"), work))
+    for path in write_damaged(work / "i", image_samples(), count, rng):
         words = ["predict", str(safe / "study"), str(path), "-o", "out.csv"]
         check(found, f"predict {path.parent.name}", in_process(words, work))
     print(f"  tables and images: {found}", flush=True)
@@ -355,10 +371,10 @@ def main() -> None:
         os.environ["TAMETAIL_CACHE"] = str(work / "cache")
         # Commands first: the process that they are forked from has computed nothing yet.
         every = {"commands": through_commands(work, options.commands, rng)}
-        pictures = work / "safe/data/images"
-        tables = write_damaged(work / "tables", table_samples(work), options.tables, rng, pictures)
-        every["tables"] = load_all(tables, read_images, kept)
-        images = write_damaged(work / "images", image_samples(), options.images, rng, pictures)
+        tables = write_damaged(work / "tables", table_samples(work), options.tables, rng)
+        root = work / "safe/data"
+        every["tables"] = load_all(tables, lambda path: read_images(path, **options_of(path, root)), kept)
+        images = write_damaged(work / "images", image_samples(), options.images, rng)
         every["images"] = load_all(images, lambda path: decode_image(path, 32), kept)
     for name, found in every.items():
         for line in found.wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -175,3 +176,20 @@ def test_nothing_is_written_through_a_linked_folder(name: str, study: Path, tmp_
 def test_a_folder_without_results_is_not_looked_through(tmp_path: Path) -> None:
     make_pipe(tmp_path / "of somebody")
     assert "study.json" in refused("report", tmp_path)
+
+
+@pytest.mark.parametrize("root", [None, True, 1, {}, ["x"], "\0"])
+def test_a_source_that_is_no_path_is_named(root: object, study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    (copy / "source.json").write_text(json.dumps({"image_root": root}), encoding="utf-8")
+    for command in ("resume", "test-set"):
+        assert refused(command, copy)
+
+
+def test_an_image_twice_in_the_splits_is_named(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    lines = (copy / "splits.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (copy / "splits.csv").write_text("".join([*lines, lines[-1]]), encoding="utf-8")
+    assert "splits" in refused("report", copy)

@@ -299,7 +299,7 @@ def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str 
             image_root
             or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
         ) from error

@@ -148,9 +148,9 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
         splits = pd.read_csv(
             directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
         )
-    except (OSError, ValueError) as error:
+        joined = table.merge(splits, on="image", validate="one_to_one")
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the table and the splits of a study in {directory}: {error}") from error
-    joined = table.merge(splits, on="image", validate="one_to_one")
     if len(joined) != len(table):
         raise DataError(
             f"expected one of training and test set for each of {len(table)} images in {directory}, found {len(joined)}"
