@@ -83,8 +83,9 @@ def test_table(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
         assert refused("inspect", source)
 
 
-@KINDS
-@pytest.mark.parametrize("place", ["data/images/000.png", "data/images"])
+@pytest.mark.parametrize(
+    ("place", "make"), [("data/images/000.png", make_pipe), ("data/images", make_socket)]
+)
 def test_images(place: str, make: Callable[[Path], None], tmp_path: Path) -> None:
     write_images(tmp_path / "data")
     path = tmp_path / place
@@ -96,9 +97,16 @@ def test_images(place: str, make: Callable[[Path], None], tmp_path: Path) -> Non
     assert "000.png" in said
 
 
-@KINDS
 @pytest.mark.parametrize(
-    "option", ["--recipe", "--class-order", "--metadata", "--split-files", "--backbone", "--weights"]
+    ("option", "make"),
+    [
+        ("--recipe", make_pipe),
+        ("--metadata", make_pipe),
+        ("--metadata", link_device),
+        ("--split-files", make_pipe),
+        ("--split-files", make_socket),
+        ("--weights", make_pipe),
+    ],
 )
 def test_options(option: str, make: Callable[[Path], None], tmp_path: Path) -> None:
     write_images(tmp_path / "data")
@@ -134,7 +142,6 @@ def test_study(name: str, make: Callable[[Path], None], study: Path, tmp_path: P
     data = study.parent / "data"
     for command in (
         ("report", copy),
-        ("resume", copy),
         ("test-set", copy),
         ("predict", copy, data / "images", "-o", tmp_path / "p.csv"),
         ("evaluate", copy, "--data", data / "labels.csv", "-o", tmp_path / "e"),
