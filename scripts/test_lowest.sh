@@ -68,7 +68,7 @@ run() {
 set -- images/labels.xlsx --backbone test_efficientnet --weights none --image-size 32 --folds 3 --repeats 1
 run inspect images/labels.xlsx
 run compare "$@" --methods ce,alpa,ce+la -o study
-run compare "$@" --recipe quick --epochs 1 --methods ce,ldam+drw -o trained
+run compare "$@" --recipe quick --epochs 1 --methods ce,ce+la,ldam+drw -o trained
 run recommend "$@" -o recommended
 run search "$@" --loss alpa --trials 2 -o searched
 run report study --figures png,svg,pdf
