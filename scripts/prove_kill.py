@@ -37,7 +37,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 MOST_KILLS = 4  # of one folder
 AT_A_TIME = 2
 LOCKS = {".lock", ".evaluation.lock", ".trials.journal.lock", ".test_set_looks.jsonl.lock"}
-HALF_WRITTEN = ("*/runs/*/.*.checkpoint/.checkpoint-*", "*/**/.*.tmp", "*/**/*.tmp")
 PLANTED = {
     ".mine": "a hidden file of somebody else",
     ".secret/key": "in a hidden folder",
@@ -91,7 +90,7 @@ JOBS = {
     "compare step by step": Job(
         ["compare", TABLE, *STEPS, "--methods", "ce,alpa,ce+la", "-o", "out"], 24, trains=True
     ),
-    "compare, fine-tuning": Job(
+    "compare by fine-tuning": Job(
         ["compare", TABLE, *QUICK, "--methods", "ce,alpa", "-o", "out"], 24, trains=True
     ),
     "search": Job(["search", TABLE, *HEAD, "--loss", "alpa", "--trials", "4", "-o", "out"], 28, processes=3),
@@ -187,7 +186,7 @@ def killed(
 
 def writes(folder: Path) -> bool:
     """Whether a file of the folder is half-written."""
-    return any(path.name not in PLANTED for pattern in HALF_WRITTEN for path in folder.glob(pattern))
+    return any(path.name not in PLANTED for path in folder.rglob("*.tmp"))
 
 
 def prepare(job: Job, folder: Path, study: Path) -> None:
@@ -339,10 +338,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(name.replace(",", ";") for name in JOBS))
+    parser.add_argument("--only", default=",".join(JOBS))
     parser.add_argument("--keep", action="store_true", help="keep the folders, and say where they are")
     options = parser.parse_args()
-    names = [name.replace(";", ",") for name in options.only.split(",")]
+    names = options.only.split(",")
     import_all()
     began = time.monotonic()
     work = Path(tempfile.mkdtemp())

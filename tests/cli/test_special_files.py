@@ -114,7 +114,7 @@ def test_options(option: str, make: Callable[[Path], None], tmp_path: Path) -> N
     path = tmp_path / f"given{suffix}"
     make(path)
     value = f"test={path}" if option == "--split-files" else path
-    refused("compare", tmp_path / "data/labels.csv", option, value, "-o", tmp_path / "s")
+    assert path.name in refused("compare", tmp_path / "data/labels.csv", option, value, "-o", tmp_path / "s")
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from tametail.core.atomic import atomic_path
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, explain_save_error
 from tametail.core.regular_file import regular
-from tametail.data import cache_dir, decode_image, load_splits
+from tametail.data import cache_dir, decode_image
 from tametail.data.decoding.cache import DECODER_VERSION, UNREADABLE, content_digests
 from tametail.storage import study_file
+from tametail.study.study_splits import study_splits
 
 BYTES, PIXELS, SIMILAR = "byte for byte", "by equal pixels", "similar"
 _COLUMNS = ("content", "pixels", "perceptual")
@@ -224,8 +225,7 @@ def load_study_images(directory: Path, described: Mapping[str, Any]) -> StudyIma
     Raises:
         DataError: its splits are absent or changed.
     """
-    split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
-    splits = load_splits(directory / "splits.csv", **split)
+    splits = study_splits(directory, described)
     held_out = np.asarray(splits.part == "test")
     digests = ImageDigests.load(splits.image, directory)
     if digests is not None:

@@ -22,7 +22,6 @@ from tametail.data import (
     ImageTable,
     Splits,
     decoded_images,
-    load_splits,
     make_splits,
     save_splits,
 )
@@ -31,6 +30,7 @@ from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
 from tametail.study.image_digests import ImageDigests
+from tametail.study.study_splits import SPLITS_FILE, study_splits
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
 from tametail.training.recipe import Recipe, recorded_recipe
 from tametail.training.training_data import (
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 TABLE_FILE = "table.parquet"
-SPLITS_FILE = "splits.csv"
 BACKBONE_FILE = "backbone.safetensors"
 
 
@@ -230,14 +229,9 @@ def load_inputs(
             f"expected the study's images under {table.root}, but {len(missing)} of {len(table)} are missing "
             f"({', '.join(missing[:3])}); name their folder with --image-root"
         )
-    split = described["splits"]
-    splits = load_splits(
-        directory / SPLITS_FILE,
-        **{key: split[key] for key in ("folds", "seed", "given", "fingerprint")},
-        redrawn=described.get("redrawn_folds", ()),
-    )
+    splits = study_splits(directory, described)
     if training and recipe.trains == "all":
-        backbone = _initial_backbone(recipe, spec, split["seed"], console)
+        backbone = _initial_backbone(recipe, spec, splits.seed, console)
         if state_digest(backbone) != described["weights_digest"]:
             raise DataError(
                 f"the weights ({recipe.weights}) of {spec.name} have changed since {directory} was started; restore them, or "

@@ -25,12 +25,14 @@ from tametail.core.regular_file import regular
 from tametail.core.run_files import (
     DESCRIPTION,
     HEAD,
+    HISTORY,
     PREDICTIONS,
     TEST_PREDICTIONS,
+    TIMING,
     WEIGHTS,
 )
 from tametail.core.text import counted, sample_of
-from tametail.data import ImageTable, Splits, load_splits, save_splits
+from tametail.data import ImageTable, Splits, save_splits
 from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
 from tametail.evaluation.subgroups import as_texts, in_ranges
 from tametail.predictions.multi_label import read_label_predictions, write_label_predictions
@@ -51,8 +53,9 @@ from tametail.storage.study_file import (
     read_test_set_evaluations,
     read_test_set_looks,
 )
-from tametail.study.inputs import BACKBONE_FILE, SPLITS_FILE, TABLE_FILE
+from tametail.study.inputs import BACKBONE_FILE, TABLE_FILE
 from tametail.study.study import Study
+from tametail.study.study_splits import SPLITS_FILE, study_splits
 from tametail.training.heads.execute_heads import CO_TRAINED
 from tametail.training.history import history_csv, read_history
 from tametail.training.recipe import list_recipes, load_recipe, recorded_recipe
@@ -63,7 +66,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARED_FILE = "shared.md"
-_HISTORY, _TIMING = "history.csv", "timing.csv"
 _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times tell when images were read
 
 # The files of a study: copied, made again, or left out; all others are unknown.
@@ -71,7 +73,7 @@ _KNOWN = (
     STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}.lock", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
     "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
-    *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, _HISTORY, _TIMING, WEIGHTS, HEAD)),
+    *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
 )  # fmt: skip
 
 # The fields that are kept: a type for each value, or the fields of an object; `_numbers` for numbers by any name.
@@ -251,8 +253,7 @@ def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, 
     images, groups = frame["image"].tolist(), sorted(set(frame["group"]))
     known = _Names(_numbered("image", images), _numbered("group", groups))
     by = [column for column in options.by if column in frame]
-    split = {key: described["splits"][key] for key in ("folds", "seed", "given", "fingerprint")}
-    splits = load_splits(directory / SPLITS_FILE, **split, redrawn=described.get("redrawn_folds", ()))
+    splits = study_splits(directory, described)
     renumbered = _renumbered(frame, splits, folds_to_run(described), by, known)
     renumbered.to_parquet(copy / TABLE_FILE, index=False)
     multi_label = bool(described.get("multi_label", False))
@@ -406,8 +407,8 @@ def _copy_run(
     for name in (PREDICTIONS, TEST_PREDICTIONS):
         if (source / name).is_file():
             _copy_predictions(source / name, target / name, bool(described.get("multi_label", False)), known)
-    if (source / _HISTORY).is_file():
-        (target / _HISTORY).write_text(history_csv(read_history(source / _HISTORY)), encoding="utf-8")
+    if (source / HISTORY).is_file():
+        (target / HISTORY).write_text(history_csv(read_history(source / HISTORY)), encoding="utf-8")
     return True
 
 

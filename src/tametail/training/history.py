@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tametail.core.errors import DataError
+from tametail.core.run_files import TIMING
 from tametail.data.class_groups import class_group_of
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
 from tametail.evaluation.ranking_metrics import average_precision
@@ -145,7 +146,7 @@ def read_history(path: Path) -> list[EpochRecord]:
     Raises:
         DataError: a file is missing or not in the format of `history_csv` and `timing_csv`.
     """
-    timing = path.with_name("timing.csv")
+    timing = path.with_name(TIMING)
     try:
         times = {row["epoch"]: row for row in _rows(timing)} if timing.is_file() else {}
         return [_record(row, times.get(row["epoch"], {})) for row in _rows(path)]

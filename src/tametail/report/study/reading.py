@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
+from tametail.core.run_files import HISTORY
 from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate
 from tametail.evaluation.calibration import calibration_of
@@ -107,9 +108,9 @@ def _evaluate(
         test=test,
         test_ensemble=test_ensemble,
         histories=tuple(
-            _history(folder / "history.csv")
+            _history(folder / HISTORY)
             for folder in runs.finished.values()
-            if (folder / "history.csv").is_file()  # a head that is fitted after training has none
+            if (folder / HISTORY).is_file()  # a head that is fitted after training has none
         ),
         endings=runs.endings,
         still_falling=runs.still_falling,
