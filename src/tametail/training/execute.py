@@ -200,7 +200,7 @@ def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) ->
     """The training batches of a run; ``recipe`` includes the changes of its method."""
     training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
-        training_data.array,
+        training_data.store,
         rows,
         training_data.targets[rows],
         batch_size=recipe.batch_size,

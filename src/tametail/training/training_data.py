@@ -1,4 +1,4 @@
-"""The data that all runs of a study share: arrays, targets, and a factory for models.
+"""The data that all runs of a study share: features or images, targets, and a factory for models.
 
 Shape legend: N images, D features, K canvas side.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
+from tametail.data.row_store import RowStore, as_rows
 from tametail.data.sampling.augmentation import Preprocess
 from tametail.models.backbones import BackboneSpec, channels_last, describe_backbone, state_digest
 from tametail.models.folding import fold_batch_norms
@@ -42,9 +44,9 @@ class TrainingData:
     """Inputs of a study's runs.
 
     Attributes:
-        array: (N, D) features, or (N, K, K, 3) decoded images.
+        store: (N, D) features, or (N, K, K, 3) decoded images.
         table, splits: N images in the same order.
-        train_transform, eval_transform: from rows of ``array`` to inputs of the model; None for none.
+        train_transform, eval_transform: from rows of ``store`` to inputs of the model; None for none.
         new_model: builds a model, representation and head, for a method and its training rows (None for a model whose
             weights will be loaded); the same weights for the same torch seed.
         features: (N, D) of all images by a model's representation; cached on disk for images.
@@ -52,7 +54,7 @@ class TrainingData:
         threads: number of CPU threads of a run; None for torch's default.
     """
 
-    array: NDArray[np.generic]
+    store: RowStore
     table: ImageTable
     splits: Splits
     train_transform: Transform | None
@@ -61,6 +63,11 @@ class TrainingData:
     features: Callable[[nn.Module, Accelerator], NDArray[np.float32]]
     extra_draws: int = 0
     threads: int | None = None
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All rows of ``store`` as one array: memory-mapped if they are in one file, else in memory."""
+        return np.asarray(self.store)
 
     @cached_property
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
@@ -89,7 +96,7 @@ def training_data_from_features(
 
     # A head's products are too small for several threads: on a busy machine they were ten times slower.
     return TrainingData(
-        features,
+        as_rows(features),
         table,
         splits,
         None,

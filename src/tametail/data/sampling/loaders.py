@@ -1,12 +1,11 @@
-"""Arrays → batches. Order and random numbers depend on (seed, epoch, index) alone.
+"""Rows → batches. Order and random numbers depend on (seed, epoch, index) alone.
 
-Shape legend: N rows of the whole array, n rows of the training set, B batch.
+Shape legend: N rows of the whole store, n rows of the training set, B batch.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
+from tametail.data.row_store import RowStore, as_rows
 from tametail.data.sampling.augmentation import DRAWS
 from tametail.data.sampling.samplers import (
     EpochOrder,
@@ -41,20 +41,17 @@ class Batch(NamedTuple):
 
 
 class ArrayDataset(Dataset[Batch]):
-    """Some rows of an array (features or decoded images, in memory or memory-mapped), with their targets.
-
-    It has no state of an epoch. A memory-mapped array is pickled as the name of its file, so that workers share its pages.
-    """
+    """Some rows of features or decoded images, with their targets. It has no state of an epoch."""
 
     def __init__(
         self,
-        array: NDArray[np.generic],
+        array: RowStore | NDArray[Any],
         rows: IntArray,
         target: IntArray | NDArray[np.float32],
         seed: int,
         extra: int = 0,
     ) -> None:
-        self.array = array
+        self.store = as_rows(array)
         self.rows = rows
         self.target = torch.from_numpy(target.astype(np.int64 if target.ndim == 1 else np.float32))
         self.seed = seed
@@ -71,19 +68,8 @@ class ArrayDataset(Dataset[Batch]):
         if self.extra:
             more = extra_draws(self.seed, indices[0].epoch, counters, self.extra)
             draws = np.concatenate([draws, more], axis=1)
-        inputs = torch.from_numpy(np.ascontiguousarray(self.array[self.rows[at]]))
+        inputs = torch.from_numpy(self.store.take(self.rows[at]))
         return Batch(inputs, self.target[at], torch.from_numpy(draws))
-
-    def __getstate__(self) -> dict[str, Any]:
-        array = self.array
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
-            mapped = (str(array.filename), array.dtype, "r", array.offset, array.shape)
-            return self.__dict__ | {"array": mapped}
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        array = state["array"]
-        self.__dict__.update(state | {"array": np.memmap(*array) if isinstance(array, tuple) else array})
 
 
 class DistributedBatches(Sampler[list[SampleIndex]]):
@@ -170,7 +156,7 @@ def explain_lost_workers() -> Iterator[None]:
 
 
 def training_batches(
-    array: NDArray[np.generic],
+    array: RowStore | NDArray[Any],
     rows: IntArray,
     target: IntArray | NDArray[np.float32],
     *,

@@ -190,7 +190,7 @@ def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
 
 def _task(run: Run, context: RunContext) -> HeadTask:
     """The head of a run as far as its batch depends on it: its loss has made-up class counts."""
-    classes, width = len(context.training_data.table.class_names), context.training_data.array.shape[1]
+    classes, width = len(context.training_data.table.class_names), context.training_data.store.shape[1]
     head = run.method.build_head(width, classes, context.recipe.head)
     recipe, loss = run.method.configure(context.recipe), run.method.loss.create([1] * classes)
     return HeadTask(loss, recipe, head, run.method.classical)
