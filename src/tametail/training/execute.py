@@ -235,7 +235,9 @@ def _fit_head(
         return base[1], compute_outputs(base, context, held_out)
     features = training_data.features(base[0], accelerator)
     target = torch.from_numpy(training_data.targets[rows])
-    head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
+    head = run.method.fit_head(
+        base[1], torch.from_numpy(features.take(rows)), target, counts, run.random_seed()
+    )
     return head, predict_logits(head, features, held_out, accelerator)
 
 

@@ -62,7 +62,8 @@ def execute_heads(
             with seeded_draws(seed):  # as a separate run starts
                 losses.append(run.method.loss.create(class_counts=counts))
                 models.append(training_data.new_model(run.method, rows))
-        scaled = models[0][0](torch.from_numpy(training_data.array))
+        scaled = training_data.features(models[0][0], context.accelerator)
+        own, others = (torch.from_numpy(scaled.take(part)) for part in (rows, held_out))
         heads = (model[1] for model in models)
         tasks = [
             HeadTask(loss, recipe, head, run.method.classical)
@@ -70,7 +71,7 @@ def execute_heads(
         ]
 
         def validate_epochs(trained: TrainedHeads) -> list[Validation]:
-            outputs = trained.outputs(scaled[held_out])
+            outputs = trained.outputs(others)
             target = training_data.targets[held_out]
             return [
                 Validation(math.nan, math.nan)
@@ -80,7 +81,7 @@ def execute_heads(
             ]
 
         trained = train_heads(
-            scaled[rows],
+            own,
             torch.from_numpy(training_data.targets[rows]),
             tasks,
             batches,
@@ -97,7 +98,7 @@ def execute_heads(
                 training_data.table.groups[rows],
             ),
         )
-        outputs = trained.outputs(scaled[held_out]).numpy()
+        outputs = trained.outputs(others).numpy()
     seconds = (time.monotonic() - started) / len(runs)
     failed: dict[Run, RunFailed] = {}
     for at, (run, rule) in enumerate(zip(runs, decision_rules, strict=True)):
