@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from tametail.core.arrays import IntArray
 
-__all__ = ["ArrayRows", "RowStore", "as_rows"]
+__all__ = ["ArrayRows", "RowStore", "as_rows", "row_blocks"]
+
+BLOCK_BYTES = 2**28
+"""Most bytes of float32 features that are computed on at once."""
 
 
 class RowStore(ABC):
@@ -109,3 +112,9 @@ def _by_name(array: NDArray[Any]) -> NDArray[Any] | tuple[Any, ...]:
 def as_rows(rows: RowStore | NDArray[Any]) -> RowStore:
     """The rows of an array; a store as it is."""
     return rows if isinstance(rows, RowStore) else ArrayRows([rows])
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """Consecutive rows of float32 features (rows, columns) of at most `BLOCK_BYTES` each; at least one, which may be empty."""
+    size = max(BLOCK_BYTES // (4 * columns), 1)
+    return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]

@@ -33,6 +33,7 @@ from tametail.models.folding import fold_batch_norms
 from tametail.models.heads import Standardise
 from tametail.training.hardware import disable_malloc_trim
 from tametail.training.inference import Transform, predict_logits
+from tametail.training.large_tensors import RowBlocks
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
@@ -92,7 +93,7 @@ def training_data_from_features(
     def new_model(method: Method, rows: IntArray | None) -> nn.Sequential:
         standardise = Standardise(spec.blocks)
         if rows is not None:
-            standardise.fit(torch.from_numpy(features.take(rows)))
+            standardise.fit(RowBlocks(features, rows))
         head = method.build_head(spec.features, len(table.class_names), recipe.head)
         return nn.Sequential(standardise, head)
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from tametail.core.run_files import DESCRIPTION, is_finished
+from tametail.losses import Loss
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
 from tametail.training.hardware import parallel_workers
@@ -26,6 +27,7 @@ from tametail.training.heads.head_step import HeadTask, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
 from tametail.training.heads.minimum import inner_folds, reaches_minimum
 from tametail.training.history import Validation, validate
+from tametail.training.large_tensors import RowBlocks
 from tametail.training.optimisation import batch_mixing
 from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
 from tametail.training.strategies import parse_method
@@ -57,13 +59,15 @@ def execute_heads(
     batches = batches_of(runs[0], recipes[0], rows, context)
     decision_rules = [run.method.decision_rule(counts, len(rows), context.recipe) for run in runs]
     with explain_oom(context):
-        losses, models = [], []
+        losses: list[Loss] = []
+        models: list[nn.Sequential] = []
         for run in runs:
             with seeded_draws(seed):  # as a separate run starts
                 losses.append(run.method.loss.create(class_counts=counts))
-                models.append(training_data.new_model(run.method, rows))
+                # They are standardised alike.
+                models.append(training_data.new_model(run.method, None if models else rows))
         scaled = training_data.features(models[0][0], context.accelerator)
-        own, others = (torch.from_numpy(scaled.take(part)) for part in (rows, held_out))
+        own, others = (RowBlocks(scaled, part).joined() for part in (rows, held_out))
         heads = (model[1] for model in models)
         tasks = [
             HeadTask(loss, recipe, head, run.method.classical)
@@ -113,7 +117,7 @@ def execute_heads(
             mark_failed(run, context, error)
             failed[run] = error
             continue
-        model = nn.Sequential(models[at][0], trained.head(at))
+        model = nn.Sequential(models[0][0], trained.head(at))
         result = TrainingResult(model, trained.histories[at], None)
         more: dict[str, Any] = {CO_TRAINED: head_batch.co_trained}
         if ending := trained.convergence[at]:
