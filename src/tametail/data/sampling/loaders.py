@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -24,10 +24,10 @@ from tametail.data.row_store import RowStore, as_rows
 from tametail.data.sampling.augmentation import DRAWS
 from tametail.data.sampling.samplers import (
     EpochOrder,
-    SampleIndex,
     SamplerName,
     extra_draws,
     make_order,
+    occurrences,
     uniform_draws,
 )
 
@@ -38,6 +38,14 @@ class Batch(NamedTuple):
     inputs: Tensor
     target: Tensor
     draws: Tensor
+
+
+class BatchIndex(NamedTuple):
+    """Images of a batch (B,): positions in the training set, and numbers of their earlier occurrences in the epoch."""
+
+    epoch: int
+    positions: IntArray
+    occurrences: IntArray
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -60,19 +68,19 @@ class ArrayDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> Batch:
-        at = np.array([index.position for index in indices])
+    def __getitems__(self, index: BatchIndex) -> Batch:
+        at = index.positions
         # Repeated within an epoch, an image gets other draws.
-        counters = at + len(self) * np.array([index.occurrence for index in indices])
-        draws = uniform_draws(self.seed, indices[0].epoch, counters, DRAWS)
+        counters = at + len(self) * index.occurrences
+        draws = uniform_draws(self.seed, index.epoch, counters, DRAWS)
         if self.extra:
-            more = extra_draws(self.seed, indices[0].epoch, counters, self.extra)
+            more = extra_draws(self.seed, index.epoch, counters, self.extra)
             draws = np.concatenate([draws, more], axis=1)
         inputs = torch.from_numpy(self.store.take(self.rows[at]))
         return Batch(inputs, self.target[at], torch.from_numpy(draws))
 
 
-class DistributedBatches(Sampler[list[SampleIndex]]):
+class DistributedBatches(Sampler[BatchIndex]):
     """Batch sampler of one process of several; together they have every image exactly once.
 
     A process without images in a batch gets its first ones anyway; `TrainingBatches.share` is then 0.
@@ -83,7 +91,7 @@ class DistributedBatches(Sampler[list[SampleIndex]]):
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
-        self.first = 0
+        self.epoch, self.first = 0, 0
         # A last batch of one image is dropped: batch normalisation would have no variance.
         dropped = len(order) > 1 and len(order) % batch_size == 1
         self.images = len(order) - dropped
@@ -91,12 +99,13 @@ class DistributedBatches(Sampler[list[SampleIndex]]):
     def __len__(self) -> int:
         return math.ceil(self.images / self.batch_size) - self.first
 
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        indices = list(self.order)[: self.images]
+    def __iter__(self) -> Iterator[BatchIndex]:
+        epoch, positions = self.epoch, self.order.positions(self.epoch)
+        earlier = occurrences(positions)
         for start in range(self.first * self.batch_size, self.images, self.batch_size):
-            batch = indices[start : start + self.batch_size]
-            own = self.own(len(batch))
-            yield [batch[at] for at in own] or batch[:2]
+            size = min(self.batch_size, self.images - start)
+            own = start + np.array(self.own(size) or range(min(size, 2)))
+            yield BatchIndex(epoch, positions[own], earlier[own])
 
     def own(self, size: int) -> range:
         """Positions in a batch of the images of this process: at least two for each process that has any."""
@@ -114,8 +123,7 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0), from step ``first`` on."""
-        self._batches.order.set_epoch(epoch)
-        self._batches.first = first
+        self._batches.epoch, self._batches.first = epoch, first
         return iter(self._loader)
 
     def share(self, step: int) -> float:
