@@ -20,7 +20,7 @@ from tametail.data import RowStore, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error
 from tametail.data.row_store import row_blocks
 
-IN_MEMORY_BYTES = 2**30
+IN_MEMORY_BYTES = 2**29
 """Most bytes of features in a tensor that is held in memory."""
 _DEVICE_SHARE = 0.25  # of a GPU's free memory, up to which features are moved there as a whole
 
@@ -35,9 +35,9 @@ class RowBlocks:
     def __iter__(self) -> Iterator[Tensor]:
         return map(self._read, self._blocks)
 
-    def joined(self) -> Tensor:
-        """All of them as one tensor (n, D), see `join_blocks`."""
-        return join_blocks(self._blocks, self._read)
+    def joined(self, then: Callable[[Tensor], Tensor] = lambda block: block) -> Tensor:
+        """All of them as one tensor, after a function for which each row is by itself; see `join_blocks`."""
+        return join_blocks(self._blocks, lambda block: then(self._read(block)))
 
     @property
     def _blocks(self) -> list[slice]:

@@ -105,6 +105,14 @@ def test_orders_are_functions_of_seed_and_epoch(sampler: SamplerName) -> None:
     assert np.array_equal(order.positions(1), first)
 
 
+@pytest.mark.parametrize("sampler", ALL)
+def test_orders_know_what_they_have_shown_before(sampler: SamplerName) -> None:
+    order = make_order(sampler, TARGET, seed=2, epochs=3)
+    for epoch in range(3):
+        positions = order.positions(epoch)
+        assert np.array_equal(order.occurrences(epoch, positions), occurrences(positions))
+
+
 def test_the_shuffled_order_is_torchs_own_permutation() -> None:
     state = int(np.random.SeedSequence([4, 2, 0]).generate_state(1, np.uint64)[0])
     expected = torch.randperm(30, generator=torch.Generator().manual_seed(state >> 1))

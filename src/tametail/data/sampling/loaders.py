@@ -27,7 +27,6 @@ from tametail.data.sampling.samplers import (
     SamplerName,
     extra_draws,
     make_order,
-    occurrences,
     uniform_draws,
 )
 
@@ -61,14 +60,16 @@ class ArrayDataset(Dataset[Batch]):
     ) -> None:
         self.store = as_rows(array)
         self.rows = rows
-        self.target = torch.from_numpy(target.astype(np.int64 if target.ndim == 1 else np.float32))
+        self.target = torch.from_numpy(
+            np.require(target, np.int64 if target.ndim == 1 else np.float32, ["C", "W"])
+        )
         self.seed = seed
         self.extra = extra
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, index: BatchIndex) -> Batch:
+    def __getitem__(self, index: BatchIndex) -> Batch:
         at = index.positions
         # Repeated within an epoch, an image gets other draws.
         counters = at + len(self) * index.occurrences
@@ -81,7 +82,7 @@ class ArrayDataset(Dataset[Batch]):
 
 
 class DistributedBatches(Sampler[BatchIndex]):
-    """Batch sampler of one process of several; together they have every image exactly once.
+    """Sampler of the batches of one process of several; together they have every image exactly once.
 
     A process without images in a batch gets its first ones anyway; `TrainingBatches.share` is then 0.
     """
@@ -101,7 +102,7 @@ class DistributedBatches(Sampler[BatchIndex]):
 
     def __iter__(self) -> Iterator[BatchIndex]:
         epoch, positions = self.epoch, self.order.positions(self.epoch)
-        earlier = occurrences(positions)
+        earlier = self.order.occurrences(epoch, positions)
         for start in range(self.first * self.batch_size, self.images, self.batch_size):
             size = min(self.batch_size, self.images - start)
             own = start + np.array(self.own(size) or range(min(size, 2)))
@@ -193,12 +194,13 @@ def training_batches(
         workers: number of data-loading worker processes; the batches do not depend on it.
         pin_memory: see `torch.utils.data.DataLoader`.
     """
-    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else target.astype(np.int64)
+    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else np.asarray(target, np.int64)
     order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
     sampled = DistributedBatches(order, batch_size, rank, world)
     loader = DataLoader(
         ArrayDataset(array, rows, target, seed, extra),
-        batch_sampler=sampled,
+        sampler=sampled,
+        batch_size=None,  # each index is that of a whole batch
         collate_fn=_collated,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -220,4 +222,4 @@ def _ignore_first_signal(_: int) -> None:
 
 
 def _collated(batch: Any) -> Any:
-    return batch  # by `ArrayDataset.__getitems__`
+    return batch  # by `ArrayDataset.__getitem__`

@@ -38,12 +38,19 @@ class EpochOrder(ABC):
     def positions(self, epoch: int) -> IntArray:
         """(n,) positions in the training set in the order of ``epoch``."""
 
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        """(n,) how often the image of each of the positions of ``epoch`` was shown earlier in it."""
+        return occurrences(positions)
+
 
 class ShuffledOrder(EpochOrder):
     """Every image once per epoch."""
 
     def positions(self, epoch: int) -> IntArray:
         return _permutation(self.n, self.seed, epoch, _ORDER)
+
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        return np.broadcast_to(np.int64(0), positions.shape)
 
 
 class ClassOrder(EpochOrder):
@@ -98,7 +105,13 @@ class DeferredOrder(EpochOrder):
         self._before, self._after, self._first = before, after, first
 
     def positions(self, epoch: int) -> IntArray:
-        return (self._before if epoch < self._first else self._after).positions(epoch)
+        return self._of(epoch).positions(epoch)
+
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        return self._of(epoch).occurrences(epoch, positions)
+
+    def _of(self, epoch: int) -> EpochOrder:
+        return self._before if epoch < self._first else self._after
 
 
 def make_order(
