@@ -29,7 +29,7 @@ class PackedReader(Reader):
     """Reads a folder that ``tametail pack`` wrote, or its URL (``s3://bucket/folder`` and what else fsspec opens)."""
 
     name = "packed"
-    priority = 25  # before readers that look for a path
+    priority = 7  # after readers of other packages, before those that look for a path
 
     def matches(self, source: str | Path) -> bool:
         if _URL.match(str(source)):
