@@ -55,7 +55,8 @@ class ImageDigests:
     @classmethod
     def of(cls, pixels: Iterable[NDArray[np.uint8]], content: Sequence[str]) -> ImageDigests:
         """Digests of decoded images, each (K, K, 3), and the known ones of their files."""
-        images, rows = iter(pixels), []
+        images = iter(pixels)
+        rows: list[tuple[str, NDArray[np.int8]]] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while some := list(islice(images, _BLOCK)):  # of a large set not all at once
                 rows += pool.map(_digests, some)
