@@ -29,6 +29,7 @@ ALLOWED = {
     "predictions/parquet.py write_parquet": "its path is that of an atomic block",
     "report/figures/export.py saved": "into memory",
     "report/figures/svg.py _svg_element": "into memory",
+    "study/progress.py _append": "lines that are only shown, of one writer",
     "search/journal.py remove_incomplete_line": "removes the half of a line from a journal that is only appended to",
     "study/share.py _copy": (COPIES := "in the folder of the atomic_directory block of share"),
     "study/share.py _copy_run": COPIES,

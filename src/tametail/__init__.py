@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
     from tametail.study.share import share
+    from tametail.study.status import status
     from tametail.study.study import Study, compare, evaluate_test_set, resume
+    from tametail.study.worker import work
     from tametail.training.recipe import Recipe
     from tametail.training.strategies import list_strategies
     from tametail.training.strategies.strategy import register_strategy
@@ -73,7 +75,9 @@ _PLACES = {
     "resume": "tametail.study.study.resume",
     "search": "tametail.search.search.search",
     "share": "tametail.study.share.share",
+    "status": "tametail.study.status.status",
     "subsample": "tametail.data.splitting.subsample.subsample",
+    "work": "tametail.study.worker.work",
 }
 
 __all__ = [
@@ -111,7 +115,9 @@ __all__ = [
     "resume",
     "search",
     "share",
+    "status",
     "subsample",
+    "work",
 ]
 
 

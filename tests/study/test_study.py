@@ -87,7 +87,7 @@ def test_repeating_a_finished_study_trains_nothing(
     before = (out / "results.csv").read_bytes()
     for name in ("execute", "execute_heads"):
         monkeypatch.setattr(
-            f"tametail.study.runs.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
+            f"tametail.study.train_units.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
         )
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before

@@ -256,6 +256,51 @@ class MachineOptions(DeviceOptions, total=False):
     ]
 
 
+class ThreadsOptions(TypedDict, total=False):
+    """CPU threads of a run."""
+
+    threads: Annotated[
+        int | None,
+        Option(
+            None,
+            "CPU threads of a run that fine-tunes, on which the last bits of its results depend; kept in the study. Default: all cores, "
+            "or 1 with several processes.",
+            MACHINE,
+            least=1,
+        ),
+    ]
+
+
+class EngineOptions(TypedDict, total=False):
+    """Where trainings run."""
+
+    engine: Annotated[
+        Literal["local", "slurm", "ray", "plan"] | None,
+        Option(
+            None,
+            "Where trainings run: local (processes of this machine), slurm, ray, or plan (only plan the units, for tametail work). "
+            "Default: this process, or one process for each of several GPUs.",
+            MACHINE,
+        ),
+    ]
+    jobs: Annotated[
+        int | None,
+        Option(None, "Number of processes at a time. Default: one per GPU or core.", MACHINE, least=1),
+    ]
+    devices: Annotated[Names | None, Option(None, "GPUs of the processes: 0,1.", MACHINE)]
+    engine_set: Annotated[
+        Pairs | None,
+        Option(
+            None,
+            "Settings of the engine. slurm: options of sbatch, such as partition=gpu, gpus=1 or time=4:00:00, and units=N for several "
+            "units per job; ray: address=..., and resources per unit such as num_gpus=1.",
+            MACHINE,
+            repeated=True,
+            metavar="KEY=VALUE",
+        ),
+    ]
+
+
 class TrustOptions(TypedDict, total=False):
     """Code that is named in files."""
 
@@ -424,6 +469,8 @@ class CompareOptions(
     TrainingOptions,
     DataOptions,
     MachineOptions,
+    ThreadsOptions,
+    EngineOptions,
     MonitorOptions,
     OrderOptions,
     TrustOptions,
@@ -448,8 +495,25 @@ class CompareOptions(
     ]
 
 
-class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
+class ResumeOptions(
+    ImageRootOptions, MachineOptions, EngineOptions, MonitorOptions, TrustOptions, total=False
+):
     """Options of `tametail.resume`."""
+
+
+class StatusOptions(TypedDict, total=False):
+    """Options of ``tametail status``."""
+
+
+class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
+    """Options of `tametail.work`."""
+
+    unit: Annotated[
+        Numbers | None,
+        Option(
+            None, "Units by number: 0,1. Default: all that are not done and that nobody works on.", MACHINE
+        ),
+    ]
 
 
 @varied(

@@ -300,9 +300,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     heads_only = recipe.trains == "head"
 
     def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = (
-            Standardise(spec.blocks) if heads_only else restore_backbone(directory, described, spec)
-        )
+        representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, spec)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     fold_models = []
@@ -312,7 +310,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         model = model if heads_only else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
-    backbone = frozen(restore_backbone(directory, described, spec), spec) if heads_only else nn.Identity()
+    backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
     thresholds, calibration = None, identity(len(class_names))
     if not described.get("multi_label"):
         calibration = calibration_map(directory, chosen)

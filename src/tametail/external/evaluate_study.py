@@ -211,7 +211,7 @@ def _run_context(
     rows = len(table)
     nowhere = np.full(rows, -1, dtype=np.int64)
     splits = Splits(table.images, np.full(rows, "test", dtype="U5"), nowhere, 0, 0, True, "")
-    inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, described, spec))
+    inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, spec))
     training_data = inputs.training_data(accelerator, console)
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
 

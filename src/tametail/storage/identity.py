@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from tametail.core.regular_file import unsafe_entries
 from tametail.core.removal import temporary_sibling
 from tametail.core.text import sample_of
 
-SCHEMA = 5
+SCHEMA = 6
 LOCK = ".lock"
 IDENTITY = (  # the keys that fix the results; checkpoints are identified by them in this order
     "table",
@@ -168,6 +169,12 @@ def check_same(
     for key in keys:
         if present.get(key) != wanted[key]:
             raise UsageError(f"{holds}: {difference(key, present.get(key), wanted[key])}; {advice}")
+
+
+def digest_of_identity(content: Mapping[str, Any]) -> str:
+    """Digest of the settings that fix the results."""
+    parts = [content.get(key) for key in IDENTITY]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def difference(key: str, present: Any, wanted: Any) -> str:

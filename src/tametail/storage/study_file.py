@@ -21,16 +21,21 @@ TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
 _MOST_EVALUATIONS = 10_000
 DIGESTS_FILE = "digests.parquet"  # by which images are recognised later
+WORK_FOLDER = ".work"  # locks and progress of workers while they work
+UNITS_FILE = "units.jsonl"  # the plan, see `tametail.study.units`
 SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
-# Of a run, or of the first of those trained in one batch, see `tametail.training.heads.execute_heads`.
+# Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
+_WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock)|jobs\.jsonl|job-[\w.-]+")
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors", LOCK}),
+    frozenset(
+        {"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, UNITS_FILE, "backbone.safetensors", LOCK}
+    ),
 )
 
 
@@ -88,6 +93,11 @@ def remove_leftovers(directory: Path) -> None:
         )
 
     removal.remove_leftovers(top, depth=3, is_stale=is_stale, is_own=is_run_file)
+
+
+def remove_work_folder(directory: Path) -> None:
+    """Remove what workers leave of units that nobody works on any more, as far as possible."""
+    removal.remove(directory / WORK_FOLDER, is_own=lambda name: _WORK_FILES.fullmatch(name) is not None)
 
 
 def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:

@@ -92,6 +92,7 @@ class _Study(_Strict):
     image_size: Annotated[int, Field(ge=1, le=100_000)]
     canvas: Annotated[int, Field(ge=1, le=100_000)] | None = None
     features: Text | None = None
+    threads: Annotated[int, Field(ge=1, le=100_000)]
     reading: _Reading | None = None
     findings: list[_Finding] = []
     packages: list[Text] = []

@@ -120,8 +120,7 @@ class StudyInputs:
         save_splits(self.splits, directory / SPLITS_FILE)
         self.save_digests(directory)
         remember_root(directory, self.table.root)
-        if self.recipe.trains == "head":
-            save_weights(self.backbone, directory / BACKBONE_FILE)
+        save_weights(self.backbone, directory / BACKBONE_FILE)
 
     def save_digests(self, directory: Path) -> None:
         """Save the digests by which the images are recognised later, unless they are there.
@@ -133,11 +132,17 @@ class StudyInputs:
         if present is None or present.content.tolist() != self.content_digests:
             ImageDigests.of(self.decoded.pixels, self.content_digests).save(self.table.images, directory)
 
-    def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
-        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
+    def training_data(
+        self, accelerator: Accelerator, console: Console, threads: int | None = None
+    ) -> TrainingData:
+        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache.
+
+        Args:
+            threads: number of CPU threads of a run; None for torch's default.
+        """
         if self.recipe.trains == "all":
             return training_data_from_images(
-                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe
+                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe, threads
             )
         with console.track("Features", len(self.table)) as advance:
             features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
@@ -215,7 +220,7 @@ def load_inputs(
     """Load the result of `prepare_inputs` from a study's folder and its images.
 
     Args:
-        training: load the initial weights of the backbone, for runs that are still to be trained.
+        training: check the initial weights of the backbone, for runs that are still to be trained.
 
     Raises:
         DataError: images are missing, or images or weights have changed.
@@ -230,15 +235,12 @@ def load_inputs(
             f"({', '.join(missing[:3])}); name their folder with --image-root"
         )
     splits = study_splits(directory, described)
-    if training and recipe.trains == "all":
-        backbone = _initial_backbone(recipe, spec, splits.seed, console)
-        if state_digest(backbone) != described["weights_digest"]:
-            raise DataError(
-                f"the weights ({recipe.weights}) of {spec.name} have changed since {directory} was started; restore them, or "
-                f"start a new study in another folder"
-            )
-    else:
-        backbone = restore_backbone(directory, described, spec)
+    backbone = restore_backbone(directory, spec)
+    if training and state_digest(backbone) != described["weights_digest"]:
+        raise DataError(
+            f"expected the initial weights of {spec.name} in {directory / BACKBONE_FILE}, but they are not those that the study "
+            f"was started with; restore the file from a copy, or start a new study in another folder"
+        )
     inputs = StudyInputs(table, splits, _decode(table, spec, console), recipe, spec, backbone)
     if inputs.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} have changed since {directory} was started")
@@ -262,16 +264,13 @@ def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
     return BackboneSpec.from_description(described["spec"])
 
 
-def restore_backbone(directory: Path, described: Mapping[str, Any], spec: BackboneSpec) -> nn.Module:
-    """The frozen backbone of a ``head`` study; for fine-tuning, a backbone without trained weights.
+def restore_backbone(directory: Path, spec: BackboneSpec) -> nn.Module:
+    """The backbone of a study with its initial weights, which a ``head`` study keeps.
 
     Args:
         spec: see `studied_backbone`.
     """
-    backbone = build_backbone(spec, "none")
-    if described["recipe"]["trains"] == "head":
-        load_weights(backbone, directory / BACKBONE_FILE)
-    return backbone
+    return load_weights(build_backbone(spec, "none"), directory / BACKBONE_FILE)
 
 
 def _digests(decoded: DecodedImages) -> list[str]:

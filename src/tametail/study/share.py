@@ -48,6 +48,7 @@ from tametail.storage.study_file import (
     STUDY_FOLDER,
     TEST_SET_EVALUATIONS,
     TEST_SET_LOOKS,
+    UNITS_FILE,
     folds_to_run,
     read_study_file,
     read_test_set_evaluations,
@@ -70,7 +71,7 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
-    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}.lock", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}.lock", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, LOCK, SHARED_FILE,
     "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
     *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
@@ -103,7 +104,7 @@ _EVALUATION = {
     "other_splits": _OTHER_SPLITS,
 }
 _STUDY = {
-    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas"), _NUMBERS),
+    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas", "threads"), _NUMBERS),
     **dict.fromkeys(("synthetic", "multi_label"), bool),
     **dict.fromkeys(("tametail", "backbone", "features"), str),
     **{key: [str] for key in ("class_names", "class_order", "methods", "packages")},
@@ -120,7 +121,7 @@ _LEFT_OUT = """\
   names, groups in the order of their codes, alike in every file
 - the name of the data set, unless you gave one, and what its classes, groups and split were read from
 - digests of the images, of the table and of the weights. Fingerprints are those of the renumbered tables: they differ from those of the study
-- weights of the models and of the backbone, checkpoints, logs of trackers, and the times of files
+- weights of the models and of the backbone, checkpoints, the plan of units, logs of trackers, and the times of files
 - runs of methods that are not compared themselves, from which others start
 - figures for print and scores of unfinished methods, which `tametail report` makes again
 - columns of the table by which no subgroups are reported, and the exact numbers of those by which they are

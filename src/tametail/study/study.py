@@ -34,11 +34,13 @@ from tametail.study.settings import (
     check_class_order,
     check_counts,
     count_repeats,
+    engine_from,
     hardware_from,
     packages_of,
     parse_methods,
     read_tuned,
     recipe_from,
+    threads_of,
     try_out,
 )
 from tametail.study.split_ledger import other_splits, record_split
@@ -161,6 +163,7 @@ def compare(
         method.configure(recipe)
     spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, hardware.device)
+    choice = engine_from(options, accelerator)
     console = console if accelerator.is_main_process else Console(quiet=True)
     if hardware.compile and accelerator.device.type == "cpu":
         console.warn(
@@ -192,6 +195,8 @@ def compare(
             inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
         seeds = list(range(repeats))
         described = inputs.describe([method.text for method in parsed], seeds, run_folds)
+        threads = threads_of(directory, recipe, options["threads"], several=not choice.here)
+        described |= {"threads": broadcast(threads, accelerator)}
         described |= {"options": as_given(CompareOptions, options), "packages": packages_of(parsed, spec)}
         if class_order is not None:
             described |= {"class_order": class_order}
@@ -210,9 +215,8 @@ def compare(
             inputs.save(directory)
             described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)
-        failed = run_all(
-            directory, described, inputs, accelerator, hardware, options["track"] or (), console, trust
-        )
+        track = options["track"] or ()
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust, choice)
     for line in tuned_in_words(described):
         console.warn(line)
     return Study(directory, tuple(failed))
@@ -241,6 +245,7 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
     described, trust = study_file.read_study_file(directory), Trust(options["trust_code"])
     runs_to_train(directory, described, trust)  # refuses code before any long work
     accelerator = make_accelerator(recorded_recipe(described), hardware.device)
+    choice = engine_from(options, accelerator, described["threads"])
     console = console if console and accelerator.is_main_process else Console(quiet=True)
     with _locked(directory, accelerator):
         with accelerator.main_process_first():
@@ -249,7 +254,7 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
             remember_root(directory, inputs.table.root)
         if accelerator.is_main_process:
             inputs.save_digests(directory)  # which a study of an earlier version lacks
-        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust)
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust, choice)
     return Study(directory, tuple(failed))
 
 
@@ -312,7 +317,7 @@ def evaluate_test_set(
         if image_root is not None:
             remember_root(directory, inputs.table.root)
         accelerator = make_accelerator(inputs.recipe, device, training=False)
-        training_data = inputs.training_data(accelerator, console)
+        training_data = inputs.training_data(accelerator, console, described["threads"])
         context = RunContext(training_data, inputs.recipe, accelerator, directory, Hardware(device))
         new = [run for run in runs if not (run.directory(directory) / TEST_PREDICTIONS).is_file()]
         facts = {

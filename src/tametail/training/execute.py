@@ -196,8 +196,15 @@ def _train(
         raise
 
 
-def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) -> TrainingBatches:
-    """The training batches of a run; ``recipe`` includes the changes of its method."""
+def batches_of(
+    run: Run, recipe: Recipe, rows: IntArray, context: RunContext, *, shared: bool = True
+) -> TrainingBatches:
+    """The training batches of a run.
+
+    Args:
+        recipe: with the changes of the run's method.
+        shared: whether several processes divide each batch among them; else each does the whole work.
+    """
     training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
         training_data.array,
@@ -209,8 +216,8 @@ def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) ->
         deferred_from=recipe.deferred_from,
         epochs=recipe.epochs,
         extra=training_data.extra_draws,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        rank=accelerator.process_index if shared else 0,
+        world=accelerator.num_processes if shared else 1,
         workers=context.hardware.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
