@@ -25,7 +25,7 @@ from tametail.storage.json_lines import append_line, read_lines
 
 LEDGER = "jobs.jsonl"  # what was submitted
 UNITS_SETTING = "units"  # number of units per job
-_OURS = {UNITS_SETTING, "poll", "jobs"}
+_OURS = {UNITS_SETTING, "poll", "notice"}
 _FIXED = {
     "array",
     "job-name",
@@ -42,7 +42,6 @@ _ARRAY = 1000  # tasks; the default MaxArraySize is 1001
 _COMMAND_SECONDS = 120  # a busy controller answers late
 _SILENT_SECONDS = 1800.0  # without an answer of the controller
 _GRACE_SECONDS = 10.0  # squeue may not show a job at once
-_NOTICE_SECONDS = 120  # before the time limit; Slurm sends it up to a minute early
 _LOG_BYTES = 4096
 
 
@@ -51,8 +50,9 @@ class SlurmEngine:
 
     Args:
         work: what they run.
-        settings: options of sbatch by their long names, ``units``, the number of units per job, and ``poll``, seconds between
-            two calls of squeue.
+        settings: options of sbatch by their long names, ``units``, the number of units per job, ``poll``, seconds between
+            two calls of squeue, and ``notice``, seconds before the time limit at which a unit saves; Slurm sends the signal up to
+            a minute early.
         jobs: number of jobs that run at a time; None for as many as Slurm lets.
 
     Raises:
@@ -68,6 +68,7 @@ class SlurmEngine:
             self._options["gpus"] = "1"
         self._per_job = int(settings.get(UNITS_SETTING, 1))
         self._poll = float(settings.get("poll", 5))
+        self._notice = int(settings.get("notice", 120))
         self._jobs_of: dict[str, list[int]] = {}  # units by the job, such as 17_3
         self._submitted: dict[str, float] = {}  # when
         self._ended: list[Ended] = []
@@ -134,9 +135,8 @@ class SlurmEngine:
             "job-name": f"tametail-{folder.parent.name[:40]}",
             "output": str(folder / f"{name}-%a.log"),
             "open-mode": "append",
-            "signal": f"USR1@{_NOTICE_SECONDS}",
+            "signal": f"B:USR1@{self._notice}",  # the shell of the job has become tametail work
         }
-        own["signal"] = f"B:{own['signal']}"
         settings = {**self._options, **own}
         script = "\n".join(
             [
@@ -232,11 +232,11 @@ def check_settings(settings: Mapping[str, str]) -> None:
                 f"expected options of sbatch by their long names, other than {', '.join(sorted(_FIXED))}, with --engine-set, "
                 f"got {key!r}"
             )
-    units, poll = settings.get(UNITS_SETTING, "1"), settings.get("poll", "5")
-    if not units.isdigit() or int(units) < 1:
-        raise UsageError(f"expected --engine-set units=N with the number of units per job, got {units!r}")
-    if not poll.replace(".", "", 1).isdigit():
-        raise UsageError(f"expected --engine-set poll=SECONDS, got {poll!r}")
+    for key in _OURS & set(settings):
+        if not settings[key].isdigit() or int(settings[key]) < 1:
+            raise UsageError(
+                f"expected --engine-set {key}=N with a whole number of at least 1, got {settings[key]!r}"
+            )
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:

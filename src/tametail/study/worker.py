@@ -142,9 +142,9 @@ def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, conso
     with unit_lock(directory, unit.number, stop):
         if unit.is_ended(directory):
             return
+        progress = ProgressFile(directory, unit.number)
         described = read_study_file(directory)
         context = _restored(str(directory), settings, digest_of_identity(described))
-        progress = ProgressFile(directory, unit.number)
 
         def warn(text: str) -> None:
             progress.warn(text)
