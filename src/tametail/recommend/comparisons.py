@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from tametail.core.arrays import FloatArray
 from tametail.evaluation import paired
@@ -204,18 +205,16 @@ def _losses_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
     return by_group.astype(np.float64), lambda summed: -summed[:, 1:] / summed[:, :1]
 
 
-def _counts_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
-    """(G, 1 + 2 M S, C) images, and for each candidate those predicted and correct; and macro-F1 of summed ones (R, M)."""
+def _counts_by_group(tables: Tables) -> tuple[sparse.csr_array, _Scores]:
+    """(G, C + 2 M S C) images, and for each candidate those predicted and correct; and macro-F1 of summed ones (R, M)."""
     counts = [Sample(replicates).counts for replicates in tables.values()]
-    seeds = len(counts[0].predicted)
+    seeds, classes = len(counts[0].predicted), counts[0].actual.shape[1]
     of_each = [part for one in counts for part in (*one.predicted, *one.hits)]
-    by_group = np.stack([counts[0].actual, *of_each], axis=1)
+    by_group = sparse.hstack([counts[0].actual, *of_each], format="csr")
 
     def scores(summed: FloatArray) -> FloatArray:
-        actual = summed[:, :1, None]
-        predicted, hits = np.split(
-            summed[:, 1:].reshape(len(summed), -1, 2 * seeds, summed.shape[-1]), 2, axis=2
-        )
+        actual = summed[:, None, None, :classes]
+        predicted, hits = np.split(summed[:, classes:].reshape(len(summed), -1, 2 * seeds, classes), 2, axis=2)
         f1 = f1_from_counts(hits, actual, predicted)
         return np.asarray(mean_over(f1, np.broadcast_to(actual > 0, f1.shape)).mean(axis=2))
 
