@@ -124,8 +124,8 @@ def read_texts(file: Any, column: str) -> list[str]:
 
 def _blocks(file: Any, columns: Sequence[str]) -> Iterator[tuple[slice, list[Any]]]:
     """The columns of an open file by blocks of rows."""
-    for column in columns:
-        file.schema_arrow.field(column)  # iter_batches leaves out a column that is not there
+    if lacking := set(columns) - set(file.schema_arrow.names):  # which iter_batches would leave out
+        raise KeyError(min(lacking))
     start = 0
     for batch in file.iter_batches(columns=list(columns)):
         block = [batch.column(column) for column in columns]
