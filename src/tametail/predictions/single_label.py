@@ -112,7 +112,7 @@ class Predictions(PredictionRows):
         """Probabilities (N, C) that sum to one in each row: the posterior, or the scores if there is none."""
         return self.probabilities_of(slice(None))
 
-    def probabilities_of(self, rows: slice | NDArray[np.bool_]) -> NDArray[np.float64]:
+    def probabilities_of(self, rows: slice | NDArray[np.bool_ | np.integer]) -> NDArray[np.float64]:
         """`probabilities` of these rows only."""
         if self.posterior is None:
             return scores(self.logits[rows], self.link)
