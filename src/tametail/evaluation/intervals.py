@@ -57,12 +57,15 @@ def group_residuals(successes: ByGroup, trials: ByGroup) -> FloatArray | sparse.
     """
     x, m = _as_floats(successes), _as_floats(trials)
     total = np.maximum(m.sum(axis=0), np.finfo(np.float64).tiny)
-    return (x - m * (x.sum(axis=0) / total)) / total
+    residuals = (x - m * (x.sum(axis=0) / total)) / total
+    of_groups: FloatArray | sparse.csr_array = residuals.tocsr() if sparse.issparse(x) else residuals
+    return of_groups
 
 
 def _as_floats(by_group: ByGroup) -> Any:
-    sparse_one = sparse.issparse(by_group)
-    return by_group.astype(np.float64) if sparse_one else np.asarray(by_group, dtype=np.float64)
+    if isinstance(by_group, sparse.csr_array):
+        return by_group.astype(np.float64)
+    return np.asarray(by_group, dtype=np.float64)
 
 
 def effective_sample_size(successes: ByGroup, trials: ByGroup, *, confidence: float = 0.95) -> FloatArray:
@@ -95,9 +98,7 @@ def effective_sample_size(successes: ByGroup, trials: ByGroup, *, confidence: fl
     return np.asarray(np.where(varies, clustered, np.minimum(groups, n)))
 
 
-def mover_mean(
-    share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ByGroup | None = None
-) -> Limits:
+def mover_mean(share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ByGroup | None = None) -> Limits:
     """Interval in 0..1 of the mean of K proportions from the interval of each (MOVER).
 
     The method of variance estimates recovery (Zou & Donner 2008): with weights w = 1 / K,
@@ -204,7 +205,7 @@ def _together(distance: FloatArray, residuals: ByGroup | None) -> FloatArray:
 
 def _correlation(residuals: Any) -> FloatArray:
     """Uncentred correlations (K, K) of the residuals; 0 where one does not vary."""
-    if sparse.issparse(residuals):
+    if isinstance(residuals, sparse.csr_array):
         covariance = (residuals.T @ residuals).toarray()
     else:
         # Not by BLAS, whose threads wait longer for each other than so narrow a product takes.
@@ -296,9 +297,13 @@ def f1_proportions(value: FloatArray, hits: ByGroup, union: ByGroup, n: IntArray
 
 
 def joined(parts: Sequence[Proportions]) -> Proportions:
-    """The values of all parts, for which no mean is taken."""
-    value, low, high = (np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high"))
-    return Proportions(value, low, high, np.concatenate([part.n for part in parts]), None)
+    """The values of all parts in one; without ``trials``, and with residuals if all parts have dense ones."""
+    names = ("value", "low", "high", "n")
+    value, low, high, n = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    residuals = [part.residuals for part in parts if isinstance(part.residuals, np.ndarray)]
+    return Proportions(
+        value, low, high, n, np.concatenate(residuals, axis=1) if len(residuals) == len(parts) else None
+    )
 
 
 def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:

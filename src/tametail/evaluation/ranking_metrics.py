@@ -52,12 +52,12 @@ def ranking_proportions(
         nan with n = 0 for a class without a positive or without a negative image.
     """
     groups = int(group.max()) + 1
-    found = [_ranked(of_class, group, groups) for of_class in classes]
+    found = []
+    for of_class in classes:
+        both = _ranked(of_class, group, groups)
+        found.append(both if for_means else [replace(one, residuals=None) for one in both])
     auroc, precision = (joined(parts) for parts in zip(*found, strict=True))
-    if not for_means:
-        return auroc, precision
-    residuals = (np.concatenate([part.residuals for part in parts], axis=1) for parts in zip(*found, strict=True))
-    return tuple(replace(one, residuals=own) for one, own in zip((auroc, precision), residuals, strict=True))
+    return auroc, precision
 
 
 def _ranked(of_class: RankedClass, group: IntArray, groups: int) -> tuple[Proportions, Proportions]:

@@ -6,7 +6,7 @@ Shape legend: S replicates, N images, G groups, C classes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,12 +63,12 @@ class Counts:
     @cached_property
     def mean_predicted(self) -> sparse.csr_array:
         """(G, C) images predicted as each class, mean over the replicates."""
-        return sum(self.predicted[1:], self.predicted[0]) / len(self.predicted)
+        return _mean(self.predicted)
 
     @cached_property
     def mean_hits(self) -> sparse.csr_array:
         """(G, C) images of each class that are predicted as it, mean over the replicates."""
-        return sum(self.hits[1:], self.hits[0]) / len(self.hits)
+        return _mean(self.hits)
 
 
 class Sample:
@@ -185,7 +185,8 @@ class Sample:
         # Nearly every group has images of other classes, so these numbers are not sparse.
         for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
             others = counts.size[:, None] - actual[:, of].toarray()
-            found.append(proportions(value[of], others - wrong[:, of].toarray(), others, n[of]))
+            part = proportions(value[of], others - wrong[:, of].toarray(), others, n[of])
+            found.append(replace(part, residuals=None))
         return joined(found)
 
     @cached_property
@@ -306,6 +307,11 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
         furthest,
         np.bincount(ordered[first], minlength=classes),
     )
+
+
+def _mean(replicates: Sequence[sparse.csr_array]) -> sparse.csr_array:
+    # Integers are added before the division, so that equal means are equal numbers.
+    return sparse.csr_array(sum(replicates[1:], replicates[0]) / len(replicates))
 
 
 def _linear(values: FloatArray, slopes: FloatArray, source: Estimate) -> Estimate:

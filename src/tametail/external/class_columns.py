@@ -127,7 +127,7 @@ def _suffixes(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]
 def _without_column(
     path: Path,
     named: Mapping[str, Mapping[str, str]],
-    wanted: set[str],
+    wanted: AbstractSet[str],
     others: Sequence[str],
     *,
     given: bool,

@@ -160,7 +160,9 @@ def _held_out(paths: Sequence[Path], images: NDArray[np.str_], console: Console)
     for study, folder in folders.items():
         from tametail.study.image_digests import digests_of_files, recognise_held_out
 
-        candidates = [next(filter(os.path.isfile, (Path(image), folder / image)), None) for image in images.tolist()]
+        candidates = [
+            next(filter(os.path.isfile, (Path(image), folder / image)), None) for image in images.tolist()
+        ]
         try:
             described = read_study_file(study)
             refuse_shared(study, described)

@@ -14,8 +14,8 @@ import numpy as np
 from tametail.core.arrays import IntArray, TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
-from tametail.data.readers.table_columns import MISSING
 from tametail.data.readers.table_blocks import TableBlocks, read_table_blocks
+from tametail.data.readers.table_columns import MISSING
 from tametail.data.readers.table_file import PARQUET_SUFFIXES
 from tametail.evaluation.class_order import with_class_order
 from tametail.external.class_columns import class_columns, rows_in_words

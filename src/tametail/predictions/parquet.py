@@ -21,7 +21,9 @@ from tametail.core.regular_file import regular
 
 LOGIT, POSTERIOR = "logit_", "p_"
 _GROUP_ROWS = 2**16  # of a row group
-_BUFFER = 2**18  # bytes of a column that are read at once; otherwise it is the row group's, which may be all rows
+_BUFFER = (
+    2**18
+)  # bytes of a column that are read at once; otherwise it is the row group's, which may be all rows
 
 Column = NDArray[Any] | list[str]
 

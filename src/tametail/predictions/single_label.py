@@ -208,9 +208,7 @@ def scores(logits: NDArray[np.floating], link: LinkName) -> NDArray[np.float64]:
     return share
 
 
-def _shares(
-    logits: NDArray[np.floating], link: LinkName
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _shares(logits: NDArray[np.floating], link: LinkName) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores (N, C) relative to the largest of their row, and the logarithm (N,) of that one."""
     log_share = _log_shares(logits, link)
     highest = log_share.max(axis=1)

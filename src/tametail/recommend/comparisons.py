@@ -142,7 +142,7 @@ def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> li
     """
     samples = {name: Sample(replicates) for name, replicates in tables.items()}
     first = samples[one]
-    actual = first.counts.actual.astype(np.float64)
+    actual = first.counts.actual.toarray().astype(np.float64)
     present, n, groups = first.present, first.class_n, (actual > 0).sum(axis=0)
     classes = int(present.sum())
     added = min(_PSEUDO_GROUPS / classes, _PSEUDO_GROUPS_PER_CLASS)
@@ -151,8 +151,10 @@ def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> li
     def counted(name: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """2 TP and D by group (S, G, C); their ratio F1 and the sum of D (S, 1, C)."""
         counts = samples[name].counts
-        hits = counts.hits.astype(np.float64)
-        size_of_both = actual + counts.predicted
+        hits, predicted = (
+            np.stack([of.toarray() for of in kind]) for kind in (counts.hits, counts.predicted)
+        )
+        size_of_both = actual + predicted
         total = np.asarray(size_of_both.sum(axis=1, keepdims=True))
         f1 = f1_from_counts(hits.sum(axis=1, keepdims=True), n, total - n)
         return 2 * hits, size_of_both, np.where(present, f1, 0.0), np.maximum(total, 1.0)
@@ -214,7 +216,9 @@ def _counts_by_group(tables: Tables) -> tuple[sparse.csr_array, _Scores]:
 
     def scores(summed: FloatArray) -> FloatArray:
         actual = summed[:, None, None, :classes]
-        predicted, hits = np.split(summed[:, classes:].reshape(len(summed), -1, 2 * seeds, classes), 2, axis=2)
+        predicted, hits = np.split(
+            summed[:, classes:].reshape(len(summed), -1, 2 * seeds, classes), 2, axis=2
+        )
         f1 = f1_from_counts(hits, actual, predicted)
         return np.asarray(mean_over(f1, np.broadcast_to(actual > 0, f1.shape)).mean(axis=2))
 

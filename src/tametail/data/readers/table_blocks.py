@@ -129,7 +129,7 @@ def read_table_blocks(path: Path) -> TableBlocks:
     return _Delimited(path)
 
 
-def as_numbers(texts: Sequence[str]) -> FloatArray:
+def _as_numbers(texts: Sequence[str]) -> FloatArray:
     """Texts as numbers, nan where they are none."""
     return np.array([_number(text) for text in texts], dtype=np.float64)
 
@@ -149,8 +149,8 @@ class _Delimited(TableBlocks):
         with self._text() as text:
             separator = find_separator("".join(islice(text, _HEAD)), path)
         self._separator = r"\s+" if separator == BLANKS else separator
-        with self._parser(nrows=1, chunksize=None, dtype=str) as parser:
-            header = [str(name).strip() for name in parser.read().iloc[0]]
+        with self._parser(dtype=str) as parser:
+            header = [str(name).strip() for name in parser.get_chunk(1).iloc[0]]
         check_names([name for name in header if name], path)
         self._names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]
         check_names(self._names, path)
@@ -202,7 +202,10 @@ class _Delimited(TableBlocks):
             raise DataError(f"expected at least one row per image in {self.path}, but it has a header only")
 
     def _read(self, columns: Sequence[str], *, as_text: bool) -> Iterator[Mapping[str, Any]]:
-        return ({column: chunk[column] for column in columns} for chunk in self._chunks(columns if as_text else ()))
+        return (
+            {column: chunk[column] for column in columns}
+            for chunk in self._chunks(columns if as_text else ())
+        )
 
     def _blank_rows(self) -> Iterator[BoolArray]:
         for chunk in self._chunks(self._names):
@@ -214,7 +217,7 @@ class _Delimited(TableBlocks):
     def _as_number(self, cells: pd.Series, column: str, start: int) -> FloatArray:
         if cells.dtype.kind in "iuf":
             return cells.to_numpy(dtype=np.float64)
-        return as_numbers([str(cell) for cell in cells.tolist()])
+        return _as_numbers([str(cell) for cell in cells.tolist()])
 
 
 class _Parquet(TableBlocks):
@@ -239,7 +242,9 @@ class _Parquet(TableBlocks):
             with pq.ParquetFile(regular(self._path), buffer_size=_BUFFER) as file:
                 yield file
         except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
-            raise DataError(f"{self._path} cannot be read as Parquet: {quoted(str(error).strip())}") from error
+            raise DataError(
+                f"{self._path} cannot be read as Parquet: {quoted(str(error).strip())}"
+            ) from error
 
     def _read(self, columns: Sequence[str], *, as_text: bool = False) -> Iterator[Mapping[str, Any]]:
         if not self._rows:
@@ -252,7 +257,9 @@ class _Parquet(TableBlocks):
 
     def _blank_rows(self) -> Iterator[BoolArray]:
         for block in self._read(self.columns):
-            yield np.all([cells.is_null(nan_is_null=True).to_numpy(False) for cells in block.values()], axis=0)
+            yield np.all(
+                [cells.is_null(nan_is_null=True).to_numpy(False) for cells in block.values()], axis=0
+            )
 
     def _as_text(self, cells: Any, column: str, start: int) -> list[str]:
         return as_texts(cells.to_pylist(), column, self.path, range(start + 1, start + len(cells) + 1))
@@ -262,7 +269,7 @@ class _Parquet(TableBlocks):
 
         if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
             return np.asarray(cells.to_numpy(zero_copy_only=False), dtype=np.float64)
-        return as_numbers(self._as_text(cells, column, start))
+        return _as_numbers(self._as_text(cells, column, start))
 
 
 class _Whole(TableBlocks):
@@ -285,4 +292,4 @@ class _Whole(TableBlocks):
         typed = self._file.typed[column]
         if typed.dtype.kind in "iuf":
             return np.asarray(typed.to_numpy(dtype=np.float64, na_value=np.nan))
-        return as_numbers(self._file.text(column))
+        return _as_numbers(self._file.text(column))
