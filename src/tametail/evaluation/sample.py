@@ -27,7 +27,7 @@ from tametail.evaluation.intervals import (
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
-_ENTRIES = 4_000_000  # numbers of groups and classes that are held at once: 32 MB
+_ENTRIES = 250_000  # numbers of groups and classes that are held at once: 2 MB
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
 
 LOGIT, POSTERIOR = "logit_", "p_"
-_GROUP_ROWS = 2**16  # of a row group
+GROUP_ROWS = 2**16  # of a row group
 _BUFFER = (
     2**18
 )  # bytes of a column that are read at once; otherwise it is the row group's, which may be all rows
@@ -40,7 +40,7 @@ def write_parquet(columns: Mapping[str, Column], described: Mapping[str, Any], p
     schema = schema.with_metadata({"tametail": json.dumps(described)})
     texts = [name for name, values in columns.items() if isinstance(values, list)]
     with pq.ParquetWriter(path, schema, use_dictionary=texts, write_page_checksum=True) as writer:
-        for rows in row_blocks(len(next(iter(columns.values()))), _GROUP_ROWS):
+        for rows in row_blocks(len(next(iter(columns.values()))), GROUP_ROWS):
             of_block = [pa.array(values[rows], kind(values)) for values in columns.values()]
             writer.write_table(pa.table(of_block, schema=schema))
 
