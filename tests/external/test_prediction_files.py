@@ -228,7 +228,7 @@ def test_the_size_of_blocks_changes_neither_numbers_nor_messages(
             return str(error)
 
     whole = found()
-    for rows in (7, 149):
+    for rows in (3, 149):
         use_small_blocks(monkeypatch, rows)
         blocks = found()
         if isinstance(whole, Predictions):

@@ -128,8 +128,9 @@ class Predictions(PredictionRows):
         if self.posterior is None:
             log_share = _log_shares(self.logits[:, index], self.link)
             return np.asarray(np.exp(log_share - highest) / total)
-        p = self.posterior[:, index] / np.where(total > 0, total, 1.0)
-        return np.where(total > 0, p, 1 / len(self.class_names))
+        with np.errstate(invalid="ignore"):
+            p = self.posterior[:, index] / total
+        return p if (total > 0).all() else np.where(total > 0, p, 1 / len(self.class_names))
 
     @cached_property
     def _row_scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

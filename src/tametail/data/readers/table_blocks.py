@@ -262,6 +262,10 @@ class _Parquet(TableBlocks):
             )
 
     def _as_text(self, cells: Any, column: str, start: int) -> list[str]:
+        import pyarrow as pa
+
+        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+            return [(cell or "").strip() for cell in cells.to_pylist()]
         return as_texts(cells.to_pylist(), column, self.path, range(start + 1, start + len(cells) + 1))
 
     def _as_number(self, cells: Any, column: str, start: int) -> FloatArray:
