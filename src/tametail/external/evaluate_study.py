@@ -32,8 +32,9 @@ from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes
-from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
+from tametail.external.evaluate_files import OperatingPoints, check_operating, store, written_options
 from tametail.predictions.single_label import Predictions, ensemble
+from tametail.report import write_report
 from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
@@ -149,7 +150,8 @@ def evaluate_study(
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
-    return report_on(out, predictions, subgroup_columns, about, console)
+    store(out, predictions, subgroup_columns, about, console)
+    return write_report(out)
 
 
 def _runs(
