@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
+    from tametail.storage.unlock import unlock
     from tametail.study.share import share
     from tametail.study.study import Study, compare, evaluate_test_set, resume
     from tametail.training.recipe import Recipe
@@ -74,6 +75,7 @@ _PLACES = {
     "search": "tametail.search.search.search",
     "share": "tametail.study.share.share",
     "subsample": "tametail.data.splitting.subsample.subsample",
+    "unlock": "tametail.storage.unlock.unlock",
 }
 
 __all__ = [
@@ -112,6 +114,7 @@ __all__ = [
     "search",
     "share",
     "subsample",
+    "unlock",
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tametail.core.atomic import write_atomically
 from tametail.core.regular_file import regular
+from tametail.storage.locks import LOCK, hold
 
 _WAIT = 30  # seconds for another process that writes a line
 
@@ -52,12 +53,11 @@ def append_line(path: Path, facts: Mapping[str, Any], *, alone: bool = False) ->
         alone: a lock that is held keeps other processes from writing this record.
 
     Raises:
-        OSError, NotImplementedError: it cannot be written; the previous content is kept.
+        OSError: it cannot be written; the previous content is kept.
+        TametailError: another process holds its lock.
     """
-    from filelock import FileLock
-
     entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
-    with nullcontext() if alone else FileLock(path.with_name(f".{path.name}.lock"), timeout=_WAIT):
+    with nullcontext() if alone else hold(path.with_name(f".{path.name}{LOCK}"), wait=_WAIT):
         before = regular(path).read_bytes() if path.exists() else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"

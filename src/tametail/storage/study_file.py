@@ -13,8 +13,9 @@ from tametail.core import removal
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, is_run_file
 from tametail.predictions.parquet import read_metadata
-from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.identity import FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
+from tametail.storage.locks import LOCK
 from tametail.storage.study_schema import OtherSplits, damage
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
@@ -228,7 +229,4 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 def _append(path: Path, entry: Mapping[str, Any], *, alone: bool = False) -> None:
     with explain_save_error(path):
-        try:
-            append_line(path, entry, alone=alone)
-        except NotImplementedError as error:
-            raise OSError(f"no locks on this file system: {error}") from error
+        append_line(path, entry, alone=alone)
