@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from tametail.core.json_file import read_json
 from tametail.core.removal import is_temporary
 
 PREDICTIONS = "predictions.parquet"
@@ -27,7 +27,7 @@ def is_run_file(name: str) -> bool:
 def is_finished(directory: Path) -> bool:
     """Whether the run in this directory is finished: it is marked so, and has predictions and weights."""
     try:
-        described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+        described = read_json(directory / DESCRIPTION)
     except (OSError, ValueError):
         return False
     if not isinstance(described, dict) or described.get("status") != "finished":

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
-from tametail.core.regular_file import regular
+from tametail.core.json_file import parse_json
+from tametail.core.parquet_file import open_parquet
 
 LOGIT, POSTERIOR = "logit_", "p_"
 
@@ -44,15 +45,14 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
         DataError: the file is absent, no such table, or damaged; also if an error is raised in the block.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Exactly one file: pq.read_table would also take a folder of them.
-        with pq.ParquetFile(regular(path), page_checksum_verification=True) as file:
+        with open_parquet(path) as file:
             table = file.read()
+        table.validate(full=True)  # otherwise text that is not UTF-8 would fail only on use
         if any(column.null_count for column in table.columns):
             raise ValueError("values are missing")
-        described = json.loads((table.schema.metadata or {})[b"tametail"])
+        described = parse_json((table.schema.metadata or {})[b"tametail"].decode("utf-8"))
         found = described.get("kind", "single_label") if isinstance(described, dict) else None
         if found != kind:
             raise ValueError(f"expected kind {kind}, found {found}")
@@ -65,12 +65,10 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
     """Metadata of a Parquet file; None if it is not one of tametail."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        described = json.loads((pq.read_schema(regular(path)).metadata or {})[b"tametail"])
-    except (OSError, KeyError, ValueError, pa.ArrowException):
+        with open_parquet(path) as file:
+            described = parse_json((file.schema_arrow.metadata or {})[b"tametail"].decode("utf-8"))
+    except (OSError, KeyError, ValueError):
         return None
     return described if isinstance(described, dict) else None
 

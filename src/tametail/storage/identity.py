@@ -12,6 +12,7 @@ from typing import Any
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
+from tametail.core.json_file import read_json
 from tametail.core.regular_file import unsafe_entries
 from tametail.core.removal import temporary_sibling
 from tametail.core.text import sample_of
@@ -56,7 +57,7 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
     expected = f"expected {kind.name} at {directory}"
     _refuse_unsafe(directory, kind)
     try:
-        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
+        content = read_json(directory / kind.file)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{expected} (a folder with {kind.file}); make one with {kind.command}") from None
     except (OSError, ValueError) as error:
@@ -126,7 +127,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
     """
     _refuse_unsafe(directory, kind)
     with suppress(OSError, ValueError):  # absent, or damaged: whatever reads it later says so
-        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
+        content = read_json(directory / kind.file)
         if isinstance(content, dict):
             check_schema(directory, content, kind)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import write_atomically
+from tametail.core.json_file import parse_json, read_limited
 from tametail.core.regular_file import regular
 from tametail.storage.locks import LOCK, hold
 
@@ -26,7 +27,7 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]
         OSError, ValueError: it cannot be read, or a line is no JSON object.
     """
     try:
-        text = regular(path).read_text(encoding="utf-8", errors="replace" if skip_damaged else "strict")
+        text = read_limited(path).decode("utf-8", errors="replace" if skip_damaged else "strict")
     except FileNotFoundError:
         return []
     entries = []
@@ -40,7 +41,7 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]
 
 
 def _object(line: str) -> dict[str, Any]:
-    entry = json.loads(line)
+    entry = parse_json(line)
     if not isinstance(entry, dict):
         raise ValueError(f"expected a JSON object, found {line[:40]}")
     return entry

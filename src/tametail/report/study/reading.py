@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
+from tametail.core.parquet_file import read_frame
 from tametail.core.regular_file import regular
 from tametail.core.run_files import HISTORY
 from tametail.data.table import LABEL_SEPARATOR
@@ -136,7 +137,7 @@ def _history(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(regular(path))
     except (OSError, ValueError) as error:
         raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
 
@@ -145,7 +146,7 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
     import pandas as pd
 
     try:
-        table = pd.read_parquet(regular(directory / "table.parquet"), columns=["image", "label", "group"])
+        table = read_frame(directory / "table.parquet", ["image", "label", "group"])
         splits = pd.read_csv(
             directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
         )

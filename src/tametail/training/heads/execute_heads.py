@@ -7,7 +7,6 @@ names the methods of its batch, and a run that is repeated or resumed is trained
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tametail.core.errors import DataError
 from tametail.core.run_files import DESCRIPTION, is_finished
+from tametail.storage.run_file import read_run_file
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
 from tametail.training.hardware import parallel_workers
@@ -202,11 +203,11 @@ def _earlier(waiting: Sequence[Run], context: RunContext, seed: int, fold: int) 
     wanted = {run.method.text for run in waiting}
     for path in sorted(context.study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
         try:
-            described = json.loads(path.read_text(encoding="utf-8"))
+            described = read_run_file(path)
             texts = tuple(described[CO_TRAINED]) if described["status"] == "finished" else ()
             if wanted & set(texts) and texts not in found:
                 context.trust.check(texts, path)
                 found[texts] = HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in texts))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (DataError, ValueError, KeyError):
             continue  # an unreadable description names no batch
     return list(found.values())
