@@ -47,10 +47,16 @@ def read_frame(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     with open_parquet(path) as file:
         if columns is not None and (absent := set(columns) - set(file.schema_arrow.names)):
             raise ValueError(f"it has no column {', '.join(sorted(absent))}")
-        table = file.read(columns)
+        table = file.read(columns, use_pandas_metadata=True)
         table.validate(full=True)  # otherwise text that is not UTF-8 would fail only on use
         try:
             frame: pd.DataFrame = table.to_pandas()
-        except (TypeError, KeyError, AttributeError) as error:  # metadata of pandas that do not fit the table
+        except (
+            TypeError,
+            KeyError,
+            AttributeError,
+            IndexError,
+            RecursionError,
+        ) as error:  # metadata of pandas that do not fit the table
             raise ValueError(f"its metadata do not fit it: {error!r}") from error
         return frame

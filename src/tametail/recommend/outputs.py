@@ -163,12 +163,14 @@ def load_outputs(
         ):
             if file["made_with"].item() != _digest([settings, list(methods)]):
                 return None
-            names, failures = file["names"].tolist(), file["failures"].tolist()
+            names, failures = file["names"].tolist(), dict(file["failures"].tolist())
             logits, posteriors = file["logits"], file["posteriors"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        for values in (logits, posteriors) if names else ():
+            if values.shape != (len(names), *shape) or values.dtype != np.float32:
+                return None
+        if sorted([*names, *failures]) != sorted(methods):
+            return None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, BadZipFile):
         return None
     of_logits, of_posteriors = (dict(zip(names, values, strict=False)) for values in (logits, posteriors))
-    outputs = HeadOutputs(of_logits, of_posteriors, dict(failures))
-    complete = not names or logits.shape == posteriors.shape == (len(names), *shape)
-    known = set(outputs.logits) | set(outputs.failures)
-    return outputs if complete and set(methods) == known else None
+    return HeadOutputs(of_logits, of_posteriors, failures)

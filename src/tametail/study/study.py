@@ -23,7 +23,7 @@ from tametail.core.run_files import TEST_PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
-from tametail.report import best_method, write_report
+from tametail.report import best_method, results_frame, write_report
 from tametail.report.study import narrative
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
@@ -83,9 +83,7 @@ class Study:
     @property
     def results(self) -> pd.DataFrame:
         """One row per method, with intervals: the content of results.csv."""
-        import pandas as pd
-
-        return pd.read_csv(self.directory / "results.csv")
+        return results_frame(self.directory)
 
     @property
     def report(self) -> Path:

@@ -57,6 +57,12 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         if of_method.complete and not of_method.multi_label
     }
     several = len(tables) > 1
+    try:
+        pairs = paired_table(tables) if several else None
+        by_class = compare_classes(tables) if several else {}
+        across_runs = compare_runs(tables, counts.train_images) if several else {}
+    except ValueError as error:
+        raise disagreeing(" and ".join(tables), error) from error
     described = [run for of_method in runs for run in of_method.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -66,9 +72,9 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-        pairs=paired_table(tables) if several else None,
-        by_class=compare_classes(tables) if several else {},
-        across_runs=compare_runs(tables, counts.train_images) if several else {},
+        pairs=pairs,
+        by_class=by_class,
+        across_runs=across_runs,
         class_order=clinical.class_order,
         test_set_looks=tuple(read_test_set_looks(directory)),
     )
@@ -137,8 +143,12 @@ def _history(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(regular(path))
-    except (OSError, ValueError) as error:
+        frame = pd.read_csv(regular(path))
+        if texts := list(frame.select_dtypes(exclude="number")):
+            raise ValueError(f"expected numbers in column {texts[0]}")
+        _ = frame[["epoch", "step", "loss", "lr"]]
+        return frame
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
 
 
