@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
+    from tametail.storage.unlock import unlock
     from tametail.study.share import share
     from tametail.study.status import status
     from tametail.study.study import Study, compare, evaluate_test_set, resume
@@ -77,6 +78,7 @@ _PLACES = {
     "share": "tametail.study.share.share",
     "status": "tametail.study.status.status",
     "subsample": "tametail.data.splitting.subsample.subsample",
+    "unlock": "tametail.storage.unlock.unlock",
     "work": "tametail.study.worker.work",
 }
 
@@ -117,6 +119,7 @@ __all__ = [
     "share",
     "status",
     "subsample",
+    "unlock",
     "work",
 ]
 

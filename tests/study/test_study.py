@@ -17,7 +17,7 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.external.evaluate import evaluate
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
-from tametail.storage.identity import lock_folder
+from tametail.storage.locks import lock_folder
 from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
 from tametail.training.checkpointing.checkpointer import Stopped

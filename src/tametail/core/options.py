@@ -445,6 +445,7 @@ class Arguments(DataArgument, total=False):
 
     study: Annotated[AnyPath, Option(..., "Study: the output folder of tametail compare.")]
     copy: Annotated[AnyPath, Option(..., "New or empty folder for the copy.")]
+    folder: Annotated[AnyPath, Option(..., "Folder of a study, search or recommendation.")]
     studies: Annotated[Paths, Option(..., "Two or more studies or evaluations, one per data set.")]
     predictions: Annotated[
         Paths,
@@ -588,6 +589,15 @@ class ShareOptions(TypedDict, total=False):
     ]
     with_thumbnails: Annotated[
         bool, Option(False, "Also copy the thumbnails of the report, which show patients' images.")
+    ]
+
+
+class UnlockOptions(TypedDict, total=False):
+    """Options of `tametail.unlock`."""
+
+    force: Annotated[
+        bool,
+        Option(False, "Also remove a lock whose process may be at work: two at once damage the folder."),
     ]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from tametail.core.json_file import read_json
 from tametail.core.removal import is_temporary
 
 PREDICTIONS = "predictions.parquet"
@@ -47,7 +47,7 @@ def is_ended(directory: Path) -> bool:
 def _read(directory: Path) -> dict[str, Any]:
     """The content of run.json; empty if it cannot be read."""
     try:
-        described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+        described = read_json(directory / DESCRIPTION)
     except (OSError, ValueError):
         return {}
     return described if isinstance(described, dict) else {}

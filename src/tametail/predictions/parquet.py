@@ -17,7 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from tametail.core.arrays import row_blocks
 from tametail.core.errors import DataError
-from tametail.core.regular_file import regular
+from tametail.core.json_file import parse_json
+from tametail.core.parquet_file import open_parquet
 
 LOGIT, POSTERIOR = "logit_", "p_"
 GROUP_ROWS = 2**16  # of a row group
@@ -56,12 +57,10 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
         DataError: the file is absent, no such table, or damaged; also if an error is raised in the block.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Exactly one file: pq.read_table would also take a folder of them.
-        with pq.ParquetFile(regular(path), page_checksum_verification=True, buffer_size=_BUFFER) as file:
-            described = json.loads((file.schema_arrow.metadata or {})[b"tametail"])
+        with open_parquet(path, buffer_size=_BUFFER) as file:
+            described = parse_json((file.schema_arrow.metadata or {})[b"tametail"].decode("utf-8"))
             found = described.get("kind", "single_label") if isinstance(described, dict) else None
             if found != kind:
                 raise ValueError(f"expected kind {kind}, found {found}")
@@ -74,12 +73,10 @@ def reading_predictions(path: Path, kind: str) -> Iterator[tuple[Any, dict[str, 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
     """Metadata of a Parquet file; None if it is not one of tametail."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        described = json.loads((pq.read_schema(regular(path)).metadata or {})[b"tametail"])
-    except (OSError, KeyError, ValueError, pa.ArrowException):
+        with open_parquet(path) as file:
+            described = parse_json((file.schema_arrow.metadata or {})[b"tametail"].decode("utf-8"))
+    except (OSError, KeyError, ValueError):
         return None
     return described if isinstance(described, dict) else None
 

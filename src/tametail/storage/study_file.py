@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from tametail.core import removal
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.json_file import read_json
 from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, is_run_file
 from tametail.predictions.parquet import read_metadata
-from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.identity import FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
-from tametail.storage.study_schema import OtherSplits, damage
+from tametail.storage.locks import LOCK
+from tametail.storage.schema import Count, Name, Strict, Text, damage
+from tametail.storage.study_schema import OtherSplits, damage_of_study
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
@@ -28,7 +32,7 @@ SHARED = "shared"  # key of study.json: a copy without weights and names, made b
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
-_WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock)|jobs\.jsonl|job-[\w.-]+")
+_WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock(?:\.soft|\.json)?)|jobs\.jsonl|job-[\w.-]+")
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
@@ -39,6 +43,27 @@ STUDY_FOLDER = FolderKind(
 )
 
 
+class _Evaluation(Strict):
+    """One line about an evaluation of the test set: its beginning, or its end."""
+
+    evaluation: Annotated[int, Field(ge=1, le=_MOST_EVALUATIONS)]
+    time: Text = ""
+    methods: Annotated[list[Name], Field(max_length=100_000)] = []
+    runs: Count | None = None
+    new_runs: Count | None = None
+    best_out_of_fold: Text | None = None
+    finished: bool | None = None
+    other_splits: OtherSplits | None = None
+
+
+class _Look(Strict):
+    """One line about predictions of held-out images."""
+
+    time: Text = ""
+    command: Text
+    images: Annotated[dict[Text, Count], Field(max_length=100)]
+
+
 def read_study_file(directory: Path) -> dict[str, Any]:
     """Read study.json.
 
@@ -46,7 +71,7 @@ def read_study_file(directory: Path) -> dict[str, Any]:
         DataError: the folder is absent, holds no study, a damaged one, or one of another schema.
     """
     content = read_settings(directory, STUDY_FOLDER)
-    if found := damage(content):
+    if found := damage_of_study(content):
         raise DataError(
             f"expected a study at {directory}, but its {STUDY_FOLDER.file} is damaged ({found}); restore it from a copy"
         )
@@ -56,7 +81,7 @@ def read_study_file(directory: Path) -> dict[str, Any]:
 def remembered_root(directory: Path) -> Path | None:
     """The folder of the study's images as last recorded; None if it is not known."""
     try:
-        return Path(json.loads((directory / SOURCE_FILE).read_text(encoding="utf-8"))["image_root"])
+        return Path(read_json(directory / SOURCE_FILE)["image_root"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -152,9 +177,9 @@ def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
     recorded: dict[int, dict[str, Any]] = {}
     with _reading(directory / TEST_SET_EVALUATIONS, "test-set evaluations"):
         for entry in read_lines(directory / TEST_SET_EVALUATIONS):
-            if "other_splits" in entry:
-                OtherSplits.model_validate(entry["other_splits"])
-            begun = recorded.setdefault(_evaluation(entry["evaluation"]), entry)
+            if found := damage(_Evaluation, entry):
+                raise ValueError(found)
+            begun = recorded.setdefault(entry["evaluation"], entry)
             begun |= {"finished": entry["finished"]} if "finished" in entry else {}
         shown = [
             _evaluation((read_metadata(path) or {}).get(EVALUATION, 1))
@@ -200,8 +225,8 @@ def read_test_set_looks(directory: Path) -> list[dict[str, Any]]:
     with _reading(directory / TEST_SET_LOOKS, "predictions of held-out images"):
         entries = read_lines(directory / TEST_SET_LOOKS)
         for entry in entries:
-            if not all(type(count) is int for count in dict(entry["images"]).values()):
-                raise ValueError(f"expected numbers of images, found {entry['images']}")
+            if found := damage(_Look, entry):
+                raise ValueError(found)
         return entries
 
 
@@ -238,7 +263,4 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 def _append(path: Path, entry: Mapping[str, Any], *, alone: bool = False) -> None:
     with explain_save_error(path):
-        try:
-            append_line(path, entry, alone=alone)
-        except NotImplementedError as error:
-            raise OSError(f"no locks on this file system: {error}") from error
+        append_line(path, entry, alone=alone)

@@ -15,7 +15,8 @@ from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
-from tametail.core.regular_file import regular
+from tametail.core.json_file import read_json
+from tametail.core.parquet_file import read_frame
 from tametail.core.version import __version__
 from tametail.data import (
     DecodedImages,
@@ -284,14 +285,10 @@ def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedI
 
 
 def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str | Path | None) -> ImageTable:
-    import pandas as pd
 
     try:
-        frame = pd.read_parquet(regular(directory / TABLE_FILE))
-        root = Path(
-            image_root
-            or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]
-        )
+        frame = read_frame(directory / TABLE_FILE)
+        root = Path(image_root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"

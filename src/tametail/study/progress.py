@@ -20,6 +20,7 @@ from typing import Any
 from tametail.core.atomic import make_folder
 from tametail.core.errors import explain_save_error
 from tametail.core.regular_file import regular
+from tametail.storage.locks import scheduler_job
 from tametail.storage.study_file import WORK_FOLDER
 from tametail.training.history import EpochRecord
 
@@ -47,7 +48,7 @@ class ProgressFile:
             worker = {
                 "host": platform.node(),
                 "process": os.getpid(),
-                "job": os.environ.get("SLURM_JOB_ID", ""),
+                "job": scheduler_job(),
             }
             self._append({name: value for name, value in worker.items() if value})
 

@@ -21,7 +21,7 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
-from tametail.core.regular_file import regular
+from tametail.core.parquet_file import read_frame
 from tametail.core.run_files import (
     DESCRIPTION,
     HEAD,
@@ -40,7 +40,8 @@ from tametail.predictions.single_label import read_predictions, write_prediction
 from tametail.report import write_report
 from tametail.report.options import OPTIONS_FILE, load_options, save_options
 from tametail.report.study.thumbnails import THUMBNAILS
-from tametail.storage.identity import LOCK
+from tametail.storage.locks import LOCK
+from tametail.storage.run_file import read_run_file
 from tametail.storage.study_file import (
     DIGESTS_FILE,
     SHARED,
@@ -71,7 +72,7 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
-    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}.lock", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, LOCK, SHARED_FILE,
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}{LOCK}*", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, f"{LOCK}*", SHARED_FILE,
     "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
     *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
@@ -314,10 +315,9 @@ def _renumbered(
 
 
 def _read_table(directory: Path) -> pd.DataFrame:
-    import pandas as pd
 
     try:
-        return pd.read_parquet(regular(directory / TABLE_FILE))
+        return read_frame(directory / TABLE_FILE)
     except (OSError, ValueError) as error:
         raise DataError(f"expected the table of a study at {directory / TABLE_FILE}: {error}") from error
 
@@ -394,10 +394,7 @@ def _copy_run(
     source, target = (run_directory(root, method, seed, fold) for root in (directory, copy))
     if not (source / DESCRIPTION).is_file():
         return False
-    try:
-        run = dict(json.loads((source / DESCRIPTION).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"expected the description of a run at {source / DESCRIPTION}: {error}") from error
+    run = read_run_file(source / DESCRIPTION)
     make_folder(target)
     counts = dict.fromkeys(described["class_names"], _NUMBERS)
     content = known.keep(run, {**_RUN, "class_counts": counts}, DESCRIPTION)

@@ -23,11 +23,12 @@ from tametail.core.run_files import TEST_PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
-from tametail.report import best_method, write_report
+from tametail.report import best_method, results_frame, write_report
 from tametail.report.study import narrative
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
-from tametail.storage.identity import lock_folder, prepare_directory
+from tametail.storage.identity import prepare_directory
+from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all, runs_to_train
 from tametail.study.settings import (
@@ -84,9 +85,7 @@ class Study:
     @property
     def results(self) -> pd.DataFrame:
         """One row per method, with intervals: the content of results.csv."""
-        import pandas as pd
-
-        return pd.read_csv(self.directory / "results.csv")
+        return results_frame(self.directory)
 
     @property
     def report(self) -> Path:
@@ -188,7 +187,7 @@ def compare(
     prepare_directory(directory, study_file.STUDY_FOLDER)
     if (directory / study_file.STUDY_FOLDER.file).is_file():  # refuse code before any long work
         runs_to_train(directory, study_file.read_study_file(directory), trust)
-    with _locked(directory, accelerator):
+    with _locked(directory, accelerator, console):
         with accelerator.main_process_first():
             repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
             split = pick(SplitOptions, options)
@@ -247,7 +246,7 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
     accelerator = make_accelerator(recorded_recipe(described), hardware.device)
     choice = engine_from(options, accelerator, described["threads"])
     console = console if console and accelerator.is_main_process else Console(quiet=True)
-    with _locked(directory, accelerator):
+    with _locked(directory, accelerator, console):
         with accelerator.main_process_first():
             inputs = load_inputs(directory, described, image_root=image_root, training=True, console=console)
         if accelerator.is_main_process and image_root is not None:
@@ -273,9 +272,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _locked(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+def _locked(directory: Path, accelerator: Accelerator, console: Console) -> AbstractContextManager[None]:
     """Hold the study's lock; of several processes that share the work, the main one does."""
-    return lock_folder(directory) if accelerator.is_main_process else nullcontext()
+    return lock_folder(directory, say=console.warn) if accelerator.is_main_process else nullcontext()
 
 
 @takes(TestSetOptions)
@@ -301,7 +300,7 @@ def evaluate_test_set(
     directory, device, image_root = Path(study), options["device"], options["image_root"]
     described = study_file.read_study_file(directory)
     check_one_process("evaluate the test set")
-    with lock_folder(directory):
+    with lock_folder(directory, say=console.warn):
         begun = [
             text
             for text in described["methods"]

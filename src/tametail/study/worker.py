@@ -6,6 +6,7 @@ second one waits, and finds it done.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tametail.core.run_files import is_ended
 from tametail.core.trust import Trust
 from tametail.engines.engine import Work
 from tametail.storage.identity import digest_of_identity
+from tametail.storage.locks import Lock, is_held
 from tametail.storage.study_file import WORK_FOLDER, read_study_file, refuse_shared
 from tametail.study.inputs import load_inputs
 from tametail.study.progress import ProgressFile
@@ -139,7 +141,7 @@ def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, conso
     """Do a unit and, before it, those that it needs."""
     for needed in find_units(directory, unit.needs):
         _do(directory, needed, settings, stop, console)
-    with unit_lock(directory, unit.number, stop):
+    with _unit_lock(directory, unit.number, stop):
         if unit.is_ended(directory):
             return
         progress = ProgressFile(directory, unit.number)
@@ -175,46 +177,33 @@ def _restored(study: str, settings: WorkerSettings, identity: str) -> RunContext
     return RunContext(data, inputs.recipe, accelerator, directory, settings.hardware, trust)
 
 
+def is_worked_on(study: Path, unit: int) -> bool:
+    """Whether a process holds a unit."""
+    return is_held(_lock_file(study, unit))
+
+
 @contextmanager
-def unit_lock(study: Path, unit: int, stop: Stop) -> Iterator[None]:
-    """Hold the lock of a unit, waiting for another process that does.
+def _unit_lock(study: Path, unit: int, stop: Stop) -> Iterator[None]:
+    """Hold a unit, waiting for another process that does.
 
     Raises:
         Stopped: requested while waiting.
     """
-    from filelock import Timeout
 
-    lock = _lock(study, unit)
-    while not lock.is_locked:
-        with explain_save_error(study / WORK_FOLDER):
-            try:
-                lock.acquire(timeout=_LOCK_SECONDS)
-            except Timeout:
-                if stop.requested:
-                    raise Stopped from None
+    def check(_: object) -> None:
+        if stop.requested:
+            raise Stopped
+
+    path = _lock_file(study, unit)
+    with explain_save_error(path):
+        make_folder(path.parent)
+        lock = Lock(path)
+        lock.acquire(wait=math.inf, waiting=check, poll=_LOCK_SECONDS)
     try:
         yield
     finally:
         lock.release()
 
 
-def is_worked_on(study: Path, unit: int) -> bool:
-    """Whether a process holds a unit."""
-    from filelock import Timeout
-
-    lock = _lock(study, unit)
-    with explain_save_error(study / WORK_FOLDER):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-    lock.release()
-    return False
-
-
-def _lock(study: Path, unit: int) -> Any:
-    from filelock import FileLock
-
-    with explain_save_error(study / WORK_FOLDER):
-        make_folder(study / WORK_FOLDER)
-    return FileLock(study / WORK_FOLDER / f"unit-{unit}.lock")
+def _lock_file(study: Path, unit: int) -> Path:
+    return study / WORK_FOLDER / f"unit-{unit}.lock"

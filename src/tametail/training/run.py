@@ -25,6 +25,7 @@ from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
 from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.storage.identity import IDENTITY
+from tametail.storage.run_file import read_run_file
 from tametail.storage.study_file import STUDY_FOLDER, folds_to_run, refuse_shared
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.hardware import Hardware
@@ -131,8 +132,8 @@ def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
 
 def load_class_counts(directory: Path) -> tuple[list[int], int]:
     """Training images per class, in the order of the classes, and in total, of a finished run."""
-    described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    counts = list(described["class_counts"].values())
+    described = read_run_file(directory / DESCRIPTION)
+    counts = list(described.get("class_counts", {}).values())
     return counts, described.get("images", sum(counts))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.storage.search_file import SEARCH_FOLDER, TRIALS, read_finished
@@ -107,7 +108,7 @@ def read_search_results(directory: Path) -> SearchResults:
     """
     settings = read_finished(directory)
     try:
-        with (directory / TRIALS).open(encoding="utf-8", newline="") as handle:
+        with regular(directory / TRIALS).open(encoding="utf-8", newline="") as handle:
             rows = [row for row in csv.DictReader(handle) if row["search"] == ALL_FOLDS and row["score"]]
         names = [text.partition("=")[0] for text in settings["search"]["space"]]
         trials = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.multi_label import macro_average_precision
 from tametail.predictions.multi_label import LabelPredictions, concatenate_labels, read_label_predictions
 from tametail.predictions.single_label import Predictions, concatenate, read_predictions
+from tametail.storage.run_file import read_run_file
 from tametail.storage.study_file import folds_to_run, read_study_file
 
 _Table = TypeVar("_Table")
@@ -153,14 +153,11 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[MethodRuns]:
     for path in sorted(directory.glob(f"runs/*/*/{DESCRIPTION}")):
         if path.parent.name.startswith("."):
             continue  # still being written
-        try:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            key = (int(described["seed"]), int(described["fold"]))
-            found.setdefault(described["method"], {})[key] = (path.parent, described)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"expected the description of a run at {path}, but it cannot be read: {error}"
-            ) from error
+        described = read_run_file(path)
+        found.setdefault(described["method"], {})[described["seed"], described["fold"]] = (
+            path.parent,
+            described,
+        )
     runs = []
     for method in settings["methods"]:
         of_method = {run: found[method][run] for run in wanted if run in found.get(method, {})}
