@@ -197,9 +197,7 @@ def results_frame(directory: Path) -> pd.DataFrame:
     import pandas as pd
 
     with _reading(directory):
-        frame = pd.read_csv(
-            regular(directory / RESULTS_CSV), dtype={"method": str}, float_precision="round_trip"
-        )
+        frame = pd.read_csv(regular(directory / RESULTS_CSV), dtype={"method": str})
         if frame["method"].isna().any():
             raise ValueError("a row has no method")
         return frame
