@@ -154,7 +154,7 @@ def damage(folder: Path, rng: random.Random) -> str:
     path = rng.choice(read if rng.random() < 0.9 else files)
     name, kind = str(path.relative_to(folder)), rng.random()
     changes = {".json": change_json, ".jsonl": change_json, ".parquet": change_parquet, ".npz": change_arrays}
-    with suppress(ValueError, OSError, BadZipFile, pa.ArrowException):  # damaged before
+    with suppress(ValueError, OSError, RecursionError, BadZipFile, pa.ArrowException):  # damaged before
         if kind < 0.6 and path.suffix in changes:
             return f"{name}: {changes[path.suffix](path, rng)}"
     if kind < 0.8 and path.is_file():
@@ -258,6 +258,7 @@ def samples(work: Path) -> tuple[dict[str, Path], dict[str, list[Use]]]:
             lambda folder: tt.rank([folder, whole["study"]], out=out),
             lambda folder: (repr(tt.EvaluationResult(folder)), tt.EvaluationResult(folder).results),
             lambda folder: tt.evaluate(tables, out=folder),
+            lambda folder: results_table(folder),
         ],
     }
 

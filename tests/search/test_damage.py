@@ -49,7 +49,7 @@ def test_a_damaged_search_file_is_reported(search: object, tmp_path: Path) -> No
     (tmp_path / SEARCH_FOLDER.file).write_text(
         json.dumps({"schema": SCHEMA, "search": search}), encoding="utf-8"
     )
-    with pytest.raises(DataError, match=r"is damaged: it lacks .*restore it from a copy"):
+    with pytest.raises(DataError, match=r"is damaged \(.*restore it from a copy"):
         read_search(tmp_path)
 
 

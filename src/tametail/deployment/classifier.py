@@ -305,7 +305,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
 
     fold_models = []
     for run in runs:
-        counts, images = load_class_counts(run.directory(directory))
+        counts, images = load_class_counts(run.directory(directory), class_names)
         model = load_trained_model(run, directory, new_model).to(target)
         model = model if heads_only else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images, recipe)

@@ -267,7 +267,11 @@ def _predictions(
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
             for run in of_method:
                 tables.append(_predict(run, context))
-                counts += np.array(load_class_counts(run.directory(context.study))[0])
+                counts += np.array(
+                    load_class_counts(run.directory(context.study), context.training_data.table.class_names)[
+                        0
+                    ]
+                )
                 advance(1)
             calibrated = calibrate_out_of_fold(own[text].replicates)
             tables = [apply_map(calibrated.map, table) for table in tables]
@@ -284,7 +288,8 @@ def _predict(run: Run, context: RunContext) -> Predictions:
     table = context.training_data.table
     rows = np.arange(len(table))
     model = load_trained_model(run, context.study, context.training_data.new_model)
-    decision_rule = run.method.decision_rule(*load_class_counts(run.directory(context.study)), context.recipe)
+    counted = load_class_counts(run.directory(context.study), table.class_names)
+    decision_rule = run.method.decision_rule(*counted, context.recipe)
     found = make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
     assert isinstance(found, Predictions)
     return found

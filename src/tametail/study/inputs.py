@@ -27,6 +27,7 @@ from tametail.data import (
     save_splits,
 )
 from tametail.data.reading import GIVEN, GREY_LEVELS, SourceReading
+from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
@@ -228,7 +229,7 @@ def load_inputs(
     """
     recipe = recorded_recipe(described)
     spec = studied_backbone(described)
-    table = _saved_table(directory, described, image_root)
+    table = saved_table(directory, described, image_root)
     missing = [str(path) for path in table.paths if not path.is_file()]
     if missing:
         raise DataError(
@@ -284,22 +285,36 @@ def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedI
         return decoded_images(table, spec.canvas, advance=advance)
 
 
-def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str | Path | None) -> ImageTable:
+def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path | None) -> ImageTable:
+    """The images of a study, from its table.parquet.
+
+    Args:
+        described: the content of study.json.
+        root: the folder of the images; None for that of source.json.
+
+    Raises:
+        DataError: a file is absent or damaged, or the table is not that of such a study.
+    """
+    from pandas.api.types import infer_dtype
 
     try:
         frame = read_frame(directory / TABLE_FILE)
-        root = Path(image_root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
+        for name in (*COLUMNS, UNKNOWN_COLUMN):
+            if name in frame and infer_dtype(frame[name], skipna=False) not in {"string", "empty"}:
+                raise ValueError(f"expected texts in column {name}")
+        root = Path(root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
+        return ImageTable(
+            frame,
+            root,
+            tuple(described["class_names"]),
+            described["name"],
+            described.get("synthetic", False),
+            described.get("multi_label", False),
+            SourceReading.from_dict(described["reading"]) if described.get("reading") else None,
+            described["table"].get("bit_depth"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
+            f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} of a study in {directory}, but they cannot be read: {error}; "
+            f"restore them from a copy"
         ) from error
-    return ImageTable(
-        frame,
-        root,
-        tuple(described["class_names"]),
-        described["name"],
-        described["synthetic"],
-        described.get("multi_label", False),
-        SourceReading.from_dict(described["reading"]) if "reading" in described else None,
-        described["table"].get("bit_depth"),
-    )

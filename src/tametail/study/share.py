@@ -21,7 +21,6 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
-from tametail.core.parquet_file import read_frame
 from tametail.core.run_files import (
     DESCRIPTION,
     HEAD,
@@ -55,7 +54,7 @@ from tametail.storage.study_file import (
     read_test_set_evaluations,
     read_test_set_looks,
 )
-from tametail.study.inputs import BACKBONE_FILE, TABLE_FILE
+from tametail.study.inputs import BACKBONE_FILE, TABLE_FILE, saved_table
 from tametail.study.study import Study
 from tametail.study.study_splits import SPLITS_FILE, study_splits
 from tametail.training.heads.execute_heads import CO_TRAINED
@@ -251,7 +250,7 @@ def _check_empty(target: Path) -> None:
 
 def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, thumbnails: bool) -> _Names:
     """Write the copy, with its report."""
-    frame, options = _read_table(directory), load_options(directory)
+    frame, options = saved_table(directory, described, ".").frame, load_options(directory)
     images, groups = frame["image"].tolist(), sorted(set(frame["group"]))
     known = _Names(_numbered("image", images), _numbered("group", groups))
     by = [column for column in options.by if column in frame]
@@ -312,14 +311,6 @@ def _renumbered(
         values[evaluated] = in_ranges(as_texts(frame[column].tolist())[evaluated])
         columns[column] = values.tolist()
     return pd.DataFrame(columns, dtype=object)
-
-
-def _read_table(directory: Path) -> pd.DataFrame:
-
-    try:
-        return read_frame(directory / TABLE_FILE)
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected the table of a study at {directory / TABLE_FILE}: {error}") from error
 
 
 def _numbered(kind: str, names: Sequence[str]) -> dict[str, str]:

@@ -130,11 +130,21 @@ def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
     return study / "runs" / method_slug(method) / f"seed{seed:d}-fold{fold:d}"  # never a path
 
 
-def load_class_counts(directory: Path) -> tuple[list[int], int]:
-    """Training images per class, in the order of the classes, and in total, of a finished run."""
+def load_class_counts(directory: Path, class_names: Sequence[str]) -> tuple[list[int], int]:
+    """Training images per class, in the order of the classes, and in total, of a finished run.
+
+    Raises:
+        DataError: its run.json is damaged, or about other classes.
+    """
     described = read_run_file(directory / DESCRIPTION)
-    counts = list(described.get("class_counts", {}).values())
-    return counts, described.get("images", sum(counts))
+    found: dict[str, int] = described.get("class_counts", {})
+    if set(found) != set(class_names):
+        raise DataError(
+            f"expected the training images of {', '.join(class_names)} in {directory / DESCRIPTION}, found {found}; remove "
+            f"the folder of the run, and tametail resume trains it again"
+        )
+    counts = [found[name] for name in class_names]
+    return counts, described.get("images") or sum(counts)
 
 
 def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
@@ -270,7 +280,8 @@ def predict_test(run: Run, context: RunContext, evaluation: int) -> None:
     model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")
     outputs = compute_outputs(model, context, rows)
-    decision_rule = run.method.decision_rule(*load_class_counts(directory), context.recipe)
+    counted = load_class_counts(directory, context.training_data.table.class_names)
+    decision_rule = run.method.decision_rule(*counted, context.recipe)
     predictions = make_predictions(run, context.training_data.table, rows, outputs, decision_rule)
     if context.writes:
         path = directory / TEST_PREDICTIONS
