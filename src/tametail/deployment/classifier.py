@@ -38,6 +38,7 @@ from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
 from tametail.report.study.calibration_file import calibration_map
 from tametail.storage import study_file
+from tametail.storage.run_file import intact
 from tametail.study.image_digests import ImageDigests, file_digests, recognise_held_out
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -315,7 +316,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     if not described.get("multi_label"):
         calibration = calibration_map(directory, chosen)
     else:
-        tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
+        tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
         thresholds = deployable_thresholds(tables)
     return Classifier(
         chosen,

@@ -40,7 +40,7 @@ from tametail.report import write_report
 from tametail.report.options import OPTIONS_FILE, load_options, save_options
 from tametail.report.study.thumbnails import THUMBNAILS
 from tametail.storage.locks import LOCK
-from tametail.storage.run_file import read_run_file
+from tametail.storage.run_file import FILES, read_run_file
 from tametail.storage.study_file import (
     DIGESTS_FILE,
     SHARED,
@@ -88,7 +88,7 @@ _RUN = {
     "convergence": {**_CONVERGENCE, "start": str},
 }
 _RUN_LEFT_OUT = (
-    "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", "convergence: l2_scores",
+    "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", FILES, "convergence: l2_scores",
 )  # fmt: skip
 _ESTIMATES = dict.fromkeys(
     ("score", "nested", "nested_balanced_accuracy", "searched_recipe", "trials"), _NUMBERS

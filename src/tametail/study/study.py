@@ -19,7 +19,7 @@ from tametail.core.options import (
     SplitOptions,
     TestSetOptions,
 )
-from tametail.core.run_files import TEST_PREDICTIONS, is_finished
+from tametail.core.run_files import is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
@@ -49,7 +49,14 @@ from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import recorded_recipe
-from tametail.training.run import RunContext, all_runs, finished_runs, predict_test, read_methods
+from tametail.training.run import (
+    RunContext,
+    all_runs,
+    finished_runs,
+    is_test_predicted,
+    predict_test,
+    read_methods,
+)
 from tametail.training.trackers import check_trackers
 from tametail.training.training_data import backbone_of
 
@@ -318,7 +325,7 @@ def evaluate_test_set(
         accelerator = make_accelerator(inputs.recipe, device, training=False)
         training_data = inputs.training_data(accelerator, console, described["threads"])
         context = RunContext(training_data, inputs.recipe, accelerator, directory, Hardware(device))
-        new = [run for run in runs if not (run.directory(directory) / TEST_PREDICTIONS).is_file()]
+        new = [run for run in runs if not is_test_predicted(run.directory(directory))]
         facts = {
             "methods": described["methods"],
             "runs": len(runs),
