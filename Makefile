@@ -7,6 +7,7 @@
 # make format            fix lint and formatting
 # make wheel             build the package
 # make prove-kill        kill each command at random moments and compare its files with undisturbed ones
+# make prove-engines     train the same studies by every engine, kill workers and coordinators, and compare all files
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
@@ -24,7 +25,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-engines fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -64,6 +65,10 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+
+prove-engines: setup
+	@sh scripts/setup_engines.sh
+	@$(BIN)/python scripts/prove_engines.py
 
 fuzz: setup
 	@$(BIN)/python scripts/fuzz.py
@@ -116,4 +121,4 @@ bench-train: setup
 	@$(BIN)/python benchmarks/train.py
 
 clean:
-	rm -rf .venv .venv-lowest .venv-audit dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-lowest .venv-audit .venv-engines dist runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from tametail.evaluation import Evaluation, evaluate
-from tametail.evaluation.calibration import Calibration, calibrate
+from tametail.evaluation.calibration import Calibration, calibration_of
 from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.predictions.single_label import Predictions, scores
 from tametail.report.study.comparisons import compare_classes, compare_runs
@@ -66,8 +66,8 @@ def evaluations(tables: Tables, resamples: int, _: Found) -> dict[str, Evaluatio
 
 
 def calibrations(tables: Tables, _: int, __: Found) -> dict[str, Calibration]:
-    """Reliability, Brier score and temperature of every loss."""
-    return {loss: calibrate(replicates) for loss, replicates in tables.items()}
+    """Reliability, Brier score, log-loss and calibration error of every loss."""
+    return {loss: calibration_of(replicates) for loss, replicates in tables.items()}
 
 
 def comparisons(tables: Tables, resamples: int, _: Found) -> PairedTable:

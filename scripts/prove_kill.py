@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 MOST_KILLS = 4  # of one folder
 AT_A_TIME = 2
-LOCKS = {".lock", ".evaluation.lock", ".trials.journal.lock", ".test_set_looks.jsonl.lock"}
+_LOCKS = {".lock", ".evaluation.lock", ".trials.journal.lock", ".test_set_looks.jsonl.lock"}
+LOCKS = _LOCKS | {f"{name}.json" for name in _LOCKS}
 PLANTED = {
     ".mine": "a hidden file of somebody else",
     ".secret/key": "in a hidden folder",

@@ -52,6 +52,8 @@ def study(study_folder: Path, tmp_path: Path) -> Path:
     for path in copy.glob(f"runs/*/*/{DESCRIPTION}"):
         text = path.read_text(encoding="utf-8").replace('"alpa"', f'"{EVIL}"')
         path.write_text(text, encoding="utf-8")
+    plan = (copy / "units.jsonl").read_text(encoding="utf-8").replace('"alpa"', f'"{EVIL}"')
+    (copy / "units.jsonl").write_text(plan, encoding="utf-8")
     return copy
 
 
@@ -132,7 +134,7 @@ def test_resume_and_compare(study: Path, image_folder: Path) -> None:
     done(*again, "--methods", "ce")
     assert not ran(), "its runs are finished"
     unfinish(study, "ce", keep=2)
-    assert "run.json" in refused("resume", study), "a head is trained again with those it was trained with"
+    assert "units.jsonl" in refused("resume", study), "a head is trained again with those it was trained with"
     unfinish(study, "evil.mod@~loss", keep=2)
     before = (study / "study.json").read_bytes()
     refused("resume", study)

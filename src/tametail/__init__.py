@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
     from tametail.search.search import SearchResult, search
+    from tametail.storage.unlock import unlock
     from tametail.study.share import share
+    from tametail.study.status import status
     from tametail.study.study import Study, compare, evaluate_test_set, resume
+    from tametail.study.worker import work
     from tametail.training.recipe import Recipe
     from tametail.training.strategies import list_strategies
     from tametail.training.strategies.strategy import register_strategy
@@ -73,7 +76,10 @@ _PLACES = {
     "resume": "tametail.study.study.resume",
     "search": "tametail.search.search.search",
     "share": "tametail.study.share.share",
+    "status": "tametail.study.status.status",
     "subsample": "tametail.data.splitting.subsample.subsample",
+    "unlock": "tametail.storage.unlock.unlock",
+    "work": "tametail.study.worker.work",
 }
 
 __all__ = [
@@ -111,7 +117,10 @@ __all__ = [
     "resume",
     "search",
     "share",
+    "status",
     "subsample",
+    "unlock",
+    "work",
 ]
 
 

@@ -156,6 +156,8 @@ def test_a_probability_of_exactly_zero_is_raised() -> None:
     assert found.map.floor[:2].tolist() == [0, 0] or found.map.kind == "isotonic"
     assert found.map.floor[2] == pytest.approx(1 / (2 * ((target == 2).sum() + 3)))
     assert "at least" in found.map.summary
+    # Repeats do not make more images.
+    np.testing.assert_allclose(calibrate_out_of_fold([table, table]).map.floor, found.map.floor)
 
 
 @pytest.mark.parametrize("folds", [1, 2])

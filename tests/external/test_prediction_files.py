@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.close import assert_same
 from fixtures.predictions_csv import CLASSES, expected_of, frame_of, write
+from fixtures.small_blocks import use_small_blocks
 from tametail.core.errors import DataError, UsageError
 from tametail.external.prediction_files import check_files, read_prediction_files
 from tametail.predictions.single_label import Predictions, write_predictions
@@ -88,6 +90,26 @@ def test_folds_and_groups_are_known_where_the_file_has_them(tmp_path: Path) -> N
     without = read_prediction_files([write(frame.drop(columns="group"), tmp_path / "b.csv")])
     assert not without.grouped
     assert without.models["b"].group.tolist() == without.models["b"].image.tolist()
+
+
+@pytest.mark.parametrize("kind", ["prob_", "logit_", "", "both"])
+def test_classes_are_sorted_whatever_the_order_of_columns_and_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    use_small_blocks(monkeypatch)
+    frame = frame_of()
+    p = frame[[f"prob_{name}" for name in CLASSES]].to_numpy()
+    for c, name in enumerate(CLASSES):
+        del frame[f"prob_{name}"]
+        if kind in ("prob_", "", "both"):
+            frame.insert(0, f"{'prob_' if kind == 'both' else kind}{name}", p[:, c])
+        if kind in ("logit_", "both"):
+            frame.insert(1, f"logit_{name}", np.log(p[:, c]))
+    found = read(write(frame.sample(frac=1, random_state=0), tmp_path / "a.csv"))
+    assert found.class_names == CLASSES
+    np.testing.assert_allclose(found.logits, np.log(p), rtol=1e-6)
+    np.testing.assert_allclose(found.probabilities, p, rtol=1e-6)
+    assert (found.posterior is None) == (kind == "logit_")
 
 
 def test_a_class_that_no_image_has_keeps_its_place(tmp_path: Path) -> None:
@@ -184,6 +206,35 @@ def test_a_broken_file_is_reported_with_what_was_found(tmp_path: Path, change: C
         read_prediction_files([write(change(frame_of()), tmp_path / "a.csv")])
     assert "a.csv" in str(told.value)
     assert "expected" in str(told.value) or "a header only" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda frame: frame, *(case[1] for case in BROKEN)],
+    ids=["sound", *(case[0] for case in BROKEN)],
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_the_size_of_blocks_changes_neither_numbers_nor_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, ending: str
+) -> None:
+    frame = change(frame_of().sample(frac=1, random_state=0).reset_index(drop=True))
+    mixed = [column for column in frame if frame[column].map(type).nunique() > 1]
+    path = write(frame.astype(dict.fromkeys(mixed, str)), tmp_path / f"a.{ending}")
+
+    def found() -> Predictions | str:
+        try:
+            return read(path)
+        except DataError as error:
+            return str(error)
+
+    whole = found()
+    for rows in (3, 149):
+        use_small_blocks(monkeypatch, rows)
+        blocks = found()
+        if isinstance(whole, Predictions):
+            assert_same(blocks, whole)
+        else:
+            assert blocks == whole
 
 
 DIFFERENT: list[tuple[str, Change, str]] = [

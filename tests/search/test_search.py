@@ -65,6 +65,46 @@ def test_the_files_say_the_same(search_folder: Path) -> None:
     assert all(0 <= float(row["gamma_pos"]) <= 3 for row in rows)
 
 
+STRANGE: list[tuple[str, object]] = [
+    ("search.trials", 10**30), ("search.trials", "3"), ("search.space", []), ("search.metric", "best"), ("search.seeds", 0),
+    ("splits.folds", 10**9), ("class_names", ["a", "a"]), ("table", []), ("result.best.values", {}), ("result.best.recipe", {"lr": "x"}),
+    ("result.best.n", -1), ("result.nested.tuned.value", "1"), ("result.nested.balanced_accuracy.p", 7.0), ("result.values", {}),
+    ("result.values.alpha.folds", []), ("result.folds", [{}]), ("result.trials.complete", None), ("result.importance", {"alpha": -1.0}),
+    ("result.seconds", -1.0), ("result.optimism", [[[[[[]]]]]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), STRANGE)
+def test_damage_of_search_json_is_named_with_its_place(
+    place: str, value: object, search_folder: Path, tmp_path: Path
+) -> None:
+    content = read_search(search_folder)
+    *above, last = place.split(".")
+    inner = content
+    for name in above:
+        inner = inner[name]
+    inner[last] = value
+    (tmp_path / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    named = last if above[:1] != ["result"] or "values" not in place else "values"
+    with pytest.raises(DataError, match=rf"search.json is damaged \(.*{named}"):
+        read_search(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("alpha", "x"), ("gamma_pos", "inf"), ("score", "nan"), ("score", "x"), ("n", ""), ("trial", "1.5")],
+)
+def test_a_strange_trial_is_a_data_error(
+    column: str, value: str, search_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(search_folder / "search.json", tmp_path)
+    frame = pd.read_csv(search_folder / "trials.csv", dtype=str, keep_default_na=False)
+    frame.loc[frame.index[frame["search"] == "all folds"][0], column] = value
+    frame.to_csv(tmp_path / "trials.csv", index=False)
+    with pytest.raises(DataError, match=r"trials.csv cannot be read"):
+        write_search_page(tmp_path)
+
+
 @pytest.mark.usefixtures("plain_figures")
 def test_the_default_is_what_a_study_measures(
     search_folder: Path, study_folder: Path, image_folder: Path, tmp_path: Path

@@ -72,11 +72,6 @@ def other_schema(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}), encoding="utf-8")
 
 
-def unknown_field(folder: Path) -> None:
-    path = folder / "evaluation.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 2}), encoding="utf-8")
-
-
 def no_predictions(folder: Path) -> None:
     (folder / "predictions" / "a.parquet").unlink()
 
@@ -97,7 +92,7 @@ def other_classes(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [damage_json, other_schema, unknown_field, no_predictions, no_columns, no_models, other_classes],
+    [damage_json, other_schema, no_predictions, no_columns, no_models, other_classes],
 )
 def test_a_damaged_folder_is_reported(tmp_path: Path, change: object) -> None:
     folder = written(tmp_path / "e")

@@ -65,18 +65,18 @@ def test_every_command_refuses_a_folder_of_another_schema(
     result = CliRunner().invoke(app, [str(places.get(word, word)) for word in words])
     message = " ".join(result.stderr.split())
     assert result.exit_code == DataError.exit_code, message
-    assert "made by an older tametail (schema 1); this version reads schema 5" in message
+    assert "made by an older tametail (schema 1); this version reads schema 6" in message
     assert f"run tametail {again} again in another folder" in message
     assert "use the version that made it (tametail 0.1.0)" in message
     assert sorted(tmp_path.rglob("*")) == there
     assert (old / file).read_bytes() == before
 
 
-@pytest.mark.parametrize(("key", "schema", "age"), [("format", 1, "an older"), ("schema", 6, "a newer")])
+@pytest.mark.parametrize(("key", "schema", "age"), [("format", 1, "an older"), ("schema", 7, "a newer")])
 def test_both_versions_are_named(key: str, schema: int, age: str, tmp_path: Path) -> None:
     old = old_folder(tmp_path / "old", STUDY, key, schema)
     for refuse in (read_settings, prepare_directory):
-        with pytest.raises(DataError, match=rf"made by {age} tametail \(schema {schema}\).*reads schema 5"):
+        with pytest.raises(DataError, match=rf"made by {age} tametail \(schema {schema}\).*reads schema 6"):
             refuse(old, KIND)
 
 

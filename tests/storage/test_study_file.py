@@ -8,16 +8,15 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import filelock
 import pytest
 
 from fixtures.class_study import write_study
 from fixtures.leftovers import contents, left_over, make, make_home
 from tametail.core.atomic import atomic_path
-from tametail.core.errors import DataError, TametailError
+from tametail.core.errors import DataError
 from tametail.core.removal import temporary_sibling
-from tametail.storage.identity import lock_folder
 from tametail.storage.json_lines import append_line, read_lines
+from tametail.storage.locks import lock_folder
 from tametail.storage.study_file import (
     finish_test_set_evaluation,
     read_study_file,
@@ -84,15 +83,6 @@ def test_damaged_numbers_of_looks_are_refused(tmp_path: Path, images: str) -> No
     (tmp_path / "test_set_looks.jsonl").write_text(f'{{"command": "predict", "images": {images}}}\n')
     with pytest.raises(DataError, match="cannot be read"):
         read_test_set_looks(tmp_path)
-
-
-def test_a_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise NotImplementedError("no flock")
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", fail)
-    with pytest.raises(TametailError, match="put the folder on another disk"), lock_folder(tmp_path):
-        pass
 
 
 def test_an_error_under_the_lock_is_not_mistaken_for_an_error_of_the_lock(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def replacing(name: str) -> Break:
 def predictions(patch: pytest.MonkeyPatch, error: OSError) -> None:
     import pyarrow.parquet
 
-    real = pyarrow.parquet.write_table
-    patch.setattr(pyarrow.parquet, "write_table", failing_for(real, 1, "predictions.parquet", error))
+    real = pyarrow.parquet.ParquetWriter
+    patch.setattr(pyarrow.parquet, "ParquetWriter", failing_for(real, 0, "predictions.parquet", error))
 
 
 def lock(patch: pytest.MonkeyPatch, error: OSError) -> None:

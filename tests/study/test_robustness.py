@@ -202,7 +202,7 @@ def test_where_another_process_is_at_work_it_leaves_and_touches_nothing(
     out = tmp_path / "s"
     shutil.copytree(undisturbed, out)
     before = outcome(out)
-    hold = "import sys; from pathlib import Path; from tametail.storage.identity import lock_folder\n"
+    hold = "import sys; from pathlib import Path; from tametail.storage.locks import lock_folder\n"
     hold += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

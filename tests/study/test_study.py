@@ -17,7 +17,7 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.external.evaluate import evaluate
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.storage import study_file
-from tametail.storage.identity import lock_folder
+from tametail.storage.locks import lock_folder
 from tametail.study.study import Study, compare, evaluate_test_set, resume
 from tametail.training import execute as execute_module
 from tametail.training.checkpointing.checkpointer import Stopped
@@ -87,7 +87,7 @@ def test_repeating_a_finished_study_trains_nothing(
     before = (out / "results.csv").read_bytes()
     for name in ("execute", "execute_heads"):
         monkeypatch.setattr(
-            f"tametail.study.runs.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
+            f"tametail.study.train_units.{name}", lambda *_, **__: pytest.fail("a finished run was repeated")
         )
     again(image_folder, out)
     assert (out / "results.csv").read_bytes() == before

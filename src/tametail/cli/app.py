@@ -27,14 +27,16 @@ try:
     from tametail.cli.share import share
     from tametail.cli.strategies import strategies
     from tametail.cli.subsample import subsample
+    from tametail.cli.unlock import unlock
+    from tametail.cli.work import status, work
 except ModuleNotFoundError as missing:
     raise SystemExit(f"The command line needs {missing.name}: pip install 'tametail[train]'") from missing
 
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, recommend, search, test_set, report, share, predict, evaluate, rank, inspect, subsample, pack, reproduce,
-    losses, strategies, gradients,
+    compare, resume, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
+    reproduce, losses, strategies, gradients,
 )  # fmt: skip
 
 app = typer.Typer(

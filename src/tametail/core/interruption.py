@@ -86,6 +86,13 @@ def quit_on_signals() -> None:
     _set_handlers({number: signal.getsignal(number) for number in _handled()}, quit_at_once)
 
 
+def treat_as_sigterm(name: str) -> None:
+    """Let another signal, where the system has it, do what SIGTERM does."""
+    number = getattr(signal, name, None)
+    if number is not None:
+        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def quit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
     """Print one line, and end the process."""
     with suppress(OSError):

@@ -22,7 +22,7 @@ from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tametail.core.errors import UsageError
 from tametail.core.registry import nearest
@@ -69,13 +69,13 @@ class Option:
     @property
     def types(self) -> set[Any]:
         """The types that a value may have, without None."""
-        members = get_args(self.type) if isinstance(self.type, UnionType) else (self.type,)
+        members = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
         return set(members) - {NoneType}
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The valid texts, if only some are."""
-        return get_args(self.type) if get_origin(self.type) is Literal else ()
+        return next((get_args(one) for one in self.types if get_origin(one) is Literal), ())
 
     @property
     def is_flag(self) -> bool:

@@ -256,6 +256,51 @@ class MachineOptions(DeviceOptions, total=False):
     ]
 
 
+class ThreadsOptions(TypedDict, total=False):
+    """CPU threads of a run."""
+
+    threads: Annotated[
+        int | None,
+        Option(
+            None,
+            "CPU threads of a run that fine-tunes, on which the last bits of its results depend; kept in the study. Default: all cores, "
+            "or 1 with several processes.",
+            MACHINE,
+            least=1,
+        ),
+    ]
+
+
+class EngineOptions(TypedDict, total=False):
+    """Where trainings run."""
+
+    engine: Annotated[
+        Literal["local", "slurm", "ray", "plan"] | None,
+        Option(
+            None,
+            "Where trainings run: local (processes of this machine), slurm, ray, or plan (only plan the units, for tametail work). "
+            "Default: this process, or one process for each of several GPUs.",
+            MACHINE,
+        ),
+    ]
+    jobs: Annotated[
+        int | None,
+        Option(None, "Number of processes at a time. Default: one per GPU or core.", MACHINE, least=1),
+    ]
+    devices: Annotated[Names | None, Option(None, "GPUs of the processes: 0,1.", MACHINE)]
+    engine_set: Annotated[
+        Pairs | None,
+        Option(
+            None,
+            "Settings of the engine. slurm: options of sbatch, such as partition=gpu, gpus=1 or time=4:00:00, and units=N for several "
+            "units per job; ray: address=..., and resources per unit such as num_gpus=1.",
+            MACHINE,
+            repeated=True,
+            metavar="KEY=VALUE",
+        ),
+    ]
+
+
 class TrustOptions(TypedDict, total=False):
     """Code that is named in files."""
 
@@ -400,6 +445,7 @@ class Arguments(DataArgument, total=False):
 
     study: Annotated[AnyPath, Option(..., "Study: the output folder of tametail compare.")]
     copy: Annotated[AnyPath, Option(..., "New or empty folder for the copy.")]
+    folder: Annotated[AnyPath, Option(..., "Folder of a study, search or recommendation.")]
     studies: Annotated[Paths, Option(..., "Two or more studies or evaluations, one per data set.")]
     predictions: Annotated[
         Paths,
@@ -424,6 +470,8 @@ class CompareOptions(
     TrainingOptions,
     DataOptions,
     MachineOptions,
+    ThreadsOptions,
+    EngineOptions,
     MonitorOptions,
     OrderOptions,
     TrustOptions,
@@ -448,8 +496,25 @@ class CompareOptions(
     ]
 
 
-class ResumeOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
+class ResumeOptions(
+    ImageRootOptions, MachineOptions, EngineOptions, MonitorOptions, TrustOptions, total=False
+):
     """Options of `tametail.resume`."""
+
+
+class StatusOptions(TypedDict, total=False):
+    """Options of ``tametail status``."""
+
+
+class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
+    """Options of `tametail.work`."""
+
+    unit: Annotated[
+        Numbers | None,
+        Option(
+            None, "Units by number: 0,1. Default: all that are not done and that nobody works on.", MACHINE
+        ),
+    ]
 
 
 @varied(
@@ -524,6 +589,15 @@ class ShareOptions(TypedDict, total=False):
     ]
     with_thumbnails: Annotated[
         bool, Option(False, "Also copy the thumbnails of the report, which show patients' images.")
+    ]
+
+
+class UnlockOptions(TypedDict, total=False):
+    """Options of `tametail.unlock`."""
+
+    force: Annotated[
+        bool,
+        Option(False, "Also remove a lock whose process may be at work: two at once damage the folder."),
     ]
 
 

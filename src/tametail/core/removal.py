@@ -7,17 +7,16 @@ that they are in. Each folder is opened before its entries are removed, so that 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import platform
 import re
 import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
+
+from tametail.core.processes import is_running, machine
 
 # The writer's machine and process are in the name. That needs no locks, which file systems of networks may lack or, as SMB,
 # make mandatory for the writer too; and it works in folders that no command locks, as those of tametail predict -o.
@@ -27,7 +26,7 @@ _ABANDONED_SECONDS = 86_400.0  # what was not written to for a day has no writer
 
 def temporary_sibling(path: Path) -> Path:
     """A unique name in the same folder, also among machines that share the disk, which `remove_leftovers` recognises."""
-    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def is_temporary(name: str) -> bool:
@@ -120,26 +119,6 @@ def _is_abandoned(name: str, parent: int) -> bool:
     if found is None:
         return False
     written = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
-    if found["machine"] == _machine():
-        return not _is_running(int(found["process"]))
+    if found["machine"] == machine():
+        return not is_running(int(found["process"]))
     return time.time() - written > _ABANDONED_SECONDS
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # of another user
-    return True
-
-
-@cache
-def _machine() -> str:
-    """Digest of what process numbers are unique within: the machine since it was started, and the container."""
-    parts = [platform.node()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()

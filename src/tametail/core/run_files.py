@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
+from tametail.core.json_file import read_json
 from tametail.core.removal import is_temporary
 
 PREDICTIONS = "predictions.parquet"
@@ -26,14 +27,30 @@ def is_run_file(name: str) -> bool:
 
 def is_finished(directory: Path) -> bool:
     """Whether the run in this directory is finished: it is marked so, and has predictions and weights."""
-    try:
-        described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(described, dict) or described.get("status") != "finished":
+    if _read(directory).get("status") != "finished":
         return False
     has_weights = any((directory / name).is_file() for name in (WEIGHTS, HEAD))
     return has_weights and (directory / PREDICTIONS).is_file()
+
+
+def failure(directory: Path) -> str | None:
+    """Why the run in this directory failed; None if it did not."""
+    described = _read(directory)
+    return str(described.get("message", "")) if described.get("status") == "failed" else None
+
+
+def is_ended(directory: Path) -> bool:
+    """Whether the run in this directory is finished or has failed."""
+    return is_finished(directory) or failure(directory) is not None
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """The content of run.json; empty if it cannot be read."""
+    try:
+        described = read_json(directory / DESCRIPTION)
+    except (OSError, ValueError):
+        return {}
+    return described if isinstance(described, dict) else {}
 
 
 # A head has converged where the norm of its gradient is at most this times that at weights of 0.

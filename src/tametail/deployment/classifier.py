@@ -38,6 +38,7 @@ from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
 from tametail.report.study.calibration_file import calibration_map
 from tametail.storage import study_file
+from tametail.storage.run_file import intact
 from tametail.study.image_digests import ImageDigests, file_digests, recognise_held_out
 from tametail.study.inputs import restore_backbone, studied_backbone
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -300,24 +301,22 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     heads_only = recipe.trains == "head"
 
     def new_model(method: Method, _: IntArray | None) -> nn.Sequential:
-        representation = (
-            Standardise(spec.blocks) if heads_only else restore_backbone(directory, described, spec)
-        )
+        representation = Standardise(spec.blocks) if heads_only else restore_backbone(directory, spec)
         return nn.Sequential(representation, method.build_head(spec.features, len(class_names), recipe.head))
 
     fold_models = []
     for run in runs:
-        counts, images = load_class_counts(run.directory(directory))
+        counts, images = load_class_counts(run.directory(directory), class_names)
         model = load_trained_model(run, directory, new_model).to(target)
         model = model if heads_only else channels_last(model)
         decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
-    backbone = frozen(restore_backbone(directory, described, spec), spec) if heads_only else nn.Identity()
+    backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
     thresholds, calibration = None, identity(len(class_names))
     if not described.get("multi_label"):
         calibration = calibration_map(directory, chosen)
     else:
-        tables = [read_label_predictions(run.directory(directory) / PREDICTIONS) for run in runs]
+        tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
         thresholds = deployable_thresholds(tables)
     return Classifier(
         chosen,

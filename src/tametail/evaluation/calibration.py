@@ -98,16 +98,17 @@ def calibration_of(replicates: Sequence[Predictions], calibrated: Calibrated | N
 
 def _measure(tables: Sequence[Predictions]) -> Calibration:
     target, group = tables[0].target, group_codes(tables[0])
-    rows = np.arange(len(target))
     brier, log_loss, by_class = np.zeros(len(target)), [], []
-    confidence, right = [], []
-    for table in tables:
-        p = table.probabilities
-        brier += brier_scores(target, p) / len(tables)
-        log_loss.append(float(log_losses(target, p).mean()))
-        confidence.append(p[rows, table.predicted])
-        right.append(table.predicted == target)
-        by_class.append([adaptive_ece(p[:, c], target == c) for c in np.unique(target)])
+    confidence, right = np.empty((len(tables), len(target))), []
+    for table, of_table in zip(tables, confidence, strict=True):
+        predicted, losses = table.predicted, np.empty(len(target))
+        for rows, p in table.probability_blocks():
+            brier[rows] += brier_scores(target[rows], p) / len(tables)
+            losses[rows] = log_losses(target[rows], p)
+            of_table[rows] = p[np.arange(len(p)), predicted[rows]]
+        log_loss.append(float(losses.mean()))
+        right.append(predicted == target)
+        by_class.append([adaptive_ece(table.class_probabilities(c), target == c) for c in np.unique(target)])
     pairs = list(zip(confidence, right, strict=True))
     intercept, slope = np.mean([logistic_recalibration(*pair) for pair in pairs], axis=0)
     return Calibration(
@@ -118,7 +119,7 @@ def _measure(tables: Sequence[Predictions]) -> Calibration:
         float(np.mean(by_class)),
         float(intercept),
         float(slope),
-        _bins(np.stack(confidence), np.stack(right), group),
+        _bins(confidence, np.stack(right), group),
     )
 
 
@@ -168,7 +169,8 @@ def _codes(p: FloatArray, images: int) -> IntArray:
     last = np.arange(1, bins) * len(p) // bins - 1
     edges = np.unique(np.partition(p, last)[last]) if bins > 1 else np.empty(0)
     code = np.searchsorted(edges, p, side="left")
-    return np.asarray(np.unique(code, return_inverse=True)[1], dtype=np.int64)
+    filled = np.bincount(code) > 0
+    return np.asarray((np.cumsum(filled) - 1)[code], dtype=np.int64)
 
 
 def _bins(confidence: FloatArray, right: NDArray[np.bool_], group: IntArray) -> tuple[Bin, ...]:

@@ -6,16 +6,17 @@ choices. Shape legend: N images, C classes, B subsets of the images, K free para
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
-from tametail.core.arrays import BoolArray, FloatArray, IntArray
-from tametail.evaluation.log_loss import LEAST, log_losses
+from tametail.core.arrays import BoolArray, FloatArray, IntArray, row_blocks
+from tametail.evaluation.log_loss import LEAST, log_losses, mean_log_losses
 from tametail.evaluation.sample import assigned_parts, group_codes
 from tametail.predictions.single_label import Predictions
 
@@ -142,30 +143,23 @@ def calibrate_out_of_fold(tables: Sequence[Predictions]) -> Calibrated:
     parts = [_parts(table) for table in tables]
     if min(len(np.unique(part)) for part in parts) < 3:
         return unchanged  # too few groups
-    fits = [_Fits(table.probabilities, table.target, part) for table, part in zip(tables, parts, strict=True)]
-    mapped = [each.out_of_fold() for each in fits]
-    before = np.mean([log_losses(table.target, table.probabilities).mean() for table in tables])
-    after = np.mean([log_losses(table.target, p).mean() for p, table in zip(mapped, tables, strict=True)])
-    if after >= before:
+    fits = [_Fits([table], [part]) for table, part in zip(tables, parts, strict=True)]
+    mapped = [each.out_of_fold(table) for each, table in zip(fits, tables, strict=True)]
+    before = np.mean([mean_log_losses([table]).mean() for table in tables])
+    if np.mean([after for _, after in mapped]) >= before:
         return unchanged
-    kind = min(fits[0].kinds, key=lambda kind: sum(each.log_loss(kind) for each in fits))
-    pooled = _Fits(
-        np.concatenate([table.probabilities for table in tables]),
-        np.concatenate([table.target for table in tables]),
-        np.concatenate(parts),
-        kinds=(kind,),
-        images=len(tables[0]),
-        every_part=False,
-    )
-    changed = [
-        replace(table, posterior=p.astype(np.float32)) for p, table in zip(mapped, tables, strict=True)
-    ]
+    kind = min(fits[0].kinds, key=lambda kind: sum(each.losses[kind, None] for each in fits))
+    pooled = _Fits(tables, parts, kinds=(kind,), every_part=False)
+    changed = [replace(table, posterior=p) for (p, _), table in zip(mapped, tables, strict=True)]
     return Calibrated(changed, pooled.fitted(kind))
 
 
 def apply_map(calibration: CalibrationMap, table: Predictions) -> Predictions:
     """The table with its probabilities mapped."""
-    return replace(table, posterior=calibration(table.probabilities).astype(np.float32))
+    posterior = np.empty(table.logits.shape, dtype=np.float32)
+    for rows, p in table.probability_blocks():
+        posterior[rows] = calibration(p)
+    return replace(table, posterior=posterior)
 
 
 class _Fits:
@@ -173,38 +167,52 @@ class _Fits:
 
     Attributes:
         kinds: those that are fitted.
+        losses: by kind and part, the sum of the log-losses over the images of the other parts, each mapped without its own
+            part and that one; with None in place of a part, over all images. Empty before `out_of_fold`.
     """
 
     def __init__(
         self,
-        p: FloatArray,
-        target: IntArray,
-        part: IntArray,
+        tables: Sequence[Predictions],
+        parts: Sequence[IntArray],
         *,
         kinds: Sequence[MapKind] = get_args(MapKind),
-        images: int = 0,
         every_part: bool = True,
     ) -> None:
-        self._p, self._target, self._images = p, target, images or len(p)
-        self._part = np.unique(part, return_inverse=True)[1]
-        self._numbers = range(int(self._part.max()) + 1)
-        few = p.shape[1] <= MOST_CLASSES
+        classes, images = len(tables[0].class_names), sum(map(len, tables))
+        few = classes <= MOST_CLASSES
         self.kinds = tuple(kind for kind in kinds if few or kind in {"identity", "temperature"})
-        enough = _enough(*p.shape)
+        self.losses: dict[tuple[MapKind, int | None], float] = {}
+        # An image of several tables is one image.
+        self._weight = len(tables[0]) / images
+        self._part = np.unique(np.concatenate(parts), return_inverse=True)[1]
+        self._numbers = range(int(self._part.max()) + 1)
+        enough = _enough(images, classes)
+        of_table = np.split(enough, np.cumsum([len(table) for table in tables])[:-1])
+        chosen = list(zip(tables, of_table, strict=True))
+        # Of the images that maps are fitted on.
+        self._p = np.concatenate([table.probabilities_of(rows) for table, rows in chosen])
+        self._target = np.concatenate([table.target[rows] for table, rows in chosen])
         self._keys: list[tuple[int, ...]] = [()]
         if every_part:
             self._keys += [*((each,) for each in self._numbers), *combinations(self._numbers, 2)]
-        self._rows = [enough & ~np.isin(self._part, key) for key in self._keys]
+        self._rows = [~np.isin(self._part[enough], key) for key in self._keys]
         self._least = [self._least_known(rows) for rows in self._rows]
         self._floors = [
-            np.where((p[rows] == 0).any(axis=0), least, 0.0)
+            np.where((self._p[rows] == 0).any(axis=0), least, 0.0)
             for rows, least in zip(self._rows, self._least, strict=True)
         ]
         self._linear = {kind: self._fit_linear(kind) for kind in self.kinds if kind in _LINEAR}
+        self._fitted: dict[tuple[MapKind, int], CalibrationMap] = {}
 
     def fitted(self, kind: MapKind, *left_out: int) -> CalibrationMap:
         """The map of this kind, fitted on the images of the other parts."""
         at = self._keys.index(tuple(sorted(left_out)))
+        if (kind, at) not in self._fitted:
+            self._fitted[kind, at] = self._fit(kind, at)
+        return self._fitted[kind, at]
+
+    def _fit(self, kind: MapKind, at: int) -> CalibrationMap:
         ones, zeros = np.ones(self._p.shape[1]), np.zeros(self._p.shape[1])
         if kind in _LINEAR:
             slope, bias = self._linear[kind]
@@ -215,30 +223,37 @@ class _Fits:
         steps = tuple(_isotonic(p[:, c], target == c) for c in range(p.shape[1]))
         return CalibrationMap(kind, ones, zeros, self._least[at], steps)
 
-    def log_loss(self, kind: MapKind, *left_out: int) -> float:
-        """The sum over the images of the other parts, each mapped without its own part."""
-        total = 0.0
-        for part in self._numbers:
-            if part not in left_out:
-                own = self._part == part
-                total += float(
-                    log_losses(self._target[own], self.fitted(kind, part, *left_out)(self._p[own])).sum()
-                )
-        return total
+    def out_of_fold(self, table: Predictions) -> tuple[NDArray[np.float32], float]:
+        """The probabilities (N, C) of each part by the map that is best on the other parts, and their mean log-loss.
 
-    def out_of_fold(self) -> FloatArray:
-        """The probabilities (N, C) of each part, by the map that is best on the other parts."""
-        found = np.empty(self._p.shape)
+        Args:
+            table: the one that the maps are fitted on.
+        """
+        self.losses = dict.fromkeys(product(self.kinds, (None, *self._numbers)), 0.0)
         for part in self._numbers:
-            kind = min(self.kinds, key=lambda kind: self.log_loss(kind, part))
-            own = self._part == part
-            found[own] = self.fitted(kind, part)(self._p[own])
-        return found
+            others = [None, *(other for other in self._numbers if other != part)]
+            for rows, p in self._blocks(table, part):
+                for kind, other in product(self.kinds, others):
+                    without = {part} if other is None else {part, other}
+                    mapped = self.fitted(kind, *without)(p)
+                    self.losses[kind, other] += float(log_losses(table.target[rows], mapped).sum())
+        found, losses = np.empty(table.logits.shape, dtype=np.float32), np.empty(len(table))
+        for part in self._numbers:
+            kind = min(self.kinds, key=lambda kind: self.losses[kind, part])
+            for rows, p in self._blocks(table, part):
+                found[rows] = mapped = self.fitted(kind, part)(p)
+                losses[rows] = log_losses(table.target[rows], mapped)
+        return found, float(losses.mean())
+
+    def _blocks(self, table: Predictions, part: int) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Rows of a part in blocks, with their probabilities."""
+        own = np.flatnonzero(self._part == part)
+        return ((own[block], table.probabilities_of(own[block])) for block in row_blocks(len(own)))
 
     def _least_known(self, rows: BoolArray) -> FloatArray:
         """1 / (2 (n + C)) for each class of n images among these rows."""
         classes = self._p.shape[1]
-        n = np.bincount(self._target[rows], minlength=classes) * (self._images / len(self._p))
+        n = np.bincount(self._target[rows], minlength=classes) * self._weight
         return np.asarray(1 / (2 * (n + classes)))
 
     def _fit_linear(self, kind: MapKind) -> tuple[FloatArray, FloatArray]:

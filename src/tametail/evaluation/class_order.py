@@ -115,6 +115,8 @@ def order_sentence(words: str) -> str:
 
 def with_class_order(table: Predictions, order: Sequence[str]) -> Predictions:
     """The same predictions with their classes in another order."""
+    if tuple(order) == table.class_names:
+        return table
     place = {name: index for index, name in enumerate(order)}
     at = [table.class_names.index(name) for name in order]
     return replace(

@@ -15,7 +15,7 @@ from tametail.core.arrays import FloatArray
 from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
 from tametail.evaluation.intervals import Estimate, Proportions
 from tametail.evaluation.metric_registry import METRICS, estimate_metric
-from tametail.evaluation.ranking_metrics import ranking_proportions
+from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
 from tametail.evaluation.sample import Sample
 from tametail.predictions.single_label import Predictions
 
@@ -131,15 +131,17 @@ def evaluate(
     """
     sample = Sample(replicates, class_order=class_order or None, resamples=resamples, seed=seed)
     first, class_n = sample.tables[0], sample.class_n
-    positive = first.target[:, None] == np.arange(len(class_n))
-    auroc, average_precision = ranking_proportions(
-        positive, (table.probabilities for table in sample.tables), sample.group
+    ranked = (
+        RankedClass(first.target == index, [table.class_probabilities(index) for table in sample.tables])
+        for index in range(len(class_n))
     )
+    auroc, average_precision = ranking_proportions(ranked, sample.group)
     estimates = {
         metric.name: estimate_metric(metric, sample)
         for metric in METRICS
         if class_order or not getattr(metric, "ordinal", False)
     }
+    groups_of_class = np.bincount(sample.counts.actual.indices, minlength=len(class_n))
     groups: tuple[ClassGroup, ...] = ()
     if train_counts is not None:
         groups = class_groups(train_counts, sample.recall, sample.f1, class_n)
@@ -148,7 +150,7 @@ def evaluate(
             ClassResult(
                 name=name,
                 n=int(class_n[index]),
-                groups=int(np.count_nonzero(sample.counts.actual[:, index])),
+                groups=int(groups_of_class[index]),
                 recall=sample.recall.estimate(index),
                 precision=sample.precision.estimate(index),
                 f1=sample.f1.estimate(index),
@@ -166,7 +168,7 @@ def evaluate(
         class_groups=groups,
         confusion=sample.confusions.mean(axis=0),
         n=len(sample),
-        groups=len(sample.counts.actual),
+        groups=sample.counts.groups,
         replicates=len(sample.tables),
         additional=estimates,
     )

@@ -7,18 +7,21 @@ Shape legend: G groups, K proportions (e.g. one per class), C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
 from tametail.evaluation.distributions import gamma_quantile, normal_quantile, t_quantile
 
 Limits = tuple[FloatArray, FloatArray]
+ByGroup = ArrayLike | sparse.csr_array
+"""Numbers (G, K) of each group: a sparse array where most groups have images of few classes."""
 
 
 def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limits:
@@ -43,19 +46,29 @@ def wilson(share: ArrayLike, n: ArrayLike, *, confidence: float = 0.95) -> Limit
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
-def group_residuals(successes: ArrayLike, trials: ArrayLike) -> FloatArray:
+def group_residuals(successes: ByGroup, trials: ByGroup) -> FloatArray | sparse.csr_array:
     """Linearised contribution of each group to the error of the K pooled proportions, shape (G, K).
+
+    Sparse if both arguments are.
 
     Args:
         successes: (G, K) successes of each group.
         trials: (G, K) trials of each group.
     """
-    x, m = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    x, m = _as_floats(successes), _as_floats(trials)
     total = np.maximum(m.sum(axis=0), np.finfo(np.float64).tiny)
-    return np.asarray((x - m * (x.sum(axis=0) / total)) / total)
+    residuals = (x - m * (x.sum(axis=0) / total)) / total
+    of_groups: FloatArray | sparse.csr_array = residuals.tocsr() if sparse.issparse(x) else residuals
+    return of_groups
 
 
-def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence: float = 0.95) -> FloatArray:
+def _as_floats(by_group: ByGroup) -> Any:
+    if isinstance(by_group, sparse.csr_array):
+        return by_group.astype(np.float64)
+    return np.asarray(by_group, dtype=np.float64)
+
+
+def effective_sample_size(successes: ByGroup, trials: ByGroup, *, confidence: float = 0.95) -> FloatArray:
     """Number of independent trials with the same uncertainty of the K proportions as the clustered ones.
 
     n divided by the Rao-Scott design effect (Rao & Scott 1992), at least 1: the cluster-robust variance of the pooled
@@ -71,7 +84,7 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
     Returns:
         (K,) effective sample sizes in 0..n.
     """
-    x, m = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    x, m = _as_floats(successes), _as_floats(trials)
     n = m.sum(axis=0)
     groups = (m > 0).sum(axis=0).astype(np.float64)
     share = x.sum(axis=0) / np.maximum(n, np.finfo(np.float64).tiny)
@@ -85,9 +98,7 @@ def effective_sample_size(successes: ArrayLike, trials: ArrayLike, *, confidence
     return np.asarray(np.where(varies, clustered, np.minimum(groups, n)))
 
 
-def mover_mean(
-    share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ArrayLike | None = None
-) -> Limits:
+def mover_mean(share: ArrayLike, low: ArrayLike, high: ArrayLike, residuals: ByGroup | None = None) -> Limits:
     """Interval in 0..1 of the mean of K proportions from the interval of each (MOVER).
 
     The method of variance estimates recovery (Zou & Donner 2008): with weights w = 1 / K,
@@ -114,7 +125,7 @@ def mover_mean(
 
 
 def adjusted_mean(
-    share: ArrayLike, trials: ArrayLike, residuals: ArrayLike | None = None, *, confidence: float = 0.95
+    share: ArrayLike, trials: ArrayLike, residuals: ByGroup | None = None, *, confidence: float = 0.95
 ) -> Limits:
     """Interval in 0..1 of the mean of K proportions by one variance for both sides (Price & Bonett 2004).
 
@@ -139,7 +150,7 @@ def adjusted_mean(
 
 
 def mean_of_proportions(
-    share: ArrayLike, low: ArrayLike, high: ArrayLike, trials: ArrayLike, residuals: ArrayLike | None = None
+    share: ArrayLike, low: ArrayLike, high: ArrayLike, trials: ArrayLike, residuals: ByGroup | None = None
 ) -> Limits:
     """The wider limit on each side of `mover_mean` and, for two proportions or more, `adjusted_mean`.
 
@@ -183,19 +194,22 @@ def _gamma_quantile(at: float, mean: float, variance: float) -> float:
     return gamma_quantile(at, mean**2 / variance, variance / mean)
 
 
-def _together(distance: FloatArray, residuals: ArrayLike | None) -> FloatArray:
+def _together(distance: FloatArray, residuals: ByGroup | None) -> FloatArray:
     """Distance of a mean of K proportions from those (K,) of each, never less than under independence."""
     squared = (distance**2).sum()
     if residuals is not None:
-        correlation = _correlation(np.asarray(residuals, dtype=np.float64))
+        correlation = _correlation(_as_floats(residuals))
         squared = np.maximum(squared, distance @ correlation @ distance)
     return np.asarray(np.sqrt(squared) / distance.size)
 
 
-def _correlation(residuals: FloatArray) -> FloatArray:
+def _correlation(residuals: Any) -> FloatArray:
     """Uncentred correlations (K, K) of the residuals; 0 where one does not vary."""
-    # Not by BLAS, whose threads wait longer for each other than so narrow a product takes.
-    covariance = np.einsum("gi,gj->ij", residuals, residuals)
+    if isinstance(residuals, sparse.csr_array):
+        covariance = (residuals.T @ residuals).toarray()
+    else:
+        # Not by BLAS, whose threads wait longer for each other than so narrow a product takes.
+        covariance = np.einsum("gi,gj->ij", residuals, residuals)
     scale = np.sqrt(np.diagonal(covariance))
     product = np.outer(scale, scale)
     correlation = np.divide(covariance, product, out=np.zeros_like(product), where=product > 0)
@@ -235,7 +249,7 @@ class Proportions:
     Attributes:
         value, low, high: (K,).
         n: (K,) images.
-        residuals: (G, K) group residuals, see `group_residuals`.
+        residuals: (G, K) group residuals, see `group_residuals`; None where no mean of the values is taken.
         trials: (K,) effective sample sizes of plain proportions; None for other values.
     """
 
@@ -243,7 +257,7 @@ class Proportions:
     low: FloatArray
     high: FloatArray
     n: IntArray
-    residuals: FloatArray
+    residuals: FloatArray | sparse.csr_array | None
     trials: FloatArray | None = None
 
     def estimate(self, index: int) -> Estimate:
@@ -258,6 +272,7 @@ class Proportions:
         """
         if not present.any():
             return Estimate(np.nan, np.nan, np.nan, 0)
+        assert self.residuals is not None
         value, residuals = self.value[present], self.residuals[:, present]
         of_each = value, self.low[present], self.high[present]
         if self.trials is None:
@@ -267,18 +282,28 @@ class Proportions:
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 
-def proportions(value: FloatArray, hits: ArrayLike, trials: ArrayLike, n: IntArray) -> Proportions:
+def proportions(value: FloatArray, hits: ByGroup, trials: ByGroup, n: IntArray) -> Proportions:
     """Proportions ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
     effective = effective_sample_size(hits, trials)
     low, high = wilson(value, effective)
     return Proportions(value, low, high, n, group_residuals(hits, trials), effective)
 
 
-def f1_proportions(value: FloatArray, hits: ArrayLike, union: ArrayLike, n: IntArray) -> Proportions:
+def f1_proportions(value: FloatArray, hits: ByGroup, union: ByGroup, n: IntArray) -> Proportions:
     """F1 with limits from the proportion F* = F1 / (2 - F1) of hits among TP + FP + FN."""
     of_union = proportions(value / (2 - value), hits, union, n)
     low, high = (2 * limit / (1 + limit) for limit in (of_union.low, of_union.high))
     return Proportions(value, np.minimum(low, value), np.maximum(high, value), n, of_union.residuals)
+
+
+def joined(parts: Sequence[Proportions]) -> Proportions:
+    """The values of all parts in one; without ``trials``, and with residuals if all parts have dense ones."""
+    names = ("value", "low", "high", "n")
+    value, low, high, n = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    residuals = [part.residuals for part in parts if isinstance(part.residuals, np.ndarray)]
+    return Proportions(
+        value, low, high, n, np.concatenate(residuals, axis=1) if len(residuals) == len(parts) else None
+    )
 
 
 def sums_by_group(values: NDArray[np.generic], group: IntArray) -> FloatArray:

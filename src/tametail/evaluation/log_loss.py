@@ -31,9 +31,11 @@ def log_losses(target: IntArray, p: NDArray[np.floating]) -> FloatArray:
 
 def mean_log_losses(replicates: Sequence[Predictions]) -> FloatArray:
     """Log-loss (N,) of each image, mean over tables with the same rows, of `Predictions.probabilities`."""
-    return np.asarray(
-        np.mean([log_losses(table.target, table.probabilities) for table in replicates], axis=0)
-    )
+    found = np.zeros((len(replicates), len(replicates[0])))
+    for of_table, table in zip(found, replicates, strict=True):
+        for rows, p in table.probability_blocks():
+            of_table[rows] = log_losses(table.target[rows], p)
+    return np.asarray(found.mean(axis=0))
 
 
 def log_loss(replicates: Sequence[Predictions]) -> Estimate:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.evaluation import metrics
 from tametail.evaluation.intervals import Estimate, defined_mean, f1_proportions, proportions, sums_by_group
-from tametail.evaluation.ranking_metrics import average_precision, ranking_proportions
+from tametail.evaluation.ranking_metrics import RankedClass, average_precision, ranking_proportions
 from tametail.predictions.multi_label import LabelPredictions, check_same_images
 
 DEFAULT_THRESHOLD = 0.5
@@ -137,9 +137,11 @@ def evaluate_labels(
     positives = first.labels.sum(axis=0)
     negatives = (~first.labels & first.known).sum(axis=0)
     both = (positives > 0) & (negatives > 0)
-    auroc, precision = ranking_proportions(
-        first.labels, (table.logits for table in tables), group, first.known
+    ranked = (
+        RankedClass(first.labels[:, c], [table.logits[:, c] for table in tables], first.known[:, c])
+        for c in range(len(first.class_names))
     )
+    auroc, precision = ranking_proportions(ranked, group, for_means=True)
     chosen = [t.decided(out_of_fold_thresholds(t) if thresholds is None else thresholds) for t in tables]
     return LabelEvaluation(
         labels=tuple(

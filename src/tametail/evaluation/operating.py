@@ -74,7 +74,7 @@ def operating_point(
     if not 0 <= class_index < len(names):
         raise ValueError(f"expected a class index in 0..{len(names) - 1}, got {class_index}")
     positive = np.asarray(target == class_index)
-    p = np.stack([table.probabilities[:, class_index] for table in tables])  # (S, N)
+    p = np.stack([table.class_probabilities(class_index) for table in tables])  # (S, N)
     if threshold is None:
         parts = [_parts(table.fold, positive, group) for table in tables]
         cuts = np.stack([_cuts(*each, positive, sensitivity) for each in zip(p, parts, strict=True)])

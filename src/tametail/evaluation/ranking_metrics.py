@@ -6,8 +6,8 @@ Shape legend: S replicates, N images, G groups, K classes or labels, P positives
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,26 @@ from scipy import special
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation import intervals
 from tametail.evaluation.distributions import t_quantile
-from tametail.evaluation.intervals import Proportions, proportions, sums_by_group
+from tametail.evaluation.intervals import Proportions, joined, proportions
+
+
+@dataclass(frozen=True, eq=False)
+class RankedClass:
+    """The scores of one class or label.
+
+    Attributes:
+        positive: (N,) whether an image is of the class.
+        scores: S arrays (N,), one per replicate; higher means more likely.
+        known: (N,) whether it is known that an image is of the class or not; others are left out. None for all.
+    """
+
+    positive: BoolArray
+    scores: Sequence[NDArray[np.floating]]
+    known: BoolArray | None = None
 
 
 def ranking_proportions(
-    positive: BoolArray,
-    scores: Iterable[NDArray[np.floating]],
-    group: IntArray,
-    known: BoolArray | None = None,
+    classes: Iterable[RankedClass], group: IntArray, *, for_means: bool = False
 ) -> tuple[Proportions, Proportions]:
     """AUROC and average precision of each class against all others.
 
@@ -32,52 +44,48 @@ def ranking_proportions(
       sample size of the positives, after the binomial interval of Boyd, Eng & Page (2013). n counts the positives.
 
     Args:
-        positive: (N, K) whether an image is of a class.
-        scores: S arrays (N, K), one per replicate; higher means more likely. Read one at a time.
+        classes: K, used one at a time.
         group: (N,) codes 0..G-1.
-        known: (N, K) whether it is known that an image is of a class or not; others are left out of the class. None for all.
+        for_means: whether means over the classes are taken, for which (G, K) residuals are kept.
 
     Returns:
         nan with n = 0 for a class without a positive or without a negative image.
     """
-    known = np.ones(positive.shape, dtype=np.bool_) if known is None else known
-    positive = positive & known
-    positives = positive.sum(axis=0)
-    both = (positives > 0) & (positives < known.sum(axis=0))
-    # Sums over the replicates, one class per row; the precision is 0 at negatives, which are not counted.
-    placed, precision = np.zeros(positive.shape[::-1]), np.zeros(positive.shape[::-1])
-    replicates = 0
-    for score in scores:
-        replicates += 1
-        columns = np.ascontiguousarray(score.T)
-        for k in np.flatnonzero(both):
-            of_class, rows = positive[:, k], known[:, k]
-            placements, at_positives = placements_and_precision(of_class[rows], columns[k, rows])
-            placed[k, rows] += placements
-            precision[k, of_class] += at_positives
-    placed /= replicates
-    precision /= replicates
-    mean = np.where(both, precision.sum(axis=1) / np.maximum(positives, 1), np.nan)
-    of_positives = proportions(
-        mean, sums_by_group(precision.T, group), sums_by_group(positive, group), np.where(both, positives, 0)
-    )
+    groups = int(group.max()) + 1
+    found = []
+    for of_class in classes:
+        both = _ranked(of_class, group, groups)
+        found.append(both if for_means else [replace(one, residuals=None) for one in both])
+    auroc, precision = (joined(parts) for parts in zip(*found, strict=True))
+    return auroc, precision
+
+
+def _ranked(of_class: RankedClass, group: IntArray, groups: int) -> tuple[Proportions, Proportions]:
+    """AUROC and average precision of one class (K = 1)."""
+    known = slice(None) if of_class.known is None else of_class.known
+    positive, group = of_class.positive[known], group[known]
+    positives = int(np.count_nonzero(positive))
+    if not 0 < positives < len(positive):
+        nan = np.full(1, np.nan)
+        undefined = Proportions(nan, nan, nan, np.zeros(1, dtype=np.int64), np.zeros((groups, 1)))
+        return undefined, undefined
+    placed, precision = np.zeros(len(positive)), np.zeros(positives)
+    for score in of_class.scores:
+        placements, at_positives = placements_and_precision(positive, score[known])
+        placed += placements
+        precision += at_positives
+    placed /= len(of_class.scores)
+    precision /= len(of_class.scores)
+    value = np.array([placed[positive].mean()])
+    residuals = auroc_residuals(positive, placed, group, groups)[:, None]
+    images = np.stack([np.bincount(group[own], minlength=groups) for own in (positive, ~positive)])
+    low, high = auroc_limits(value, residuals, *(images > 0).sum(axis=1, keepdims=True))
+    auroc = Proportions(value, low, high, np.array([len(positive)]), residuals)
+    hits = np.bincount(group[positive], weights=precision, minlength=groups)[:, None]
+    mean = np.array([precision.sum() / positives])
+    of_positives = proportions(mean, hits, images[0][:, None], np.array([positives]))
     # The precision at a positive is not binary, so that the mean over classes uses MOVER alone.
-    return _auroc(positive, known, placed, group, both), replace(of_positives, trials=None)
-
-
-def _auroc(
-    positive: BoolArray, known: BoolArray, placed: FloatArray, group: IntArray, both: BoolArray
-) -> Proportions:
-    value = np.full(len(placed), np.nan)
-    residuals = np.zeros((group.max() + 1, len(placed)))
-    for k in np.flatnonzero(both):
-        value[k] = placed[k, positive[:, k]].mean()
-        rows = known[:, k]
-        of_known = auroc_residuals(positive[rows, k], placed[k, rows], group[rows])
-        residuals[: len(of_known), k] = of_known
-    groups = [(sums_by_group(kind, group) > 0).sum(axis=0) for kind in (positive, ~positive & known)]
-    low, high = auroc_limits(value, residuals, *groups)
-    return Proportions(value, low, high, np.where(both, known.sum(axis=0), 0), residuals)
+    return auroc, replace(of_positives, trials=None)
 
 
 def placements_and_precision(
@@ -116,7 +124,9 @@ def _ties(ordered: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     return np.repeat(starts, ends - starts), np.repeat(ends, ends - starts)
 
 
-def auroc_residuals(positive: BoolArray, placed: FloatArray, group: IntArray) -> FloatArray:
+def auroc_residuals(
+    positive: BoolArray, placed: FloatArray, group: IntArray, groups: int | None = None
+) -> FloatArray:
     """Contribution (G,) of each group to the error of the AUROC; their squares add up to its variance.
 
     With one image per group these are DeLong's components; errors within a group are correlated, as in Obuchowski (1997).
@@ -125,13 +135,14 @@ def auroc_residuals(positive: BoolArray, placed: FloatArray, group: IntArray) ->
         positive: (N,).
         placed: (N,) from `placements_and_precision`, or its mean over replicates.
         group: (N,) codes 0..G-1.
+        groups: G; None if the last group has an image.
     """
-    total = np.zeros(group.max() + 1)
+    total = np.zeros(groups or group.max() + 1)
     for own in (positive, ~positive):
         deviation = placed[own] - placed[own].mean()
-        groups = int(np.count_nonzero(np.bincount(group[own])))
+        holding = int(np.count_nonzero(np.bincount(group[own])))
         # The usual G / (G - 1), for each kind by itself.
-        scale = np.sqrt(groups / max(groups - 1, 1)) / np.count_nonzero(own)
+        scale = np.sqrt(holding / max(holding - 1, 1)) / np.count_nonzero(own)
         total += np.bincount(group[own], weights=deviation * scale, minlength=len(total))
     return total
 

@@ -6,41 +6,69 @@ Shape legend: S replicates, N images, G groups, C classes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
-from tametail.core.arrays import BoolArray, FloatArray, IntArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray, row_blocks
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.class_order import with_class_order
-from tametail.evaluation.intervals import Estimate, Proportions, defined_mean, f1_proportions, proportions
+from tametail.evaluation.intervals import (
+    Estimate,
+    Proportions,
+    defined_mean,
+    f1_proportions,
+    joined,
+    proportions,
+)
 from tametail.predictions.single_label import Predictions
 
-_SmallInts = NDArray[np.int32]
 ASSIGNED_PARTS = 5  # for images without folds
+_ENTRIES = 250_000  # numbers of groups and classes that are held at once: 2 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Counts:
-    """Images of each group by true and predicted class.
+    """Images of each group by true and predicted class, sparse (G, C), as most groups have images of few classes.
 
     Attributes:
-        actual: (G, C) images of each class.
-        predicted: (S, G, C) images predicted as each class.
-        hits: (S, G, C) images of each class that are predicted as it.
+        actual: images of each class.
+        predicted: for each replicate, images predicted as each class.
+        hits: for each replicate, images of each class that are predicted as it.
         distance: (S, G) sum of the squared distances between true and predicted class, in grades; 0 unless ordinal.
         furthest: the largest distance, in grades.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
     """
 
-    actual: _SmallInts
-    predicted: _SmallInts
-    hits: _SmallInts
-    distance: _SmallInts
+    actual: sparse.csr_array
+    predicted: tuple[sparse.csr_array, ...]
+    hits: tuple[sparse.csr_array, ...]
+    distance: NDArray[np.int32]
     furthest: int
     ever_predicted: IntArray
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return int(self.actual.shape[0])
+
+    @cached_property
+    def size(self) -> IntArray:
+        """(G,) images of each group."""
+        return np.asarray(self.actual.sum(axis=1), dtype=np.int64)
+
+    @cached_property
+    def mean_predicted(self) -> sparse.csr_array:
+        """(G, C) images predicted as each class, mean over the replicates."""
+        return _mean(self.predicted)
+
+    @cached_property
+    def mean_hits(self) -> sparse.csr_array:
+        """(G, C) images of each class that are predicted as it, mean over the replicates."""
+        return _mean(self.hits)
 
 
 class Sample:
@@ -123,43 +151,48 @@ class Sample:
     @property
     def strata(self) -> IntArray:
         """(G,) the rarest class of each group: as strata of the bootstrap they keep the number of rare images."""
-        counts = self.counts
-        size = np.where(counts.actual > 0, counts.actual.sum(axis=0), np.iinfo(np.int64).max)
-        return np.asarray(size.argmin(axis=1), dtype=np.int64)
+        actual, by_size = self.counts.actual, np.argsort(self.class_n, kind="stable")
+        rank = np.argsort(by_size)[actual.indices]
+        return by_size[np.minimum.reduceat(rank, actual.indptr[:-1])]
 
     @cached_property
     def recall(self) -> Proportions:
         """Recall of each class."""
         value = defined_mean(metrics.recall(self.confusions))
-        return proportions(value, self.counts.hits.mean(axis=0), self.counts.actual, self.class_n)
+        return proportions(value, self.counts.mean_hits, self.counts.actual, self.class_n)
 
     @cached_property
     def precision(self) -> Proportions:
         """Precision of each class."""
         value = defined_mean(metrics.precision(self.confusions))
-        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
-        return proportions(value, hits, predicted, self.counts.ever_predicted)
+        counts = self.counts
+        return proportions(value, counts.mean_hits, counts.mean_predicted, counts.ever_predicted)
 
     @cached_property
     def f1(self) -> Proportions:
         """F1 of each class; nan for an absent class."""
         value = np.where(self.class_n > 0, defined_mean(metrics.f1(self.confusions)), np.nan)
-        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
+        hits, predicted = self.counts.mean_hits, self.counts.mean_predicted
         return f1_proportions(value, hits, self.counts.actual + predicted - hits, self.class_n)
 
     @cached_property
     def specificity(self) -> Proportions:
         """Specificity of each class."""
         value = defined_mean(metrics.specificity(self.confusions))
-        hits, predicted = self.counts.hits.mean(axis=0), self.counts.predicted.mean(axis=0)
-        others = self.counts.actual.sum(axis=1, keepdims=True) - self.counts.actual
-        return proportions(value, others - (predicted - hits), others, self.class_n.sum() - self.class_n)
+        counts, n = self.counts, self.class_n.sum() - self.class_n
+        actual, wrong = counts.actual.tocsc(), (counts.mean_predicted - counts.mean_hits).tocsc()
+        found = []
+        # Nearly every group has images of other classes, so these numbers are not sparse.
+        for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
+            others = counts.size[:, None] - actual[:, of].toarray()
+            part = proportions(value[of], others - wrong[:, of].toarray(), others, n[of])
+            found.append(replace(part, residuals=None))
+        return joined(found)
 
     @cached_property
     def accuracy(self) -> Estimate:
         """Proportion of correct images, with Wilson limits."""
-        hits = self.counts.hits.mean(axis=0).sum(axis=1, keepdims=True)
-        size = self.counts.actual.sum(axis=1, keepdims=True)
+        hits, size = self.counts.mean_hits.sum(axis=1)[:, None], self.counts.size[:, None]
         value = metrics.accuracy(self.confusions).mean(keepdims=True)
         return proportions(value, hits, size, np.array([len(self)])).estimate(0)
 
@@ -182,10 +215,7 @@ class Sample:
 
         With the counts of true and predicted classes fixed, MCC is linear in the accuracy.
         """
-        counts = self.counts
-        actual, predicted, hits = (
-            each.sum(axis=-2) for each in (counts.actual, counts.predicted, counts.hits)
-        )
+        actual, predicted, hits = self._decisions
         n = float(actual.sum())
         varies, also = (n**2 - (sums.astype(np.float64) ** 2).sum(axis=-1) for sums in (actual, predicted))
         # MCC is 0 / 0 where one of them does not vary; the other gives the scale.
@@ -205,27 +235,32 @@ class Sample:
         """
         if self.order is None:
             raise ValueError("expected the order of the classes for kappa, got none")
-        counts = self.counts
-        actual = counts.actual.sum(axis=0)[self.order]
-        predicted = counts.predicted.sum(axis=1)[:, self.order]
+        counts, (actual, predicted, _) = self.counts, self._decisions
+        actual, predicted = actual[self.order], predicted[:, self.order]
         n = int(actual.sum())
         values = metrics.kappa_from_counts(counts.distance.sum(axis=1), actual, predicted)
         chance = metrics.chance_distance(actual, predicted) / n
         slopes = np.divide(1.0, chance, out=np.full(chance.shape, np.nan), where=chance > 0)
-        of_groups, size = counts.distance.mean(axis=0), counts.actual.sum(axis=1)
+        of_groups, size = counts.distance.mean(axis=0), counts.size
         unseen = min(counts.furthest + 1, max(actual.size - 1, 1)) ** 2
         low, high = intervals.weighted_rate(of_groups, size, unseen)
         distance = Estimate(float(of_groups.sum() / n), float(low), float(high), n)
         return _widened(_linear(values, -slopes, distance), *self._bootstrap[:, 2])
 
+    @property
+    def _decisions(self) -> tuple[IntArray, IntArray, IntArray]:
+        """(C,) images of each class, and (S, C) those predicted as it, and correct."""
+        predicted, hits = self.confusions.sum(axis=1), np.diagonal(self.confusions, axis1=1, axis2=2)
+        return self.class_n, predicted, hits
+
     @cached_property
     def _bootstrap(self) -> FloatArray:
         """(2, 2 or 3) low and high limits of macro F1, MCC and, for ordinal classes, kappa."""
         counts = self.counts
-        per_group = np.concatenate([counts.actual[None], counts.predicted, counts.hits]).swapaxes(0, 1)
-        per_group = per_group.reshape(len(per_group), -1)
+        of_groups = [counts.actual, *counts.predicted, *counts.hits]
         if self.order is not None:
-            per_group = np.concatenate([per_group, counts.distance.T], axis=1)
+            of_groups.append(sparse.csr_array(counts.distance.T))
+        per_group = sparse.hstack(of_groups, format="csr")
         draws = {"resamples": self.resamples, "seed": self.seed}
         return np.stack(bootstrap.group_bootstrap(per_group, self.strata, self._statistics, **draws))
 
@@ -247,27 +282,36 @@ class Sample:
 
 def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | None) -> Counts:
     target, classes = tables[0].target, len(tables[0].class_names)
-    groups, everyone = int(group.max()) + 1, np.arange(len(target))
+    groups, one = int(group.max()) + 1, np.ones(len(target), dtype=np.int32)
 
-    def by_group(category: IntArray, chosen: BoolArray | slice = slice(None)) -> _SmallInts:
-        cells = (group * classes + category)[chosen]
-        return np.bincount(cells, minlength=groups * classes).reshape(groups, classes).astype(np.int32)
+    def by_group(category: IntArray, chosen: BoolArray | slice = slice(None)) -> sparse.csr_array:
+        return sparse.csr_array((one[chosen], (group[chosen], category[chosen])), shape=(groups, classes))
 
-    ever = np.zeros((len(target), classes), dtype=np.bool_)
-    predicted = np.empty((len(tables), groups, classes), dtype=np.int32)
-    hits, distance = np.empty_like(predicted), np.zeros(predicted.shape[:2], dtype=np.int32)
-    grade = None if order is None else np.argsort(order)
+    given = [table.predicted for table in tables]
+    distance = np.zeros((len(tables), groups), dtype=np.int32)
     furthest = 0
-    for replicate, table in enumerate(tables):
-        given = table.predicted
-        ever[everyone, given] = True
-        predicted[replicate] = by_group(given)
-        hits[replicate] = by_group(target, given == target)
-        if grade is not None:
-            apart = np.abs(grade[given] - grade[target])
+    if order is not None:
+        grade = np.argsort(order)
+        for replicate, of_table in enumerate(given):
+            apart = np.abs(grade[of_table] - grade[target])
             furthest = max(furthest, int(apart.max()))
             distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
-    return Counts(by_group(target), predicted, hits, distance, furthest, ever.sum(axis=0))
+    # Each class once for an image, however many replicates predict it.
+    ordered = np.sort(given, axis=0)
+    first = np.concatenate([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
+    return Counts(
+        by_group(target),
+        tuple(by_group(of_table) for of_table in given),
+        tuple(by_group(target, of_table == target) for of_table in given),
+        distance,
+        furthest,
+        np.bincount(ordered[first], minlength=classes),
+    )
+
+
+def _mean(replicates: Sequence[sparse.csr_array]) -> sparse.csr_array:
+    # Integers are added before the division, so that equal means are equal numbers.
+    return sparse.csr_array(sum(replicates[1:], replicates[0]) / len(replicates))
 
 
 def _linear(values: FloatArray, slopes: FloatArray, source: Estimate) -> Estimate:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import UsageError
 from tametail.core.text import sample_of
-from tametail.evaluation.evaluate import evaluate
 from tametail.evaluation.intervals import Estimate
-from tametail.evaluation.sample import align
+from tametail.evaluation.sample import Sample, align
 from tametail.predictions.single_label import Predictions
 
 SMALL_SUBGROUP = 10  # images; subgroups with fewer are marked as small
@@ -76,18 +75,19 @@ def subgroups(
     found = []
     for value in sorted(set(ordered.tolist()), key=_natural):
         rows = ordered == value
-        result = evaluate([_take(table, rows) for table in tables], resamples=resamples, seed=seed)
+        sample = Sample([table.take(rows) for table in tables], resamples=resamples, seed=seed)
+        absent = np.flatnonzero(~sample.present)
         found.append(
             Subgroup(
                 name,
                 value,
-                result.n,
-                result.groups,
-                result.balanced_accuracy,
-                result.macro_f1,
-                result.accuracy,
-                tuple(of_class.name for of_class in result.classes if not of_class.n),
-                result.n < SMALL_SUBGROUP,
+                len(sample),
+                sample.counts.groups,
+                sample.balanced_accuracy,
+                sample.macro_f1,
+                sample.accuracy,
+                tuple(tables[0].class_names[index] for index in absent),
+                len(sample) < SMALL_SUBGROUP,
             )
         )
     return tuple(found)
@@ -97,18 +97,6 @@ def _natural(text: str) -> tuple[bool, list[tuple[int, str]]]:
     """Natural sort key: 9 before 10; the missing value last."""
     pieces = re.split(r"(\d+)", text)
     return not text, [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
-
-
-def _take(table: Predictions, rows: NDArray[np.bool_]) -> Predictions:
-    return replace(
-        table,
-        image=table.image[rows],
-        group=table.group[rows],
-        target=table.target[rows],
-        fold=table.fold[rows],
-        logits=table.logits[rows],
-        posterior=None if table.posterior is None else table.posterior[rows],
-    )
 
 
 def in_ranges(values: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -6,16 +6,17 @@ Shape legend: N images, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import FloatArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
-from tametail.data.readers.table_file import TableFile
+from tametail.data.readers.table_blocks import TableBlocks
 from tametail.predictions.single_label import exclusive
 
 LOGIT, PROBABILITY = ("logit_",), ("prob_", "p_")
@@ -26,10 +27,10 @@ _FARTHEST = 1e37  # well within float32
 
 @dataclass(frozen=True, eq=False)
 class ClassColumns:
-    """C classes in the order of their columns.
+    """Numbers of C classes.
 
     Attributes:
-        names: of the classes.
+        names: of the classes, in the given order or sorted.
         columns: columns of the file that were used.
         logits: (N, C); the logarithms if the file has probabilities.
         posterior: (N, C) probabilities that sum to one; None if the file has logits only.
@@ -42,7 +43,12 @@ class ClassColumns:
 
 
 def class_columns(
-    file: TableFile, labels: Sequence[str], others: Sequence[str], classes: Sequence[str] = ()
+    file: TableBlocks,
+    labels: AbstractSet[str],
+    others: Sequence[str],
+    classes: Sequence[str] = (),
+    *,
+    place: IntArray,
 ) -> ClassColumns:
     """Read one number per class and image.
 
@@ -51,32 +57,32 @@ def class_columns(
     probabilities if all are in 0..1, and logits otherwise.
 
     Args:
-        labels: (N,) of the images.
+        labels: of the images.
         others: the columns without another meaning.
         classes: all class names; empty for those of the prefixed columns, or else of the labels.
+        place: (N,) the row of the result for each row of the file.
 
     Raises:
         DataError: a class has no column, or a column has invalid values.
     """
-    chosen = _columns(file, set(labels), others, tuple(classes))
-    names = tuple(next(iter(chosen.values())))
-    read = {kind: _Numbers(file, [of_kind[name] for name in names]) for kind, of_kind in chosen.items()}
-    used = frozenset(column for numbers in read.values() for column in numbers.columns)
+    chosen = _columns(file, labels, others, tuple(classes))
+    names = tuple(classes) or tuple(sorted(next(iter(chosen.values()))))
+    used = frozenset(column for of_kind in chosen.values() for column in of_kind.values())
+    read = {kind: _Numbers(file, of_kind, names, place) for kind, of_kind in chosen.items()}
     if "bare" in read:
-        bare = read["bare"]
-        bare.refuse_percent()
-        read = {"p" if bare.outside is None else "logit": bare}
-    posterior = read["p"].probabilities() if "p" in read else None
+        is_logit = read["bare"].has_values_outside()
+        read = {"logit" if is_logit else "p": read["bare"]}
+    logits = posterior = None
+    if "p" in read:
+        posterior, logits = read["p"].probabilities(with_logits="logit" not in read)
     if "logit" in read:
         logits = read["logit"].logits()
-    else:
-        assert posterior is not None
-        logits = np.log(np.maximum(posterior, _TINY)).astype(np.float32)
-    return ClassColumns(names, used, logits, None if posterior is None else posterior.astype(np.float32))
+    assert logits is not None
+    return ClassColumns(names, used, logits, posterior)
 
 
 def _columns(
-    file: TableFile, used: set[str], others: Sequence[str], classes: tuple[str, ...]
+    file: TableBlocks, used: AbstractSet[str], others: Sequence[str], classes: tuple[str, ...]
 ) -> Mapping[str, Mapping[str, str]]:
     """Class → column for each kind (``logit``, ``p`` or ``bare``); the same classes in all."""
     wanted = set(classes) or used
@@ -121,7 +127,7 @@ def _suffixes(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]
 def _without_column(
     path: Path,
     named: Mapping[str, Mapping[str, str]],
-    wanted: set[str],
+    wanted: AbstractSet[str],
     others: Sequence[str],
     *,
     given: bool,
@@ -137,82 +143,145 @@ def _without_column(
 
 
 class _Numbers:
-    """Numbers (N, C) of some columns, validated as logits or probabilities."""
+    """Numbers of some columns, one per class, read by blocks and validated as logits or probabilities."""
 
-    def __init__(self, file: TableFile, columns: Sequence[str]) -> None:
-        self.file = file
-        self.columns = columns
-        self.values = np.stack([self._column(column) for column in columns], axis=1)
-        self.named = f"{sample_of(columns, most=20)} of {file.path}"
+    def __init__(
+        self, file: TableBlocks, of_class: Mapping[str, str], names: Sequence[str], place: IntArray
+    ) -> None:
+        self.file, self.place = file, place
+        self.columns = list(of_class.values())
+        self.order = [list(of_class).index(name) for name in names]
+        self.named = f"{sample_of(self.columns, most=20)} of {file.path}"
 
-    def _column(self, column: str) -> FloatArray:
-        typed = self.file.typed[column]
-        if typed.dtype.kind in "iuf":
-            values = typed.to_numpy(dtype=np.float64, na_value=np.nan)
-        else:
-            values = np.array([_number(cell) for cell in self.file.text(column)])
-        odd = np.flatnonzero(~np.isfinite(values))
-        if len(odd):
-            cell = self.file.text(column)[odd[0]]
+    def has_values_outside(self) -> bool:
+        """Whether a number is outside 0..1; a `DataError` if the numbers are percentages."""
+        problems = _Problems()
+        for block in self.file.numbers(self.columns):
+            problems.note(block)
+        self._refuse_invalid(problems)
+        self._refuse_percent(problems)
+        return len(problems.outside.rows) > 0
+
+    def probabilities(self, *, with_logits: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Probabilities (N, C), and their logarithms if wanted; a `DataError` if a row does not sum to one."""
+        found = self._empty()
+        logits = self._empty() if with_logits else None
+        problems = _Problems()
+        for block in self.file.numbers(self.columns):
+            problems.note(block)
+            if problems.invalid.rows or problems.outside.rows or problems.sums.rows:
+                continue
+            rows, p = self.place[problems.rows - len(block) : problems.rows], exclusive(block)[:, self.order]
+            found[rows] = p
+            if logits is not None:
+                logits[rows] = np.log(np.maximum(p, _TINY))
+        self._refuse_invalid(problems)
+        self._refuse_percent(problems)
+        outside, sums = problems.outside, problems.sums
+        if outside.rows:
+            raise DataError(
+                f"expected probabilities in 0..1 in {self.named}, found "
+                f"{outside.first:g} in {self._rows(outside)}; if these are logits, call the columns logit_NAME"
+            )
+        if sums.rows:
+            raise DataError(
+                f"expected the probabilities {self.named} to sum to one in every row, found "
+                f"{sums.first:.4g} in {self._rows(sums)} ({len(sums.rows)} of {problems.rows} rows). If a class is missing, name "
+                f"all with --classes, or call its column prob_NAME as the others; if the classes have independent "
+                f"probabilities, give the logits (logit_NAME)"
+            )
+        return found, logits
+
+    def logits(self) -> NDArray[np.float32]:
+        """Logits (N, C); a `DataError` if one is too large."""
+        found, problems = self._empty(), _Problems()
+        for block in self.file.numbers(self.columns):
+            problems.note(block)
+            if not (problems.invalid.rows or problems.far.rows):
+                found[self.place[problems.rows - len(block) : problems.rows]] = block[:, self.order]
+        self._refuse_invalid(problems)
+        if problems.far.rows:
+            raise DataError(
+                f"expected logits up to {_FARTHEST:g} in {self.named}, found larger ones in "
+                f"{self._rows(problems.far)}; fix them"
+            )
+        return found
+
+    def _empty(self) -> NDArray[np.float32]:
+        return np.empty((len(self.place), len(self.columns)), dtype=np.float32)
+
+    def _rows(self, found: _Found) -> str:
+        return rows_in_words(self.file, found.rows)
+
+    def _refuse_invalid(self, problems: _Problems) -> None:
+        if problems.invalid.rows:
+            column = self.columns[problems.column]
+            cell = self.file.texts([column])[column][problems.invalid.rows[0]]
             raise DataError(
                 f"expected a finite number in every row of column {column!r} of {self.file.path}, found "
-                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {rows_in_words(self.file, odd)}; fix them, or remove those images "
-                f"from every file"
+                f"{quoted(repr(cell)) if cell else 'an empty cell'} in {self._rows(problems.invalid)}; fix them, or remove those "
+                f"images from every file"
             )
-        return values
 
-    @property
-    def outside(self) -> NDArray[np.int64] | None:
-        """Rows with a number outside 0..1; None if there are none."""
-        rows = np.flatnonzero(((self.values < 0) | (self.values > 1)).any(axis=1))
-        return rows if len(rows) else None
-
-    def refuse_percent(self) -> None:
-        """Raise `DataError` if the rows sum to 100."""
-        if (self.values >= 0).all() and (np.abs(self.values.sum(axis=1) - 100) < 100 * TOLERANCE).all():
+    def _refuse_percent(self, problems: _Problems) -> None:
+        if problems.all_percent:
             raise DataError(
                 f"expected probabilities in 0..1 in {self.named}, found percentages; divide by 100"
             )
 
-    def probabilities(self) -> FloatArray:
-        """Probabilities (N, C); a `DataError` if a row does not sum to one."""
-        self.refuse_percent()
-        p = self.values
-        if self.outside is not None:
-            row = p[self.outside[0]]
-            raise DataError(
-                f"expected probabilities in 0..1 in {self.named}, found "
-                f"{row[(row < 0) | (row > 1)][0]:g} in {rows_in_words(self.file, self.outside)}; if these are logits, call the columns "
-                f"logit_NAME"
-            )
-        odd = np.flatnonzero(np.abs(p.sum(axis=1) - 1) > TOLERANCE)
-        if len(odd):
-            raise DataError(
-                f"expected the probabilities {self.named} to sum to one in every row, found "
-                f"{p[odd[0]].sum():.4g} in {rows_in_words(self.file, odd)} ({len(odd)} of {len(p)} rows). If a class is missing, name "
-                f"all with --classes, or call its column prob_NAME as the others; if the classes have independent "
-                f"probabilities, give the logits (logit_NAME)"
-            )
-        return exclusive(p)
 
-    def logits(self) -> NDArray[np.float32]:
-        """Logits (N, C); a `DataError` if one is too large."""
-        far = np.flatnonzero((np.abs(self.values) > _FARTHEST).any(axis=1))
-        if len(far):
-            raise DataError(
-                f"expected logits up to {_FARTHEST:g} in {self.named}, found larger ones in "
-                f"{rows_in_words(self.file, far)}; fix them"
-            )
-        return self.values.astype(np.float32)
+@dataclass(eq=False)
+class _Found:
+    """Rows with a problem, and the number that is wrong in the first one."""
+
+    rows: list[int] = field(default_factory=list)
+    first: float = float("nan")
 
 
-def rows_in_words(file: TableFile, rows: NDArray[np.int64]) -> str:
-    """``rows 1, 2, 3, ... below the header``."""
-    return f"{'row' if len(rows) == 1 else 'rows'} {sample_of((rows + 1).tolist())}{file.rows_are}"
+class _Problems:
+    """What is wrong with the numbers of a file, collected over its blocks.
+
+    Attributes:
+        rows: number of rows so far.
+        column: the first column with a cell that is no finite number.
+        invalid: rows in which it has one.
+        outside: rows with a number outside 0..1.
+        sums: rows that do not sum to one.
+        far: rows with a number that is too large for a logit.
+        all_percent: whether all rows sum to 100.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self.column, self.all_percent = 0, -1, True
+        self.invalid, self.outside, self.sums, self.far = (_Found() for _ in range(4))
+
+    def note(self, block: FloatArray) -> None:
+        """Check the next rows (B, K)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            total, low, high = block.sum(axis=1), block.min(axis=1), block.max(axis=1)
+        if not np.isfinite(total).all():
+            self._note_invalid(~np.isfinite(block))
+        self._note(self.outside, (low < 0) | (high > 1), np.where(low < 0, low, high))
+        self._note(self.sums, np.abs(total - 1) > TOLERANCE, total)
+        self._note(self.far, np.maximum(-low, high) > _FARTHEST, high)
+        percent = (low >= 0) & (np.abs(total - 100) < 100 * TOLERANCE)
+        self.all_percent = self.all_percent and bool(percent.all())
+        self.rows += len(block)
+
+    def _note_invalid(self, invalid: BoolArray) -> None:
+        columns = np.flatnonzero(invalid.any(axis=0))
+        if len(columns) and (self.column < 0 or columns[0] < self.column):
+            self.column, self.invalid = int(columns[0]), _Found()
+        if len(columns):
+            self._note(self.invalid, invalid[:, self.column], np.full(len(invalid), np.nan))
+
+    def _note(self, found: _Found, wrong: BoolArray, values: FloatArray) -> None:
+        rows = np.flatnonzero(wrong)
+        if len(rows) and not found.rows:
+            found.first = float(values[rows[0]])
+        found.rows += (self.rows + rows).tolist()
 
 
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")
+def rows_in_words(file: TableBlocks, rows: Sequence[int]) -> str:
+    """``rows 1, 2, 3, ... below the header``, for positions from 0."""
+    return f"{'row' if len(rows) == 1 else 'rows'} {sample_of([row + 1 for row in rows])}{file.rows_are}"

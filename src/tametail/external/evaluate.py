@@ -21,6 +21,7 @@ from tametail.core.options import (
 from tametail.evaluation.class_order import check_ordered
 from tametail.external.class_mapping import read_mapping
 from tametail.external.evaluate_files import evaluate_files
+from tametail.report import results_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +36,7 @@ class EvaluationResult:
     @property
     def results(self) -> pd.DataFrame:
         """One row per model, with intervals: the content of results.csv."""
-        import pandas as pd
-
-        return pd.read_csv(self.directory / "results.csv")
+        return results_frame(self.directory)
 
     @property
     def report(self) -> Path:

@@ -86,8 +86,32 @@ def evaluate_files(
     Raises:
         UsageError, DataError, TametailError: see their messages; nothing is written before all files are read.
     """
-    console, by = console or Console(quiet=True), tuple(dict.fromkeys(by))
     check_files(paths)
+    _store_files(
+        paths,
+        out,
+        by=tuple(dict.fromkeys(by)),
+        classes=classes,
+        ordered=ordered,
+        class_order=class_order,
+        operating=operating,
+        console=console or Console(quiet=True),
+    )
+    return write_report(out)  # which reads the tables again: here they are in memory no longer
+
+
+def _store_files(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    by: tuple[str, ...],
+    classes: Sequence[str],
+    ordered: bool | None,
+    class_order: Sequence[str] | None,
+    operating: OperatingPoints,
+    console: Console,
+) -> None:
+    """Read the files and store their predictions as an evaluation."""
     read = read_prediction_files(paths, by=by, classes=classes)
     first = next(iter(read.models.values()))
     check_operating(operating, first.class_names)
@@ -117,12 +141,12 @@ def evaluate_files(
         )
     predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_evaluation(out, paths)
-    if warning := "; ".join(_held_out(paths, first.image.tolist(), console)):
+    if warning := "; ".join(_held_out(paths, first.image, console)):
         about = replace(about, facts=(("Warning", warning), *about.facts))
-    return report_on(out, predictions, read.subgroup_columns, about, console)
+    store(out, predictions, read.subgroup_columns, about, console)
 
 
-def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) -> Iterator[str]:
+def _held_out(paths: Sequence[Path], images: NDArray[np.str_], console: Console) -> Iterator[str]:
     """Warnings of held-out images of the studies that the files lie in, as far as the images are found.
 
     The predictions of a study's own runs are left out: their evaluation is recorded.
@@ -136,7 +160,9 @@ def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) ->
     for study, folder in folders.items():
         from tametail.study.image_digests import digests_of_files, recognise_held_out
 
-        candidates = [next(filter(os.path.isfile, (Path(image), folder / image)), None) for image in images]
+        candidates = [
+            next(filter(os.path.isfile, (Path(image), folder / image)), None) for image in images.tolist()
+        ]
         try:
             described = read_study_file(study)
             refuse_shared(study, described)
@@ -148,18 +174,14 @@ def _held_out(paths: Sequence[Path], images: Sequence[str], console: Console) ->
             yield warning
 
 
-def report_on(
+def store(
     out: Path,
     predictions: Mapping[str, ModelPredictions],
     subgroup_columns: Mapping[str, NDArray[np.str_]],
     about: EvaluationSettings,
     console: Console,
-) -> Path:
-    """Store predictions in a folder, and write the report.
-
-    Returns:
-        The path of report.html.
-    """
+) -> None:
+    """Store predictions in a folder, from which `write_report` evaluates them."""
     target = next(iter(predictions.values())).tables[0].target
     present = np.bincount(target, minlength=len(about.class_names))
     absent = [name for name, count in zip(about.class_names, present, strict=True) if not count]
@@ -167,4 +189,3 @@ def report_on(
         console.warn(f"no image of {', '.join(absent)}: means are over the other classes")
     prepare_evaluation(out)
     write_evaluation(out, predictions, subgroup_columns, about)
-    return write_report(out)

@@ -32,8 +32,9 @@ from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes
-from tametail.external.evaluate_files import OperatingPoints, check_operating, report_on, written_options
+from tametail.external.evaluate_files import OperatingPoints, check_operating, store, written_options
 from tametail.predictions.single_label import Predictions, ensemble
+from tametail.report import write_report
 from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
@@ -149,7 +150,8 @@ def evaluate_study(
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
     )
-    return report_on(out, predictions, subgroup_columns, about, console)
+    store(out, predictions, subgroup_columns, about, console)
+    return write_report(out)
 
 
 def _runs(
@@ -211,7 +213,7 @@ def _run_context(
     rows = len(table)
     nowhere = np.full(rows, -1, dtype=np.int64)
     splits = Splits(table.images, np.full(rows, "test", dtype="U5"), nowhere, 0, 0, True, "")
-    inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, described, spec))
+    inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, spec))
     training_data = inputs.training_data(accelerator, console)
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
 
@@ -265,7 +267,11 @@ def _predictions(
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
             for run in of_method:
                 tables.append(_predict(run, context))
-                counts += np.array(load_class_counts(run.directory(context.study))[0])
+                counts += np.array(
+                    load_class_counts(run.directory(context.study), context.training_data.table.class_names)[
+                        0
+                    ]
+                )
                 advance(1)
             calibrated = calibrate_out_of_fold(own[text].replicates)
             tables = [apply_map(calibrated.map, table) for table in tables]
@@ -282,7 +288,8 @@ def _predict(run: Run, context: RunContext) -> Predictions:
     table = context.training_data.table
     rows = np.arange(len(table))
     model = load_trained_model(run, context.study, context.training_data.new_model)
-    decision_rule = run.method.decision_rule(*load_class_counts(run.directory(context.study)), context.recipe)
+    counted = load_class_counts(run.directory(context.study), table.class_names)
+    decision_rule = run.method.decision_rule(*counted, context.recipe)
     found = make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
     assert isinstance(found, Predictions)
     return found

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tametail.core.arrays import TextArray
+from tametail.core.arrays import IntArray, TextArray
 from tametail.core.errors import DataError
 from tametail.core.text import sample_of
+from tametail.data.readers.table_blocks import TableBlocks, read_table_blocks
 from tametail.data.readers.table_columns import MISSING
-from tametail.data.readers.table_file import PARQUET_SUFFIXES, TableFile, read_table_file
+from tametail.data.readers.table_file import PARQUET_SUFFIXES
 from tametail.evaluation.class_order import with_class_order
 from tametail.external.class_columns import class_columns, rows_in_words
 from tametail.predictions.parquet import read_metadata
@@ -31,7 +31,7 @@ class PredictionTable:
 
     Attributes:
         path: the file.
-        rows: the predictions, sorted by image, with the classes in the order of the columns.
+        rows: the predictions, sorted by image, with the classes in the given order or sorted.
         grouped: whether the file has groups; otherwise every image is its own group.
         subgroup_columns: those of the requested columns that exist, (N,) text.
         others: names of all other columns.
@@ -71,7 +71,7 @@ def read_prediction_table(
             a label has no class, or probabilities do not sum to one.
     """
     own = _own(path, classes) if path.suffix.lower() in PARQUET_SUFFIXES else None
-    return own or _read(read_table_file(path), by, classes)
+    return own or _read(read_table_blocks(path), by, classes)
 
 
 def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
@@ -93,41 +93,53 @@ def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
     return PredictionTable(path, table)
 
 
-def _read(file: TableFile, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
+def _read(file: TableBlocks, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
     image, label = (_needed(file, names) for names in (IMAGE, LABEL))
     group, fold = (_found(file, names) for names in (GROUP, FOLD))
-    images = _filled(file, image)
-    names, counts = np.unique(images, return_counts=True)
-    if (counts > 1).any():
-        twice = names[counts > 1].tolist()
-        raise DataError(
-            f"expected each image once in {file.path}, found {len(twice)} more than once ({sample_of(twice)}); keep one "
-            f"row per image, and one model per file"
-        )
-    labels = _filled(file, label)
     others = [column for column in file.columns if column not in {image, label, group, fold}]
-    numbers = class_columns(file, labels.tolist(), [c for c in others if c not in by], classes)
+    values = [column for column in others if column in by]
+    needed = [column for column in (image, label, group, fold) if column]
+    cells = file.texts([*needed, *values])
+    for column in needed:
+        _refuse_empty(file, column, cells[column])
+    images = np.array(cells.pop(image), dtype=np.str_)
+    # Numbers are put in their place as they are read: sorting a table of them would need it twice.
+    order = np.argsort(images, kind="stable")
+    images = images[order]
+    _refuse_repeated(file, images)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    labels = cells.pop(label)
+    numbers = class_columns(file, set(labels), [c for c in others if c not in by], classes, place=place)
     code = {name: index for index, name in enumerate(numbers.names)}
     rows = Predictions(
         images,
-        _filled(file, group) if group else images,
-        np.array([code[name] for name in labels.tolist()], dtype=np.int64),
-        _folds(file, fold),
+        np.array(cells[group], dtype=np.str_)[order] if group else images,
+        np.array([code[name] for name in labels], dtype=np.int64)[order],
+        _codes(cells[fold])[order] if fold else np.zeros(len(images), dtype=np.int64),
         numbers.logits,
         numbers.names,
         "softmax",
         numbers.posterior,
-    ).sorted_by_image()
-    order = np.argsort(images, kind="stable")
-    subgroup_columns = {}
-    for column in (c for c in by if c in others):
-        values = np.array(file.text(column), dtype=np.str_)[order]
-        subgroup_columns[column] = np.where(_is_missing(values), "", values)
+    )
+    subgroup_columns = {
+        column: np.array(["" if cell in MISSING else cell for cell in cells[column]], dtype=np.str_)[order]
+        for column in values
+    }
     unused = tuple(column for column in others if column not in numbers.columns)
     return PredictionTable(file.path, rows, bool(group), subgroup_columns, unused)
 
 
-def _found(file: TableFile, names: Sequence[str]) -> str | None:
+def _refuse_repeated(file: TableBlocks, images: TextArray) -> None:
+    twice = np.unique(images[1:][images[1:] == images[:-1]]).tolist()
+    if twice:
+        raise DataError(
+            f"expected each image once in {file.path}, found {len(twice)} more than once ({sample_of(twice)}); keep one "
+            f"row per image, and one model per file"
+        )
+
+
+def _found(file: TableBlocks, names: Sequence[str]) -> str | None:
     alike = [column for column in file.columns if column.lower() in names]
     if len(alike) > 1:
         raise DataError(
@@ -136,7 +148,7 @@ def _found(file: TableFile, names: Sequence[str]) -> str | None:
     return alike[0] if alike else None
 
 
-def _needed(file: TableFile, names: Sequence[str]) -> str:
+def _needed(file: TableBlocks, names: Sequence[str]) -> str:
     column = _found(file, names)
     if column is None:
         raise DataError(
@@ -146,22 +158,15 @@ def _needed(file: TableFile, names: Sequence[str]) -> str:
     return column
 
 
-def _filled(file: TableFile, column: str) -> TextArray:
-    values = np.array(file.text(column), dtype=np.str_)
-    empty = np.flatnonzero(_is_missing(values))
-    if len(empty):
+def _refuse_empty(file: TableBlocks, column: str, cells: Sequence[str]) -> None:
+    empty = [row for row, cell in enumerate(cells) if cell in MISSING]
+    if empty:
         raise DataError(
             f"expected a value in every row of column {column!r} of {file.path}, found none in "
-            f"{rows_in_words(file, empty)} ({len(empty)} of {len(values)} rows); fill them in or remove the rows"
+            f"{rows_in_words(file, empty)} ({len(empty)} of {len(cells)} rows); fill them in or remove the rows"
         )
-    return values
 
 
-def _is_missing(values: TextArray) -> NDArray[np.bool_]:
-    return np.isin(values, sorted(MISSING))
-
-
-def _folds(file: TableFile, column: str | None) -> NDArray[np.int64]:
-    if column is None:
-        return np.zeros(len(file.typed), dtype=np.int64)
-    return np.asarray(np.unique(_filled(file, column), return_inverse=True)[1], dtype=np.int64)
+def _codes(cells: Sequence[str]) -> IntArray:
+    code = {value: index for index, value in enumerate(sorted(set(cells)))}
+    return np.array([code[cell] for cell in cells], dtype=np.int64)

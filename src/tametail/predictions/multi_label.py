@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from tametail.predictions.parquet import (
     LOGIT,
     POSTERIOR,
+    Column,
     columns_by_class,
+    read_integers,
     read_matrix,
     read_texts,
     reading_predictions,
@@ -139,7 +141,7 @@ def write_label_predictions(predictions: LabelPredictions, path: Path, **noted: 
     If any label is unknown, also ``unknown_<name>``. Its metadata say ``"kind": "multi_label"``, and what is ``noted``.
     """
     names = predictions.class_names
-    columns: dict[str, object] = {
+    columns: dict[str, Column] = {
         "image": predictions.image.tolist(),
         "group": predictions.group.tolist(),
         "fold": predictions.fold,
@@ -157,21 +159,19 @@ def read_label_predictions(path: Path) -> LabelPredictions:
     Raises:
         DataError: the file is absent, is not such a table (one of single labels neither), or is damaged.
     """
-    with reading_predictions(path, _KIND) as (table, described):
+    with reading_predictions(path, _KIND) as (file, described):
         names = tuple(described["class_names"])
-        labels, logits, posterior = (
-            read_matrix(table, prefix, names) for prefix in (_LABEL, LOGIT, POSTERIOR)
-        )
+        labels, unknown = (read_matrix(file, prefix, names, np.bool_) for prefix in (_LABEL, _UNKNOWN))
+        logits, posterior = (read_matrix(file, prefix, names) for prefix in (LOGIT, POSTERIOR))
         if labels is None or logits is None or posterior is None:
             raise ValueError("it has no labels, logits or probabilities")
-        unknown = read_matrix(table, _UNKNOWN, names)
         return LabelPredictions(
-            read_texts(table, "image"),
-            read_texts(table, "group"),
-            labels.astype(np.bool_),
-            table["fold"].to_numpy().astype(np.int64),
-            logits.astype(np.float32),
+            np.array(read_texts(file, "image"), dtype=np.str_),
+            np.array(read_texts(file, "group"), dtype=np.str_),
+            labels,
+            read_integers(file, "fold"),
+            logits,
             names,
-            posterior.astype(np.float32),
-            None if unknown is None else unknown.astype(np.bool_),
+            posterior,
+            unknown,
         )

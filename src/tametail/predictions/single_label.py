@@ -6,18 +6,22 @@ Shape legend: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import row_blocks
 from tametail.predictions.parquet import (
     LOGIT,
     POSTERIOR,
+    Column,
     columns_by_class,
+    read_integers,
     read_matrix,
     read_texts,
     reading_predictions,
@@ -106,7 +110,39 @@ class Predictions(PredictionRows):
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Probabilities (N, C) that sum to one in each row: the posterior, or the scores if there is none."""
-        return self.scores if self.posterior is None else exclusive(self.posterior.astype(np.float64))
+        return self.probabilities_of(slice(None))
+
+    def probabilities_of(self, rows: slice | NDArray[np.bool_ | np.integer]) -> NDArray[np.float64]:
+        """`probabilities` of these rows only."""
+        if self.posterior is None:
+            return scores(self.logits[rows], self.link)
+        return exclusive(self.posterior[rows].astype(np.float64))
+
+    def probability_blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """`probabilities` by blocks of rows: the rows (B of them), and (B, C)."""
+        return ((rows, self.probabilities_of(rows)) for rows in row_blocks(len(self)))
+
+    def class_probabilities(self, index: int) -> NDArray[np.float64]:
+        """Column (N,) of `probabilities`: those of one class."""
+        highest, total = self._row_scale
+        if self.posterior is None:
+            log_share = _log_shares(self.logits[:, index], self.link)
+            return np.asarray(np.exp(log_share - highest) / total)
+        with np.errstate(invalid="ignore"):
+            p = self.posterior[:, index] / total
+        return p if (total > 0).all() else np.where(total > 0, p, 1 / len(self.class_names))
+
+    @cached_property
+    def _row_scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What `class_probabilities` needs of the other classes: (N,) largest exponent, of scores, and (N,) sum of each row."""
+        highest, total = np.zeros(len(self)), np.empty(len(self))
+        for rows in row_blocks(len(self)):
+            if self.posterior is None:
+                share, highest[rows] = _shares(self.logits[rows], self.link)
+            else:
+                share = self.posterior[rows].astype(np.float64)
+            total[rows] = share.sum(axis=1)
+        return highest, total
 
 
 def check_rows(table: Any, vectors: Sequence[str], matrices: Sequence[str] = ("logits", "posterior")) -> None:
@@ -125,12 +161,15 @@ def check_rows(table: Any, vectors: Sequence[str], matrices: Sequence[str] = ("l
             raise ValueError(f"expected {rows} entries in {name}, got {len(getattr(table, name))}")
     if len(set(names)) != len(names):
         raise ValueError(f"expected different class names, got {names}")
-    if len(np.unique(table.image)) != rows:
+    ordered = (table.image[:-1] < table.image[1:]).all()
+    if not ordered and len(np.unique(table.image)) != rows:
         raise ValueError("expected each image once in a table of predictions, got some twice")
-    if not np.isfinite(table.logits).all():
+    # The least and the largest are nan if any is.
+    if table.logits.size and not np.isfinite([table.logits.min(), table.logits.max()]).all():
         # argmax would silently turn a row of nan into the first class.
         raise ValueError("expected finite logits, got nan or infinity")
-    if table.posterior is not None and not ((table.posterior >= 0) & (table.posterior <= 1)).all():
+    p = table.posterior
+    if p is not None and p.size and not (p.min() >= 0 and p.max() <= 1):
         raise ValueError("expected posterior probabilities in [0, 1], got others")
 
 
@@ -165,15 +204,26 @@ def scores(logits: NDArray[np.floating], link: LinkName) -> NDArray[np.float64]:
     With ``sigmoid`` each class has a binary probability; these are scaled to sum to one, as the classes are mutually
     exclusive.
     """
+    share, _ = _shares(logits, link)
+    share /= share.sum(axis=1, keepdims=True)
+    return share
+
+
+def _shares(logits: NDArray[np.floating], link: LinkName) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores (N, C) relative to the largest of their row, and the logarithm (N,) of that one."""
+    log_share = _log_shares(logits, link)
+    highest = log_share.max(axis=1)
+    return np.exp(log_share - highest[:, None]), highest
+
+
+def _log_shares(logits: NDArray[np.floating], link: LinkName) -> NDArray[np.float64]:
+    """Logarithms of the scores before they are scaled to sum to one."""
     z = logits.astype(np.float64)
     if link == "softmax":
-        share = np.exp(z - z.max(axis=1, keepdims=True))
-    elif link == "sigmoid":
-        log_p = -np.logaddexp(0.0, -z)
-        share = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-    else:
-        raise ValueError(f"expected link 'softmax' or 'sigmoid', got {link!r}")
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
+        return z
+    if link == "sigmoid":
+        return np.asarray(-np.logaddexp(0.0, -z))
+    raise ValueError(f"expected link 'softmax' or 'sigmoid', got {link!r}")
 
 
 def concatenate(tables: Sequence[Predictions]) -> Predictions:
@@ -226,7 +276,7 @@ def write_predictions(predictions: Predictions, path: Path, **noted: int) -> Non
     The latter are the posterior, if there is one. The metadata also hold what is ``noted``.
     """
     names = predictions.class_names
-    columns: dict[str, object] = {
+    columns: dict[str, Column] = {
         "image": predictions.image.tolist(),
         "group": predictions.group.tolist(),
         "label": [names[code] for code in predictions.target],
@@ -242,19 +292,19 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         DataError: the file is absent, is not such a table, or is damaged.
     """
-    with reading_predictions(path, "single_label") as (table, described):
+    with reading_predictions(path, "single_label") as (file, described):
         class_names = tuple(described["class_names"])
         codes = {name: index for index, name in enumerate(class_names)}
-        logits, posterior = (read_matrix(table, kind, class_names) for kind in (LOGIT, POSTERIOR))
+        logits, posterior = (read_matrix(file, kind, class_names) for kind in (LOGIT, POSTERIOR))
         if logits is None:
             raise ValueError("it has no logits")
         return Predictions(
-            read_texts(table, "image"),
-            read_texts(table, "group"),
-            np.array([codes[label] for label in table["label"].to_pylist()], dtype=np.int64),
-            table["fold"].to_numpy().astype(np.int64),
-            logits.astype(np.float32),
+            np.array(read_texts(file, "image"), dtype=np.str_),
+            np.array(read_texts(file, "group"), dtype=np.str_),
+            np.array([codes[label] for label in read_texts(file, "label")], dtype=np.int64),
+            read_integers(file, "fold"),
+            logits,
             class_names,
             described["link"],
-            None if posterior is None else posterior.astype(np.float32),
+            posterior,
         )

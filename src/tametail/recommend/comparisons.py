@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from tametail.core.arrays import FloatArray
 from tametail.evaluation import paired
@@ -141,7 +142,7 @@ def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> li
     """
     samples = {name: Sample(replicates) for name, replicates in tables.items()}
     first = samples[one]
-    actual = first.counts.actual.astype(np.float64)
+    actual = first.counts.actual.toarray().astype(np.float64)
     present, n, groups = first.present, first.class_n, (actual > 0).sum(axis=0)
     classes = int(present.sum())
     added = min(_PSEUDO_GROUPS / classes, _PSEUDO_GROUPS_PER_CLASS)
@@ -150,8 +151,10 @@ def _macro_f1_differences(tables: Tables, one: str, others: Sequence[str]) -> li
     def counted(name: str) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """2 TP and D by group (S, G, C); their ratio F1 and the sum of D (S, 1, C)."""
         counts = samples[name].counts
-        hits = counts.hits.astype(np.float64)
-        size_of_both = actual + counts.predicted
+        hits, predicted = (
+            np.stack([of.toarray() for of in kind]) for kind in (counts.hits, counts.predicted)
+        )
+        size_of_both = actual + predicted
         total = np.asarray(size_of_both.sum(axis=1, keepdims=True))
         f1 = f1_from_counts(hits.sum(axis=1, keepdims=True), n, total - n)
         return 2 * hits, size_of_both, np.where(present, f1, 0.0), np.maximum(total, 1.0)
@@ -204,17 +207,17 @@ def _losses_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
     return by_group.astype(np.float64), lambda summed: -summed[:, 1:] / summed[:, :1]
 
 
-def _counts_by_group(tables: Tables) -> tuple[FloatArray, _Scores]:
-    """(G, 1 + 2 M S, C) images, and for each candidate those predicted and correct; and macro-F1 of summed ones (R, M)."""
+def _counts_by_group(tables: Tables) -> tuple[sparse.csr_array, _Scores]:
+    """(G, C + 2 M S C) images, and for each candidate those predicted and correct; and macro-F1 of summed ones (R, M)."""
     counts = [Sample(replicates).counts for replicates in tables.values()]
-    seeds = len(counts[0].predicted)
+    seeds, classes = len(counts[0].predicted), counts[0].actual.shape[1]
     of_each = [part for one in counts for part in (*one.predicted, *one.hits)]
-    by_group = np.stack([counts[0].actual, *of_each], axis=1)
+    by_group = sparse.hstack([counts[0].actual, *of_each], format="csr")
 
     def scores(summed: FloatArray) -> FloatArray:
-        actual = summed[:, :1, None]
+        actual = summed[:, None, None, :classes]
         predicted, hits = np.split(
-            summed[:, 1:].reshape(len(summed), -1, 2 * seeds, summed.shape[-1]), 2, axis=2
+            summed[:, classes:].reshape(len(summed), -1, 2 * seeds, classes), 2, axis=2
         )
         f1 = f1_from_counts(hits, actual, predicted)
         return np.asarray(mean_over(f1, np.broadcast_to(actual > 0, f1.shape)).mean(axis=2))

@@ -7,16 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tametail.core.atomic import atomic_path, make_folder
-from tametail.core.errors import explain_save_error
+from tametail.core.errors import DataError, explain_save_error
+from tametail.core.regular_file import regular
 from tametail.core.version import __version__
 from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.schema import Name, Strict, Text, damage
 from tametail.training.run import TrainingKey
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
@@ -41,6 +44,34 @@ class HeadOutputs:
     failures: Mapping[str, str]
 
 
+class _Settings(Strict):
+    """settings.json; what is compared with the wanted settings needs no further check."""
+
+    objective: Name
+
+
+class _Finished(Strict):
+    """recommend.json, as far as it is read again."""
+
+    name: Text
+    recommended: Name
+    methods_to_compare: Annotated[list[Name], Field(min_length=1, max_length=10_000)]
+    best: Name
+    answer: Annotated[list[Text], Field(min_length=1, max_length=1_000)]
+    next_command: Text
+    candidates: Annotated[list[dict[Text, Any]], Field(min_length=1, max_length=10_000)]
+
+
+def _refuse_damage(
+    directory: Path, kind: FolderKind, model: type[Strict], content: Mapping[str, Any]
+) -> None:
+    if found := damage(model, content):
+        raise DataError(
+            f"expected {kind.name} at {directory}, but its {kind.file} is damaged ({found}); restore it from a copy, or run "
+            f"{kind.command} again in another folder"
+        )
+
+
 def read_recommendation(directory: Path) -> dict[str, Any]:
     """The content of recommend.json.
 
@@ -48,7 +79,9 @@ def read_recommendation(directory: Path) -> dict[str, Any]:
         DataError: it is absent, unreadable or of another schema.
     """
     finished = replace(RECOMMENDATION_FOLDER, name="a finished recommendation", file=RECOMMEND_JSON)
-    return read_settings(directory, finished)
+    content = read_settings(directory, finished)
+    _refuse_damage(directory, finished, _Finished, content)
+    return content
 
 
 def create_or_extend(directory: Path, described: Mapping[str, Any], objective: str) -> str:
@@ -71,6 +104,7 @@ def create_or_extend(directory: Path, described: Mapping[str, Any], objective: s
     wanted = trainings | {OBJECTIVE: objective}
     if (directory / SETTINGS).is_file():
         present = read_settings(directory, RECOMMENDATION_FOLDER)
+        _refuse_damage(directory, RECOMMENDATION_FOLDER, _Settings, present)
         check_same(f"{directory} holds another recommendation", present, wanted, (*IDENTITY, OBJECTIVE))
     else:
         write_settings(directory, RECOMMENDATION_FOLDER, {"schema": SCHEMA, "tametail": __version__} | wanted)
@@ -124,17 +158,19 @@ def load_outputs(
     """
     try:
         with (
-            outputs_path(directory, training).open("rb") as handle,
+            regular(outputs_path(directory, training)).open("rb") as handle,
             np.load(handle, allow_pickle=False) as file,
         ):
             if file["made_with"].item() != _digest([settings, list(methods)]):
                 return None
-            names, failures = file["names"].tolist(), file["failures"].tolist()
+            names, failures = file["names"].tolist(), dict(file["failures"].tolist())
             logits, posteriors = file["logits"], file["posteriors"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        for values in (logits, posteriors) if names else ():
+            if values.shape != (len(names), *shape) or values.dtype != np.float32:
+                return None
+        if sorted([*names, *failures]) != sorted(methods):
+            return None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, BadZipFile):
         return None
     of_logits, of_posteriors = (dict(zip(names, values, strict=False)) for values in (logits, posteriors))
-    outputs = HeadOutputs(of_logits, of_posteriors, dict(failures))
-    complete = not names or logits.shape == posteriors.shape == (len(names), *shape)
-    known = set(outputs.logits) | set(outputs.failures)
-    return outputs if complete and set(methods) == known else None
+    return HeadOutputs(of_logits, of_posteriors, failures)

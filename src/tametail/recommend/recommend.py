@@ -21,7 +21,8 @@ from tametail.recommend.nested import AllOutputs
 from tametail.recommend.objective import OBJECTIVES
 from tametail.recommend.results import TrainingImages, evaluate_candidates
 from tametail.recommend.trainings import TrainingSet, run_trainings
-from tametail.storage.identity import lock_folder, prepare_directory
+from tametail.storage.identity import prepare_directory
+from tametail.storage.locks import lock_folder
 from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import check_counts, recipe_from
 from tametail.training.hardware import check_one_process, make_accelerator
@@ -110,7 +111,7 @@ def recommend(
     _check_table(data, folds)
     directory = Path(out) if out is not None else Path("runs") / f"recommend-{data.name}"
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
-    with lock_folder(directory):
+    with lock_folder(directory, say=console.warn):
         inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
         objective = OBJECTIVES[options["objective"]]
         settings = outputs.create_or_extend(directory, inputs.describe([], [], []), objective.name)

@@ -9,7 +9,7 @@ from tametail.report.study.reading import read_results
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults
 from tametail.report.study.runs import best_method
 from tametail.report.study.write import write_report
-from tametail.report.writers.csv import grades_used, results_table
+from tametail.report.writers.csv import grades_used, results_frame, results_table
 
 __all__ = [
     "REPORT_SECTIONS",
@@ -21,6 +21,7 @@ __all__ = [
     "grades_used",
     "read_results",
     "register_report_section",
+    "results_frame",
     "results_table",
     "unavailable",
     "unconverged",

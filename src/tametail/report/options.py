@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
+from tametail.core.json_file import read_json
 
 OPTIONS_FILE = "report.json"
 
@@ -48,7 +49,7 @@ def load_options(directory: Path) -> ReportOptions:
     """
     path = directory / OPTIONS_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         ordered = content.get("ordered")
         return ReportOptions(
             bool(content.get("images", True)),

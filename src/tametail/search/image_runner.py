@@ -19,6 +19,7 @@ from torch import nn
 
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import explain_save_error
+from tametail.core.regular_file import regular
 from tametail.data.sampling.loaders import training_batches
 from tametail.storage.search_file import TRAININGS
 from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop
@@ -150,8 +151,8 @@ class ImageRunner:
 
 def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     try:
-        with path.open("rb") as handle:
+        with regular(path).open("rb") as handle:
             outputs: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):
         return None
     return outputs if outputs.shape == shape and outputs.dtype == np.float32 else None

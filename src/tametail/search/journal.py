@@ -8,6 +8,7 @@ the journal's lock first removes an incomplete line: what it recorded is compute
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -17,12 +18,10 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.removal import remove
-from tametail.storage.identity import lock_folder
+from tametail.storage.locks import LOCK, Holder, Lock, files_of, holder, is_held, lock_folder
 from tametail.storage.search_file import JOURNAL
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
@@ -41,11 +40,11 @@ class JournalLock:
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._lock = FileLock(journal.with_name(f".{journal.name}.lock"))
+        self._lock = Lock(journal.with_name(f".{journal.name}{LOCK}"))
 
     def acquire(self) -> bool:
         """Wait for the lock, then remove an incomplete last line of the journal."""
-        self._lock.acquire()
+        self._lock.acquire(wait=math.inf)
         remove_incomplete_line(self._journal)
         return True
 
@@ -168,17 +167,21 @@ def evaluation_lock(
     Raises:
         Stopped: requested while waiting.
     """
-    with explain_save_error(directory / EVALUATION_LOCK):
-        lock, said = FileLock(directory / EVALUATION_LOCK), False
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=poll_seconds)
-            except Timeout:
-                if stop.requested:
-                    raise Stopped from None
-                if not said:
-                    say("Another process is evaluating the selected values; waiting for it ...")
-                said = True
+    said = False
+
+    def waiting(found: Holder | None) -> None:
+        nonlocal said
+        if stop.requested:
+            raise Stopped
+        if not said:
+            say(
+                f"Another process is evaluating the selected values{f': {found}' if found else ''}; waiting for it ..."
+            )
+        said = True
+
+    lock = Lock(directory / EVALUATION_LOCK)
+    with explain_save_error(lock.path):
+        lock.acquire(wait=math.inf, waiting=waiting, poll=poll_seconds)
     try:
         yield
     finally:
@@ -193,38 +196,37 @@ class Worker:
         self.name = secrets.token_hex(8)
         with explain_save_error(self._directory):
             make_folder(self._directory)
-            self._lock = FileLock(self._path(self.name))
+            self._lock = Lock(self._path(self.name))
             with folder_lock(
                 directory
             ):  # so that no other worker takes it for a dead one's before it is held
-                self._lock.acquire(timeout=0)
+                self._lock.acquire()
 
     def is_alive(self, name: str) -> bool:
-        """Whether the worker of that name is running; the lock file of a dead one is removed."""
+        """Whether the worker of that name is running; the lock of one that ended, or must be taken for ended, is removed."""
         if name == self.name:
             return True
-        if not _NAME.fullmatch(name) or not self._path(name).is_file():  # a name from a file may be a path
+        if not _NAME.fullmatch(name):  # a name from a file may be a path
             return False
-        other = FileLock(self._path(name))
-        try:
-            other.acquire(timeout=0)
-        except Timeout:
+        path = self._path(name)
+        found = holder(path)
+        if is_held(path) and not (found is not None and found.stale):
             return True
-        remove(self._path(name))
-        other.release()
+        for file in files_of(path):
+            remove(file)
         return False
 
     def close(self) -> None:
         """Release the lock, and remove those of dead workers."""
-        remove(self._path(self.name))
         self._lock.release()
+        remove(self._path(self.name))
         with suppress(OSError), folder_lock(self._directory.parent):
-            for other in self._directory.iterdir():
-                self.is_alive(other.name)
+            for name in {path.name.partition(".")[0] for path in self._directory.iterdir()}:
+                self.is_alive(name)
             self._directory.rmdir()
 
     def _path(self, name: str) -> Path:
-        return self._directory / name
+        return self._directory / f"{name}{LOCK}"
 
 
 def register_worker(directory: Path) -> closing[Worker]:

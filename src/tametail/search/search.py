@@ -39,6 +39,7 @@ from tametail.search.space import Space, make_space
 from tametail.search.trainings import SECONDS, is_ordinal, metric_names
 from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
+from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import check_counts, hardware_from, parse_methods, recipe_from, try_out
 from tametail.training.checkpointing.checkpointer import Stop, checkpoint_interval, stop_on_signals
@@ -158,7 +159,7 @@ def search(
         trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch, order=order
     )
     wanted = _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)}
-    with folder_lock(directory):
+    with lock_folder(directory, wait=True, say=console.warn):
         content = search_file.create_or_extend_search(directory, wanted)
     # Another process may have requested more trials.
     requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from tametail.core.arrays import TextArray
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.json_file import read_json
+from tametail.core.parquet_file import read_frame
 from tametail.core.removal import remove
 from tametail.core.version import __version__
 from tametail.predictions.single_label import Predictions, read_predictions, write_predictions
 from tametail.storage.identity import SCHEMA, FolderKind, prepare_directory, read_settings, write_settings
+from tametail.storage.schema import Count, Name, Number, Strict, Text, damage
 
 _TABLES = "predictions"
 _COLUMNS = "columns.parquet"
@@ -26,6 +29,51 @@ _BEGUN = "begun"
 _TABLE = re.compile(rf"{_TABLES}/[A-Za-z0-9_-][A-Za-z0-9._-]*\.parquet")
 _LONGEST_SLUG = 80
 EVALUATION_FOLDER = FolderKind("an evaluation", "evaluation.json", "tametail evaluate")
+
+
+class _Model(Strict):
+    name: Name
+    tables: Annotated[
+        list[Annotated[str, Field(pattern=rf"^{_TABLE.pattern}$")]], Field(min_length=1, max_length=10_000)
+    ]
+    thresholds: Annotated[list[Number | None], Field(max_length=10_000)]
+    train_counts: Annotated[list[Count], Field(max_length=100_000)]
+
+
+class _Evaluation(Strict):
+    name: Text
+    class_names: Annotated[list[Name], Field(min_length=2, max_length=100_000)]
+    models: Annotated[list[_Model], Field(min_length=1, max_length=10_000)]
+    class_order: list[Name]
+    grouped: bool
+    by: Annotated[list[Name], Field(max_length=1_000)]
+    operating: Annotated[
+        list[Annotated[list[Any], Field(min_length=2, max_length=2)]], Field(max_length=10_000)
+    ]
+    facts: Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(max_length=1_000)]
+    command: Text
+    synthetic: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> _Evaluation:
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names) or len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("a model or class is named twice")
+        if self.class_order and sorted(self.class_order) != sorted(self.class_names):
+            raise ValueError("class_order is not every class once")
+        for name, sensitivity in self.operating:
+            if name not in self.class_names or not (type(sensitivity) is float and 0 < sensitivity <= 1):
+                raise ValueError("operating is not a list of a class and a sensitivity above 0, up to 1")
+        for model in self.models:
+            if model.thresholds and len(model.thresholds) != len(self.operating):
+                raise ValueError(
+                    f"{model.name} has {len(model.thresholds)} thresholds for {len(self.operating)} operating points"
+                )
+            if model.train_counts and len(model.train_counts) != len(self.class_names):
+                raise ValueError(
+                    f"{model.name} has {len(model.train_counts)} train_counts for {len(self.class_names)} classes"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -160,7 +208,7 @@ def write_evaluation(
 def _tables_named(directory: Path) -> list[str]:
     """The prediction files that an evaluation there, finished or not, lists as its own; empty if it is damaged."""
     try:
-        content = json.loads((directory / EVALUATION_FOLDER.file).read_text(encoding="utf-8"))
+        content = read_json(directory / EVALUATION_FOLDER.file)
         named = content.get(_BEGUN) or [path for model in content["models"] for path in model["tables"]]
         return [path for path in named if _TABLE.fullmatch(path) and not (directory / path).is_dir()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -198,15 +246,20 @@ def read_evaluation_file(directory: Path) -> EvaluationSettings:
     try:
         if _BEGUN in content:
             raise ValueError("it was not written to the end")
-        del content["schema"], content["tametail"]
-        fields = {key: _frozen(value) for key, value in content.items()}
-        models = tuple(EvaluatedModel(**model) for model in fields.pop("models"))
-        return EvaluationSettings(models=models, **fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if found := damage(_Evaluation, content):
+            raise ValueError(found)
+    except ValueError as error:
         raise DataError(
             f"expected an evaluation at {directory}, but its {EVALUATION_FOLDER.file} is damaged: {error}; make it again with "
             f"tametail evaluate"
         ) from error
+    known = {field.name for field in fields(EvaluationSettings)}
+    settings = {key: _frozen(value) for key, value in content.items() if key in known}
+    of_model = [field.name for field in fields(EvaluatedModel)]
+    models = tuple(
+        EvaluatedModel(**{key: model[key] for key in of_model}) for model in settings.pop("models")
+    )
+    return EvaluationSettings(models=models, **settings)
 
 
 def _frozen(value: Any) -> Any:
@@ -227,12 +280,10 @@ def read_columns(directory: Path, settings: EvaluationSettings, images: TextArra
     Raises:
         DataError: the file is absent, damaged, or about other images.
     """
-    import pandas as pd
-
     if not settings.by:
         return {}
     try:
-        frame = pd.read_parquet(directory / _COLUMNS).sort_values("image")
+        frame = read_frame(directory / _COLUMNS).sort_values("image")
         if frame["image"].tolist() != images.tolist():
             raise ValueError("its images are not those of the predictions")
         values = [np.array(frame[f"{number}"].tolist(), dtype=np.str_) for number in range(len(settings.by))]

@@ -1,23 +1,24 @@
-"""What all folders of results have in common: a schema version, a kind, a lock, and settings that fix the results."""
+"""What all folders of results have in common: a schema version, a kind, and settings that fix the results."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, UsageError, explain_save_error
+from tametail.core.json_file import read_json
 from tametail.core.regular_file import unsafe_entries
 from tametail.core.removal import temporary_sibling
 from tametail.core.text import sample_of
 
-SCHEMA = 5
-LOCK = ".lock"
+SCHEMA = 6
 IDENTITY = (  # the keys that fix the results; checkpoints are identified by them in this order
     "table",
     "class_names",
@@ -57,7 +58,7 @@ def read_settings(directory: Path, kind: FolderKind) -> dict[str, Any]:
     expected = f"expected {kind.name} at {directory}"
     _refuse_unsafe(directory, kind)
     try:
-        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
+        content = read_json(directory / kind.file)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{expected} (a folder with {kind.file}); make one with {kind.command}") from None
     except (OSError, ValueError) as error:
@@ -127,7 +128,7 @@ def prepare_directory(directory: Path, kind: FolderKind) -> None:
     """
     _refuse_unsafe(directory, kind)
     with suppress(OSError, ValueError):  # absent, or damaged: whatever reads it later says so
-        content = json.loads((directory / kind.file).read_text(encoding="utf-8"))
+        content = read_json(directory / kind.file)
         if isinstance(content, dict):
             check_schema(directory, content, kind)
     try:
@@ -170,6 +171,12 @@ def check_same(
             raise UsageError(f"{holds}: {difference(key, present.get(key), wanted[key])}; {advice}")
 
 
+def digest_of_identity(content: Mapping[str, Any]) -> str:
+    """Digest of the settings that fix the results."""
+    parts = [content.get(key) for key in IDENTITY]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def difference(key: str, present: Any, wanted: Any) -> str:
     """Describe the first difference of two settings, by its dotted name."""
     if isinstance(present, Mapping) and isinstance(wanted, Mapping):
@@ -180,32 +187,3 @@ def difference(key: str, present: Any, wanted: Any) -> str:
         ", ".join(map(str, value)) if isinstance(value, list) else value for value in (present, wanted)
     )
     return f"its {key} is {one}, not {other}"
-
-
-@contextmanager
-def lock_folder(directory: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder for this process alone, waiting for another process or not.
-
-    Raises:
-        TametailError: another process holds it, it is not writable, or its file system has no locks.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(directory / LOCK)
-    try:
-        with explain_save_error(directory / LOCK):
-            try:
-                lock.acquire(timeout=-1 if wait else 0)
-            except Timeout:
-                raise TametailError(
-                    f"another process uses {directory}; wait for it, or give another folder with -o"
-                ) from None
-    except NotImplementedError as error:
-        raise TametailError(
-            f"expected {directory} on a file system with locks, which keep two processes from writing there, but it has "
-            f"none; put the folder on another disk"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

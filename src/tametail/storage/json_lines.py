@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import write_atomically
+from tametail.core.json_file import parse_json, read_limited
 from tametail.core.regular_file import regular
+from tametail.storage.locks import LOCK, hold
 
 _WAIT = 30  # seconds for another process that writes a line
 
@@ -25,7 +27,7 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]
         OSError, ValueError: it cannot be read, or a line is no JSON object.
     """
     try:
-        text = regular(path).read_text(encoding="utf-8", errors="replace" if skip_damaged else "strict")
+        text = read_limited(path).decode("utf-8", errors="replace" if skip_damaged else "strict")
     except FileNotFoundError:
         return []
     entries = []
@@ -39,7 +41,7 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> list[dict[str, Any]
 
 
 def _object(line: str) -> dict[str, Any]:
-    entry = json.loads(line)
+    entry = parse_json(line)
     if not isinstance(entry, dict):
         raise ValueError(f"expected a JSON object, found {line[:40]}")
     return entry
@@ -52,12 +54,11 @@ def append_line(path: Path, facts: Mapping[str, Any], *, alone: bool = False) ->
         alone: a lock that is held keeps other processes from writing this record.
 
     Raises:
-        OSError, NotImplementedError: it cannot be written; the previous content is kept.
+        OSError: it cannot be written; the previous content is kept.
+        TametailError: another process holds its lock.
     """
-    from filelock import FileLock
-
     entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
-    with nullcontext() if alone else FileLock(path.with_name(f".{path.name}.lock"), timeout=_WAIT):
+    with nullcontext() if alone else hold(path.with_name(f".{path.name}{LOCK}"), wait=_WAIT):
         before = regular(path).read_bytes() if path.exists() else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 from tametail.core.errors import DataError, UsageError
 from tametail.storage.identity import IDENTITY, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.study_schema import damage_of_search
 
 TRIALS, PAGE = "trials.csv", "search.html"
 JOURNAL, TRAININGS = "trials.journal", "trainings"
@@ -28,13 +29,10 @@ def read_search(directory: Path) -> dict[str, Any]:
         DataError: the folder is absent, holds no search or one of another schema, or search.json is damaged.
     """
     content = read_settings(directory, SEARCH_FOLDER)
-    asked = content.get("search")
-    lacking = [key for key in SEARCH_KEYS if not isinstance(asked, dict) or key not in asked]
-    lacking += [key for key in ("table", "splits", "recipe") if not isinstance(content.get(key), dict)]
-    if lacking or not isinstance(asked, dict) or not isinstance(asked.get("trials"), int):
+    if found := damage_of_search(content):
         raise DataError(
-            f"expected a search at {directory}, but its {SEARCH_FOLDER.file} is damaged: it lacks {', '.join(lacking) or 'trials'}; "
-            f"restore it from a copy, or search again in another folder"
+            f"expected a search at {directory}, but its {SEARCH_FOLDER.file} is damaged ({found}); restore it from a copy, or "
+            f"search again in another folder"
         )
     return content
 
@@ -53,7 +51,7 @@ def read_finished(directory: Path) -> dict[str, Any]:
         UsageError: the search is not finished.
     """
     content = read_search(directory)
-    if not isinstance(content.get("result"), dict):
+    if content.get("result") is None:
         raise UsageError(
             f"expected a finished search at {directory}, but it was interrupted; repeat its tametail search command"
         )

@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from tametail.core import removal
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.json_file import read_json
 from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished, is_run_file
 from tametail.predictions.parquet import read_metadata
-from tametail.storage.identity import LOCK, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.identity import FolderKind, check_same, read_settings, write_settings
 from tametail.storage.json_lines import append_line, read_lines
-from tametail.storage.study_schema import OtherSplits, damage
+from tametail.storage.locks import LOCK
+from tametail.storage.schema import Count, Name, Strict, Text, damage
+from tametail.storage.study_schema import OtherSplits, damage_of_study
 
 TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
 _MOST_EVALUATIONS = 10_000
 DIGESTS_FILE = "digests.parquet"  # by which images are recognised later
+WORK_FOLDER = ".work"  # locks and progress of workers while they work
+UNITS_FILE = "units.jsonl"  # the plan, see `tametail.study.units`
 SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
-# Of a run, or of the first of those trained in one batch, see `tametail.training.heads.execute_heads`.
+# Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
+_WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock(?:\.soft|\.json)?)|jobs\.jsonl|job-[\w.-]+")
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors", LOCK}),
+    frozenset(
+        {"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, UNITS_FILE, "backbone.safetensors", LOCK}
+    ),
 )
+
+
+class _Evaluation(Strict):
+    """One line about an evaluation of the test set: its beginning, or its end."""
+
+    evaluation: Annotated[int, Field(ge=1, le=_MOST_EVALUATIONS)]
+    time: Text = ""
+    methods: Annotated[list[Name], Field(max_length=100_000)] = []
+    runs: Count | None = None
+    new_runs: Count | None = None
+    best_out_of_fold: Text | None = None
+    finished: bool | None = None
+    other_splits: OtherSplits | None = None
+
+
+class _Look(Strict):
+    """One line about predictions of held-out images."""
+
+    time: Text = ""
+    command: Text
+    images: Annotated[dict[Text, Count], Field(max_length=100)]
 
 
 def read_study_file(directory: Path) -> dict[str, Any]:
@@ -41,7 +71,7 @@ def read_study_file(directory: Path) -> dict[str, Any]:
         DataError: the folder is absent, holds no study, a damaged one, or one of another schema.
     """
     content = read_settings(directory, STUDY_FOLDER)
-    if found := damage(content):
+    if found := damage_of_study(content):
         raise DataError(
             f"expected a study at {directory}, but its {STUDY_FOLDER.file} is damaged ({found}); restore it from a copy"
         )
@@ -51,7 +81,7 @@ def read_study_file(directory: Path) -> dict[str, Any]:
 def remembered_root(directory: Path) -> Path | None:
     """The folder of the study's images as last recorded; None if it is not known."""
     try:
-        return Path(json.loads((directory / SOURCE_FILE).read_text(encoding="utf-8"))["image_root"])
+        return Path(read_json(directory / SOURCE_FILE)["image_root"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -88,6 +118,11 @@ def remove_leftovers(directory: Path) -> None:
         )
 
     removal.remove_leftovers(top, depth=3, is_stale=is_stale, is_own=is_run_file)
+
+
+def remove_work_folder(directory: Path) -> None:
+    """Remove what workers leave of units that nobody works on any more, as far as possible."""
+    removal.remove(directory / WORK_FOLDER, is_own=lambda name: _WORK_FILES.fullmatch(name) is not None)
 
 
 def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:
@@ -142,9 +177,9 @@ def read_test_set_evaluations(directory: Path) -> list[dict[str, Any]]:
     recorded: dict[int, dict[str, Any]] = {}
     with _reading(directory / TEST_SET_EVALUATIONS, "test-set evaluations"):
         for entry in read_lines(directory / TEST_SET_EVALUATIONS):
-            if "other_splits" in entry:
-                OtherSplits.model_validate(entry["other_splits"])
-            begun = recorded.setdefault(_evaluation(entry["evaluation"]), entry)
+            if found := damage(_Evaluation, entry):
+                raise ValueError(found)
+            begun = recorded.setdefault(entry["evaluation"], entry)
             begun |= {"finished": entry["finished"]} if "finished" in entry else {}
         shown = [
             _evaluation((read_metadata(path) or {}).get(EVALUATION, 1))
@@ -190,8 +225,8 @@ def read_test_set_looks(directory: Path) -> list[dict[str, Any]]:
     with _reading(directory / TEST_SET_LOOKS, "predictions of held-out images"):
         entries = read_lines(directory / TEST_SET_LOOKS)
         for entry in entries:
-            if not all(type(count) is int for count in dict(entry["images"]).values()):
-                raise ValueError(f"expected numbers of images, found {entry['images']}")
+            if found := damage(_Look, entry):
+                raise ValueError(found)
         return entries
 
 
@@ -228,7 +263,4 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 def _append(path: Path, entry: Mapping[str, Any], *, alone: bool = False) -> None:
     with explain_save_error(path):
-        try:
-            append_line(path, entry, alone=alone)
-        except NotImplementedError as error:
-            raise OSError(f"no locks on this file system: {error}") from error
+        append_line(path, entry, alone=alone)

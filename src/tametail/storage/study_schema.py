@@ -1,31 +1,20 @@
-"""What study.json must hold: every command that reads a study checks it first, so that damage is named, with its place."""
+"""What study.json and search.json must hold: every command that reads them checks them first, so that damage is named, with its place."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from tametail.core.invalid import first_error
-
-Text = Annotated[str, Field(max_length=10_000)]
-Name = Annotated[str, Field(min_length=1, max_length=10_000)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
+from tametail.storage.schema import Count, Interval, Name, Number, Seed, Share, Strict, Text, damage
 
 
-class _Strict(BaseModel):
-    """Values of exactly these types; other fields are allowed, as plug-ins and later versions may add them."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class _Unreadable(_Strict):
+class _Unreadable(Strict):
     image: Text
     error: Text
 
 
-class _Table(_Strict):
+class _Table(Strict):
     fingerprint: Text
     content: Text
     images: Count
@@ -34,14 +23,14 @@ class _Table(_Strict):
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
 
 
-class _Splits(_Strict):
+class _Splits(Strict):
     folds: Annotated[int, Field(ge=2, le=10_000)]
     seed: Seed
     given: bool
     fingerprint: Text
 
 
-class _Reading(_Strict):
+class _Reading(Strict):
     classes: Text
     groups: Text
     split: Text
@@ -50,7 +39,7 @@ class _Reading(_Strict):
     notes: list[Text] = []
 
 
-class _Finding(_Strict):
+class _Finding(Strict):
     code: Text
     severity: Text
     message: Text
@@ -58,20 +47,23 @@ class _Finding(_Strict):
     affected: Count | None = None
 
 
-class _Spec(_Strict):
+class _Spec(Strict):
     """The backbone; `tametail.models.backbones.BackboneSpec.from_description` checks the rest. Empty in a copy for others."""
 
     canvas: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
-class OtherSplits(_Strict):
+class OtherSplits(Strict):
     splits: Count
     seeds: list[Seed]
     evaluated: Count
     same: bool
 
 
-class _Study(_Strict):
+class _Described(Strict):
+    """Data, splits and settings of all trainings."""
+
+    tametail: Text = ""
     name: Text
     synthetic: bool = False
     multi_label: bool = False
@@ -79,14 +71,10 @@ class _Study(_Strict):
     splits: _Splits
     class_names: Annotated[list[Name], Field(min_length=2, max_length=100_000)]
     class_order: list[Name] | None = None
-    methods: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=10_000)]
-    run_folds: Annotated[list[Count], Field(max_length=10_000)] | None = None
-    redrawn_folds: list[Text] = []
-    recipe: dict[str, Any]
+    redrawn_folds: Annotated[list[Text], Field(max_length=10_000)] = []
+    recipe: dict[Text, Any]
     backbone: Text
     spec: _Spec
-    shared: bool = False
     weights: Text
     weights_digest: Text
     image_size: Annotated[int, Field(ge=1, le=100_000)]
@@ -94,18 +82,43 @@ class _Study(_Strict):
     features: Text | None = None
     reading: _Reading | None = None
     findings: list[_Finding] = []
+    options: dict[Text, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> _Described:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError("class_names has a value twice")
+        if self.class_order and sorted(self.class_order) != sorted(self.class_names):
+            raise ValueError("class_order is not every class once")
+        return self
+
+
+class _TunedMethod(Strict):
+    searched: Text
+    trials: Count
+    metric: Text
+    searched_recipe: Annotated[dict[Text, float], Field(max_length=100)] = {}
+    score: Number
+    nested: Interval
+    nested_balanced_accuracy: Interval
+
+
+class _Study(_Described):
+    methods: Annotated[list[Name], Field(min_length=1, max_length=100_000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=10_000)]
+    run_folds: Annotated[list[Count], Field(max_length=10_000)] | None = None
+    threads: Annotated[int, Field(ge=1, le=100_000)]
+    shared: bool = False
     packages: list[Text] = []
     other_splits: OtherSplits | None = None
-    options: dict[str, Any] = {}
+    tuned: Annotated[dict[Name, _TunedMethod], Field(max_length=100_000)] = {}
 
     @model_validator(mode="after")
     def _check_lists(self) -> _Study:
-        for name in ("class_names", "methods", "seeds"):
+        for name in ("methods", "seeds"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} has a value twice")
-        if self.class_order and sorted(self.class_order) != sorted(self.class_names):
-            raise ValueError("class_order is not every class once")
         if self.run_folds and max(self.run_folds) >= self.splits.folds:
             raise ValueError(f"run_folds has a fold of {max(self.run_folds)}, of {self.splits.folds}")
         if self.spec.canvas is None and not self.shared:
@@ -113,10 +126,97 @@ class _Study(_Strict):
         return self
 
 
-def damage(content: dict[str, Any]) -> str:
-    """What is wrong in the content of a study.json: the first field, and what was expected of it; empty if nothing is."""
-    try:
-        _Study.model_validate(content)
-    except ValidationError as error:
-        return first_error(error)
-    return ""
+class _SearchSettings(Strict):
+    method: Name
+    space: Annotated[list[Name], Field(min_length=1, max_length=100)]
+    class_order: list[Name]
+    sampler: Literal["random", "tpe"]
+    halving: bool
+    metric: Literal["balanced_accuracy", "macro_f1", "accuracy", "mcc", "kappa"]
+    seeds: Annotated[int, Field(ge=1, le=10_000)]
+    seed: Seed
+    trials: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class _Selected(Strict):
+    method: Name
+    values: Annotated[dict[Name, Text], Field(max_length=100)]
+    recipe: Annotated[dict[Name, float], Field(max_length=100)]
+    score: Number | None
+    n: Count
+
+
+class _SelectedByFold(_Selected):
+    fold: Count
+    default_score: Number | None
+    inner_score: Number | None
+    inner_n: Count
+
+
+class _Comparison(Strict):
+    tuned: Interval
+    default: Interval
+    difference: Interval
+    p: Share | None
+    verdict: Text
+    in_words: Text
+
+
+class _Nested(Strict):
+    tuned: Interval
+    default: Interval
+    balanced_accuracy: _Comparison
+    n: Count
+    groups: Count
+
+
+class _Values(Strict):
+    best: Text
+    default: Text
+    folds: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+    indistinguishable: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+
+
+class _States(Strict):
+    complete: Count
+    pruned: Count
+    failed: Count
+
+
+class _SearchResult(Strict):
+    best: _Selected
+    nested: _Nested
+    optimism: Number
+    folds: Annotated[list[_SelectedByFold], Field(max_length=10_000)]
+    values: Annotated[dict[Name, _Values], Field(min_length=1, max_length=100)]
+    indistinguishable: Count
+    trials: _States
+    failures: Annotated[list[Text], Field(max_length=100)] = []
+    importance: Annotated[dict[Name, Share], Field(max_length=100)] | None = None
+    importance_note: Text = ""
+    trainings: Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class _Search(_Described):
+    search: _SearchSettings
+    result: _SearchResult | None = None
+
+    @model_validator(mode="after")
+    def _check_dimensions(self) -> _Search:
+        names = [text.partition("=")[0] for text in self.search.space]
+        found = self.result
+        for values in (found.values, found.best.values) if found else ():
+            if set(values) != set(names):
+                raise ValueError(f"result has values of {', '.join(values)}, not of {', '.join(names)}")
+        return self
+
+
+def damage_of_study(content: dict[str, Any]) -> str:
+    """What is wrong in the content of a study.json; empty if nothing is."""
+    return damage(_Study, content)
+
+
+def damage_of_search(content: dict[str, Any]) -> str:
+    """What is wrong in the content of a search.json; empty if nothing is."""
+    return damage(_Search, content)

@@ -23,7 +23,7 @@ from tametail.core.arrays import BoolArray, TextArray
 from tametail.core.atomic import atomic_path
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, explain_save_error
-from tametail.core.regular_file import regular
+from tametail.core.parquet_file import read_frame
 from tametail.data import cache_dir, decode_image
 from tametail.data.decoding.cache import DECODER_VERSION, UNREADABLE, content_digests
 from tametail.storage import study_file
@@ -89,10 +89,9 @@ class ImageDigests:
     @classmethod
     def load(cls, images: TextArray, directory: Path) -> ImageDigests | None:
         """The digests of a study's images; None if they are absent, damaged or of other images."""
-        import pandas as pd
 
         try:
-            frame = pd.read_parquet(regular(directory / study_file.DIGESTS_FILE))
+            frame = read_frame(directory / study_file.DIGESTS_FILE)
             if frame["image"].tolist() != images.tolist():
                 return None
             hashes = [np.frombuffer(row, dtype=np.int8) for row in frame["perceptual"]]

@@ -15,7 +15,8 @@ from tametail.audit import LEAKS, Finding, audit, stats_of_pixels
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import DataError, explain_save_error
-from tametail.core.regular_file import regular
+from tametail.core.json_file import read_json
+from tametail.core.parquet_file import read_frame
 from tametail.core.version import __version__
 from tametail.data import (
     DecodedImages,
@@ -26,6 +27,7 @@ from tametail.data import (
     save_splits,
 )
 from tametail.data.reading import GIVEN, GREY_LEVELS, SourceReading
+from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
 from tametail.storage import study_file
 from tametail.storage.identity import SCHEMA
@@ -120,8 +122,7 @@ class StudyInputs:
         save_splits(self.splits, directory / SPLITS_FILE)
         self.save_digests(directory)
         remember_root(directory, self.table.root)
-        if self.recipe.trains == "head":
-            save_weights(self.backbone, directory / BACKBONE_FILE)
+        save_weights(self.backbone, directory / BACKBONE_FILE)
 
     def save_digests(self, directory: Path) -> None:
         """Save the digests by which the images are recognised later, unless they are there.
@@ -133,11 +134,17 @@ class StudyInputs:
         if present is None or present.content.tolist() != self.content_digests:
             ImageDigests.of(self.decoded.pixels, self.content_digests).save(self.table.images, directory)
 
-    def training_data(self, accelerator: Accelerator, console: Console) -> TrainingData:
-        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache."""
+    def training_data(
+        self, accelerator: Accelerator, console: Console, threads: int | None = None
+    ) -> TrainingData:
+        """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache.
+
+        Args:
+            threads: number of CPU threads of a run; None for torch's default.
+        """
         if self.recipe.trains == "all":
             return training_data_from_images(
-                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe
+                self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe, threads
             )
         with console.track("Features", len(self.table)) as advance:
             features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
@@ -215,14 +222,14 @@ def load_inputs(
     """Load the result of `prepare_inputs` from a study's folder and its images.
 
     Args:
-        training: load the initial weights of the backbone, for runs that are still to be trained.
+        training: check the initial weights of the backbone, for runs that are still to be trained.
 
     Raises:
         DataError: images are missing, or images or weights have changed.
     """
     recipe = recorded_recipe(described)
     spec = studied_backbone(described)
-    table = _saved_table(directory, described, image_root)
+    table = saved_table(directory, described, image_root)
     missing = [str(path) for path in table.paths if not path.is_file()]
     if missing:
         raise DataError(
@@ -230,15 +237,12 @@ def load_inputs(
             f"({', '.join(missing[:3])}); name their folder with --image-root"
         )
     splits = study_splits(directory, described)
-    if training and recipe.trains == "all":
-        backbone = _initial_backbone(recipe, spec, splits.seed, console)
-        if state_digest(backbone) != described["weights_digest"]:
-            raise DataError(
-                f"the weights ({recipe.weights}) of {spec.name} have changed since {directory} was started; restore them, or "
-                f"start a new study in another folder"
-            )
-    else:
-        backbone = restore_backbone(directory, described, spec)
+    backbone = restore_backbone(directory, spec)
+    if training and state_digest(backbone) != described["weights_digest"]:
+        raise DataError(
+            f"expected the initial weights of {spec.name} in {directory / BACKBONE_FILE}, but they are not those that the study "
+            f"was started with; restore the file from a copy, or start a new study in another folder"
+        )
     inputs = StudyInputs(table, splits, _decode(table, spec, console), recipe, spec, backbone)
     if inputs.content != described["table"]["content"]:
         raise DataError(f"the images under {table.root} have changed since {directory} was started")
@@ -262,16 +266,13 @@ def studied_backbone(described: Mapping[str, Any]) -> BackboneSpec:
     return BackboneSpec.from_description(described["spec"])
 
 
-def restore_backbone(directory: Path, described: Mapping[str, Any], spec: BackboneSpec) -> nn.Module:
-    """The frozen backbone of a ``head`` study; for fine-tuning, a backbone without trained weights.
+def restore_backbone(directory: Path, spec: BackboneSpec) -> nn.Module:
+    """The backbone of a study with its initial weights, which a ``head`` study keeps.
 
     Args:
         spec: see `studied_backbone`.
     """
-    backbone = build_backbone(spec, "none")
-    if described["recipe"]["trains"] == "head":
-        load_weights(backbone, directory / BACKBONE_FILE)
-    return backbone
+    return load_weights(build_backbone(spec, "none"), directory / BACKBONE_FILE)
 
 
 def _digests(decoded: DecodedImages) -> list[str]:
@@ -284,26 +285,36 @@ def _decode(table: ImageTable, spec: BackboneSpec, console: Console) -> DecodedI
         return decoded_images(table, spec.canvas, advance=advance)
 
 
-def _saved_table(directory: Path, described: Mapping[str, Any], image_root: str | Path | None) -> ImageTable:
-    import pandas as pd
+def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path | None) -> ImageTable:
+    """The images of a study, from its table.parquet.
+
+    Args:
+        described: the content of study.json.
+        root: the folder of the images; None for that of source.json.
+
+    Raises:
+        DataError: a file is absent or damaged, or the table is not that of such a study.
+    """
+    from pandas.api.types import infer_dtype
 
     try:
-        frame = pd.read_parquet(regular(directory / TABLE_FILE))
-        root = Path(
-            image_root
-            or json.loads((directory / study_file.SOURCE_FILE).read_text(encoding="utf-8"))["image_root"]
+        frame = read_frame(directory / TABLE_FILE)
+        for name in (*COLUMNS, UNKNOWN_COLUMN):
+            if name in frame and infer_dtype(frame[name], skipna=False) not in {"string", "empty"}:
+                raise ValueError(f"expected texts in column {name}")
+        root = Path(root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
+        return ImageTable(
+            frame,
+            root,
+            tuple(described["class_names"]),
+            described["name"],
+            described.get("synthetic", False),
+            described.get("multi_label", False),
+            SourceReading.from_dict(described["reading"]) if described.get("reading") else None,
+            described["table"].get("bit_depth"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} in {directory}, but they cannot be read: {error}"
+            f"expected {TABLE_FILE} and {study_file.SOURCE_FILE} of a study in {directory}, but they cannot be read: {error}; "
+            f"restore them from a copy"
         ) from error
-    return ImageTable(
-        frame,
-        root,
-        tuple(described["class_names"]),
-        described["name"],
-        described["synthetic"],
-        described.get("multi_label", False),
-        SourceReading.from_dict(described["reading"]) if "reading" in described else None,
-        described["table"].get("bit_depth"),
-    )

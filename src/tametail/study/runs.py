@@ -1,31 +1,36 @@
-"""Train the unfinished runs of a study, with progress and checkpoints; a failed run does not stop the others."""
+"""Train the unfinished runs of a study, by units that are planned once, here or by an engine; then write the report."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tametail.core.console import Console
 from tametail.core.errors import TametailError
-from tametail.core.run_files import is_finished
-from tametail.core.trust import Trust
+from tametail.core.interruption import Interrupted
+from tametail.core.removal import remove
+from tametail.core.run_files import failure, is_finished, is_run_file
+from tametail.core.trust import Trust, code_name
+from tametail.engines.choose import HERE, PLAN, EngineChoice
+from tametail.engines.engine import Engine, run_units
 from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
-from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop, Stopped, stop_on_signals
+from tametail.study.progress import ProgressReader
+from tametail.study.train_units import UnitTrainer
+from tametail.study.units import Unit, plan, read_units, save_units
+from tametail.study.worker import WorkerSettings, describe_work
+from tametail.training.checkpointing.checkpointer import Stop, Stopped, stop_on_signals
 from tametail.training.display import TrainingDisplay, show_training
-from tametail.training.execute import execute, mark_failed
-from tametail.training.hardware import Hardware, broadcast, run_parallel
-from tametail.training.heads.execute_heads import HeadBatch, execute_heads, make_batches, to_minimum
+from tametail.training.hardware import Hardware, broadcast
+from tametail.training.heads.execute_heads import to_minimum
 from tametail.training.history import EpochRecord
 from tametail.training.run import Run, RunContext, all_runs, finished_runs
-from tametail.training.trackers import Trackers, open_trackers
-from tametail.training.trainer import RunFailed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,11 +45,13 @@ def run_all(
     track: Sequence[str],
     console: Console,
     trust: Trust,
+    choice: EngineChoice = HERE,
 ) -> list[str]:
     """Train every unfinished run of a study, and write the report.
 
     Args:
         trust: whether code that the study's files name may be run.
+        choice: where units are trained.
 
     Returns:
         One message for each run that failed.
@@ -56,6 +63,7 @@ def run_all(
     left = broadcast([run for run in runs if not is_finished(run.directory(directory))], accelerator)
     if accelerator.is_main_process:
         study_file.remove_leftovers(directory)
+        _forget_failures(left, directory)
     if study_file.read_test_set_evaluations(directory) and left:
         console.warn(
             "the test set was evaluated before these runs: choices made since may depend on its results"
@@ -63,12 +71,27 @@ def run_all(
     failed: list[str] = []
     try:
         if left:
-            training_data = inputs.training_data(accelerator, console)
+            alone = bool(track) or hardware.compile or hardware.micro_batch is not None
+            units = broadcast(_planned(directory, left, inputs, accelerator, alone=alone), accelerator)
+            training_data = inputs.training_data(accelerator, console, described["threads"])
             context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware, trust)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
             with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
-                failed = _train(left, context, described, track, stop, console)
-    except (Stopped, TametailError):
+                if choice.here:
+                    trainer = UnitTrainer(context, described, track, stop, console.warn)
+                    failed = _train_here(units, left, trainer, console)
+                else:
+                    for unit in units:
+                        unit.runs(directory, described, trust)  # refuses code that is not trusted
+                    code = any(code_name(text) for unit in units for text in unit.texts)
+                    settings = WorkerSettings(hardware, None, code, tuple(track))
+                    if choice.name == PLAN:
+                        _say_plan(units, directory, settings, console)
+                        return []
+                    gpu = accelerator.device.type == "cuda"
+                    work = describe_work(directory, settings, described["threads"], gpu=gpu)
+                    failed = _train_by(choice.make(work), units, left, directory, stop, console)
+    except (Interrupted, TametailError):
         with suppress(TametailError):  # the first error is the one to show
             _report(directory, runs, accelerator)
         raise
@@ -94,151 +117,190 @@ def runs_to_train(directory: Path, described: Mapping[str, Any], trust: Trust) -
     return all_runs(directory, described, trust, wanted)
 
 
+def _forget_failures(left: Sequence[Run], directory: Path) -> None:
+    """Remove what runs that failed earlier have left: they are tried again, and count as failed only if they fail now."""
+    for run in left:
+        if failure(run.directory(directory)) is not None:
+            remove(run.directory(directory), is_run_file)
+
+
+def _planned(
+    directory: Path, left: Sequence[Run], inputs: StudyInputs, accelerator: Accelerator, *, alone: bool
+) -> list[Unit]:
+    """The units of unfinished runs, from the plan of the study, which is extended by what it lacks."""
+    present = read_units(directory)
+    units = plan(
+        left, present, inputs.recipe, len(inputs.table.class_names), inputs.spec.features, alone=alone
+    )
+    if accelerator.is_main_process and len(units) > len(present):
+        save_units(directory, units)
+    wanted = {(run.seed, run.fold, run.method.text) for run in left}
+    return [unit for unit in units if any((unit.seed, unit.fold, text) in wanted for text in unit.texts)]
+
+
 def _report(directory: Path, runs: Sequence[Run], accelerator: Accelerator) -> None:
     if accelerator.is_main_process and any(is_finished(run.directory(directory)) for run in runs):
         write_report(directory)
 
 
-@dataclass(frozen=True)
-class _Session:
-    """Shared state of a study's runs."""
-
-    context: RunContext
-    described: Mapping[str, Any]
-    track: Sequence[str]
-    stop: Stop
-    console: Console
-    display: TrainingDisplay
-
-    def checkpointer(self, place: Path, identity: str) -> RunCheckpointer:
-        """The checkpointer of a training; none starts after a stop request."""
-        if broadcast(self.stop.requested, self.context.accelerator):
-            raise Stopped
-        return RunCheckpointer(place, identity, self.stop, self.console.warn)
-
-    def fail(self, run: Run, error: RunFailed) -> str:
-        """Warn about a failed run, and return the message."""
-        message = f"{run.title}: {error}"
-        self.console.warn(message)
-        return message
-
-
-def _train(
-    left: Sequence[Run],
-    context: RunContext,
-    described: Mapping[str, Any],
-    track: Sequence[str],
-    stop: Stop,
-    console: Console,
+def _train_here(
+    units: Sequence[Unit], left: Sequence[Run], trainer: UnitTrainer, console: Console
 ) -> list[str]:
-    minimised = {run for run in left if to_minimum(run, context)}
-    epochs = sum(0 if run.method.after else 1 if run in minimised else context.recipe.epochs for run in left)
+    """Train units in this process: stacks of heads in threads, then everything else one by one."""
+    context = trainer.context
+    data, recipe = context.training_data, context.recipe
+    classes, width = len(data.table.class_names), data.store.shape[1]
+    minimised = {run for run in left if to_minimum(run, recipe, classes, width)}
+    epochs = sum(0 if run.method.after else 1 if run in minimised else recipe.epochs for run in left)
     failed: dict[Run, str] = {}
+
+    def warn_of(runs: Sequence[Run]) -> None:
+        for run, message in trainer.failures(runs).items():
+            failed[run] = message
+            console.warn(message)
+
     with show_training(console, len(left), epochs) as display:
-        session = _Session(context, described, track, stop, console, display)
-        batches = make_batches(left, context, tracked=bool(track))
+        stacks, single = [], []
+        for unit in units:
+            trained, after = unit.runs(context.study, trainer.described, context.trust)
+            stacks += [trained] if unit.stacked else []
+            single += after if unit.stacked else [*trained, *after]
         for at_minimum in (True, False):
-            together = [batch for batch in batches if (batch.runs[0] in minimised) is at_minimum]
+            together = [
+                stack
+                for stack in stacks
+                if (stack[0] in minimised) is at_minimum and any(run in left for run in stack)
+            ]
             if together:
-                failed |= _train_heads(together, session)
-        done = {run for batch in batches for run in batch.runs}
-        for run in left:
-            if run not in done:
-                failed |= _train_run(run, session, base_failed=run.base in failed)
+                missing = [run for stack in together for run in stack if run in left]
+                callback = _StacksCallback(display, len(together), missing, _measure(context))
+                try:
+                    trainer.train_stacks(together, callback)
+                finally:
+                    display.done()
+                warn_of(missing)
+        for run in [run for run in left if run in set(single)]:
+            callback_of_run = _RunCallback(display, run.title, _measure(context))
+            try:
+                trainer.train_run(run, callback_of_run)
+            finally:
+                display.done()
+            warn_of([run])
     return list(failed.values())
 
 
-def _train_heads(batches: Sequence[HeadBatch], session: _Session) -> dict[Run, str]:
-    """Train batches of heads in parallel, and return the messages of failed runs."""
-    context, described = session.context, session.described
-    callback = _HeadsCallback(session.display, batches, context)
+def _train_by(
+    engine: Engine,
+    units: Sequence[Unit],
+    left: Sequence[Run],
+    directory: Path,
+    stop: Stop,
+    console: Console,
+) -> list[str]:
+    """Train units by an engine."""
+    by_number = {unit.number: unit for unit in units}
+    runs = {(run.seed, run.fold, run.method.text): run for run in left}
+    of_unit = {
+        unit.number: [runs[key] for text in unit.texts if (key := (unit.seed, unit.fold, text)) in runs]
+        for unit in units
+    }
+    console.say(f"{len(units)} units of work, by {engine.description}")
+    reader = ProgressReader(directory)
+    failed: dict[Run, str] = {}
+    with show_training(console, len(left), len(left)) as display:
 
-    def do(batch: HeadBatch) -> dict[Run, RunFailed]:
-        checkpointer = session.checkpointer(batch.place(context.study, described), batch.identity(described))
+        def done(number: int) -> None:
+            own = of_unit[number]
+            display.begin(_title(by_number[number], own), 1, 1, runs=len(own))
+            display.done()
+            for run in own:
+                why = failure(run.directory(directory))
+                if why is not None:
+                    failed[run] = f"{run.title}: {why}"
+                    console.warn(failed[run])
+
+        def listen() -> None:
+            for _, entry in reader.new_entries():
+                if isinstance(warning := entry.get("warning"), str):
+                    console.warn(warning)
+
         try:
-            failures = execute_heads(batch, context, checkpointer, callback)
-        except RunFailed as error:
-            failures = {run: error for run in batch.runs if not is_finished(run.directory(context.study))}
-            for run in failures:
-                mark_failed(run, context, error)
-        checkpointer.remove()
-        return failures
+            lost = run_units(
+                engine,
+                list(by_number),
+                is_done=lambda number: by_number[number].is_ended(directory),
+                on_done=done,
+                on_wait=listen,
+                saved=lambda number: _saved(by_number[number], directory),
+                warn=console.warn,
+                stop_requested=lambda: stop.requested,
+            )
+        except Interrupted as error:
+            raise Stopped from error
+    for number, why in lost.items():
+        for run in of_unit[number]:
+            failed[run] = f"{run.title}: {why}"
+            console.warn(failed[run])
+    study_file.remove_work_folder(directory)
+    return list(failed.values())
 
-    try:
-        tasks = [partial(do, batch) for batch in batches]
-        if context.accelerator.num_processes > 1:  # all of them do the same in the same order
-            found = [task() for task in tasks]
-        else:
-            found = run_parallel(tasks, context.accelerator.device)
-    finally:
-        session.display.done()
-    context.accelerator.wait_for_everyone()
-    return {run: session.fail(run, error) for failures in found for run, error in failures.items()}
+
+def _say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, console: Console) -> None:
+    numbers = [unit.number for unit in units]
+    shown = (
+        f"{numbers[0]} to {numbers[-1]}" if numbers == list(range(numbers[0], numbers[-1] + 1)) else numbers
+    )
+    console.say(
+        f"{len(units)} units of work are planned, {shown}. Each is one job, in any order: "
+        f"{shlex.join(['tametail', *settings.words(directory)[2:]])} --unit N. Then repeat this command without --engine plan for the "
+        f"report."
+    )
 
 
-def _train_run(run: Run, session: _Session, *, base_failed: bool) -> dict[Run, str]:
-    """Train one run, and return its message if it failed."""
-    context, described = session.context, session.described
-    checkpointer = session.checkpointer(run.directory(context.study), run.identity(described))
-    names = session.track if context.writes and not run.method.after else ()
-    settings = {"method": run.method.text, "seed": run.seed, "fold": run.fold, **described["recipe"]}
-    trackers = open_trackers(names, context.study, run.title, settings, warn=session.console.warn)
-    callback = _RunCallback(session.display, trackers, run, context)
-    try:
-        if base_failed:
-            error = RunFailed("the run that it starts from has failed")
-            mark_failed(run, context, error)
-            raise error
-        execute(run, context, checkpointer, callback)
-    except RunFailed as error:
-        return {run: session.fail(run, error)}
-    finally:
-        trackers.close()
-        session.display.done()
-    return {}
+def _saved(unit: Unit, directory: Path) -> frozenset[str]:
+    """Names of the checkpoints and finished runs of a unit."""
+    place = f"seed{unit.seed}-fold{unit.fold}"
+    found = [
+        *directory.glob(f"runs/*/.{place}*{study_file.CHECKPOINT}/*"),
+        *directory.glob(f"runs/*/{place}"),
+    ]
+    return frozenset(str(path.relative_to(directory)) for path in found)
+
+
+def _title(unit: Unit, runs: Sequence[Run]) -> str:
+    if len(runs) == 1:
+        return runs[0].title
+    return f"{len(runs)} runs of seed {unit.seed} fold {unit.fold}"
 
 
 class _RunCallback:
-    """The display and the trackers of one run."""
+    """The display of one run."""
 
-    def __init__(self, display: TrainingDisplay, trackers: Trackers, run: Run, context: RunContext) -> None:
-        self._display, self._trackers, self._title = display, trackers, run.title
-        self._measure = _measure(context)
-        self._steps = 0
-        display.begin(run.title, 0, 0)
+    def __init__(self, display: TrainingDisplay, title: str, measure: str) -> None:
+        self._display, self._title, self._measure = display, title, measure
+        display.begin(title, 0, 0)
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
-        self._steps = steps_per_epoch
         self._display.begin(self._title, epochs, steps_per_epoch, measure=self._measure)
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         self._display.step(epoch, step, loss, lr, images)
-        self._trackers.log({"loss": loss, "lr": lr}, epoch * self._steps + step + 1)
 
     def epoch(self, record: EpochRecord) -> None:
         self._display.epoch(record)
-        seen = {
-            "images_per_second": record.images_per_second,
-            "val_balanced_accuracy": record.val_balanced_accuracy,
-            "val_few_shot_recall": record.val_few_shot_recall,
-        }
-        self._trackers.log({name: value for name, value in seen.items() if value is not None}, record.step)
 
 
-class _HeadsCallback:
-    """The display of heads that are trained in parallel, as one training with the mean progress of the batches."""
+class _StacksCallback:
+    """The display of stacks that are trained in parallel, as one training with their mean progress."""
 
-    def __init__(self, display: TrainingDisplay, batches: Sequence[HeadBatch], context: RunContext) -> None:
-        self._display, self._batches = display, len(batches)
+    def __init__(self, display: TrainingDisplay, stacks: int, runs: Sequence[Run], measure: str) -> None:
+        self._display, self._stacks = display, stacks
         self._begun, self._done, self._steps, self._epoch = False, 0, 1, 0
         self._lock = Lock()
-        missing = [
-            run for batch in batches for run in batch.runs if not is_finished(run.directory(context.study))
-        ]
-        self._runs = len(missing)
-        folds = len({run.fold for run in missing})
-        self._title = f"{len(missing)} heads, {folds} {'fold' if folds == 1 else 'folds'}"
-        self._measure = _measure(context)
+        self._runs = len(runs)
+        folds = len({run.fold for run in runs})
+        self._title = f"{len(runs)} heads, {folds} {'fold' if folds == 1 else 'folds'}"
+        self._measure = measure
         display.begin(self._title, 0, 0, runs=self._runs)
 
     def begin(self, epochs: int, steps_per_epoch: int) -> None:
@@ -252,12 +314,12 @@ class _HeadsCallback:
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
         with self._lock:
             self._done += 1
-            so_far = self._done // self._batches
+            so_far = self._done // self._stacks
             self._display.step(so_far // self._steps, so_far % self._steps, loss, lr, images)
 
     def epoch(self, record: EpochRecord) -> None:
         with self._lock:
-            mean = self._done // self._batches // self._steps
+            mean = self._done // self._stacks // self._steps
             if mean > self._epoch:
                 self._epoch = mean
                 self._display.epoch(replace(record, epoch=mean, images_per_second=0.0))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tametail.core.errors import DataError, UsageError, as_usage_error
 from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
 from tametail.data import ImageTable
+from tametail.engines.choose import EngineChoice, choose_engine
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.losses.registry import package_of
 from tametail.models.backbones import BACKBONES, BackboneSpec, check_weights
@@ -125,6 +128,41 @@ def hardware_from(options: Mapping[str, Any]) -> Hardware:
         options["workers"],
         options.get("validate", False),
     )
+
+
+def engine_from(
+    options: Mapping[str, Any], accelerator: Accelerator, threads: int | None = None
+) -> EngineChoice:
+    """Where trainings run, from the values of `EngineOptions`.
+
+    Raises:
+        UsageError: an invalid choice, or an engine that is not installed.
+    """
+    gpus = torch.cuda.device_count() if accelerator.device.type == "cuda" else 0
+    return choose_engine(options, gpus=gpus, threads=threads or options.get("threads") or 1)
+
+
+def threads_of(directory: Path, recipe: Recipe, given: int | None, *, several: bool) -> int:
+    """CPU threads of a run of a study: those of an existing study, or those given, or the default.
+
+    Args:
+        directory: of the study, which need not exist.
+        several: whether several processes train at a time.
+
+    Raises:
+        UsageError: another number than that of the existing study was given.
+    """
+    if (directory / STUDY_FOLDER.file).is_file():
+        present = int(read_study_file(directory)["threads"])
+        if given is not None and given != present and recipe.trains == "all":
+            raise UsageError(
+                f"expected --threads {present}, with which {directory} was started and on which the last bits of its results "
+                f"depend, got {given}; leave it out, or give another folder with -o"
+            )
+        return present
+    if recipe.trains == "head":
+        return 1  # its products are too small for several threads
+    return given or (1 if several else torch.get_num_threads())
 
 
 def try_out(

@@ -21,7 +21,6 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import declared, takes
 from tametail.core.options import CompareOptions, ShareOptions
-from tametail.core.regular_file import regular
 from tametail.core.run_files import (
     DESCRIPTION,
     HEAD,
@@ -40,7 +39,8 @@ from tametail.predictions.single_label import read_predictions, write_prediction
 from tametail.report import write_report
 from tametail.report.options import OPTIONS_FILE, load_options, save_options
 from tametail.report.study.thumbnails import THUMBNAILS
-from tametail.storage.identity import LOCK
+from tametail.storage.locks import LOCK
+from tametail.storage.run_file import FILES, read_run_file
 from tametail.storage.study_file import (
     DIGESTS_FILE,
     SHARED,
@@ -48,12 +48,13 @@ from tametail.storage.study_file import (
     STUDY_FOLDER,
     TEST_SET_EVALUATIONS,
     TEST_SET_LOOKS,
+    UNITS_FILE,
     folds_to_run,
     read_study_file,
     read_test_set_evaluations,
     read_test_set_looks,
 )
-from tametail.study.inputs import BACKBONE_FILE, TABLE_FILE
+from tametail.study.inputs import BACKBONE_FILE, TABLE_FILE, saved_table
 from tametail.study.study import Study
 from tametail.study.study_splits import SPLITS_FILE, study_splits
 from tametail.training.heads.execute_heads import CO_TRAINED
@@ -70,7 +71,7 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
-    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}.lock", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, LOCK, SHARED_FILE,
+    STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}{LOCK}*", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, f"{LOCK}*", SHARED_FILE,
     "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
     *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
@@ -87,7 +88,7 @@ _RUN = {
     "convergence": {**_CONVERGENCE, "start": str},
 }
 _RUN_LEFT_OUT = (
-    "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", "convergence: l2_scores",
+    "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", FILES, "convergence: l2_scores",
 )  # fmt: skip
 _ESTIMATES = dict.fromkeys(
     ("score", "nested", "nested_balanced_accuracy", "searched_recipe", "trials"), _NUMBERS
@@ -103,7 +104,7 @@ _EVALUATION = {
     "other_splits": _OTHER_SPLITS,
 }
 _STUDY = {
-    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas"), _NUMBERS),
+    **dict.fromkeys(("schema", "seeds", "run_folds", "image_size", "canvas", "threads"), _NUMBERS),
     **dict.fromkeys(("synthetic", "multi_label"), bool),
     **dict.fromkeys(("tametail", "backbone", "features"), str),
     **{key: [str] for key in ("class_names", "class_order", "methods", "packages")},
@@ -120,7 +121,7 @@ _LEFT_OUT = """\
   names, groups in the order of their codes, alike in every file
 - the name of the data set, unless you gave one, and what its classes, groups and split were read from
 - digests of the images, of the table and of the weights. Fingerprints are those of the renumbered tables: they differ from those of the study
-- weights of the models and of the backbone, checkpoints, logs of trackers, and the times of files
+- weights of the models and of the backbone, checkpoints, the plan of units, logs of trackers, and the times of files
 - runs of methods that are not compared themselves, from which others start
 - figures for print and scores of unfinished methods, which `tametail report` makes again
 - columns of the table by which no subgroups are reported, and the exact numbers of those by which they are
@@ -249,7 +250,7 @@ def _check_empty(target: Path) -> None:
 
 def _copy(directory: Path, copy: Path, described: Mapping[str, Any], name: str, thumbnails: bool) -> _Names:
     """Write the copy, with its report."""
-    frame, options = _read_table(directory), load_options(directory)
+    frame, options = saved_table(directory, described, ".").frame, load_options(directory)
     images, groups = frame["image"].tolist(), sorted(set(frame["group"]))
     known = _Names(_numbered("image", images), _numbered("group", groups))
     by = [column for column in options.by if column in frame]
@@ -310,15 +311,6 @@ def _renumbered(
         values[evaluated] = in_ranges(as_texts(frame[column].tolist())[evaluated])
         columns[column] = values.tolist()
     return pd.DataFrame(columns, dtype=object)
-
-
-def _read_table(directory: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(regular(directory / TABLE_FILE))
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected the table of a study at {directory / TABLE_FILE}: {error}") from error
 
 
 def _numbered(kind: str, names: Sequence[str]) -> dict[str, str]:
@@ -393,10 +385,7 @@ def _copy_run(
     source, target = (run_directory(root, method, seed, fold) for root in (directory, copy))
     if not (source / DESCRIPTION).is_file():
         return False
-    try:
-        run = dict(json.loads((source / DESCRIPTION).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"expected the description of a run at {source / DESCRIPTION}: {error}") from error
+    run = read_run_file(source / DESCRIPTION)
     make_folder(target)
     counts = dict.fromkeys(described["class_names"], _NUMBERS)
     content = known.keep(run, {**_RUN, "class_counts": counts}, DESCRIPTION)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.atomic import make_folder
+from tametail.core.errors import TametailError
 from tametail.data import Splits, cache_dir
 from tametail.storage.json_lines import append_line, read_lines
 
@@ -30,8 +31,10 @@ def other_splits(content: Sequence[str], splits: Splits) -> dict[str, Any]:
     """
     ledger, test = _place(content, splits)
     entries: list[dict[str, Any]] = []
-    with suppress(OSError):
-        entries = read_lines(ledger, skip_damaged=True)
+    with suppress(OSError, ValueError):
+        entries = [
+            entry for entry in read_lines(ledger, skip_damaged=True) if isinstance(entry.get("test"), str)
+        ]
     others = {entry.get("test"): entry.get("seed") for entry in entries if entry.get("test") != test}
     evaluated = {entry.get("test") for entry in entries if entry.get("evaluated")}
     if not others and test not in evaluated:
@@ -56,7 +59,7 @@ def record_split(content: Sequence[str], splits: Splits, study: Path, *, evaluat
     ledger, test = _place(content, splits)
     seed = None if splits.given else splits.seed
     entry = {"study": study.resolve().name, "seed": seed, "test": test, "evaluated": evaluated}
-    with suppress(OSError, ValueError, NotImplementedError):
+    with suppress(OSError, ValueError, TametailError):
         make_folder(ledger.parent)
         append_line(ledger, entry)
 

@@ -19,26 +19,29 @@ from tametail.core.options import (
     SplitOptions,
     TestSetOptions,
 )
-from tametail.core.run_files import TEST_PREDICTIONS, is_finished
+from tametail.core.run_files import is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
-from tametail.report import best_method, write_report
+from tametail.report import best_method, results_frame, write_report
 from tametail.report.study import narrative
 from tametail.report.study.tuned_methods import tuned_in_words
 from tametail.storage import study_file
-from tametail.storage.identity import lock_folder, prepare_directory
+from tametail.storage.identity import prepare_directory
+from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, load_inputs, prepare_inputs, remember_root
 from tametail.study.runs import run_all, runs_to_train
 from tametail.study.settings import (
     check_class_order,
     check_counts,
     count_repeats,
+    engine_from,
     hardware_from,
     packages_of,
     parse_methods,
     read_tuned,
     recipe_from,
+    threads_of,
     try_out,
 )
 from tametail.study.split_ledger import other_splits, record_split
@@ -46,7 +49,14 @@ from tametail.training.checkpointing.checkpointer import checkpoint_interval
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import recorded_recipe
-from tametail.training.run import RunContext, all_runs, finished_runs, predict_test, read_methods
+from tametail.training.run import (
+    RunContext,
+    all_runs,
+    finished_runs,
+    is_test_predicted,
+    predict_test,
+    read_methods,
+)
 from tametail.training.trackers import check_trackers
 from tametail.training.training_data import backbone_of
 
@@ -82,9 +92,7 @@ class Study:
     @property
     def results(self) -> pd.DataFrame:
         """One row per method, with intervals: the content of results.csv."""
-        import pandas as pd
-
-        return pd.read_csv(self.directory / "results.csv")
+        return results_frame(self.directory)
 
     @property
     def report(self) -> Path:
@@ -161,6 +169,7 @@ def compare(
         method.configure(recipe)
     spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, hardware.device)
+    choice = engine_from(options, accelerator)
     console = console if accelerator.is_main_process else Console(quiet=True)
     if hardware.compile and accelerator.device.type == "cpu":
         console.warn(
@@ -185,13 +194,15 @@ def compare(
     prepare_directory(directory, study_file.STUDY_FOLDER)
     if (directory / study_file.STUDY_FOLDER.file).is_file():  # refuse code before any long work
         runs_to_train(directory, study_file.read_study_file(directory), trust)
-    with _locked(directory, accelerator):
+    with _locked(directory, accelerator, console):
         with accelerator.main_process_first():
             repeats = count_repeats(options, recipe, directory, given_folds=has_given_folds(data))
             split = pick(SplitOptions, options)
             inputs = prepare_inputs(data, recipe, spec, **split, repeats=repeats, console=console)
         seeds = list(range(repeats))
         described = inputs.describe([method.text for method in parsed], seeds, run_folds)
+        threads = threads_of(directory, recipe, options["threads"], several=not choice.here)
+        described |= {"threads": broadcast(threads, accelerator)}
         described |= {"options": as_given(CompareOptions, options), "packages": packages_of(parsed, spec)}
         if class_order is not None:
             described |= {"class_order": class_order}
@@ -210,9 +221,8 @@ def compare(
             inputs.save(directory)
             described = study_file.create_or_extend_study(directory, described)
         described = broadcast(described, accelerator)
-        failed = run_all(
-            directory, described, inputs, accelerator, hardware, options["track"] or (), console, trust
-        )
+        track = options["track"] or ()
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust, choice)
     for line in tuned_in_words(described):
         console.warn(line)
     return Study(directory, tuple(failed))
@@ -241,15 +251,16 @@ def resume(study: str | Path, *, console: Console | None = None, **options: Unpa
     described, trust = study_file.read_study_file(directory), Trust(options["trust_code"])
     runs_to_train(directory, described, trust)  # refuses code before any long work
     accelerator = make_accelerator(recorded_recipe(described), hardware.device)
+    choice = engine_from(options, accelerator, described["threads"])
     console = console if console and accelerator.is_main_process else Console(quiet=True)
-    with _locked(directory, accelerator):
+    with _locked(directory, accelerator, console):
         with accelerator.main_process_first():
             inputs = load_inputs(directory, described, image_root=image_root, training=True, console=console)
         if accelerator.is_main_process and image_root is not None:
             remember_root(directory, inputs.table.root)
         if accelerator.is_main_process:
             inputs.save_digests(directory)  # which a study of an earlier version lacks
-        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust)
+        failed = run_all(directory, described, inputs, accelerator, hardware, track, console, trust, choice)
     return Study(directory, tuple(failed))
 
 
@@ -268,9 +279,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _locked(directory: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+def _locked(directory: Path, accelerator: Accelerator, console: Console) -> AbstractContextManager[None]:
     """Hold the study's lock; of several processes that share the work, the main one does."""
-    return lock_folder(directory) if accelerator.is_main_process else nullcontext()
+    return lock_folder(directory, say=console.warn) if accelerator.is_main_process else nullcontext()
 
 
 @takes(TestSetOptions)
@@ -296,7 +307,7 @@ def evaluate_test_set(
     directory, device, image_root = Path(study), options["device"], options["image_root"]
     described = study_file.read_study_file(directory)
     check_one_process("evaluate the test set")
-    with lock_folder(directory):
+    with lock_folder(directory, say=console.warn):
         begun = [
             text
             for text in described["methods"]
@@ -312,9 +323,9 @@ def evaluate_test_set(
         if image_root is not None:
             remember_root(directory, inputs.table.root)
         accelerator = make_accelerator(inputs.recipe, device, training=False)
-        training_data = inputs.training_data(accelerator, console)
+        training_data = inputs.training_data(accelerator, console, described["threads"])
         context = RunContext(training_data, inputs.recipe, accelerator, directory, Hardware(device))
-        new = [run for run in runs if not (run.directory(directory) / TEST_PREDICTIONS).is_file()]
+        new = [run for run in runs if not is_test_predicted(run.directory(directory))]
         facts = {
             "methods": described["methods"],
             "runs": len(runs),

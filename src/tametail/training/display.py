@@ -153,7 +153,7 @@ class TrainingDisplay:
             return
         self._runs_done += run.runs
         self._epochs_done += run.epochs * run.runs
-        if self._live is None and not run.epochs:
+        if self._live is None and not run.step:  # nothing was shown of it
             self._write("done")
         self._run = None
         self._draw(now=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from tametail.core.run_files import DESCRIPTION, HEAD, HISTORY, PREDICTIONS, TIM
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
+from tametail.storage.run_file import FILES, file_digest, write_run_file
 from tametail.training.checkpointing.checkpoint import save_weights
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.hardware import OutOfMemory, disable_malloc_trim, is_out_of_memory, torch_threads
@@ -115,7 +115,13 @@ def write_run(
             described |= {"micro_batch": trained.micro_batch}
         else:
             save_weights(model, folder / HEAD)
-        _write_json(folder / DESCRIPTION, described)
+        described |= {FILES: {name: file_digest(folder / name) for name in _kept(folder)}}
+        write_run_file(folder / DESCRIPTION, described)
+
+
+def _kept(folder: Path) -> list[str]:
+    """The files of a run whose content is fixed."""
+    return [name for name in (PREDICTIONS, WEIGHTS, HEAD, HISTORY) if (folder / name).is_file()]
 
 
 def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
@@ -123,7 +129,7 @@ def mark_failed(run: Run, context: RunContext, error: RunFailed) -> None:
     if context.writes:
         failure = {"status": "failed", "message": str(error), "batch": error.images}
         with _run_directory(run, context) as folder:
-            _write_json(folder / DESCRIPTION, _describe(run, context) | failure)
+            write_run_file(folder / DESCRIPTION, _describe(run, context) | failure)
     context.accelerator.wait_for_everyone()
 
 
@@ -197,8 +203,15 @@ def _train(
         raise
 
 
-def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) -> TrainingBatches:
-    """The training batches of a run; ``recipe`` includes the changes of its method."""
+def batches_of(
+    run: Run, recipe: Recipe, rows: IntArray, context: RunContext, *, shared: bool = True
+) -> TrainingBatches:
+    """The training batches of a run.
+
+    Args:
+        recipe: with the changes of the run's method.
+        shared: whether several processes divide each batch among them; else each does the whole work.
+    """
     training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
         training_data.store,
@@ -210,8 +223,8 @@ def batches_of(run: Run, recipe: Recipe, rows: IntArray, context: RunContext) ->
         deferred_from=recipe.deferred_from,
         epochs=recipe.epochs,
         extra=training_data.extra_draws,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        rank=accelerator.process_index if shared else 0,
+        world=accelerator.num_processes if shared else 1,
         workers=context.hardware.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
@@ -265,7 +278,3 @@ def _describe(run: Run, context: RunContext) -> dict[str, Any]:
             "platform": f"{platform.system()} {platform.machine()}",
         },
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

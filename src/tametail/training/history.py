@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.run_files import TIMING
 from tametail.data.class_groups import class_group_of
 from tametail.evaluation.metrics import confusion_matrix, mean_over, recall
@@ -150,14 +151,14 @@ def read_history(path: Path) -> list[EpochRecord]:
     try:
         times = {row["epoch"]: row for row in _rows(timing)} if timing.is_file() else {}
         return [_record(row, times.get(row["epoch"], {})) for row in _rows(path)]
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
             f"expected the history of a run at {path}, but it cannot be read: {error!r}"
         ) from error
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as handle:
+    with regular(path).open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle, strict=True))
 
 

@@ -19,6 +19,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.invalid import first_error
 from tametail.core.registry import nearest
 from tametail.core.regular_file import regular
+from tametail.core.yaml_text import parse_yaml
 
 _WIDTH = 100
 
@@ -298,8 +299,8 @@ def _read(recipe: str | Path) -> dict[str, Any]:
             f"{nearest(str(recipe), list_recipes())}"
         )
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        settings = parse_yaml(text)
+    except ValueError as error:
         raise UsageError(f"recipe {recipe} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise UsageError(f"expected recipe {recipe} to hold fields and values, got {type(settings).__name__}")
@@ -334,8 +335,8 @@ def _value(text: str) -> Any:
         return float(text)  # YAML 1.1 takes 3e-4 for a string
     except ValueError:
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            return parse_yaml(text)
+        except ValueError as error:
             raise UsageError(f"expected a YAML value after '=', got {text!r}") from error
 
 

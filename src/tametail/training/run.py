@@ -25,6 +25,7 @@ from tametail.data import ImageTable
 from tametail.predictions.multi_label import LabelPredictions, write_label_predictions
 from tametail.predictions.single_label import Predictions, exclusive, write_predictions
 from tametail.storage.identity import IDENTITY
+from tametail.storage.run_file import FILES, file_digest, intact, read_run_file, write_run_file
 from tametail.storage.study_file import STUDY_FOLDER, folds_to_run, refuse_shared
 from tametail.training.checkpointing.checkpoint import load_weights
 from tametail.training.hardware import Hardware
@@ -129,11 +130,21 @@ def run_directory(study: Path, method: str, seed: int, fold: int) -> Path:
     return study / "runs" / method_slug(method) / f"seed{seed:d}-fold{fold:d}"  # never a path
 
 
-def load_class_counts(directory: Path) -> tuple[list[int], int]:
-    """Training images per class, in the order of the classes, and in total, of a finished run."""
-    described = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    counts = list(described["class_counts"].values())
-    return counts, described.get("images", sum(counts))
+def load_class_counts(directory: Path, class_names: Sequence[str]) -> tuple[list[int], int]:
+    """Training images per class, in the order of the classes, and in total, of a finished run.
+
+    Raises:
+        DataError: its run.json is damaged, or about other classes.
+    """
+    described = read_run_file(directory / DESCRIPTION)
+    found: dict[str, int] = described.get("class_counts", {})
+    if set(found) != set(class_names):
+        raise DataError(
+            f"expected the training images of {', '.join(class_names)} in {directory / DESCRIPTION}, found {found}; remove "
+            f"the folder of the run, and tametail resume trains it again"
+        )
+    counts = [found[name] for name in class_names]
+    return counts, described.get("images") or sum(counts)
 
 
 def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequential:
@@ -142,12 +153,25 @@ def load_trained_model(run: Run, study: Path, new_model: NewModel) -> nn.Sequent
     Raises:
         DataError: weights are missing or damaged.
     """
-    base = run.base.directory(study)
     model = new_model(run.method.base, None)
-    load_weights(model, base / WEIGHTS)
+    load_weights(model, _own_file(run.base, study, WEIGHTS))
     if run.method.after:
-        model[1] = load_weights(new_model(run.method, None)[1], run.directory(study) / HEAD)
+        model[1] = load_weights(new_model(run.method, None)[1], _own_file(run, study, HEAD))
     return model
+
+
+def _own_file(run: Run, study: Path, name: str) -> Path:
+    """A file of a run, which must be the one that this very run wrote."""
+    path = run.directory(study) / name
+    described = read_run_file(path.parent / DESCRIPTION)
+    found = described["method"], described["seed"], described["fold"]
+    if found != (run.method.text, run.seed, run.fold):
+        method, seed, fold = found
+        raise DataError(
+            f"expected {run.title} in {path.parent}, but its {DESCRIPTION} is that of {method} seed {seed} fold {fold}: folders "
+            f"of runs were exchanged; give each its name again"
+        )
+    return intact(path)
 
 
 @dataclass(frozen=True)
@@ -269,9 +293,22 @@ def predict_test(run: Run, context: RunContext, evaluation: int) -> None:
     model = load_trained_model(run, context.study, context.training_data.new_model)
     rows = np.flatnonzero(context.training_data.splits.part == "test")
     outputs = compute_outputs(model, context, rows)
-    decision_rule = run.method.decision_rule(*load_class_counts(directory), context.recipe)
+    counted = load_class_counts(directory, context.training_data.table.class_names)
+    decision_rule = run.method.decision_rule(*counted, context.recipe)
     predictions = make_predictions(run, context.training_data.table, rows, outputs, decision_rule)
     if context.writes:
         path = directory / TEST_PREDICTIONS
-        with explain_save_error(path), atomic_path(path) as temporary:
-            save_predictions(predictions, temporary, **{EVALUATION: evaluation})
+        with explain_save_error(path):
+            with atomic_path(path) as temporary:
+                save_predictions(predictions, temporary, **{EVALUATION: evaluation})
+            described = read_run_file(directory / DESCRIPTION)
+            described[FILES] = described.get(FILES, {}) | {TEST_PREDICTIONS: file_digest(path)}
+            write_run_file(directory / DESCRIPTION, described)
+
+
+def is_test_predicted(directory: Path) -> bool:
+    """Whether the test set was predicted with a run's model, to the end."""
+    if not (directory / TEST_PREDICTIONS).is_file():
+        return False
+    files = read_run_file(directory / DESCRIPTION).get(FILES, {})
+    return not files or TEST_PREDICTIONS in files

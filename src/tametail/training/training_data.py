@@ -117,6 +117,7 @@ def training_data_from_images(
     spec: BackboneSpec,
     backbone: nn.Module,
     recipe: Recipe,
+    threads: int | None = None,
 ) -> TrainingData:
     """Data for fine-tuning a copy of the backbone together with its head."""
     augment = Preprocess(spec.image_size, spec.mean, spec.std, **dict(recipe.augmentation))
@@ -132,6 +133,7 @@ def training_data_from_images(
         ),
         lambda model, accelerator: cached_features(decoded, spec, model, accelerator),
         extra_draws=augment.extra_draws,
+        threads=threads,
     )
 
 

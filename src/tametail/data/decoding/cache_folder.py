@@ -15,6 +15,7 @@ from pathlib import Path
 from tametail.core.atomic import atomic_directory
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.removal import remove, remove_leftovers
+from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
 _BOUNDED = ("decoded", "features")  # sub-folders that grow with the number of data sets and backbones
@@ -60,14 +61,12 @@ class _Entry:
 
     def remove(self) -> bool:
         """False if a process holds its lock, or the system keeps its files."""
-        from filelock import FileLock, Timeout
-
         try:
-            with FileLock(self.folder / f"{self.key}.lock", timeout=0):
+            with hold(self.folder / f"{self.key}{LOCK}"):
                 # The record first, so that a process killed here leaves nothing that counts as complete.
                 for path in sorted(self.files, key=lambda path: path.suffix != ".json"):
                     remove(path)
-        except (Timeout, OSError, NotImplementedError):
+        except (TametailError, OSError):
             return False
         return True
 
@@ -112,11 +111,9 @@ def mark_used(path: Path) -> None:
 
 @contextmanager
 def cache_lock(folder: Path, key: str) -> Iterator[None]:
-    """Let one process at a time build the entry of ``key``. The system releases the lock of a process that ended."""
-    from filelock import FileLock
-
+    """Let one process at a time build the entry of ``key``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):
+    with hold(folder / f"{key}{LOCK}", wait=math.inf):
         yield
 
 
@@ -125,7 +122,7 @@ def explain_cache_error(folder: Path) -> Iterator[None]:
     """Raise errors of the cache folder as `TametailError` with advice."""
     try:
         yield
-    except (OSError, NotImplementedError) as error:  # the second from filelock, on file systems without locks
+    except OSError as error:
         advice = "set the environment variable TAMETAIL_CACHE to a folder"
         if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
             raise TametailError(

@@ -91,14 +91,25 @@ class TableFile:
         Raises:
             DataError: the cells are lists, records or bytes.
         """
-        cells = self.cells(column)
-        nested = [row for row, cell in enumerate(cells) if isinstance(cell, (list, dict, bytes))]
-        if nested:
-            raise DataError(
-                f"expected text or numbers in column {column!r} of {self.path}, found {quoted(cells[nested[0]])} in "
-                f"row {self.numbers[nested[0]]}; for images with several classes each use --multi-label"
-            )
-        return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
+        return as_texts(self.cells(column), column, self.path, self.numbers)
+
+
+def as_texts(cells: Sequence[Any], column: str, path: Path, numbers: Sequence[int]) -> list[str]:
+    """Cells of a column as stripped text; empty if missing.
+
+    Args:
+        numbers: row numbers in the file, for the message.
+
+    Raises:
+        DataError: the cells are lists, records or bytes.
+    """
+    nested = [row for row, cell in enumerate(cells) if isinstance(cell, (list, dict, bytes))]
+    if nested:
+        raise DataError(
+            f"expected text or numbers in column {column!r} of {path}, found {quoted(cells[nested[0]])} in "
+            f"row {numbers[nested[0]]}; for images with several classes each use --multi-label"
+        )
+    return [cell.strip() if isinstance(cell, str) else _written(cell) for cell in cells]
 
 
 def _written(cell: object) -> str:
@@ -185,9 +196,9 @@ def _parse_delimited(text: str, separator: str, path: Path, *, header: bool) -> 
         raise DataError(f"{path} cannot be read as CSV: {quoted(str(error).strip())}") from error
     if raw.empty:
         raise DataError(f"expected at least one row per image in {path}, but it has a header only")
-    _check_names([name.strip() for name in written if name.strip()], path)
+    check_names([name.strip() for name in written if name.strip()], path)
     names = [str(column).strip() for column in raw.columns]
-    _check_names(names, path)
+    check_names(names, path)
     raw.columns = typed.columns = pd.Index(names)
     raw = raw.fillna("")  # fields that short rows lack
     blank: BoolArray = np.asarray((raw.apply(lambda cells: cells.str.strip()) == "").all(axis=1))
@@ -216,19 +227,32 @@ def read_text(path: Path, kind: str) -> str:
     Raises:
         DataError: it cannot be read, or is not text.
     """
+    with open(path, encoding=text_encoding(path, kind), newline="") as text:
+        return text.read()
+
+
+def text_encoding(path: Path, kind: str) -> str:
+    """The encoding of a text file: UTF-8, UTF-16 or, said, Latin-1. Arguments and errors as for `read_text`."""
     try:
-        data = regular(path).read_bytes()
+        with open(regular(path), "rb") as file:
+            # Spreadsheets save "Unicode text" as UTF-16; other programs begin UTF-8 with a byte order mark.
+            encoding = "utf-16" if file.read(2) in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+        try:
+            is_text = _is_text(path, encoding)
+        except UnicodeDecodeError:
+            encoding = "latin-1"
+            is_text = _is_text(path, encoding)
+            logging.getLogger(__name__).warning("%s is not UTF-8; it was read as Latin-1", path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-    try:
-        # Spreadsheets save "Unicode text" as UTF-16; other programs begin UTF-8 with a byte order mark.
-        text = data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
-    except UnicodeDecodeError:
-        logging.getLogger(__name__).warning("%s is not UTF-8; it was read as Latin-1", path)
-        text = data.decode("latin-1")
-    if "\0" in text:
+    if not is_text:
         raise DataError(f"expected {kind} at {path}, but it is not text")
-    return text
+    return encoding
+
+
+def _is_text(path: Path, encoding: str) -> bool:
+    with open(path, encoding=encoding, newline="") as text:
+        return not any("\0" in block for block in iter(lambda: text.read(2**20), ""))
 
 
 def _read_json_lines(path: Path) -> TableFile:
@@ -239,7 +263,7 @@ def _read_json_lines(path: Path) -> TableFile:
     if not records:
         raise DataError(f"expected one JSON object per line with image and label in {path}, but it is empty")
     names = list(dict.fromkeys(name for record in records for name in record))
-    _check_names([name.strip() for name in names], path)
+    check_names([name.strip() for name in names], path)
     columns = {name.strip(): [record.get(name) for record in records] for name in names}
     typed = pd.DataFrame({name: _comparable(cells) for name, cells in columns.items()})
     return TableFile(path, typed, lambda column: columns[column])
@@ -277,14 +301,14 @@ def _read_parquet(path: Path) -> TableFile:
 
     try:
         with pq.ParquetFile(regular(path)) as file:
-            _refuse_image_bytes(file.schema_arrow, path)
+            refuse_image_bytes(file.schema_arrow, path)
             table = file.read()
         table.validate(full=True)  # otherwise text that is not UTF-8 would fail only on use
     except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {quoted(str(error).strip())}") from error
     named = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
     names = [table.column_names[at].strip() for at in named]
-    _check_names(names, path)
+    check_names(names, path)
     if not table.num_rows:
         raise DataError(f"expected at least one row per image in {path}, but it has columns only")
     columns = {name: table.column(at) for name, at in zip(names, named, strict=True)}
@@ -327,7 +351,7 @@ def image_bytes_column(schema: Any) -> str | None:
     return None
 
 
-def _refuse_image_bytes(schema: Any, path: Path) -> None:
+def refuse_image_bytes(schema: Any, path: Path) -> None:
     """Refuse a table of images among tables of paths."""
     if (column := image_bytes_column(schema)) is not None:
         raise DataError(
@@ -336,7 +360,8 @@ def _refuse_image_bytes(schema: Any, path: Path) -> None:
         )
 
 
-def _check_names(names: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Refuse two columns with one name."""
     if len(set(names)) < len(names):
         raise DataError(
             f"expected every column of {path} to have its own name, found {sample_of(names, most=20)}; rename one"

@@ -20,6 +20,7 @@ import numpy as np
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
 from tametail.core.atomic import atomic_path
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.regular_file import regular
 from tametail.data.splitting.given_folds import given_folds, has_given_folds
 from tametail.data.splitting.stratification import (
     best_partition,
@@ -142,7 +143,7 @@ def load_splits(
         DataError: the file is absent, or has other fingerprints.
     """
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except OSError as error:
         raise DataError(f"expected the splits of the study at {path} ({error.strerror or error})") from error
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from tametail.report.figures.svg import GRID, INK, MUTED, SERIES, Drawing
 from tametail.report.search.results import SearchResults
+from tametail.report.search.scales import Scale, scales
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,49 +20,6 @@ _LEAST_FOR_CONTOURS = 10  # trials
 _PAIRED = 3  # most important parameters that are shown in pairs
 _LEVELS = 7
 _MOST_LABELS = 12
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Positions of the values of a dimension in 0..1; numbers by value or its logarithm, others in their order."""
-
-    name: str
-    low: float
-    high: float
-    log: bool
-    options: tuple[str, ...] = ()
-
-    def at(self, value: str) -> float:
-        """The position of a value."""
-        if self.options:
-            return self.options.index(value) / max(len(self.options) - 1, 1)
-        return (self._of(float(value)) - self._of(self.low)) / (self._of(self.high) - self._of(self.low))
-
-    def ticks(self) -> tuple[list[float], list[str]]:
-        """Positions and labels."""
-        if self.options:
-            return [self.at(option) for option in self.options], list(self.options)
-        places = [0.0, 0.25, 0.5, 0.75, 1.0]
-        ends = self._of(self.low), self._of(self.high)
-        values = [ends[0] + place * (ends[1] - ends[0]) for place in places]
-        return places, [f"{10**value if self.log else value:.3g}" for value in values]
-
-    def _of(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-
-def scales(results: SearchResults) -> dict[str, Scale]:
-    """A scale for each dimension that has more than one value."""
-    found = {}
-    for name, inside in results.space.items():
-        if ":" not in inside:
-            options = tuple(inside.split("|"))
-            if len(options) > 1:
-                found[name] = Scale(name, 0, 1, False, options)
-            continue
-        low, high, *log = inside.split(":")
-        found[name] = Scale(name, float(low), float(high), bool(log))
-    return found
 
 
 def estimates_drawing(results: SearchResults) -> Drawing:
@@ -130,7 +86,7 @@ def importance_drawing(results: SearchResults) -> Drawing | None:
 
 def slice_drawings(results: SearchResults) -> list[Drawing]:
     """The scores of all trials over each dimension."""
-    return [_slice(results, scale) for scale in scales(results).values()]
+    return [_slice(results, scale) for scale in scales(results.space).values()]
 
 
 def _slice(results: SearchResults, scale: Scale) -> Drawing:
@@ -153,7 +109,7 @@ def _slice(results: SearchResults, scale: Scale) -> Drawing:
 
 def contour_drawings(results: SearchResults) -> list[Drawing]:
     """The scores over each two of the most important dimensions; none if there are too few trials."""
-    known = scales(results)
+    known = scales(results.space)
     shares = results.result["importance"] or dict.fromkeys(known, 0.0)
     names = sorted(
         (name for name in known if name in shares and not known[name].options), key=lambda name: -shares[name]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import order_in_words, order_sentence
+from tametail.report.search.scales import scales
 from tametail.storage.search_file import SEARCH_FOLDER, TRIALS, read_finished
 
 ALL_FOLDS = "all folds"
@@ -107,7 +110,7 @@ def read_search_results(directory: Path) -> SearchResults:
     """
     settings = read_finished(directory)
     try:
-        with (directory / TRIALS).open(encoding="utf-8", newline="") as handle:
+        with regular(directory / TRIALS).open(encoding="utf-8", newline="") as handle:
             rows = [row for row in csv.DictReader(handle) if row["search"] == ALL_FOLDS and row["score"]]
         names = [text.partition("=")[0] for text in settings["search"]["space"]]
         trials = [
@@ -124,7 +127,7 @@ def read_search_results(directory: Path) -> SearchResults:
             settings, tuple(sorted(trials, key=lambda trial: (-trial.score, trial.number)))
         )
         _touch(results)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError, csv.Error) as error:
         raise DataError(
             f"expected a finished search at {directory}, but {SEARCH_FOLDER.file} or {TRIALS} cannot be read ({error!r}); repeat its tametail "
             "search command in another folder"
@@ -134,18 +137,11 @@ def read_search_results(directory: Path) -> SearchResults:
 
 def _touch(results: SearchResults) -> None:
     """Raise for missing content here."""
-    if not results.trials:
-        raise ValueError("there is no trial with a score")
+    if not results.trials or not all(math.isfinite(trial.score) for trial in results.trials):
+        raise ValueError("there is no trial with a score, or one of its scores is none")
     _ = results.nested("tuned"), results.nested("default"), results.difference, results.metric, results.space
-    for key in (
-        "best",
-        "optimism",
-        "folds",
-        "values",
-        "indistinguishable",
-        "trials",
-        "importance",
-        "seconds",
-        "trainings",
-    ):
-        _ = results.result[key]
+    shown = [results.result["best"]["values"], *(trial.values for trial in results.trials)]
+    for name, scale in scales(results.space).items():
+        for values in shown:
+            if not math.isfinite(scale.at(values[name])):
+                raise ValueError(f"{name} is {values[name]}, which is not in its range {results.space[name]}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tametail.core.errors import DataError
+from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
@@ -36,7 +37,7 @@ def calibration_map(directory: Path, method: str) -> CalibrationMap:
     try:
         saved: dict[str, Any] = {"runs": 0}
         if path.is_file():
-            saved = json.loads(path.read_text(encoding="utf-8")).get(method, saved)
+            saved = read_json(path).get(method, saved)
         if saved["runs"] == len(runs.finished):
             return CalibrationMap.from_description(saved["map"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError, UsageError
-from tametail.core.regular_file import regular
+from tametail.core.parquet_file import read_frame
 from tametail.data.table import COLUMNS
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
@@ -55,7 +55,6 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
             the study is multi-label.
         DataError: the study's table cannot be read.
     """
-    import pandas as pd
 
     names = list(settings["class_names"])
     order = options.class_order or settings.get("class_order")
@@ -74,7 +73,7 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
             )
     class_order = ordinal_classes(names, ordered=options.ordered, given=order)
     try:
-        frame = pd.read_parquet(regular(directory / "table.parquet")).set_index("image")
+        frame = read_frame(directory / "table.parquet").set_index("image")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the table of a study in {directory}: {error}") from error
     available = [name for name in frame.columns if name not in COLUMNS]

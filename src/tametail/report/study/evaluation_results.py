@@ -107,7 +107,7 @@ def _count(table: Predictions) -> SetCounts:
     """Counts of the evaluated images in place of training images: they order the classes."""
     found = np.bincount(table.target, minlength=len(table.class_names)).tolist()
     images = dict(zip(table.class_names, found, strict=True))
-    return SetCounts(images, dict.fromkeys(images, 0), len(set(table.group)), 0, len(table), 0)
+    return SetCounts(images, dict.fromkeys(images, 0), len(np.unique(table.group)), 0, len(table), 0)
 
 
 def _settings(about: EvaluationSettings) -> dict[str, Any]:

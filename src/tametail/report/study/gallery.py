@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError
+from tametail.core.parquet_file import read_frame
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
@@ -185,9 +186,8 @@ def _spread(rows: IntArray, probability: NDArray[np.float64]) -> list[int]:
 
 def _numbers(directory: Path, predictions: Predictions, rows: Sequence[int]) -> dict[int, int]:
     """The row in table.parquet, from 1, of each row of the predictions."""
-    import pandas as pd
 
-    images = pd.read_parquet(directory / "table.parquet", columns=["image"])["image"]
+    images = read_frame(directory / "table.parquet", ["image"])["image"]
     places = {image: number for number, image in enumerate(images, start=1)}
     try:
         return {row: places[str(predictions.image[row])] for row in rows}

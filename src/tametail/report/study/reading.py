@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
+from tametail.core.parquet_file import read_frame
 from tametail.core.regular_file import regular
 from tametail.core.run_files import HISTORY
 from tametail.data.table import LABEL_SEPARATOR
@@ -56,6 +57,12 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         if of_method.complete and not of_method.multi_label
     }
     several = len(tables) > 1
+    try:
+        pairs = paired_table(tables) if several else None
+        by_class = compare_classes(tables) if several else {}
+        across_runs = compare_runs(tables, counts.train_images) if several else {}
+    except ValueError as error:
+        raise disagreeing(" and ".join(tables), error) from error
     described = [run for of_method in runs for run in of_method.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -65,9 +72,9 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         counts=counts,
         environments=tuple(json.loads(text) for text in environments),
         seconds=float(sum(run.get("seconds", 0.0) for run in described)),
-        pairs=paired_table(tables) if several else None,
-        by_class=compare_classes(tables) if several else {},
-        across_runs=compare_runs(tables, counts.train_images) if several else {},
+        pairs=pairs,
+        by_class=by_class,
+        across_runs=across_runs,
         class_order=clinical.class_order,
         test_set_looks=tuple(read_test_set_looks(directory)),
     )
@@ -136,8 +143,12 @@ def _history(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
+        frame = pd.read_csv(regular(path))
+        if texts := list(frame.select_dtypes(exclude="number")):
+            raise ValueError(f"expected numbers in column {texts[0]}")
+        _ = frame[["epoch", "step", "loss", "lr"]]
+        return frame
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the history of a run at {path}, but it cannot be read: {error}") from error
 
 
@@ -145,7 +156,7 @@ def _count(directory: Path, class_names: Sequence[str], *, multi_label: bool) ->
     import pandas as pd
 
     try:
-        table = pd.read_parquet(regular(directory / "table.parquet"), columns=["image", "label", "group"])
+        table = read_frame(directory / "table.parquet", ["image", "label", "group"])
         splits = pd.read_csv(
             directory / "splits.csv", dtype={"image": str}, keep_default_na=False, usecols=["image", "part"]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.multi_label import macro_average_precision
 from tametail.predictions.multi_label import LabelPredictions, concatenate_labels, read_label_predictions
 from tametail.predictions.single_label import Predictions, concatenate, read_predictions
+from tametail.storage.run_file import intact, read_run_file
 from tametail.storage.study_file import folds_to_run, read_study_file
 
 _Table = TypeVar("_Table")
@@ -87,7 +87,7 @@ class MethodRuns:
         self, read: Callable[[Path], _Table], join: Callable[[Sequence[_Table]], _Table]
     ) -> list[_Table]:
         seeds = dict.fromkeys(seed for seed, _ in self.wanted)
-        tables = {run: read(path / PREDICTIONS) for run, path in self.finished.items()}
+        tables = {run: read(intact(path / PREDICTIONS)) for run, path in self.finished.items()}
         try:
             return [join([table for run, table in tables.items() if run[0] == seed]) for seed in seeds]
         except ValueError as error:
@@ -114,11 +114,11 @@ class MethodRuns:
 
     def test_replicates(self) -> list[Predictions]:
         """One table per fold model, or none unless every run has been evaluated on the test set."""
-        return [read_predictions(path).sorted_by_image() for path in self._test_files()]
+        return [read_predictions(intact(path)).sorted_by_image() for path in self._test_files()]
 
     def label_test_replicates(self) -> list[LabelPredictions]:
         """The same of a multi-label study."""
-        return [read_label_predictions(path).sorted_by_image() for path in self._test_files()]
+        return [read_label_predictions(intact(path)).sorted_by_image() for path in self._test_files()]
 
     def _test_files(self) -> list[Path]:
         paths = [path / TEST_PREDICTIONS for path in self.finished.values()]
@@ -153,14 +153,11 @@ def find_runs(directory: Path, settings: Mapping[str, Any]) -> list[MethodRuns]:
     for path in sorted(directory.glob(f"runs/*/*/{DESCRIPTION}")):
         if path.parent.name.startswith("."):
             continue  # still being written
-        try:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            key = (int(described["seed"]), int(described["fold"]))
-            found.setdefault(described["method"], {})[key] = (path.parent, described)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"expected the description of a run at {path}, but it cannot be read: {error}"
-            ) from error
+        described = read_run_file(path)
+        found.setdefault(described["method"], {})[described["seed"], described["fold"]] = (
+            path.parent,
+            described,
+        )
     runs = []
     for method in settings["methods"]:
         of_method = {run: found[method][run] for run in wanted if run in found.get(method, {})}

@@ -11,6 +11,7 @@ import numpy as np
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.removal import remove
 from tametail.data import decode_image
 
@@ -85,7 +86,7 @@ def _name(number: int) -> str:
 
 def _saved(path: Path) -> bytes | None:
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError:
         return None
     return content if content.startswith(_JPEG) else None

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tametail.core.errors import DataError
+from tametail.core.regular_file import regular
 from tametail.core.text import align_columns
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.class_order import order_in_words, order_sentence
@@ -23,6 +26,9 @@ from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells, s
 from tametail.report.writers.metric_names import OF_LABEL, OVER_LABELS
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS_CSV = "results.csv"
 # Columns and titles of the terminal: the score that ranks, and a second one.
@@ -142,8 +148,13 @@ def results_table(directory: Path) -> str:
     """The ranking as text for a terminal, from an existing results.csv: nothing is computed again.
 
     Raises:
-        DataError: the directory holds no study, or no results yet.
+        DataError: the directory holds no study, or no results yet, or they are damaged.
     """
+    with _reading(directory):
+        return _results_table(directory)
+
+
+def _results_table(directory: Path) -> str:
     evaluation = is_evaluation(directory)
     settings = {} if evaluation else read_study_file(directory)
     evaluations = read_test_set_evaluations(directory)
@@ -171,17 +182,44 @@ def grades_used(directory: Path) -> list[str]:
     """A line about the order of ordinal classes in an existing results.csv, if they are ordinal.
 
     Raises:
-        DataError: there are no results yet.
+        DataError: there are no results yet, or they are damaged.
     """
-    return _grades(_rows(directory))
+    with _reading(directory):
+        return _grades(_rows(directory))
+
+
+def results_frame(directory: Path) -> pd.DataFrame:
+    """The content of an existing results.csv, one row per method.
+
+    Raises:
+        DataError: there are no results yet, or they are damaged.
+    """
+    import pandas as pd
+
+    with _reading(directory):
+        # The engine in Python reads each number as it was written.
+        frame = pd.read_csv(regular(directory / RESULTS_CSV), dtype={"method": str}, engine="python")
+        if frame["method"].isna().any():
+            raise ValueError("a row has no method")
+        return frame
 
 
 def _rows(directory: Path) -> list[dict[str, str]]:
+    with regular(directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("its rows have different numbers of columns")
+    return rows
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[None]:
     try:
-        with (directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
-            return list(csv.DictReader(handle))
-    except OSError as error:
-        raise DataError(f"expected {RESULTS_CSV} in {directory}; make it with tametail report") from error
+        yield
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise DataError(
+            f"expected {RESULTS_CSV} in {directory}, but it cannot be read ({error}); make it with tametail report"
+        ) from error
 
 
 def _grades(rows: Sequence[Mapping[str, str]]) -> list[str]:

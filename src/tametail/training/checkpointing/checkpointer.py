@@ -102,13 +102,17 @@ class RunCheckpointer(Checkpointer):
         identity: digest of what determines the result; checkpoints of another identity are ignored.
         stop: whether the user asked to stop.
         warn: receives warnings for the user.
+        writes: whether this process saves checkpoints.
     """
 
-    def __init__(self, run: Path, identity: str, stop: Stop, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: Path, identity: str, stop: Stop, warn: Callable[[str], None], *, writes: bool = True
+    ) -> None:
         self._store = CheckpointStore(checkpoint_directory(run))
         self._identity = identity
         self._stop = stop
         self._warn = warn
+        self._writes = writes
         self._pause = checkpoint_interval()
         self._last = time.monotonic()
 
@@ -125,12 +129,14 @@ class RunCheckpointer(Checkpointer):
         return found.tensors, found.state
 
     def due(self) -> bool:
-        return time.monotonic() - self._last >= self._pause
+        return self._writes and time.monotonic() - self._last >= self._pause
 
     def stop_requested(self) -> bool:
         return self._stop.requested
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        if not self._writes:
+            return
         began = time.monotonic()
         self._store.save(tensors, {**state, "identity": self._identity})
         self._last = time.monotonic()

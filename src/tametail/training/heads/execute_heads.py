@@ -1,48 +1,45 @@
-"""Batches of runs whose heads are trained at once on the same frozen features, and saved as separate runs.
+"""Stacks of runs whose heads are trained at once on the same frozen features, and saved as separate runs.
 
-The weights of a head may differ in their last bits with the batch that it is trained in. So the description of a run
-names the methods of its batch, and a run that is repeated or resumed is trained in the same batch, to the same weights.
+The weights of a head may differ in their last bits with the stack that it is trained in. So stacks are planned once in a
+study (see `tametail.study.units`), and depend on nothing but the study; the description of a run names its stack.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from tametail.core.run_files import DESCRIPTION, is_finished
+from tametail.core.run_files import is_finished
 from tametail.losses import Loss
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
-from tametail.training.hardware import parallel_workers
 from tametail.training.heads.head_step import HeadTask, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
 from tametail.training.heads.minimum import inner_folds, reaches_minimum
 from tametail.training.history import Validation, validate
 from tametail.training.large_tensors import RowBlocks
 from tametail.training.optimisation import batch_mixing
+from tametail.training.recipe import Recipe
 from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
-from tametail.training.strategies import parse_method
 from tametail.training.trainer import Callback, RunFailed, TrainingResult
 
-CO_TRAINED = "trained_with"  # key of run.json: the methods of the batch, including the run's own
+CO_TRAINED = "trained_with"  # key of run.json: the methods of the stack, including the run's own
 
 
 def execute_heads(
-    head_batch: HeadBatch,
+    runs: Sequence[Run],
     context: RunContext,
     checkpointer: RunCheckpointer,
     callback: Callback | None = None,
 ) -> dict[Run, RunFailed]:
-    """Train the heads of a batch and predict with each; finished runs are not changed.
+    """Train the heads of runs of one seed and fold at once, and predict with each; finished runs are not changed.
 
     Returns:
         The runs that failed; their run.json has the reason.
@@ -52,11 +49,11 @@ def execute_heads(
         RunFailed: out of memory for all of them.
     """
     started = time.monotonic()
-    training_data, runs = context.training_data, head_batch.runs
+    training_data = context.training_data
     rows, held_out = training_rows(runs[0], training_data), held_out_rows(runs[0], training_data)
     counts, seed = training_data.class_counts(rows), runs[0].random_seed()
     recipes = [run.method.configure(context.recipe).with_enough_steps(len(rows)) for run in runs]
-    batches = batches_of(runs[0], recipes[0], rows, context)
+    batches = batches_of(runs[0], recipes[0], rows, context, shared=False)
     decision_rules = [run.method.decision_rule(counts, len(rows), context.recipe) for run in runs]
     with explain_oom(context):
         losses: list[Loss] = []
@@ -119,7 +116,7 @@ def execute_heads(
             continue
         model = nn.Sequential(models[0][0], trained.head(at))
         result = TrainingResult(model, trained.histories[at], None)
-        more: dict[str, Any] = {CO_TRAINED: head_batch.co_trained}
+        more: dict[str, Any] = {CO_TRAINED: [each.method.text for each in runs]}
         if ending := trained.convergence[at]:
             more["convergence"] = ending.described()
         if context.writes:
@@ -127,91 +124,52 @@ def execute_heads(
     return failed
 
 
-@dataclass(frozen=True)
-class HeadBatch:
-    """Runs of one seed and fold whose heads are trained at once; some of them may be finished already."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def co_trained(self) -> list[str]:
-        """The methods of the batch."""
-        return [run.method.text for run in self.runs]
-
-    def identity(self, described: Mapping[str, Any]) -> str:
-        """Digest of what determines the results."""
-        parts = "\n".join(run.identity(described) for run in self.runs)
-        return hashlib.sha256(parts.encode()).hexdigest()
-
-    def place(self, study: Path, described: Mapping[str, Any]) -> Path:
-        """Path from which `checkpoint_directory` derives the checkpoints' folder: the first run's, with a digest."""
-        first = self.runs[0].directory(study)
-        return first.with_name(f"{first.name}-{self.identity(described)[:16]}")
+def stack_identity(runs: Sequence[Run], described: Mapping[str, Any]) -> str:
+    """Digest of what determines the results of runs that are trained at once."""
+    parts = "\n".join(run.identity(described) for run in runs)
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def make_batches(runs: Sequence[Run], context: RunContext, *, tracked: bool) -> list[HeadBatch]:
-    """Batch the runs whose heads can be trained at once; runs of an earlier batch stay in that batch.
+def stack_place(runs: Sequence[Run], study: Path, described: Mapping[str, Any]) -> Path:
+    """Path from which `checkpoint_directory` derives the checkpoints' folder: the first run's, with a digest."""
+    first = runs[0].directory(study)
+    return first.with_name(f"{first.name}-{stack_identity(runs, described)[:16]}")
 
-    Those are heads that are trained to the minimum, and others in one process without micro-batches or trackers.
+
+def make_stacks(
+    runs: Sequence[Run], recipe: Recipe, classes: int, width: int, *, alone: bool = False
+) -> list[list[Run]]:
+    """Group runs of the recipe ``head`` by what can be trained at once, whatever machine trains them.
+
+    Args:
+        runs: without strategies after training.
+        classes, width: C and D.
+        alone: leave out heads that are trained step by step.
     """
-    if context.recipe.trains != "head":
-        return []
-    single = tracked or context.hardware.compile or context.hardware.micro_batch is not None
-    single = single or context.accelerator.num_processes > 1
-    waiting = [run for run in runs if not run.method.after]
-    if single:
-        waiting = [run for run in waiting if to_minimum(run, context)]
-    old = []
-    for place in dict.fromkeys((run.seed, run.fold) for run in waiting):
-        for head_batch in _earlier(waiting, context, *place):
-            if any(run in waiting for run in head_batch.runs):
-                old.append(head_batch)
-                waiting = [run for run in waiting if run not in head_batch.runs]
-    return [*old, *_new(waiting, context)]
-
-
-def to_minimum(run: Run, context: RunContext) -> bool:
-    """Whether the head of a run is trained to its minimum, and not for a number of epochs."""
-    trains = context.recipe.trains == "head" and not run.method.after
-    return trains and reaches_minimum(_task(run, context))
-
-
-def _new(waiting: Sequence[Run], context: RunContext) -> list[HeadBatch]:
+    tasks = {run: _task(run, recipe, classes, width) for run in runs}
     groups: dict[tuple[Any, ...], list[Run]] = {}
-    tasks = {run: _task(run, context) for run in waiting}
     for run, task in tasks.items():
         groups.setdefault((run.seed, run.fold, *trained_together(task)), []).append(run)
-    # Batches are trained in parallel; there should be at least one per core.
-    least = -(-parallel_workers(context.accelerator.device) // max(len(groups), 1))
     found = []
-    for (_, _, minimised, _), runs in groups.items():
+    for (_, _, minimised, _), together in groups.items():
         if minimised:  # they share the choice of the penalty
-            found.append(HeadBatch(tuple(runs)))
+            found.append(together)
             continue
-        for places in batch_heads([tasks[run].head for run in runs], context.recipe.batch_size, least=least):
-            found.append(HeadBatch(tuple(runs[at] for at in places)))
+        if alone:
+            continue
+        heads = [tasks[run].head for run in together]
+        found += [[together[at] for at in places] for places in batch_heads(heads, recipe.batch_size)]
     return found
 
 
-def _task(run: Run, context: RunContext) -> HeadTask:
-    """The head of a run as far as its batch depends on it: its loss has made-up class counts."""
-    classes, width = len(context.training_data.table.class_names), context.training_data.store.shape[1]
-    head = run.method.build_head(width, classes, context.recipe.head)
-    recipe, loss = run.method.configure(context.recipe), run.method.loss.create([1] * classes)
-    return HeadTask(loss, recipe, head, run.method.classical)
+def to_minimum(run: Run, recipe: Recipe, classes: int, width: int) -> bool:
+    """Whether the head of a run is trained to its minimum, and not for a number of epochs."""
+    trains = recipe.trains == "head" and not run.method.after
+    return trains and reaches_minimum(_task(run, recipe, classes, width))
 
 
-def _earlier(waiting: Sequence[Run], context: RunContext, seed: int, fold: int) -> list[HeadBatch]:
-    """The batches of a seed and fold in which finished runs were trained with waiting ones."""
-    found: dict[tuple[str, ...], HeadBatch] = {}
-    wanted = {run.method.text for run in waiting}
-    for path in sorted(context.study.glob(f"runs/*/seed{seed}-fold{fold}/{DESCRIPTION}")):
-        try:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            texts = tuple(described[CO_TRAINED]) if described["status"] == "finished" else ()
-            if wanted & set(texts) and texts not in found:
-                context.trust.check(texts, path)
-                found[texts] = HeadBatch(tuple(Run(parse_method(text), seed, fold) for text in texts))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # an unreadable description names no batch
-    return list(found.values())
+def _task(run: Run, recipe: Recipe, classes: int, width: int) -> HeadTask:
+    """The head of a run as far as its stack depends on it: its loss has made-up class counts."""
+    head = run.method.build_head(width, classes, recipe.head)
+    configured, loss = run.method.configure(recipe), run.method.loss.create([1] * classes)
+    return HeadTask(loss, configured, head, run.method.classical)

@@ -1,0 +1,209 @@
+"""Do units of a study in this process, which need not be the one that planned them: `tametail work`, and all engines.
+
+The inputs are restored from the study's folder, once per process. A lock keeps two processes from doing the same unit: the
+second one waits, and finds it done.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Unpack, cast
+
+from tametail.core.atomic import make_folder
+from tametail.core.console import Console
+from tametail.core.errors import explain_save_error
+from tametail.core.option import declared, takes
+from tametail.core.options import WorkOptions
+from tametail.core.run_files import is_ended
+from tametail.core.trust import Trust
+from tametail.engines.engine import Work
+from tametail.storage.identity import digest_of_identity
+from tametail.storage.locks import Lock, is_held
+from tametail.storage.study_file import WORK_FOLDER, read_study_file, refuse_shared
+from tametail.study.inputs import load_inputs
+from tametail.study.progress import ProgressFile
+from tametail.study.settings import hardware_from
+from tametail.study.train_units import UnitTrainer
+from tametail.study.units import Unit, find_units, read_units
+from tametail.training.checkpointing.checkpointer import Stop, Stopped, checkpoint_interval, stop_on_signals
+from tametail.training.hardware import Hardware, check_one_process, make_accelerator
+from tametail.training.recipe import recorded_recipe
+from tametail.training.run import RunContext
+from tametail.training.trackers import check_trackers
+
+_LOCK_SECONDS = 0.5  # between two looks at whether a stop is requested, while another process holds a unit
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a worker does its units.
+
+    Attributes:
+        hardware: how the machine is used.
+        image_root: folder of the images, if it is not the recorded one.
+        trust_code: whether code that the study's files name may be run.
+        track: experiment trackers to log to.
+    """
+
+    hardware: Hardware
+    image_root: str | None = None
+    trust_code: bool = False
+    track: tuple[str, ...] = ()
+
+    def words(self, study: Path) -> list[str]:
+        """The command line that does the units whose numbers are added."""
+        hardware = self.hardware
+        options = {
+            "device": hardware.device,
+            "micro_batch": hardware.micro_batch,
+            "compile": hardware.compile,
+            "workers": hardware.workers,
+            "validate": hardware.validate_epochs,
+            "image_root": self.image_root,
+            "trust_code": self.trust_code,
+            "track": list(self.track) or None,
+        }
+        known = declared(WorkOptions)
+        given = {name: value for name, value in options.items() if value != known[name].default}
+        words = [word for name, value in given.items() for word in known[name].written(value)]
+        return [sys.executable, "-m", "tametail", "work", str(study), *words]
+
+
+def describe_work(study: Path, settings: WorkerSettings, threads: int, *, gpu: bool) -> Work:
+    """What an engine runs for a study."""
+    folder = study.resolve()
+    call = partial(run_units, str(folder), settings)
+    return Work(call, settings.words(folder), folder / WORK_FOLDER, threads, gpu)
+
+
+@takes(WorkOptions)
+def work(study: str | Path, *, console: Console | None = None, **options: Unpack[WorkOptions]) -> int:
+    """Train units of a study, as one of possibly many workers: what a job of a scheduler runs.
+
+    `compare` makes the plan of units, and, when it is repeated after them, the report. Units that another process works on are
+    waited for if they are named, and else left to it.
+
+    Args:
+        study: the study's folder.
+        console: where progress is shown; None for silence.
+        options: see below.
+
+    Returns:
+        Number of units of the study that are not done.
+
+    Raises:
+        DataError: there is no study, or its images or weights have changed.
+        UsageError: a unit that the study does not have.
+        Stopped: interrupted by Ctrl-C or SIGTERM, with everything saved.
+    """
+    console, directory = console or Console(quiet=True), Path(study)
+    check_one_process("work on units (start the command several times to share the work)")
+    checkpoint_interval()
+    track, root = tuple(options["track"] or ()), options["image_root"]
+    check_trackers(track)
+    settings = WorkerSettings(
+        hardware_from(options), None if root is None else str(root), options["trust_code"], track
+    )
+    refuse_shared(directory, read_study_file(directory))
+    wanted = options["unit"]
+    numbers = (
+        [unit.number for unit in read_units(directory)] if wanted is None else cast(Sequence[int], wanted)
+    )
+    units = [unit for unit in find_units(directory, numbers) if not unit.is_ended(directory)]
+    with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
+        for unit in units:
+            if wanted is None and is_worked_on(directory, unit.number):
+                continue
+            console.say(f"Unit {unit.number}: {', '.join(unit.texts)}, seed {unit.seed}, fold {unit.fold}")
+            _do(directory, unit, settings, stop, console)
+    return sum(not unit.is_ended(directory) for unit in read_units(directory))
+
+
+def run_units(study: str, settings: WorkerSettings, numbers: Sequence[int]) -> None:
+    """Do units of a study by number, as an engine's process: silently, with warnings in the progress file.
+
+    Raises:
+        Stopped: a signal asked for it, and everything is saved.
+    """
+    directory = Path(study)
+    with stop_on_signals() as stop:
+        for unit in find_units(directory, numbers):
+            _do(directory, unit, settings, stop, None)
+
+
+def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, console: Console | None) -> None:
+    """Do a unit and, before it, those that it needs."""
+    for needed in find_units(directory, unit.needs):
+        _do(directory, needed, settings, stop, console)
+    with _unit_lock(directory, unit.number, stop):
+        if unit.is_ended(directory):
+            return
+        progress = ProgressFile(directory, unit.number)
+        described = read_study_file(directory)
+        context = _restored(str(directory), settings, digest_of_identity(described))
+
+        def warn(text: str) -> None:
+            progress.warn(text)
+            if console:
+                console.warn(text)
+
+        trainer = UnitTrainer(context, described, settings.track, stop, warn)
+        trained, after = unit.runs(directory, described, context.trust)
+        if unit.stacked:
+            progress.starts(f"{len(trained)} heads, fold {unit.fold}")
+            trainer.train_stacks([trained], progress)
+        for run in after if unit.stacked else [*trained, *after]:
+            if not is_ended(run.directory(directory)):
+                progress.starts(run.title)
+                trainer.train_run(run, progress)
+
+
+@lru_cache(maxsize=1)
+def _restored(study: str, settings: WorkerSettings, identity: str) -> RunContext:
+    """What the runs of a study share; ``identity`` keeps one process from using it for another study in the same place."""
+    directory = Path(study)
+    described: Mapping[str, Any] = read_study_file(directory)
+    accelerator = make_accelerator(recorded_recipe(described), settings.hardware.device)
+    silent = Console(quiet=True)
+    inputs = load_inputs(directory, described, image_root=settings.image_root, training=True, console=silent)
+    data = inputs.training_data(accelerator, silent, described["threads"])
+    trust = Trust(settings.trust_code)
+    return RunContext(data, inputs.recipe, accelerator, directory, settings.hardware, trust)
+
+
+def is_worked_on(study: Path, unit: int) -> bool:
+    """Whether a process holds a unit."""
+    return is_held(_lock_file(study, unit))
+
+
+@contextmanager
+def _unit_lock(study: Path, unit: int, stop: Stop) -> Iterator[None]:
+    """Hold a unit, waiting for another process that does.
+
+    Raises:
+        Stopped: requested while waiting.
+    """
+
+    def check(_: object) -> None:
+        if stop.requested:
+            raise Stopped
+
+    path = _lock_file(study, unit)
+    with explain_save_error(path):
+        make_folder(path.parent)
+        lock = Lock(path)
+        lock.acquire(wait=math.inf, waiting=check, poll=_LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(study: Path, unit: int) -> Path:
+    return study / WORK_FOLDER / f"unit-{unit}.lock"

@@ -1,0 +1,126 @@
+"""A study has the same files, whichever engine trains it, and whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tametail as tt
+from cli.test_app import run
+from fixtures.plain_figures import figures_not_rendered
+from fixtures.tiny_study import TINY
+from tametail.core.console import Console
+from tametail.core.errors import UsageError
+from tametail.study.study import Study, compare
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with figures_not_rendered():
+        yield
+
+
+def again(images: Path, out: Path, methods: str = "ce,ce+la,ldam", **options: Any) -> Study:
+    settings: dict[str, Any] = TINY | {"epochs": 2, "folds": 2, "device": "cpu"} | options
+    return compare(images, methods, out=out, **settings)
+
+
+def files(study: Path) -> dict[str, bytes]:
+    """All visible files, without times."""
+    found = {}
+    for path in sorted(study.rglob("*")):
+        name = path.relative_to(study)
+        if (
+            path.is_file()
+            and path.name != "timing.csv"
+            and not any(part.startswith(".") for part in name.parts)
+        ):
+            content = path.read_bytes()
+            if path.suffix == ".json":
+                content = re.sub(rb'"seconds": [\d.e-]+', b"", content)
+            if path.suffix == ".html":
+                content = re.sub(rb"[\d.,]+ (s|min)\b", b"", content)
+            found[str(name)] = content
+    return found
+
+
+@pytest.mark.parametrize("recipe", ["head", "quick"])
+def test_local_processes_give_the_same_files(image_folder: Path, tmp_path: Path, recipe: str) -> None:
+    settings: dict[str, Any] = {"recipe": recipe, "batch_size": 32, "threads": 1}
+    again(image_folder, tmp_path / "one", **settings)
+    study = again(image_folder, tmp_path / "several", engine="local", jobs=2, **settings)
+    assert study.failed == ()
+    assert files(tmp_path / "several") == files(tmp_path / "one")
+    assert not (tmp_path / "several" / ".work").exists()
+
+
+def test_failed_runs_are_told_with_their_reasons(image_folder: Path, tmp_path: Path) -> None:
+    alone = again(image_folder, tmp_path / "one", "ldam,ldam+crt", lr=1e30)
+    several = again(image_folder, tmp_path / "several", "ldam,ldam+crt", lr=1e30, engine="local", jobs=2)
+    assert sorted(several.failed) == sorted(alone.failed)
+    assert any("the run that it starts from has failed" in message for message in alone.failed)
+
+
+class Killer(Console):
+    """Kills a worker as soon as the first unit is done."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.killed = 0
+        self.warnings_seen: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings_seen.append(text)
+
+    def say(self, text: str) -> None:
+        import psutil
+
+        if "done" in text and not self.killed:
+            workers = [
+                child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())
+            ]
+            os.kill(workers[0].pid, signal.SIGKILL)
+            self.killed = workers[0].pid
+
+
+def test_a_killed_worker_changes_nothing(image_folder: Path, tmp_path: Path) -> None:
+    again(image_folder, tmp_path / "one", repeats=3)
+    killer = Killer()
+    again(image_folder, tmp_path / "several", repeats=3, engine="local", jobs=2, console=killer)
+    assert killer.killed
+    assert files(tmp_path / "several") == files(tmp_path / "one")
+
+
+def test_a_plan_is_done_by_any_scheduler(image_folder: Path, tmp_path: Path) -> None:
+    again(image_folder, tmp_path / "one")
+    out = tmp_path / "planned"
+    again(image_folder, out, engine="plan")
+    assert not list(out.glob("runs/*"))
+    assert tt.status(out) == {"Units": "4 waiting"}
+    code, output, errors = run("work", out, "--unit", "0,3", "--device", "cpu")
+    assert (code, output) == (0, "2 units of the study are not done.\n"), errors
+    assert tt.status(out) == {"Units": "2 finished, 2 waiting"}
+    code, output, _ = run("work", out, "--device", "cpu", "--quiet")
+    assert (code, output) == (0, "All units of the study are done.\n")
+    code, output, _ = run("status", out)
+    assert (code, output) == (0, "Units  4 finished\n")
+    again(image_folder, out)
+    assert files(out) == files(tmp_path / "one")
+
+
+def test_the_thread_count_is_kept(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    again(image_folder, out, "ce", recipe="quick", batch_size=32, threads=3, engine="plan")
+    assert Study(out).settings["threads"] == 3
+    with pytest.raises(UsageError, match=r"expected --threads 3.*got 2"):
+        again(image_folder, out, "ce", recipe="quick", batch_size=32, threads=2)
+    again(image_folder, out, "alpa", recipe="quick", batch_size=32, engine="plan")
+    assert Study(out).settings["threads"] == 3
+    again(image_folder, tmp_path / "several", "ce", recipe="quick", batch_size=32, engine="plan", jobs=2)
+    assert Study(tmp_path / "several").settings["threads"] == 1
