@@ -242,7 +242,7 @@ def test_only_the_shard_that_is_gone_or_damaged_is_decoded_again(
 def test_the_chunks_that_are_verified_are_spread_over_all_shards(
     table: ImageTable, own_cache: Path, decoded: list[Path]
 ) -> None:
-    chunks = ChunkSettings(images=1, verify_all=1000, sampled=1, shard=5 * 768)
+    chunks = ChunkSettings(images=1, verify_all=1000, sampled=2, shard=5 * 768)
     whole = np.array(decoded_images(table, 16, chunks=chunks).pixels)
     shards = {
         start: path
@@ -250,7 +250,8 @@ def test_the_chunks_that_are_verified_are_spread_over_all_shards(
         for path in own_cache.glob("*.npy")
         if np.array_equal(np.load(path), whole[start : start + 5])
     }
-    for image, verified in ((0, True), (5, True), (11, True), (3, False), (6, False), (10, False)):
+    for image in range(12):
+        verified = image in (0, 3, 7, 11)  # two in the first shard
         shard = shards[image // 5 * 5]
         place = 128 + image % 5 * 768
         data = shard.read_bytes()
