@@ -10,7 +10,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 
+from tametail.core.errors import TametailError
 from tametail.data import DecodedImages, ImageTable, decoded_images, make_splits, read_images
+from tametail.data.decoding.cache import ChunkSettings
 from tametail.data.row_store import as_rows
 from tametail.models.backbones import build_backbone, describe_backbone
 from tametail.training import training_data
@@ -80,6 +82,19 @@ def test_features_are_memory_mapped_and_blocks_change_nothing(
     assert path.read_bytes() == written
     with path.open("rb") as handle:  # as np.save writes it
         assert np.array_equal(np.lib.format.read_array(handle, allow_pickle=False), whole)
+
+
+def test_features_take_no_room_of_the_images_that_they_are_computed_from(
+    table: ImageTable, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = decoded_images(table, SPEC.canvas, chunks=ChunkSettings(shard=20 * SPEC.canvas**2 * 3))
+    shards = sorted((own_cache.parent / "decoded").glob("*.npy"))
+    assert {path.stem for path in shards} == decoded.shards
+    assert len(shards) == 4
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", str((sum(path.stat().st_size for path in shards) + 9000) / 1e9))
+    with pytest.raises(TametailError, match="no space for"):
+        features(decoded, "no")
+    assert sorted((own_cache.parent / "decoded").glob("*.npy")) == shards
 
 
 def test_a_study_of_heads_has_standardised_features_of_its_images(table: ImageTable) -> None:

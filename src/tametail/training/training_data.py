@@ -202,7 +202,7 @@ def cached_features(
             if advance:
                 advance(len(found))
             return found
-        make_room(shape[0] * shape[1] * 4, keep={decoded.key})
+        make_room(shape[0] * shape[1] * 4, keep=decoded.shards)
         network, transform = frozen(backbone, spec), evaluation_transform(spec)
         with explain_cache_error(path.parent):
             make_folder(path.parent)

@@ -80,6 +80,7 @@ class DecodedImages:
         bit_depth: at which grey images of more than 8 bits were read.
         notes: image id → what is odd about a file that could be read.
         key: hex digest of everything that the pixels depend on.
+        shards: keys of the files in the cache.
     """
 
     pixels: RowStore
@@ -89,6 +90,7 @@ class DecodedImages:
     bit_depth: BitDepth
     notes: dict[str, str]
     key: str
+    shards: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +162,7 @@ def decoded_images(
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
         depth = _bit_depth(pool, table, digests)
         shards = _shards(folder, images, digests, size, depth, chunks)
-        keys = {shard.key for shard in shards}
+        keys = frozenset(shard.key for shard in shards)
         for number, shard in enumerate(shards):
             with explain_cache_error(folder), cache_lock(folder, shard.key):
                 found = _load(pool, shard)
@@ -189,9 +191,8 @@ def decoded_images(
     notes = {shard.images[row]: note for shard, found in pairs for row, note in found.notes.items()}
     readable = _readable(len(images), (shard.start + row for shard, found in pairs for row in found.reasons))
     pixels = ArrayRows([found.pixels for found in stored])
-    return DecodedImages(
-        pixels, readable, errors, digests, depth, notes, _key(digests, size, depth.bits or 0)
-    )
+    key = _key(digests, size, depth.bits or 0)
+    return DecodedImages(pixels, readable, errors, digests, depth, notes, key, keys)
 
 
 def _shards(
