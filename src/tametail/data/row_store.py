@@ -78,7 +78,7 @@ class ArrayRows(RowStore):
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"expected rows in 0..{len(self) - 1}, got {rows.min()} to {rows.max()}")
         if len(self._arrays) == 1:
-            return np.array(self._arrays[0][rows])
+            return np.asarray(self._arrays[0][rows])
         taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
         of_row = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(of_row):
