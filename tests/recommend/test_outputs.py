@@ -16,7 +16,7 @@ from tametail.recommend.outputs import (
     HeadOutputs,
     create_or_extend,
     load_outputs,
-    outputs_path,
+    outputs_store,
     save_outputs,
 )
 from tametail.storage.identity import IDENTITY, prepare_directory
@@ -78,14 +78,14 @@ def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])
 def test_a_damaged_file_is_done_again(content: bytes, tmp_path: Path) -> None:
     _save(tmp_path)
-    path = outputs_path(tmp_path, TRAINING)
+    path = outputs_store(tmp_path).path(TRAINING.name)
     path.write_bytes(content)
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
 
 
 def test_half_a_file_is_done_again(tmp_path: Path) -> None:
     _save(tmp_path)
-    path = outputs_path(tmp_path, TRAINING)
+    path = outputs_store(tmp_path).path(TRAINING.name)
     path.write_bytes(path.read_bytes()[:-200])
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
     assert load_outputs(tmp_path, TrainingKey(1, (0,)), METHODS, (5, 3), "a") is None

@@ -117,7 +117,7 @@ class Lock:
             OSError: its folder cannot be written.
         """
         end = time.monotonic() + wait
-        while not self._attempt():
+        while not self.try_acquire():
             found = holder(self.path)
             lost = found is not None and found.alive is None and found.stale
             if lost or time.monotonic() >= end:
@@ -144,7 +144,8 @@ class Lock:
         """Whether a file marks the lock that is held, as the file system has no flock."""
         return self._held is not None and Path(self._held.lock_file).name != self.path.name
 
-    def _attempt(self) -> bool:
+    def try_acquire(self) -> bool:
+        """Take the lock unless another process holds it; whether it was taken."""
         lock = _taken(self.path, _TRY_SECONDS)
         if lock is None:
             return False
