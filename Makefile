@@ -18,13 +18,14 @@
 # make bench-evaluation  time and memory of all statistics of a large study
 # make bench-features   features of a frozen backbone beside other runtimes
 # make bench-heads       a thousand heads trained together and one by one
+# make bench-large       memory of tables larger than memory, to a million images
 # make bench-losses      time and memory of the losses
 # make bench-train       fine-tuning and a plain training loop: time per epoch
 BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-engines fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-engines fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -94,6 +95,7 @@ results: setup coverage false-alarms leak-proof
 	@$(BIN)/python benchmarks/evaluation.py -o docs/results/evaluation.md
 	@$(BIN)/python benchmarks/features.py -o docs/results/features-speed.md
 	@$(BIN)/python benchmarks/heads.py --data "$(HAM10000)" -o docs/results/heads.md
+	@$(BIN)/python benchmarks/large_tables.py -o docs/results/large-tables.md
 	@$(BIN)/python benchmarks/losses.py -o docs/results/losses.md
 	@$(BIN)/python benchmarks/train.py --data "$(HAM10000)" -o docs/results/training.md
 
@@ -108,6 +110,9 @@ bench-features: setup
 
 bench-heads: setup
 	@$(BIN)/python benchmarks/heads.py
+
+bench-large: setup
+	@$(BIN)/python benchmarks/large_tables.py
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py

@@ -16,6 +16,7 @@ try:
     from tametail.cli.gradients import gradients
     from tametail.cli.inspect import inspect
     from tametail.cli.losses import losses
+    from tametail.cli.pack import pack
     from tametail.cli.predict import predict
     from tametail.cli.rank import rank
     from tametail.cli.recipe import list_, show
@@ -34,8 +35,8 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, reproduce, losses,
-    strategies, gradients,
+    compare, resume, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
+    reproduce, losses, strategies, gradients,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -434,8 +434,8 @@ class DataArgument(TypedDict, total=False):
         Option(
             ...,
             "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, the name of a known data set, or "
-            "demo (built in, synthetic).",
+            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or its "
+            "URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic).",
         ),
     ]
 
@@ -703,6 +703,13 @@ class DrawOptions(SeedOptions, TableOptions, total=False):
 )
 class SubsampleOptions(OutputOptions, DrawOptions, total=False):
     """Options of ``tametail subsample``."""
+
+
+@varied(out=(..., "New folder to write."))
+class PackOptions(OutputOptions, TableOptions, total=False):
+    """Options of ``tametail pack``."""
+
+    shard_mb: Annotated[int, Option(512, "Megabytes of images above which a new file is begun.")]
 
 
 @varied(

@@ -149,7 +149,7 @@ def _train_here(
     """Train units in this process: stacks of heads in threads, then everything else one by one."""
     context = trainer.context
     data, recipe = context.training_data, context.recipe
-    classes, width = len(data.table.class_names), int(data.array.shape[1])
+    classes, width = len(data.table.class_names), data.store.shape[1]
     minimised = {run for run in left if to_minimum(run, recipe, classes, width)}
     epochs = sum(0 if run.method.after else 1 if run in minimised else recipe.epochs for run in left)
     failed: dict[Run, str] = {}
