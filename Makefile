@@ -7,6 +7,7 @@
 # make format            fix lint and formatting
 # make wheel             build the package
 # make prove-kill        kill each command at random moments and compare its files with undisturbed ones
+# make prove-damage      damage folders of studies, searches, recommendations and evaluations, and read them
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
@@ -23,7 +24,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -63,6 +64,9 @@ wheel: setup
 
 prove-kill: setup
 	@$(BIN)/python scripts/prove_kill.py
+
+prove-damage: setup
+	@$(BIN)/python scripts/prove_damage.py
 
 fuzz: setup
 	@$(BIN)/python scripts/fuzz.py
