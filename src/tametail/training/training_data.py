@@ -22,6 +22,7 @@ from torch import nn
 
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path, make_folder
+from tametail.core.regular_file import regular
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
 from tametail.data.sampling.augmentation import Preprocess
@@ -210,7 +211,7 @@ def cached_features(
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     try:
-        with path.open("rb") as handle:
+        with regular(path).open("rb") as handle:
             features: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
     except (OSError, ValueError):
         return None
