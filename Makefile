@@ -8,6 +8,7 @@
 # make wheel             build the package
 # make prove-kill        kill each command at random moments and compare its files with undisturbed ones
 # make prove-engines     train the same studies by every engine, kill workers and coordinators, and compare all files
+# make prove-damage      damage folders of studies, searches, recommendations and evaluations, and read them
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
@@ -26,7 +27,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-engines fuzz coverage false-alarms power bench-data bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -70,6 +71,9 @@ prove-kill: setup
 prove-engines: setup
 	@sh scripts/setup_engines.sh
 	@$(BIN)/python scripts/prove_engines.py
+
+prove-damage: setup
+	@$(BIN)/python scripts/prove_damage.py
 
 fuzz: setup
 	@$(BIN)/python scripts/fuzz.py
