@@ -155,17 +155,3 @@ def test_damaged_settings_are_named(objective: object, tmp_path: Path) -> None:
     (tmp_path / SETTINGS).write_text(json.dumps(content | {"objective": objective}))
     with pytest.raises(DataError, match=r"its settings\.json is damaged \(objective"):
         create_or_extend(tmp_path, DESCRIBED, "log_loss")
-
-
-@pytest.mark.parametrize("name", ["names", "failures", "logits", "posteriors", "made_with"])
-@pytest.mark.parametrize(
-    "value", [np.zeros((2, 2, 2)), np.array(["x"]), np.array([["a", "b"]] * 3), np.array(3), None]
-)
-def test_arrays_of_another_form_are_as_if_absent(name: str, value: object, tmp_path: Path) -> None:
-    _save(tmp_path)
-    path = outputs_path(tmp_path, TRAINING)
-    with np.load(path) as file:
-        arrays = dict(file)
-    del arrays[name]
-    np.savez(path, **arrays if value is None else arrays | {name: value})
-    assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
