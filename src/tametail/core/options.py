@@ -521,7 +521,9 @@ class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions
     out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."),
     repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
+class RecommendOptions(
+    OutputOptions, TrainingOptions, DataOptions, DeviceOptions, EngineOptions, total=False
+):
     """Options of `tametail.recommend`."""
 
     objective: Annotated[
@@ -538,7 +540,9 @@ class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOption
     seed=(0, "Random seed of the splits and of the sampler."),
     repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, OrderOptions, total=False):
+class SearchOptions(
+    OutputOptions, TrainingOptions, DataOptions, MachineOptions, EngineOptions, OrderOptions, total=False
+):
     """Options of `tametail.search`."""
 
     trials: Annotated[int, Option(50, "Trials of each search.")]

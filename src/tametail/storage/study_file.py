@@ -33,13 +33,13 @@ CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
 _WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock(?:\.soft|\.json)?)|jobs\.jsonl|job-[\w.-]+")
+# What workers restore the inputs of trainings from.
+INPUT_FILES = frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors"})
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset(
-        {"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, UNITS_FILE, "backbone.safetensors", LOCK}
-    ),
+    frozenset({*INPUT_FILES, UNITS_FILE, LOCK}),
 )
 
 

@@ -19,7 +19,7 @@ class _Table(Strict):
     content: Text
     images: Count
     groups: Count
-    unreadable: list[_Unreadable] = []
+    unreadable: list[_Unreadable]
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
 
 
@@ -63,9 +63,9 @@ class OtherSplits(Strict):
 class _Described(Strict):
     """Data, splits and settings of all trainings."""
 
-    tametail: Text = ""
+    tametail: Text
     name: Text
-    synthetic: bool = False
+    synthetic: bool
     multi_label: bool = False
     table: _Table
     splits: _Splits
@@ -79,7 +79,7 @@ class _Described(Strict):
     weights_digest: Text
     image_size: Annotated[int, Field(ge=1, le=100_000)]
     canvas: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    features: Text | None = None
+    features: Text | None
     reading: _Reading | None = None
     findings: list[_Finding] = []
     options: dict[Text, Any] = {}

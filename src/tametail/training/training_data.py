@@ -24,6 +24,7 @@ from torch import nn
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import TametailError
+from tametail.core.regular_file import regular
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
 from tametail.data.row_store import ArrayRows, RowStore
@@ -230,7 +231,7 @@ def cached_features(
 def _open(path: Path, shape: tuple[int, int]) -> RowStore | None:
     """The features in a file, memory-mapped; None if it is absent or damaged."""
     try:
-        features: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        features: NDArray[np.float32] = np.load(regular(path), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return ArrayRows([features]) if features.shape == shape and features.dtype == np.float32 else None

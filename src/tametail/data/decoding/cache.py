@@ -230,7 +230,7 @@ def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> Bit
     folder = cache_dir() / "bit_depth"
     path = folder / f"{_key(digests)}.json"
     try:
-        found = BitDepth.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        found = BitDepth.from_dict(json.loads(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):
         found = find_bit_depth(table.paths, pool)
         with suppress(OSError):  # the record only saves time
@@ -259,7 +259,7 @@ def _load(pool: Executor, shard: _Shard) -> _Stored | None:
         return None
     rows, size = len(shard.images), shard.size
     try:
-        record = json.loads(shard.record.read_text(encoding="utf-8"))
+        record = json.loads(regular(shard.record).read_text(encoding="utf-8"))
         reasons, notes = (
             {int(row): str(text) for row, text in record[name].items()} for name in ("errors", "notes")
         )
