@@ -259,8 +259,9 @@ def main() -> int:
             "",
             f"Peak at most rows / fewest rows: features {growth[0]:.3f}, training {growth[1]:.3f}.",
             "",
-            f"Heads ({', '.join(METHODS)}; λ chosen, {CLASSES} classes, {WIDTH} features) at their minimum, one training set; what they need is "
-            f"the Gram matrix of features, outputs (rows × classes), and one block of 256 MB of features in float64:",
+            f"Heads ({', '.join(METHODS)}; λ chosen, {CLASSES} classes, {WIDTH} features) at their minimum, one training set; what they need "
+            f"is features and their components up to 0.5 GB each (larger ones are in files), blocks of 256 MB of features in float64, "
+            f"and outputs (rows × classes):",
             "",
             "| rows | features, GB | s | iterations | peak GB |",
             "|---:|---:|---:|---:|---:|",
