@@ -81,4 +81,6 @@ def _kept(eigen: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _with_ones(columns: Tensor) -> Tensor:
     """Columns (n, R - 1) float64 and a last one of ones, in float32."""
-    return torch.cat([columns, columns.new_ones(len(columns), 1)], dim=1).float().contiguous()
+    filled = columns.new_ones(len(columns), columns.shape[1] + 1, dtype=torch.float32)
+    filled[:, :-1] = columns
+    return filled
