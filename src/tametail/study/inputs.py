@@ -271,7 +271,7 @@ def restore_backbone(directory: Path, described: Mapping[str, Any], spec: Backbo
         spec: see `studied_backbone`.
     """
     backbone = build_backbone(spec, "none")
-    if described["recipe"]["trains"] == "head":
+    if recorded_recipe(described).trains == "head":
         load_weights(backbone, directory / BACKBONE_FILE)
     return backbone
 
@@ -304,6 +304,7 @@ def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path 
             if name in frame and infer_dtype(frame[name], skipna=False) not in {"string", "empty"}:
                 raise ValueError(f"expected texts in column {name}")
         root = Path(root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
+        _ = root.is_dir()  # an error where it cannot be a path, as it is too long; it may be absent
         return ImageTable(
             frame,
             root,
