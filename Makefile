@@ -17,6 +17,7 @@
 # make results HAM10000=... APTOS=...   measure again all that docs/results shows, from these two folders (hours)
 # make bench-data        speed and memory of decoding and of cached epochs
 # make bench-evaluate-large  time and memory of evaluate on 1,000,000 images × 100 classes, beside pandas and scikit-learn
+# make bench-engines     two local workers and two independent processes
 # make bench-evaluation  time and memory of all statistics of a large study
 # make bench-features   features of a frozen backbone beside other runtimes
 # make bench-heads       a thousand heads trained together and one by one
@@ -27,7 +28,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -110,6 +111,9 @@ bench-data: setup
 
 bench-evaluate-large: setup
 	@$(BIN)/python benchmarks/evaluate_large.py
+
+bench-engines: setup
+	@$(BIN)/python benchmarks/engines.py
 
 bench-evaluation: setup
 	@$(BIN)/python benchmarks/evaluation.py

@@ -81,7 +81,9 @@ def read_study_file(directory: Path) -> dict[str, Any]:
 def remembered_root(directory: Path) -> Path | None:
     """The folder of the study's images as last recorded; None if it is not known."""
     try:
-        return Path(read_json(directory / SOURCE_FILE)["image_root"])
+        root = Path(read_json(directory / SOURCE_FILE)["image_root"])
+        _ = root.is_dir()  # an error where it cannot be a path, as it is too long; it may be absent
+        return root
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

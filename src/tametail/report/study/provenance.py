@@ -71,7 +71,7 @@ def data_rows(results: StudyResults) -> FactRows:
 
 def reading_rows(settings: Mapping[str, Any]) -> FactRows:
     """What the classes, groups and split of the images were taken from, and what was left out."""
-    if "reading" not in settings:  # a study of an earlier version
+    if not settings.get("reading"):  # a study of an earlier version
         return []
     reading = SourceReading.from_dict(settings["reading"])
     return [
