@@ -1,6 +1,6 @@
 """Memory of features, fine-tuning and heads for tables larger than memory.
 
-python benchmarks/large_tables.py [--rows 10000 100000 1000000] [--heads 10000 100000] [-o docs/results/large-tables.md]
+python benchmarks/large_tables.py [--rows 10000 100000 1000000] [--heads 10000 100000 400000] [-o docs/results/large-tables.md]
 
 Pixels are random, 64 × 64, in shards of at most 1 GiB as the decoded cache has them, and at least eight; features are random
 too. All are written to a temporary folder before the measurement and deleted after it (13 GB for a million rows). Each
@@ -218,7 +218,7 @@ def main() -> int:
     """Measure, print, and say whether it is good enough."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--heads", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--heads", type=int, nargs="*", default=[10_000, 100_000, 400_000])
     parser.add_argument("--folder", help="where temporary files are written")
     parser.add_argument("-o", "--out", type=Path, help="also write the page to this file")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
