@@ -1,6 +1,6 @@
 """Damage folders of studies, searches, recommendations and evaluations, and require a result or a named error of whatever reads them.
 
-    python scripts/prove_damage.py [--folders 2000] [--seed 0] [--only study,search] [--case 17]    (make prove-damage)
+    python scripts/prove_damage.py [--folders 2000] [--seed 0] [--only study,search] [--case 17] [--no-fields]    (make prove-damage)
 
 First each field of each JSON file is removed, and set to null. Then each folder is a copy of a whole one with one to three changes: bytes flipped, cut or inserted; JSON fields removed, renamed, of other
 types, huge or deeply nested; columns, rows and metadata of Parquet files and arrays of .npz files changed, with valid checksums; files
@@ -323,6 +323,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--case", type=int)
+    parser.add_argument("--no-fields", action="store_true", help="skip the removal of each field")
     options = parser.parse_args()
     logging.getLogger("tametail").setLevel(logging.ERROR)
     found, began, verbose = Found(), time.monotonic(), options.case is not None
@@ -333,7 +334,7 @@ def main() -> None:
         whole, uses = samples(work)
         folder = work / "damaged"
         kinds = options.only.split(",") if options.only else sorted(whole)
-        for kind in [] if verbose else kinds:
+        for kind in [] if verbose or options.no_fields else kinds:
             for file in FIELDS[kind]:
                 for number in count():
                     shutil.copytree(whole[kind], folder, symlinks=True)

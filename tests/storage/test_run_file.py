@@ -10,7 +10,9 @@ import pytest
 from fixtures.class_study import write_study
 from tametail.core.errors import DataError
 from tametail.report import read_results
+from tametail.report.study.runs import find_runs
 from tametail.storage.run_file import read_run_file
+from tametail.storage.study_file import read_study_file
 from tametail.training.run import load_class_counts
 
 WHOLE = {
@@ -22,7 +24,7 @@ STRANGE: list[tuple[str, object]] = [
     ("method", 3), ("method", ""), ("seed", "0"), ("seed", 2**63), ("fold", -1), ("fold", 1.5), ("status", None), ("message", "x" * 100_000),
     ("class_counts", []), ("class_counts", {"a": -1}), ("class_counts", {"a": 10**30}), ("images", "5"), ("seconds", -1), ("seconds", float("nan")),
     ("environment", {"python": []}), ("trained_with", "ce"), ("convergence", {}), ("convergence.starts", {"zero": 0.0}),
-    ("convergence.iterations", None), ("still_falling", 1),
+    ("convergence.iterations", None), ("still_falling", 1), ("still_falling", None),
 ]  # fmt: skip
 
 
@@ -47,6 +49,13 @@ def test_what_is_no_description_is_refused(content: str, tmp_path: Path) -> None
     path.write_text(content)
     with pytest.raises(DataError, match=r"expected the description of a run at .*run\.json"):
         read_results(study)
+
+
+def test_an_ending_that_is_null_is_none(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", methods=["ce"])
+    path = study / "runs/ce/seed0-fold0/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"convergence": None}))
+    assert len(find_runs(study, read_study_file(study))[0].endings) < 3
 
 
 @pytest.mark.parametrize("counts", [{}, {"a": 3}, {"a": 3, "c": 2}, {"a": 3, "b": 2, "c": 1}])

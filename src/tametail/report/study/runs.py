@@ -70,7 +70,7 @@ class MethodRuns:
         return tuple(
             run["convergence"]
             for run in self.described
-            if run.get("status") == "finished" and "convergence" in run
+            if run.get("status") == "finished" and run.get("convergence")
         )
 
     @cached_property
