@@ -87,7 +87,7 @@ def main() -> None:
     if process_rank() == 0:
         app()
     # The main one of several processes prints for all; errors of this one alone are printed by `tametail.cli.command`.
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     warnings.simplefilter("ignore")
     try:
         code = app(standalone_mode=False)
