@@ -45,6 +45,8 @@ def update(*given):
     return real(*given)
 
 def work(*words):
+    # Of forked processes, unlike new ones, PyTorch reports only one that it finds ended: it must be the first.
+    end, os._exit = os._exit, lambda code: (time.sleep(code == 1), end(code))
     sys.argv[1:] = words[3:]  # after -P -m tametail
     main()
 
@@ -139,9 +141,9 @@ def test_results_are_printed_once(studies: Studies) -> None:
     assert studies.finished.stderr.count("3 runs (0 already finished)") == 1
 
 
-def test_a_killed_process_ends_the_others_with_one_message(studies: Studies) -> None:
+def test_a_killed_process_ends_the_others_and_is_named(studies: Studies) -> None:
     assert studies.killed.returncode == 128 + signal.SIGKILL
-    first, second = studies.killed.stderr.splitlines()[-2:]
+    first, second = [line for line in studies.killed.stderr.splitlines() if "Error" in line]
     assert first.startswith("Error: the process of rank 1 (of 2) was killed")
     assert first.endswith("repeat the command to resume.")
     assert second == "Error: the process of rank 1 was ended by SIGKILL; repeat the command to resume"
