@@ -8,6 +8,7 @@
 # make wheel             build the package
 # make prove-kill        kill each command at random moments and compare its files with undisturbed ones
 # make prove-engines     train the same studies by every engine, kill workers and coordinators, and compare all files
+# make prove-damage      damage folders of studies, searches, recommendations and evaluations, and read them
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
 # make false-alarms      simulate the type I error of the paired comparisons
@@ -15,16 +16,19 @@
 # make leak-proof        search on random labels: the nested estimate must be at chance
 # make results HAM10000=... APTOS=...   measure again all that docs/results shows, from these two folders (hours)
 # make bench-data        speed and memory of decoding and of cached epochs
+# make bench-evaluate-large  time and memory of evaluate on 1,000,000 images × 100 classes, beside pandas and scikit-learn
+# make bench-engines     two local workers and two independent processes
 # make bench-evaluation  time and memory of all statistics of a large study
 # make bench-features   features of a frozen backbone beside other runtimes
 # make bench-heads       a thousand heads trained together and one by one
+# make bench-large       memory of tables larger than memory, to a million images
 # make bench-losses      time and memory of the losses
 # make bench-train       fine-tuning and a plain training loop: time per epoch
 BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-engines fuzz coverage false-alarms power bench-data bench-evaluation bench-features bench-heads bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -69,6 +73,9 @@ prove-engines: setup
 	@sh scripts/setup_engines.sh
 	@$(BIN)/python scripts/prove_engines.py
 
+prove-damage: setup
+	@$(BIN)/python scripts/prove_damage.py
+
 fuzz: setup
 	@$(BIN)/python scripts/fuzz.py
 
@@ -91,14 +98,22 @@ results: setup coverage false-alarms leak-proof
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
 	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
 	@$(BIN)/python benchmarks/data.py -o docs/results/data.md
+	@$(BIN)/python benchmarks/evaluate_large.py -o docs/results/evaluate-large.md
 	@$(BIN)/python benchmarks/evaluation.py -o docs/results/evaluation.md
 	@$(BIN)/python benchmarks/features.py -o docs/results/features-speed.md
 	@$(BIN)/python benchmarks/heads.py --data "$(HAM10000)" -o docs/results/heads.md
+	@$(BIN)/python benchmarks/large_tables.py -o docs/results/large-tables.md
 	@$(BIN)/python benchmarks/losses.py -o docs/results/losses.md
 	@$(BIN)/python benchmarks/train.py --data "$(HAM10000)" -o docs/results/training.md
 
 bench-data: setup
 	@$(BIN)/python benchmarks/data.py
+
+bench-evaluate-large: setup
+	@$(BIN)/python benchmarks/evaluate_large.py
+
+bench-engines: setup
+	@$(BIN)/python benchmarks/engines.py
 
 bench-evaluation: setup
 	@$(BIN)/python benchmarks/evaluation.py
@@ -108,6 +123,9 @@ bench-features: setup
 
 bench-heads: setup
 	@$(BIN)/python benchmarks/heads.py
+
+bench-large: setup
+	@$(BIN)/python benchmarks/large_tables.py
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py

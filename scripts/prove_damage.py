@@ -2,7 +2,7 @@
 
     python scripts/prove_damage.py [--folders 2000] [--seed 0] [--only study,search] [--case 17]    (make prove-damage)
 
-Each folder is a copy of a whole one with one to three changes: bytes flipped, cut or inserted; JSON fields removed, renamed, of other
+First each field of each JSON file is removed, and set to null. Then each folder is a copy of a whole one with one to three changes: bytes flipped, cut or inserted; JSON fields removed, renamed, of other
 types, huge or deeply nested; columns, rows and metadata of Parquet files and arrays of .npz files changed, with valid checksums; files
 exchanged, or replaced by folders, pipes, sockets and links. The functions that read it are called in this process. Required are a
 result or a `TametailError`, within 10 s of the processor and 1 GB. Exits 1 otherwise. ``--case`` repeats one folder, with tracebacks. Needs POSIX.
@@ -26,6 +26,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -40,6 +41,13 @@ import pyarrow.parquet as pq  # noqa: E402
 from fuzz import Found, damaged, strange_json  # noqa: E402
 
 MOST_WAIT = 120  # seconds
+FIELDS = {  # files of which each field is damaged
+    "study": ("study.json", "runs/ce/seed0-fold0/run.json", "calibration.json", "report.json", "source.json"),
+    "search": ("search.json",),
+    "unfinished": (),
+    "recommendation": ("settings.json", "recommend.json"),
+    "evaluation": ("evaluation.json",),
+}
 HUGE: list[object] = [10**400, -(10**30), 2**63, 1e308, float("inf"), "9" * 5000, ["x"] * 100_000]
 Use = Callable[[Path], object]
 
@@ -205,11 +213,30 @@ def limited(found: Found, name: str) -> Iterator[None]:
         found.note(name, time.process_time() - began, 1024 * more)
 
 
+def damage_field(path: Path, number: int) -> str:
+    """Remove a field of a JSON file, or set it to null; what was done, empty if there are fewer fields."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    places = [(content, key) for key in content if isinstance(content, dict)]
+    for value in list(content.values()):
+        inner = value[0] if isinstance(value, list) and value else value
+        places += [(inner, key) for key in inner] if isinstance(inner, dict) else []
+    if number >= 2 * len(places):
+        return ""
+    holder, key = places[number // 2]
+    if number % 2:
+        holder[key] = None
+    else:
+        del holder[key]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return f"{path.name}: {key} {'null' if number % 2 else 'absent'}"
+
+
 def samples(work: Path) -> tuple[dict[str, Path], dict[str, list[Use]]]:
     """A whole folder of each kind, and what reads it."""
     import tametail as tt
     from fixtures.tiny_study import TINY, write_images
     from tametail.report import results_table
+    from tametail.report.search.page import write_search_page
     from tametail.study.settings import read_tuned
 
     data, other, out = write_images(work / "data"), write_images(work / "other", seed=1), work / "out"
@@ -219,6 +246,7 @@ def samples(work: Path) -> tuple[dict[str, Path], dict[str, list[Use]]]:
     whole = {kind: work / kind for kind in ("study", "search", "recommendation", "evaluation")}
     tt.compare(table, methods=["ce", "alpa", "ce+la"], out=whole["study"], **tiny)
     tt.evaluate_test_set(whole["study"])
+    tt.report(whole["study"], by=["site"], operating={"amber": 0.9})
     tt.search(table, "alpa", trials=3, out=whole["search"], **tiny)
     tt.recommend(table, out=whole["recommendation"], **heads)
     tables = [work / f"{name}.parquet" for name in ("one", "two")]
@@ -244,6 +272,7 @@ def samples(work: Path) -> tuple[dict[str, Path], dict[str, list[Use]]]:
             lambda folder: (repr(tt.Study(folder)), tt.Study(folder).results, results_table(folder)),
         ],
         "search": [
+            lambda folder: write_search_page(folder),
             lambda folder: repr(tt.search(table, "alpa", trials=3, out=folder, **tiny)),
             lambda folder: (tt.SearchResult(folder).best, tt.SearchResult(folder).estimate),
             lambda folder: [(search.note, search.check(described)) for search in read_tuned([folder])],
@@ -263,6 +292,31 @@ def samples(work: Path) -> tuple[dict[str, Path], dict[str, list[Use]]]:
     }
 
 
+def attempt(found: Found, name: str, use: Use, folder: Path, *, verbose: bool) -> None:
+    """Read a damaged folder, which is removed then."""
+    from tametail.core.errors import TametailError
+
+    before = len(found.wrong)
+    try:
+        with limited(found, name):
+            use(folder)
+        found.errors["read"] += 1
+    except TametailError as error:
+        found.errors[type(error).__name__] += 1
+        if verbose:
+            print(name, error, sep="\n")
+    except BaseException as error:  # noqa: BLE001 - this is what is looked for
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(at.filename).name}:{at.lineno}"
+        found.wrong.append(f"{name}: {type(error).__name__}: {str(error)[:200]} ({place})")
+        if verbose:
+            traceback.print_exc()
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.parent / "out", ignore_errors=True)
+    for line in found.wrong[before:]:
+        print(line, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folders", type=int, default=2000)
@@ -271,49 +325,35 @@ def main() -> None:
     parser.add_argument("--case", type=int)
     options = parser.parse_args()
     logging.getLogger("tametail").setLevel(logging.ERROR)
-    from tametail.core.errors import TametailError
-
-    began = time.monotonic()
+    found, began, verbose = Found(), time.monotonic(), options.case is not None
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         work = Path(temporary)
         os.environ["TAMETAIL_CACHE"] = str(work / "cache")
         whole, uses = samples(work)
+        folder = work / "damaged"
         kinds = options.only.split(",") if options.only else sorted(whole)
-        found, wrong = Found(), []
-        for case in [options.case] if options.case is not None else range(options.folders):
+        for kind in [] if verbose else kinds:
+            for file in FIELDS[kind]:
+                for number in count():
+                    shutil.copytree(whole[kind], folder, symlinks=True)
+                    done = damage_field(folder / file, number)
+                    if not done:
+                        shutil.rmtree(folder)
+                        break
+                    attempt(found, f"{kind} with {done}", uses[kind][0], folder, verbose=False)
+        print(f"  each field: {found}", flush=True)
+        for case in [options.case] if verbose else range(options.folders):
             rng = random.Random(f"{options.seed}-{case}")
             kind = rng.choices(kinds, [len(uses[each]) for each in kinds])[0]
-            folder = work / "damaged"
             shutil.copytree(whole[kind], folder, symlinks=True)
             done = "; ".join(damage(folder, rng) for _ in range(rng.choice([1, 1, 1, 2, 3])))
             number = rng.randrange(len(uses[kind]))
             name = f"case {case}, use {number} of {kind} with {done}"
-            try:
-                with limited(found, name):
-                    uses[kind][number](folder)
-                found.errors["read"] += 1
-            except TametailError as error:
-                found.errors[type(error).__name__] += 1
-                if options.case is not None:
-                    print(name, error, sep="\n")
-                if "an unexpected" in str(error):
-                    found.wrong.append(f"{name}: {error}")
-            except BaseException as error:  # noqa: BLE001 - this is what is looked for
-                at = traceback.extract_tb(error.__traceback__)[-1]
-                found.wrong.append(
-                    f"{name}: {type(error).__name__}: {str(error)[:200]} ({Path(at.filename).name}:{at.lineno})"
-                )
-                if options.case is not None:
-                    traceback.print_exc()
-            for path in (folder, work / "out"):
-                shutil.rmtree(path, ignore_errors=True)
-            for line in found.wrong[len(wrong) :]:
-                print(line, flush=True)
-            wrong = list(found.wrong)
+            attempt(found, name, uses[kind][number], folder, verbose=verbose)
             if case % 100 == 99:
                 print(f"  {case + 1}: {found}", flush=True)
-        print(f"{found}; {(time.monotonic() - began) / 60:.0f} min")
+    print(f"{found}; {(time.monotonic() - began) / 60:.0f} min")
     sys.exit(len(found.wrong) > 0)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
 
 import tametail as tt
 from cli.test_app import run
@@ -22,7 +22,7 @@ from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from fixtures.tiny_study import words as as_words
 from tametail.recommend import trainings
-from tametail.recommend.outputs import HeadOutputs, outputs_path
+from tametail.recommend.outputs import HeadOutputs, outputs_store
 from tametail.training.run import TrainingKey
 
 OPTIONS = ("--folds", "3", *as_words(TINY))
@@ -69,8 +69,8 @@ def test_the_test_set_is_not_looked_at(finished: Path) -> None:
     assert content["test_images"] == len(splits) - len(inside) > 0
     for path in (finished / "outputs").iterdir():
         without = [int(part) for part in path.stem.partition("without")[2].split("-")]
-        with np.load(path) as file:
-            assert file["logits"].shape[1] == int(inside["fold"].isin(without).sum())
+        with safe_open(path, framework="numpy") as file:
+            assert file.get_tensor("logits").shape[1] == int(inside["fold"].isin(without).sum())
 
 
 def test_a_finished_one_is_not_trained_again_and_gives_the_same(
@@ -121,16 +121,18 @@ def test_interrupted_it_ends_in_130_and_goes_on_to_the_same_answer(
 
 
 def _stored(folder: Path, training: TrainingKey) -> HeadOutputs:
-    with np.load(outputs_path(folder, training)) as file:
-        names = file["names"].tolist()
-        logits, posteriors = (dict(zip(names, file[kind], strict=True)) for kind in ("logits", "posteriors"))
+    with safe_open(outputs_store(folder).path(training.name), framework="numpy") as file:
+        names = json.loads(json.loads(file.metadata()["tametail"])["noted"])["names"]
+        logits, posteriors = (
+            dict(zip(names, file.get_tensor(kind), strict=True)) for kind in ("logits", "posteriors")
+        )
         return HeadOutputs(logits, posteriors, {})
 
 
 def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # As if another process had begun it: two trainings are left, of which the one that is killed does the first.
-    given = sorted(finished.glob("outputs/*.npz"))[2:]
+    given = sorted(finished.glob("outputs/*.safetensors"))[2:]
     (out / "outputs").mkdir(parents=True)
     for path in (finished / "settings.json", finished / "splits.csv", *given):
         shutil.copy(path, out / path.relative_to(finished))
@@ -138,13 +140,13 @@ def test_killed_it_goes_on_to_the_same_answer(finished: Path, image_folder: Path
     process = fork_server().start("-m", "tametail", *words, directory=tmp_path)
     try:
         deadline = time.monotonic() + 60
-        while len(list(out.glob("outputs/*.npz"))) == len(given):
+        while len(list(out.glob("outputs/*.safetensors"))) == len(given):
             assert process.is_running
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         process.kill()
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("outputs/*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("outputs/*.safetensors")}
     assert not (out / "recommend.json").exists()
     code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW)
     assert code == 0, errors

@@ -185,13 +185,14 @@ def test_a_folder_without_results_is_not_looked_through(tmp_path: Path) -> None:
     assert "study.json" in refused("report", tmp_path)
 
 
-@pytest.mark.parametrize("root", [None, True, 1, {}, ["x"], "\0"])
+@pytest.mark.parametrize("root", [None, True, 1, {}, ["x"], "\0", "9" * 5000])
 def test_a_source_that_is_no_path_is_named(root: object, study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "study"
     shutil.copytree(study, copy)
     (copy / "source.json").write_text(json.dumps({"image_root": root}), encoding="utf-8")
     for command in ("resume", "test-set"):
         assert refused(command, copy)
+    assert CliRunner().invoke(app, ["report", str(copy)]).exit_code == 0  # without images
 
 
 def test_an_image_twice_in_the_splits_is_named(study: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fixtures.forked import fork_server
 from tametail.core.errors import UsageError
-from tametail.core.option import as_given, command_line, declared, pick, read_operating, takes
+from tametail.core.option import as_given, command_line, declared, pick, read_operating, recorded, takes
 from tametail.core.options import (
     CompareOptions,
     EvaluateOptions,
@@ -156,3 +156,22 @@ def test_every_option_is_declared_once_and_the_same_in_python() -> None:
     found = fork_server().run("-c", SCRIPT.read_text(encoding="utf-8"), directory=ROOT)
     assert found.returncode == 0, found.stderr
     assert "--label-col" in found.stdout
+
+
+def test_recorded_options_of_another_version_are_left_out() -> None:
+    options = {
+        "folds": 3,
+        "out": "x",
+        "\u202e": 1,
+        "seed": "zero",
+        "methods": ["ce", "alpa"],
+        "label_col": [1],
+        "repeats": 10**400,
+    }
+    assert recorded(options, MethodsOptions, CompareOptions) == {
+        "folds": 3,
+        "out": "x",
+        "methods": ["ce", "alpa"],
+        "repeats": 10**400,
+    }
+    assert list(recorded({"seed": 1, "folds": 3}, CompareOptions)) == ["seed", "folds"]

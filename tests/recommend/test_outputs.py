@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ from scipy.special import softmax
 
 from tametail.core.errors import DataError, UsageError
 from tametail.recommend.outputs import (
+    RECOMMEND_JSON,
     RECOMMENDATION_FOLDER,
     SETTINGS,
     HeadOutputs,
     create_or_extend,
     load_outputs,
-    outputs_path,
+    outputs_store,
+    read_recommendation,
     save_outputs,
 )
-from tametail.storage.identity import IDENTITY, prepare_directory
+from tametail.storage.identity import IDENTITY, SCHEMA, prepare_directory
 from tametail.training.run import TrainingKey
 
 TRAINING = TrainingKey(0, (1, 2))
@@ -78,14 +81,14 @@ def test_where_all_failed_that_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive at all"])
 def test_a_damaged_file_is_done_again(content: bytes, tmp_path: Path) -> None:
     _save(tmp_path)
-    path = outputs_path(tmp_path, TRAINING)
+    path = outputs_store(tmp_path).path(TRAINING.name)
     path.write_bytes(content)
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
 
 
 def test_half_a_file_is_done_again(tmp_path: Path) -> None:
     _save(tmp_path)
-    path = outputs_path(tmp_path, TRAINING)
+    path = outputs_store(tmp_path).path(TRAINING.name)
     path.write_bytes(path.read_bytes()[:-200])
     assert load_outputs(tmp_path, TRAINING, METHODS, (5, 3), "a") is None
     assert load_outputs(tmp_path, TrainingKey(1, (0,)), METHODS, (5, 3), "a") is None
@@ -118,3 +121,37 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"found study\.json; give another one with -o"):
         prepare_directory(tmp_path, RECOMMENDATION_FOLDER)
     assert [entry.name for entry in tmp_path.iterdir()] == ["study.json"]
+
+
+FINISHED = {
+    "schema": SCHEMA, "name": "skin", "recommended": "ce", "methods_to_compare": ["ce"], "best": "ce", "answer": ["Use ce."],
+    "next_command": "tametail compare skin", "candidates": [{"name": "ce"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("answer", []),
+        ("answer", "Use ce."),
+        ("answer", [3]),
+        ("recommended", ""),
+        ("methods_to_compare", None),
+        ("candidates", [[]]),
+    ],
+)
+def test_a_damaged_recommendation_is_named(key: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / RECOMMEND_JSON).write_text(json.dumps(FINISHED))
+    assert read_recommendation(tmp_path) == FINISHED
+    (tmp_path / RECOMMEND_JSON).write_text(json.dumps(FINISHED | {key: value}))
+    with pytest.raises(DataError, match=rf"its recommend\.json is damaged \({key}"):
+        read_recommendation(tmp_path)
+
+
+@pytest.mark.parametrize("objective", [None, 3, ""])
+def test_damaged_settings_are_named(objective: object, tmp_path: Path) -> None:
+    create_or_extend(tmp_path, DESCRIBED, "log_loss")
+    content = json.loads((tmp_path / SETTINGS).read_text())
+    (tmp_path / SETTINGS).write_text(json.dumps(content | {"objective": objective}))
+    with pytest.raises(DataError, match=r"its settings\.json is damaged \(objective"):
+        create_or_extend(tmp_path, DESCRIBED, "log_loss")

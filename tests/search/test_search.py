@@ -249,7 +249,7 @@ def test_a_search_by_fine_tuning_is_kept_training_by_training(image_folder: Path
     found = search(image_folder, "focal", **asked)  # type: ignore[arg-type]
     result = found.settings["result"]
     assert result["trainings"] == 6
-    kept = list((tmp_path / "s" / "trainings").glob("*.npy"))
+    kept = list((tmp_path / "s" / "trainings").glob("*.safetensors"))
     assert len(kept) == 6 + 3  # the default's, too
     assert not list((tmp_path / "s" / "trainings").glob(".*"))
     # Without its trials, what was trained is found again.

@@ -54,6 +54,27 @@ def test_round_trip(tmp_path: Path) -> None:
     assert columns["image"].tolist() == columns["site"].tolist() == [f"v{n % 3}" for n in range(150)]
 
 
+STRANGE: list[tuple[str, object]] = [
+    ("class_names", ["mel", "mel"]), ("class_order", ["mel"]), ("models", []), ("models.0.tables", ["../../secret.parquet"]),
+    ("models.0.tables", []), ("models.0.tables", ["predictions/a.parquet\n"]), ("models.0.thresholds", [0.5, 0.5]), ("models.0.train_counts", [1]),
+    ("models.0.train_counts", [1, 2, -3]), ("operating", [["mel"]]), ("operating", [["mel", "0.9"]]), ("operating", [["x", 0.9]]), ("operating", [["mel", 7.0]]),
+    ("facts", [["a"]]), ("by", "site"), ("grouped", 1), ("name", None), ("command", ["a"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), STRANGE)
+def test_damage_is_named(place: str, value: object, tmp_path: Path) -> None:
+    folder = written(tmp_path / "e")
+    content = json.loads((folder / "evaluation.json").read_text())
+    *above, last = place.split(".")
+    (content[above[0]][int(above[1])] if above else content)[last] = value
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"its evaluation\.json is damaged: .*make it again with tametail evaluate"
+    ):
+        read_evaluation_file(folder)
+
+
 def test_models_with_similar_names_have_separate_files(tmp_path: Path) -> None:
     names = ("a/b", "a b", "A-B", "..", "/", "x" * 300, "ce, ensemble of 3")
     about = read_evaluation_file(written(tmp_path / "e", names))

@@ -146,8 +146,11 @@ def test_a_file_system_that_locks_on_each_machine_by_itself(
     finally:
         end.set()
         thread.join()
-    with lock_folder(tmp_path):  # once there were no signs of life
+    said: list[str] = []
+    with lock_folder(tmp_path, say=said.append):  # once there were no signs of life
         assert is_held(path)
+    assert len(said) == 1
+    assert "may be in use by process" in said[0]
 
 
 def test_a_lock_whose_file_was_removed_is_still_one(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_edited_predictions_are_not_reported(study: Path) -> None:
     perfect = table.logits.copy()
     perfect[range(len(table)), table.target] = 99.0
     write_predictions(type(table)(**{**vars(table), "logits": perfect}), path)
-    with pytest.raises(DataError, match=r"seed0-fold1/predictions\.parquet as its run wrote it.*tametail resume"):
+    with pytest.raises(
+        DataError, match=r"seed0-fold1/predictions\.parquet as its run wrote it.*tametail resume"
+    ):
         tt.report(study)
 
 

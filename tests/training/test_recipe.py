@@ -210,3 +210,15 @@ def test_features_of_a_frozen_backbone_are_refused_where_it_is_trained() -> None
         load_recipe("quick", assignments=["features.views=flips"])
     assert load_recipe("head", assignments=["features.views=flips"]).features.views == "flips"
     assert load_recipe("head", assignments=["trains=all", "optimizer.kind=adamw"]).trains == "all"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: &a [*a]", "x: " + "1" * 5000, "2001-99-99"])
+def test_yaml_that_cannot_be_a_recipe_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"bad\.yaml is not valid YAML"):
+        load_recipe(tmp_path / "bad.yaml")
+
+
+def test_a_deep_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected a YAML value"):
+        load_recipe("head", assignments=["epochs=" + "[" * 5000])

@@ -10,9 +10,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 
-from tametail.data import DecodedImages, ImageTable, decoded_images, read_images
+from tametail.core.errors import TametailError
+from tametail.data import DecodedImages, ImageTable, decoded_images, make_splits, read_images
+from tametail.data.decoding.cache import ChunkSettings
+from tametail.data.row_store import as_rows
 from tametail.models.backbones import build_backbone, describe_backbone
+from tametail.training import training_data
 from tametail.training.recipe import load_recipe
+from tametail.training.strategies import parse_method
 from tametail.training.training_data import backbone_of, cached_features, features_key
 
 SPEC = describe_backbone("test_efficientnet", 32)
@@ -36,7 +41,7 @@ def features(decoded: DecodedImages, precision: str) -> NDArray[np.float32]:
     AcceleratorState._reset_state(True)
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     try:
-        return cached_features(decoded, SPEC, build_backbone(SPEC, "none"), accelerator)
+        return np.asarray(cached_features(decoded, SPEC, build_backbone(SPEC, "none"), accelerator))
     finally:
         AcceleratorState._reset_state(True)
 
@@ -53,13 +58,57 @@ def test_features_of_another_precision_are_not_taken(table: ImageTable, own_cach
 
 def test_damaged_features_are_computed_again(table: ImageTable, own_cache: Path) -> None:
     decoded = decoded_images(table, SPEC.canvas)
-    whole = features(decoded, "no")
+    whole = features(decoded, "no").copy()
     (path,) = own_cache.iterdir()
     data = path.read_bytes()
     for damaged in (b"", data[:-4], data[:40]):
         path.write_bytes(damaged)
         assert np.array_equal(features(decoded, "no"), whole)
         assert path.read_bytes() == data
+
+
+def test_features_are_memory_mapped_and_blocks_change_nothing(
+    table: ImageTable, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = decoded_images(table, SPEC.canvas)
+    whole = features(decoded, "no")
+    assert not whole.flags.owndata
+    (path,) = own_cache.iterdir()
+    written = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(training_data, "_ROWS_AT_ONCE", 16)
+    assert len(whole) > 2 * 16
+    assert np.array_equal(features(decoded, "no"), whole)
+    assert path.read_bytes() == written
+    with path.open("rb") as handle:  # as np.save writes it
+        assert np.array_equal(np.lib.format.read_array(handle, allow_pickle=False), whole)
+
+
+def test_features_take_no_room_of_the_images_that_they_are_computed_from(
+    table: ImageTable, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = decoded_images(table, SPEC.canvas, chunks=ChunkSettings(shard=20 * SPEC.canvas**2 * 3))
+    shards = sorted((own_cache.parent / "decoded").glob("*.npy"))
+    assert {path.stem for path in shards} == decoded.shards
+    assert len(shards) == 4
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", str((sum(path.stat().st_size for path in shards) + 9000) / 1e9))
+    with pytest.raises(TametailError, match="no space for"):
+        features(decoded, "no")
+    assert sorted((own_cache.parent / "decoded").glob("*.npy")) == shards
+
+
+def test_a_study_of_heads_has_standardised_features_of_its_images(table: ImageTable) -> None:
+    array = np.random.default_rng(0).normal(3, 2, (len(table), SPEC.features)).astype(np.float32)
+    recipe = load_recipe("head", fields={"backbone": SPEC.name, "image_size": SPEC.image_size})
+    splits = make_splits(table, folds=2, seed=0)
+    data = training_data.training_data_from_features(table, splits, as_rows(array), SPEC, recipe)
+    rows = np.arange(0, len(table), 2)
+    model = data.new_model(parse_method("ce"), rows)
+    found = data.features(model[0], Accelerator(cpu=True))
+    assert found.shape == array.shape
+    expected = (array - array[rows].mean(axis=0)) / np.sqrt(array[rows].var(axis=0).mean())
+    np.testing.assert_allclose(found.take(rows[::-1]), expected[rows[::-1]], rtol=1e-4, atol=1e-5)
+    assert np.array_equal(np.asarray(data.array), array)
 
 
 def test_the_key_tells_precisions_apart_and_keeps_the_names_of_float32() -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
 from tametail.data.decoding.decode import IMAGE_FORMATS, centre_square, decode_whole, is_dicom, read_file
+from tametail.data.row_store import RowStore
 
 THUMBNAIL = 64
 _TEXT_SIDE = 512  # pixels of the longer side of an image that is searched for text
@@ -109,13 +110,13 @@ def collect_stats(
 
 
 def stats_of_pixels(
-    pixels: NDArray[np.uint8], digests: Sequence[str], notes: Sequence[str] | None = None
+    pixels: RowStore | NDArray[np.uint8], digests: Sequence[str], notes: Sequence[str] | None = None
 ) -> ImageStats:
     """Statistics of decoded squares (N, S, S, 3), digests and notes, without those that need the file."""
     thumbnails = _zeros(len(pixels))
     files = []
-    for row, digest in enumerate(digests):
-        thumbnails[row] = thumbnail_of(pixels[row])
+    for row, (image, digest) in enumerate(zip(pixels, digests, strict=True)):
+        thumbnails[row] = thumbnail_of(image)
         note = notes[row] if notes else ""
         files.append(FileStats(digest=digest, std=float(thumbnails[row].std()), note=note))
     return ImageStats(files, thumbnails)

@@ -21,6 +21,7 @@ try:
     from tametail.cli.inspect import inspect
     from tametail.cli.launch import launch
     from tametail.cli.losses import losses
+    from tametail.cli.pack import pack
     from tametail.cli.predict import predict
     from tametail.cli.rank import rank
     from tametail.cli.recipe import list_, show
@@ -39,8 +40,8 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, reproduce, losses,
-    strategies, gradients,
+    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
+    reproduce, losses, strategies, gradients,
 )  # fmt: skip
 
 app = typer.Typer(

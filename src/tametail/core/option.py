@@ -16,6 +16,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, wraps
 from numbers import Integral, Real
@@ -259,6 +260,15 @@ def _private(option: Option, value: Any) -> Any:
         key, path = str(value).split("=", 1)
         return f"{key}={_private(option, path)}"
     return str(value).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def recorded(options: Mapping[str, Any], *groups: type) -> dict[str, Any]:
+    """The options of a JSON file that are ones of these classes and have valid values; others are of another version, or damaged."""
+    known, found = declared(*groups), {}
+    for name in known.keys() & options.keys():
+        with suppress(UsageError):
+            found[name] = known[name].check(options[name])
+    return {name: found[name] for name in options if name in found}
 
 
 def command_line(command: str, arguments: Sequence[object], options: Mapping[str, Any], *groups: type) -> str:

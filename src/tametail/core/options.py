@@ -434,8 +434,8 @@ class DataArgument(TypedDict, total=False):
         Option(
             ...,
             "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, the name of a known data set, or "
-            "demo (built in, synthetic).",
+            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or its "
+            "URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic).",
         ),
     ]
 
@@ -525,7 +525,9 @@ class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions
     out=(None, "Output folder. Default: runs/recommend-NAME_OF_DATA."),
     repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOptions, total=False):
+class RecommendOptions(
+    OutputOptions, TrainingOptions, DataOptions, DeviceOptions, EngineOptions, total=False
+):
     """Options of `tametail.recommend`."""
 
     objective: Annotated[
@@ -542,7 +544,9 @@ class RecommendOptions(OutputOptions, TrainingOptions, DataOptions, DeviceOption
     seed=(0, "Random seed of the splits and of the sampler."),
     repeats=(1, "Trainings of each fold with different random seeds."),
 )
-class SearchOptions(OutputOptions, TrainingOptions, DataOptions, MachineOptions, OrderOptions, total=False):
+class SearchOptions(
+    OutputOptions, TrainingOptions, DataOptions, MachineOptions, EngineOptions, OrderOptions, total=False
+):
     """Options of `tametail.search`."""
 
     trials: Annotated[int, Option(50, "Trials of each search.")]
@@ -711,6 +715,13 @@ class DrawOptions(SeedOptions, TableOptions, total=False):
 )
 class SubsampleOptions(OutputOptions, DrawOptions, total=False):
     """Options of ``tametail subsample``."""
+
+
+@varied(out=(..., "New folder to write."))
+class PackOptions(OutputOptions, TableOptions, total=False):
+    """Options of ``tametail pack``."""
+
+    shard_mb: Annotated[int, Option(512, "Megabytes of images above which a new file is begun.")]
 
 
 @varied(

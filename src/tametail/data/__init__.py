@@ -9,6 +9,7 @@ from tametail.data.readers.known_sets import KNOWN_SETS, KnownSet
 from tametail.data.readers.read_images import read_images
 from tametail.data.readers.reader import Reader, ReadOptions, readers, register_reader
 from tametail.data.reading import SourceReading, reading_facts, say_reading
+from tametail.data.row_store import RowStore
 from tametail.data.splitting.splits import Splits, check_folds, load_splits, make_splits, save_splits
 from tametail.data.splitting.subsample import subsample
 from tametail.data.table import ImageTable
@@ -22,6 +23,7 @@ __all__ = [
     "KnownSet",
     "ReadOptions",
     "Reader",
+    "RowStore",
     "SourceReading",
     "Splits",
     "cache_dir",

@@ -6,7 +6,7 @@ Shape legend: B batch, N images, C classes, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -56,11 +56,23 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(sum(blocks)))
         self.register_buffer("scale", torch.ones(sum(blocks)))
 
-    def fit(self, features: Tensor) -> None:
-        """Compute means and factors from training features (N, D); a block that does not vary is only shifted."""
-        self.mean.copy_(features.mean(dim=0))
-        centred = (features - self.mean).split(self._blocks, dim=1)
-        variances = torch.stack([block.square().sum(dim=1).mean() for block in centred])
+    def fit(self, features: Tensor | Iterable[Tensor]) -> None:
+        """Compute means and factors from training features; a block of them that does not vary is only shifted.
+
+        Args:
+            features: (N, D), or several tensors of N rows in all, which are iterated over twice.
+        """
+        rows = [features] if isinstance(features, Tensor) else features
+        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = total.new_zeros(len(self._blocks))
+        for part in rows:
+            count += len(part)
+            total += part.sum(dim=0)
+        self.mean.copy_(total / count)
+        for part in rows:
+            centred = (part - self.mean).split(self._blocks, dim=1)
+            squares += torch.stack([block.square().sum(dim=1).sum() for block in centred])
+        variances = (squares / count).to(self.mean)
         varies = variances > _NO_VARIANCE * variances.max()
         share = self._blocks[0] / varies.sum().clamp(min=1)
         factors = torch.where(varies, (variances / share).sqrt(), 1.0)

@@ -8,24 +8,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tametail.core.atomic import atomic_path, make_folder
-from tametail.core.errors import DataError, explain_save_error
-from tametail.core.regular_file import regular
+from tametail.core.errors import DataError
 from tametail.core.version import __version__
-from tametail.storage.identity import IDENTITY, SCHEMA, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.identity import (
+    IDENTITY,
+    SCHEMA,
+    FolderKind,
+    check_same,
+    digest_of_identity,
+    read_settings,
+    write_settings,
+)
+from tametail.storage.output_store import OutputStore
 from tametail.storage.schema import Name, Strict, Text, damage
+from tametail.storage.study_file import INPUT_FILES
 from tametail.training.run import TrainingKey
 
 RECOMMEND_JSON, RECOMMEND_MD, RECOMMEND_HTML = "recommend.json", "recommend.md", "recommend.html"
-SETTINGS, OUTPUTS, OBJECTIVE = "settings.json", "outputs", "objective"
+SETTINGS, OUTPUTS, OBJECTIVE, REPEATS = "settings.json", "outputs", "objective", "repeats"
 RECOMMENDATION_FOLDER = FolderKind(
-    "a recommendation", SETTINGS, "tametail recommend", frozenset({OUTPUTS, "splits.csv"})
+    "a recommendation", SETTINGS, "tametail recommend", frozenset({OUTPUTS, *INPUT_FILES})
 )
 
 
@@ -84,6 +91,22 @@ def read_recommendation(directory: Path) -> dict[str, Any]:
     return content
 
 
+def read_unfinished(directory: Path) -> dict[str, Any]:
+    """The settings of a recommendation, finished or not.
+
+    Raises:
+        DataError: they are absent or damaged.
+    """
+    content = read_settings(directory, RECOMMENDATION_FOLDER)
+    _refuse_damage(directory, RECOMMENDATION_FOLDER, _Settings, content)
+    return content
+
+
+def settings_digest(described: Mapping[str, Any]) -> str:
+    """The digest that outputs are recognised by."""
+    return digest_of_identity(described)
+
+
 def create_or_extend(directory: Path, described: Mapping[str, Any], objective: str) -> str:
     """Write the settings of a recommendation, or check that they are the ones the folder was made with.
 
@@ -100,24 +123,22 @@ def create_or_extend(directory: Path, described: Mapping[str, Any], objective: s
         DataError: the existing settings cannot be read.
         TametailError: the settings cannot be written.
     """
-    trainings = json.loads(json.dumps({key: described[key] for key in IDENTITY}))
-    wanted = trainings | {OBJECTIVE: objective}
+    wanted = json.loads(json.dumps({**described, OBJECTIVE: objective}))
     if (directory / SETTINGS).is_file():
-        present = read_settings(directory, RECOMMENDATION_FOLDER)
-        _refuse_damage(directory, RECOMMENDATION_FOLDER, _Settings, present)
+        present = read_unfinished(directory)
         check_same(f"{directory} holds another recommendation", present, wanted, (*IDENTITY, OBJECTIVE))
-    else:
-        write_settings(directory, RECOMMENDATION_FOLDER, {"schema": SCHEMA, "tametail": __version__} | wanted)
-    return _digest(trainings)
+        wanted = present | {REPEATS: wanted.get(REPEATS)}
+    write_settings(directory, RECOMMENDATION_FOLDER, {"schema": SCHEMA, "tametail": __version__} | wanted)
+    return settings_digest(wanted)
 
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def outputs_path(directory: Path, training: TrainingKey) -> Path:
-    """The file of a training's outputs."""
-    return directory / OUTPUTS / f"{training.name}.npz"
+def outputs_store(directory: Path) -> OutputStore:
+    """The outputs of the trainings of a recommendation."""
+    return OutputStore(directory / OUTPUTS)
 
 
 def save_outputs(
@@ -132,18 +153,13 @@ def save_outputs(
     Raises:
         TametailError: it cannot be written.
     """
-    path, failed = outputs_path(directory, training), list(outputs.failures.items())
-    with explain_save_error(path):
-        make_folder(path.parent)
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(
-                handle,
-                made_with=np.array(_digest([settings, list(methods)])),
-                names=np.array(list(outputs.logits), dtype=np.str_),
-                logits=np.array(list(outputs.logits.values()), dtype=np.float32),
-                posteriors=np.array([outputs.posteriors[name] for name in outputs.logits], dtype=np.float32),
-                failures=np.array(failed, dtype=np.str_).reshape(-1, 2),
-            )
+    names = list(outputs.logits)
+    arrays = {
+        kind: np.array([of_kind[name] for name in names], dtype=np.float32)
+        for kind, of_kind in (("logits", outputs.logits), ("posteriors", outputs.posteriors))
+    }
+    noted = {"names": names, "failures": dict(outputs.failures)}
+    outputs_store(directory).save(training.name, _digest([settings, list(methods)]), arrays, noted)
 
 
 def load_outputs(
@@ -156,21 +172,16 @@ def load_outputs(
         shape: (m, C) of each one's logits.
         settings: digest from `create_or_extend`.
     """
-    try:
-        with (
-            regular(outputs_path(directory, training)).open("rb") as handle,
-            np.load(handle, allow_pickle=False) as file,
-        ):
-            if file["made_with"].item() != _digest([settings, list(methods)]):
-                return None
-            names, failures = file["names"].tolist(), dict(file["failures"].tolist())
-            logits, posteriors = file["logits"], file["posteriors"]
-        for values in (logits, posteriors) if names else ():
-            if values.shape != (len(names), *shape) or values.dtype != np.float32:
-                return None
-        if sorted([*names, *failures]) != sorted(methods):
-            return None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, BadZipFile):
+    found = outputs_store(directory).load(training.name, _digest([settings, list(methods)]))
+    if found is None:
         return None
-    of_logits, of_posteriors = (dict(zip(names, values, strict=False)) for values in (logits, posteriors))
+    arrays, noted = found
+    names, failures = noted["names"], noted["failures"]
+    if sorted([*names, *failures]) != sorted(methods):
+        return None
+    if names and any(values.shape != (len(names), *shape) for values in arrays.values()):
+        return None
+    of_logits, of_posteriors = (
+        dict(zip(names, arrays[key], strict=False)) for key in ("logits", "posteriors")
+    )
     return HeadOutputs(of_logits, of_posteriors, failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,12 +21,15 @@ from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, metho
 from tametail.recommend.nested import AllOutputs
 from tametail.recommend.objective import OBJECTIVES
 from tametail.recommend.results import TrainingImages, evaluate_candidates
-from tametail.recommend.trainings import TrainingSet, run_trainings
+from tametail.recommend.trainings import run_trainings, training_set, trainings_left
 from tametail.storage.identity import prepare_directory
 from tametail.storage.locks import lock_folder
 from tametail.study.inputs import prepare_inputs
-from tametail.study.settings import check_counts, recipe_from
-from tametail.training.hardware import check_one_process, make_accelerator
+from tametail.study.settings import check_counts, engine_from, recipe_from
+from tametail.study.shared_work import check_shared, share
+from tametail.study.worker import WorkerSettings
+from tametail.training.checkpointing.checkpointer import stop_on_signals
+from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.recipe import Recipe
 from tametail.training.run import TrainingKey
 from tametail.training.training_data import backbone_of
@@ -103,6 +107,8 @@ def recommend(
     out, folds, repeats = options["out"], options["folds"], options["repeats"] or 1
     spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, options["device"])
+    choice = engine_from(options, accelerator)
+    check_shared(choice)
     if not isinstance(data, ImageTable):
         if out is not None:
             prepare_directory(Path(out), outputs.RECOMMENDATION_FOLDER)
@@ -114,11 +120,27 @@ def recommend(
     with lock_folder(directory, say=console.warn):
         inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
         objective = OBJECTIVES[options["objective"]]
-        settings = outputs.create_or_extend(directory, inputs.describe([], [], []), objective.name)
-        save_splits(inputs.splits, directory / "splits.csv")
-        features = inputs.training_data(accelerator, console).array.astype(np.float32)
-        part, images = _training_set(inputs, features)
-        done = run_trainings(directory, part, method_texts(), repeats, recipe, settings, accelerator, console)
+        described = inputs.describe([], [], []) | {outputs.REPEATS: repeats}
+        settings = outputs.create_or_extend(directory, described, objective.name)
+        if choice.here:
+            save_splits(inputs.splits, directory / "splits.csv")
+        else:
+            inputs.save(directory)  # for the workers
+        part = training_set(inputs, inputs.training_data(accelerator, console).array)
+        rows = np.flatnonzero(inputs.splits.part == "train")
+        images = TrainingImages(
+            inputs.table.images[rows], inputs.table.groups[rows], inputs.table.class_names
+        )
+        stopping = "Stopping after this training ... (press again to quit now)"
+        with stop_on_signals(lambda: console.say(stopping)) as stop:
+            if not choice.here:
+                worker = WorkerSettings(Hardware(options["device"]))
+                gpu = accelerator.device.type == "cuda"
+                left = partial(trainings_left, directory, part, repeats)
+                share(choice, directory, worker, gpu=gpu, left=left, console=console, stop=stop)
+            done = run_trainings(
+                directory, part, method_texts(), repeats, recipe, settings, accelerator, stop, console
+            )
         candidates, failed = _without_failures(CANDIDATES, done)
         for name, why in failed.items():
             console.warn(f"{name} is left out because its training failed: {why}")
@@ -158,16 +180,6 @@ def _check_table(table: ImageTable, folds: int) -> None:
             f"--methods alpa,asl,focal,bce,bce+la"
         )
     check_folds(table, folds)
-
-
-def _training_set(inputs: StudyInputs, features: Any) -> tuple[TrainingSet, TrainingImages]:
-    """The rows outside the test set; no code below sees any other."""
-    table, splits, names = inputs.table, inputs.splits, inputs.table.class_names
-    rows = np.flatnonzero(splits.part == "train")
-    part = TrainingSet(
-        features[rows], table.targets[rows], splits.fold[rows], len(names), splits.folds, inputs.spec.blocks
-    )
-    return part, TrainingImages(table.images[rows], table.groups[rows], names)
 
 
 def _without_failures(

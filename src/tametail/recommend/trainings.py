@@ -5,9 +5,11 @@ Shape legend: n images of the training set, D features, C classes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -16,12 +18,17 @@ from numpy.typing import NDArray
 from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.recommend.nested import all_trainings
-from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_path, save_outputs
-from tametail.training.checkpointing.checkpointer import Stopped, stop_on_signals
+from tametail.recommend.outputs import HeadOutputs, load_outputs, outputs_store, save_outputs
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 from tametail.training.heads.head_experiments import Trial, TrialData, run_trials
 from tametail.training.recipe import Recipe
 from tametail.training.run import TrainingKey
 from tametail.training.strategies import parse_method
+
+if TYPE_CHECKING:
+    from tametail.study.inputs import StudyInputs
+
+_POLL_SECONDS = 0.3  # between two looks at the trainings of other processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,26 @@ class TrainingSet:
     blocks: tuple[int, ...] = ()
 
 
+def training_set(inputs: StudyInputs, features: NDArray[Any]) -> TrainingSet:
+    """The rows outside the test set, with features (N, D) of all; no code below sees any other."""
+    table, splits = inputs.table, inputs.splits
+    rows = np.flatnonzero(splits.part == "train")
+    return TrainingSet(
+        features[rows].astype(np.float32, copy=False),
+        table.targets[rows],
+        splits.fold[rows],
+        len(table.class_names),
+        splits.folds,
+        inputs.spec.blocks,
+    )
+
+
+def trainings_left(directory: Path, data: TrainingSet, seeds: int) -> int:
+    """Number of trainings without a file of outputs."""
+    store = outputs_store(directory)
+    return sum(not store.path(training.name).exists() for training in all_trainings(seeds, data.folds))
+
+
 def run_trainings(
     directory: Path,
     data: TrainingSet,
@@ -52,42 +79,56 @@ def run_trainings(
     recipe: Recipe,
     settings: str,
     accelerator: Accelerator,
+    stop: Stop,
     console: Console,
 ) -> dict[TrainingKey, HeadOutputs]:
-    """Run every training that is not stored yet, and return the outputs of all.
+    """Run every training that is not stored yet, and return the outputs of all; several processes may share the work.
 
     Args:
         methods: texts of the methods.
         seeds: number of trainings for each combination of folds.
         settings: digest that stored outputs are recognised by, see `tametail.recommend.outputs.create_or_extend`.
+        stop: whether a stop was requested.
 
     Raises:
-        Stopped: requested by Ctrl-C or SIGTERM; every training that was started is stored.
+        Stopped: requested; every training that was started is stored.
         TametailError: a file cannot be written.
     """
     trainings = all_trainings(seeds, data.folds)
+    store, warned = outputs_store(directory), False
     done: dict[TrainingKey, HeadOutputs] = {}
-    warned, stopping = False, "Stopping after this training ... (press again to quit now)"
-    with (
-        console.track("Trainings", len(trainings) * len(methods)) as advance,
-        stop_on_signals(lambda: console.say(stopping)) as stop,
-    ):
-        for training in trainings:
-            left_out = int(np.isin(data.fold, training.left_out).sum())
-            outputs = load_outputs(directory, training, methods, (left_out, data.classes), settings)
-            if outputs is None:
-                if not warned and outputs_path(directory, training).exists():
-                    warned = True
-                    console.warn(
-                        f"{directory} holds outputs of other settings, or damaged ones: they are computed again"
-                    )
-                outputs = train_methods(data, training, methods, recipe, accelerator, advance)
-                save_outputs(directory, training, outputs, methods, settings)
-            else:
-                advance(len(methods))
-            done[training] = outputs
-            if stop.requested:
-                raise Stopped
+
+    def load(training: TrainingKey) -> HeadOutputs | None:
+        shape = int(np.isin(data.fold, training.left_out).sum()), data.classes
+        return load_outputs(directory, training, methods, shape, settings)
+
+    with console.track("Trainings", len(trainings) * len(methods)) as advance:
+        while len(done) < len(trainings):
+            before = len(done)
+            for training in [each for each in trainings if each not in done]:
+                outputs = load(training)
+                if outputs is not None:
+                    advance(len(methods))
+                else:
+                    with store.claimed(training.name) as ours:
+                        if not ours:
+                            continue  # another process trains it
+                        outputs = load(training)  # which it may have done meanwhile
+                        if outputs is None:
+                            if not warned and store.path(training.name).exists():
+                                warned = True
+                                console.warn(
+                                    f"{directory} holds outputs of other settings, or damaged ones: they are computed again"
+                                )
+                            outputs = train_methods(data, training, methods, recipe, accelerator, advance)
+                            save_outputs(directory, training, outputs, methods, settings)
+                done[training] = outputs
+                if stop.requested:
+                    raise Stopped
+            if len(done) == before:
+                if stop.requested:
+                    raise Stopped
+                time.sleep(_POLL_SECONDS)
     return done
 
 

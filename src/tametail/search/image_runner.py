@@ -17,10 +17,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from tametail.core.atomic import atomic_path, make_folder
-from tametail.core.errors import explain_save_error
-from tametail.core.regular_file import regular
 from tametail.data.sampling.loaders import training_batches
+from tametail.storage.output_store import OutputStore
 from tametail.storage.search_file import TRAININGS
 from tametail.training.checkpointing.checkpointer import RunCheckpointer, Stop
 from tametail.training.hardware import Hardware
@@ -30,6 +28,8 @@ from tametail.training.optimisation import batch_mixing
 from tametail.training.run import TrainingKey
 from tametail.training.trainer import RunFailed, train
 from tametail.training.training_data import NewModel
+
+_OUTPUTS = "outputs"
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,15 @@ class ImageRunner:
         recipe = trial.recipe.model_dump(mode="json")
         parts = [self.identity, trial.method.text, recipe, training.name, list(predicted)]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-        path = self.directory / TRAININGS / f"{key}.npy"
-        outputs = _load(path, (len(data.held_out), data.classes))
+        store = OutputStore(self.directory / TRAININGS)
+        outputs = _stored(store, key, (len(data.held_out), data.classes))
         if outputs is None:
-            checkpointer = RunCheckpointer(path, key, self.stop, self.warn)
+            checkpointer = RunCheckpointer(store.path(key), key, self.stop, self.warn)
             try:
                 outputs = self._train(trial, data, training, counts, checkpointer)
             except RunFailed as error:
                 return TrialResult(None, decision_rule, str(error))
-            with explain_save_error(path):
-                make_folder(path.parent)
-                with atomic_path(path) as temporary, temporary.open("wb") as handle:
-                    np.save(handle, outputs)
+            store.save(key, key, {_OUTPUTS: outputs})
             checkpointer.remove()
         return TrialResult(torch.from_numpy(outputs), decision_rule)
 
@@ -149,10 +146,7 @@ class ImageRunner:
         return predict_logits(model, array, rows, self.accelerator, transform=self.models.eval_transform)
 
 
-def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    try:
-        with regular(path).open("rb") as handle:
-            outputs: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
-    except (OSError, ValueError, MemoryError):
-        return None
-    return outputs if outputs.shape == shape and outputs.dtype == np.float32 else None
+def _stored(store: OutputStore, key: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    arrays, _ = store.load(key, key) or ({}, {})
+    outputs = arrays.get(_OUTPUTS)
+    return outputs if outputs is not None and outputs.shape == shape else None

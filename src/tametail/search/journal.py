@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.core.atomic import make_folder
 from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.regular_file import regular
 from tametail.core.removal import remove
 from tametail.storage.locks import LOCK, Holder, Lock, files_of, holder, is_held, lock_folder
 from tametail.storage.search_file import JOURNAL
@@ -59,7 +60,7 @@ def remove_incomplete_line(journal: Path) -> None:
         size = journal.stat().st_size
     except FileNotFoundError:
         return
-    with journal.open("rb+") as handle:
+    with regular(journal).open("rb+") as handle:
         end, newline = size, -1
         while end and newline < 0:
             start = max(end - 65536, 0)

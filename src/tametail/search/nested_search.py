@@ -125,6 +125,20 @@ def trial_records(storage: BaseStorage, folds: Sequence[int], settings: SearchSe
     return records
 
 
+def trials_left(storage: BaseStorage, folds: Sequence[int], settings: SearchSettings) -> int:
+    """Number of trials of all searches that are not finished."""
+    import optuna
+
+    names = {_SHARED} if settings.shared else {_study_name(outer) for outer in (*folds, None)}
+    begun = names & set(optuna.get_all_study_names(storage))
+    trials = [
+        trial
+        for name in begun
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    ]
+    return settings.trials * len(names) - sum(trial.state.is_finished() for trial in trials)
+
+
 def search_study(storage: BaseStorage, outer: int | None, settings: SearchSettings) -> Study:
     """The Optuna study that holds the trials of a search."""
     import optuna

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -31,7 +32,7 @@ from tametail.search.journal import (
     register_worker,
 )
 from tametail.search.nested_estimate import best_of, indistinguishable, nested_estimate
-from tametail.search.nested_search import run_searches, search_study, trial_records
+from tametail.search.nested_search import run_searches, search_study, trial_records, trials_left
 from tametail.search.objective import Runner
 from tametail.search.queue import SearchSettings
 from tametail.search.results import importances, result_content, trials_csv
@@ -41,7 +42,16 @@ from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, prepare_inputs
-from tametail.study.settings import check_counts, hardware_from, parse_methods, recipe_from, try_out
+from tametail.study.settings import (
+    check_counts,
+    engine_from,
+    hardware_from,
+    parse_methods,
+    recipe_from,
+    try_out,
+)
+from tametail.study.shared_work import check_shared, share
+from tametail.study.worker import WorkerSettings
 from tametail.training.checkpointing.checkpointer import Stop, checkpoint_interval, stop_on_signals
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
@@ -137,6 +147,8 @@ def search(
     search_space = make_space(method, settings, options["space"] or ())
     spec = backbone_of(settings)
     accelerator = make_accelerator(settings, hardware.device)
+    choice = engine_from(options, accelerator)
+    check_shared(choice)
     out = options["out"]
     if not isinstance(data, ImageTable):
         if out is not None:
@@ -154,28 +166,30 @@ def search(
     try_out([method], settings, len(data.class_names), hardware, accelerator)
     prepare_directory(directory, search_file.SEARCH_FOLDER)
     inputs = prepare_inputs(data, settings, spec, **pick(SplitOptions, options), console=console)
-    batch = _HEADS[sampler] if settings.trains == "head" else _HALVED if halving else 1
     requested = SearchSettings(
-        trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch, order=order
+        trials, sampler, halving, metric, options["repeats"] or 1, options["seed"], batch=1, order=order
     )
     wanted = _content(inputs, search_space, requested) | {"options": as_given(SearchOptions, options)}
     with lock_folder(directory, wait=True, say=console.warn):
         content = search_file.create_or_extend_search(directory, wanted)
-    # Another process may have requested more trials.
-    requested = replace(requested, trials=content["search"]["trials"], identity=search_file.identity(content))
+    requested = settings_of(content)  # another process may have requested more trials
     if "result" in content:
         console.say(f"{directory} holds this search, finished with {requested.trials} trials")
         write_search_page(directory)
         return SearchResult(directory)
+    if not choice.here:
+        inputs.save(directory)  # for the workers
     stopping = "Stopping after this training ... (press again to quit now)"
     with stop_on_signals(lambda: console.say(stopping)) as stop, register_worker(directory) as worker:
         with folder_lock(directory):
             storage = open_journal(directory)
             with explain_damage(directory):
                 check_search(storage, directory, requested.identity)
-        arrays, runner = _runner(directory, content, inputs, accelerator, hardware, stop, console)
-        table = inputs.table
-        fold_data = training_folds(arrays, table.targets, inputs.splits, len(table.class_names), spec.blocks)
+        fold_data, runner = runner_of(directory, content, inputs, accelerator, hardware, stop, console)
+        if not choice.here:
+            gpu = accelerator.device.type == "cuda"
+            left = partial(trials_left, storage, fold_data.folds, requested)
+            share(choice, directory, WorkerSettings(hardware), gpu=gpu, left=left, console=console, stop=stop)
         run_searches(directory, storage, search_space, fold_data, requested, runner, worker, stop, console)
         with evaluation_lock(directory, stop, console.say):
             _finish(directory, content, storage, inputs, search_space, fold_data, requested, runner, console)
@@ -199,6 +213,22 @@ def _order(metric: str, given: Sequence[str] | None, class_names: Sequence[str])
     return tuple(map(class_names.index, require_class_order(class_names, given, f"--metric {metric}")))
 
 
+def settings_of(content: Mapping[str, Any]) -> SearchSettings:
+    """The settings of a search from the content of its search.json."""
+    asked, names = content["search"], content["class_names"]
+    batch = 1
+    if content["recipe"]["trains"] == "head":
+        batch = _HEADS[asked["sampler"]]
+    elif asked["halving"]:
+        batch = _HALVED
+    return SearchSettings(
+        **{key: asked[key] for key in ("trials", "sampler", "halving", "metric", "seeds", "seed")},
+        batch=batch,
+        identity=search_file.identity(content),
+        order=tuple(map(names.index, asked["class_order"])) or None,
+    )
+
+
 def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dict[str, Any]:
     """The content of search.json before there is a result."""
     content = inputs.describe([], [], [])
@@ -211,7 +241,7 @@ def _content(inputs: StudyInputs, space: Space, settings: SearchSettings) -> dic
     }
 
 
-def _runner(
+def runner_of(
     directory: Path,
     content: Mapping[str, Any],
     inputs: StudyInputs,
@@ -219,22 +249,25 @@ def _runner(
     hardware: Hardware,
     stop: Stop,
     console: Console,
-) -> tuple[Any, Runner]:
-    """The inputs (N, *D) of all images, and the runner that trains on parts of them."""
-    training_data = inputs.training_data(accelerator, console)
+) -> tuple[FoldData, Runner]:
+    """The images that a search may use, and the runner that trains on parts of them."""
+    training_data, table = inputs.training_data(accelerator, console), inputs.table
+    folds = training_folds(
+        training_data.array, table.targets, inputs.splits, len(table.class_names), inputs.spec.blocks
+    )
     if inputs.recipe.trains == "all":
         identity = json.dumps([content.get(key) for key in IDENTITY], sort_keys=True)
         data = training_data
         models = ModelFactory(data.new_model, data.train_transform, data.eval_transform, data.extra_draws)
         runner = ImageRunner(directory, identity, models, accelerator, hardware, stop, console.warn)
-        return data.array, runner
+        return folds, runner
 
     def train_heads(
         trials: Sequence[Trial], data: TrialData, training: TrainingKey, predicted: Sequence[int]
     ) -> list[TrialResult]:
         return run_trials(trials, data, accelerator, seed=training.random_seed())
 
-    return training_data.array, train_heads
+    return folds, train_heads
 
 
 def _finish(

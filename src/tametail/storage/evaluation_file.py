@@ -62,7 +62,9 @@ class _Evaluation(Strict):
         if self.class_order and sorted(self.class_order) != sorted(self.class_names):
             raise ValueError("class_order is not every class once")
         for name, sensitivity in self.operating:
-            if name not in self.class_names or not (type(sensitivity) is float and 0 < sensitivity <= 1):
+            if name not in self.class_names or not (
+                type(sensitivity) in {int, float} and 0 < sensitivity <= 1
+            ):
                 raise ValueError("operating is not a list of a class and a sensitivity above 0, up to 1")
         for model in self.models:
             if model.thresholds and len(model.thresholds) != len(self.operating):

@@ -96,10 +96,15 @@ class Holder:
 
 
 class Lock:
-    """A lock on a file of this name, whose folder must exist."""
+    """A lock on a file of this name, whose folder must exist.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        say: receives a line if it takes a while to see whether a process of another machine is at work.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] | None = None) -> None:
         self.path = path
+        self._say = say
         self._held: BaseFileLock | None = None
 
     def acquire(
@@ -117,7 +122,7 @@ class Lock:
             OSError: its folder cannot be written.
         """
         end = time.monotonic() + wait
-        while not self._attempt():
+        while not self.try_acquire():
             found = holder(self.path)
             lost = found is not None and found.alive is None and found.stale
             if lost or time.monotonic() >= end:
@@ -144,12 +149,13 @@ class Lock:
         """Whether a file marks the lock that is held, as the file system has no flock."""
         return self._held is not None and Path(self._held.lock_file).name != self.path.name
 
-    def _attempt(self) -> bool:
+    def try_acquire(self) -> bool:
+        """Take the lock unless another process holds it; whether it was taken."""
         lock = _taken(self.path, _TRY_SECONDS)
         if lock is None:
             return False
         try:
-            if _is_claimed(self.path):
+            if _is_claimed(self.path, self._say):
                 lock.release()
                 return False
             _write_record(self.path)
@@ -185,12 +191,12 @@ def lock_folder(
 
     Args:
         wait: wait for another process.
-        say: receives a line, once, if the file system has no locks.
+        say: receives a line, once, if the file system has no locks, or if another machine is waited for.
 
     Raises:
         TametailError: another process holds it, or it is not writable.
     """
-    lock = Lock(directory / LOCK)
+    lock = Lock(directory / LOCK, say)
     with explain_save_error(lock.path):
         lock.acquire(wait=math.inf if wait else 0.0)
     try:
@@ -252,13 +258,14 @@ def _taken(path: Path, seconds: float) -> BaseFileLock | None:
     return lock
 
 
-def _is_claimed(path: Path) -> bool:
+def _is_claimed(path: Path, say: Callable[[str], None] | None) -> bool:
     """Whether another process is at work although the lock was free.
 
     Somebody may have removed its file; or the file system locks on each machine by itself, as Lustre and NFS can be mounted.
     Then the record of the other machine is refreshed.
     """
     before = found = holder(path)
+    said = False
     while before is not None and found is not None:
         if found.alive is not None:
             own = found.pid == os.getpid() and _record_of(path) not in _beating  # could not be removed
@@ -267,6 +274,11 @@ def _is_claimed(path: Path) -> bool:
             return True
         if found.age >= _MISSED * HEARTBEAT_SECONDS:
             return False
+        if say is not None and not said:
+            say(
+                f"{path.parent} may be in use by {found}; waiting up to {_MISSED * HEARTBEAT_SECONDS:.0f} s for another one ..."
+            )
+            said = True
         time.sleep(min(1.0, HEARTBEAT_SECONDS / 10))
         before, found = found, holder(path)
     return False

@@ -10,12 +10,13 @@ from typing import Any
 
 from tametail.core.errors import DataError, UsageError
 from tametail.storage.identity import IDENTITY, FolderKind, check_same, read_settings, write_settings
+from tametail.storage.study_file import INPUT_FILES
 from tametail.storage.study_schema import damage_of_search
 
 TRIALS, PAGE = "trials.csv", "search.html"
 JOURNAL, TRAININGS = "trials.journal", "trainings"
 SEARCH_FOLDER = FolderKind(
-    "a search", "search.json", "tametail search", frozenset({TRIALS, PAGE, JOURNAL, TRAININGS})
+    "a search", "search.json", "tametail search", frozenset({TRIALS, PAGE, JOURNAL, TRAININGS, *INPUT_FILES})
 )
 SEARCH_KEYS = (  # they fix the result
     "method", "space", "class_order", "sampler", "halving", "metric", "seeds", "seed",

@@ -33,13 +33,13 @@ CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
 _WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock(?:\.soft|\.json)?)|jobs\.jsonl|job-[\w.-]+")
+# What workers restore the inputs of trainings from.
+INPUT_FILES = frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors"})
 STUDY_FOLDER = FolderKind(
     "a study",
     "study.json",
     "tametail compare",
-    frozenset(
-        {"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, UNITS_FILE, "backbone.safetensors", LOCK}
-    ),
+    frozenset({*INPUT_FILES, UNITS_FILE, LOCK}),
 )
 
 
@@ -81,7 +81,9 @@ def read_study_file(directory: Path) -> dict[str, Any]:
 def remembered_root(directory: Path) -> Path | None:
     """The folder of the study's images as last recorded; None if it is not known."""
     try:
-        return Path(read_json(directory / SOURCE_FILE)["image_root"])
+        root = Path(read_json(directory / SOURCE_FILE)["image_root"])
+        _ = root.is_dir()  # an error where it cannot be a path, as it is too long; it may be absent
+        return root
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

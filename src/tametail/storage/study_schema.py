@@ -19,7 +19,7 @@ class _Table(Strict):
     content: Text
     images: Count
     groups: Count
-    unreadable: list[_Unreadable] = []
+    unreadable: list[_Unreadable]
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
 
 
@@ -43,7 +43,7 @@ class _Finding(Strict):
     code: Text
     severity: Text
     message: Text
-    advice: Text = ""
+    advice: Text
     affected: Count | None = None
 
 
@@ -60,26 +60,33 @@ class OtherSplits(Strict):
     same: bool
 
 
+class _Recipe(Strict):
+    """`tametail.training.recipe.Recipe` checks the rest where it is used to train."""
+
+    name: Text = ""
+    optimizer: dict[Text, Any] = {}
+
+
 class _Described(Strict):
     """Data, splits and settings of all trainings."""
 
-    tametail: Text = ""
+    tametail: Text
     name: Text
-    synthetic: bool = False
+    synthetic: bool
     multi_label: bool = False
     table: _Table
     splits: _Splits
     class_names: Annotated[list[Name], Field(min_length=2, max_length=100_000)]
     class_order: list[Name] | None = None
     redrawn_folds: Annotated[list[Text], Field(max_length=10_000)] = []
-    recipe: dict[Text, Any]
+    recipe: _Recipe
     backbone: Text
     spec: _Spec
     weights: Text
     weights_digest: Text
     image_size: Annotated[int, Field(ge=1, le=100_000)]
     canvas: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    features: Text | None = None
+    features: Text | None
     reading: _Reading | None = None
     findings: list[_Finding] = []
     options: dict[Text, Any] = {}
@@ -191,9 +198,9 @@ class _SearchResult(Strict):
     values: Annotated[dict[Name, _Values], Field(min_length=1, max_length=100)]
     indistinguishable: Count
     trials: _States
-    failures: Annotated[list[Text], Field(max_length=100)] = []
-    importance: Annotated[dict[Name, Share], Field(max_length=100)] | None = None
-    importance_note: Text = ""
+    failures: Annotated[list[Text], Field(max_length=100)]
+    importance: Annotated[dict[Name, Share], Field(max_length=100)] | None
+    importance_note: Text
     trainings: Count
     seconds: Annotated[float, Field(ge=0)]
 
@@ -204,6 +211,8 @@ class _Search(_Described):
 
     @model_validator(mode="after")
     def _check_dimensions(self) -> _Search:
+        if "lr" not in self.recipe.optimizer:
+            raise ValueError("recipe.optimizer has no lr")
         names = [text.partition("=")[0] for text in self.search.space]
         found = self.result
         for values in (found.values, found.best.values) if found else ():

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _COLUMNS = ("content", "pixels", "perceptual")
 _EDGE = 16  # of the square of lowest frequencies in a perceptual hash
 # Cosine of two perceptual hashes from which images are similar; measured by scripts/similar_images.py.
 _SIMILAR = 0.965
-_BLOCK = 256  # images compared with all of a study at a time
+_BLOCK = 256  # images that are read, or compared with all of a study, at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +55,12 @@ class ImageDigests:
     @classmethod
     def of(cls, pixels: Iterable[NDArray[np.uint8]], content: Sequence[str]) -> ImageDigests:
         """Digests of decoded images, each (K, K, 3), and the known ones of their files."""
+        images = iter(pixels)
+        rows: list[tuple[str, NDArray[np.int8]]] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return cls._from_rows(list(pool.map(_digests, pixels)), content)
+            while some := list(islice(images, _BLOCK)):  # of a large set not all at once
+                rows += pool.map(_digests, some)
+        return cls._from_rows(rows, content)
 
     @classmethod
     def _from_rows(cls, rows: Sequence[tuple[str, NDArray[np.int8]]], content: Sequence[str]) -> ImageDigests:

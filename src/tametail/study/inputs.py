@@ -303,6 +303,7 @@ def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path 
             if name in frame and infer_dtype(frame[name], skipna=False) not in {"string", "empty"}:
                 raise ValueError(f"expected texts in column {name}")
         root = Path(root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
+        _ = root.is_dir()  # an error where it cannot be a path, as it is too long; it may be absent
         return ImageTable(
             frame,
             root,

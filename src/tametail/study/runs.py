@@ -151,7 +151,7 @@ def _train_here(
     """Train units in this process: stacks of heads in threads, then everything else one by one."""
     context = trainer.context
     data, recipe = context.training_data, context.recipe
-    classes, width = len(data.table.class_names), int(data.array.shape[1])
+    classes, width = len(data.table.class_names), data.store.shape[1]
     minimised = {run for run in left if to_minimum(run, recipe, classes, width)}
     epochs = sum(0 if run.method.after else 1 if run in minimised else recipe.epochs for run in left)
     failed: dict[Run, str] = {}
@@ -254,7 +254,7 @@ def _say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, 
     )
     console.say(
         f"{len(units)} units of work are planned, {shown}. Each is one job, in any order: "
-        f"{shlex.join(['tametail', *settings.words(directory)[2:]])} --unit N. Then repeat this command without --engine plan for the "
+        f"{shlex.join(['tametail', *settings.words(directory)[3:]])} --unit N. Then repeat this command without --engine plan for the "
         f"report."
     )
 

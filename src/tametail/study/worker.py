@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -25,7 +26,7 @@ from tametail.core.trust import Trust
 from tametail.engines.engine import Work
 from tametail.storage.identity import digest_of_identity
 from tametail.storage.locks import Lock, is_held
-from tametail.storage.study_file import WORK_FOLDER, read_study_file, refuse_shared
+from tametail.storage.study_file import STUDY_FOLDER, WORK_FOLDER, read_study_file, refuse_shared
 from tametail.study.inputs import load_inputs
 from tametail.study.progress import ProgressFile
 from tametail.study.settings import hardware_from
@@ -37,6 +38,8 @@ from tametail.training.recipe import recorded_recipe
 from tametail.training.run import RunContext
 from tametail.training.trackers import check_trackers
 
+# Workers of other folders, by the file that marks them; by name, as this module is below theirs.
+_SHARED = {"search.json": "tametail.search.worker", "settings.json": "tametail.recommend.worker"}
 _LOCK_SECONDS = 0.5  # between two looks at whether a stop is requested, while another process holds a unit
 
 
@@ -86,6 +89,8 @@ def describe_work(study: Path, settings: WorkerSettings, threads: int, *, gpu: b
 def work(study: str | Path, *, console: Console | None = None, **options: Unpack[WorkOptions]) -> int:
     """Train units of a study, as one of possibly many workers: what a job of a scheduler runs.
 
+    The workers of a search or recommendation share its trainings until none is left, whatever their number.
+
     `compare` makes the plan of units, and, when it is repeated after them, the report. Units that another process works on are
     waited for if they are named, and else left to it.
 
@@ -110,6 +115,9 @@ def work(study: str | Path, *, console: Console | None = None, **options: Unpack
     settings = WorkerSettings(
         hardware_from(options), None if root is None else str(root), options["trust_code"], track
     )
+    if _shared(directory):
+        share_work(str(directory), settings)
+        return 0
     refuse_shared(directory, read_study_file(directory))
     wanted = options["unit"]
     numbers = (
@@ -135,6 +143,23 @@ def run_units(study: str, settings: WorkerSettings, numbers: Sequence[int]) -> N
     with stop_on_signals() as stop:
         for unit in find_units(directory, numbers):
             _do(directory, unit, settings, stop, None)
+
+
+def share_work(folder: str, settings: WorkerSettings, _: Sequence[int] = ()) -> None:
+    """Do the trainings of a search or recommendation that no other process does, until none is left.
+
+    Raises:
+        Stopped: a signal asked for it; everything that was trained is stored.
+    """
+    with stop_on_signals() as stop:
+        import_module(_shared(Path(folder)) or "").work(Path(folder), settings, stop)
+
+
+def _shared(folder: Path) -> str | None:
+    """The module of the workers of a search or recommendation; None for another folder."""
+    if (folder / STUDY_FOLDER.file).is_file():
+        return None
+    return next((module for file, module in _SHARED.items() if (folder / file).is_file()), None)
 
 
 def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, console: Console | None) -> None:

@@ -27,6 +27,7 @@ from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.hardware import OutOfMemory, disable_malloc_trim, is_out_of_memory, torch_threads
 from tametail.training.history import Validation, history_csv, still_falling, timing_csv, validate
 from tametail.training.inference import predict_logits
+from tametail.training.large_tensors import RowBlocks
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
 from tametail.training.run import (
@@ -213,7 +214,7 @@ def batches_of(
     """
     training_data, accelerator = context.training_data, context.accelerator
     return training_batches(
-        training_data.array,
+        training_data.store,
         rows,
         training_data.targets[rows],
         batch_size=recipe.batch_size,
@@ -248,7 +249,7 @@ def _fit_head(
         return base[1], compute_outputs(base, context, held_out)
     features = training_data.features(base[0], accelerator)
     target = torch.from_numpy(training_data.targets[rows])
-    head = run.method.fit_head(base[1], torch.from_numpy(features[rows]), target, counts, run.random_seed())
+    head = run.method.fit_head(base[1], RowBlocks(features, rows).joined(), target, counts, run.random_seed())
     return head, predict_logits(head, features, held_out, accelerator)
 
 

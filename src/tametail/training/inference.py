@@ -1,9 +1,10 @@
-"""A model's outputs for some rows of an array, in evaluation mode, shared between processes."""
+"""A model's outputs for some rows of features or images, in evaluation mode, shared between processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tametail.data.row_store import RowStore, as_rows
 from tametail.training.hardware import OutOfMemory, empty_cache, is_out_of_memory
 
 Transform = Callable[[Tensor, Tensor | None], Tensor]
@@ -21,7 +23,7 @@ _Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 @torch.no_grad()
 def predict_logits(
     model: nn.Module,
-    array: NDArray[np.generic],
+    array: RowStore | NDArray[Any],
     rows: NDArray[np.int64],
     accelerator: Accelerator,
     *,
@@ -41,10 +43,11 @@ def predict_logits(
         OutOfMemory: one image at a time does not fit; raised in all processes that share the work.
     """
     world = accelerator.num_processes if shared else 1
+    store = as_rows(array)
     part = np.array_split(rows, world)[accelerator.process_index if world > 1 else 0]
 
     def compute(chunk: NDArray[np.int64]) -> NDArray[np.float32]:
-        inputs = torch.from_numpy(np.ascontiguousarray(array[chunk])).to(accelerator.device)
+        inputs = torch.from_numpy(store.take(chunk)).to(accelerator.device)
         with accelerator.autocast():
             output: Tensor = network(transform(inputs, None) if transform else inputs)
         return output.float().cpu().numpy()

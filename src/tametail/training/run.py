@@ -249,7 +249,7 @@ def compute_outputs(model: nn.Module, context: RunContext, rows: IntArray) -> ND
     """Outputs (len(rows), C) of a model for some rows of the data."""
     training_data = context.training_data
     return predict_logits(
-        model, training_data.array, rows, context.accelerator, transform=training_data.eval_transform
+        model, training_data.store, rows, context.accelerator, transform=training_data.eval_transform
     )
 
 

@@ -1,4 +1,4 @@
-"""The data that all runs of a study share: arrays, targets, and a factory for models.
+"""The data that all runs of a study share: features or images, targets, and a factory for models.
 
 Shape legend: N images, D features, K canvas side.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,19 +23,24 @@ from torch import nn
 
 from tametail.core.arrays import IntArray
 from tametail.core.atomic import atomic_path, make_folder
+from tametail.core.errors import TametailError
+from tametail.core.regular_file import regular
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
 from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
+from tametail.data.row_store import ArrayRows, RowStore
 from tametail.data.sampling.augmentation import Preprocess
 from tametail.models.backbones import BackboneSpec, channels_last, describe_backbone, state_digest
 from tametail.models.folding import fold_batch_norms
 from tametail.models.heads import Standardise
 from tametail.training.hardware import disable_malloc_trim
 from tametail.training.inference import Transform, predict_logits
+from tametail.training.large_tensors import RowBlocks
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
 NewModel = Callable[[Method, IntArray | None], nn.Sequential]
 _CPU_BATCH, _GPU_BATCH = 16, 256  # a CPU is faster on batches that fit in its cache
+_ROWS_AT_ONCE = 4096  # whose features are in memory before they are written; a multiple of both
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,9 @@ class TrainingData:
     """Inputs of a study's runs.
 
     Attributes:
-        array: (N, D) features, or (N, K, K, 3) decoded images.
+        store: (N, D) features, or (N, K, K, 3) decoded images.
         table, splits: N images in the same order.
-        train_transform, eval_transform: from rows of ``array`` to inputs of the model; None for none.
+        train_transform, eval_transform: from rows of ``store`` to inputs of the model; None for none.
         new_model: builds a model, representation and head, for a method and its training rows (None for a model whose
             weights will be loaded); the same weights for the same torch seed.
         features: (N, D) of all images by a model's representation; cached on disk for images.
@@ -52,15 +58,20 @@ class TrainingData:
         threads: number of CPU threads of a run; None for torch's default.
     """
 
-    array: NDArray[np.generic]
+    store: RowStore
     table: ImageTable
     splits: Splits
     train_transform: Transform | None
     eval_transform: Transform | None
     new_model: NewModel
-    features: Callable[[nn.Module, Accelerator], NDArray[np.float32]]
+    features: Callable[[nn.Module, Accelerator], RowStore]
     extra_draws: int = 0
     threads: int | None = None
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All rows of ``store`` as one array: memory-mapped if they are in one file, else in memory."""
+        return np.asarray(self.store)
 
     @cached_property
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
@@ -76,14 +87,14 @@ class TrainingData:
 
 
 def training_data_from_features(
-    table: ImageTable, splits: Splits, features: NDArray[np.float32], spec: BackboneSpec, recipe: Recipe
+    table: ImageTable, splits: Splits, features: RowStore, spec: BackboneSpec, recipe: Recipe
 ) -> TrainingData:
     """Data for training heads on features of a frozen backbone."""
 
     def new_model(method: Method, rows: IntArray | None) -> nn.Sequential:
         standardise = Standardise(spec.blocks)
         if rows is not None:
-            standardise.fit(torch.from_numpy(features[rows]))
+            standardise.fit(RowBlocks(features, rows))
         head = method.build_head(spec.features, len(table.class_names), recipe.head)
         return nn.Sequential(standardise, head)
 
@@ -95,7 +106,7 @@ def training_data_from_features(
         None,
         None,
         new_model,
-        lambda model, accelerator: predict_logits(model, features, np.arange(len(features)), accelerator),
+        lambda model, _: _Transformed(features, model),
         threads=1,
     )
 
@@ -174,8 +185,8 @@ def cached_features(
     accelerator: Accelerator,
     *,
     advance: Callable[[int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Features (N, D) of a backbone, computed once and cached on disk by content.
+) -> RowStore:
+    """Features (N, D) float32 of a backbone, computed and written by blocks once, and memory-mapped from the cache by content.
 
     With several processes the main one computes them and the others wait; all must call it.
 
@@ -184,36 +195,58 @@ def cached_features(
     """
     key = features_key(decoded.key, spec, backbone, accelerator.mixed_precision)
     path = cache_dir() / "features" / f"{key}.npy"
-    rows = np.arange(len(decoded.pixels))
+    shape = (len(decoded.pixels), spec.features)
     with accelerator.main_process_first():
-        found = _read(path, (len(rows), spec.features))
+        found = _open(path, shape)
         if found is not None:
             mark_used(path)
             if advance:
-                advance(len(rows))
+                advance(len(found))
             return found
-        make_room(len(rows) * spec.features * 4, keep={decoded.key})
-        features = predict_logits(
-            frozen(backbone, spec),
-            decoded.pixels,
-            rows,
-            accelerator,
-            transform=evaluation_transform(spec),
-            batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
-            shared=False,
-            advance=advance,
-        )
+        make_room(shape[0] * shape[1] * 4, keep=decoded.shards)
+        network, transform = frozen(backbone, spec), evaluation_transform(spec)
         with explain_cache_error(path.parent):
             make_folder(path.parent)
             with atomic_path(path) as temporary, temporary.open("wb") as handle:
-                np.save(handle, features)
-        return features
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(handle, header)
+                for start in range(0, len(decoded.pixels), _ROWS_AT_ONCE):
+                    features = predict_logits(
+                        network,
+                        decoded.pixels,
+                        np.arange(start, min(start + _ROWS_AT_ONCE, len(decoded.pixels))),
+                        accelerator,
+                        transform=transform,
+                        batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
+                        shared=False,
+                        advance=advance,
+                    )
+                    handle.write(features.astype("<f4", copy=False).data)
+            found = _open(path, shape)
+    if found is None:
+        raise TametailError(f"the features in {path} were changed while they were written; try again")
+    return found
 
 
-def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+def _open(path: Path, shape: tuple[int, int]) -> RowStore | None:
+    """The features in a file, memory-mapped; None if it is absent or damaged."""
     try:
-        with path.open("rb") as handle:
-            features: NDArray[np.float32] = np.lib.format.read_array(handle, allow_pickle=False)
-    except (OSError, ValueError):
+        features: NDArray[np.float32] = np.load(regular(path), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
         return None
-    return features if features.shape == shape and features.dtype == np.float32 else None
+    return ArrayRows([features]) if features.shape == shape and features.dtype == np.float32 else None
+
+
+@final
+class _Transformed(RowStore):
+    """The rows of a store after a module for which each row is by itself, computed when they are taken."""
+
+    def __init__(self, store: RowStore, module: nn.Module) -> None:
+        self._store, self._module = store, module
+        self.shape, self.dtype = store.shape, store.dtype
+
+    @torch.no_grad()
+    def take(self, rows: IntArray) -> NDArray[np.float32]:
+        inputs = torch.from_numpy(self._store.take(rows))
+        outputs: torch.Tensor = self._module(inputs.to(next(self._module.buffers()).device))
+        return outputs.cpu().numpy()

@@ -51,7 +51,7 @@ def test_images_of_one_set_show_the_same_tissue_at_the_same_grey(tmp_path: Path)
     """A published failing: 3000 of 65535 with and without one bright spot."""
     table = read_images(write(tmp_path / "set", dark=3000, spot=60000))
     pixels = decoded_images(table, 32).pixels
-    assert pixels[0, 0, 0, 0] == pixels[1, 0, 0, 0] == round(150 * 255 / 65535)
+    assert pixels[0][0, 0, 0] == pixels[1][0, 0, 0] == round(150 * 255 / 65535)
 
 
 def test_files_of_8_bits_and_colour_take_no_part(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_depth_is_part_of_the_reading_and_can_be_given(tmp_path: Path) -> No
     )
     assert "1 of them would fit into fewer bits" in dict(reading_facts(decided))["Grey levels"]
     table = read_images(folder, bit_depth=10)
-    assert decoded_images(table, 32).pixels[0, 0, 0, 0] == round(150 * 255 / 1023)
+    assert decoded_images(table, 32).pixels[0][0, 0, 0] == round(150 * 255 / 1023)
     assert "as given" in dict(reading_facts(audit(table, folds=2).table))["Grey levels"]
     assert "256 and above are shown as white" in str(
         decoded_images(replace(table, bit_depth=8), 32).bit_depth

@@ -59,7 +59,7 @@ def expected(table: ImageTable, size: int) -> np.ndarray:
 def test_images_come_in_table_order_and_are_decoded_once(table: ImageTable, decoded: list[Path]) -> None:
     first = decoded_images(table, 16)
     assert np.array_equal(first.pixels, expected(table, 16))
-    assert isinstance(first.pixels, np.memmap)
+    assert isinstance(next(iter(first.pixels)), np.memmap)
     assert first.readable.tolist() == [True] * 12
     assert first.errors == {}
     assert len(set(first.digests)) == 12
@@ -197,6 +197,78 @@ def test_of_large_files_the_ends_and_sampled_chunks_are_verified(
         before = len(decoded)
         decoded_images(table, 16, chunks=chunks)
         assert (len(decoded) > before) == verified
+
+
+def test_shards_hold_the_pixels_of_one_file_and_need_not_be_built_again(
+    table: ImageTable, own_cache: Path, decoded: list[Path]
+) -> None:
+    table.paths[2].write_bytes(b"no image")
+    for row in (5, 6, 7, 8, 9):  # a shard of which nothing is readable
+        table.paths[row].write_bytes(b"")
+    whole = decoded_images(table, 16)
+    for shard in (1, 5 * 768, 5 * 768 + 767):  # of one image, and of five
+        found = decoded_images(table, 16, chunks=ChunkSettings(shard=shard))
+        assert found.key == whole.key
+        assert np.array_equal(found.pixels, whole.pixels)
+        assert found.pixels.shape == (6, 16, 16, 3)
+        assert (found.errors, found.readable.tolist()) == (whole.errors, whole.readable.tolist())
+    assert len(list(own_cache.glob("*.npy"))) == 1 + 8 + 3  # equal empty files share a shard
+    before = len(decoded)
+    again = decoded_images(table, 16, chunks=ChunkSettings(shard=5 * 768))
+    assert len(decoded) == before
+    assert np.array_equal(again.pixels, whole.pixels)
+
+
+@pytest.mark.parametrize("damage", ["evicted", "bit"])
+def test_only_the_shard_that_is_gone_or_damaged_is_decoded_again(
+    table: ImageTable, own_cache: Path, decoded: list[Path], damage: str
+) -> None:
+    chunks = ChunkSettings(shard=5 * 768)
+    whole = np.array(decoded_images(table, 16, chunks=chunks).pixels)
+    (second,) = [path for path in own_cache.glob("*.npy") if np.array_equal(np.load(path), whole[5:10])]
+    data = second.read_bytes()
+    match damage:
+        case "evicted":
+            second.with_suffix(".json").unlink()
+            second.unlink()
+        case "bit":
+            second.write_bytes(data[:1000] + bytes([data[1000] ^ 1]) + data[1001:])
+    del decoded[:]
+    assert np.array_equal(decoded_images(table, 16, chunks=chunks).pixels, whole)
+    assert sorted(decoded) == sorted(table.paths[5:10])
+    assert second.read_bytes() == data
+
+
+def test_the_chunks_that_are_verified_are_spread_over_all_shards(
+    table: ImageTable, own_cache: Path, decoded: list[Path]
+) -> None:
+    chunks = ChunkSettings(images=1, verify_all=1000, sampled=2, shard=5 * 768)
+    whole = np.array(decoded_images(table, 16, chunks=chunks).pixels)
+    shards = {
+        start: path
+        for start in (0, 5, 10)
+        for path in own_cache.glob("*.npy")
+        if np.array_equal(np.load(path), whole[start : start + 5])
+    }
+    for image in range(12):
+        verified = image in (0, 3, 7, 11)  # two in the first shard
+        shard = shards[image // 5 * 5]
+        place = 128 + image % 5 * 768
+        data = shard.read_bytes()
+        shard.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        before = len(decoded)
+        decoded_images(table, 16, chunks=chunks)
+        assert (len(decoded) > before) == verified
+        shard.write_bytes(data)
+
+
+def test_a_table_that_does_not_fit_is_refused_before_its_first_shard(
+    table: ImageTable, own_cache: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", str(9000 / 1e9))  # 12 images are 9216 bytes
+    with pytest.raises(TametailError, match="no space for"):
+        decoded_images(table, 16, chunks=ChunkSettings(shard=5 * 768))
+    assert decoded == []
 
 
 def test_checksums_hold_where_a_whole_chunk_is_unreadable(table: ImageTable, decoded: list[Path]) -> None:

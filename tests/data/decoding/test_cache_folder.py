@@ -13,7 +13,9 @@ from PIL import Image
 from fixtures.leftovers import contents, left_over, make, make_home
 from tametail.core.errors import TametailError, UsageError
 from tametail.core.removal import temporary_sibling
-from tametail.data import cache_dir, decoded_images, read_images
+from tametail.data import cache_dir, decode_image, decoded_images, read_images
+from tametail.data.decoding import cache
+from tametail.data.decoding.cache import ChunkSettings
 from tametail.data.decoding.cache_folder import cache_limit, make_room
 
 
@@ -152,3 +154,40 @@ def test_decoding_makes_room_for_itself_and_spares_what_was_found_again(
     with pytest.raises(TametailError, match="no space for"):
         decoded_images(table, 20)
     assert cache_dir() == folder
+
+
+def test_single_shards_of_a_table_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "set" / "xy"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    table = read_images(tmp_path / "set")
+    shutil.rmtree(folder)
+    chunks = ChunkSettings(shard=2 * 768)  # three shards of 1664 bytes and their records
+    decoded_images(table, 16, chunks=chunks)
+    whole = sum(path.stat().st_size for path in (folder / "decoded").glob("*.*"))
+    limit_to(monkeypatch, whole + 1700)
+    decoded_images(table, 8, chunks=chunks)  # 1280 bytes
+    assert len(list((folder / "decoded").glob("*.npy"))) == 4
+    expected = np.stack([decode_image(path, 16) for path in table.paths])
+    shards = [np.load(path) for path in (folder / "decoded").glob("*.npy")]
+    assert sorted(shard.shape[1] for shard in shards) == [8, 16, 16, 16]
+    for path in (folder / "decoded").glob("*.npy"):
+        if np.array_equal(
+            np.load(path), expected[:2]
+        ):  # the first one is gone, the others are the oldest entries
+            path.unlink()
+            path.with_suffix(".json").unlink()
+        elif np.load(path).shape[1] == 16:
+            for file in (path, path.with_suffix(".json")):
+                os.utime(file, (1000, 1000))
+    limit_to(monkeypatch, whole + 100)
+    steps: list[int] = []
+    monkeypatch.setattr(cache, "decode_image", lambda *a, **k: steps.append(1) or decode_image(*a, **k))
+    assert np.array_equal(decoded_images(table, 16, chunks=chunks).pixels, expected)
+    assert len(steps) == 2  # no other shard of the table was removed for it
+    left = [np.load(path).shape[1] for path in (folder / "decoded").glob("*.npy")]
+    assert left == [16, 16, 16]  # the missing shard took the place of the other size

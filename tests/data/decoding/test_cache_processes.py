@@ -28,7 +28,7 @@ import sys
 import numpy as np
 from tametail.data import decoded_images, read_images
 found = decoded_images(read_images(sys.argv[1]), 64)
-print(found.key, int(found.pixels.astype(np.int64).sum()))
+print(found.key, int(np.asarray(found.pixels).astype(np.int64).sum()))
 """
 
 

@@ -22,6 +22,7 @@ BUILT_IN = [
     "known_sets",
     "demo",
     "medmnist",
+    "packed",
     "parquet_images",
     "table",
     "table_folder",

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from tametail.data.sampling.loaders import ArrayDataset, Batch, training_batches
+from tametail.data.row_store import ArrayRows
+from tametail.data.sampling.loaders import Batch, training_batches
 from tametail.data.sampling.samplers import SamplerName
 
 
@@ -150,15 +148,14 @@ def test_an_image_shown_again_in_an_epoch_gets_other_draws() -> None:
         assert len(draws.unique(dim=0)) == len(draws)
 
 
-def test_a_memory_mapped_array_goes_to_another_process_by_its_name(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (500, 16, 16, 3), np.uint8)
-    np.save(tmp_path / "pixels.npy", pixels)
-    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
-    for array in (mapped, mapped[100:], pixels):
-        rows = np.arange(len(array))
-        sent = pickle.dumps(ArrayDataset(array, rows, rows, 0))
-        again = pickle.loads(sent).array
-        assert np.array_equal(again, array)
-        if array is mapped:
-            assert isinstance(again, np.memmap)
-            assert len(sent) < pixels.nbytes / 10
+def test_batches_of_several_shards_are_those_of_one_array() -> None:
+    array = np.arange(30, dtype=np.float32).reshape(10, 3)
+    rows = np.array([1, 4, 7, 9, 0])
+    options = {"batch_size": 2, "seed": 3}
+    for store in (array, ArrayRows([array]), ArrayRows([array[:2], array[2:2], array[2:8], array[8:]])):
+        seen = [
+            batch.inputs
+            for batch in training_batches(store, rows, rows, **options).epoch(0)  # type: ignore[arg-type]
+        ]
+        whole = [batch.inputs for batch in training_batches(array, rows, rows, **options).epoch(0)]  # type: ignore[arg-type]
+        assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))

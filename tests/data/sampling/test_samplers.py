@@ -3,10 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import BatchSampler
 
 from tametail.core.errors import UsageError
 from tametail.data.sampling.samplers import (
@@ -102,34 +100,17 @@ def test_orders_are_functions_of_seed_and_epoch(sampler: SamplerName) -> None:
     }
     assert len(orders) == 4
     order = make_order(sampler, TARGET, seed=0, epochs=3)
-    order.set_epoch(1)
-    first = list(order)
-    order.set_epoch(0)
-    list(order)
-    order.set_epoch(1)
-    assert list(order) == first
-    assert {pick.epoch for pick in first} == {1}
+    first = order.positions(1)
+    order.positions(0)
+    assert np.array_equal(order.positions(1), first)
 
 
 @pytest.mark.parametrize("sampler", ALL)
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_take_disjoint_parts_of_one_order(sampler: SamplerName, processes: int) -> None:
-    """By the class that accelerate shards loaders with."""
-
-    def batches() -> BatchSampler:
-        return BatchSampler(make_order(sampler, TARGET, seed=2, epochs=3), 5, drop_last=False)  # type: ignore[arg-type]
-
-    parts = [
-        [
-            pick
-            for batch in BatchSamplerShard(batches(), processes, rank, even_batches=False)
-            for pick in batch
-        ]
-        for rank in range(processes)
-    ]
-    whole = list(make_order(sampler, TARGET, seed=2, epochs=3))
-    assert sorted(pick for part in parts for pick in part) == sorted(whole)
-    assert len(set(whole)) == len(whole)
+def test_orders_know_what_they_have_shown_before(sampler: SamplerName) -> None:
+    order = make_order(sampler, TARGET, seed=2, epochs=3)
+    for epoch in range(3):
+        positions = order.positions(epoch)
+        assert np.array_equal(order.occurrences(epoch, positions), occurrences(positions))
 
 
 def test_the_shuffled_order_is_torchs_own_permutation() -> None:

@@ -101,7 +101,7 @@ def test_a_column_of_too_many_values_is_refused_before_any_work(
         len(set(clinical_results(study, ReportOptions(by=("ward",)), settings).columns["ward"].values()))
         == 30
     )
-    monkeypatch.setattr("tametail.evaluation.subgroups.align", lambda *_, **__: pytest.fail("evaluated"))
+    monkeypatch.setattr("tametail.evaluation.subgroups.Sample", lambda *_, **__: pytest.fail("evaluated"))
     with pytest.raises(UsageError, match=rf"at most 30 values .* found {len(table)} in 'patient'"):
         write_report(study, by=["patient"])
     assert load_options(study) == ReportOptions()

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from tametail.core.errors import DataError, TametailError
 from tametail.predictions.single_label import read_predictions, scores, write_predictions
-from tametail.report import best_method, read_results
+from tametail.report import best_method, read_results, results_frame, results_table, write_report
 from tametail.report.study import narrative
 from tametail.report.writers.json import metrics_json
 from tametail.report.writers.markdown import results_markdown
@@ -163,6 +164,11 @@ def test_counts_are_those_of_table_and_splits(held_out_study: Path) -> None:
         ("runs/ce/seed0-fold0/run.json", "{"),
         ("runs/ce/seed0-fold0/predictions.parquet", "no table"),
         ("runs/ce/seed0-fold0/history.csv", ""),
+        ("runs/ce/seed0-fold0/history.csv", "epoch,step,loss,lr\n1,1,x,0.1\n"),
+        ("runs/ce/seed0-fold0/history.csv", "epoch,step\n1,1\n"),
+        ("test_set_evaluations.jsonl", '{"evaluation": 1, "methods": "ce"}'),
+        ("test_set_evaluations.jsonl", '{"evaluation": 1, "runs": -1}'),
+        ("test_set_looks.jsonl", '{"command": "predict", "images": {"same": true}}'),
     ],
 )
 def test_damage_is_a_data_error(make_study: MakeStudy, file: str, content: str) -> None:
@@ -189,3 +195,25 @@ def test_a_folder_without_a_study_is_a_data_error(tmp_path: Path) -> None:
     for read in (read_results, best_method):
         with pytest.raises(DataError, match="expected a study"):
             read(tmp_path)
+
+
+def test_methods_that_predict_other_images_are_a_data_error(make_study: MakeStudy) -> None:
+    study = make_study(methods=("alpa", "ce"))
+    path = study / "runs" / "ce" / "seed0-fold0" / "predictions.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    with pytest.raises(DataError, match="expected the runs of alpa and ce to predict the same images"):
+        read_results(study)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"a\n1\n", b"method,status\n,complete\n", b'method\n"']
+)
+def test_damaged_results_are_a_data_error(content: bytes, make_study: MakeStudy) -> None:
+    study = make_study(methods=("ce",))
+    write_report(study, images=False)
+    assert results_frame(study)["method"].tolist() == ["ce"]
+    (study / "results.csv").write_bytes(content)
+    for read in (results_frame, results_table):
+        with pytest.raises(DataError, match=r"expected results.csv in .*tametail report"):
+            read(study)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tametail.data import row_store
 from tametail.data.sampling.loaders import TrainingBatches, training_batches
 from tametail.losses import list_losses
 from tametail.training.checkpointing.checkpointer import Stopped
@@ -149,6 +150,20 @@ def test_each_head_has_its_own_learning_rate_and_weight_decay() -> None:
     settings = [recipe(f"optimizer.lr={lr}", f"optimizer.weight_decay={decay}") for lr, decay in rates]
     texts = ["ce", "alpa", "ce", "ldam", "alpa[gamma_neg=1]"]
     assert_same(together(texts, settings), texts, settings)
+
+
+def test_features_in_blocks_change_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [recipe()] * len(FEW)
+    whole = together(FEW, settings)
+    features = torch.from_numpy(FEATURES)
+    expected = whole.outputs(features)
+    monkeypatch.setattr(row_store, "BLOCK_BYTES", 40 * D * 4)
+    found = together(FEW, settings)
+    for at in range(len(FEW)):
+        for ours, theirs in zip(found.head(at).parameters(), whole.head(at).parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+    torch.testing.assert_close(found.outputs(features), expected, rtol=1e-5, atol=1e-5)
+    assert found.outputs(features[:0]).shape == (len(FEW), 0, C)
 
 
 def test_batches_of_heads_bound_the_memory_and_change_nothing() -> None:

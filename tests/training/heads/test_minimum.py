@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from tametail.core.errors import UsageError
+from tametail.data import row_store
 from tametail.losses import list_losses, parse_loss
 from tametail.losses.convexity import is_convex
+from tametail.training import large_tensors
 from tametail.training.heads.components import principal_components
 from tametail.training.heads.head_step import HeadTask
 from tametail.training.heads.minimum import (
@@ -18,6 +23,7 @@ from tametail.training.heads.minimum import (
     MinimisedHeads,
     inner_folds,
     reaches_minimum,
+    stratified_rows,
     train_to_minimum,
 )
 from tametail.training.recipe import load_recipe
@@ -279,6 +285,109 @@ def test_a_normalised_head_is_trained_step_by_step() -> None:
     of = task("ldam", [9, 5, 3, 2], 8)
     head = parse_method("ldam").build_head(8, CLASSES)
     assert not reaches_minimum(HeadTask(of.loss, of.recipe, head))
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Features in blocks of 37 images, and their components in a file."""
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(row_store, "BLOCK_BYTES", 37 * 25 * 4)
+    monkeypatch.setattr(large_tensors, "IN_MEMORY_BYTES", 0)
+
+
+METHODS_BY_BLOCKS = [
+    "alpa",
+    "asl",
+    "bce",
+    "ce+drw",
+    "class_balanced",
+    "focal[gamma=1]",
+    "label_aware_smoothing",
+    "label_aware_smoothing+drw",
+    "lade",
+    "logistic_regression",
+    "weighted_ce",
+]
+
+
+@pytest.mark.parametrize("labels", ["classes", "several", "unknown"])
+def test_heads_of_features_in_blocks_are_those_of_all_at_once(
+    labels: str, request: pytest.FixtureRequest
+) -> None:
+    features, target = images()
+    methods = METHODS_BY_BLOCKS if labels == "classes" else ["alpa", "asl", "bce"]
+    if labels != "classes":
+        target = nn.functional.one_hot(target, CLASSES).float()
+        target[::3, 0] = 1.0
+    if labels == "unknown":
+        target[::7, 1] = torch.nan
+
+    def trained() -> MinimisedHeads:
+        tasks = []
+        for name in methods:
+            method = parse_method(name)
+            counts = target.nan_to_num().sum(0).int().tolist() if target.ndim == 2 else counts_of(target)
+            own = ["l2=per_method"] if "smoothing" in name else []
+            recipe = method.configure(load_recipe("head", assignments=own))
+            head = nn.Linear(features.shape[1], CLASSES)
+            tasks.append(HeadTask(method.loss.create(counts), recipe, head, method.classical))
+        fold = np.arange(len(target)) % 3
+        return train_to_minimum(features, target, tasks, class_counts=counts, fold=fold, seed=0)
+
+    whole = trained()
+    request.getfixturevalue("blocks")
+    found = trained()
+    for at, method in enumerate(methods):
+        ours, theirs = found.convergence[at], whole.convergence[at]
+        assert ours.converged
+        assert ours.l2 == theirs.l2, method
+        assert ours.l2_scores == pytest.approx(theirs.l2_scores, rel=2e-3), method
+        assert ours.objective == pytest.approx(theirs.objective, rel=1e-5), method
+        expected = whole.heads[at](features)
+        assert (found.heads[at](features) - expected).abs().max() <= 2e-4 * expected.abs().max(), method
+
+
+@given(
+    classes=st.integers(1, 6), folds=st.integers(1, 4), images=st.integers(1, 400), most=st.integers(1, 200)
+)
+def test_a_subset_has_the_shares_of_classes_and_folds(
+    classes: int, folds: int, images: int, most: int
+) -> None:
+    random = np.random.default_rng([classes, folds, images, most])
+    target, fold = random.integers(0, classes, images) ** 2 // classes, random.integers(0, folds, images)
+    rows = stratified_rows(target, fold, most, 0)
+    assert len(rows) == min(images, most)
+    assert (np.diff(rows) > 0).all()
+    assert np.array_equal(rows, stratified_rows(target, fold, most, 0))
+    cell = target * folds + fold
+    all_of_them, chosen = np.bincount(cell), np.bincount(cell[rows], minlength=cell.max() + 1)
+    present = all_of_them > 0
+    if present.sum() <= most:
+        assert (chosen[present] > 0).all()
+        share = (all_of_them - present) * (len(rows) - present.sum()) / max(images - present.sum(), 1)
+        assert np.abs(chosen - present - share).max() <= 1  # one of each, and the shares of the others
+
+
+def test_another_seed_chooses_other_images() -> None:
+    target, fold = np.zeros(500, np.int64), np.arange(500) % 3
+    assert not np.array_equal(stratified_rows(target, fold, 90, 0), stratified_rows(target, fold, 90, 1))
+
+
+def test_penalties_of_many_images_are_chosen_on_the_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, target = images()
+    fold = np.arange(len(target)) % 3
+    rows = stratified_rows(target.numpy(), fold, 90, 4)
+    expected = brute_force_scores(features[rows], target[rows], fold[rows])
+    monkeypatch.setattr("tametail.training.heads.minimum._MOST_FOR_CHOICE", 90)
+    (found,) = minimum(["ce"], features, target, seed=4).convergence
+    assert found.l2 == min(expected, key=lambda l2: expected[l2])
+    for l2, score in found.l2_scores.items():
+        assert score == pytest.approx(expected[float(l2)], rel=5e-3)
+    (head,) = minimum(["ce"], features, target, seed=4).heads  # of all images
+    reference = logistic_regression(features, target, found.l2)
+    assert (
+        np.abs(head.weight.detach().numpy() - reference.coef_).max() <= 1e-3 * np.abs(reference.coef_).max()
+    )
 
 
 def test_stopping_passes_through() -> None:

@@ -1,7 +1,8 @@
-"""Cache of decoded images: the pixels of a table in one memory-mapped file.
+"""Cache of decoded images: the pixels of a table in memory-mapped files of about 1 GiB, called shards.
 
-The key is a digest of all files, the size, the bit depth and the version of the decoder, so that entries are never stale. Digests of
-files are cached by path, size, times and inode. Checksums detect damage on the disk.
+The key of a shard is a digest of its files, the size, the bit depth and the version of the decoder, so that entries are never
+stale. Each is built, verified, evicted and decoded again on its own. Digests of files are cached by path, size, times and inode.
+Checksums detect damage on the disk.
 Shape legend: N images, M readable ones, S side in pixels.
 """
 
@@ -23,7 +24,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import BoolArray
+from tametail.core.arrays import BoolArray, IntArray
 from tametail.core.atomic import atomic_path, write_atomically
 from tametail.core.errors import DataError, TametailError
 from tametail.core.regular_file import regular
@@ -37,6 +38,7 @@ from tametail.data.decoding.cache_folder import (
     mark_used,
 )
 from tametail.data.decoding.decode import decode_image
+from tametail.data.row_store import ArrayRows, RowStore
 from tametail.data.table import ImageTable
 
 __all__ = ["ChunkSettings", "DecodedImages", "cache_dir", "decoded_images"]
@@ -54,14 +56,16 @@ class ChunkSettings:
     Attributes:
         images: most images per checksum and per call of ``advance``.
         bytes: most bytes of a chunk; two chunks are in memory at a time.
-        verify_all: size of a file in bytes up to which all checksums are verified.
-        sampled: number of chunks verified of larger files, in addition to the first and the last.
+        verify_all: bytes of pixels of a table up to which all checksums are verified.
+        sampled: number of chunks verified of larger tables, in addition to the first and the last.
+        shard: most bytes of pixels in a file, which has at least one image.
     """
 
     images: int = 256
     bytes: int = 64_000_000
     verify_all: int = 4_000_000_000
     sampled: int = 64
+    shard: int = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,27 +73,58 @@ class DecodedImages:
     """The decoded images of a table.
 
     Attributes:
-        pixels: (M, S, S, 3) uint8 RGB of the readable images in table order, memory-mapped.
+        pixels: (M, S, S, 3) uint8 RGB of the readable images in table order, in memory-mapped shards.
         readable: (N,) which images of the table could be decoded.
         errors: image id → reason, of the others.
         digests: N content digests; equal files have equal digests.
         bit_depth: at which grey images of more than 8 bits were read.
         notes: image id → what is odd about a file that could be read.
         key: hex digest of everything that the pixels depend on.
+        shards: keys of the files in the cache.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: RowStore
     readable: BoolArray
     errors: dict[str, str]
     digests: tuple[str, ...]
     bit_depth: BitDepth
     notes: dict[str, str]
     key: str
+    shards: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """Images of a table from row ``start`` on, in one file; ``verified`` are those whose chunks are verified, None for all."""
+
+    folder: Path
+    key: str
+    start: int
+    images: Sequence[str]
+    size: int
+    verified: IntArray | None
+
+    @property
+    def pixels(self) -> Path:
+        return self.folder / f"{self.key}.npy"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / f"{self.key}.json"
+
+    @property
+    def image_bytes(self) -> int:
+        return self.size * self.size * 3
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are still to be written, if all images are readable."""
+        return 0 if self.record.exists() else _HEADER + len(self.images) * self.image_bytes
 
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """An entry of the cache: pixels, row → reason of the others, row → note."""
+    """A shard in the cache: pixels, row → reason of the others, row → note."""
 
     pixels: NDArray[np.uint8]
     reasons: dict[int, str]
@@ -105,14 +140,15 @@ def decoded_images(
 ) -> DecodedImages:
     """Decode all images of a table to squares of ``size`` pixels, or load them from the cache.
 
-    Cached pixels are verified by checksums, and decoded again, with a warning in the log, if they differ. Of files above
-    4 GB only the first, the last and 64 evenly spaced chunks are verified. Before decoding, `make_room` removes old entries.
+    Cached pixels are verified by checksums, and the shards in which they differ are decoded again, with a warning in the log.
+    Of tables above 4 GB only the first, the last and 64 evenly spaced chunks are verified. Before decoding, `make_room` removes
+    old entries.
 
     Args:
         table: N images; with ``table.bit_depth`` None the depth is decided from all of them.
         size: S, see `decode_image`.
         advance: progress callback, called with the number of images processed since the last call.
-        chunks: sizes of chunks; the pixels do not depend on them.
+        chunks: sizes of chunks and shards; the pixels do not depend on them.
 
     Raises:
         DataError: no image is readable.
@@ -121,24 +157,64 @@ def decoded_images(
     """
     images = table.frame["image"].tolist()
     folder = cache_dir() / "decoded"
+    stored: list[_Stored] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
         depth = _bit_depth(pool, table, digests)
-        key = _key(digests, size, depth.bits or 0)
-        with explain_cache_error(folder), cache_lock(folder, key):
-            found = _load(pool, folder, key, size, len(images), chunks)
+        shards = _shards(folder, images, digests, size, depth, chunks)
+        keys = frozenset(shard.key for shard in shards)
+        for number, shard in enumerate(shards):
+            with explain_cache_error(folder), cache_lock(folder, shard.key):
+                found = _load(pool, shard)
+                if found is None:
+                    for damaged in (shard.record, shard.pixels):  # they must not take up space
+                        remove(damaged)
+                    make_room(sum(later.missing for later in shards[number:]), keep=keys)
+                    _build(pool, table.root, shard, depth, advance, chunks)
+                    found = _load(pool, shard)
+                elif advance is not None:
+                    advance(len(shard.images))
+                mark_used(shard.record)
             if found is None:
-                _build(pool, table.root, images, size, depth, folder, key, advance, chunks)
-                found = _load(pool, folder, key, size, len(images), chunks)
-            elif advance is not None:
-                advance(len(images))
-            mark_used(folder / f"{key}.json")
-    if found is None:
-        raise TametailError(f"the decoded images in {folder} were changed while they were read; try again")
-    errors = {images[row]: why for row, why in found.reasons.items()}
-    notes = {images[row]: note for row, note in found.notes.items()}
-    readable = _readable(len(images), found.reasons)
-    return DecodedImages(found.pixels, readable, errors, digests, depth, notes, key)
+                raise TametailError(
+                    f"the decoded images in {folder} were changed while they were read; try again"
+                )
+            stored.append(found)
+    pairs = list(zip(shards, stored, strict=True))
+    errors = {shard.images[row]: why for shard, found in pairs for row, why in found.reasons.items()}
+    if len(errors) == len(images):
+        for shard in shards:
+            remove(shard.record)
+            remove(shard.pixels)
+        shown = "; ".join(f"{Path(image).name}: {why}" for image, why in list(errors.items())[:3])
+        raise DataError(f"expected images, but nothing is readable: all {len(images)} files fail ({shown})")
+    notes = {shard.images[row]: note for shard, found in pairs for row, note in found.notes.items()}
+    readable = _readable(len(images), (shard.start + row for shard, found in pairs for row in found.reasons))
+    pixels = ArrayRows([found.pixels for found in stored])
+    key = _key(digests, size, depth.bits or 0)
+    return DecodedImages(pixels, readable, errors, digests, depth, notes, key, keys)
+
+
+def _shards(
+    folder: Path,
+    images: Sequence[str],
+    digests: Sequence[str],
+    size: int,
+    depth: BitDepth,
+    chunks: ChunkSettings,
+) -> list[_Shard]:
+    """The shards of a table. Their keys do not depend on the rest of it."""
+    rows, image_bytes = len(images), size * size * 3
+    sampled = np.linspace(0, max(rows - 1, 0), chunks.sampled + 2).astype(np.int64)
+    every = max(chunks.shard // image_bytes, 1)
+    found = []
+    for start in range(0, max(rows, 1), every):
+        own = slice(start, start + every)
+        verified = sampled[(sampled >= start) & (sampled < start + every)] - start
+        key = _key(digests[own], size, depth.bits or 0)
+        all_of_them = rows * image_bytes <= chunks.verify_all
+        found.append(_Shard(folder, key, start, images[own], size, None if all_of_them else verified))
+    return found
 
 
 def table_bit_depth(table: ImageTable) -> BitDepth:
@@ -154,7 +230,7 @@ def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> Bit
     folder = cache_dir() / "bit_depth"
     path = folder / f"{_key(digests)}.json"
     try:
-        found = BitDepth.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        found = BitDepth.from_dict(json.loads(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):
         found = find_bit_depth(table.paths, pool)
         with suppress(OSError):  # the record only saves time
@@ -177,27 +253,26 @@ def _readable(rows: int, reasons: Iterable[int]) -> BoolArray:
     return readable
 
 
-def _load(
-    pool: Executor, folder: Path, key: str, size: int, rows: int, chunks: ChunkSettings
-) -> _Stored | None:
-    """None if the entry is absent or damaged."""
-    path, described = folder / f"{key}.npy", folder / f"{key}.json"
-    if not described.exists():
+def _load(pool: Executor, shard: _Shard) -> _Stored | None:
+    """None if the shard is absent or damaged."""
+    if not shard.record.exists():
         return None
+    rows, size = len(shard.images), shard.size
     try:
-        record = json.loads(described.read_text(encoding="utf-8"))
+        record = json.loads(regular(shard.record).read_text(encoding="utf-8"))
         reasons, notes = (
             {int(row): str(text) for row, text in record[name].items()} for name in ("errors", "notes")
         )
-        if path.stat().st_size != record["bytes"]:
+        if shard.pixels.stat().st_size != record["bytes"]:
             raise ValueError("its length has changed")
-        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        pixels: NDArray[np.uint8] = np.load(shard.pixels, mmap_mode="r")
         if pixels.shape != (rows - len(reasons), size, size, 3) or pixels.dtype != np.uint8:
             raise ValueError("its shape has changed")
-        if not _agree(pool, pixels, _readable(rows, reasons), record["chunk"], record["checksums"], chunks):
+        readable = _readable(rows, reasons)
+        if not _agree(pool, pixels, readable, record["chunk"], record["checksums"], shard.verified):
             raise ValueError("its checksums have changed")
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
-        _log.warning("The decoded images in %s are damaged (%s) and are decoded again.", path, error)
+        _log.warning("The decoded images in %s are damaged (%s) and are decoded again.", shard.pixels, error)
         return None
     return _Stored(pixels, reasons, notes)
 
@@ -208,23 +283,21 @@ def _agree(
     readable: BoolArray,
     chunk: int,
     checksums: Sequence[str],
-    chunks: ChunkSettings,
+    verified: IntArray | None,
 ) -> bool:
-    """Whether the pixels match the checksums, of which there is one per ``chunk`` rows of the table."""
+    """Whether the pixels match the checksums, of which there is one per ``chunk`` rows, in the chunks of some rows."""
     # Where each row of the table begins in the pixels; unreadable rows have none.
     offsets = np.concatenate([[0], np.cumsum(readable)])
     starts = np.arange(0, len(readable), chunk)
     if len(starts) != len(checksums):
         return False
-    verified = np.arange(len(starts))
-    if pixels.nbytes > chunks.verify_all:
-        verified = np.unique(np.linspace(0, len(starts) - 1, chunks.sampled + 2).astype(np.int64))
 
     def agrees(number: int) -> bool:
         first, last = offsets[[starts[number], min(starts[number] + chunk, len(readable))]]
         return _checksum([pixels[first:last]]) == checksums[number]
 
-    return all(pool.map(agrees, verified.tolist()))
+    numbers = np.arange(len(starts)) if verified is None else np.unique(verified // chunk)
+    return all(pool.map(agrees, numbers.tolist()))
 
 
 def _checksum(blocks: Iterable[NDArray[np.uint8]]) -> str:
@@ -237,42 +310,32 @@ def _checksum(blocks: Iterable[NDArray[np.uint8]]) -> str:
 def _build(
     pool: Executor,
     root: Path,
-    images: Sequence[str],
-    size: int,
+    shard: _Shard,
     depth: BitDepth,
-    folder: Path,
-    key: str,
     advance: Callable[[int], None] | None,
     chunks: ChunkSettings,
 ) -> None:
-    rows, image_bytes = len(images), size * size * 3
-    chunk = min(chunks.images, max(chunks.bytes // image_bytes, 1))
-    record, pixels = folder / f"{key}.json", folder / f"{key}.npy"
-    for damaged in (record, pixels):  # they must not take up space
-        remove(damaged)
-    make_room(_HEADER + rows * image_bytes, keep={key})
+    rows, size = len(shard.images), shard.size
+    chunk = min(chunks.images, max(chunks.bytes // shard.image_bytes, 1))
     reasons: dict[int, str] = {}
     notes: dict[int, str] = {}
     checksums: list[str] = []
-    with atomic_path(pixels) as temporary, temporary.open("wb") as file:
+    with atomic_path(shard.pixels) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER))
-        for start, decoded in _decoded_chunks(pool, root, images, size, depth.bits, chunk):
+        for start, decoded in _decoded_chunks(pool, root, shard.images, size, depth.bits, chunk):
             checksums.append(_checksum(_written(file, decoded, start, reasons, notes)))
             if advance is not None:
                 advance(min(chunk, rows - start))
-        if len(reasons) == rows:
-            shown = "; ".join(f"{Path(images[row]).name}: {why}" for row, why in list(reasons.items())[:3])
-            raise DataError(f"expected images, but nothing is readable: all {rows} files fail ({shown})")
         file.seek(0)
         file.write(_npy_header((rows - len(reasons), size, size, 3)))
     described = {
-        "bytes": pixels.stat().st_size,
+        "bytes": shard.pixels.stat().st_size,
         "errors": reasons,
         "notes": notes,
         "chunk": chunk,
         "checksums": checksums,
     }
-    with atomic_path(record) as temporary:  # last: without it the pixels do not count
+    with atomic_path(shard.record) as temporary:  # last: without it the pixels do not count
         temporary.write_text(json.dumps(described), encoding="utf-8")
 
 

@@ -35,6 +35,8 @@ def read_images(
             - several tables, one per split: ``"train=a.csv,test=b.csv"``;
             - a folder of DICOM files;
             - a MedMNIST file (.npz, 2D), whose images are written once, as PNG, to the cache folder;
+            - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); its images are written once to the
+              cache folder;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
             - the word ``"demo"``, the built-in synthetic set;
             - a source of a reader that another package registered, see `Reader`.

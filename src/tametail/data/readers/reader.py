@@ -64,6 +64,7 @@ class Reader(ABC):
 _BUILT_IN = (
     "known_sets",
     "medmnist",
+    "packed",
     "parquet_images",
     "tables",
     "table_folders",

@@ -175,7 +175,7 @@ class _Delimited(TableBlocks):
         except pd.errors.EmptyDataError as error:
             message = f"expected a table with the columns image and label in {self._path}, but it is empty"
             raise DataError(message) from error
-        except (pd.errors.ParserError, ValueError, OverflowError) as error:
+        except (pd.errors.ParserError, OSError, ValueError, OverflowError) as error:
             if wide := _TOO_MANY.search(str(error)):
                 raise self._too_wide(f"line {wide[1]}") from error
             raise DataError(f"{self._path} cannot be read as CSV: {quoted(str(error).strip())}") from error

@@ -1,14 +1,13 @@
-"""Arrays → batches. Order and random numbers depend on (seed, epoch, index) alone.
+"""Rows → batches. Order and random numbers depend on (seed, epoch, index) alone.
 
-Shape legend: N rows of the whole array, n rows of the training set, B batch.
+Shape legend: N rows of the whole store, n rows of the training set, B batch.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -21,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
+from tametail.data.row_store import RowStore, as_rows
 from tametail.data.sampling.augmentation import DRAWS
 from tametail.data.sampling.samplers import (
     EpochOrder,
-    SampleIndex,
     SamplerName,
     extra_draws,
     make_order,
@@ -40,54 +39,50 @@ class Batch(NamedTuple):
     draws: Tensor
 
 
-class ArrayDataset(Dataset[Batch]):
-    """Some rows of an array (features or decoded images, in memory or memory-mapped), with their targets.
+class BatchIndex(NamedTuple):
+    """Images of a batch (B,): positions in the training set, and numbers of their earlier occurrences in the epoch."""
 
-    It has no state of an epoch. A memory-mapped array is pickled as the name of its file, so that workers share its pages.
-    """
+    epoch: int
+    positions: IntArray
+    occurrences: IntArray
+
+
+class ArrayDataset(Dataset[Batch]):
+    """Some rows of features or decoded images, with their targets. It has no state of an epoch."""
 
     def __init__(
         self,
-        array: NDArray[np.generic],
+        array: RowStore | NDArray[Any],
         rows: IntArray,
         target: IntArray | NDArray[np.float32],
         seed: int,
         extra: int = 0,
     ) -> None:
-        self.array = array
+        self.store = as_rows(array)
         self.rows = rows
-        self.target = torch.from_numpy(target.astype(np.int64 if target.ndim == 1 else np.float32))
+        self.target = torch.from_numpy(
+            np.require(target, np.int64 if target.ndim == 1 else np.float32, ["C", "W"])
+        )
         self.seed = seed
         self.extra = extra
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> Batch:
-        at = np.array([index.position for index in indices])
+    def __getitem__(self, index: BatchIndex) -> Batch:
+        at = index.positions
         # Repeated within an epoch, an image gets other draws.
-        counters = at + len(self) * np.array([index.occurrence for index in indices])
-        draws = uniform_draws(self.seed, indices[0].epoch, counters, DRAWS)
+        counters = at + len(self) * index.occurrences
+        draws = uniform_draws(self.seed, index.epoch, counters, DRAWS)
         if self.extra:
-            more = extra_draws(self.seed, indices[0].epoch, counters, self.extra)
+            more = extra_draws(self.seed, index.epoch, counters, self.extra)
             draws = np.concatenate([draws, more], axis=1)
-        inputs = torch.from_numpy(np.ascontiguousarray(self.array[self.rows[at]]))
+        inputs = torch.from_numpy(self.store.take(self.rows[at]))
         return Batch(inputs, self.target[at], torch.from_numpy(draws))
 
-    def __getstate__(self) -> dict[str, Any]:
-        array = self.array
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
-            mapped = (str(array.filename), array.dtype, "r", array.offset, array.shape)
-            return self.__dict__ | {"array": mapped}
-        return self.__dict__
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        array = state["array"]
-        self.__dict__.update(state | {"array": np.memmap(*array) if isinstance(array, tuple) else array})
-
-
-class DistributedBatches(Sampler[list[SampleIndex]]):
-    """Batch sampler of one process of several; together they have every image exactly once.
+class DistributedBatches(Sampler[BatchIndex]):
+    """Sampler of the batches of one process of several; together they have every image exactly once.
 
     A process without images in a batch gets its first ones anyway; `TrainingBatches.share` is then 0.
     """
@@ -97,7 +92,7 @@ class DistributedBatches(Sampler[list[SampleIndex]]):
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
-        self.first = 0
+        self.epoch, self.first = 0, 0
         # A last batch of one image is dropped: batch normalisation would have no variance.
         dropped = len(order) > 1 and len(order) % batch_size == 1
         self.images = len(order) - dropped
@@ -105,12 +100,13 @@ class DistributedBatches(Sampler[list[SampleIndex]]):
     def __len__(self) -> int:
         return math.ceil(self.images / self.batch_size) - self.first
 
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        indices = list(self.order)[: self.images]
+    def __iter__(self) -> Iterator[BatchIndex]:
+        epoch, positions = self.epoch, self.order.positions(self.epoch)
+        earlier = self.order.occurrences(epoch, positions)
         for start in range(self.first * self.batch_size, self.images, self.batch_size):
-            batch = indices[start : start + self.batch_size]
-            own = self.own(len(batch))
-            yield [batch[at] for at in own] or batch[:2]
+            size = min(self.batch_size, self.images - start)
+            own = start + np.array(self.own(size) or range(min(size, 2)))
+            yield BatchIndex(epoch, positions[own], earlier[own])
 
     def own(self, size: int) -> range:
         """Positions in a batch of the images of this process: at least two for each process that has any."""
@@ -128,8 +124,7 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 0), from step ``first`` on."""
-        self._batches.order.set_epoch(epoch)
-        self._batches.first = first
+        self._batches.epoch, self._batches.first = epoch, first
         return iter(self._loader)
 
     def share(self, step: int) -> float:
@@ -170,7 +165,7 @@ def explain_lost_workers() -> Iterator[None]:
 
 
 def training_batches(
-    array: NDArray[np.generic],
+    array: RowStore | NDArray[Any],
     rows: IntArray,
     target: IntArray | NDArray[np.float32],
     *,
@@ -199,12 +194,13 @@ def training_batches(
         workers: number of data-loading worker processes; the batches do not depend on it.
         pin_memory: see `torch.utils.data.DataLoader`.
     """
-    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else target.astype(np.int64)
+    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else np.asarray(target, np.int64)
     order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
     sampled = DistributedBatches(order, batch_size, rank, world)
     loader = DataLoader(
         ArrayDataset(array, rows, target, seed, extra),
-        batch_sampler=sampled,
+        sampler=sampled,
+        batch_size=None,  # each index is that of a whole batch
         collate_fn=_collated,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -226,4 +222,4 @@ def _ignore_first_signal(_: int) -> None:
 
 
 def _collated(batch: Any) -> Any:
-    return batch  # by `ArrayDataset.__getitems__`
+    return batch  # by `ArrayDataset.__getitem__`

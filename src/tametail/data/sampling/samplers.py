@@ -1,20 +1,18 @@
 """Samplers: the order of the images of an epoch and their random numbers, determined by (seed, epoch) alone.
 
-An index contains its epoch, so that any process can compute the rest.
 Shape legend: n rows of the training set, C classes.
 """
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from tametail.core.arrays import FloatArray, IntArray
 from tametail.core.errors import UsageError
@@ -26,36 +24,23 @@ _FAR = 2**56  # beyond the counters of `uniform_draws`
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-class SampleIndex(NamedTuple):
-    """An image of an epoch: its position in the training set, and its number of earlier occurrences in the epoch."""
-
-    epoch: int
-    position: int
-    occurrence: int
-
-
-class EpochOrder(Sampler[SampleIndex]):
-    """Sampler of n images per epoch; call `set_epoch` before each epoch."""
+class EpochOrder(ABC):
+    """Sampler of n images per epoch."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.n
 
-    def __iter__(self) -> Iterator[SampleIndex]:
-        epoch, positions = self.epoch, self.positions(self.epoch)
-        pairs = zip(positions.tolist(), occurrences(positions).tolist(), strict=True)
-        return (SampleIndex(epoch, position, occurrence) for position, occurrence in pairs)
-
     @abstractmethod
     def positions(self, epoch: int) -> IntArray:
         """(n,) positions in the training set in the order of ``epoch``."""
+
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        """(n,) how often the image of each of the positions of ``epoch`` was shown earlier in it."""
+        return occurrences(positions)
 
 
 class ShuffledOrder(EpochOrder):
@@ -63,6 +48,9 @@ class ShuffledOrder(EpochOrder):
 
     def positions(self, epoch: int) -> IntArray:
         return _permutation(self.n, self.seed, epoch, _ORDER)
+
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        return np.broadcast_to(np.int64(0), positions.shape)
 
 
 class ClassOrder(EpochOrder):
@@ -117,7 +105,13 @@ class DeferredOrder(EpochOrder):
         self._before, self._after, self._first = before, after, first
 
     def positions(self, epoch: int) -> IntArray:
-        return (self._before if epoch < self._first else self._after).positions(epoch)
+        return self._of(epoch).positions(epoch)
+
+    def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
+        return self._of(epoch).occurrences(epoch, positions)
+
+    def _of(self, epoch: int) -> EpochOrder:
+        return self._before if epoch < self._first else self._after
 
 
 def make_order(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import explain_save_error
-from tametail.core.option import command_line
+from tametail.core.option import command_line, recorded
 from tametail.core.options import LossOptions, SearchOptions
 from tametail.report.figures.svg import inlined
 from tametail.report.render import render
@@ -83,7 +83,7 @@ def _command(results: SearchResults) -> str:
     settings, search = results.settings, results.search
     options = (
         {"loss": search["method"]}
-        | settings.get("options", {})
+        | recorded(settings.get("options", {}), LossOptions, SearchOptions)
         | {"trials": search["trials"], "out": "SEARCH"}
     )
     data = "demo" if settings["synthetic"] else "DATA"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tametail.core.option import command_line
+from tametail.core.option import command_line, recorded
 from tametail.core.options import CompareOptions, MethodsOptions
 from tametail.data.reading import GREY_LEVELS, SourceReading, named_classes
 from tametail.report.formatting import count_of, duration, images_and_groups
@@ -71,7 +71,7 @@ def data_rows(results: StudyResults) -> FactRows:
 
 def reading_rows(settings: Mapping[str, Any]) -> FactRows:
     """What the classes, groups and split of the images were taken from, and what was left out."""
-    if "reading" not in settings:  # a study of an earlier version
+    if not settings.get("reading"):  # a study of an earlier version
         return []
     reading = SourceReading.from_dict(settings["reading"])
     return [
@@ -130,7 +130,9 @@ def environment_rows(results: StudyResults) -> FactRows:
 
 def study_command(settings: Mapping[str, Any]) -> str:
     """The command that repeats the study, without paths, which are private."""
-    options = {"methods": settings["methods"]} | settings.get("options", {})
+    options = {"methods": settings["methods"]} | recorded(
+        settings.get("options", {}), MethodsOptions, CompareOptions
+    )
     folds, repeats = folds_to_run(settings), len(settings["seeds"])
     options |= {"repeats": repeats if repeats > 1 else None}
     options |= {"only_folds": folds if len(folds) < settings["splits"]["folds"] else None, "out": "STUDY"}

@@ -207,8 +207,8 @@ def results_frame(directory: Path) -> pd.DataFrame:
 def _rows(directory: Path) -> list[dict[str, str]]:
     with regular(directory / RESULTS_CSV).open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError("its rows have different numbers of columns")
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise ValueError("it has no row, or rows of different numbers of columns")
     return rows
 
 

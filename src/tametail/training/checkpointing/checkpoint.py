@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import DataError, TametailError, explain_save_error
+from tametail.core.regular_file import regular
 from tametail.core.removal import remove
 from tametail.core.run_files import CHECKPOINT_FILE, is_run_file
 
@@ -119,7 +120,7 @@ def _digest(data: bytes) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    with path.open("rb") as handle:
+    with regular(path).open("rb") as handle:
         digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     if digest not in path.name:
         raise ValueError("its bytes differ from those that were saved")
@@ -146,7 +147,7 @@ def load_weights(module: nn.Module, path: Path) -> nn.Module:
         DataError: the file is missing or damaged, or has the weights of another module.
     """
     try:
-        state: Mapping[str, Tensor] = load_file(path)
+        state: Mapping[str, Tensor] = load_file(regular(path))
         module.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(

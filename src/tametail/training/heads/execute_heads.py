@@ -17,12 +17,14 @@ import torch
 from torch import nn
 
 from tametail.core.run_files import is_finished
+from tametail.losses import Loss
 from tametail.training.checkpointing.checkpointer import RunCheckpointer
 from tametail.training.execute import add_image_ids, batches_of, explain_oom, mark_failed, write_run
 from tametail.training.heads.head_step import HeadTask, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
 from tametail.training.heads.minimum import inner_folds, reaches_minimum
 from tametail.training.history import Validation, validate
+from tametail.training.large_tensors import RowBlocks
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
 from tametail.training.run import Run, RunContext, held_out_rows, make_predictions, training_rows
@@ -54,12 +56,15 @@ def execute_heads(
     batches = batches_of(runs[0], recipes[0], rows, context, shared=False)
     decision_rules = [run.method.decision_rule(counts, len(rows), context.recipe) for run in runs]
     with explain_oom(context):
-        losses, models = [], []
+        losses: list[Loss] = []
+        models: list[nn.Sequential] = []
         for run in runs:
             with seeded_draws(seed):  # as a separate run starts
                 losses.append(run.method.loss.create(class_counts=counts))
-                models.append(training_data.new_model(run.method, rows))
-        scaled = models[0][0](torch.from_numpy(training_data.array))
+                # They are standardised alike.
+                models.append(training_data.new_model(run.method, None if models else rows))
+        scaled = training_data.features(models[0][0], context.accelerator)
+        own, others = (RowBlocks(scaled, part).joined() for part in (rows, held_out))
         heads = (model[1] for model in models)
         tasks = [
             HeadTask(loss, recipe, head, run.method.classical)
@@ -67,7 +72,7 @@ def execute_heads(
         ]
 
         def validate_epochs(trained: TrainedHeads) -> list[Validation]:
-            outputs = trained.outputs(scaled[held_out])
+            outputs = trained.outputs(others)
             target = training_data.targets[held_out]
             return [
                 Validation(math.nan, math.nan)
@@ -77,7 +82,7 @@ def execute_heads(
             ]
 
         trained = train_heads(
-            scaled[rows],
+            own,
             torch.from_numpy(training_data.targets[rows]),
             tasks,
             batches,
@@ -94,7 +99,7 @@ def execute_heads(
                 training_data.table.groups[rows],
             ),
         )
-        outputs = trained.outputs(scaled[held_out]).numpy()
+        outputs = trained.outputs(others).numpy()
     seconds = (time.monotonic() - started) / len(runs)
     failed: dict[Run, RunFailed] = {}
     for at, (run, rule) in enumerate(zip(runs, decision_rules, strict=True)):
@@ -109,7 +114,7 @@ def execute_heads(
             mark_failed(run, context, error)
             failed[run] = error
             continue
-        model = nn.Sequential(models[at][0], trained.head(at))
+        model = nn.Sequential(models[0][0], trained.head(at))
         result = TrainingResult(model, trained.histories[at], None)
         more: dict[str, Any] = {CO_TRAINED: [each.method.text for each in runs]}
         if ending := trained.convergence[at]:

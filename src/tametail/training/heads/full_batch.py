@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tametail.losses.stack import LossStack, stack_key
 from tametail.training.heads.head_step import HeadTask, positions_by
 from tametail.training.optimisation import class_weights, label_smoothing_for, smooth_labels
-from tametail.training.step import mean_loss
+from tametail.training.step import mean_loss, needs_whole_batches
 
 
 def by_formula(tasks: Sequence[HeadTask]) -> list[list[int]]:
@@ -40,6 +40,8 @@ class FullBatch:
         target: (n,) class indices, or (n, C) labels, nan where unknown.
         class_counts: C training images per class.
         like: a tensor with the outputs' dtype and device.
+        blocks: consecutive images whose losses are computed at once; those of a loss that compares images are computed for
+            all of them.
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class FullBatch:
         target: Tensor,
         class_counts: Sequence[int],
         like: Tensor,
+        blocks: Sequence[slice] = (slice(None),),
     ) -> None:
         self._formulas = []
         for places in by_formula(tasks):
             if places != list(range(places[0], places[-1] + 1)):
                 raise ValueError("expected heads of one formula next to each other")
             of_formula = _Formula(
-                [tasks[at] for at in places], [kept[at] for at in places], target, class_counts, like
+                [tasks[at] for at in places], [kept[at] for at in places], target, class_counts, like, blocks
             )
             self._formulas.append((places[0], places[-1] + 1, of_formula))
 
@@ -87,12 +90,14 @@ class _Formula:
         target: Tensor,
         class_counts: Sequence[int],
         like: Tensor,
+        blocks: Sequence[slice],
     ) -> None:
         loss, recipe = tasks[0].loss, tasks[0].recipe
         smoothing, classes = label_smoothing_for(loss, recipe), len(class_counts)
         self._target = smooth_labels(target, class_counts, smoothing) if smoothing else target
         self._weights = class_weights(recipe, recipe.epochs, class_counts)
         self._loss, self._kept = loss.to(like.device), kept
+        self._blocks = [slice(None)] if needs_whole_batches(loss) else blocks
         self._stack: LossStack | None = None
         self._shares: Tensor | None = None
         if stack_key(loss) is not None:
@@ -111,28 +116,44 @@ class _Formula:
                 self._of_image = weights[given] if given.ndim == 1 else given.to(like) @ weights
 
     def __call__(self, outputs: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self._of_block(outputs[:, :, block], at, block) for block in self._blocks]
+        if len(found) == 1:
+            return found[0]
+        values, gradients = zip(*found, strict=True)
+        return torch.stack(values).sum(0), torch.cat(gradients, dim=2)
+
+    def _of_block(self, outputs: Tensor, at: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+        """The share of a block of images in the mean losses (K,), and the gradients by its outputs."""
         outputs = outputs.detach().requires_grad_()
+        images = len(self._target)
         with torch.enable_grad():
             if self._stack is None:
                 logits = outputs.transpose(1, 2)
                 means = torch.stack(
                     [
-                        self._mean(each, self._kept[place])
+                        self._mean(each, self._kept[place], block)
                         for each, place in zip(logits, at.tolist(), strict=True)
                     ]
                 ).double()
             else:
-                values = self._stack.take(at)(outputs, self._labels, self._known)
+                known = None if self._known is None else self._known[:, block]
+                values = self._stack.take(at)(outputs, self._labels[:, block], known)
                 if self._weights is not None:
-                    values = values * self._of_image
+                    values = values * self._of_image[block]
                 if self._shares is None:
-                    means = values.double().sum(1) / values.shape[1]
+                    means = values.double().sum(1) / images
                 else:
-                    means = (values * self._shares[at]).double().sum(1)
+                    means = (values * self._shares[at][:, block]).double().sum(1)
             (gradients,) = torch.autograd.grad(means.sum(), outputs)
         return means.detach(), gradients
 
-    def _mean(self, logits: Tensor, kept: Tensor | None) -> Tensor:
+    def _mean(self, logits: Tensor, kept: Tensor | None, block: slice) -> Tensor:
+        target = self._target[block]
         if kept is None:
-            return mean_loss(self._loss, logits, self._target, self._weights)
-        return mean_loss(self._loss, logits[kept], self._target[kept], self._weights)
+            return mean_loss(self._loss, logits, target, self._weights) * (len(target) / len(self._target))
+        own = kept[block]
+        if len(own) == len(kept):
+            return mean_loss(self._loss, logits[own], target[own], self._weights)
+        if not own.any():
+            return logits.sum() * 0.0
+        return mean_loss(self._loss, logits[own], target[own], self._weights) * (own.sum() / kept.sum())

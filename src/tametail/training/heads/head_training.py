@@ -19,12 +19,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tametail.core.arrays import IntArray
+from tametail.data.row_store import row_blocks
 from tametail.data.sampling.loaders import TrainingBatches
 from tametail.data.sampling.mixing import BatchMixing
 from tametail.training.checkpointing.checkpointer import Checkpointer, Stopped, resume, save_or_stop
 from tametail.training.heads.head_step import HeadLosses, Heads, HeadStepper, HeadTask, shared_settings
 from tametail.training.heads.minimum import Convergence, inner_folds, reaches_minimum, train_to_minimum
 from tametail.training.history import EpochRecord, Validation, mean_record
+from tametail.training.large_tensors import to_device
 from tametail.training.optimisation import learning_rate
 from tametail.training.trainer import Callback, RunFailed, non_finite_loss, step_seed
 
@@ -58,8 +60,10 @@ class TrainedHeads:
     def outputs(self, features: Tensor) -> Tensor:
         """Outputs (H, m, C) float32 for features (m, D), standardised as in training."""
         device = next(self._heads.parameters()).device
-        outputs: Tensor = self._heads(features.to(device))
-        return outputs.float().cpu().transpose(1, 2)
+        parts = [
+            self._heads(features[block].to(device)).float().cpu() for block in row_blocks(*features.shape)
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)).transpose(1, 2)
 
 
 def batch_heads(
@@ -118,7 +122,7 @@ def train_heads(
     """Train heads to the minimum or to the last epoch, all at once; a head that fails does not affect the others.
 
     Args:
-        features: (n, D) float32 of the training images, standardised.
+        features: (n, D) float32 of the training images, standardised; large ones may be in a file.
         target: (n,) class indices, or (n, C) float labels.
         tasks: H heads whose recipes agree in `shared_settings`, and of which all or none satisfy `reaches_minimum`.
         batches: give the order of the images; their data is not used.
@@ -146,9 +150,9 @@ def train_heads(
             features, target, tasks, class_counts, inner, accelerator, seed, checkpointer, callback, validate
         )
     device = accelerator.device
-    features, target = features.to(device), target.to(device)
+    features, target = to_device(features, device), target.to(device)
     stepper = HeadStepper(tasks, recipe, accelerator)
-    losses = HeadLosses(tasks, class_counts, features)
+    losses = HeadLosses(tasks, class_counts, torch.empty(0, device=device))
     progress = _resume(stepper, checkpointer, len(tasks))
     lr_ratios = [task.recipe.optimizer.lr / recipe.optimizer.lr for task in tasks]
     if callback:
@@ -162,7 +166,7 @@ def train_heads(
             so_far = epoch * batches.steps + step
             lr = learning_rate(so_far / batches.steps, recipe)
             chosen = order[step * recipe.batch_size :][: batches.size(step)]
-            inputs, wanted = features[chosen], target[chosen]
+            inputs, wanted = features[chosen.to(features.device)].to(device), target[chosen]
             if mixing:
                 inputs, wanted = mixing(inputs, wanted, epoch=epoch, step=so_far)
             values = losses(stepper.outputs(inputs), wanted, step_seed(seed, so_far, 0))
@@ -225,7 +229,7 @@ def _minimise(
 
     device = accelerator.device
     found = train_to_minimum(
-        features.to(device),
+        to_device(features, device),
         target.to(device),
         tasks,
         class_counts=class_counts,

@@ -3,7 +3,8 @@
 Each head minimises mean_i ℓ(W x_i + b, y_i) + λ/2 ‖W‖² over its weights W and bias b. The features are those of
 `tametail.training.heads.components`, in which the Hessian is nearly diagonal, so that few iterations are needed. As the
 outputs are linear in the weights, an iteration multiplies the features twice, once for the search direction and once for
-the gradient, however many steps along the direction are tried.
+the gradient, however many steps along the direction are tried. Products are summed over blocks of images, so that the features
+may be larger than memory; outputs are in memory.
 
 Shape legend: n images, R columns of the features (the last one is the bias's), H heads, C classes, m memory.
 
@@ -14,13 +15,15 @@ condition of the line search that rounding cannot defeat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from tametail.core.run_files import CONVERGED_AT
+from tametail.data.row_store import row_blocks
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Outputs (K, C, n) of the heads at ascending positions (K,) → mean losses (K,) float64 and their gradients (K, C, n)."""
@@ -65,15 +68,28 @@ class _Problem:
     features: Tensor
     variances: Tensor
 
+    @cached_property
+    def blocks(self) -> list[slice]:
+        """Blocks of images."""
+        return row_blocks(*self.features.shape)
+
     def times_features(self, weights: Tensor) -> Tensor:
         """Outputs (K, C, n) of weights (K, C, R)."""
         heads, classes, _ = weights.shape
-        return (weights.flatten(0, 1) @ self.features.T).view(heads, classes, -1)
+        flat = weights.flatten(0, 1)
+        outputs = [flat @ self.features[block].to(flat.device).T for block in self.blocks]
+        return _joined(outputs).view(heads, classes, -1)
 
     def gradient(self, slopes: Tensor) -> Tensor:
         """(K, C, R) gradients of the mean losses from those by the outputs, (K, C, n)."""
         heads, classes, _ = slopes.shape
-        return (slopes.flatten(0, 1) @ self.features).view(heads, classes, -1)
+        flat = slopes.flatten(0, 1)
+        parts = (flat[:, block] @ self.features[block].to(flat.device) for block in self.blocks)
+        return _sum(parts).to(slopes).view(heads, classes, -1)
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """(K,) float64 inner products of (K, C, n)."""
+        return _sum(_inner(a[:, :, block], b[:, :, block]) for block in self.blocks)
 
     def curvature(self, outputs: Tensor, slopes: Tensor, at: Tensor) -> Tensor:
         """(K,) second derivative of the mean loss by the bias of the most curved class, up to sign.
@@ -233,7 +249,7 @@ class _Heads:
             value, gradient = self._problem.losses(there, self.at[rows])
             self.evaluations += len(todo)
             value = value + self.half[rows] + t * linear[rows] + t * t * quadratic[rows] / 2
-            found = _inner(gradient, moved[rows]) + linear[rows] + t * quadratic[rows]
+            found = self._problem.inner(gradient, moved[rows]) + linear[rows] + t * quadratic[rows]
             start, first = self.objective[rows], slope[rows]
             lower = value <= start + _DECREASE * t * first
             level = (value <= start + _ROUNDING * start.abs()) & (found <= (2 * _DECREASE - 1) * first)
@@ -283,7 +299,8 @@ def minimise(
 
     Args:
         losses: of the heads at some positions.
-        features: (n, R) float32, uncorrelated columns; the last one is all ones, for the bias.
+        features: (n, R) float32, uncorrelated columns; the last one is all ones, for the bias. Large ones may be on another
+            device than the weights.
         variances: (R,) mean squares of the columns.
         l2: (H,) λ >= 0.
         start: (H, C, R) initial weights.
@@ -347,6 +364,20 @@ def _norm(scaled: Tensor) -> Tensor:
     """(K,) float64 norms of (K, C, R)."""
     norms: Tensor = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
     return norms.double()
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Outputs of blocks of images, side by side."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """The sum over blocks of images, in float64 where there are several."""
+    first, *others = parts
+    total = first.double() if others else first
+    for part in others:
+        total = total + part
+    return total
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

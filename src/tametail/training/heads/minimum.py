@@ -1,6 +1,6 @@
 """Linear heads on frozen features, trained to the minimum of their penalised training loss.
 
-The strength of the L2 penalty is chosen by the inner folds of the training images. Losses with several minima are started
+The strength of the L2 penalty is chosen by the inner folds of the training images, of at most 50,000 of them. Losses with several minima are started
 from several weights.
 
 Shape legend: n training images, m other images, D features, R columns of the components, H heads, C classes.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.core.arrays import IntArray, TextArray
+from tametail.data.row_store import row_blocks
 from tametail.losses import Loss, create_loss
 from tametail.losses.convexity import is_convex
 from tametail.losses.custom import ModuleLoss
@@ -38,6 +39,7 @@ _AGREEMENT = 1e-4  # relative difference of objectives that the tolerance may ex
 _LEAST = 1e-7  # probability in a log-loss
 _BATCH_BYTES = 64 * 2**20  # of weights, outputs and memory of heads that are minimised at once
 _PER_WEIGHT, _PER_OUTPUT = 28, 16  # floats per weight and output
+_MOST_FOR_CHOICE = 50_000  # images on which penalties are chosen
 
 
 @dataclass
@@ -72,7 +74,8 @@ class Convergence:
         iterations: of the start that was kept.
         objective: mean training loss and penalty.
         l2: strength λ of the penalty λ/2 ‖W‖².
-        l2_scores: by λ, the log-loss on the inner folds by which it was chosen; empty where it was given.
+        l2_scores: by λ, the log-loss on the inner folds by which it was chosen, of at most 50,000 images: of more, a
+            stratified subset that depends on the seed; empty where it was given.
         start: the start that was kept: that of the lowest objective, the first of those that agree to 1e-4.
         starts: by start, the objective that it led to.
     """
@@ -194,7 +197,7 @@ class TrainingImages:
             return []
         began = time.perf_counter()
         order = [at for places in by_formula([fit.task for fit in fits]) for at in places]
-        start = self.columns.new_zeros(len(order), *self.shape)
+        start = self.variances.new_zeros(len(order), *self.shape)
         for row, at in enumerate(order):
             if (given := fits[at].start) is not None:
                 start[row] = given
@@ -204,11 +207,12 @@ class TrainingImages:
                 [fits[at].kept for at in order],
                 self.target,
                 self.class_counts,
-                self.columns,
+                self.variances,
+                row_blocks(*self.columns.shape),
             ),
             self.columns,
             self.variances,
-            self.columns.new_tensor([fits[at].l2 for at in order]),
+            self.variances.new_tensor([fits[at].l2 for at in order]),
             start,
             at_once=self.most_at_once,
             tolerance=tolerance,
@@ -241,7 +245,7 @@ def train_to_minimum(
     weights, the latter roughly unless they lead lower. The lowest minimum is kept, and the first of those that agree to 1e-4.
 
     Args:
-        features: (n, D) float32, standardised.
+        features: (n, D) float32, standardised. Large ones may be in a file, and on another device than the target.
         target: (n,) class indices, or (n, C) float labels.
         tasks: H heads that satisfy `reaches_minimum`.
         class_counts: C training images per class.
@@ -250,10 +254,10 @@ def train_to_minimum(
         advance: called with the number of heads that have just been finished.
         stop: called in between; may raise to stop.
     """
-    components = principal_components(features)
+    components = principal_components(features, target.device)
     images = TrainingImages(components.columns, components.variances, target, class_counts, stop)
     cost = {name: Passes() for name in ("choice", "final", "starts")}
-    l2, scores = _choose_penalties(images, tasks, fold, cost["choice"])
+    l2, scores = _choose_penalties(*_sampled(images, fold, seed), tasks, cost["choice"])
     found: list[dict[str, Minimum]] = [{} for _ in tasks]
     for at in (at for at, task in enumerate(tasks) if task.classical):
         stop()
@@ -295,10 +299,10 @@ def _classical(images: TrainingImages, l2: float) -> Minimum:
     """scikit-learn's logistic regression on the components."""
     columns, target = images.columns, images.target.numpy(force=True)
     fitted = fit_logistic_regression(columns[:, :-1].numpy(force=True), target, l2)
-    weights = columns.new_zeros(images.shape)
+    weights = images.variances.new_zeros(images.shape)
     weights[:, -1] = ABSENT
-    weights[fitted.classes, :-1] = columns.new_tensor(fitted.weight)
-    weights[fitted.classes, -1] = columns.new_tensor(fitted.bias)
+    weights[fitted.classes, :-1] = weights.new_tensor(fitted.weight)
+    weights[fitted.classes, -1] = weights.new_tensor(fitted.bias)
     return Minimum(
         weights, fitted.objective, fitted.gradient, fitted.iterations, fitted.converged, [fitted.objective]
     )
@@ -314,7 +318,7 @@ def _starts(
     scale = 1 / images.variances[:-1].sum().sqrt()  # outputs of variance 1
     random = []
     for number in range(1, RANDOM_STARTS + 1):
-        drawn = torch.randn(images.shape, generator=generator).to(images.columns)
+        drawn = torch.randn(images.shape, generator=generator).to(images.variances)
         drawn[:, :-1] *= scale
         random.append((f"random {number}", drawn))
     name = reference.loss.name
@@ -368,8 +372,41 @@ def _reference_task(target: Tensor, like: HeadTask) -> HeadTask:
     return HeadTask(create_loss("ce" if target.ndim == 1 else "bce"), plain, like.head)
 
 
+def _sampled(images: TrainingImages, fold: IntArray, seed: int) -> tuple[TrainingImages, IntArray]:
+    """Images on which penalties are chosen, and their inner folds: all, or a subset with the same shares of classes and folds."""
+    rows = stratified_rows(images.target.numpy(force=True), fold, _MOST_FOR_CHOICE, seed)
+    if len(rows) == len(fold) and images.columns.device == images.target.device:
+        return images, fold
+    chosen = torch.from_numpy(rows)
+    columns = images.columns[chosen.to(images.columns.device)].to(images.target.device)
+    target = images.target[chosen.to(images.target.device)]
+    return replace(images, columns=columns, target=target), fold[rows]
+
+
+def stratified_rows(target: NDArray[Any], fold: IntArray, most: int, seed: int) -> IntArray:
+    """At most so many rows, in ascending order, with the shares of classes and folds of all rows.
+
+    Of each class at least one row in each fold is kept, as far as they are not more than ``most``.
+
+    Args:
+        target: (n,) class indices, or (n, C) labels, of which the first one counts.
+        fold: (n,) folds.
+        most: largest number of rows; all n if there are not more.
+        seed: of the choice among rows of one class and fold.
+    """
+    if len(fold) <= most:
+        return np.arange(len(fold))
+    of_class = target if target.ndim == 1 else np.nan_to_num(target).argmax(axis=1)
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(fold)), fold, of_class))
+    cells = np.stack([of_class, fold])[:, order]
+    first = np.r_[True, (cells[:, 1:] != cells[:, :-1]).any(axis=0)]
+    kept, others = order[first][:most], order[~first]
+    evenly = np.linspace(0, len(others), most - len(kept), endpoint=False).astype(np.int64)
+    return np.sort(np.concatenate([kept, others[evenly]]))
+
+
 def _choose_penalties(
-    images: TrainingImages, tasks: Sequence[HeadTask], fold: IntArray, cost: Passes
+    images: TrainingImages, fold: IntArray, tasks: Sequence[HeadTask], cost: Passes
 ) -> tuple[list[float], list[dict[str, float]]]:
     """The λ of each task, and by λ the log-loss on the inner folds by which it was chosen."""
     inner = [torch.from_numpy(fold == held).to(images.target.device) for held in np.unique(fold)]
@@ -426,7 +463,6 @@ def _inner_scores(
     """
     total: dict[tuple[int, float], float] = {}
     pairs = [(at, held_out) for at in range(len(tasks)) for held_out in range(len(inner))]
-    outside = [(images.columns[held_out], images.target[held_out]) for held_out in inner] if tasks else []
     before: list[Tensor | None] = [None] * len(pairs)
     for l2 in sorted(grid, reverse=True):
         fits = [
@@ -435,10 +471,12 @@ def _inner_scores(
         ]
         minima = images.minimise(fits, cost, _CHOICE_TOLERANCE)
         before = [minimum.weights for minimum in minima]
-        for (at, held_out), minimum in zip(pairs, minima, strict=True):
-            columns, target = outside[held_out]
-            loss = _log_loss(tasks[at].loss, columns @ minimum.weights.T, target)
-            total[at, l2] = total.get((at, l2), 0.0) + loss
+        for held_out, rows in enumerate(inner if tasks else ()):  # copies of one fold at a time
+            columns, target = images.columns[rows], images.target[rows]
+            for (at, own), minimum in zip(pairs, minima, strict=True):
+                if own == held_out:
+                    loss = _log_loss(tasks[at].loss, columns @ minimum.weights.T, target)
+                    total[at, l2] = total.get((at, l2), 0.0) + loss
     images_in_all = len(images.target)
     return [{l2: total[at, l2] / images_in_all for l2 in sorted(grid)} for at in range(len(tasks))]
 

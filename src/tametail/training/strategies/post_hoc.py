@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tametail.core.errors import UsageError
+from tametail.data.row_store import row_blocks
 from tametail.data.sampling.samplers import make_order
 from tametail.losses import CrossEntropyLoss, Loss
 from tametail.losses.links import Family
 from tametail.losses.validation import check_number
 from tametail.models.heads import Head, Standardise, build_head
+from tametail.training.large_tensors import join_blocks
 from tametail.training.strategies.decision_rule import (
     BalancedDecision,
     DecisionRule,
@@ -129,8 +131,10 @@ class ClassifierRetraining(Strategy):
             head.reset_parameters()  # type: ignore[operator]
         standardise = Standardise([features.shape[1]])
         if isinstance(head, nn.Linear):
-            standardise.fit(features)
-            features = standardise(features)
+            blocks = row_blocks(*features.shape)
+            standardise.fit([features[block] for block in blocks])
+            raw = features
+            features = join_blocks(blocks, lambda block: standardise(raw[block]))
         train_balanced(
             head,
             features,

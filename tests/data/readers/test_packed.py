@@ -1,0 +1,245 @@
+"""Tables with their images in large files, on the disk and behind URLs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tametail.core.errors import DataError, UsageError
+from tametail.data import ImageTable, decoded_images, read_images, reading_facts
+from tametail.data.packed import pack
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ImageTable:
+    """20 images in folders, with groups, a given test set and another column."""
+    rng = np.random.default_rng(0)
+    names = [f"{'abc'[row % 3]}/{row:02d}.png" for row in range(20)]
+    for name in names:
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).save(path)
+    frame = pd.DataFrame(
+        {
+            "image": names,
+            "label": ["x" if row % 2 else "ü|y" for row in range(20)],
+            "group": [f"p{row // 2}" for row in range(20)],
+            "split": ["test" if row < 6 else "train" for row in range(20)],
+            "age": [float(row) if row else None for row in range(20)],
+            "site": ["left" if row % 3 else None for row in range(20)],
+        }
+    )
+    frame.to_csv(tmp_path / "set" / "labels.csv", index=False)
+    return read_images(tmp_path / "set")
+
+
+def assert_same(found: ImageTable, table: ImageTable) -> None:
+    assert found.fingerprint == table.fingerprint
+    pd.testing.assert_frame_equal(found.frame, table.frame, check_dtype=False)
+    for name in ("class_names", "name", "multi_label", "synthetic", "reading", "bit_depth"):
+        assert getattr(found, name) == getattr(table, name), name
+    assert [path.read_bytes() for path in found.paths] == [path.read_bytes() for path in table.paths]
+    assert np.array_equal(decoded_images(found, 8).pixels, decoded_images(table, 8).pixels)
+
+
+def test_a_packed_table_is_read_as_it_was(table: ImageTable, tmp_path: Path) -> None:
+    steps: list[int] = []
+    files = pack(table, tmp_path / "out", advance=steps.append)
+    assert sorted((tmp_path / "out").iterdir()) == files
+    assert sum(steps) == 20
+    found = read_images(tmp_path / "out")
+    assert_same(found, table)
+    assert dict(reading_facts(found)) == dict(reading_facts(table))
+    again = read_images(str(tmp_path / "out"))
+    assert again.root == found.root
+
+
+def test_shards_are_of_the_size_that_is_asked_for(
+    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tametail.data.packed._GROUP_ROWS", 3)
+    files = pack(table, tmp_path / "out", shard_bytes=1)
+    rows = [pq.ParquetFile(file).metadata.num_rows for file in files]
+    assert rows == [3, 3, 3, 3, 3, 3, 2]
+    assert_same(read_images(tmp_path / "out"), table)
+    monkeypatch.setattr("tametail.data.packed._GROUP_BYTES", 1)
+    (file,) = pack(table, tmp_path / "small groups")
+    assert pq.ParquetFile(file).metadata.num_row_groups == 20
+
+
+def test_labels_that_are_unknown_given_folds_and_absent_classes_are_kept(
+    table: ImageTable, tmp_path: Path
+) -> None:
+    frame = table.frame.assign(
+        label=["a|b" if row % 2 else "" for row in range(20)],
+        split="",
+        unknown_labels=["c" if row % 3 else "" for row in range(20)],
+        given_fold=[str(row // 2 % 3) for row in range(20)],
+    )
+    several = ImageTable.from_frame(frame, table.root, "several", multi_label=True, synthetic=True)
+    several = replace(several, class_names=("a", "b", "c", "d"))
+    pack(several, tmp_path / "out")
+    found = read_images(tmp_path / "out")
+    assert_same(found, replace(several, reading=found.reading))
+    assert np.array_equal(found.unknown, several.unknown)
+
+
+def test_what_can_be_given_with_a_packed_table(table: ImageTable, tmp_path: Path) -> None:
+    pack(table, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"--label-col .* packed shards; leave it out"):
+        read_images(tmp_path / "out", label_col="site")
+    assert read_images(tmp_path / "out", bit_depth=12).bit_depth == 12
+    with pytest.raises(UsageError, match="already exists"):
+        pack(table, tmp_path / "out")
+    wrong = replace(table, frame=table.frame.assign(image_bytes="x"))
+    with pytest.raises(UsageError, match="expected no columns image_bytes"):
+        pack(wrong, tmp_path / "other")
+
+
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left(table: ImageTable, tmp_path: Path) -> None:
+    table.paths[4].unlink()
+    with pytest.raises(
+        DataError, match=rf"but {table.images[4]}: the file cannot be read .*tametail inspect"
+    ):
+        pack(table, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+def rewritten(path: Path, **columns: list[object]) -> None:
+    shard = pq.read_table(path)
+    for name, values in columns.items():
+        at = shard.schema.get_field_index(name)
+        shard = shard.set_column(at, shard.schema.field(at), pa.array(values, shard.schema.field(at).type))
+    pq.write_table(shard, path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other", "bytes", "cut", "outside", "version"])
+def test_missing_and_damaged_shards_are_named(
+    table: ImageTable, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tametail.data.packed._GROUP_ROWS", 7)
+    first, second, *_ = pack(table, tmp_path / "out", shard_bytes=1)
+    expected = {
+        "missing": "expected 20 images in the shards of .*, found 13; copy all",
+        "other": "shards of one table, .* 00001.parquet is none of them",
+        "bytes": f"{table.images[0]} in 00000.parquet of .* is damaged",
+        "cut": "out cannot be read: .*; check its name",
+        "outside": r"expected image names inside of .*, found .*\.\./x.png",
+        "version": "expected shards of one table, as tametail pack of this version",
+    }[damage]
+    match damage:
+        case "missing":
+            second.unlink()
+        case "other":
+            pack(replace(table, name="other"), tmp_path / "others", shard_bytes=1)
+            shutil.copy(tmp_path / "others" / second.name, second)
+        case "bytes":
+            rewritten(first, image_bytes=[b"x", *pq.read_table(first)["image_bytes"].to_pylist()[1:]])
+        case "cut":
+            second.write_bytes(second.read_bytes()[:-300])
+        case "outside":
+            rewritten(first, image=["../x.png", *pq.read_table(first)["image"].to_pylist()[1:]])
+        case "version":
+            for path in (tmp_path / "out").iterdir():
+                shard = pq.read_table(path)
+                metadata = shard.schema.metadata or {}
+                described = json.loads(metadata[b"tametail"]) | {"version": 99}
+                changed = {**metadata, b"tametail": json.dumps(described).encode()}
+                pq.write_table(shard.replace_schema_metadata(changed), path)
+    with pytest.raises(DataError, match=expected):
+        read_images(tmp_path / "out")
+    assert not list((tmp_path / "cache").glob("packed/*/*"))
+
+
+def test_images_that_were_removed_from_the_cache_are_written_again(table: ImageTable, tmp_path: Path) -> None:
+    pack(table, tmp_path / "out")
+    read_images(tmp_path / "out").paths[3].unlink()
+    assert_same(read_images(tmp_path / "out"), table)
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_url_is_a_source(table: ImageTable, tmp_path: Path, kind: str) -> None:
+    pack(table, tmp_path / "out", shard_bytes=1)
+    url = f"file://{tmp_path}/out" if kind == "file" else "memory://bucket/packed"
+    if kind == "memory":
+        fsspec.filesystem("memory").put(f"{tmp_path}/out", "/bucket/packed", recursive=True)
+    assert_same(read_images(url), table)
+    assert_same(read_images(f"{url}/"), table)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        (
+            "memory://nothing/here",
+            DataError,
+            "expected the .parquet files of tametail pack in memory://nothing/here",
+        ),
+        ("nosuch://bucket/packed", DataError, "nosuch://bucket/packed cannot be read: .*nosuch"),
+        ("adl://bucket/packed", UsageError, "adl://bucket/packed cannot be opened: .*adl"),
+    ],
+)
+def test_urls_that_cannot_be_read_are_explained(url: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        read_images(url)
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty bucket of a server on this machine."""
+    for package in ("moto", "s3fs"):
+        pytest.importorskip(package, reason="needs pip install 's3fs' 'moto[server]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "moto.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ.copy())
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages for S3
+def test_a_bucket_is_a_source(s3: str, table: ImageTable, tmp_path: Path) -> None:
+    for file in pack(table, tmp_path / "out", shard_bytes=1):
+        fsspec.filesystem("s3").put_file(str(file), f"{s3}/packed/{file.name}")
+    assert_same(read_images(f"{s3}/packed"), table)
+    with pytest.raises(DataError, match="found none"):
+        read_images(f"{s3}/absent")
