@@ -8,7 +8,7 @@ import sys
 import warnings
 from typing import Annotated
 
-from tametail.core.ranks import process_rank
+from tametail.core.ranks import let_main_end, process_rank
 from tametail.core.version import __version__
 
 try:
@@ -96,4 +96,5 @@ def main() -> None:
         code = getattr(error, "exit_code", None)  # wrong usage
         if code is None:
             raise
+        let_main_end()
     sys.exit(code or 0)

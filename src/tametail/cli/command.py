@@ -17,7 +17,7 @@ from tametail.core.errors import TametailError
 from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared
 from tametail.core.options import Arguments, VerbosityOptions
-from tametail.core.ranks import process_count, process_rank
+from tametail.core.ranks import let_main_end, process_count, process_rank
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 bad or missing data, 129, 130 or 143 interrupted "
@@ -157,6 +157,8 @@ def _leave(*, failed: bool) -> None:
         from tametail.training.peers import leave_peers
 
         leave_peers(failed=failed)
+    elif failed:
+        let_main_end()
 
 
 def _explained(error: BaseException, interrupted: str) -> tuple[str, int]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+
+LEAD = 10.0  # seconds that the main process has to end before the others do
 
 
 def process_count() -> int:
@@ -13,6 +16,12 @@ def process_count() -> int:
 def process_rank() -> int:
     """Number of this process, from 0, which is the main one: it prints and writes."""
     return int(os.environ.get("RANK", "0")) if process_count() > 1 else 0
+
+
+def let_main_end() -> None:
+    """Before this process ends with an error: a launcher ends all others, also the one that prints, after one has failed."""
+    if process_rank():
+        time.sleep(LEAD)  # until the launcher ends it
 
 
 def local_process_count() -> int:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch.distributed
 
-from tametail.core.ranks import process_count, process_rank
+from tametail.core.ranks import LEAD, let_main_end, process_count, process_rank
 
 _DONE, _FAILED = b"done", b"failed"
 _PROBES = {
@@ -142,7 +142,9 @@ def leave_peers(*, failed: bool | None = None) -> None:
     if _peers is not None:
         _peers.leave(failed=failed)
         if failed:
-            _peers.wait_for_main(_GRACE / 3)
+            _peers.wait_for_main(LEAD)
+    elif failed:
+        let_main_end()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
