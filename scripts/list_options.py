@@ -48,7 +48,7 @@ def problems() -> list[str]:
     ]
     for command in COMMANDS:
         name = command.__name__
-        if name in {"losses", "strategies", "gradients"}:  # they print
+        if name in {"losses", "strategies", "gradients", "launch"}:  # they print, or start processes
             continue
         function = reproduce if name == "reproduce" else getattr(tametail, FUNCTIONS.get(name, name))
         ours = set(inspect.signature(command).parameters) - COMMAND_ONLY - RETURNS_OBJECT.get(name, set())

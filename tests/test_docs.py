@@ -29,6 +29,8 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     for call in CALL.finditer(code):
         assert call[1] in commands, call[0]
         groups = [commands[call[1]], *getattr(commands[call[1]], "commands", {}).values()]
+        if call[1] == "launch":  # the options of the command after it as well
+            groups += [commands[name] for name in re.findall(r"\b(?:compare|resume)\b", call[2])]
         known = {
             name
             for group in groups

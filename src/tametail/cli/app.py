@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import warnings
 from typing import Annotated
 
+from tametail.core.ranks import let_main_end, process_rank
 from tametail.core.version import __version__
 
 try:
@@ -15,6 +19,7 @@ try:
     from tametail.cli.evaluate import evaluate
     from tametail.cli.gradients import gradients
     from tametail.cli.inspect import inspect
+    from tametail.cli.launch import launch
     from tametail.cli.losses import losses
     from tametail.cli.pack import pack
     from tametail.cli.predict import predict
@@ -35,7 +40,7 @@ except ModuleNotFoundError as missing:
 _RARELY = (100_000, 50, 100)  # thresholds of the garbage collector
 
 COMMANDS = (
-    compare, resume, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
+    compare, resume, launch, work, status, recommend, search, test_set, report, share, unlock, predict, evaluate, rank, inspect, subsample, pack,
     reproduce, losses, strategies, gradients,
 )  # fmt: skip
 
@@ -56,7 +61,8 @@ app.add_typer(recipe, name="recipe")
 for _group, _commands in ((app, COMMANDS), (recipe, (list_, show))):
     for _command in _commands:
         _name = _command.__name__.rstrip("_").replace("_", "-")
-        _group.command(_name, epilog=getattr(_command, "epilog", None))(_command)
+        _settings = getattr(_command, "context_settings", None)
+        _group.command(_name, epilog=getattr(_command, "epilog", None), context_settings=_settings)(_command)
 
 
 def _version(asked: bool) -> None:
@@ -79,4 +85,16 @@ def main() -> None:
     # The libraries that a command imports are hundreds of thousands of objects, which stay: searching them for garbage again
     # and again takes a fifth of a short command.
     gc.set_threshold(*_RARELY)
-    app()
+    if process_rank() == 0:
+        app()
+    # The main one of several processes prints for all; errors of this one alone are printed by `tametail.cli.command`.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    warnings.simplefilter("ignore")
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # wrong usage
+        if code is None:
+            raise
+        let_main_end()
+    sys.exit(code or 0)

@@ -17,6 +17,7 @@ from tametail.core.errors import TametailError
 from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared
 from tametail.core.options import Arguments, VerbosityOptions
+from tametail.core.ranks import let_main_end, process_count, process_rank
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 bad or missing data, 129, 130 or 143 interrupted "
@@ -51,7 +52,8 @@ def command(
         def call(context: typer.Context, quiet: bool, debug: bool, **values: Any) -> None:
             if given:
                 values["given"] = [one.flag for one in options if _is_written(context, one)]
-            _run(lambda: body(Console(quiet, warnings=True), **values), debug=debug, interrupted=interrupted)
+            console = Console(quiet or process_rank() > 0, warnings=process_rank() == 0)
+            _run(lambda: body(console, **values), debug=debug, interrupted=interrupted)
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [context, *(_parameter(one, positional=one.name in arguments) for one in options)]
@@ -123,6 +125,7 @@ def _run(work: Callable[[], None], *, debug: bool, interrupted: str) -> None:
     try:
         with raise_on_signals(interrupted):
             work()
+            _leave(failed=False)
     except typer.Exit:  # a command's own exit code, as that of inspect
         raise
     except BrokenPipeError:
@@ -131,8 +134,31 @@ def _run(work: Callable[[], None], *, debug: bool, interrupted: str) -> None:
         if debug and isinstance(error, Exception):
             raise
         message, code = _explained(error, interrupted)
-        typer.echo(printable(message), err=True)
+        if _fails_first(error):
+            typer.echo(printable(message), err=True)
+        _leave(failed=True)
         raise typer.Exit(code) from None
+
+
+def _fails_first(error: BaseException) -> bool:
+    """Whether the message of an error is to be printed: several processes print one."""
+    if process_count() == 1:
+        return True
+    if isinstance(error, KeyboardInterrupt) and "torch.distributed" not in sys.modules:
+        return process_rank() == 0  # all have just begun
+    from tametail.training.peers import fails_first
+
+    return fails_first(unexpected=not isinstance(error, TametailError | KeyboardInterrupt))
+
+
+def _leave(*, failed: bool) -> None:
+    """Part from the other processes, if any."""
+    if "tametail.training.peers" in sys.modules:
+        from tametail.training.peers import leave_peers
+
+        leave_peers(failed=failed)
+    elif failed:
+        let_main_end()
 
 
 def _explained(error: BaseException, interrupted: str) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from tametail.core.ranks import process_rank
+
 Handler = Callable[[int, FrameType | None], None]
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # POSIX alone has it
@@ -96,7 +98,8 @@ def treat_as_sigterm(name: str) -> None:
 def quit_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
     """Print one line, and end the process."""
     with suppress(OSError):
-        os.write(2, f"{interruption_message(_advice or '')}\n".encode())
+        if process_rank() == 0:  # all of several processes are ended together
+            os.write(2, f"{interruption_message(_advice or '')}\n".encode())
     os._exit(exit_code(number))
 
 

@@ -456,6 +456,10 @@ class Arguments(DataArgument, total=False):
         ),
     ]
     image_paths: Annotated[Paths, Option(..., "Images, or folders of images.", metavar="IMAGES...")]
+    words: Annotated[
+        Sequence[str],
+        Option(..., "compare or resume, with its arguments and options.", metavar="COMMAND"),
+    ]
     experiment: Annotated[str, Option(..., "table2, table3, table4, table5 or figure1.")]
     loss_name: Annotated[
         str | None,
@@ -593,6 +597,14 @@ class ShareOptions(TypedDict, total=False):
     ]
     with_thumbnails: Annotated[
         bool, Option(False, "Also copy the thumbnails of the report, which show patients' images.")
+    ]
+
+
+class LaunchOptions(TypedDict, total=False):
+    """Options of tametail launch."""
+
+    processes: Annotated[
+        int | None, Option(None, "Number of processes. Default: one per CUDA GPU.", MACHINE, least=1)
     ]
 
 

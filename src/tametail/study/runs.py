@@ -91,9 +91,11 @@ def run_all(
                     gpu = accelerator.device.type == "cuda"
                     work = describe_work(directory, settings, described["threads"], gpu=gpu)
                     failed = _train_by(choice.make(work), units, left, directory, stop, console)
-    except (Interrupted, TametailError):
+    except (Interrupted, TametailError) as error:
         with suppress(TametailError):  # the first error is the one to show
             _report(directory, runs, accelerator)
+        if isinstance(error, Stopped):  # in all processes
+            accelerator.wait_for_everyone()
         raise
     _report(directory, runs, accelerator)
     for line in [*unavailable(), *unconverged(directory)]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import datetime
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,16 @@ from accelerate.utils import broadcast_object_list, gather_object
 from threadpoolctl import threadpool_limits
 
 from tametail.core.errors import TametailError, UsageError
+from tametail.core.ranks import local_process_count, process_count
+from tametail.training.peers import watch_peers
 from tametail.training.recipe import Recipe
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _MAX_THRESHOLD = 2**31 - 1  # bytes
 
 _T = TypeVar("_T")
-_TIMEOUT = datetime.timedelta(hours=12)  # other processes wait while one decodes images or computes features
+# Other processes wait while one decodes images or computes features; `peers` ends those that wait in vain.
+_TIMEOUT = datetime.timedelta(hours=12)
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -64,25 +66,35 @@ class Hardware:
 
 
 def make_accelerator(recipe: Recipe, device: str, *, training: bool = True) -> Accelerator:
-    """Create the accelerator for a device and the recipe's precision; detects torchrun and accelerate launch.
+    """Create the accelerator for a device and the recipe's precision; detects the processes of a launcher such as torchrun.
 
     Args:
         device: auto, cpu, cuda, mps ...
         training: if False, a precision that the device does not support falls back to float32.
 
     Raises:
-        UsageError: a device that this machine does not have, or a precision that the device does not support.
+        UsageError: a device that this machine does not have, more processes than it has GPUs, or a precision that the device
+            does not support.
     """
     precision = _precision(recipe, device, training)
+    gpus = torch.cuda.device_count() if device in {"auto", "cuda"} else 0
+    if 0 < gpus < local_process_count():
+        raise UsageError(
+            f"expected one process per GPU, so at most {gpus} on this machine, got {local_process_count()}; start fewer, or choose "
+            f"--device cpu"
+        )
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     # accelerate keeps its first configuration; a Python session may run several studies.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    joins = not torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=joins)
     accelerator = Accelerator(
         # Without a GPU, several processes connect only if cpu is set.
         cpu=device == "cpu" or (device == "auto" and not has_gpu),
         mixed_precision=_MIXED[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
     )
+    if joins and torch.distributed.is_initialized():
+        watch_peers(lambda value: broadcast(value, accelerator))
     if device not in {"auto", accelerator.device.type}:
         raise UsageError(
             f"expected --device auto or one this machine has ({accelerator.device.type}), got {device!r}"
@@ -107,7 +119,7 @@ def check_one_process(what: str) -> None:
     Raises:
         UsageError: there are several.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UsageError(f"expected one process to {what}, got several; start tametail without a launcher")
 
 
