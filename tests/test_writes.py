@@ -22,7 +22,7 @@ ALLOWED = {
     "data/decoding/cache.py _remember": "a database, which has its own journal",
     "data/decoding/cache.py _recall": "only reads it",
     "data/demo/demo.py _write": BUILDS,
-    "data/packed.py pack": "in the folder of an atomic_directory block",
+    "data/packed.py write_shards": "in the folder of an atomic_directory block",
     "data/readers/medmnist.py _fetch": "its path is that of an atomic_path block",
     "data/readers/medmnist.py _write_images": BUILDS,
     "data/readers/packed.py _write_images": BUILDS,

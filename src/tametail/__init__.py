@@ -22,6 +22,7 @@ from tametail.core.version import __version__
 
 if TYPE_CHECKING:
     from tametail.audit.audit import AuditResult, audit
+    from tametail.data.packed import pack
     from tametail.data.readers.read_images import read_images
     from tametail.data.readers.reader import register_reader
     from tametail.data.splitting.subsample import subsample
@@ -63,6 +64,7 @@ _PLACES = {
     "list_losses": "tametail.losses.list_losses",
     "list_strategies": "tametail.training.strategies.list_strategies",
     "load": "tametail.deployment.classifier.load",
+    "pack": "tametail.data.packed.pack",
     "rank": "tametail.report.ranks.rank.rank",
     "read_images": "tametail.data.readers.read_images.read_images",
     "recommend": "tametail.recommend.recommend.recommend",
@@ -104,6 +106,7 @@ __all__ = [
     "list_losses",
     "list_strategies",
     "load",
+    "pack",
     "rank",
     "read_images",
     "recommend",

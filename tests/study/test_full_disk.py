@@ -125,7 +125,7 @@ def test_features_that_cannot_be_kept_are_told_with_the_cache_folder(
     for number in (errno.ENOSPC, errno.EROFS):
         error = OSError(number, os.strerror(number))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(np, "save", failing(error))
+            patch.setattr(np.lib.format, "write_array_header_1_0", failing(error))
             code, said = compare(image_folder, out)
         assert code == 1
         assert str(cache / "features") in said

@@ -9,10 +9,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from tametail.core.atomic import atomic_directory
+from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_write_error
+from tametail.core.option import pick, takes
+from tametail.core.options import PackOptions, TableOptions
 from tametail.data.decoding.decode import read_file
 from tametail.data.table import ImageTable
 
@@ -24,7 +27,42 @@ _GROUP_BYTES = 16 * 2**20  # of images in a row group, which is read at once
 _GROUP_ROWS = 1000
 
 
+@takes(PackOptions)
 def pack(
+    data: str | Path | ImageTable, *, console: Console | None = None, **options: Unpack[PackOptions]
+) -> list[Path]:
+    """Write a data set with its images into a few large files, which every function reads as ``data``, also from a URL.
+
+    Args:
+        data: what `read_images` takes, or a table.
+        console: where progress is shown; None for silence.
+        options: see below.
+
+    Returns:
+        The files.
+
+    Raises:
+        UsageError: an invalid option, the folder exists, or a column has a name that the files need.
+        DataError: the data, or an image file, cannot be read.
+        TametailError: the folder cannot be written.
+    """
+    from tametail.data import read_images, say_reading
+
+    console = console or Console(quiet=True)
+    if options["shard_mb"] < 1:
+        raise UsageError(f"expected --shard-mb of at least 1, got {options['shard_mb']}")
+    table = data if isinstance(data, ImageTable) else read_images(data, **pick(TableOptions, options))
+    say_reading(table, console)
+    with console.track("Images", len(table)) as advance:
+        files = write_shards(
+            table, Path(options["out"]), shard_bytes=options["shard_mb"] * 10**6, advance=advance
+        )
+    total = sum(file.stat().st_size for file in files)
+    console.say(f"{len(table):,} images in {len(files):,} files, {total / 1e9:.3g} GB")
+    return files
+
+
+def write_shards(
     table: ImageTable,
     out: Path,
     *,

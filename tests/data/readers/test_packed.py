@@ -23,7 +23,7 @@ from PIL import Image
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images, reading_facts
-from tametail.data.packed import pack
+from tametail.data.packed import write_shards as pack
 
 
 @pytest.fixture(autouse=True)

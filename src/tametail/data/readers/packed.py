@@ -1,4 +1,4 @@
-"""Folders that `tametail.data.packed.pack` wrote, on a disk or at a URL → `ImageTable`, with the image files in the cache."""
+"""Folders that `tametail.data.packed.write_shards` wrote, on a disk or at a URL → `ImageTable`, with the image files in the cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.regular_file import regular
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.cache_folder import cache_dir, cached_folder
 from tametail.data.packed import IMAGE_BYTES, IMAGE_DIGEST, MARK, VERSION, image_digest
@@ -112,7 +113,7 @@ def _is_shard(path: Path) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return MARK in (pq.read_schema(path).metadata or {})
+        return MARK in (pq.read_schema(regular(path)).metadata or {})
     except (pa.ArrowException, OSError):
         return False
 
@@ -125,6 +126,9 @@ def _shards(source: str) -> tuple[Any, Sequence[str]]:
     files = sorted(system.glob(f"{folder.rstrip('/')}/*.parquet"))
     if not files:
         raise DataError(f"expected the .parquet files of tametail pack in {source}, found none")
+    if not _URL.match(source):
+        for file in files:
+            regular(Path(file))
     return system, files
 
 
