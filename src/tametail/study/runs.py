@@ -254,7 +254,7 @@ def _say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, 
     )
     console.say(
         f"{len(units)} units of work are planned, {shown}. Each is one job, in any order: "
-        f"{shlex.join(['tametail', *settings.words(directory)[3:]])} --unit N. Then repeat this command without --engine plan for the "
+        f"{shlex.join(['tametail', *settings.words(directory)])} --unit N. Then repeat this command without --engine plan for the "
         f"report."
     )
 

@@ -6,16 +6,15 @@ Each of these workers restores its inputs from the folder, and does whatever no 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from tametail.core.console import Console
 from tametail.core.errors import UsageError
 from tametail.core.interruption import Interrupted
 from tametail.engines.choose import PLAN, EngineChoice
-from tametail.engines.engine import Work, run_units
-from tametail.storage.study_file import WORK_FOLDER, remove_work_folder
-from tametail.study.worker import WorkerSettings, share_work
+from tametail.engines.engine import run_units
+from tametail.storage.study_file import remove_work_folder
+from tametail.study.worker import WorkerSettings, describe_work, share_work
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
 _JOBS = 4  # of a cluster, unless the user says otherwise
@@ -54,8 +53,7 @@ def share(
     Raises:
         Stopped: requested; everything that was trained is stored.
     """
-    place = folder.resolve()
-    work = Work(partial(share_work, str(place), settings), settings.words(place), place / WORK_FOLDER, 1, gpu)
+    work = describe_work(folder, settings, 1, gpu=gpu, call=share_work)
     engine = choice.make(work)
     jobs = len(choice.slots) or choice.jobs or _JOBS
     console.say(f"{left()} trainings, shared by {engine.description}")

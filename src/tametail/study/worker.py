@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -60,7 +60,7 @@ class WorkerSettings:
     track: tuple[str, ...] = ()
 
     def words(self, study: Path) -> list[str]:
-        """The command line that does the units whose numbers are added."""
+        """The words after ``tametail`` of a command line that does units."""
         hardware = self.hardware
         options = {
             "device": hardware.device,
@@ -75,14 +75,23 @@ class WorkerSettings:
         known = declared(WorkOptions)
         given = {name: value for name, value in options.items() if value != known[name].default}
         words = [word for name, value in given.items() for word in known[name].written(value)]
-        return [sys.executable, "-m", "tametail", "work", str(study), *words]
+        return ["work", str(study), *words]
 
 
-def describe_work(study: Path, settings: WorkerSettings, threads: int, *, gpu: bool) -> Work:
-    """What an engine runs for a study."""
+def describe_work(
+    study: Path,
+    settings: WorkerSettings,
+    threads: int,
+    *,
+    gpu: bool,
+    call: Callable[[str, WorkerSettings, Sequence[int]], None] | None = None,
+) -> Work:
+    """What an engine runs for a study, or by ``call`` for another folder."""
     folder = study.resolve()
-    call = partial(run_units, str(folder), settings)
-    return Work(call, settings.words(folder), folder / WORK_FOLDER, threads, gpu)
+    # -P: what lies in the current folder is not imported.
+    command = [sys.executable, "-P", "-m", "tametail", *settings.words(folder)]
+    do = partial(call or run_units, str(folder), settings)
+    return Work(do, command, folder / WORK_FOLDER, threads, gpu)
 
 
 @takes(WorkOptions)
