@@ -27,7 +27,7 @@ class NotAvailable(Exception):
 
 
 @contextmanager
-def slurm_cluster(folder: Path, port: int = 17_170) -> Iterator[None]:
+def slurm_cluster(folder: Path) -> Iterator[None]:
     """Two nodes of two cores each, for root; commands of Slurm in this process and its children find them.
 
     Raises:
@@ -49,7 +49,9 @@ def slurm_cluster(folder: Path, port: int = 17_170) -> Iterator[None]:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     config = folder / "slurm.conf"
-    config.write_text(_slurm_config(folder, socket.gethostname().split(".")[0], port), encoding="utf-8")
+    config.write_text(
+        _slurm_config(folder, socket.gethostname().split(".")[0], _free_ports(3)), encoding="utf-8"
+    )
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(config)
     try:
@@ -76,6 +78,17 @@ def slurm_cluster(folder: Path, port: int = 17_170) -> Iterator[None]:
         os.environ.pop("SLURM_CONF")
         if before is not None:
             os.environ["SLURM_CONF"] = before
+
+
+def _free_ports(count: int) -> int:
+    """The first of some ports in a row that nobody uses."""
+    for first in range(17_170, 30_000, count):
+        with suppress(OSError):
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("", port))
+            return first
+    raise NotAvailable("no ports are free")
 
 
 def _slurm_config(folder: Path, host: str, port: int) -> str:
