@@ -149,6 +149,18 @@ def _option(name: str, value: object) -> tuple[str, ...]:
     return (f"--{name.replace('_', '-')}", str(value[0] if isinstance(value, tuple) else value))
 
 
+def test_work(study: Path) -> None:
+    done("work", study)
+    assert not ran(), "its runs are finished"
+    unfinish(study, "evil.mod@~loss", keep=2)
+    message = refused("work", study)
+    assert "--trust-code" in message
+    assert "units.jsonl" in message
+    done("work", study, "--trust-code")
+    assert ran()
+    assert "6 of 6 runs finished" in repr(Study(study))
+
+
 def test_resume_with_trust_in_worker_processes(study: Path) -> None:
     unfinish(study, "evil.mod@~loss", keep=2)
     done("resume", study, "--trust-code", "--workers", "1")
@@ -166,17 +178,33 @@ def test_what_is_only_reported_runs_nothing(study: Path) -> None:
 
 def test_a_search(study: Path, image_folder: Path, tmp_path: Path) -> None:
     described = json.loads((study / "study.json").read_text(encoding="utf-8"))
-    keys = ("method", "space", "class_order", "sampler", "halving", "metric", "seeds", "seed")
-    best = {"method": EVIL, "recipe": {}, "score": 0.5}
-    nested = {"tuned": {}, "balanced_accuracy": {"tuned": {}}}
-    content = described | {
-        "search": dict.fromkeys(keys, EVIL) | {"trials": 1},
-        "result": {"best": best, "nested": nested},
-    }
+    for key in ("methods", "seeds", "run_folds"):
+        del described[key]
+    asked = {"method": EVIL, "space": ["alpha=0:1"], "class_order": [], "sampler": "random", "halving": False}
+    asked |= {"metric": "balanced_accuracy", "seeds": 1, "seed": 0, "trials": 1}
     (tmp_path / "found").mkdir()
-    (tmp_path / "found" / "search.json").write_text(json.dumps(content), encoding="utf-8")
+    file = tmp_path / "found" / "search.json"
+    file.write_text(json.dumps(described | {"search": asked}), encoding="utf-8")
+    message = refused("work", "found")
+    assert "--trust-code" in message
+    assert "search.json" in message
+    value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 56}
+    both = {"tuned": value, "default": value}
+    compared = both | {"difference": value, "p": 0.5, "verdict": "better", "in_words": ""}
+    texts = {"best": "1", "default": "1", "folds": ["1"], "indistinguishable": ["1"]}
+    result = {
+        "best": {"method": EVIL, "values": {"alpha": "1"}, "recipe": {}, "score": 0.5, "n": 56},
+        "nested": both | {"balanced_accuracy": compared, "n": 56, "groups": 28},
+        "values": {"alpha": texts},
+        "trials": {"complete": 1, "pruned": 0, "failed": 0},
+        **{"optimism": 0.0, "folds": [], "indistinguishable": 1, "failures": [], "importance": None},
+        **{"importance_note": "", "trainings": 1, "seconds": 1.0},
+    }
+    file.write_text(json.dumps(described | {"search": asked, "result": result}), encoding="utf-8")
     tuned = ("compare", image_folder, "--methods", "ce", "--tuned", "found", "-o", "new", "--weights", "none")
-    assert "search.json" in refused(*tuned)
+    message = refused(*tuned)
+    assert "--trust-code" in message, message
+    assert "search.json" in message
     refused("search", image_folder, "--loss", "focal", "-o", "found", "--weights", "none", "--folds", "3")
 
 

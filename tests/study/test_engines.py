@@ -65,10 +65,6 @@ class Killer(Console):
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.killed = 0
-        self.warnings_seen: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings_seen.append(text)
 
     def say(self, text: str) -> None:
         import psutil

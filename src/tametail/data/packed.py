@@ -55,7 +55,7 @@ def pack(
     say_reading(table, console)
     with console.track("Images", len(table)) as advance:
         files = write_shards(
-            table, Path(options["out"] or ""), shard_bytes=options["shard_mb"] * 10**6, advance=advance
+            table, Path(str(options["out"])), shard_bytes=options["shard_mb"] * 10**6, advance=advance
         )
     total = sum(file.stat().st_size for file in files)
     console.say(f"{len(table):,} images in {len(files):,} files, {total / 1e9:.3g} GB")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tametail.core.errors import UsageError
+from tametail.core.ranks import process_count
 from tametail.engines import ray, slurm
 from tametail.engines.engine import Engine, Work
 from tametail.engines.local import LocalEngine, usable_cores
@@ -66,7 +66,7 @@ def choose_engine(options: Mapping[str, object], *, gpus: int = 0, threads: int 
         if not equals or not key:
             raise UsageError(f"expected --engine-set KEY=VALUE, got {pair!r}")
         settings[key.strip().replace("_", "-") if name == SLURM else key.strip()] = value.strip()
-    several_processes = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several_processes = process_count() > 1
     if several_processes and (name or jobs or devices):
         raise UsageError(
             "expected no --engine, --jobs or --devices under a launcher such as torchrun; leave them out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,6 +12,7 @@ from tametail.core.console import Console
 from tametail.core.errors import UsageError, explain_save_error
 from tametail.core.option import pick, takes
 from tametail.core.options import MachineOptions, ReproduceOptions, RootOptions, TrainingOptions
+from tametail.core.ranks import process_count
 from tametail.core.run_files import TEST_PREDICTIONS
 from tametail.report import read_results
 from tametail.report.study.runs import find_runs
@@ -76,7 +76,7 @@ def reproduce(
     name, folds = experiment, options["folds"]
     variant, rivals = options["variant"], options["rivals"]
     found = find_experiment(name)
-    if test_set and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if test_set and process_count() > 1:
         raise UsageError(
             "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
             "--no-test-set, then repeat the command as one process without it, which trains nothing again"

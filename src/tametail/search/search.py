@@ -18,6 +18,7 @@ from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_save_error
 from tametail.core.option import as_given, pick, takes
 from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
+from tametail.core.trust import code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import find_class_order, require_class_order
@@ -188,8 +189,11 @@ def search(
         fold_data, runner = runner_of(directory, content, inputs, accelerator, hardware, stop, console)
         if not choice.here:
             gpu = accelerator.device.type == "cuda"
+            worker_settings = WorkerSettings(
+                hardware, trust_code=bool(code_name(method.text))
+            )  # the user named it
             left = partial(trials_left, storage, fold_data.folds, requested)
-            share(choice, directory, WorkerSettings(hardware), gpu=gpu, left=left, console=console, stop=stop)
+            share(choice, directory, worker_settings, gpu=gpu, left=left, console=console, stop=stop)
         run_searches(directory, storage, search_space, fold_data, requested, runner, worker, stop, console)
         with evaluation_lock(directory, stop, console.say):
             _finish(directory, content, storage, inputs, search_space, fold_data, requested, runner, console)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from tametail.core.console import Console
+from tametail.core.trust import Trust
 from tametail.search.journal import explain_damage, folder_lock, open_journal, register_worker
 from tametail.search.nested_search import run_searches
 from tametail.search.search import runner_of, settings_of
 from tametail.search.space import make_space
-from tametail.storage.search_file import read_search
+from tametail.storage.search_file import SEARCH_FOLDER, read_search
 from tametail.study.inputs import load_inputs
-from tametail.study.settings import parse_methods
 from tametail.study.worker import WorkerSettings
 from tametail.training.checkpointing.checkpointer import Stop
 from tametail.training.hardware import make_accelerator
 from tametail.training.recipe import recorded_recipe
+from tametail.training.run import read_methods
 
 
 def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
@@ -23,13 +24,15 @@ def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
 
     Raises:
         DataError: the folder is damaged, or its images have changed.
+        UsageError: the method names code that is not trusted.
         Stopped: requested; everything that was trained is stored.
     """
     silent = Console(quiet=True)
     content = read_search(directory)
     recipe = recorded_recipe(content)
     accelerator = make_accelerator(recipe, settings.hardware.device)
-    (method,) = parse_methods(content["search"]["method"])
+    asked = [content["search"]["method"]]
+    (method,) = read_methods(asked, Trust(settings.trust_code), directory / SEARCH_FOLDER.file)
     space = make_space(method, recipe, content["search"]["space"])
     inputs = load_inputs(directory, content, image_root=settings.image_root, training=True, console=silent)
     folds, runner = runner_of(directory, content, inputs, accelerator, settings.hardware, stop, silent)

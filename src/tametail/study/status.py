@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tametail.core.console import Console
 from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import StatusOptions
@@ -19,12 +18,11 @@ from tametail.training.run import run_directory
 
 
 @takes(StatusOptions)
-def status(study: str | Path, *, console: Console | None = None) -> dict[str, str]:
+def status(study: str | Path) -> dict[str, str]:
     """What the units of a study do at present: a summary, then those that run or have failed, and how far they are.
 
     Args:
         study: the study's folder.
-        console: not used.
 
     Returns:
         Lines of a table, by their headings.

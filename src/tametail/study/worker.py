@@ -173,7 +173,7 @@ def _shared(folder: Path) -> str | None:
 
 def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, console: Console | None) -> None:
     """Do a unit and, before it, those that it needs."""
-    for needed in find_units(directory, unit.needs):
+    for needed in find_units(directory, unit.needs) if unit.needs else ():
         _do(directory, needed, settings, stop, console)
     with _unit_lock(directory, unit.number, stop):
         if unit.is_ended(directory):

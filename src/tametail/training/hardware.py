@@ -183,11 +183,6 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def parallel_workers(device: torch.device) -> int:
-    """Number of tasks that `run_parallel` runs at a time: the number of torch's threads on a CPU, else one."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
-
-
 def run_parallel(tasks: Sequence[Callable[[], _T]], device: torch.device) -> list[_T]:
     """Run tasks in threads, and return their results in order.
 
@@ -198,7 +193,7 @@ def run_parallel(tasks: Sequence[Callable[[], _T]], device: torch.device) -> lis
         return [task() for task in tasks]
     # One thread also for a single task: the number of threads changes the last bits of results. Of NumPy as well, whose
     # threads would wait for those of the other tasks.
-    workers = max(min(parallel_workers(device), len(tasks)), 1)
+    workers = max(min(torch.get_num_threads(), len(tasks)), 1)
     with torch_threads(1), threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:

@@ -20,12 +20,16 @@ from tametail.core.arrays import IntArray
 from tametail.data.sampling.loaders import training_batches
 from tametail.models.heads import Standardise
 from tametail.predictions.single_label import exclusive
-from tametail.training.hardware import parallel_workers, run_parallel, torch_threads
+from tametail.training.hardware import run_parallel, torch_threads
 from tametail.training.heads.head_step import HeadTask, positions_by, seeded_draws
 from tametail.training.heads.head_training import TrainedHeads, batch_heads, train_heads, trained_together
 from tametail.training.optimisation import batch_mixing
 from tametail.training.recipe import Recipe
 from tametail.training.strategies import DecisionRule, Method
+
+# Of heads that are trained step by step, for as many cores. The last bits of a head depend on those that it is trained with, so
+# that their number must not depend on the machine.
+_PORTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def run_trials(
         for head_batch in batch_heads(
             [tasks[at].head for at in group],
             tasks[group[0]].recipe.batch_size,
-            least=parallel_workers(accelerator.device),
+            least=_PORTIONS,
         )
     ]
     found = run_parallel([partial(train, head_batch) for head_batch in head_batches], accelerator.device)
