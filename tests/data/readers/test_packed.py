@@ -243,3 +243,27 @@ def test_a_bucket_is_a_source(s3: str, table: ImageTable, tmp_path: Path) -> Non
     assert_same(read_images(f"{s3}/packed"), table)
     with pytest.raises(DataError, match="found none"):
         read_images(f"{s3}/absent")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"name": "../../elsewhere"}, "expected the name of a data set"),
+        ({"name": "a/b"}, "expected the name of a data set"),
+        ({"name": 3}, "cannot be read"),
+        ({"images": None}, "expected None|cannot be read"),
+        ({"reading": 3}, "cannot be read"),
+        ({"class_names": 3}, "cannot be read"),
+    ],
+)
+def test_a_description_by_somebody_else_harms_nothing(
+    table: ImageTable, tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    (file,) = pack(table, tmp_path / "out")
+    shard = pq.read_table(file)
+    described = json.loads(shard.schema.metadata[b"tametail"])
+    for content in (described | changed, {key: described[key] for key in described if key not in changed}):
+        metadata = shard.schema.metadata | {b"tametail": json.dumps(content).encode()}
+        pq.write_table(shard.replace_schema_metadata(metadata), file)
+        with pytest.raises(DataError, match=message if content.keys() == described.keys() else "out"):
+            read_images(tmp_path / "out")

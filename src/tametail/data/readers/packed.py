@@ -56,29 +56,37 @@ def read_packed(source: str, *, allow_leaks: bool = False) -> ImageTable:
         DataError: it cannot be read, a shard is missing or damaged, or a name leads out of the folder.
         TametailError: the cache folder cannot be written.
     """
+    with _explain(source):  # also a description that lacks something
+        return _read(source, allow_leaks)
+
+
+def _read(source: str, allow_leaks: bool) -> ImageTable:
     import pandas as pd
     import pyarrow.parquet as pq
 
     described: dict[str, Any] = {}
     frames: list[pd.DataFrame] = []
-    with _explain(source):
-        system, files = _shards(source)
-        for file in files:
-            with system.open(file, "rb") as handle, pq.ParquetFile(handle) as shard:
-                own = json.loads((shard.schema_arrow.metadata or {}).get(MARK, b"{}"))
-                if own.get("version") != VERSION or own != (described or own):
-                    raise DataError(
-                        f"expected shards of one table, as tametail pack of this version writes them, in {source}, but "
-                        f"{PurePosixPath(file).name} is none of them; pack it again"
-                    )
-                described = own
-                columns = [name for name in shard.schema_arrow.names if name != IMAGE_BYTES]
-                frames.append(shard.read(columns=columns).to_pandas())
+    system, files = _shards(source)
+    for file in files:
+        with system.open(file, "rb") as handle, pq.ParquetFile(handle) as shard:
+            own = json.loads((shard.schema_arrow.metadata or {}).get(MARK, b"{}"))
+            if own.get("version") != VERSION or own != (described or own):
+                raise DataError(
+                    f"expected shards of one table, as tametail pack of this version writes them, in {source}, but "
+                    f"{PurePosixPath(file).name} is none of them; pack it again"
+                )
+            described = own
+            columns = [name for name in shard.schema_arrow.names if name != IMAGE_BYTES]
+            frames.append(shard.read(columns=columns).to_pandas())
     frame = pd.concat(frames, ignore_index=True)
     images = frame["image"].tolist()
     if len(frame) != described["images"] or tuple(frame.columns[:4]) != COLUMNS:
         raise DataError(
             f"expected {described['images']:,} images in the shards of {source}, found {len(frame):,}; copy all of its files"
+        )
+    if not _is_inside(described["name"]) or "/" in described["name"]:  # outputs are named by it
+        raise DataError(
+            f"expected the name of a data set in {source}, found {quoted(described['name'])}; pack it again"
         )
     if unsafe := [image for image in images if not _is_inside(image)]:
         raise DataError(
