@@ -36,7 +36,7 @@ from tametail.recommend.objective import OBJECTIVES
 from tametail.report import read_results
 from tametail.report.formatting import p_equals, p_value
 from tametail.report.study.runs import find_runs
-from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.report.writers.markdown_table import NUMBER, markdown_lines, markdown_text
 from tametail.storage.study_file import read_study_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +161,7 @@ def all_losses(name: str) -> str:
                 f"{100 * old.accuracy.value:.1f}",
             ]
         )
-    return command_of(f"all-{name}") + "\n\n" + markdown_table(header, ["---", *[NUMBER] * 8], rows)
+    return command_of(f"all-{name}") + "\n\n" + markdown_lines(header, ["---", *[NUMBER] * 8], rows)
 
 
 def calibration(name: str) -> str:
@@ -197,7 +197,7 @@ def calibration(name: str) -> str:
             ]
         )
     rows.sort(key=lambda row: float(row[2]))
-    return markdown_table(header, ["---", *[NUMBER] * 9, "---"], rows)
+    return markdown_lines(header, ["---", *[NUMBER] * 9, "---"], rows)
 
 
 def new_loss(name: str) -> str:
@@ -224,7 +224,7 @@ def new_loss(name: str) -> str:
         )
     n = len(next(iter(tables.values()))[0])
     header = ["Method", f"Balanced accuracy, % (n = {n:,})", "Accuracy, %", "Candidate minus it, points", "p"]
-    return markdown_table(header, ["---", *[NUMBER] * 4], rows)
+    return markdown_lines(header, ["---", *[NUMBER] * 4], rows)
 
 
 def fine_tuning(name: str) -> str:
@@ -256,7 +256,7 @@ def fine_tuning(name: str) -> str:
     return "\n\n".join(
         [
             command_of(f"quick-{name}") + "\n" + command_of(f"halves-{name}"),
-            markdown_table(header, ["---", *[NUMBER] * 8], rows),
+            markdown_lines(header, ["---", *[NUMBER] * 8], rows),
             f"n = {n:,} images, each predicted by a network trained on the other half, in two repeats. Training took {minutes:.0f} minutes in total.",
         ]
     )
@@ -302,8 +302,8 @@ def searches(_: str) -> str:
                     ]
                 )  # fmt: skip
     tables = [
-        markdown_table(header, ["---", "---", *[NUMBER] * 4, "---", NUMBER, NUMBER], rows),
-        markdown_table(["Data set", "Searched", "Parameter", "Default", "Best over all folds", "Chosen by the five outer folds"], ["---"] * 3 + [NUMBER] * 2 + ["---"], values),
+        markdown_lines(header, ["---", "---", *[NUMBER] * 4, "---", NUMBER, NUMBER], rows),
+        markdown_lines(["Data set", "Searched", "Parameter", "Default", "Best over all folds", "Chosen by the five outer folds"], ["---"] * 3 + [NUMBER] * 2 + ["---"], values),
     ]  # fmt: skip
     return "\n\n".join(["\n".join(done), *tables])
 
@@ -354,7 +354,7 @@ def recommendations(_: str) -> str:
                     ]
                 )
     used = "\n".join(command_of(f"recommend-{objective}-{name}") for name in SETS for objective in OBJECTIVES)
-    return f"{used}\n\n" + markdown_table(header, ["---"] * 3 + [NUMBER] * 5 + ["---"], rows)
+    return f"{used}\n\n" + markdown_lines(header, ["---"] * 3 + [NUMBER] * 5 + ["---"], rows)
 
 
 def candidates(name: str) -> str:
@@ -389,7 +389,7 @@ def candidates(name: str) -> str:
                 "–" if one["against_best"] is None else f"{below:.2f}",
             ]
         )
-    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
+    return markdown_lines(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 BLOCKS: dict[str, tuple[Callable[[str], str], str]] = {

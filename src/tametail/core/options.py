@@ -582,6 +582,13 @@ class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, total
     """Options of `tametail.report`."""
 
     images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
+    show: Annotated[
+        Names | None,
+        Option(
+            None,
+            "Methods to show first on the page, with the best, ce and logistic_regression; remembered. 'none': no others.",
+        ),
+    ]
     partial: Annotated[
         bool,
         Option(False, "Evaluate unfinished methods by their finished runs, in partial.md and partial.csv."),

@@ -31,7 +31,7 @@ from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
 from tametail.evaluation.calibration_maps import CalibrationMap, identity
-from tametail.evaluation.multi_label import deployable_thresholds
+from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
 from tametail.predictions.multi_label import read_label_predictions

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from tametail.evaluation.evaluate import ClassGroup, ClassResult, Evaluation, evaluate
+from tametail.evaluation.evaluate import ClassSize, Evaluation, evaluate, evaluate_labels
 from tametail.evaluation.intervals import Estimate
 from tametail.evaluation.metric_registry import METRICS, ConfusionMetric, Metric, register_metric
 
 __all__ = [
     "METRICS",
-    "ClassGroup",
-    "ClassResult",
+    "ClassSize",
     "ConfusionMetric",
     "Estimate",
     "Evaluation",
     "Metric",
     "evaluate",
+    "evaluate_labels",
     "register_metric",
 ]

@@ -5,93 +5,121 @@ Shape legend: S replicates, N images, G groups, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from tametail.core.arrays import FloatArray
-from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
-from tametail.evaluation.intervals import Estimate, Proportions
-from tametail.evaluation.metric_registry import METRICS, estimate_metric
-from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
+from tametail.data.class_groups import ClassGroupName
+from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.label_sample import LabelSample
+from tametail.evaluation.metric_registry import (
+    METRICS,
+    AnySample,
+    MetricFacts,
+    estimate_metrics,
+    metric_facts,
+)
 from tametail.evaluation.sample import Sample
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
+
+BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION = "balanced_accuracy", "mean_average_precision"
 
 
 @dataclass(frozen=True)
-class ClassResult:
-    """Metrics of one class against all others.
-
-    For a class without images only the specificity is defined, and precision and F1 are 0 where it is predicted; the
-    other metrics are nan with n = 0.
+class ClassSize:
+    """Images of a class or label.
 
     Attributes:
         name: the class.
         n: images of the class.
+        others: images that are not of the class; those of which it is not known count for neither.
         groups: distinct groups with an image of the class.
-        recall: sensitivity; its n counts the images of the class.
-        precision: its n counts the images that at least one replicate predicts as the class.
-        f1: its n counts the images of the class; undefined for an absent class, even if it is predicted.
-        specificity: its n counts the images of other classes.
-        auroc: area under the ROC curve of the class's probability; its n counts all images.
-        average_precision: area under the precision-recall curve; its n counts the images of the class.
     """
 
     name: str
     n: int
+    others: int
     groups: int
-    recall: Estimate
-    precision: Estimate
-    f1: Estimate
-    specificity: Estimate
-    auroc: Estimate
-    average_precision: Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Results of one method on one set of images.
 
     Attributes:
-        classes: C results, in the order of the class names.
-        balanced_accuracy: mean recall of the classes present.
-        macro_f1: mean F1 of the classes present.
-        accuracy: proportion of correct images.
-        mcc: Matthews correlation over all classes, in -1..1; see `metrics.mcc_from_counts` for degenerate cases.
-        kappa: quadratic weighted, in -1..1; None unless the classes are ordinal.
-        class_groups: many-, medium- and few-shot classes; empty without training counts.
-        confusion: (C, C) images by true class (rows) and predicted class, mean over replicates.
+        classes: C sizes, in the order of the class names.
+        estimates: by the name of a registered metric and of a class, ``""`` for all classes, in the order of the registry.
+            Metrics that are not defined for these predictions are absent.
+        class_groups: indices of the many-, medium- and few-shot classes; empty without training counts.
+        confusion: (C, C) images by true class (rows) and predicted class, mean over replicates; None for several labels.
         n: images.
         groups: distinct groups.
         replicates: number of tables that the values are means over.
-        additional: by name, metrics registered with `tametail.evaluation.register_metric`.
+        multi_label: whether an image may have several labels.
     """
 
-    classes: tuple[ClassResult, ...]
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    accuracy: Estimate
-    mcc: Estimate
-    kappa: Estimate | None
-    class_groups: tuple[ClassGroup, ...]
-    confusion: FloatArray
+    classes: tuple[ClassSize, ...]
+    estimates: Mapping[tuple[str, str], Estimate]
+    class_groups: Mapping[ClassGroupName, tuple[int, ...]]
+    confusion: FloatArray | None
     n: int
     groups: int
     replicates: int
-    additional: Mapping[str, Estimate] = field(default_factory=dict)
+    multi_label: bool = False
 
-    def estimate(self, metric: str) -> Estimate:
-        """Look up the estimate of a registered metric by name.
+    def __getitem__(self, metric: str | tuple[str, str]) -> Estimate:
+        """The estimate of a metric by name, or by its name and that of a class.
 
         Raises:
-            LookupError: no such metric, or one that is not defined for these classes.
+            KeyError: no such metric, or one that is not defined for these predictions.
         """
-        found = self.additional.get(metric, getattr(self, metric, None) if metric in METRICS else None)
-        if not isinstance(found, Estimate):
-            raise LookupError(f"expected a metric of this evaluation, got {metric!r}")
-        return found
+        return self.estimates[(metric, "") if isinstance(metric, str) else metric]
+
+    def __iter__(self) -> Iterator[tuple[MetricFacts, str, Estimate]]:
+        """Metric, class (``""`` for all) and estimate, in the order of the registry."""
+        return ((metric_facts(name), of, found) for (name, of), found in self.estimates.items())
+
+    def overall(self) -> list[tuple[MetricFacts, Estimate]]:
+        """The metrics over all classes."""
+        return [(metric, found) for metric, of, found in self if not of]
+
+    def by_class(self, metric: str) -> list[Estimate]:
+        """A metric of each class."""
+        return [self[metric, one.name] for one in self.classes]
+
+    @property
+    def class_group_recall(self) -> dict[str, Estimate]:
+        """Mean recall of the many-, medium- and few-shot classes, those that there are."""
+        return {group: self[f"recall_{group}"] for group in self.class_groups}
+
+    @property
+    def headline(self) -> str:
+        """Name of the metric that ranks methods."""
+        return headline(multi_label=self.multi_label)
+
+    @property
+    def score(self) -> Estimate:
+        """The metric that ranks methods."""
+        return self[self.headline]
+
+
+def headline(*, multi_label: bool) -> str:
+    """Name of the metric that ranks methods: balanced accuracy, or mean average precision where images have several labels.
+
+    AUROC is insensitive to false positives of rare labels, as their negatives are so many; average precision is not.
+    The challenge on long-tailed chest X-rays also ranks by it (Holste et al. 2024).
+    """
+    return MEAN_AVERAGE_PRECISION if multi_label else BALANCED_ACCURACY
+
+
+def class_metric_names(*, multi_label: bool) -> list[str]:
+    """Names of the metrics of a class, in the order of the registry."""
+    found = [metric for metric in METRICS if getattr(metric, "by_class", False)]
+    return [one.name for one in found if getattr(one, "multi_label" if multi_label else "single_label")]
 
 
 def evaluate(
@@ -108,15 +136,20 @@ def evaluate(
     training seeds: the correctness of an image is averaged over replicates first, n stays the number of images
     whatever the number of replicates, and images of one group (patient, lesion) count as clustered.
 
-    - recall, specificity, precision, accuracy: Wilson intervals with the effective sample size of clustered data.
+    - recall, specificity, precision, NPV, accuracy: Wilson intervals with the effective sample size of clustered data.
+      n of recall counts the images of the class, of specificity those of other classes, of precision (NPV) those that at
+      least one replicate predicts (does not predict) as the class.
     - F1: Wilson, on F* = F1 / (2 - F1) = TP / (TP + FP + FN), which is a proportion (Hand, Christen & Kirielle 2021),
-      transformed back to F1 (the indirect method of Lam, Gopal & Qian 2023).
+      transformed back to F1 (the indirect method of Lam, Gopal & Qian 2023); n counts the images of the class.
     - AUROC and average precision of each class against all others: see `ranking_metrics.ranking_proportions`. The scores
-      are `Predictions.probabilities`, which sum to one over the classes.
+      are `Predictions.probabilities`, which sum to one over the classes. n counts all images, and those of the class.
     - balanced accuracy and mean recall of a class group: see `intervals.mean_of_proportions`; mean F1 of a class group: MOVER.
     - macro F1, MCC, kappa: the group bootstrap, stratified by class, and on each side at least as wide as a closed form
       that keeps its width where no prediction is wrong; see `sample.Sample`.
     - other registered metrics: see `metric_registry.estimate_metric`.
+
+    For a class without images only specificity and NPV are defined, and precision is 0 where it is predicted; the other
+    metrics are nan with n = 0.
 
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
@@ -126,94 +159,56 @@ def evaluate(
         seed: of the bootstrap; the same seed gives the same interval.
 
     Raises:
-        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or training counts
+        ValueError: no table, no image, or tables that differ in images, groups, targets or classes, or training counts
             or an order of other classes.
     """
-    sample = Sample(replicates, class_order=class_order or None, resamples=resamples, seed=seed)
-    first, class_n = sample.tables[0], sample.class_n
-    ranked = (
-        RankedClass(first.target == index, [table.class_probabilities(index) for table in sample.tables])
-        for index in range(len(class_n))
+    sample = Sample(
+        replicates,
+        train_counts=train_counts,
+        class_order=class_order or None,
+        resamples=resamples,
+        seed=seed,
     )
-    auroc, average_precision = ranking_proportions(ranked, sample.group)
-    estimates = {
-        metric.name: estimate_metric(metric, sample)
-        for metric in METRICS
-        if class_order or not getattr(metric, "ordinal", False)
-    }
-    groups_of_class = np.bincount(sample.counts.actual.indices, minlength=len(class_n))
-    groups: tuple[ClassGroup, ...] = ()
-    if train_counts is not None:
-        groups = class_groups(train_counts, sample.recall, sample.f1, class_n)
-    return Evaluation(
-        classes=tuple(
-            ClassResult(
-                name=name,
-                n=int(class_n[index]),
-                groups=int(groups_of_class[index]),
-                recall=sample.recall.estimate(index),
-                precision=sample.precision.estimate(index),
-                f1=sample.f1.estimate(index),
-                specificity=sample.specificity.estimate(index),
-                auroc=auroc.estimate(index),
-                average_precision=average_precision.estimate(index),
-            )
-            for index, name in enumerate(first.class_names)
-        ),
-        balanced_accuracy=estimates.pop("balanced_accuracy"),
-        macro_f1=estimates.pop("macro_f1"),
-        accuracy=estimates.pop("accuracy"),
-        mcc=estimates.pop("mcc"),
-        kappa=estimates.pop("kappa", None),
-        class_groups=groups,
-        confusion=sample.confusions.mean(axis=0),
-        n=len(sample),
-        groups=sample.counts.groups,
-        replicates=len(sample.tables),
-        additional=estimates,
-    )
+    groups = np.bincount(sample.counts.actual.indices, minlength=len(sample.class_names)).tolist()
+    others = (len(sample) - sample.class_n).tolist()
+    classes = zip(sample.class_names, sample.class_n.tolist(), others, groups, strict=True)
+    return _evaluation(sample, [ClassSize(*one) for one in classes], sample.confusions.mean(axis=0))
 
 
-@dataclass(frozen=True)
-class ClassGroup:
-    """Mean recall and F1 of the many-, medium- or few-shot classes.
+def evaluate_labels(
+    replicates: Sequence[LabelPredictions], thresholds: ArrayLike | None = None
+) -> Evaluation:
+    """Evaluate one or several sets of predictions for the same images, which may have several labels.
 
-    Attributes:
-        name: see `tametail.data.class_groups.class_group_of`.
-        classes: indices of its classes, including those without an image in the evaluated set.
-        recall: mean recall of its classes that are present; its n counts their images.
-        f1: mean F1 of the same classes.
-    """
-
-    name: ClassGroupName
-    classes: tuple[int, ...]
-    recall: Estimate
-    f1: Estimate
-
-
-def class_groups(
-    class_counts: Sequence[int], recall: Proportions, f1: Proportions, class_n: NDArray[np.int64]
-) -> tuple[ClassGroup, ...]:
-    """Average recall and F1 over each group that has a class, many-shot classes first; see `class_group_of`.
-
-    The means are nan where no class of a group is present.
+    Values are means over the replicates, and intervals describe sampling of images, as in `evaluate`; means over labels
+    have MOVER intervals. Ranking metrics use the logits, as saturated probabilities are tied; thresholds apply to
+    probabilities, and intervals regard them as fixed. The metrics of a label that no image has, or all images have, are
+    nan, never 0. Unknown labels are in no metric.
 
     Args:
-        class_counts: C training images per class.
-        recall, f1: of the C classes.
-        class_n: (C,) evaluated images of each class.
+        replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
+        thresholds: (C,) chosen on other images; None to choose them for each fold on the other folds.
 
     Raises:
-        ValueError: not one count per class.
+        ValueError: no table, no image, or tables that differ in images, groups, labels or classes.
     """
-    if len(class_counts) != len(class_n):
-        raise ValueError(f"expected training counts of {len(class_n)} classes, got {len(class_counts)}")
-    group_of = np.array([class_group_of(int(count)) for count in class_counts])
-    found = []
-    for name in CLASS_GROUPS:
-        member = group_of == name
-        present, n = np.asarray(member & (class_n > 0)), int(class_n[member].sum())
-        if member.any():
-            classes = tuple(np.flatnonzero(member).tolist())
-            found.append(ClassGroup(name, classes, recall.mean(present, n), f1.mean(present, n)))
-    return tuple(found)
+    sample = LabelSample(replicates, thresholds)
+    labels = sample.table.labels.T
+    classes = zip(
+        sample.class_names, sample.positives.tolist(), sample.negatives.tolist(), labels, strict=True
+    )
+    sizes = [ClassSize(name, n, others, len(np.unique(sample.group[of]))) for name, n, others, of in classes]
+    return _evaluation(sample, sizes, None)
+
+
+def _evaluation(sample: AnySample, classes: Sequence[ClassSize], confusion: FloatArray | None) -> Evaluation:
+    return Evaluation(
+        tuple(classes),
+        estimate_metrics(sample),
+        {} if isinstance(sample, LabelSample) else sample.class_groups,
+        confusion,
+        len(sample),
+        int(sample.group.max()) + 1,
+        len(sample.tables),
+        isinstance(sample, LabelSample),
+    )

@@ -60,6 +60,17 @@ def specificity(confusion: ArrayLike) -> FloatArray:
     return _ratio(others - predicted + _hits(matrix), others)
 
 
+def npv(confusion: ArrayLike) -> FloatArray:
+    """TN / (TN + FN), shape (..., C): proportion of the images not predicted as the class that are of other classes.
+
+    nan where all images are predicted as the class.
+    """
+    matrix = _matrices(confusion)
+    actual, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    others = predicted.sum(axis=-1, keepdims=True) - predicted
+    return _ratio(others - actual + _hits(matrix), others)
+
+
 def f1(confusion: ArrayLike) -> FloatArray:
     """2TP / (2TP + FP + FN), shape (..., C); nan where the class is absent and never predicted."""
     matrix = _matrices(confusion)

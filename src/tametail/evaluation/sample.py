@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, row_blocks
+from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.class_order import with_class_order
 from tametail.evaluation.intervals import (
@@ -24,6 +25,7 @@ from tametail.evaluation.intervals import (
     joined,
     proportions,
 )
+from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
@@ -41,6 +43,7 @@ class Counts:
         distance: (S, G) sum of the squared distances between true and predicted class, in grades; 0 unless ordinal.
         furthest: the largest distance, in grades.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
+        always_predicted: (C,) images that all replicates predict as the class.
     """
 
     actual: sparse.csr_array
@@ -49,6 +52,7 @@ class Counts:
     distance: NDArray[np.int32]
     furthest: int
     ever_predicted: IntArray
+    always_predicted: IntArray
 
     @property
     def groups(self) -> int:
@@ -76,18 +80,20 @@ class Sample:
 
     Args:
         replicates: S tables over the same images.
+        train_counts: C training images per class, which define the class groups; None for no groups.
         class_order: all classes from the lowest grade to the highest; None unless they are ordinal.
         resamples, seed: of the bootstrap.
 
     Raises:
-        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or an order of other
-            classes.
+        ValueError: no table, no image, tables that differ in images, groups, targets or classes, or training counts
+            or an order of other classes.
     """
 
     def __init__(
         self,
         replicates: Sequence[Predictions],
         *,
+        train_counts: Sequence[int] | None = None,
         class_order: Sequence[str] | None = None,
         resamples: int = 2000,
         seed: int = 0,
@@ -96,11 +102,17 @@ class Sample:
         self.resamples, self.seed = resamples, seed
         self.class_order = None if class_order is None else tuple(class_order)
         names = self.tables[0].class_names
+        self.class_groups = class_groups(train_counts, len(names))
         if self.class_order is not None and sorted(self.class_order) != sorted(names):
             raise ValueError(f"expected an order of the classes {names}, got {self.class_order}")
 
     def __len__(self) -> int:
         return len(self.tables[0])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C classes, in the order of their indices."""
+        return self.tables[0].class_names
 
     @cached_property
     def group(self) -> IntArray:
@@ -169,6 +181,11 @@ class Sample:
         return proportions(value, counts.mean_hits, counts.mean_predicted, counts.ever_predicted)
 
     @cached_property
+    def npv(self) -> Proportions:
+        """Negative predictive value of each class: the share of other classes among images not predicted as it."""
+        return self._of_others(predicted=True)
+
+    @cached_property
     def f1(self) -> Proportions:
         """F1 of each class; nan for an absent class."""
         value = np.where(self.class_n > 0, defined_mean(metrics.f1(self.confusions)), np.nan)
@@ -178,16 +195,46 @@ class Sample:
     @cached_property
     def specificity(self) -> Proportions:
         """Specificity of each class."""
-        value = defined_mean(metrics.specificity(self.confusions))
-        counts, n = self.counts, self.class_n.sum() - self.class_n
-        actual, wrong = counts.actual.tocsc(), (counts.mean_predicted - counts.mean_hits).tocsc()
+        return self._of_others(predicted=False)
+
+    def _of_others(self, *, predicted: bool) -> Proportions:
+        """The images of other classes that are predicted as others, among either of the two."""
+        value = defined_mean((metrics.npv if predicted else metrics.specificity)(self.confusions))
+        counts = self.counts
+        n = len(self) - (counts.always_predicted if predicted else self.class_n)
+        of_class = (counts.mean_predicted if predicted else counts.actual).tocsc()
+        either = (counts.actual + counts.mean_predicted - counts.mean_hits).tocsc()
         found = []
         # Nearly every group has images of other classes, so these numbers are not sparse.
         for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
-            others = counts.size[:, None] - actual[:, of].toarray()
-            part = proportions(value[of], others - wrong[:, of].toarray(), others, n[of])
+            others, neither = (counts.size[:, None] - part[:, of].toarray() for part in (of_class, either))
+            part = proportions(value[of], neither, others, n[of])
             found.append(replace(part, residuals=None))
         return joined(found)
+
+    @property
+    def auroc(self) -> Proportions:
+        """Area under the ROC curve of each class against all others, by `Predictions.probabilities`."""
+        return self._ranking[0]
+
+    @property
+    def average_precision(self) -> Proportions:
+        """Area under the precision-recall curve of each class against all others."""
+        return self._ranking[1]
+
+    @cached_property
+    def _ranking(self) -> tuple[Proportions, Proportions]:
+        target = self.tables[0].target
+        ranked = (
+            RankedClass(target == index, [table.class_probabilities(index) for table in self.tables])
+            for index in range(len(self.class_names))
+        )
+        return ranking_proportions(ranked, self.group)
+
+    def class_group_mean(self, of: Proportions, group: ClassGroupName) -> Estimate | None:
+        """Mean over the classes of a group that are present, nan if none is; None if the group has no class."""
+        member = np.isin(np.arange(len(self.class_n)), self.class_groups.get(group, ()))
+        return of.mean(member & self.present, int(self.class_n[member].sum())) if member.any() else None
 
     @cached_property
     def accuracy(self) -> Estimate:
@@ -306,6 +353,7 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
         distance,
         furthest,
         np.bincount(ordered[first], minlength=classes),
+        np.bincount(ordered[0][ordered[0] == ordered[-1]], minlength=classes),
     )
 
 
@@ -328,6 +376,21 @@ def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
     if np.isnan(estimate.value):
         return estimate
     return Estimate(estimate.value, float(lowest), float(highest), estimate.n)
+
+
+def class_groups(train_counts: Sequence[int] | None, classes: int) -> dict[ClassGroupName, tuple[int, ...]]:
+    """Class indices of each group that has a class, many-shot classes first; none without training counts.
+
+    Raises:
+        ValueError: not one count per class.
+    """
+    if train_counts is None:
+        return {}
+    if len(train_counts) != classes:
+        raise ValueError(f"expected training counts of {classes} classes, got {len(train_counts)}")
+    group_of = np.array([class_group_of(int(count)) for count in train_counts])
+    members = {name: tuple(np.flatnonzero(group_of == name).tolist()) for name in CLASS_GROUPS}
+    return {name: found for name, found in members.items() if found}
 
 
 def align(replicates: Sequence[Predictions]) -> list[Predictions]:

@@ -163,11 +163,10 @@ def _by_tests(results: RecommendationResults) -> str:
 
 def _changes(results: RecommendationResults) -> str:
     baseline, use, objective = results.baseline, results.recommended, results.objective
-    before = {group.name: group.recall.value for group in baseline.result.class_groups}
+    before = baseline.result.class_group_recall
     recalls = [
-        f"of {group.name}-shot classes {'goes ' * (at == 0)}from {percent(before[group.name])} to "
-        f"{percent(group.recall.value)} %"
-        for at, group in enumerate(use.result.class_groups)
+        f"of {group}-shot classes {'goes ' * (at == 0)}from {percent(before[group].value)} to {percent(recall.value)} %"
+        for at, (group, recall) in enumerate(use.result.class_group_recall.items())
     ]
     others = [metric for metric in ("accuracy", *SHOWN) if metric != objective.name]
     pairs = {one: (baseline.estimate(one).value, use.estimate(one).value) for one in dict.fromkeys(others)}

@@ -62,7 +62,7 @@ class Evaluated:
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one of ``SHOWN``."""
-        return self.log_loss if metric == "log_loss" else self.result.estimate(metric)
+        return self.log_loss if metric == "log_loss" else self.result[metric]
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ from tametail.report.figures.svg import INK, MUTED, SERIES, Drawing, inlined
 from tametail.report.formatting import ABSENT, percent_with_interval
 from tametail.report.render import render
 from tametail.report.study.narrative import SYNTHETIC
-from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.report.writers.markdown_table import NUMBER, markdown_lines, markdown_text
 from tametail.storage.identity import SCHEMA
 
 if TYPE_CHECKING:
@@ -130,8 +130,10 @@ def _candidate(results: RecommendationResults, one: CandidateResult) -> dict[str
         "method": one.final.method,
         "tuned": _tuned(one),
         **_metrics(one),
-        "recall_by_class_group": {group.name: group.recall.as_dict() for group in result.class_groups},
-        "recall_by_class": {row.name: row.recall.as_dict() for row in result.classes},
+        "recall_by_class_group": {
+            group: recall.as_dict() for group, recall in result.class_group_recall.items()
+        },
+        "recall_by_class": {row.name: result["recall", row.name].as_dict() for row in result.classes},
         "share_best": one.share_best,
         "standard_errors_below_best": selection.standard_errors_below(name),
         "not_significantly_different_from_best": name in selection.indistinguishable,
@@ -165,7 +167,7 @@ def _pair(objective: Objective, pair: Paired | None) -> dict[str, Any] | None:
 
 def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
     """The answer, the table, and how to read them."""
-    groups = [group.name for group in results.baseline.result.class_groups]
+    groups = list(results.baseline.result.class_groups)
     header = [
         "Candidate",
         "Step",
@@ -187,10 +189,10 @@ def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
         *map(markdown_text, answer(results)),
         f"Next:\n\n    {next_command(results, provenance)}",
         "## Candidates in cross-validation",
-        markdown_table(header, alignment, [_row(results, one) for one in results.candidates.values()]),
+        markdown_lines(header, alignment, [_row(results, one) for one in results.candidates.values()]),
         *(["## Left out because a training failed", failed] if failed else []),
         "## Selected on the other folds, evaluated on the fold left out",
-        markdown_table(*_nested_table(results)),
+        markdown_lines(*_nested_table(results)),
         "## How to read this",
         *map(markdown_text, how_to_read(results.objective)),
     ]
@@ -235,7 +237,7 @@ def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
         shown + (f", {markdown_text(tuned)}" if tuned else ""),
         one.candidate.step,
         *(metric_text.with_interval(metric, one.estimate(metric)) for metric in SHOWN),
-        *(percent_with_interval(group.recall) for group in one.result.class_groups),
+        *map(percent_with_interval, one.result.class_group_recall.values()),
         ABSENT
         if pair is None
         else metric_text.difference_with_interval(objective, metric_text.shown_difference(objective, pair)),
@@ -276,7 +278,7 @@ def page(results: RecommendationResults, provenance: Provenance) -> str:
         command=next_command(results, provenance),
         candidates=results.candidates,
         selection=results.selection,
-        class_groups=[group.name for group in results.baseline.result.class_groups],
+        class_groups=list(results.baseline.result.class_groups),
         objective=objective,
         metrics=SHOWN,
         baseline=results.baseline,

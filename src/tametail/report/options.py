@@ -23,6 +23,7 @@ class ReportOptions:
         operating: classes, each with its required sensitivity.
         ordered: whether the classes are ordinal; None if they are where an order is given here or in the study.
         class_order: all classes from the lowest grade to the highest; empty for the order in the study.
+        show: methods that the page shows first, besides the usual ones.
     """
 
     images: bool = True
@@ -30,6 +31,7 @@ class ReportOptions:
     operating: tuple[tuple[str, float], ...] = ()
     ordered: bool | None = None
     class_order: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
 
 
 def save_options(directory: Path, options: ReportOptions) -> None:
@@ -57,6 +59,7 @@ def load_options(directory: Path) -> ReportOptions:
             tuple((str(name), float(sensitivity)) for name, sensitivity in content.get("operating", ())),
             None if ordered is None else bool(ordered),
             tuple(map(str, content.get("class_order", ()))),
+            tuple(map(str, content.get("show", ()))),
         )
     except FileNotFoundError:
         return ReportOptions()

@@ -163,7 +163,9 @@ def _column(
     evaluations = {kind: evaluation for kind in kinds if (evaluation := found[kind])}
     rows = {kind: _rows(experiment, name, one, classes) for kind, one in evaluations.items()}
     numbers = published.balanced_accuracy.get(name), published.mean_recall(name), 0.0
-    overall = {kind: NumberComparison(*numbers, one.balanced_accuracy) for kind, one in evaluations.items()}
+    overall = {
+        kind: NumberComparison(*numbers, one["balanced_accuracy"]) for kind, one in evaluations.items()
+    }
     return ColumnComparison(name, method, result.status, rows, overall)
 
 
@@ -171,13 +173,12 @@ def _rows(
     experiment: Experiment, column: str, evaluation: Evaluation, classes: Mapping[str, str]
 ) -> dict[str, ClassComparison]:
     published, impossible = experiment.published, impossible_numbers(experiment.name)
-    measured = {one.name: one for one in evaluation.classes}
     rows = {}
     for name, own in classes.items():
         recall, f1 = published.recall[column, name], published.f1[column, name]
         rows[name] = ClassComparison(
-            _pair(recall, 100, measured[own].recall, (column, name, "recall") in impossible),
-            _pair(f1, 1, measured[own].f1, (column, name, "f1") in impossible),
+            _pair(recall, 100, evaluation["recall", own], (column, name, "recall") in impossible),
+            _pair(f1, 1, evaluation["f1", own], (column, name, "f1") in impossible),
         )
     return rows
 

@@ -14,7 +14,7 @@ from tametail.report.formatting import (
     score_with_interval,
     times,
 )
-from tametail.report.writers.markdown_table import NUMBER, markdown_table
+from tametail.report.writers.markdown_table import NUMBER, markdown_lines
 from tametail.reproduce.comparison import KINDS, ColumnComparison, Comparison, Kind, NumberComparison
 from tametail.reproduce.differences import NO_DIFFERENCE
 
@@ -151,7 +151,7 @@ def _aligned(grid: Grid) -> str:
 
 
 def _table(grid: Grid) -> str:
-    return markdown_table(grid[0], ["---", *[NUMBER] * (len(grid[0]) - 1)], grid[1:])
+    return markdown_lines(grid[0], ["---", *[NUMBER] * (len(grid[0]) - 1)], grid[1:])
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -42,15 +42,15 @@ def result_content(
         importance: share of each dimension, or why there is none.
     """
     states = [trial.state for trial in trials if trial.outer is None]
-    tuned, default = (evaluation.estimate(metric) for evaluation in (nested.tuned, nested.default))
+    tuned, default = (evaluation[metric] for evaluation in (nested.tuned, nested.default))
     return {
         "best": _selection(best, space) | {"score": best.score, "n": best.n},
         "nested": {
             "tuned": tuned.as_dict(),
             "default": default.as_dict(),
             "balanced_accuracy": {
-                "tuned": nested.tuned.balanced_accuracy.as_dict(),
-                "default": nested.default.balanced_accuracy.as_dict(),
+                "tuned": nested.tuned["balanced_accuracy"].as_dict(),
+                "default": nested.default["balanced_accuracy"].as_dict(),
                 "difference": nested.paired.difference.as_dict(),
                 "p": nested.paired.p,
                 "verdict": nested.paired.verdict,

@@ -10,9 +10,8 @@ from tametail.report.figures.confusion import confusion_drawing
 from tametail.report.figures.export import FIGURE_FORMATS, printed
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.study_figures import (
-    average_precision_drawing,
+    class_drawing,
     ranking_drawing,
-    recall_drawing,
     tail_drawing,
 )
 from tametail.report.figures.svg import Drawing
@@ -31,9 +30,8 @@ def drawings(results: StudyResults) -> list[Drawing]:
     best, few = results.ranking[0], len(results.class_names) <= MOST_CONFUSION_CLASSES
     found.append(ranking_drawing(results))
     if few:
-        by_class = average_precision_drawing if results.multi_label else recall_drawing
-        found.append(by_class(results))
-    if few and best.out_of_fold is not None:
+        found.append(class_drawing(results, "average_precision" if results.multi_label else "recall"))
+    if few and best.out_of_fold is not None and best.out_of_fold.confusion is not None:
         found.append(confusion_drawing(best.method, best.out_of_fold, results.by_frequency))
     if best.calibration is not None:
         found.append(reliability_drawing(best, "reliability"))

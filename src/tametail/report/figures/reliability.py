@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tametail.evaluation.calibration import Bin, Calibration
+from tametail.evaluation.calibration import Bin
 from tametail.report.figures.svg import MUTED, SERIES, Drawing
-from tametail.report.study.results import MethodResults, StudyResults
+from tametail.report.study.results import MethodResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 300, 268  # points
 _CLEAR = 0.02  # confidence minus accuracy from which a model is called overconfident or underconfident
-
-
-@dataclass(frozen=True)
-class CalibrationRow:
-    """Calibration of a method as given and with its calibration map (None where none was fitted), and its tendency."""
-
-    method: str
-    given: Calibration
-    mapped: Calibration | None
-    map: str
-    tendency: str
-
-
-def calibration_rows(results: StudyResults) -> list[CalibrationRow]:
-    """One row per ranked method that has a calibration."""
-    rows = []
-    for result in results.ranking:
-        found = result.calibration
-        if found is not None:
-            in_words = found.map.summary if found.map else ""
-            rows.append(CalibrationRow(result.method, found, found.after, in_words, tendency(found.bins)))
-    return rows
-
-
-def tendency(bins: Sequence[Bin]) -> str:
-    """Whether mean confidence is above or below accuracy."""
-    n = np.array([one.n for one in bins], dtype=np.float64)
-    gap = float(np.sum(n * [one.confidence - one.accuracy for one in bins]) / n.sum())
-    if abs(gap) < _CLEAR:
-        return "calibrated on average"
-    return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.0f} points"
 
 
 def reliability_drawing(result: MethodResults, name: str) -> Drawing:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.evaluation import Estimate
+from tametail.evaluation.metric_registry import metric_facts
 from tametail.report.figures.svg import GRID, MUTED, SERIES, Drawing
 from tametail.report.formatting import percent_with_interval, sentence_case, shorten
 from tametail.report.study.narrative import comparison_terms
-from tametail.report.study.results import MethodResults, StudyResults, headline
+from tametail.report.study.results import MethodResults, StudyResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,15 +26,8 @@ LOG_SCALE_FROM = 20  # ratio of the largest to the smallest class
 MOST_METHODS = len(SERIES)  # in one figure
 MOST_NAMED_CLASSES = 40  # names of more classes are unreadable
 MOST_BARS_ACROSS = 14
-ROOM = 80  # points: height of a few lines of text
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
-
-
-def lower_of_two(methods: int, classes: int) -> str:
-    """Which of the first two figures is so much lower that text fits below it: ``ranking``, ``tail`` or neither (empty)."""
-    room = _ranking_height(methods) - _bars_height(classes)
-    return "" if abs(room) < ROOM else "tail" if room > 0 else "ranking"
 
 
 def _ranking_height(methods: int) -> int:
@@ -87,15 +81,15 @@ def ranking_drawing(results: StudyResults) -> Drawing:
 
     def draw(_: Figure, axes: Any) -> None:
         for place, result in enumerate(methods):
-            assert result.evaluation is not None
-            estimate = headline(result.evaluation)
+            assert result.out_of_fold is not None
+            estimate = result.out_of_fold.score
             _whisker(axes, estimate, place, SERIES[0], "o", size=6.5)
             label = f"{place + 1}. {shorten(result.method, 36)}:  {percent_with_interval(estimate)}"
             above = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             axes.annotate(label, (0, place), (0, 10.5), va="center", **above)
-        best = methods[0].evaluation
+        best = methods[0].out_of_fold
         assert best is not None
-        axes.axvline(100 * headline(best).value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
+        axes.axvline(100 * best.score.value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=1)
         axes.set_ylim(len(methods) - 0.5, -0.72)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -108,34 +102,17 @@ def ranking_drawing(results: StudyResults) -> Drawing:
     return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
 
 
-def recall_drawing(results: StudyResults) -> Drawing:
-    """Recall of each class under each method with its 95 % interval, the most frequent class on top."""
+def class_drawing(results: StudyResults, metric: str) -> Drawing:
+    """A metric of each class (or label) under each method with its 95 % interval, the most frequent class on top."""
+    title = metric_facts(metric).title
 
-    def recalls(result: MethodResults) -> list[Estimate]:
+    def values(result: MethodResults) -> list[Estimate]:
         assert result.out_of_fold is not None
-        return [of_class.recall for of_class in result.out_of_fold.classes]
+        return result.out_of_fold.by_class(metric)
 
-    return _by_class(results, recalls, "recall", "class")
-
-
-def precision_drawing(results: StudyResults) -> Drawing:
-    """Precision of each class under each method."""
-
-    def precisions(result: MethodResults) -> list[Estimate]:
-        assert result.out_of_fold is not None
-        return [of_class.precision for of_class in result.out_of_fold.classes]
-
-    return _by_class(results, precisions, "precision", "class")
-
-
-def average_precision_drawing(results: StudyResults) -> Drawing:
-    """Average precision of each label of a multi-label study."""
-
-    def precisions(result: MethodResults) -> list[Estimate]:
-        assert result.labels is not None
-        return [label.average_precision for label in result.labels.out_of_fold.labels]
-
-    return _by_class(results, precisions, "average precision", "label")
+    return _by_class(
+        results, values, title[:1].lower() + title[1:], "label" if results.multi_label else "class"
+    )
 
 
 def _by_class(

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tametail.core.errors import DataError, UsageError
-from tametail.evaluation import Estimate, evaluate
+from tametail.evaluation import Estimate, evaluate, evaluate_labels
 from tametail.evaluation.multi_dataset import Ranks, rank_sets
-from tametail.evaluation.multi_label import evaluate_labels
-from tametail.report.study.results import headline
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
 from tametail.storage.study_file import SHARED, folds_to_run, read_study_file
@@ -184,12 +182,12 @@ def _score(of_method: MethodRuns) -> tuple[Estimate, int, int]:
     """The score with its interval, and the numbers of images and groups."""
     try:
         if of_method.multi_label:
-            labels = evaluate_labels(of_method.label_replicates)
-            return headline(labels), labels.n, labels.groups
-        evaluation = evaluate(of_method.replicates)
+            evaluation = evaluate_labels(of_method.label_replicates)
+        else:
+            evaluation = evaluate(of_method.replicates)
     except ValueError as error:
         raise disagreeing(of_method.method, error) from error
-    return headline(evaluation), evaluation.n, evaluation.groups
+    return evaluation.score, evaluation.n, evaluation.groups
 
 
 def _evaluation(directory: Path) -> DataSet:
@@ -205,7 +203,7 @@ def _evaluation(directory: Path) -> DataSet:
     return DataSet(
         name=about.name,
         score_name="balanced accuracy",
-        scores={name: headline(evaluation) for name, evaluation in evaluated.items()},
+        scores={name: evaluation.score for name, evaluation in evaluated.items()},
         unfinished=(),
         images=first.n,
         groups=first.groups,

@@ -10,7 +10,7 @@ from tametail.report.formatting import percent_with_interval
 from tametail.report.ranks.benchmark_scores import BenchmarkScores
 from tametail.report.ranks.narrative import HOW_TO_READ_RANKS, answer, left_out
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
-from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.report.writers.markdown_table import NUMBER, markdown_lines, markdown_text
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _scores(compared: BenchmarkScores) -> str:
         for row in rows(compared)
     ]
     header = ["Method", "Mean rank", *(markdown_text(one.name) for one in compared.sets)]
-    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
+    return markdown_lines(header, ["---", *[NUMBER] * (len(header) - 1)], lines)
 
 
 def _wilcoxon(compared: BenchmarkScores) -> str:
@@ -138,7 +138,7 @@ def _wilcoxon(compared: BenchmarkScores) -> str:
         for i, method in enumerate(ranks.methods)
     ]
     header = ["", *(markdown_text(method) for method in ranks.methods)]
-    return markdown_table(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
+    return markdown_lines(header, ["---", *[NUMBER] * len(ranks.methods)], lines)
 
 
 def _sets(compared: BenchmarkScores) -> str:
@@ -152,6 +152,6 @@ def _sets(compared: BenchmarkScores) -> str:
         ]
         for one in compared.sets
     ]
-    return markdown_table(
+    return markdown_lines(
         ["Set", "Images", "Groups", "Classes", "Evaluation"], ["---", *[NUMBER] * 3, "---"], lines
     )

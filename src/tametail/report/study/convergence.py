@@ -1,64 +1,49 @@
-"""Whether training converged: a row for the report, and warnings."""
+"""Whether training converged: a table for the report, and warnings."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tametail.report.study.results import MethodResults
 from tametail.report.study.runs import find_runs
+from tametail.report.table import Cell, Column, Row, Table
 from tametail.storage.study_file import read_study_file
 
 Ending = Mapping[str, Any]  # ``convergence`` of run.json
 
 
-@dataclass(frozen=True)
-class ConvergenceRow:
-    """How the heads of a method ended.
+def convergence_table(methods: Sequence[MethodResults]) -> Table | None:
+    """How the heads that were trained to their minimum ended; None without such methods.
 
-    Attributes:
-        method: its name.
-        converged, runs: numbers of finished runs.
-        gradient: the largest final norm, relative to that at weights of 0.
-        iterations, l2: range over runs.
-        starts: how often each start was kept.
-        spread: the largest relative difference between the objectives of the starts of a run, in %; empty for one start.
+    Gradient: the largest final norm, relative to that at weights of 0. Iterations, λ: range over runs. Start kept: how often
+    each was. Spread: the largest relative difference between the objectives of the starts of a run.
     """
-
-    method: str
-    converged: int
-    runs: int
-    gradient: str
-    iterations: str
-    l2: str
-    starts: str
-    spread: str
-
-
-def convergence_row(result: MethodResults) -> ConvergenceRow | None:
-    """The row of a method whose heads were trained to their minimum; None for others."""
-    endings = result.endings
-    if not endings:
-        return None
-    kept = Counter(ending["start"] for ending in endings)
-    spreads = [
-        100 * (max(ending["starts"].values()) / min(ending["starts"].values()) - 1)
-        for ending in endings
-        if len(ending["starts"]) > 1
-    ]
-    return ConvergenceRow(
-        result.method,
-        sum(ending["converged"] for ending in endings),
-        len(endings),
-        f"{max(ending['gradient'] for ending in endings):.1e}",
-        _range([ending["iterations"] for ending in endings]),
-        _range([ending["l2"] for ending in endings]),
-        ", ".join(f"{name} {count}" if len(kept) > 1 else name for name, count in kept.most_common()),
-        f"{max(spreads):.2g}" if spreads else "",
-    )
+    rows = []
+    for result in methods:
+        if endings := result.endings:
+            kept = Counter(ending["start"] for ending in endings)
+            spreads = [
+                100 * (max(ending["starts"].values()) / min(ending["starts"].values()) - 1)
+                for ending in endings
+                if len(ending["starts"]) > 1
+            ]
+            texts = (
+                result.method,
+                str(sum(ending["converged"] for ending in endings)),
+                str(len(endings)),
+                f"{max(ending['gradient'] for ending in endings):.1e}",
+                _range([ending["iterations"] for ending in endings]),
+                _range([ending["l2"] for ending in endings]),
+                ", ".join(f"{name} {count}" if len(kept) > 1 else name for name, count in kept.most_common()),
+                f"{max(spreads):.2g}" if spreads else "",
+            )
+            rows.append(Row(tuple(map(Cell, texts))))
+    titles = ("Method", "Converged", "Runs", "Largest gradient", "Iterations", "λ", "Start kept", "Spread, %")
+    columns = tuple(Column(title, text=True) for title in titles)
+    return Table("Convergence", columns, tuple(rows)) if rows else None
 
 
 def not_converged(method: str, endings: Sequence[Ending], still_falling: Sequence[bool]) -> list[str]:

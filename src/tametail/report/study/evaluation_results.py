@@ -87,7 +87,7 @@ def _evaluate(
         finished=len(tables),
         expected=len(tables),
         failures=(),
-        score=round(evaluation.balanced_accuracy.value, 12),
+        score=round(evaluation.score.value, 12),
         out_of_fold=evaluation,
         test=None,
         test_ensemble=None,

@@ -9,7 +9,6 @@ import numpy as np
 
 from tametail.evaluation import Evaluation
 from tametail.evaluation.paired import Paired
-from tametail.report import formatting
 from tametail.report.study.results import StudyResults
 
 MOST_CONFUSION_CLASSES = 40  # more rows are unreadable
@@ -65,6 +64,7 @@ def confusion(method: str, evaluation: Evaluation, order: Sequence[int]) -> Conf
 
 def confusion_rates(evaluation: Evaluation, order: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(C, C) counts and their shares of the row, classes in the given order; a row without images has shares of 0."""
+    assert evaluation.confusion is not None
     counts = evaluation.confusion[np.ix_(order, order)]
     totals = counts.sum(axis=1, keepdims=True)
     return counts, np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
@@ -89,7 +89,6 @@ class PairedTests:
         best: the method of the highest rank.
         count: number of pairs.
         names: the methods by rank.
-        rows: the best method against each other one, with what a significant difference would take.
         matrix: each method against every other; empty for two methods and for very many.
         small: the matrix shows signs only.
     """
@@ -97,7 +96,6 @@ class PairedTests:
     best: str
     count: int
     names: tuple[str, ...]
-    rows: tuple[tuple[str, Paired, str], ...]
     matrix: tuple[tuple[str, tuple[Paired | None, ...]], ...]
     small: bool
 
@@ -109,24 +107,9 @@ def pairs(results: StudyResults) -> PairedTests | None:
         return None
     names = tuple(table.names)
     size = len(names)
-    rows = tuple(
-        (name, table.pair(0, place), _images_needed(table.pair(0, place)))
-        for place, name in enumerate(names)
-        if place
-    )
     matrix = tuple(
         (name, tuple(None if i == j else table.pair(i, j) for j in range(size)))
         for i, name in enumerate(names)
         if 2 < size <= _MOST_PAIRED
     )
-    return PairedTests(names[0], size * (size - 1) // 2, names, rows, matrix, size > _MOST_WITH_NUMBERS)
-
-
-def _images_needed(paired: Paired) -> str:
-    if paired.verdict in SIGNS:
-        return formatting.ABSENT
-    if paired.required_sample_size is None:
-        return "cannot be estimated"
-    if not paired.required_sample_size:
-        return "fewer comparisons"
-    return f"about {paired.required_sample_size:,} more images"
+    return PairedTests(names[0], size * (size - 1) // 2, names, matrix, size > _MOST_WITH_NUMBERS)

@@ -5,23 +5,29 @@ The wording claims no more than the numbers show: a ranking of estimates is not 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tametail.audit import LEAKS
 from tametail.evaluation.class_order import order_in_words, order_sentence
+from tametail.evaluation.metric_registry import metric_facts
 from tametail.report.formatting import (
     count_of,
     images_and_groups,
     join_names,
+    percent,
     percent_in_words,
+    percent_interval,
     sentence_case,
     times,
 )
-from tametail.report.study.results import MethodResults, StudyResults, headline
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.storage.study_file import folds_to_run
 
+BASELINE = "ce"
+_MOST_WEAK = 3  # classes
 SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
 _SIGNIFICANCE = {
     "better": "significantly better than",
@@ -57,7 +63,7 @@ def answer(results: StudyResults) -> list[str]:
             "“tametail resume STUDY” trains the missing runs; finished runs are kept.",
         ]
     best = results.ranking[0]
-    evaluation = best.evaluation
+    evaluation = best.out_of_fold
     assert evaluation is not None
     tied = [result.method for result in results.ranking[1:] if result.score == best.score]
     shared = f", shared with {join_names(tied)}" if tied else ""
@@ -66,10 +72,92 @@ def answer(results: StudyResults) -> list[str]:
     )
     source = "" if results.is_evaluation else " (out-of-fold predictions)"
     return [
-        f"{sentence_case(terms.where)}, {best.method} has {claim} {percent_in_words(headline(evaluation))}, "
+        f"{sentence_case(terms.where)}, {best.method} has {claim} {percent_in_words(evaluation.score)}, "
         f"n = {images_and_groups(evaluation.n, evaluation.groups)}{source}.",
         _certainty(results),
     ]
+
+
+def first_screen(results: StudyResults) -> list[str]:
+    """What is to be known first: the best method, how certain that is, what it costs, where it fails, how patients were found."""
+    said = [*answer(results), *price(results), *weakest_classes(results)]
+    reading = results.settings.get("reading")
+    return [*said, f"Images of one patient or lesion: {reading['groups']}."] if reading else said
+
+
+def price(results: StudyResults) -> list[str]:
+    """What the best method costs compared with plain cross-entropy, in points, as a sentence; empty without one."""
+    best = results.ranking[0] if results.ranking else None
+    baseline = next((one for one in results.ranking if one.method == BASELINE), None)
+    if best is None or baseline is None or best is baseline:
+        return []
+    assert best.out_of_fold is not None
+    assert baseline.out_of_fold is not None
+    gains: list[str] = []
+    costs: list[str] = []
+    first = best.out_of_fold.headline
+    shown = (first, "macro_auroc", "macro_f1") if results.multi_label else (first, "macro_f1", "accuracy")
+    for name in shown:
+        a, b = best.out_of_fold[name], baseline.out_of_fold[name]
+        title = metric_facts(name).title
+        words = f"{abs(100 * (a.value - b.value)):.1f} points of {title if title.isupper() else title[:1].lower() + title[1:]}"
+        if a.value != b.value:
+            (gains if a.value > b.value else costs).append(words)
+    said = f"Compared with cross-entropy ({BASELINE}) it gains {join_names(gains)}" if gains else ""
+    if costs:
+        said = f"{said}, at the cost of {join_names(costs)}" if said else f"It loses {join_names(costs)}"
+    return [f"{said}."] if said else []
+
+
+def weakest_classes(results: StudyResults) -> list[str]:
+    """The classes on which the best method fails most often, as a sentence; empty if it never does."""
+    best = results.ranking[0].out_of_fold if results.ranking else None
+    if best is None:
+        return []
+    metric = "average_precision" if results.multi_label else "recall"
+    found = [
+        (one.name, best[metric, one.name])
+        for one in best.classes
+        if one.n and best[metric, one.name].value < 1
+    ]
+    found.sort(key=lambda pair: pair[1].value)
+    if not found:
+        return []
+    said = [
+        f"{name} ({percent(estimate.value)} %, {percent_interval(estimate)}, n = {estimate.n:,})"
+        for name, estimate in found[:_MOST_WEAK]
+    ]
+    title = metric_facts(metric).title
+    return [f"Lowest {title[:1].lower()}{title[1:]}: {join_names(said)}."]
+
+
+def repeats_in_words(results: StudyResults) -> list[str]:
+    """How much the score of the best method varies over repeats, or that there is just one; empty for an evaluation."""
+    if results.is_evaluation or not results.ranking:
+        return []
+    seeds = len(results.settings["seeds"])
+    if seeds == 1:
+        return [
+            "One seed: how much training varies with the seed is unknown. --repeats 3 shows it; a difference between methods "
+            "may be one between seeds."
+        ]
+    return []
+
+
+def next_commands(results: StudyResults) -> list[tuple[str, str]]:
+    """What to do next, each with its command. STUDY is the folder of the report."""
+    if results.is_evaluation or not results.ranking:
+        return []
+    best, found = results.ranking[0], []
+    if len(results.settings["seeds"]) == 1:
+        found.append(("See how results vary with the seed", "tametail compare DATA --repeats 3 -o STUDY"))
+    if results.counts.test_images and not results.test_set_evaluated:
+        found.append(("Once every choice is made, evaluate the test set", "tametail test-set STUDY"))
+    found.append(
+        ("Classify new images", f"tametail predict STUDY IMAGES --method {shlex.quote(best.method)}")
+    )
+    found.append(("Evaluate it on images from elsewhere", "tametail evaluate STUDY --data OTHER"))
+    return found
 
 
 def _certainty(results: StudyResults) -> str:
@@ -129,21 +217,21 @@ def _some(count: int, of: int) -> str:
 
 
 def _overlap(one: MethodResults, other: MethodResults) -> bool:
-    assert one.evaluation is not None
-    assert other.evaluation is not None
-    a, b = headline(one.evaluation), headline(other.evaluation)
+    assert one.out_of_fold is not None
+    assert other.out_of_fold is not None
+    a, b = one.out_of_fold.score, other.out_of_fold.score
     return not (a.low > b.high or b.low > a.high)  # an undefined interval excludes nothing
 
 
 def best_on_test(results: StudyResults) -> list[str]:
     """The score of the best method on the test set, as a sentence; empty before the test set was evaluated for it."""
     best = results.ranking[0] if results.ranking else None
-    if best is None or best.on_test is None:
+    if best is None or best.test is None or best.test_ensemble is None:
         return []
-    test, ensemble = best.on_test
+    test, ensemble = best.test, best.test_ensemble
     return [
-        f"On it, the {results.headline} of {best.method} is {percent_in_words(headline(test))} as the mean over its "
-        f"{test.replicates} fold models, and {percent_in_words(headline(ensemble))} as their ensemble; "
+        f"On it, the {results.headline} of {best.method} is {percent_in_words(test.score)} as the mean over its "
+        f"{test.replicates} fold models, and {percent_in_words(ensemble.score)} as their ensemble; "
         f"n = {images_and_groups(test.n, test.groups)}."
     ]
 
@@ -184,7 +272,7 @@ def state_of_test_set(results: StudyResults) -> list[str]:
         said.append(
             "Choices made after the first evaluation may depend on it, and later test-set results may be optimistic."
         )
-    waiting = [result.method for result in results.ranking if result.on_test is None]
+    waiting = [result.method for result in results.ranking if result.test is None]
     if waiting:
         said.append(f"Not evaluated, as runs were added after the last evaluation: {join_names(waiting)}.")
     return said

@@ -49,6 +49,9 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
         "class_groups": any(
             result.out_of_fold and result.out_of_fold.class_groups for result in results.ranking
         ),
+        "headline": results.headline,
+        "one_seed": narrative.repeats_in_words(results),
+        "next_commands": narrative.next_commands(results),
         "unavailable": unavailable(),
         "data_warnings": narrative.data_warnings(results.settings),
         "not_converged": [
@@ -56,13 +59,10 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
             for each in results.methods
             for line in not_converged(each.method, each.endings, each.still_falling)
         ],
-        "answer": narrative.answer(results),
+        "answer": narrative.first_screen(results),
         "grades": narrative.grades_in_words(results),
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,
-        "most_methods": study_figures.MOST_METHODS,
-        "not_drawn": len(results.ranking) > study_figures.MOST_METHODS,
-        "lower_figure": study_figures.lower_of_two(len(results.ranking), len(results.class_names)),
         "tail_figure": inline_svg(study_figures.tail_drawing(results)),
         "ranking_figure": inline_svg(study_figures.ranking_drawing(results)) if results.ranking else "",
         **(_evaluation(results) if results.is_evaluation else _study(results)),
@@ -124,9 +124,9 @@ def _study(results: StudyResults) -> dict[str, Any]:
             for entry in results.test_set_evaluations
         ],
         "folds": narrative.folds_in_words(settings),
-        "all_held_out": narrative.all_held_out(results),
         "repeats": repeats,
         "grouped": grouped,
+        "flow": provenance.flow(results),
         "data_rows": provenance.data_rows(results),
         "findings": settings.get("findings", []),
         "unreadable": provenance.unreadable(settings),
@@ -172,9 +172,9 @@ def _evaluation(results: StudyResults) -> dict[str, Any]:
         "test_set": [],
         "test_set_evaluations": [],
         "folds": "",
-        "all_held_out": True,
         "repeats": max(result.finished for result in results.methods),
         "grouped": counts.train_groups != counts.train_images,
+        "flow": [],
         "data_rows": [
             ("Images", size),
             *(tuple(fact) for fact in settings["facts"]),

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tametail.evaluation import Estimate, evaluate
-from tametail.evaluation.multi_label import evaluate_labels
+from tametail.evaluation import Estimate, evaluate, evaluate_labels
 from tametail.report.formatting import percent_with_interval
-from tametail.report.study.results import headline
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
-from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.report.writers.markdown_table import NUMBER, markdown_lines, markdown_text
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file
 
@@ -109,8 +107,8 @@ def largest_block(finished: Sequence[SeedFold], wanted: Sequence[SeedFold]) -> t
 def _score(of_method: MethodRuns) -> Estimate:
     try:
         if of_method.multi_label:
-            return headline(evaluate_labels(of_method.label_replicates))
-        return headline(evaluate(of_method.replicates))
+            return evaluate_labels(of_method.label_replicates).score
+        return evaluate(of_method.replicates).score
     except ValueError as error:
         raise disagreeing(of_method.method, error) from error
 
@@ -143,7 +141,7 @@ def partial_markdown(name: str, score_name: str, methods: Sequence[Partial]) -> 
             for other, score in one.others
         ]
         blocks.append(
-            markdown_table(["Method", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows)
+            markdown_lines(["Method", f"{score_name.capitalize()}, %", "n"], ["---", NUMBER, NUMBER], rows)
         )
     return "\n\n".join(blocks) + "\n"
 

@@ -69,6 +69,24 @@ def data_rows(results: StudyResults) -> FactRows:
     ]
 
 
+def flow(results: StudyResults) -> FactRows:
+    """From the images that were found to those of the sets, as a diagram shows it."""
+    counts, settings = results.counts, results.settings
+    bad = len(settings["table"]["unreadable"])
+    left_out = (settings.get("reading") or {}).get("left_out") or []
+    removed = [*left_out, *([f"{bad:,} unreadable"] if bad else [])]
+    folds = narrative.folds_in_words(settings)
+    return [
+        ("Found", f"{_images(results) + bad:,} images"),
+        ("Left out", "; ".join(removed) or "none"),
+        ("Training set", f"{images_and_groups(counts.train_images, counts.train_groups)}, {folds}"),
+        (
+            "Test set",
+            f"{images_and_groups(counts.test_images, counts.test_groups)}, {narrative.status_of_test_set(results)}",
+        ),
+    ]
+
+
 def reading_rows(settings: Mapping[str, Any]) -> FactRows:
     """What the classes, groups and split of the images were taken from, and what was left out."""
     if not settings.get("reading"):  # a study of an earlier version
@@ -160,7 +178,7 @@ def citation(results: StudyResults) -> str:
 def methods(results: StudyResults) -> str:
     """The protocol as a paragraph for a methods section."""
     settings, counts = results.settings, results.counts
-    best = results.ranking[0].evaluation if results.ranking else None
+    best = results.ranking[0].out_of_fold if results.ranking else None
     images = (best.n, best.groups) if best else (counts.train_images, counts.train_groups)
     groups = grouped(results)
     methods = count_of(len(settings["methods"]), "method")

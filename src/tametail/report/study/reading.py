@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.core.parquet_file import read_frame
 from tametail.core.regular_file import regular
 from tametail.core.run_files import HISTORY
 from tametail.data.table import LABEL_SEPARATOR
-from tametail.evaluation import evaluate
+from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
-from tametail.evaluation.multi_label import deployable_thresholds, evaluate_labels
+from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import paired_table
 from tametail.evaluation.subgroups import Subgroup
@@ -26,7 +26,7 @@ from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
 from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import compare_classes, compare_runs
-from tametail.report.study.results import LabelEvidence, MethodResults, SetCounts, StudyResults
+from tametail.report.study.results import MethodResults, SetCounts, StudyResults
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
@@ -39,9 +39,13 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
-        UsageError: the study lacks a class or column of the options.
+        UsageError: the study lacks a class, column or method of the options.
     """
-    settings = read_study_file(directory)
+    settings, picked = read_study_file(directory), options.show if options else ()
+    if unknown := [name for name in picked if name not in settings["methods"]]:
+        raise UsageError(
+            f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
+        )
     runs = find_runs(directory, settings)
     evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
@@ -77,18 +81,24 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         across_runs=across_runs,
         class_order=clinical.class_order,
         test_set_looks=tuple(read_test_set_looks(directory)),
+        picked=picked,
     )
 
 
 def _evaluate(
     runs: MethodRuns, train_counts: Sequence[int], clinical: ClinicalResults, *, test_set: bool
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = labels = calibration = None
+    out_of_fold = test = test_ensemble = calibration = None
+    thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
     try:
         if runs.complete and runs.multi_label:
-            labels = _label_evidence(runs, test_set=test_set)
+            thresholds = tuple(deployable_thresholds(runs.label_replicates).tolist())
+            out_of_fold = evaluate_labels(runs.label_replicates)
+            labels = runs.label_test_replicates() if test_set else []
+            test = evaluate_labels(labels, thresholds) if labels else None
+            test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
         elif runs.complete:
             evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             calibrated = calibrate_out_of_fold(runs.replicates)
@@ -121,21 +131,11 @@ def _evaluate(
         ),
         endings=runs.endings,
         still_falling=runs.still_falling,
-        labels=labels,
+        thresholds=thresholds,
+        repeat_scores=runs.repeat_scores,
         calibration=calibration,
         operating=operating,
         subgroups=groups,
-    )
-
-
-def _label_evidence(runs: MethodRuns, *, test_set: bool) -> LabelEvidence:
-    thresholds = deployable_thresholds(runs.label_replicates)
-    on_test = runs.label_test_replicates() if test_set else []
-    return LabelEvidence(
-        evaluate_labels(runs.label_replicates),
-        tuple(thresholds.tolist()),
-        evaluate_labels(on_test, thresholds) if on_test else None,
-        evaluate_labels([ensemble_labels(on_test)], thresholds) if on_test else None,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
-from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation import Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.evaluate import headline
 from tametail.evaluation.mcnemar import ClassTest
-from tametail.evaluation.multi_label import LabelEvaluation
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
@@ -19,24 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class LabelEvidence:
-    """Evaluations of one method of a multi-label study.
-
-    Attributes:
-        out_of_fold: folds pooled, one replicate per repeat, at thresholds chosen for each fold on the others.
-        thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images.
-        test: the fold models on the test set, one replicate each; None before the test-set evaluation.
-        test_ensemble: the mean of the fold models' probabilities on the test set; None before the test-set evaluation.
-    """
-
-    out_of_fold: LabelEvaluation
-    thresholds: tuple[float, ...]
-    test: LabelEvaluation | None
-    test_ensemble: LabelEvaluation | None
+_ALWAYS_SHOWN = ("ce", "logistic_regression")
+_MOST_SHOWN = 4  # methods, up to which all are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MethodResults:
     """Results of one method.
 
@@ -44,7 +33,8 @@ class MethodResults:
         method: its name, such as ``alpa[variant=code]``.
         finished, expected: numbers of finished runs and of all runs (folds × repeats).
         failures: one message per failed run.
-        score: the score that ranks it, mean over repeats (see `headline`); None unless every run is finished.
+        score: the score that ranks it, mean over repeats (see `tametail.evaluation.evaluate.headline`); None unless every run is finished.
+        repeat_scores: the same of each repeat.
         out_of_fold: folds pooled, one replicate per repeat; None unless every run is finished.
         test: the fold models on the test set, one replicate each; None before the test-set evaluation.
         test_ensemble: the mean of the fold models' probabilities on the test set; None before the test-set evaluation.
@@ -52,7 +42,7 @@ class MethodResults:
             that was trained to its minimum.
         endings: for each finished run whose head was trained to its minimum, how that ended: ``convergence`` of run.json.
         still_falling: for each finished run of some epochs, whether its training loss fell until the learning rate was zero.
-        labels: replaces the three evaluations if an image may have several labels.
+        thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images; empty for single labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
@@ -69,21 +59,16 @@ class MethodResults:
     histories: tuple[pd.DataFrame, ...]
     endings: tuple[Mapping[str, Any], ...] = ()
     still_falling: tuple[bool, ...] = ()
-    labels: LabelEvidence | None = None
+    thresholds: tuple[float, ...] = ()
+    repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
 
     @property
-    def evaluation(self) -> Evaluation | LabelEvaluation | None:
-        """The evaluation of its out-of-fold predictions, single-label or multi-label."""
-        return self.labels.out_of_fold if self.labels else self.out_of_fold
-
-    @property
-    def on_test(self) -> tuple[Evaluation | LabelEvaluation, Evaluation | LabelEvaluation] | None:
-        """The mean of the fold models and their ensemble on the test set; None before the test-set evaluation."""
-        of = self.labels or self
-        return (of.test, of.test_ensemble) if of.test and of.test_ensemble else None
+    def spread(self) -> float:
+        """Standard deviation of the score over repeats; nan for less than two."""
+        return stdev(self.repeat_scores) if len(self.repeat_scores) > 1 else math.nan
 
     @property
     def status(self) -> str:
@@ -131,6 +116,7 @@ class StudyResults:
             one fold was held out.
         class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
         test_set_looks: the record of predictions of held-out images outside an evaluation, oldest first.
+        picked: methods that the user wants to see first.
     """
 
     settings: Mapping[str, Any]
@@ -144,6 +130,7 @@ class StudyResults:
     across_runs: Mapping[str, RunComparison] = field(default_factory=dict)
     class_order: tuple[str, ...] = ()
     test_set_looks: tuple[Mapping[str, Any], ...] = ()
+    picked: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -162,6 +149,16 @@ class StudyResults:
         return tuple(result for result in self.methods if result.score is not None)
 
     @property
+    def shown(self) -> tuple[MethodResults, ...]:
+        """Methods that are shown first: the best, cross-entropy, logistic regression and those that are picked; at least three."""
+        first = {*_ALWAYS_SHOWN, *self.picked}
+        found = [result for place, result in enumerate(self.ranking) if not place or result.method in first]
+        if len(self.ranking) <= _MOST_SHOWN and not self.picked:
+            return self.ranking
+        missing = [result for result in self.ranking if result not in found][: max(3 - len(found), 0)]
+        return tuple(result for result in self.ranking if result in [*found, *missing])
+
+    @property
     def multi_label(self) -> bool:
         """Whether an image may have several labels or none."""
         return bool(self.settings.get("multi_label", False))
@@ -173,21 +170,10 @@ class StudyResults:
 
     @property
     def headline(self) -> str:
-        """The name of the score that ranks the methods."""
-        return "mean average precision" if self.multi_label else "balanced accuracy"
+        """The name of the score that ranks the methods, in words."""
+        return headline(multi_label=self.multi_label).replace("_", " ")
 
     @property
     def test_set_evaluated(self) -> bool:
         """Whether the test set was evaluated at least once."""
         return bool(self.test_set_evaluations)
-
-
-def headline(evaluation: Evaluation | LabelEvaluation) -> Estimate:
-    """The score that ranks methods: balanced accuracy, or mean average precision for multi-label studies.
-
-    AUROC is insensitive to false positives of rare labels, as their negatives are so many; average precision is not.
-    The challenge on long-tailed chest X-rays also ranks by it (Holste et al. 2024).
-    """
-    if isinstance(evaluation, LabelEvaluation):
-        return evaluation.average_precision
-    return evaluation.balanced_accuracy

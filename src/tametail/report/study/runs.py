@@ -12,8 +12,8 @@ import numpy as np
 
 from tametail.core.errors import DataError, TametailError
 from tametail.core.run_files import DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS
+from tametail.evaluation.label_thresholds import macro_average_precision
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
-from tametail.evaluation.multi_label import macro_average_precision
 from tametail.predictions.multi_label import LabelPredictions, concatenate_labels, read_label_predictions
 from tametail.predictions.single_label import Predictions, concatenate, read_predictions
 from tametail.storage.run_file import intact, read_run_file
@@ -94,23 +94,22 @@ class MethodRuns:
             raise disagreeing(self.method, error) from error
 
     @cached_property
-    def score(self) -> float | None:
-        """The score that ranks methods in cross-validation, mean over repeats; None unless complete.
-
-        Balanced accuracy, or mean average precision where an image may have several labels.
-        """
+    def repeat_scores(self) -> tuple[float, ...]:
+        """Of each repeat, balanced accuracy, or mean average precision for several labels; empty unless complete."""
         if not self.complete:
-            return None
+            return ()
         if self.multi_label:
-            values = [macro_average_precision(table) for table in self.label_replicates]
-        else:
-            values = [
-                float(
-                    balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names)))
-                )
-                for table in self.replicates
-            ]
-        return round(float(np.mean(values)), 12)  # equal methods stay equal whatever the order of the sum
+            return tuple(macro_average_precision(table) for table in self.label_replicates)
+        return tuple(
+            float(balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names))))
+            for table in self.replicates
+        )
+
+    @property
+    def score(self) -> float | None:
+        """The score that ranks methods in cross-validation, mean over repeats; None unless complete."""
+        # Rounded, so that equal methods stay equal whatever the order of the sum.
+        return round(float(np.mean(self.repeat_scores)), 12) if self.complete else None
 
     def test_replicates(self) -> list[Predictions]:
         """One table per fold model, or none unless every run has been evaluated on the test set."""

@@ -1,4 +1,4 @@
-"""The built-in sections of the page of a study, in the order in which they are shown."""
+"""The built-in sections of the page of a study, in the order in which they are shown. What is rarely read is folded."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tametail.core.run_files import CONVERGED_AT
+from tametail.evaluation.metric_registry import metric_facts
 from tametail.report.figures import study_figures
-from tametail.report.figures.reliability import calibration_rows, reliability_drawing
+from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.sections import Section, register_report_section
-from tametail.report.study import matrices, narrative
-from tametail.report.study.class_tables import CLASS_COLUMNS, class_table, method_table
-from tametail.report.study.clinical_tables import operating_tables, subgroup_tables
-from tametail.report.study.convergence import convergence_row
+from tametail.report.study import matrices, tables
+from tametail.report.study.checklist import checklist_table
+from tametail.report.study.convergence import convergence_table
 from tametail.report.study.results import MethodResults, StudyResults
+from tametail.report.table import Table
 
 # In one kind of table; more methods are left out, the best first, so that a page stays below 5 MB.
 MOST_CELLS = 6_000
 _MOST_BY_CLASS = 8  # methods whose classes are compared with those of the best; metrics.json has all
+_MOST_MATRICES = 3  # confusion matrices
+_FIRST_ERRORS = 6  # images
 _MINIMUM_REPEATS = 3  # of the test over runs: fewer hardly show how much a method varies
+_RUNS_NOTE = (
+    "Secondary: corrected resampled t test (Nadeau and Bengio) over repeats and folds. Would the method also be better with "
+    "other training sets and seeds? With few folds the test has little power."
+)
+_CLASS_NOTE = (
+    "Secondary: permutation tests of the recall of each class (McNemar’s exact test without groups and repeats), "
+    "Holm-corrected over the classes of all tables. A class on which the models differ in fewer than six groups or images "
+    "cannot reach significance."
+)
+_PRIMARY_NOTE = (
+    "The primary test: paired sign-flip permutation test of balanced accuracy on the same images. A difference is significant "
+    "if p ≤ 0.05 and its 95 % interval excludes 0. It is about these trained models; a general claim needs several repeats."
+)
 Context = Mapping[str, Any] | None
 
 
@@ -35,157 +51,157 @@ def inline_svg(drawing: Drawing) -> str:
     return Markup(inlined(drawing))
 
 
-def _tested(results: StudyResults) -> Sequence[MethodResults]:
-    return [result for result in results.ranking if result.on_test is not None]
+def _ranked(context: Callable[[StudyResults], Context]) -> Callable[[StudyResults], Context]:
+    """A section that is left out before any method is finished."""
+    return lambda results: context(results) if results.ranking else None
 
 
 def _single_label(context: Callable[[StudyResults], Context]) -> Callable[[StudyResults], Context]:
-    """A section of studies with one class per image, left out before any method is finished."""
-    return lambda results: context(results) if results.ranking and not results.multi_label else None
-
-
-def _multi_label(context: Callable[[StudyResults], Context]) -> Callable[[StudyResults], Context]:
-    return lambda results: context(results) if results.ranking and results.multi_label else None
+    """A section of studies with one class per image."""
+    return _ranked(lambda results: None if results.multi_label else context(results))
 
 
 def _test_set(results: StudyResults) -> Context:
-    tested = _tested(results)
-    if not tested:
+    if results.is_evaluation or not results.counts.test_images:
         return None
+    tested = [result for result in results.ranking if result.test is not None]
     shown = tested[: shown_methods(2 * len(results.class_names))]
-    models = tested[0].expected
-    whiches = ((f"mean over {models} fold models", 0), (f"ensemble of {models} fold models", 1))
-    summaries = [
-        (title, method_table(results, lambda result, at=at: result.on_test[at] if result.on_test else None))  # type: ignore[misc]
-        for title, at in whiches
-    ]
-    common = {"tested": tested, "summaries": summaries, "shown": len(shown)}
-    if results.multi_label:
-        return common | _label_order(results) | {"details": shown_methods(8 * len(results.class_names))}
-    return common | {
-        "tables": [
-            ("mean over fold models", class_table(results, shown, lambda result: result.test, show_n=True)),
-            (
-                "ensemble of fold models",
-                class_table(results, shown, lambda result: result.test_ensemble, show_n=True),
-            ),
-        ]
-    }
+    unit = "Labels" if results.multi_label else "Classes"
+    models = tested[0].expected if tested else 0
+    found = []
+    for choose, which in (
+        (tables.test_ensemble, f"ensemble of {models} fold models"),
+        (tables.test_mean, f"mean over {models} fold models"),
+    ):
+        if tested:
+            title = f"{which} on the test set"
+            found += [
+                tables.method_table(results, tested, choose, title=f"Methods: {title}"),
+                tables.class_table(results, shown, choose, title=f"{unit}: {title}"),
+            ]
+    return {"tables": found}
 
 
 def _methods(results: StudyResults) -> Context:
-    if not results.ranking:
-        return None
-    best = results.ranking[0].evaluation
+    best = results.ranking[0].out_of_fold
     assert best is not None
-    return {"ranking_table": method_table(results), "n": best.n, "groups": best.groups}
-
-
-def _pairs(results: StudyResults) -> Context:
-    pairs = matrices.pairs(results)
-    if pairs is None:
-        return None
-    by_class = list(results.by_class.items())
-    runs = next((compared.found.runs for compared in results.across_runs.values()), 0)
+    shown, pairs = results.shown, results.pairs
+    title = "Methods that are shown first"
+    table = tables.method_table(results, shown, title=title, in_print=True, compared=True)
+    found = []
+    everything = tables.method_table(results, results.ranking, title="All methods", compared=True)
+    found.append(_folded("All methods, all metrics", [everything]))
+    if pairs is not None:
+        found.append(_folded("The best against each other", [tables.pairs_table(results)], _PRIMARY_NOTE))
+        enough = not results.is_evaluation and len(results.settings["seeds"]) >= _MINIMUM_REPEATS
+        if enough and results.across_runs:
+            found.append(_folded("Over repeats and folds", [tables.runs_table(results)], _RUNS_NOTE))
+        others = list(results.by_class)[:_MOST_BY_CLASS]
+        by_class = [tables.class_tests_table(results, other) for other in others]
+        found.append(_folded("Class by class", by_class, _CLASS_NOTE))
+    of_pairs = matrices.pairs(results)
     return {
-        "pairs": pairs,
+        "table": table,
+        "folded_tables": found,
+        "compared": pairs is not None,
+        "count": len(results.ranking) * (len(results.ranking) - 1) // 2,
+        "matrix": of_pairs.matrix if of_pairs else (),
+        "names": of_pairs.names if of_pairs else (),
+        "small": bool(of_pairs and of_pairs.small),
         "signs": matrices.SIGNS,
-        "runs": results.across_runs,
-        "run_count": runs,
-        "minimum_repeats": _MINIMUM_REPEATS,
-        "by_class": [
-            (other, [tests[index] for index in results.by_frequency])
-            for other, tests in by_class[:_MOST_BY_CLASS]
-        ],
-        "left_out": len(by_class[_MOST_BY_CLASS:]),
+        "n": best.n,
+        "groups": best.groups,
     }
+
+
+def _folded(title: str, shown: Sequence[Table | None], text: str = "") -> dict[str, Any]:
+    return {"title": title, "note": "", "text": text, "tables": [table for table in shown if table]}
 
 
 def _classes(results: StudyResults) -> Context:
     classes, ranking = len(results.class_names), results.ranking
-    shown, details = shown_methods(2 * classes), shown_methods(6 * classes)
+    best, *others = ranking
+    unit = "Labels" if results.multi_label else "Classes"
+    across = ranking[: shown_methods(2 * classes)]
+    detailed = others[: max(shown_methods(7 * classes) - 1, 0)]
+    metric = metric_facts("average_precision" if results.multi_label else "recall")
     drawn = classes <= study_figures.MOST_NAMED_CLASSES
     return {
-        "table": class_table(
-            results,
-            ranking[:shown],
-            lambda result: result.out_of_fold,
-            show_n=not narrative.all_held_out(results),
-        ),
-        "shown": shown,
-        "columns": CLASS_COLUMNS,
-        "details": ranking[:details],
-        "recall": inline_svg(study_figures.recall_drawing(results)) if drawn else "",
-        "precision": inline_svg(study_figures.precision_drawing(results)) if drawn else "",
+        "table": tables.detail_table(results, best, title=best.method),
+        "metric": metric.title,
+        "figure": inline_svg(study_figures.class_drawing(results, metric.name)) if drawn else "",
+        "others": [
+            tables.class_table(results, across, title=f"{unit} by method"),
+            *(
+                tables.detail_table(results, other, title=f"{unit} under {other.method}")
+                for other in detailed
+            ),
+        ],
+        "left_out": len(others) - len(detailed),
     }
-
-
-def _label_order(results: StudyResults) -> dict[str, Any]:
-    names, train = results.class_names, results.counts.train
-    return {
-        "order": [(index, names[index], train[names[index]]) for index in results.by_frequency],
-        "train_images": results.counts.train_images,
-    }
-
-
-def _labels(results: StudyResults) -> Context:
-    drawn = len(results.class_names) <= study_figures.MOST_NAMED_CLASSES
-    figure = inline_svg(study_figures.average_precision_drawing(results)) if drawn else ""
-    return _label_order(results) | {"shown": shown_methods(2 * len(results.class_names)), "figure": figure}
-
-
-def _thresholds(results: StudyResults) -> Context:
-    return _label_order(results) | {"shown": shown_methods(8 * len(results.class_names))}
 
 
 def _confusions(results: StudyResults) -> Context:
     classes = len(results.class_names)
-    shown = 2 * shown_methods(classes**2)  # most cells are 0 and short
+    shown = results.shown[:_MOST_MATRICES] if classes <= matrices.MOST_CONFUSION_CLASSES else ()
     return {
-        "shown": shown,
         "confusions": [
             matrices.confusion(result.method, result.out_of_fold, results.by_frequency)
-            for result in results.ranking[:shown]
-            if classes <= matrices.MOST_CONFUSION_CLASSES and result.out_of_fold is not None
-        ],
+            for result in shown
+            if result.out_of_fold is not None
+        ]
     }
 
 
 def _calibration(results: StudyResults) -> Context:
-    rows = calibration_rows(results)
-    if not rows:
+    table = tables.calibration_table(results, results.ranking)
+    shown = [result for result in results.shown[:_MOST_MATRICES] if result.calibration]
+    if table is None or not shown:
         return None
-    found = [result for result in results.ranking[: study_figures.MOST_METHODS] if result.calibration]
+    first = shown[0].calibration
+    assert first is not None
     return {
-        "rows": rows,
-        "with_map": any(row.mapped for row in rows),
-        "uniform": rows[0].given.uniform_log_loss,
+        "table": table,
+        "uniform": first.uniform_log_loss,
+        "mapped": first.map is not None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
-            for number, result in enumerate(found)
+            for number, result in enumerate(shown)
         ],
     }
 
 
 def _operating(results: StudyResults) -> Context:
-    tables = operating_tables(results)
+    found = tables.operating_tables(results, results.ranking)
     elsewhere = bool(results.settings.get("thresholds_elsewhere"))
-    return {"tables": tables, "thresholds_elsewhere": elsewhere} if tables else None
+    return {"tables": found, "thresholds_elsewhere": elsewhere} if found else None
 
 
 def _subgroups(results: StudyResults) -> Context:
-    tables = subgroup_tables(results)
-    return {"tables": tables} if tables else None
+    best, *others = results.ranking
+    found = tables.subgroup_tables([best])
+    return {"tables": found, "others": tables.subgroup_tables(others)} if found else None
+
+
+def _images(results: StudyResults) -> Context:
+    return None if results.is_evaluation else {"first_errors": _FIRST_ERRORS}
+
+
+def _checklist(results: StudyResults) -> Context:
+    if results.is_evaluation:
+        return None
+    table = checklist_table(results)
+    return {"table": table, "filled": sum(row.kind == "here" for row in table.rows)}
 
 
 def _curves(results: StudyResults) -> Context:
-    trained = [result for result in results.methods if result.histories]
+    trained: Sequence[MethodResults] = [result for result in results.shown if result.histories]
     figures = [
         (result.method, inline_svg(study_figures.training_drawing(result, f"curve{number}")))
-        for number, result in enumerate(trained)
+        for number, result in enumerate(trained[:_MOST_MATRICES])
     ]
-    endings = [ending for result in trained if (ending := convergence_row(result))]
-    return {"figures": figures, "endings": endings, "tolerance": CONVERGED_AT} if figures else None
+    table = convergence_table(results.methods)
+    return {"figures": figures, "table": table, "tolerance": CONVERGED_AT} if figures else None
 
 
 def _no_context(results: StudyResults) -> Context:
@@ -193,26 +209,24 @@ def _no_context(results: StudyResults) -> Context:
 
 
 for _section in (
-    Section("test", "Test set", "sections/test_set.html.j2", _test_set),
-    Section("methods", "Ranking", "sections/methods.html.j2", _methods),
-    Section("pairs", "Differences", "sections/pairs.html.j2", _single_label(_pairs)),
-    Section("classes", "Classes", "sections/classes.html.j2", _single_label(_classes)),
-    Section("labels", "Labels", "sections/labels.html.j2", _multi_label(_labels)),
-    Section("thresholds", "Thresholds", "sections/thresholds.html.j2", _multi_label(_thresholds)),
-    Section("confusions", "Confusion matrices", "sections/confusions.html.j2", _single_label(_confusions)),
+    Section("methods", "Methods", "sections/methods.html.j2", _ranked(_methods)),
+    Section("classes", "Classes", "sections/classes.html.j2", _ranked(_classes)),
+    Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
     Section("calibration", "Calibration", "sections/calibration.html.j2", _single_label(_calibration)),
     Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
-    Section(
-        "images",
-        "Images",
-        "sections/images.html.j2",
-        _single_label(lambda results: None if results.is_evaluation else {}),
-    ),
-    Section("curves", "Training", "sections/curves.html.j2", _curves),
+    Section("images", "Errors", "sections/images.html.j2", _single_label(_images)),
+    Section("test", "Test set", "sections/test_set.html.j2", _test_set),
     Section("data", "Data", "sections/data.html.j2", _no_context),
-    Section("repeat", "Reproduce, cite", "sections/repeat.html.j2", _no_context),
+    Section("checklist", "Checklist", "sections/checklist.html.j2", _checklist),
+    Section("curves", "Training", "sections/curves.html.j2", _curves),
+    Section("repeat", "Reproduce", "sections/repeat.html.j2", _no_context),
     Section("reading", "How to read", "sections/reading.html.j2", _single_label(_no_context)),
-    Section("reading-labels", "How to read", "sections/reading_labels.html.j2", _multi_label(_no_context)),
+    Section(
+        "reading-labels",
+        "How to read",
+        "sections/reading_labels.html.j2",
+        lambda results: {} if results.multi_label else None,
+    ),
 ):
     register_report_section(_section)

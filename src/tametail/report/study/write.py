@@ -1,6 +1,6 @@
 """Write the files of a report to the study's folder: all of them, or none if one of them fails.
 
-Always written: report.html, results.csv, results.md, results.tex, metrics.json and, for a study, model_card.md
+Always written: report.html, results.csv, results_long.csv, results.md, results.tex, metrics.json and, for a study, model_card.md
 and calibration.json. On request:
 figures/, and partial.md with partial.csv; once these exist they are updated with every report, so that all files describe
 the same runs.
@@ -34,7 +34,7 @@ from tametail.report.study.partial import (
 from tametail.report.study.reading import read_results
 from tametail.report.study.results import StudyResults
 from tametail.report.study.thumbnails import remove_thumbnails
-from tametail.report.writers.csv import RESULTS_CSV, results_csv
+from tametail.report.writers.csv import RESULTS_CSV, RESULTS_LONG_CSV, results_csv, results_long_csv
 from tametail.report.writers.json import METRICS_JSON, metrics_json
 from tametail.report.writers.latex import RESULTS_TEX, results_tex
 from tametail.report.writers.markdown import results_markdown
@@ -49,8 +49,8 @@ NO_IMAGES = "This report was made without images. tametail report STUDY --images
 def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
     """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    All files are computed first; each is then replaced atomically. ``images``, ``by``, ``operating``, ``ordered``
-    and ``class_order`` are saved for later reports; empty lists reset them.
+    All files are computed first; each is then replaced atomically. ``images``, ``show``, ``by``, ``operating``,
+    ``ordered`` and ``class_order`` are saved for later reports; empty lists reset them.
 
     Args:
         study: its folder.
@@ -83,6 +83,7 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
         formats = dict.fromkeys((*figures, *formats_there(directory)))
         files: dict[str, str | bytes | None] = {
             RESULTS_CSV: results_csv(results),
+            RESULTS_LONG_CSV: results_long_csv(results),
             "results.md": results_markdown(results),
             RESULTS_TEX: results_tex(results),
             METRICS_JSON: metrics_json(results),
@@ -111,8 +112,12 @@ def _of_a_study(results: StudyResults) -> dict[str, str | None]:
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """The given options that are saved for later reports; empty texts are dropped."""
     given = {
-        name: options[name] for name in ("images", *declared(AnalysisOptions)) if options[name] is not None
+        name: options[name]
+        for name in ("images", "show", *declared(AnalysisOptions))
+        if options[name] is not None
     }
+    if "show" in given:
+        given["show"] = tuple(name for name in given["show"] if name != "none")
     if "by" in given:
         given["by"] = tuple(filter(None, given["by"]))
     if "operating" in given:

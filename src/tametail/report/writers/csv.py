@@ -1,6 +1,6 @@
-"""results.csv, one row per method, and its short form for the terminal.
+"""results.csv, one row per method, results_long.csv, one row per number, and the short form for the terminal.
 
-results.csv contains no time, path or date; the same results give the same bytes.
+They contain no time, path or date; the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -15,47 +15,70 @@ from typing import TYPE_CHECKING
 from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
 from tametail.core.text import align_columns
-from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import order_in_words, order_sentence
-from tametail.evaluation.multi_label import LabelEvaluation
+from tametail.evaluation.evaluate import headline
+from tametail.evaluation.metric_registry import metric_facts
 from tametail.report import formatting
 from tametail.report.study import narrative
-from tametail.report.study.clinical_tables import clinical_cells
+from tametail.report.study.result_rows import OUT_OF_FOLD, result_rows
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells, six_decimals
-from tametail.report.writers.metric_names import OF_LABEL, OVER_LABELS
 from tametail.storage.evaluation_file import is_evaluation
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS_CSV = "results.csv"
-# Columns and titles of the terminal: the score that ranks, and a second one.
-_SINGLE_LABEL = ("balanced_accuracy", "Balanced accuracy, %", "macro_f1", "Macro-F1")
-_MULTI_LABEL = ("average_precision", "Mean average precision, %", "auroc", "Macro AUROC")
-_OVERALL = ("balanced_accuracy", "macro_f1", "accuracy")
+RESULTS_CSV, RESULTS_LONG_CSV = "results.csv", "results_long.csv"
 _CLASS_ORDER = "class_order"
+
+
+def results_long_csv(results: StudyResults) -> str:
+    """One row per number: method, set, class (empty for all), metric, value, low, high, n and kind of interval."""
+    return csv_text(
+        [
+            [
+                ("method", row.method),
+                ("set", row.set),
+                ("class", row.class_name),
+                ("metric", row.metric),
+                *zip(
+                    ("value", "low", "high"),
+                    map(six_decimals, (row.estimate.value, row.estimate.low, row.estimate.high)),
+                    strict=True,
+                ),
+                ("n", str(row.estimate.n)),
+                ("interval", row.interval_kind),
+            ]
+            for row in result_rows(results)
+        ]
+    )
 
 
 def results_csv(results: StudyResults) -> str:
     """One row per method as CSV text, in the order of `StudyResults.methods`.
 
-    Proportions have six decimals; undefined and unfinished values are empty. For a multi-label study,
-    ``threshold_<label>`` is for new images; decisions at chosen thresholds have plain names, those at 0.5 end in
-    ``_at_half``. Columns that start with ``test_`` (mean over the fold models) and ``test_ensemble_`` appear after the
-    test-set evaluation.
+    Proportions have six decimals; undefined and unfinished values are empty. The columns are those of results_long.csv:
+    ``<metric>`` or ``<metric>_<class>`` with ``_low`` and ``_high``, after the name of the set unless it is out of fold.
+    For a multi-label study, ``threshold_<label>`` is for new images.
     """
-    return csv_text([_row(result, results) for result in results.methods])
+    rows = list(result_rows(results))
+    columns = list(dict.fromkeys((row.set, row.metric, row.class_name) for row in rows))
+    found = {(row.method, row.set, row.metric, row.class_name): row.estimate for row in rows}
+    lines = []
+    for result in results.methods:
+        cells = _about(result, results)
+        for set_name, metric, class_name in columns:
+            prefix = "" if set_name == OUT_OF_FOLD else f"{set_name}_"
+            name = f"{prefix}{metric}" + (f"_{class_name}" if class_name else "")
+            cells += estimate_cells(name, found.get((result.method, set_name, metric, class_name)))
+        lines.append(cells)
+    return csv_text(lines)
 
 
-def _row(result: MethodResults, results: StudyResults) -> Cells:
+def _about(result: MethodResults, results: StudyResults) -> Cells:
     names, settings = results.class_names, results.settings
-    additional = (
-        list(results.ranking[0].out_of_fold.additional)
-        if results.ranking and results.ranking[0].out_of_fold
-        else []
-    )
     cells = [
         ("method", result.method),
         ("data", settings["name"] + (" (synthetic)" if settings["synthetic"] else "")),
@@ -66,81 +89,23 @@ def _row(result: MethodResults, results: StudyResults) -> Cells:
     else:
         cells.append(("folds", narrative.count_of_folds(settings)))
         cells.append(("repeats", str(len(settings["seeds"]))))
-    if results.multi_label:
-        labels = result.labels
-        cells += [
-            (f"threshold_{name}", six_decimals(labels.thresholds[index] if labels else math.nan))
-            for index, name in enumerate(names)
-        ]
-        cells += _labels("", labels.out_of_fold if labels else None, names)
-        if results.test_set_evaluated:
-            cells += _labels("test_", labels.test if labels else None, names)
-            cells += _labels("test_ensemble_", labels.test_ensemble if labels else None, names)
-        return cells
-    overall = list(_OVERALL)
     if results.class_order:
         cells.append((_CLASS_ORDER, order_in_words(results.class_order)))
-        overall.append("kappa")
-    cells += _classes("", result.out_of_fold, names, overall, additional)
-    if results.test_set_evaluated:
-        cells += _classes("test_", result.test, names, overall, additional)
-        cells += _classes("test_ensemble_", result.test_ensemble, names, overall, additional)
-    return cells + clinical_cells(result)
-
-
-def _size(prefix: str, evaluation: Evaluation | LabelEvaluation | None) -> Cells:
-    return [
-        (f"{prefix}n", str(evaluation.n) if evaluation else ""),
-        (f"{prefix}groups", str(evaluation.groups) if evaluation else ""),
-    ]
-
-
-def _classes(
-    prefix: str,
-    evaluation: Evaluation | None,
-    class_names: Sequence[str],
-    overall: Sequence[str],
-    additional: Sequence[str],
-) -> Cells:
-    cells = _size(prefix, evaluation)
-    for metric in overall:
-        cells += estimate_cells(prefix + metric, getattr(evaluation, metric) if evaluation else None)
-    for index, name in enumerate(class_names):
-        of_class = evaluation.classes[index] if evaluation else None
-        cells += estimate_cells(f"{prefix}recall_{name}", of_class.recall if of_class else None)
-        cells.append((f"{prefix}n_{name}", str(of_class.n) if of_class else ""))
-        cells += estimate_cells(f"{prefix}f1_{name}", of_class.f1 if of_class else None)
-    for metric in additional:
-        cells += estimate_cells(prefix + metric, evaluation.additional.get(metric) if evaluation else None)
-    return cells
-
-
-def _labels(prefix: str, evaluation: LabelEvaluation | None, class_names: Sequence[str]) -> Cells:
-    cells = _size(prefix, evaluation)
-    for metric in ("average_precision", "auroc"):
-        cells += estimate_cells(prefix + metric, getattr(evaluation, metric) if evaluation else None)
-    for index, name in enumerate(class_names):
-        label = evaluation.labels[index] if evaluation else None
+    if results.multi_label:
+        thresholds = result.thresholds or [math.nan] * len(names)
         cells += [
-            (f"{prefix}positives_{name}", str(label.positives) if label else ""),
-            (f"{prefix}negatives_{name}", str(label.negatives) if label else ""),
+            (f"threshold_{name}", six_decimals(value)) for name, value in zip(names, thresholds, strict=True)
         ]
-        for metric in ("average_precision", "auroc"):
-            cells += estimate_cells(f"{prefix}{metric}_{name}", getattr(label, metric) if label else None)
-    for suffix, decisions in (
-        ("", evaluation.chosen if evaluation else None),
-        ("_at_half", evaluation.plain if evaluation else None),
-    ):
-        for metric in OVER_LABELS:
-            cells += estimate_cells(
-                f"{prefix}{metric}{suffix}", getattr(decisions, metric) if decisions else None
-            )
-        for index, name in enumerate(class_names):
-            decided = decisions.labels[index] if decisions else None
-            for metric in OF_LABEL:
-                cells += estimate_cells(
-                    f"{prefix}{metric}{suffix}_{name}", getattr(decided, metric) if decided else None
-                )
+    for prefix, evaluation in (("", result.out_of_fold), ("test_", result.test)):
+        if not prefix or results.test_set_evaluated:
+            cells.append((f"{prefix}n", str(evaluation.n) if evaluation else ""))
+            cells.append((f"{prefix}groups", str(evaluation.groups) if evaluation else ""))
+            for index, name in enumerate(names):
+                n = str(evaluation.classes[index].n) if evaluation else ""
+                cells.append((f"{prefix}n_{name}", n))
+    for point in result.operating:
+        threshold = six_decimals(point.threshold)
+        cells.append((f"threshold_{point.class_name}_{point.required_sensitivity:g}", threshold))
     return cells
 
 
@@ -159,13 +124,15 @@ def _results_table(directory: Path) -> str:
     settings = {} if evaluation else read_study_file(directory)
     evaluations = read_test_set_evaluations(directory)
     rows = _rows(directory)
-    headline, title, second, score = _MULTI_LABEL if settings.get("multi_label") else _SINGLE_LABEL
-    ranked = [_line(place, row, headline, second) for place, row in enumerate(rows, start=1)]
-    lines = [["Rank", "Model" if evaluation else "Method", title, score, "n"], *ranked]
+    multi_label = bool(settings.get("multi_label"))
+    score, second = headline(multi_label=multi_label), "macro_auroc" if multi_label else "macro_f1"
+    ranked = [_line(place, row, score, second) for place, row in enumerate(rows, start=1)]
+    titles = [metric_facts(score).heading, metric_facts(second).heading]
+    lines = [["Rank", "Model" if evaluation else "Method", *titles, "n"], *ranked]
     if evaluations:
         lines[0] += ["Test: fold models, %", "ensemble, %", "n"]
         for line, row in zip(lines[1:], rows, strict=True):
-            line += [_cell(row, f"test_{which}{headline}") for which in ("", "ensemble_")]
+            line += [_cell(row, f"{which}_{score}") for which in ("test", "test_ensemble")]
             line.append(row.get("test_n") or formatting.ABSENT)
     looks = [] if evaluation else read_test_set_looks(directory)
     state = (
@@ -227,11 +194,12 @@ def _grades(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [order_sentence(order)] if order else []
 
 
-def _line(place: int, row: Mapping[str, str], headline: str, second: str) -> list[str]:
+def _line(place: int, row: Mapping[str, str], score: str, second: str) -> list[str]:
     if row["status"] != "complete":
         return [formatting.ABSENT, row["method"], row["status"], formatting.ABSENT, formatting.ABSENT]
-    score = formatting.score(float(row[second] or math.nan))
-    return [str(place), row["method"], _cell(row, headline), score, row["n"]]
+    value = float(row[second] or math.nan)
+    also = formatting.percent(value) if metric_facts(second).percent else formatting.score(value)
+    return [str(place), row["method"], _cell(row, score), also, row["n"]]
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:

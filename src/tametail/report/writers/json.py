@@ -14,18 +14,17 @@ from typing import Any
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.evaluate import headline
 from tametail.evaluation.mcnemar import ClassTest
-from tametail.evaluation.multi_label import LabelEvaluation, ThresholdedMetrics
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.writers.metric_names import OF_CLASS, OF_LABEL, OVER_CLASSES, OVER_LABELS
 from tametail.storage.study_file import folds_to_run
 
 METRICS_JSON = "metrics.json"
-SCHEMA_NAME = "tametail.metrics/2"
+SCHEMA_NAME = "tametail.metrics/3"
 MOST_JSON_CLASSES = 100  # larger confusion matrices are left out; the predictions contain them
 _DIGITS = 9
 
@@ -52,11 +51,12 @@ def metrics_json(results: StudyResults) -> str:
         "name": settings["name"],
         "synthetic": bool(settings["synthetic"]),
         "multi_label": results.multi_label,
-        "ranked_by": results.headline.replace(" ", "_"),
+        "ranked_by": headline(multi_label=results.multi_label),
         "protocol": None if results.is_evaluation else _protocol(settings),
         "images": _images(results),
         "classes": _classes(results),
         "class_order": list(results.class_order) or None,
+        "metrics": _metrics(results),
         "test_set_evaluations": len(results.test_set_evaluations),
         "methods": [_method(result, ranks.get(result.method)) for result in results.methods],
         "pairs": None if results.pairs is None else _pairs(results.pairs),
@@ -104,76 +104,66 @@ def _classes(results: StudyResults) -> list[Json]:
 
 
 def _method(result: MethodResults, rank: int | None) -> Json:
-    labels = result.labels
     return {
         "method": result.method,
         "rank": rank,
         "runs": {"finished": result.finished, "expected": result.expected},
         "failures": list(result.failures),
         "score": _number(result.score),
-        "thresholds": [_number(value) for value in labels.thresholds] if labels else None,
-        "out_of_fold": _evaluation(result.evaluation),
-        "test": _evaluation(labels.test if labels else result.test),
-        "test_ensemble": _evaluation(labels.test_ensemble if labels else result.test_ensemble),
+        "thresholds": [_number(value) for value in result.thresholds] or None,
+        "out_of_fold": _evaluation(result.out_of_fold),
+        "test": _evaluation(result.test),
+        "test_ensemble": _evaluation(result.test_ensemble),
         "calibration": _calibration(result.calibration),
         "operating_points": [_operating(point) for point in result.operating],
         "subgroups": [_subgroup(one) for one in result.subgroups],
     }
 
 
-def _evaluation(evaluation: Evaluation | LabelEvaluation | None) -> Json | None:
+def _evaluation(evaluation: Evaluation | None) -> Json | None:
     if evaluation is None:
         return None
-    size = {"n": evaluation.n, "groups": evaluation.groups, "replicates": evaluation.replicates}
-    if isinstance(evaluation, LabelEvaluation):
-        return size | _of_labels(evaluation)
-    few = len(evaluation.classes) <= MOST_JSON_CLASSES
-    return (
-        size
-        | _estimates(evaluation, OVER_CLASSES)
-        | {
-            "kappa": _estimate(evaluation.kappa),
-            "additional_metrics": {name: _estimate(found) for name, found in evaluation.additional.items()},
-            "class_groups": [
-                {
-                    "name": group.name,
-                    "classes": [evaluation.classes[index].name for index in group.classes],
-                    **_estimates(group, ("recall", "f1")),
-                }
-                for group in evaluation.class_groups
-            ],
-            "classes": [
-                {"name": one.name, "n": one.n, "groups": one.groups, **_estimates(one, OF_CLASS)}
-                for one in evaluation.classes
-            ],
-            "confusion": [[_number(count) for count in row] for row in evaluation.confusion] if few else None,
-        }
-    )
-
-
-def _of_labels(evaluation: LabelEvaluation) -> Json:
-    return _estimates(evaluation, ("average_precision", "auroc")) | {
-        "at_thresholds": _decisions(evaluation.chosen, evaluation),
-        "at_half": _decisions(evaluation.plain, evaluation),
-        "labels": [
+    confusion, names = evaluation.confusion, [one.name for one in evaluation.classes]
+    few = confusion is not None and len(names) <= MOST_JSON_CLASSES
+    of_class: dict[str, Json] = {name: {} for name in ("", *names)}
+    for metric, name, estimate in evaluation:
+        of_class[name][metric.name] = _estimate(estimate)
+    return {
+        "n": evaluation.n,
+        "groups": evaluation.groups,
+        "replicates": evaluation.replicates,
+        "metrics": of_class[""],
+        "class_groups": {
+            group: [names[index] for index in members] for group, members in evaluation.class_groups.items()
+        },
+        "classes": [
             {
-                "name": label.name,
-                "positives": label.positives,
-                "negatives": label.negatives,
-                "groups": label.groups,
-                **_estimates(label, ("average_precision", "auroc")),
+                "name": one.name,
+                "n": one.n,
+                "others": one.others,
+                "groups": one.groups,
+                "metrics": of_class[one.name],
             }
-            for label in evaluation.labels
+            for one in evaluation.classes
         ],
+        "confusion": [[_number(count) for count in row] for row in confusion] if few else None,  # type: ignore[union-attr]
     }
 
 
-def _decisions(decisions: ThresholdedMetrics, evaluation: LabelEvaluation) -> Json:
-    return _estimates(decisions, OVER_LABELS) | {
-        "labels": [
-            {"name": label.name, **_estimates(decided, OF_LABEL)}
-            for label, decided in zip(evaluation.labels, decisions.labels, strict=True)
-        ]
+def _metrics(results: StudyResults) -> Json:
+    """What is known of each metric that a method has."""
+    evaluations = (result.out_of_fold for result in results.ranking[:1])
+    found = {metric.name: metric for evaluation in evaluations for metric, _, _ in evaluation or ()}
+    return {
+        name: {
+            "title": metric.title,
+            "low": _number(metric.low),
+            "high": _number(metric.high),
+            "greater_is_better": metric.greater_is_better,
+            "by_class": metric.by_class,
+            "interval": metric.interval_kind,
+        }
+        for name, metric in found.items()
     }
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-
-from tametail.evaluation import Estimate
+from collections.abc import Sequence
 
 ABSENT_TEX = "--"
 # Brackets and stars would be options of the \\ before them; < > | and hyphens in a row are other letters in TeX's old fonts.
@@ -47,26 +45,12 @@ def breakable(text: str) -> str:
     return r"\allowbreak{}".join(tex(piece) for piece in pieces if piece.strip())
 
 
-def interval_tex(estimate: Estimate, write: Callable[[float], str], between: str = "--") -> str:
-    """``68.0--74.3``, or nothing where it is undefined."""
-    if estimate.low != estimate.low:
-        return ""
-    return f"{signed(write(estimate.low))}{between}{signed(write(estimate.high))}"
-
-
-def signed(number: str) -> str:
-    """A printed number with a true minus sign; a dash for an undefined one."""
-    if number == "–":
+def number_tex(text: str) -> str:
+    """A printed number, range or p value with true minus signs; a dash for an undefined one."""
+    if text == "–":
         return ABSENT_TEX
-    return number.replace("−", "-").replace("-", "$-$")
-
-
-def row_of_best(estimates: Sequence[Estimate], write: Callable[[float], str]) -> list[str]:
-    """Values as printed, the highest and those equal to it as printed in bold; a single value is not bold."""
-    printed = [write(estimate.value) for estimate in estimates]
-    defined = [estimate.value for estimate in estimates if estimate.value == estimate.value]
-    best = write(max(defined)) if len(estimates) > 1 and defined else None
-    return [rf"\textbf{{{signed(number)}}}" if number == best else signed(number) for number in printed]
+    text = text.replace("−", "$-$").replace("–", ABSENT_TEX)
+    return re.sub(r"^(-)(?=\d)", "$-$", text).replace("<", "$<$").replace("%", r"\%")
 
 
 def tabular(columns: str, header: Sequence[Sequence[str]], bodies: Sequence[Sequence[Sequence[str]]]) -> str:

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tametail.evaluation import Evaluation
-from tametail.report.formatting import (
-    join_names,
-    percent_in_words,
-    percent_with_interval,
-    score_with_interval,
-    three_decimals,
-    threshold,
-    times,
-)
+from tametail.report.formatting import join_names, percent_in_words, times
 from tametail.report.study import narrative, provenance
 from tametail.report.study.results import MethodResults, StudyResults
-from tametail.report.study.summary import group_title
-from tametail.report.writers.markdown_table import NUMBER, markdown_table, markdown_text
+from tametail.report.study.tables import (
+    calibration_table,
+    detail_table,
+    method_table,
+    out_of_fold,
+    test_ensemble,
+)
+from tametail.report.table import Cell, Column, Row, Table, count_cell
+from tametail.report.writers.markdown_table import markdown_table, markdown_text
 
 MODEL_CARD = "model_card.md"
 _FEW = 30  # training images of a class from which its metrics are imprecise
@@ -97,91 +95,33 @@ def _environment(results: StudyResults) -> provenance.FactRows:
 
 def _counts(results: StudyResults) -> str:
     counts, names = results.counts, [results.class_names[index] for index in results.by_frequency]
-    rows = [[markdown_text(name), str(counts.train[name]), str(counts.test[name])] for name in names]
-    total = ["All images", str(counts.train_images), str(counts.test_images)]
-    unit = "Label" if results.multi_label else "Class"
-    return markdown_table([unit, "Training images", "Test images"], ["---", NUMBER, NUMBER], [*rows, total])
+    rows = [
+        Row((Cell(name), count_cell(counts.train[name]), count_cell(counts.test[name]))) for name in names
+    ]
+    total = Row((Cell("All images"), count_cell(counts.train_images), count_cell(counts.test_images)))
+    unit = Column("Label" if results.multi_label else "Class", text=True)
+    columns = (unit, Column("Training images"), Column("Test images"))
+    return markdown_table(Table("Images", columns, tuple(rows), (total,)))
 
 
 def _results(results: StudyResults, best: MethodResults) -> list[str]:
-    if results.multi_label:
-        return [_labels(results, best)]
     blocks = []
-    for where, evaluation in (
-        ("in cross-validation", best.out_of_fold),
-        ("test set, ensemble of the fold models", best.test_ensemble),
+    for where, choose in (
+        ("in cross-validation", out_of_fold),
+        ("test set, ensemble of the fold models", test_ensemble),
     ):
-        if evaluation is not None:
-            blocks += [f"### {markdown_text(best.method)}, {where}", _classes(results, evaluation)]
-    if best.calibration is not None:
-        found = best.calibration.after or best.calibration
-        blocks.append(
-            f"Calibration of out-of-fold predictions: expected calibration error {three_decimals(found.ece)}, log-loss "
-            f"{three_decimals(found.log_loss)} (equal probabilities: {three_decimals(found.uniform_log_loss)}), Brier score "
-            f"{three_decimals(found.brier.value)} ({three_decimals(found.brier.low)}–{three_decimals(found.brier.high)})."
-        )
+        if choose(best) is not None:
+            title = f"{best.method}, {where}"
+            blocks += [
+                f"### {markdown_text(title)}",
+                markdown_table(method_table(results, [best], choose, title=title)),
+                markdown_table(detail_table(results, best, choose, title=title)),
+            ]
+    calibration = calibration_table(results, [best])
+    blocks += (
+        ["### Calibration of out-of-fold predictions", markdown_table(calibration)] if calibration else []
+    )
     return [*blocks, "95 % intervals in brackets; n counts images."]
-
-
-def _classes(results: StudyResults, evaluation: Evaluation) -> str:
-    rows = []
-    for index in results.by_frequency:
-        one = evaluation.classes[index]
-        shares = (one.recall, one.precision, one.specificity)
-        rows.append(
-            [
-                markdown_text(one.name),
-                str(one.n),
-                *map(percent_with_interval, shares),
-                score_with_interval(one.f1),
-                percent_with_interval(one.auroc),
-            ]
-        )
-    header = ["Class", "n", "Recall, %", "Precision, %", "Specificity, %", "F1", "AUROC, %"]
-    mean = [
-        "Balanced accuracy, macro-F1",
-        str(evaluation.n),
-        percent_with_interval(evaluation.balanced_accuracy),
-        "",
-        "",
-    ]
-    rows.append([*mean, score_with_interval(evaluation.macro_f1), ""])
-    for group in evaluation.class_groups if len(evaluation.class_groups) > 1 else ():
-        title = f"{group_title(group.name)}, mean of {len(group.classes)}"
-        rows.append(
-            [
-                title,
-                str(group.recall.n),
-                percent_with_interval(group.recall),
-                "",
-                "",
-                score_with_interval(group.f1),
-                "",
-            ]
-        )
-    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
-
-
-def _labels(results: StudyResults, best: MethodResults) -> str:
-    assert best.labels is not None
-    evaluation = best.labels.out_of_fold
-    rows = []
-    for index in results.by_frequency:
-        label, at = evaluation.labels[index], evaluation.chosen.labels[index]
-        cells = [
-            percent_with_interval(label.average_precision),
-            percent_with_interval(label.auroc),
-            percent_with_interval(at.recall),
-        ]
-        cells += [percent_with_interval(at.specificity), threshold(best.labels.thresholds[index])]
-        rows.append([markdown_text(label.name), str(label.positives), *cells])
-    mean = [
-        percent_with_interval(evaluation.average_precision),
-        percent_with_interval(evaluation.auroc),
-    ]
-    rows.append(["Mean", str(evaluation.n), *mean, "", "", ""])
-    header = ["Label", "Positives", "AP, %", "AUROC, %", "Recall, %", "Specificity, %", "Threshold"]
-    return markdown_table(header, ["---", *[NUMBER] * (len(header) - 1)], rows)
 
 
 def _limits(results: StudyResults, best: MethodResults) -> list[str]:
@@ -197,8 +137,11 @@ def _limits(results: StudyResults, best: MethodResults) -> list[str]:
     if absent:
         said.append(f"No training images: {join_names(absent)}.")
     if best.out_of_fold is not None:
-        worst = min((one for one in best.out_of_fold.classes if one.n), key=lambda one: one.recall.value)
-        said.append(f"Lowest recall: {worst.name}, {percent_in_words(worst.recall)}, n = {worst.n}.")
+        recalls = {
+            one.name: best.out_of_fold["recall", one.name] for one in best.out_of_fold.classes if one.n
+        }
+        worst = min(recalls, key=lambda name: recalls[name].value)
+        said.append(f"Lowest recall: {worst}, {percent_in_words(recalls[worst])}, n = {recalls[worst].n}.")
     if not provenance.grouped(results):
         said.append(
             "It is unknown which images are of the same patient: if several are, results are optimistic and intervals too "
