@@ -30,7 +30,9 @@ def drawings(results: StudyResults) -> list[Drawing]:
     best, few = results.ranking[0], len(results.class_names) <= MOST_CONFUSION_CLASSES
     found.append(ranking_drawing(results))
     if few:
-        found.append(class_drawing(results, "average_precision" if results.multi_label else "recall"))
+        found.append(
+            class_drawing(results, results.ranking, "average_precision" if results.multi_label else "recall")
+        )
     if few and best.out_of_fold is not None and best.out_of_fold.confusion is not None:
         found.append(confusion_drawing(best.method, best.out_of_fold, results.by_frequency))
     if best.calibration is not None:

@@ -47,19 +47,28 @@ def tail_drawing(results: StudyResults) -> Drawing:
 
 
 def count_drawing(names: Sequence[str], counts: Sequence[int], title: str, unit: str = "images") -> Drawing:
-    """Counts per class in the given order: horizontal bars with their counts, or vertical ones for many classes."""
+    """Counts per class in the given order: bars, or dots on a log axis; upright for many classes."""
     values = np.array(counts)
     across = len(names) <= MOST_BARS_ACROSS
 
     def draw(_: Figure, axes: Any) -> None:
         places = np.arange(len(names))
         if across:
-            bars = axes.barh(places, values, height=0.68, color=SERIES[0])
-            axes.bar_label(bars, [f"{value:,}" for value in values], padding=4, fontsize=9.5)
+            if _is_log(values):  # bars on a log scale have no length that means anything
+                axes.plot(np.maximum(values, 1), places, "o", color=SERIES[0], markersize=6.5)
+                for place, value in zip(places, values, strict=True):
+                    spot = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 9.5}
+                    axes.annotate(f"{value:,}", (max(value, 1), place), **spot)
+            else:
+                bars = axes.barh(places, values, height=0.68, color=SERIES[0])
+                axes.bar_label(bars, [f"{value:,}" for value in values], padding=4, fontsize=9.5)
             axes.margins(x=0.16)
             _classes_down(axes, names)
         else:
-            axes.bar(places, values, width=0.8, color=SERIES[0])
+            if _is_log(values):
+                axes.plot(places, np.maximum(values, 1), "o", color=SERIES[0], markersize=3.5)
+            else:
+                axes.bar(places, values, width=0.8, color=SERIES[0])
             legible = len(names) <= MOST_NAMED_CLASSES
             axes.set_xticks(
                 places if legible else [],
@@ -102,8 +111,8 @@ def ranking_drawing(results: StudyResults) -> Drawing:
     return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
 
 
-def class_drawing(results: StudyResults, metric: str) -> Drawing:
-    """A metric of each class (or label) under each method with its 95 % interval, the most frequent class on top."""
+def class_drawing(results: StudyResults, methods: Sequence[MethodResults], metric: str) -> Drawing:
+    """A metric of each class (or label) under each of some methods with its 95 % interval, the most frequent class on top."""
     title = metric_facts(metric).title
 
     def values(result: MethodResults) -> list[Estimate]:
@@ -111,15 +120,22 @@ def class_drawing(results: StudyResults, metric: str) -> Drawing:
         return result.out_of_fold.by_class(metric)
 
     return _by_class(
-        results, values, title[:1].lower() + title[1:], "label" if results.multi_label else "class"
+        results,
+        methods[:MOST_METHODS],
+        values,
+        title[:1].lower() + title[1:],
+        "label" if results.multi_label else "class",
     )
 
 
 def _by_class(
-    results: StudyResults, choose: Callable[[MethodResults], Sequence[Estimate]], metric: str, unit: str
+    results: StudyResults,
+    methods: Sequence[MethodResults],
+    choose: Callable[[MethodResults], Sequence[Estimate]],
+    metric: str,
+    unit: str,
 ) -> Drawing:
     """A row for each class (or label), with an interval for each method."""
-    methods = results.ranking[:MOST_METHODS]
     order = results.by_frequency
     names = [results.class_names[index] for index in order]
 
@@ -175,9 +191,14 @@ def training_drawing(result: MethodResults, name: str) -> Drawing:
     return Drawing(name, f"Training loss of {result.method} per {unit}, {len(curves)} runs", 300, 190, draw)
 
 
+def _is_log(values: NDArray[np.int64]) -> bool:
+    """Whether rare classes would be invisible on a linear axis."""
+    return bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
+
+
 def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> None:
     """Format the axis of image counts: logarithmic where rare classes would otherwise be invisible."""
-    log = bool(values.max() > LOG_SCALE_FROM * max(values.min(), 1))
+    log = _is_log(values)
     if log:
         axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
     axis = axes.xaxis if along == "x" else axes.yaxis

@@ -129,12 +129,17 @@ def _classes(results: StudyResults) -> Context:
     return {
         "table": tables.detail_table(results, best, title=best.method),
         "metric": metric.title,
-        "figure": inline_svg(study_figures.class_drawing(results, metric.name)) if drawn else "",
+        "figure": inline_svg(study_figures.class_drawing(results, results.shown, metric.name))
+        if drawn
+        else "",
         "others": [
-            tables.class_table(results, across, title=f"{unit} by method"),
-            *(
-                tables.detail_table(results, other, title=f"{unit} under {other.method}")
-                for other in detailed
+            _folded(f"{unit} by method", [tables.class_table(results, across, title=f"{unit} by method")]),
+            _folded(
+                f"{unit} under the other methods, all metrics",
+                [
+                    tables.detail_table(results, other, title=f"{unit} under {other.method}")
+                    for other in detailed
+                ],
             ),
         ],
         "left_out": len(others) - len(detailed),
@@ -154,19 +159,21 @@ def _confusions(results: StudyResults) -> Context:
 
 
 def _calibration(results: StudyResults) -> Context:
-    table = tables.calibration_table(results, results.ranking)
-    shown = [result for result in results.shown[:_MOST_MATRICES] if result.calibration]
+    shown = [result for result in results.shown if result.calibration]
+    table = tables.calibration_table(results, shown)
     if table is None or not shown:
         return None
     first = shown[0].calibration
     assert first is not None
+    more = len(results.ranking) > len(shown)
     return {
         "table": table,
+        "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
-            for number, result in enumerate(shown)
+            for number, result in enumerate(shown[:_MOST_MATRICES])
         ],
     }
 
