@@ -17,13 +17,14 @@ from fixtures.json_schema import errors
 from tametail.evaluation import METRICS, ConfusionMetric, metrics, register_metric
 from tametail.report import REPORT_SECTIONS, StudyResults, read_results, register_report_section
 from tametail.report.study.page import results_html
-from tametail.report.writers.csv import results_csv
+from tametail.report.writers.csv import results_csv, results_long_csv
 from tametail.report.writers.json import metrics_json, metrics_schema
+from tametail.report.writers.latex import results_tex
 from tametail.report.writers.markdown import results_markdown
 
 BUILT_IN = [
-    "test", "methods", "pairs", "classes", "labels", "thresholds", "confusions", "calibration", "operating",
-    "subgroups", "images", "curves", "data", "repeat", "reading", "reading-labels",
+    "methods", "classes", "confusions", "calibration", "operating", "subgroups", "images", "test", "data", "checklist",
+    "curves", "repeat", "reading", "reading-labels",
 ]  # fmt: skip
 
 
@@ -84,21 +85,24 @@ def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> N
     try:
         results = read_results(held_out_study)
         html, markdown = results_html(results), results_markdown(results)
+        tex, tidy = results_tex(results), results_long_csv(results)
         rows = list(csv.DictReader(io.StringIO(results_csv(results))))
         content = json.loads(metrics_json(results))
     finally:
         METRICS.unregister("toy_metric")
     for row, one, result in zip(rows, content["methods"], results.methods, strict=True):
         assert result.out_of_fold is not None
-        found = one["out_of_fold"]["additional_metrics"]["toy_metric"]
+        found = one["out_of_fold"]["metrics"]["toy_metric"]
         assert found["low"] < found["value"] < found["high"]
-        assert found["value"] == pytest.approx(result.out_of_fold.accuracy.value)
+        assert found["value"] == pytest.approx(result.out_of_fold["accuracy"].value)
         assert float(row["toy_metric"]) == pytest.approx(found["value"], abs=1e-6)
         assert float(row["toy_metric_high"]) == pytest.approx(found["high"], abs=1e-6)
     schema = metrics_schema()
     assert errors(content, schema, schema) == []
     assert re.search(r'<th scope="col" data-column="\d+">Toy metric</th>', html)
     assert "| Toy metric |" in markdown
+    assert "Toy metric" in tex
+    assert ",toy_metric,0." in tidy
 
 
 def test_what_a_package_could_not_provide_is_said_on_the_page(

@@ -670,6 +670,14 @@ class RankOptions(OutputOptions, FigureOptions, total=False):
         Literal["nemenyi", "wilcoxon"],
         Option("nemenyi", "Test behind the bars of the plot: nemenyi, or wilcoxon with Holm’s correction."),
     ]
+    metric: Annotated[
+        str | None,
+        Option(
+            None,
+            "Metric over all classes to rank by, such as macro_f1. Default: balanced_accuracy, or for several labels "
+            "mean_average_precision.",
+        ),
+    ]
 
 
 class LoadOptions(DeviceOptions, TrustOptions, total=False):

@@ -25,6 +25,7 @@ from tametail.predictions.single_label import Predictions
 MOST_BINS = 15
 _FEWEST = 20  # images per bin
 _ITERATIONS = 50
+_CLEAR = 0.02  # confidence minus accuracy from which a model is called overconfident or underconfident
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,15 @@ def _logistic(design: FloatArray, offset: FloatArray, happened: NDArray[np.bool_
         if np.abs(step).max() < 1e-8:
             break
     return found
+
+
+def tendency(bins: Sequence[Bin]) -> str:
+    """Whether mean confidence is above or below accuracy, in words."""
+    n = np.array([one.n for one in bins], dtype=np.float64)
+    gap = float(np.sum(n * [one.confidence - one.accuracy for one in bins]) / n.sum())
+    if abs(gap) < _CLEAR:
+        return "calibrated on average"
+    return f"{'overconfident' if gap > 0 else 'underconfident'} by {100 * abs(gap):.0f} points"
 
 
 def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:

@@ -161,7 +161,7 @@ def metric_facts(name: str) -> MetricFacts:
     """Look up a registered metric by name.
 
     Raises:
-        UsageError: there is no such metric.
+        LookupError: there is no such metric.
     """
     metric = METRICS.get(name)
     drawn = getattr(metric, "interval", None) == "bootstrap"
@@ -315,7 +315,7 @@ for _metric in (
     _by_class("npv", "NPV", WILSON),
     _by_class("f1", "F1", WILSON, percent=False),
     _by_class("specificity", "Specificity", WILSON),
-    _by_class("average_precision", "Average precision", WILSON),
+    _by_class("average_precision", "AP", WILSON),
     _by_class("auroc", "AUROC", DELONG),
     _at_half("recall", "Recall"),
     _at_half("precision", "Precision"),

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tametail.evaluation.calibration import Bin
+from tametail.evaluation.calibration import Bin, tendency
 from tametail.report import read_results
-from tametail.report.figures.reliability import calibration_rows, reliability_drawing, tendency
+from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import inlined
+from tametail.report.study.tables import calibration_table
 
 
 def a_bin(confidence: float, accuracy: float, n: int = 100) -> Bin:
@@ -29,16 +30,25 @@ def test_which_way_confidence_is_off_in_words(bins: tuple[Bin, ...], said: str) 
 
 def test_one_row_per_loss_that_was_looked_at(held_out_study: Path) -> None:
     results = read_results(held_out_study)
-    rows = calibration_rows(results)
-    assert [row.method for row in rows] == [result.method for result in results.ranking]
-    for row, result in zip(rows, results.ranking, strict=True):
+    table = calibration_table(results, results.ranking)
+    assert table is not None
+    assert [row.cells[0].text for row in table.rows] == [result.method for result in results.ranking]
+    for row, result in zip(table.rows, results.ranking, strict=True):
         found = result.calibration
         assert found is not None
         assert found.after is not None
         assert found.map is not None
-        assert (row.given, row.mapped, row.map) == (found, found.after, found.map.summary)
-    unseen = replace(results, methods=tuple(replace(result, calibration=None) for result in results.methods))
-    assert calibration_rows(unseen) == []
+        assert (row.cells[1].key, row.cells[-1].text) == (found.after.log_loss, found.map.summary)
+        assert row.cells[1].below == f"uncalibrated {found.log_loss:.3f}"
+    without = [
+        replace(result, calibration=replace(result.calibration, after=None, map=None))  # type: ignore[type-var]
+        for result in results.ranking
+    ]
+    plain = calibration_table(results, without)
+    assert plain is not None
+    assert plain.columns[-1].title == "Tendency"
+    unseen = [replace(result, calibration=None) for result in results.methods]
+    assert calibration_table(results, unseen) is None
 
 
 def test_the_figure_is_drawn_without_a_map_too(held_out_study: Path) -> None:

@@ -18,7 +18,8 @@ from scipy import stats
 from fixtures.label_study import write_label_study
 from fixtures.several_studies import rename, write_sets
 from tametail.core.errors import DataError, UsageError
-from tametail.evaluation import Estimate
+from tametail.evaluation import METRICS, ConfusionMetric, Estimate
+from tametail.evaluation.metrics import accuracy
 from tametail.report import read_results
 from tametail.report.figures.svg import inlined
 from tametail.report.ranks.benchmark_scores import BenchmarkScores, DataSet, compare_data_sets, read_data_sets
@@ -60,7 +61,7 @@ def test_scores_and_intervals_are_those_of_the_studies(
     for study, found in zip(studies, compared.sets, strict=True):
         for result in read_results(study).methods:
             assert result.out_of_fold is not None
-            assert found.scores[result.method] == result.out_of_fold.balanced_accuracy
+            assert found.scores[result.method] == result.out_of_fold.score
             assert (found.images, found.groups) == (result.out_of_fold.n, result.out_of_fold.groups)
     assert [one.name for one in compared.sets] == list(NAMES)
     assert (
@@ -227,3 +228,33 @@ def test_a_folder_with_other_things_is_refused(studies: list[Path], tmp_path: Pa
     with pytest.raises(UsageError, match=r"found mine\.txt"):
         write_ranks(studies[:2], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_methods_are_ranked_by_another_metric(studies: list[Path]) -> None:
+    by_f1 = compare_data_sets(read_data_sets(studies, "macro_f1"))
+    assert by_f1.score_name == "macro f1"
+    for study, found in zip(studies, by_f1.sets, strict=True):
+        for result in read_results(study).methods:
+            assert result.out_of_fold is not None
+            assert found.scores[result.method] == result.out_of_fold["macro_f1"]
+
+
+def test_a_registered_metric_of_which_less_is_better_ranks_the_lowest_first(studies: list[Path]) -> None:
+    METRICS.register(
+        ConfusionMetric("error_rate", "Error rate", lambda c: 1 - accuracy(c), greater_is_better=False)
+    )
+    try:
+        errors = compare_data_sets(read_data_sets(studies, "error_rate"))
+    finally:
+        METRICS.unregister("error_rate")
+    assert errors.ranks.mean_ranks == compare_data_sets(read_data_sets(studies, "accuracy")).ranks.mean_ranks
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"), [("recall", "which is of one class"), ("kappa", "got kappa"), ("nonsense", "nonsense")]
+)
+def test_a_metric_that_is_not_defined_for_every_set_is_refused(
+    studies: list[Path], metric: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_data_sets(studies, metric)

@@ -46,7 +46,7 @@ def test_what_is_asked_for_is_shown_and_remembered(study: Path) -> None:
     assert load_options(study) == ReportOptions(True, ("site",), (("blast", 0.9),), True, CELLS)
     with (study / "results.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert all(float(row["operating_blast_0.9_sensitivity"]) > 0 and row["by_site_north_n"] for row in rows)
+    assert all(float(row["sensitivity_at_0.9_blast"]) > 0 and row["by_site_north_accuracy"] for row in rows)
     write_report(study, by=[], operating=[], ordered=False)
     assert "by site" not in page.read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_each_subgroup_is_evaluated_by_itself(study: Path) -> None:
     (table,) = runs[best.method].replicates
     site = pd.read_parquet(study / "table.parquet").set_index("image")["site"]
     north = np.array([site[image] == "north" for image in table.image])
-    expected = evaluate([_taken(table, north)]).balanced_accuracy.value
+    expected = evaluate([_taken(table, north)])["balanced_accuracy"].value
     (found,) = [group for group in best.subgroups if group.value == "north"]
     assert (found.balanced_accuracy.value, found.n) == (pytest.approx(expected), north.sum())
     ages = [group for group in best.subgroups if group.column == "age"]

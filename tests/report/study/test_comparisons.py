@@ -16,6 +16,7 @@ from tametail.report.sections import REPORT_SECTIONS
 from tametail.report.study.comparisons import RunComparison, compare_runs, run_scores
 from tametail.report.study.reading import read_results
 from tametail.report.study.runs import find_runs
+from tametail.report.study.tables import class_tests_table, runs_table
 from tametail.storage.study_file import read_study_file
 
 
@@ -79,19 +80,23 @@ def _guesses(rng: np.random.Generator, folds: int = 5) -> Predictions:
 
 def test_the_page_has_every_class_from_the_most_frequent(evaluated_study: Path) -> None:
     results = read_results(evaluated_study)
-    shown = REPORT_SECTIONS.get("pairs").context(results)
-    assert shown is not None
-    assert [test.name for test in shown["by_class"][0][1]] == [
+    table = class_tests_table(results, next(iter(results.by_class)))
+    assert [row.cells[0].text for row in table.rows] == [
         results.class_names[index] for index in results.by_frequency
     ]
     runs = find_runs(evaluated_study, results.settings)[0].replicates
-    assert (shown["run_count"], shown["left_out"]) == (run_scores(runs).size, 0)
+    over_runs = runs_table(results)
+    assert over_runs is not None
+    assert len(over_runs.rows) == len(results.ranking) - 1
+    assert next(iter(results.across_runs.values())).difference.n == run_scores(runs).size
 
 
 def test_a_single_method_is_compared_with_none(make_study: Callable[..., Path]) -> None:
     results = read_results(make_study(methods=("ce",)))
     assert (results.by_class, results.across_runs) == ({}, {})
-    assert REPORT_SECTIONS.get("pairs").context(results) is None
+    shown = REPORT_SECTIONS.get("methods").context(results)
+    assert shown is not None
+    assert (shown["compared"], shown["matrix"], len(shown["folded_tables"])) == (False, (), 1)
 
 
 def test_one_primary_test_and_the_test_over_runs_from_three_repeats_on(
@@ -103,6 +108,6 @@ def test_one_primary_test_and_the_test_over_runs_from_three_repeats_on(
     for page in (few, enough):
         assert page.count("The primary test:") == 1
     assert "is shown from 3 repeats on; this study has 2." in few
-    assert "over 6 runs" not in few
+    assert "corrected resampled t test" not in few
     assert "repeats on;" not in enough
-    assert "over 9 runs" in enough
+    assert "corrected resampled t test" in enough

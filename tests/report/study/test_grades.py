@@ -50,7 +50,7 @@ def content(study: Path, name: str) -> str:
 
 def kappa(study: Path) -> float | None:
     """As metrics.json has it."""
-    found = json.loads(content(study, "metrics.json"))["methods"][0]["out_of_fold"]["kappa"]
+    found = json.loads(content(study, "metrics.json"))["methods"][0]["out_of_fold"]["metrics"].get("kappa")
     return None if found is None else float(found["value"])
 
 

@@ -13,7 +13,7 @@ from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired, PairedTable
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.report import read_results
-from tametail.report.formatting import points, points_interval
+from tametail.report.formatting import points
 from tametail.report.study.matrices import SIGNS, confusion, pairs
 
 
@@ -45,7 +45,7 @@ def test_shares_too_small_to_round_and_absent_classes(held_out_study: Path) -> N
     results = read_results(held_out_study)
     evaluation = results.ranking[0].out_of_fold
     assert evaluation is not None
-    counts = np.zeros_like(evaluation.confusion)
+    counts = np.zeros((len(evaluation.classes),) * 2)
     counts[0, 0], counts[0, 1], counts[1, 1] = 997.5, 2.5, 0
     rows = confusion("x", replace(evaluation, confusion=counts), range(len(counts))).rows
     assert [(cell.rate, cell.count) for cell in rows[0][1][:3]] == [
@@ -74,13 +74,6 @@ def test_pairs_are_read_from_both_sides(held_out_study: Path) -> None:
     shown = pairs(replace(read_results(held_out_study), pairs=three_methods()))
     assert shown is not None
     assert (shown.best, shown.count, shown.small) == ("alpa", 3, False)
-    assert [
-        (other, points(one.difference.value), one.verdict, needed) for other, one, needed in shown.rows
-    ] == [
-        ("asl", "+5.0", "better", "–"),
-        ("ce", "+1.0", "no significant difference", "about 4,200 more images"),
-    ]
-    assert points_interval(shown.rows[0][1].difference) == "+3.0 to +7.0"
     cells = {
         (row, column): cell
         for row, (_, of_row) in enumerate(shown.matrix)
@@ -102,7 +95,6 @@ def test_one_method_has_no_pairs_and_two_no_matrix(
     shown = pairs(replace(read_results(held_out_study), pairs=two))
     assert shown is not None
     assert shown.matrix == ()
-    assert shown.rows[0][2] == "cannot be estimated"
 
 
 def test_points() -> None:

@@ -19,12 +19,8 @@ def method(name: str, value: float, low: float, high: float) -> MethodResults:
     estimate = Estimate(value, low, high, 1200)
     evaluation = Evaluation(
         classes=(),
-        balanced_accuracy=estimate,
-        macro_f1=estimate,
-        accuracy=estimate,
-        mcc=estimate,
-        kappa=None,
-        class_groups=(),
+        estimates={(metric, ""): estimate for metric in ("balanced_accuracy", "macro_f1", "accuracy")},
+        class_groups={},
         confusion=np.zeros((2, 2)),
         n=1200,
         groups=400,

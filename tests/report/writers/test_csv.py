@@ -99,7 +99,9 @@ def test_no_cell_is_a_formula(make_study: MakeStudy) -> None:
 def test_markdown_has_the_paper_s_table(held_out_study: Path) -> None:
     text = (held_out_study / "results.md").read_text(encoding="utf-8")
     table = text.split("## Classes in cross-validation\n\n")[1].split("\n\n")[0].splitlines()
-    assert table[0].startswith("| Class | Training images | n | alpa Recall | alpa F1 | asl Recall |")
+    assert table[0].startswith(
+        "| Class | Training images | n | Groups | alpa Recall, % | alpa F1 | asl Recall, % |"
+    )
     assert table[2].startswith("| neutrophil | 240 | 240 |"), "the most frequent class is on top"
     assert table[-1].startswith("| Balanced accuracy")
     best = rows_of((held_out_study / "results.csv").read_text())[0]
@@ -124,7 +126,7 @@ def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
     assert "<script" not in text
     row = next(line for line in text.splitlines() if "naïve" in line)
     assert r"naïve \| \*白血球\*" in row
-    assert len(re.findall(r"(?<!\\)\|", row)) == 6
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
 
 
 def test_the_table_for_the_terminal(

@@ -43,7 +43,7 @@ def test_studies_before_and_after_the_test_set_evaluation_fit_the_schema(
     for study in (held_out_study, evaluated_study):
         content = load(study)
         assert misfits(content) == []
-        assert content["schema"] == "tametail.metrics/2"
+        assert content["schema"] == "tametail.metrics/3"
 
 
 def test_an_evaluation_with_operating_points_and_subgroups_fits(two_models: Path) -> None:  # noqa: F811
@@ -60,8 +60,8 @@ def test_a_multi_label_study_fits(tmp_path: Path) -> None:
     write_report(study)
     content = load(study)
     assert misfits(content) == []
-    scar = next(one for one in content["methods"][0]["test"]["labels"] if one["name"] == "scar")
-    assert scar["average_precision"] == {"value": None, "low": None, "high": None, "n": 0}
+    scar = next(one for one in content["methods"][0]["test"]["classes"] if one["name"] == "scar")
+    assert scar["metrics"]["average_precision"] == {"value": None, "low": None, "high": None, "n": 0}
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_a_multi_label_study_fits(tmp_path: Path) -> None:
         (lambda c: c.pop("methods"), "methods is missing"),
         (lambda c: c.update(more=1), "more is not allowed"),
         (lambda c: c["methods"][0].update(rank="1"), "rank: '1' is no integer or null"),
-        (lambda c: c["methods"][0]["out_of_fold"]["mcc"].update(n=-1), "out of range"),
+        (lambda c: c["methods"][0]["out_of_fold"]["metrics"]["mcc"].update(n=-1), "out of range"),
         (lambda c: c["pairs"][0].update(verdict="best"), "is none of"),
-        (lambda c: c.update(schema="tametail.metrics/1"), "is not 'tametail.metrics/2'"),
+        (lambda c: c.update(schema="tametail.metrics/1"), "is not 'tametail.metrics/3'"),
         (lambda c: c["classes"][0].update(name=True), "is no string"),
     ],
 )
@@ -97,12 +97,14 @@ def test_numbers_are_those_of_the_predictions(held_out_study: Path) -> None:
         "mcc": sklearn.matthews_corrcoef(target, predicted),
     }
     for name, value in expected.items():
-        assert found[name]["value"] == pytest.approx(value, abs=1e-9)
-        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+        estimate = found["metrics"][name]
+        assert estimate["value"] == pytest.approx(value, abs=1e-9)
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert content["metrics"][name]["greater_is_better"]
     assert found["confusion"] == sklearn.confusion_matrix(target, predicted).tolist()
     precision = sklearn.precision_score(target, predicted, average=None)
     for index, of_class in enumerate(found["classes"]):
-        assert of_class["precision"]["value"] == pytest.approx(precision[index], abs=1e-9)
+        assert of_class["metrics"]["precision"]["value"] == pytest.approx(precision[index], abs=1e-9)
         assert of_class["n"] == np.sum(target == index)
 
 

@@ -19,9 +19,10 @@ def test_it_is_about_the_best_loss_with_intervals_per_class(held_out_study: Path
     assert f"- Method: {best.method}\n" in card
     table = card.split(f"### {best.method}, in cross-validation")[1]
     for one in best.out_of_fold.classes:
-        row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | {one.n} |"))
-        for estimate in (one.recall, one.precision, one.specificity):
-            assert f" {percent_with_interval(estimate)} |" in row
+        row = next(line for line in table.splitlines() if line.startswith(f"| {one.name} | "))
+        assert f" | {one.n} | " in row
+        for metric in ("recall", "precision", "npv", "specificity"):
+            assert f" {percent_with_interval(best.out_of_fold[metric, one.name])} |" in row
     assert "| basophil | 11 | 3 |" in card
     assert "not a medical device" in card
     assert "basophil (11)" in card, "few images are a limit"
@@ -65,5 +66,5 @@ def test_what_the_data_lack_is_a_limit(make_study: MakeStudy) -> None:
 
 def test_labels_have_thresholds(tmp_path: Path) -> None:
     card = model_card(read_results(write_label_study(tmp_path / "study")))
-    assert "| Label | Positives | AP, % | AUROC, % |" in card
+    assert "| Label | Training images | Positives | Negatives | Groups | Threshold | Recall, % |" in card
     assert "| a&lt;b&gt; |" in card

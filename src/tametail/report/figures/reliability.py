@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 300, 268  # points
-_CLEAR = 0.02  # confidence minus accuracy from which a model is called overconfident or underconfident
 
 
 def reliability_drawing(result: MethodResults, name: str) -> Drawing:

@@ -119,13 +119,7 @@ def class_drawing(results: StudyResults, methods: Sequence[MethodResults], metri
         assert result.out_of_fold is not None
         return result.out_of_fold.by_class(metric)
 
-    return _by_class(
-        results,
-        methods[:MOST_METHODS],
-        values,
-        title[:1].lower() + title[1:],
-        "label" if results.multi_label else "class",
-    )
+    return _by_class(results, methods[:MOST_METHODS], values, metric, title)
 
 
 def _by_class(
@@ -133,7 +127,7 @@ def _by_class(
     methods: Sequence[MethodResults],
     choose: Callable[[MethodResults], Sequence[Estimate]],
     metric: str,
-    unit: str,
+    title: str,
 ) -> Drawing:
     """A row for each class (or label), with an interval for each method."""
     order = results.by_frequency
@@ -154,7 +148,7 @@ def _by_class(
             axes, [f"{shorten(name, _NAME_LENGTH)}  ({results.counts.train[name]:,})" for name in names]
         )
         axes.set_xlim(-2, 102)
-        axes.set_xlabel(f"{metric}, % (95 % interval)")
+        axes.set_xlabel(f"{title}, % (95 % interval)")
         _grid(axes, "x")
         figure.legend(
             loc="outside upper left",
@@ -163,12 +157,10 @@ def _by_class(
             columnspacing=1.4,
         )
 
-    said = (
-        f"{metric.capitalize()} of each {unit} under each method; the numbers are in the table of "
-        f"{unit}{'e' * (unit == 'class')}s"
-    )
+    unit, plural = ("label", "labels") if results.multi_label else ("class", "classes")
+    said = f"{title} of each {unit} under each method; the numbers are in the table of {plural}"
     row = 9 * len(methods) + 12
-    return Drawing(metric.replace(" ", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
+    return Drawing(metric.replace("_", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
 
 
 def training_drawing(result: MethodResults, name: str) -> Drawing:

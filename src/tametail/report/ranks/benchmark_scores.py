@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tametail.core.errors import DataError, UsageError
-from tametail.evaluation import Estimate, evaluate, evaluate_labels
+from tametail.evaluation import Estimate, Evaluation, evaluate, evaluate_labels
+from tametail.evaluation.evaluate import headline
+from tametail.evaluation.metric_registry import metric_facts
 from tametail.evaluation.multi_dataset import Ranks, rank_sets
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
@@ -30,6 +33,7 @@ class DataSet:
         classes: number of classes.
         protocol: how the predictions were made.
         fingerprint: of its image table; empty if unknown.
+        greater_is_better: the direction of the score.
         shared: whether it is a copy made by `tametail share`, whose fingerprint is not that of its study.
     """
 
@@ -42,6 +46,7 @@ class DataSet:
     classes: int
     protocol: str
     fingerprint: str
+    greater_is_better: bool = True
     shared: bool = False
 
 
@@ -67,11 +72,14 @@ class BenchmarkScores:
         return self.sets[0].score_name
 
 
-def read_data_sets(directories: Sequence[Path]) -> list[DataSet]:
+def read_data_sets(directories: Sequence[Path], metric: str | None = None) -> list[DataSet]:
     """Read studies and evaluation folders; data sets of the same name get that of their folder.
 
+    Args:
+        metric: name of a registered metric over all classes; None for the one that ranks the methods of a study.
+
     Raises:
-        UsageError: fewer than two, or one twice.
+        UsageError: fewer than two, or one twice, or a metric that is unknown, of single classes, or not defined for a set.
         DataError: one holds neither a study nor an evaluation, or is damaged.
     """
     if len(directories) < 2:
@@ -83,7 +91,11 @@ def read_data_sets(directories: Sequence[Path]) -> list[DataSet]:
     twice = [str(path) for path, count in seen.items() if count > 1]
     if twice:
         raise UsageError(f"expected each study once, {', '.join(twice)} comes twice; leave one out")
-    read = [_evaluation(one) if is_evaluation(one) else _study(one) for one in directories]
+    if metric is not None and metric_facts(metric).by_class:
+        raise UsageError(
+            f"expected a metric over all classes with --metric, got {metric}, which is of one class"
+        )
+    read = [_evaluation(one, metric) if is_evaluation(one) else _study(one, metric) for one in directories]
     names = Counter(one.name for one in read)
     called: Counter[str] = Counter()
     found = []
@@ -125,7 +137,8 @@ def compare_data_sets(sets: Sequence[DataSet]) -> BenchmarkScores:
     if undefined:
         raise DataError(f"expected a score of every method on every set, undefined: {', '.join(undefined)}")
     # Rounded, as the order of a sum must not break ties.
-    scores = {one.name: {m: round(one.scores[m].value, 12) for m in shared} for one in sets}
+    sign = 1 if sets[0].greater_is_better else -1
+    scores = {one.name: {m: sign * round(one.scores[m].value, 12) for m in shared} for one in sets}
     frame = pd.DataFrame.from_dict(scores, orient="index", columns=shared)
     return BenchmarkScores(
         tuple(sets),
@@ -157,15 +170,15 @@ def _warnings(sets: Sequence[DataSet]) -> list[str]:
     return said
 
 
-def _study(directory: Path) -> DataSet:
+def _study(directory: Path, metric: str | None) -> DataSet:
     settings = read_study_file(directory)
     runs = find_runs(directory, settings)
-    evaluated = {of_method.method: _score(of_method) for of_method in runs if of_method.complete}
+    evaluated = {of_method.method: _score(of_method, metric) for of_method in runs if of_method.complete}
     images, groups = next(((n, g) for _, n, g in evaluated.values()), (0, 0))
     seeds, folds = len(settings["seeds"]), len(folds_to_run(settings))
     return DataSet(
         name=str(settings["name"]),
-        score_name="mean average precision" if settings.get("multi_label", False) else "balanced accuracy",
+        **_score_facts(metric or headline(multi_label=settings.get("multi_label", False))),
         scores={method: score for method, (score, _, _) in evaluated.items()},
         unfinished=tuple(of_method.method for of_method in runs if not of_method.complete),
         images=images,
@@ -178,7 +191,22 @@ def _study(directory: Path) -> DataSet:
     )
 
 
-def _score(of_method: MethodRuns) -> tuple[Estimate, int, int]:
+def _score_facts(metric: str) -> dict[str, Any]:
+    facts = metric_facts(metric)
+    return {"score_name": metric.replace("_", " "), "greater_is_better": facts.greater_is_better}
+
+
+def _value(evaluation: Evaluation, metric: str | None) -> Estimate:
+    try:
+        return evaluation.score if metric is None else evaluation[metric]
+    except KeyError:
+        have = ", ".join(facts.name for facts, _ in evaluation.overall())
+        raise UsageError(
+            f"expected a metric that is defined for every set with --metric ({have}), got {metric}"
+        ) from None
+
+
+def _score(of_method: MethodRuns, metric: str | None) -> tuple[Estimate, int, int]:
     """The score with its interval, and the numbers of images and groups."""
     try:
         if of_method.multi_label:
@@ -187,10 +215,10 @@ def _score(of_method: MethodRuns) -> tuple[Estimate, int, int]:
             evaluation = evaluate(of_method.replicates)
     except ValueError as error:
         raise disagreeing(of_method.method, error) from error
-    return evaluation.score, evaluation.n, evaluation.groups
+    return _value(evaluation, metric), evaluation.n, evaluation.groups
 
 
-def _evaluation(directory: Path) -> DataSet:
+def _evaluation(directory: Path, metric: str | None) -> DataSet:
     about = read_evaluation_file(directory)
     try:
         evaluated = {model.name: evaluate(read_tables(directory, model)) for model in about.models}
@@ -202,8 +230,8 @@ def _evaluation(directory: Path) -> DataSet:
     first = next(iter(evaluated.values()))
     return DataSet(
         name=about.name,
-        score_name="balanced accuracy",
-        scores={name: evaluation.score for name, evaluation in evaluated.items()},
+        **_score_facts(metric or headline(multi_label=False)),
+        scores={name: _value(evaluation, metric) for name, evaluation in evaluated.items()},
         unfinished=(),
         images=first.n,
         groups=first.groups,

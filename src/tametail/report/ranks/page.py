@@ -28,7 +28,12 @@ _TITLES = {
 
 
 def write_ranks(
-    directories: Sequence[Path], out: Path, *, bars: Bars = "nemenyi", figures: Sequence[str] = ()
+    directories: Sequence[Path],
+    out: Path,
+    *,
+    bars: Bars = "nemenyi",
+    metric: str | None = None,
+    figures: Sequence[str] = (),
 ) -> tuple[BenchmarkScores, Path]:
     """Rank the methods of several studies or evaluations, and write ranks.html, ranks.csv and ranks.md.
 
@@ -38,6 +43,7 @@ def write_ranks(
         directories: two or more.
         out: a folder that is empty or holds an earlier ranking.
         bars: the test that the bars of the critical-difference plot show.
+        metric: name of a registered metric over all classes; None for the one that ranks the methods of a study.
         figures: formats of `FIGURE_FORMATS` for the plot.
 
     Returns:
@@ -47,7 +53,7 @@ def write_ranks(
         UsageError, DataError: see `read_data_sets` and `compare_data_sets`; or the folder holds other files.
         TametailError: the folder cannot be written.
     """
-    compared = compare_data_sets(read_data_sets(directories))
+    compared = compare_data_sets(read_data_sets(directories, metric))
     files: dict[str, str | bytes] = {
         RANKS_CSV: ranks_csv(compared),
         RANKS_MD: ranks_markdown(compared),

@@ -69,5 +69,11 @@ def rank(studies: Sequence[str | Path], **options: Unpack[RankOptions]) -> Ranki
     """
     out = Path(options["out"] or "ranks")
     formats = () if options["figures"] is None else formats_of(",".join(options["figures"]))
-    scores, _ = write_ranks([Path(study) for study in studies], out, bars=options["bars"], figures=formats)
+    scores, _ = write_ranks(
+        [Path(study) for study in studies],
+        out,
+        bars=options["bars"],
+        metric=options["metric"],
+        figures=formats,
+    )
     return Ranking(out, scores)

@@ -9,16 +9,18 @@ from __future__ import annotations
 from tametail.report.study.results import StudyResults
 from tametail.report.table import Cell, Column, Row, Table
 
-_YOURS = "fill in"
+YOURS = "fill in"
 
 
 def checklist_table(results: StudyResults) -> Table:
-    """One row for each group of items; its kind is ``here`` if the study answers it, else ``yours``."""
+    """One row for each group of items."""
     grouped = (
         int(results.settings["table"]["groups"]) != results.counts.train_images + results.counts.test_images
     )
     by = bool(results.ranking and results.ranking[0].subgroups)
     tested = results.test_set_evaluated
+    classes = "Labels" if results.multi_label else "Classes"
+    failures = classes if results.multi_label else "Errors; Confusion" + "; Subgroups" * by
     items = (
         ("1, 2", "Title and abstract", "Title, abstract", ""),
         ("3a–3c", "Clinical context, intended use, known inequalities", "Introduction", ""),
@@ -45,10 +47,20 @@ def checklist_table(results: StudyResults) -> Table:
         ("12d", "Differences between sites or groups", "Evaluation", "Subgroups" if by else ""),
         ("12e", "Measures of performance and their uncertainty", "Evaluation", "How to read; Methods"),
         ("12f, 24", "Updating of the model", "Model", ""),
-        ("12g", "How predictions are computed", "Model", "Calibration; model_card.md"),
-        ("13", "Class imbalance, and what is done about it", "Training", "Methods; Classes"),
+        (
+            "12g",
+            "How predictions are computed",
+            "Model",
+            "model_card.md" if results.multi_label else "Calibration; model_card.md",
+        ),
+        ("13", "Class imbalance, and what is done about it", "Training", f"Methods; {classes}"),
         ("14", "Fairness", "Evaluation", "Subgroups" if by else ""),
-        ("15", "Output of the model and its thresholds", "Model", "Calibration; Operating points"),
+        (
+            "15",
+            "Output of the model and its thresholds",
+            "Model",
+            "Thresholds: Labels" if results.multi_label else "Calibration; Operating points",
+        ),
         ("16", "Differences between training and test data", "Data partitions", "Data"),
         ("17", "Ethical approval", "Other information", ""),
         ("18a–18d", "Funding, interests, protocol, registration", "Other information", ""),
@@ -56,30 +68,27 @@ def checklist_table(results: StudyResults) -> Table:
         ("19", "Involvement of patients and the public", "Other information", ""),
         ("20a", "Flow of images through the study", "Results: data", "Data"),
         ("20b, 20c", "Characteristics of patients, by partition", "Results: data", ""),
-        ("21", "Images and events in training", "Results: data", "Classes"),
+        ("21", "Images and events in training", "Results: data", classes),
         ("22", "Specification of the model", "Results: model", "Recipe; tametail predict"),
         (
             "23a",
             "Performance with intervals",
             "Results: performance",
-            "Methods; Classes; Test set"
+            f"Methods; {classes}; Test set"
             if tested
-            else "Methods; Classes (cross-validation; the test set is not evaluated)",
+            else f"Methods; {classes} (cross-validation; the test set is not evaluated)",
         ),
         (
             "23b",
             "Performance by group; failures",
             "Results: performance",
-            "Errors; Confusion" + "; Subgroups" * by,
+            failures,
         ),
         ("25, 26", "Interpretation, limitations", "Discussion", ""),
         ("27a–27c", "Use in practice, poor input, further research", "Discussion", ""),
     )
     rows = [
-        Row(
-            (Cell(numbers), Cell(item), Cell(section), Cell(where or _YOURS)),
-            "here" if where else "yours",
-        )
+        Row((Cell(numbers), Cell(item), Cell(section), Cell(where or YOURS)))
         for numbers, item, section, where in items
     ]
     titles = ("TRIPOD+AI", "Item", "Section of CLAIM", "Where")

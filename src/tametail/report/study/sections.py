@@ -12,9 +12,9 @@ from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.sections import Section, register_report_section
 from tametail.report.study import matrices, tables
-from tametail.report.study.checklist import checklist_table
+from tametail.report.study.checklist import YOURS, checklist_table
 from tametail.report.study.convergence import convergence_table
-from tametail.report.study.results import MethodResults, StudyResults
+from tametail.report.study.results import StudyResults
 from tametail.report.table import Table
 
 # In one kind of table; more methods are left out, the best first, so that a page stays below 5 MB.
@@ -79,7 +79,7 @@ def _test_set(results: StudyResults) -> Context:
                 tables.method_table(results, tested, choose, title=f"Methods: {title}"),
                 tables.class_table(results, shown, choose, title=f"{unit}: {title}"),
             ]
-    return {"tables": found}
+    return {"tables": found, "best_only": _best_only(len(shown), len(tested))}
 
 
 def _methods(results: StudyResults) -> Context:
@@ -93,12 +93,16 @@ def _methods(results: StudyResults) -> Context:
     found.append(_folded("All methods, all metrics", [everything]))
     if pairs is not None:
         found.append(_folded("The best against each other", [tables.pairs_table(results)], _PRIMARY_NOTE))
-        enough = not results.is_evaluation and len(results.settings["seeds"]) >= _MINIMUM_REPEATS
-        if enough and results.across_runs:
-            found.append(_folded("Over repeats and folds", [tables.runs_table(results)], _RUNS_NOTE))
+        repeats = 0 if results.is_evaluation else len(results.settings["seeds"])
+        if results.across_runs:
+            enough = repeats >= _MINIMUM_REPEATS
+            too_few = f"This test is shown from {_MINIMUM_REPEATS} repeats on; this study has {repeats}."
+            shown_runs = [tables.runs_table(results)] if enough else []
+            found.append(_folded("Over repeats and folds", shown_runs, _RUNS_NOTE if enough else too_few))
         others = list(results.by_class)[:_MOST_BY_CLASS]
         by_class = [tables.class_tests_table(results, other) for other in others]
-        found.append(_folded("Class by class", by_class, _CLASS_NOTE))
+        note = f"{_CLASS_NOTE} {_best_only(len(others), len(results.by_class))}"
+        found.append(_folded("Class by class", by_class, note))
     of_pairs = matrices.pairs(results)
     return {
         "table": table,
@@ -114,8 +118,12 @@ def _methods(results: StudyResults) -> Context:
     }
 
 
+def _best_only(shown: int, of: int) -> str:
+    return f"Only the best {shown} of {of} are shown; metrics.json has all." if shown < of else ""
+
+
 def _folded(title: str, shown: Sequence[Table | None], text: str = "") -> dict[str, Any]:
-    return {"title": title, "note": "", "text": text, "tables": [table for table in shown if table]}
+    return {"title": title, "text": text, "tables": [table for table in shown if table]}
 
 
 def _classes(results: StudyResults) -> Context:
@@ -133,16 +141,20 @@ def _classes(results: StudyResults) -> Context:
         if drawn
         else "",
         "others": [
-            _folded(f"{unit} by method", [tables.class_table(results, across, title=f"{unit} by method")]),
+            _folded(
+                f"{unit} by method",
+                [tables.class_table(results, across, title=f"{unit} by method")],
+                _best_only(len(across), len(ranking)),
+            ),
             _folded(
                 f"{unit} under the other methods, all metrics",
                 [
                     tables.detail_table(results, other, title=f"{unit} under {other.method}")
                     for other in detailed
                 ],
+                _best_only(len(detailed), len(others)),
             ),
         ],
-        "left_out": len(others) - len(detailed),
     }
 
 
@@ -198,11 +210,11 @@ def _checklist(results: StudyResults) -> Context:
     if results.is_evaluation:
         return None
     table = checklist_table(results)
-    return {"table": table, "filled": sum(row.kind == "here" for row in table.rows)}
+    return {"table": table, "filled": sum(row.cells[-1].text != YOURS for row in table.rows)}
 
 
 def _curves(results: StudyResults) -> Context:
-    trained: Sequence[MethodResults] = [result for result in results.shown if result.histories]
+    trained = [result for result in results.shown or results.methods if result.histories]
     figures = [
         (result.method, inline_svg(study_figures.training_drawing(result, f"curve{number}")))
         for number, result in enumerate(trained[:_MOST_MATRICES])

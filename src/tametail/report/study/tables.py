@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from tametail.evaluation import Estimate, Evaluation
+from tametail.evaluation.calibration import tendency
 from tametail.evaluation.evaluate import class_metric_names
 from tametail.evaluation.metric_registry import MetricFacts, metric_facts
 from tametail.evaluation.paired import Paired
@@ -243,7 +244,7 @@ def calibration_table(results: StudyResults, methods: Sequence[MethodResults]) -
     )
     columns = [Column(sentence_case(comparison_terms(results).method), text=True)]
     columns += [Column(title) for _, title, _ in writes] + [Column("Brier score")]
-    columns += [Column("Map", text=True)] if mapped else []
+    columns.append(Column("Map" if mapped else "Tendency", text=True))
     rows = []
     for result, given in found:
         shown = given.after or given
@@ -252,7 +253,7 @@ def calibration_table(results: StudyResults, methods: Sequence[MethodResults]) -
             below = f"uncalibrated {write(getattr(given, name))}" if given.after else ""
             cells.append(Cell(write(getattr(shown, name)), below, getattr(shown, name)))
         cells.append(estimate_cell(shown.brier, three_decimals))
-        cells += [Cell(given.map.summary if given.map else "")] if mapped else []
+        cells.append(Cell((given.map.summary if given.map else "") if mapped else tendency(given.bins)))
         rows.append(Row(tuple(cells)))
     return Table("Calibration", tuple(columns), tuple(rows)) if rows else None
 

@@ -66,7 +66,7 @@ def _classes(results: StudyResults, choose: Choose, key: str, where: str) -> lis
     unit = "Label" if results.multi_label else "Class"
     whole = class_table(results, chosen, choose, title=unit)
     sizes = len(whole.columns) - 2 * len(chosen)
-    first = [index for index in range(sizes) if whole.columns[index].title != "Groups"]
+    first = [i for i in range(sizes) if whole.columns[i].title not in ("Groups", "Negatives")]
     parts = -(-len(chosen) // MOST_ACROSS)
     blocks = []
     for number in range(parts):
