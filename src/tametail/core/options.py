@@ -721,6 +721,13 @@ class SubsampleOptions(OutputOptions, DrawOptions, total=False):
 class PackOptions(OutputOptions, TableOptions, total=False):
     """Options of ``tametail pack``."""
 
+    format: Annotated[
+        Literal["parquet", "webdataset"],
+        Option(
+            "parquet",
+            "Parquet files; or webdataset: tar archives, each image with a .json of its row and a .cls with its class's number.",
+        ),
+    ]
     shard_mb: Annotated[int, Option(512, "Megabytes of images above which a new file is begun.")]
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images, reading_facts
+from tametail.data.decoding.decode import read_file
 from tametail.data.packed import write_shards as pack
 
 
@@ -59,7 +60,7 @@ def assert_same(found: ImageTable, table: ImageTable) -> None:
     pd.testing.assert_frame_equal(found.frame, table.frame, check_dtype=False)
     for name in ("class_names", "name", "multi_label", "synthetic", "reading", "bit_depth"):
         assert getattr(found, name) == getattr(table, name), name
-    assert [path.read_bytes() for path in found.paths] == [path.read_bytes() for path in table.paths]
+    assert [read_file(path) for path in found.paths] == [path.read_bytes() for path in table.paths]
     assert np.array_equal(decoded_images(found, 8).pixels, decoded_images(table, 8).pixels)
 
 
