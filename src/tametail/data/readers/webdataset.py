@@ -147,25 +147,22 @@ def read_archives(archives: Sequence[_Archive], source: str, options: ReadOption
     classes = _class_names(source)
     images = [member.image for member in members]
     labels = _texts(fields, label, images, source, "label", "--label-col")
+    if label == "cls":  # text, of which each is a number
+        labels = [int(text) if isinstance(text, str) and text.isdecimal() else text for text in labels]
     columns = {
         "image": images,
         "label": [_label(value, classes, options, image) for value, image in zip(labels, images, strict=True)],
     }
     grouped = options.group_col or ("group" if all("group" in each for each in fields) else None)
-    if grouped:
-        found_groups = _texts(fields, grouped, images, source, "group", "--group-col")
-        columns["group"] = [str(value) for value in found_groups]
+    values = _texts(fields, grouped, images, source, "group", "--group-col") if grouped else images
+    columns["group"] = list(map(str, values))
     splits = splits_of_files(parts)
     split = options.split_col or (None if splits or not all("split" in each for each in fields) else "split")
     if split:
-        columns["split"] = [
-            _split(value, image)
-            for value, image in zip(
-                _texts(fields, split, images, source, "split", "--split-col"), images, strict=True
-            )
-        ]
-    elif splits:
-        columns["split"] = [splits[part] for part in parts]
+        values = _texts(fields, split, images, source, "split", "--split-col")
+        columns["split"] = list(map(_split, values, images))
+    else:
+        columns["split"] = [splits.get(part, "") for part in parts]
     deep = any(each["deep"] for each in described)
     root = register_shards(shards, images, [member.digest for member in members], may_be_deep=deep)
     reading = SourceReading(
@@ -253,7 +250,7 @@ def _texts(
         expected = f"a {what} in {name!r}" if name else f"a {what} in one of {', '.join(_LABELS)}"
         raise DataError(
             f"expected {expected} for every image of {source}, found none for {counted(len(lacking), 'image')} "
-            f"({sample_of(lacking)}); the .cls, .txt and .json files hold {sample_of(there) or 'nothing'}: name a field with {option}"
+            f"({sample_of(lacking)}); the .cls, .txt and .json files hold {sample_of(there, most=20) or 'nothing'}: name a field with {option}"
         )
     return [each[name] for each in fields if name is not None]
 
@@ -273,13 +270,12 @@ def _class_name(value: Any, classes: tuple[str, list[str]] | None, image: str) -
         raise DataError(
             f"expected the name or number of a class for {image}, found {quoted(repr(value))}; name another field with --label-col"
         )
-    text = str(value)
-    if classes is None or not text.isdecimal():
-        return text
+    if classes is None or not isinstance(value, int):
+        return str(value)
     file, names = classes
-    if int(text) >= len(names):
-        raise DataError(f"expected the number of one of {len(names)} classes in {file} for {image}, found {quoted(text)}")
-    return names[int(text)]
+    if not 0 <= value < len(names):
+        raise DataError(f"expected the number of one of {len(names)} classes in {file} for {image}, found {value}")
+    return names[value]
 
 
 def _split(value: Any, image: str) -> str:
