@@ -34,6 +34,7 @@ IMAGE_SHARD, TABLE_FILE, CLASSES_FILE = "image_shard", "table.parquet", "classes
 """Of tar archives: the column with the number of the archive of each image, the table, and the names of the classes by number."""
 _GROUP_BYTES = 16 * 2**20  # of images in a row group, which is read at once
 _GROUP_ROWS = 1000
+_SHARD_ROWS = 50_000  # a tar archive has three files for each
 
 
 @takes(PackOptions)
@@ -91,7 +92,7 @@ def write_shards(
         out: the folder; it must not exist.
         kind: Parquet files; or tar archives with an image, a .json of its row and a .cls with the number of its class for each
             key, and the whole table in `TABLE_FILE`.
-        shard_bytes: bytes of images above which a new file is begun.
+        shard_bytes: bytes of images above which a new file is begun, at the latest after some 50,000 images.
         advance: progress callback, called with the number of images written since the last call.
 
     Raises:
@@ -108,12 +109,12 @@ def write_shards(
         )
     with explain_write_error(out), atomic_directory(out) as folder:
         writer = (_TarShards if kind == "webdataset" else _ParquetShards)(table, folder)
-        written = 0
+        written, first = 0, 0
         try:
             for start, contents in _groups(table):
-                if not writer.names or written >= shard_bytes:
+                if not writer.names or written >= shard_bytes or start - first >= _SHARD_ROWS:
                     writer.begin()
-                    written = 0
+                    written, first = 0, start
                 writer.write(start, contents)
                 written += sum(map(len, contents))
                 if advance is not None:

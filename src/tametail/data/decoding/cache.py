@@ -36,6 +36,7 @@ from tametail.data.decoding.cache_folder import (
     explain_cache_error,
     make_room,
     mark_used,
+    reserved,
 )
 from tametail.data.decoding.decode import decode_image
 from tametail.data.decoding.shards import packed_digests, packed_room
@@ -172,7 +173,8 @@ def decoded_images(
                         remove(damaged)
                     missing = sum(later.missing for later in shards[number:])
                     make_room(missing + packed_room(table.root), keep=keys)
-                    _build(pool, table.root, shard, depth, advance, chunks)
+                    with reserved(shard.missing):
+                        _build(pool, table.root, shard, depth, advance, chunks)
                     found = _load(pool, shard)
                 elif advance is not None:
                     advance(len(shard.images))

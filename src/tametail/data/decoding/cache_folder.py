@@ -25,6 +25,7 @@ _ADVICE = (
     "Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another disk by the environment variable TAMETAIL_CACHE, or "
     "take a smaller image size"
 )
+_reserved = 0
 used_here: set[str] = set()
 """Keys of decoded images and features that this process has used."""
 
@@ -93,7 +94,7 @@ def make_room(needed: int, *, keep: Collection[str] = (), advice: str = _ADVICE)
     folder, limit = cache_dir(), cache_limit()
     entries = _entries(folder)
     free = _free(folder)
-    excess = max(sum(entry.bytes for entry in entries) + needed - limit, needed - free)
+    excess = max(sum(entry.bytes for entry in entries) + _reserved + needed - limit, needed - free)
     removable = [entry for entry in entries if entry.key not in keep]
     removable.sort(key=lambda entry: (entry.folder.name != _COPIES, entry.used))
     if excess <= sum(entry.bytes for entry in removable):
@@ -104,6 +105,17 @@ def make_room(needed: int, *, keep: Collection[str] = (), advice: str = _ADVICE)
                 excess -= entry.bytes
     if excess > 0:
         raise _no_space(needed, folder, free, limit, advice)
+
+
+@contextmanager
+def reserved(count: int) -> Iterator[None]:
+    """Let `make_room` count bytes that this process is writing during the block, and which are in no entry yet."""
+    global _reserved
+    _reserved += count
+    try:
+        yield
+    finally:
+        _reserved -= count
 
 
 def check_room(needed: int, advice: str) -> None:

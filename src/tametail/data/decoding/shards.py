@@ -16,7 +16,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -299,7 +299,8 @@ def packed_image(path: Path) -> bytes | None:
             return content
         if last or shard.in_place:
             break
-        remove(shard.copy)  # copied once more
+        with _locked(shard):
+            remove(shard.copy)  # copied once more
     name = PurePosixPath(shard.url).name
     raise DataError(f"{image} in {name} is damaged or was changed; copy or pack it again")
 
@@ -314,7 +315,8 @@ def open_copy(shard: Shard) -> IO[bytes]:
         return regular(shard.copy).open("rb")
     if shard.in_place:
         raise TametailError(f"expected a tar archive at {shard.url}, but it is gone; read the data again")
-    with explain_cache_error(shard.copy.parent), cache_lock(shard.copy.parent, shard.copy.stem):
+    # One shard at a time, also of several processes: together they would need more than the room that each has made.
+    with explain_cache_error(shard.copy.parent), cache_lock(shard.copy.parent, "copying"), _locked(shard):
         with suppress(FileNotFoundError):  # made meanwhile
             return regular(shard.copy).open("rb")
         make_room(shard.bytes, keep=used_here, advice=_ADVICE)
@@ -322,10 +324,14 @@ def open_copy(shard: Shard) -> IO[bytes]:
             current_console().say(f"Copying {shard.url} ({shard.bytes / 1e9:.3g} GB) to the cache")
         with atomic_path(shard.copy) as temporary, temporary.open("wb") as copy:
             members = list(_contents(shard, _Bounded(copy, shard.bytes)))
-        if shard.kind == "parquet":
-            write_index(shard, members)
+            if shard.kind == "parquet":  # before the copy appears, as others may use it at once
+                write_index(shard, members)
         # Opened while the lock is held, so that no other process can remove it before.
         return shard.copy.open("rb")
+
+
+def _locked(shard: Shard) -> AbstractContextManager[None]:
+    return cache_lock(shard.copy.parent, shard.copy.stem)
 
 
 class _Bounded:
@@ -436,7 +442,8 @@ def _indexed(shard: Shard, index: Path, written: int) -> dict[str, ImageMember]:
 def _build_index(root: Path, shard: Shard) -> None:
     """The index of an archive of tametail pack, whose images are in the order of the table; of Parquet with a new copy."""
     if shard.kind == "parquet":
-        remove(shard.copy)
+        with _locked(shard):
+            remove(shard.copy)
         open_copy(shard).close()
         return
     columns = _read(root / _IMAGES, ["image", "digest"]).slice(shard.start, shard.rows)
