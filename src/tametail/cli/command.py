@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from tametail.core.console import Console, set_current_console, printable
+from tametail.core.console import Console, printable, set_current_console
 from tametail.core.errors import TametailError
 from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared

@@ -26,7 +26,6 @@ from tametail.data.decoding.decode import read_file
 from tametail.data.decoding.shards import IMAGE_BYTES, IMAGE_DIGEST, SIDECARS, image_digest
 from tametail.data.table import ImageTable
 
-
 MARK = b"tametail"
 """Key of the description in a shard's metadata."""
 VERSION = 1
@@ -234,7 +233,11 @@ class _TarShards(_Shards):
 def _suffix(image: str) -> str:
     """The suffix of an image in an archive, by which it is told from what belongs to it."""
     suffix = PurePosixPath(image).suffix.lower()
-    return ".img" if not suffix or suffix in SIDECARS or not suffix[1:].isalnum() or not suffix.isascii() else suffix
+    return (
+        ".img"
+        if not suffix or suffix in SIDECARS or not suffix[1:].isalnum() or not suffix.isascii()
+        else suffix
+    )
 
 
 def _description(table: ImageTable) -> dict[str, Any]:

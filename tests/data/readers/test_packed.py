@@ -27,7 +27,6 @@ from tametail.data import ImageTable, decoded_images, read_images, reading_facts
 from tametail.data.decoding.decode import read_file
 from tametail.data.packed import write_shards as pack
 
-
 Kind = Literal["parquet", "webdataset"]
 
 
@@ -93,7 +92,9 @@ def test_a_subset_of_packed_data_is_given_as_a_table(table: ImageTable, tmp_path
     frame.to_csv(tmp_path / "some.csv", index=False)
     some = read_images(tmp_path / "some.csv", image_root=found.root)
     assert some.images.tolist() == table.images[rows].tolist()
-    assert np.array_equal(decoded_images(some, 8).pixels, decoded_images(table, 8).pixels.take(np.array(rows)))
+    assert np.array_equal(
+        decoded_images(some, 8).pixels, decoded_images(table, 8).pixels.take(np.array(rows))
+    )
     frame.assign(image="../x.png").to_csv(tmp_path / "none.csv", index=False)
     with pytest.raises(DataError, match="lie outside"):
         read_images(tmp_path / "none.csv", image_root=found.root)

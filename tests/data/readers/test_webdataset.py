@@ -78,7 +78,7 @@ def test_numbers_of_classes_are_named_by_a_file_and_the_split_by_the_archives(tm
     assert dict(reading_facts(table))["Class"].startswith("'cls' of 3 tar archives, named by classes.txt")
     assert len(decoded_images(table, 8).pixels) == 9
     (folder / "classes.txt").write_text("naevus\n")
-    with pytest.raises(DataError, match="number of one of 1 classes in classes.txt for .*0021.jpg, found 1"):
+    with pytest.raises(DataError, match=r"number of one of 1 classes in classes.txt for .*0021.jpg, found 1"):
         read_images(folder)
 
 
@@ -96,14 +96,21 @@ def test_archives_in_folders_of_splits_and_a_single_one(tmp_path: Path) -> None:
 def test_fields_of_json_and_text_are_labels_groups_and_split(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {}
     for number in range(6):
-        described = {"dx": "ab"[number % 2], "patient": number // 2, "split": "Training", "note": {"deep": [1]}}
+        described = {
+            "dx": "ab"[number % 2],
+            "patient": number // 2,
+            "split": "Training",
+            "note": {"deep": [1]},
+        }
         files |= sample(number, json=described, txt=f"a long caption {number}")
     archive(tmp_path / "x.tar", files)
     table = read_images(tmp_path / "x.tar", label_col="dx", group_col="patient")
     assert table.counts() == {"a": 3, "b": 3}
     assert table.groups.tolist() == ["0", "0", "1", "1", "2", "2"]
     assert set(table.frame["split"]) == {"train"}
-    with pytest.raises(DataError, match=r"expected a label in 'nothing' .* dx, note, patient, split, txt: .*--label-col"):
+    with pytest.raises(
+        DataError, match=r"expected a label in 'nothing' .* dx, note, patient, split, txt: .*--label-col"
+    ):
         read_images(tmp_path / "x.tar", label_col="nothing")
     with pytest.raises(DataError, match=r"name or number of a class for x/0000.jpg, found \{'deep'"):
         read_images(tmp_path / "x.tar", label_col="note")
@@ -119,7 +126,9 @@ def test_lists_are_labels_of_a_multi_label_table(tmp_path: Path) -> None:
     archive(tmp_path / "x.tar", files)
     table = read_images(tmp_path / "x.tar", multi_label=True)
     assert table.frame["label"].tolist() == ["a|b", "", "a", "b|c"]
-    with pytest.raises(DataError, match="expected one label for x/0000.jpg, found a list of 2; add --multi-label"):
+    with pytest.raises(
+        DataError, match=r"expected one label for x/0000.jpg, found a list of 2; add --multi-label"
+    ):
         read_images(tmp_path / "x.tar")
 
 
@@ -171,7 +180,7 @@ def test_an_archive_that_was_changed_is_read_again(tmp_path: Path) -> None:
     for number in range(4):
         files |= sample(number, cls="1")
     archive(folder / "test-0.tar", files)
-    with pytest.raises(DataError, match="test-0.tar is damaged or was changed"):
+    with pytest.raises(DataError, match=r"test-0.tar is damaged or was changed"):
         read_file(before.paths[0])
     assert len(read_images(folder)) == 10
 
@@ -278,7 +287,9 @@ def test_hostile_archives_are_named_in_bounded_time_and_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
     assert sorted(item.name for item in tmp_path.iterdir()) in (["cache", "set"], ["set"])
     assert [item.name for item in path.parent.iterdir()] == ["x.tar"]
-    assert all(item.suffix in {".bin", ".lock", ".parquet"} for item in own_cache.rglob("*") if item.is_file())
+    assert all(
+        item.suffix in {".bin", ".lock", ".parquet"} for item in own_cache.rglob("*") if item.is_file()
+    )
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:

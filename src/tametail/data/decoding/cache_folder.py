@@ -19,7 +19,11 @@ from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
 _COPIES = "packed"  # copies of shards, which need not be decoded again
-_BOUNDED = ("decoded", "features", _COPIES)  # sub-folders that grow with the number of data sets and backbones
+_BOUNDED = (
+    "decoded",
+    "features",
+    _COPIES,
+)  # sub-folders that grow with the number of data sets and backbones
 _FILE = re.compile(r"([0-9a-f]{32,40})\.(?:npy|json|bin)")
 _ADVICE = (
     "Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another disk by the environment variable TAMETAIL_CACHE, or "

@@ -153,8 +153,12 @@ def list_shard(system: Any, path: str, url: str, kind: Literal["tar", "parquet"]
     listed = system.info(path)
     size = listed.get("size")
     if not isinstance(size, int) or size < 0:
-        raise DataError(f"expected the size of {url} in its listing, found {quoted(size)}; copy it to this machine")
-    state = hashlib.sha256(repr(sorted((key, str(value)) for key, value in listed.items())).encode()).hexdigest()
+        raise DataError(
+            f"expected the size of {url} in its listing, found {quoted(size)}; copy it to this machine"
+        )
+    state = hashlib.sha256(
+        repr(sorted((key, str(value)) for key, value in listed.items())).encode()
+    ).hexdigest()
     return Shard(kind, url, size, state)
 
 
@@ -182,7 +186,9 @@ def register_shards(
     with explain_cache_error(root), cache_lock(root.parent, root.name):
         root.mkdir(parents=True, exist_ok=True)
         if not (root / _IMAGES).exists():
-            columns = pa.table({"image": pa.array(images, pa.string()), "digest": pa.array(digests, pa.string())})
+            columns = pa.table(
+                {"image": pa.array(images, pa.string()), "digest": pa.array(digests, pa.string())}
+            )
             with atomic_path(root / _IMAGES) as temporary:
                 pq.write_table(columns, temporary)
         write_atomically(root / _SHARDS, described)
@@ -260,7 +266,11 @@ def packed_room(root: Path) -> int:
 def absent_images(root: Path, images: Sequence[str]) -> list[str]:
     """Paths of the images that are neither files nor in shards."""
     known = packed_digests(root)
-    return [str(root / image) for image in images if not ((root / image).is_file() if known is None else image in known)]
+    return [
+        str(root / image)
+        for image in images
+        if not ((root / image).is_file() if known is None else image in known)
+    ]
 
 
 def open_image(path: Path) -> IO[bytes]:
@@ -366,7 +376,9 @@ def _contents(shard: Shard, copy: _Bounded) -> Iterator[ImageMember]:
                     )
                 return
             with pq.ParquetFile(source) as file:
-                largest = max((parquet_image_bytes(file, group) for group in range(file.num_row_groups)), default=1)
+                largest = max(
+                    (parquet_image_bytes(file, group) for group in range(file.num_row_groups)), default=1
+                )
                 # A batch is in memory, and each of its images can be as large as all of its row group together.
                 batches = file.iter_batches(
                     batch_size=min(max(_BATCH_BYTES // max(largest, 1), 1), 64),
@@ -386,7 +398,9 @@ def parquet_image_bytes(file: Any, group: int) -> int:
     """
     described = file.metadata.row_group(group)
     columns = (described.column(number) for number in range(described.num_columns))
-    size = sum(max(column.total_uncompressed_size, 0) for column in columns if column.path_in_schema == IMAGE_BYTES)
+    size: int = sum(
+        max(column.total_uncompressed_size, 0) for column in columns if column.path_in_schema == IMAGE_BYTES
+    )
     if size > MAX_IMAGE_BYTES:
         raise DataError(
             f"expected at most {MAX_IMAGE_BYTES:,} bytes of images in a row group, found {size:,}; pack the data again"
@@ -469,5 +483,3 @@ def _read(path: Path, columns: list[str]) -> Any:
             return file.read(columns)
     except (OSError, ValueError) as error:
         raise TametailError(f"{path} is damaged ({error}); remove it, and read the data again") from error
-
-

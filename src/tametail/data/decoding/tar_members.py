@@ -63,7 +63,7 @@ def tar_members(file: IO[bytes], name: str) -> Iterator[TarMember]:
         try:
             if archive is None:
                 file.seek(0)
-                archive = tarfile.open(fileobj=headers, mode="r:", errorlevel=0)  # type: ignore[call-overload]
+                archive = tarfile.TarFile(fileobj=headers)  # type: ignore[arg-type]
                 member = archive.firstmember
                 archive.firstmember = None
             else:
@@ -71,11 +71,15 @@ def tar_members(file: IO[bytes], name: str) -> Iterator[TarMember]:
             archive.members.clear()  # it would keep all of them
         except Exception as error:  # a damaged header raises errors of many kinds
             found = quoted(str(error) or type(error).__name__)
-            raise DataError(f"expected an uncompressed tar archive, found {found} in {name}; {_ADVICE}") from error
+            raise DataError(
+                f"expected an uncompressed tar archive, found {found} in {name}; {_ADVICE}"
+            ) from error
         if member is None:
             return
         if wrong := _wrong(member, position, end, names):
-            raise DataError(f"expected plain files in {name}, found {quoted(member.name)}, {wrong}; {_ADVICE}")
+            raise DataError(
+                f"expected plain files in {name}, found {quoted(member.name)}, {wrong}; {_ADVICE}"
+            )
         position = member.offset
         if member.isreg():
             names.add(member.name)

@@ -113,7 +113,9 @@ def _read(source: str, allow_leaks: bool) -> ImageTable:
             f"expected image names inside of {source}, found {sample_of(list(map(quoted, unsafe)))}; pack it again"
         )
     if not all(left < right for left, right in pairwise(images)):
-        raise DataError(f"expected images in sorted order in the shards of {source}, but not so; pack it again")
+        raise DataError(
+            f"expected images in sorted order in the shards of {source}, but not so; pack it again"
+        )
     digests = frame.pop(IMAGE_DIGEST).tolist()
     if IMAGE_SHARD in frame:
         counts = _archive_counts(frame.pop(IMAGE_SHARD).tolist(), source)
@@ -177,7 +179,9 @@ def _archive_counts(numbers: Sequence[int], source: str) -> list[int]:
 
 def _place(source: str, name: str) -> str:
     """URL or path of a file of the folder."""
-    return f"{source.rstrip('/')}/{name}" if is_url(source) else str(Path(source).expanduser().absolute() / name)
+    return (
+        f"{source.rstrip('/')}/{name}" if is_url(source) else str(Path(source).expanduser().absolute() / name)
+    )
 
 
 def _is_shard(path: Path) -> bool:

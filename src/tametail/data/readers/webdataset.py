@@ -140,10 +140,14 @@ def read_archives(archives: Sequence[_Archive], source: str, options: ReadOption
             members += found
             parts += [part] * len(found)
     if not members:
-        raise DataError(f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the archives of {source}, found none")
+        raise DataError(
+            f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the archives of {source}, found none"
+        )
     described = [json.loads(member.sidecar) for member in members]
     fields = [each["fields"] for each in described]
-    label = options.label_col or next((name for name in _LABELS if all(name in each for each in fields)), None)
+    label = options.label_col or next(
+        (name for name in _LABELS if all(name in each for each in fields)), None
+    )
     classes = _class_names(source)
     images = [member.image for member in members]
     labels = _texts(fields, label, images, source, "label", "--label-col")
@@ -151,7 +155,9 @@ def read_archives(archives: Sequence[_Archive], source: str, options: ReadOption
         labels = [int(text) if isinstance(text, str) and text.isdecimal() else text for text in labels]
     columns = {
         "image": images,
-        "label": [_label(value, classes, options, image) for value, image in zip(labels, images, strict=True)],
+        "label": [
+            _label(value, classes, options, image) for value, image in zip(labels, images, strict=True)
+        ],
     }
     grouped = options.group_col or ("group" if all("group" in each for each in fields) else None)
     values = _texts(fields, grouped, images, source, "group", "--group-col") if grouped else images
@@ -166,9 +172,14 @@ def read_archives(archives: Sequence[_Archive], source: str, options: ReadOption
     deep = any(each["deep"] for each in described)
     root = register_shards(shards, images, [member.digest for member in members], may_be_deep=deep)
     reading = SourceReading(
-        f"{label!r} of {counted(len(archives), 'tar archive')}" + (f", named by {classes[0]}" if classes else ""),
+        f"{label!r} of {counted(len(archives), 'tar archive')}"
+        + (f", named by {classes[0]}" if classes else ""),
         f"{grouped!r} of the archives" if grouped else NO_GROUPS,
-        f"{split!r} of the archives" if split else f"file names: {', '.join(sorted(splits))}" if splits else NO_SPLIT,
+        f"{split!r} of the archives"
+        if split
+        else f"file names: {', '.join(sorted(splits))}"
+        if splits
+        else NO_SPLIT,
     )
     name = PurePosixPath(source.rstrip("/")).name.removesuffix(".tar") or "images"
     return ImageTable.from_frame(
@@ -207,7 +218,9 @@ def _scan(file: IO[bytes], stem: str, name: str) -> list[ImageMember]:
         sidecar = json.dumps({"deep": begins_deep(content[:26]), "fields": fields})
         kept += len(sidecar)
         if kept > _MOST_KEPT:
-            raise DataError(f"expected at most {_MOST_KEPT:,} characters of labels in {name}; keep fewer fields in its .json files")
+            raise DataError(
+                f"expected at most {_MOST_KEPT:,} characters of labels in {name}; keep fewer fields in its .json files"
+            )
         member = files[suffixes[0]]
         found.append(ImageMember(image, member.offset, member.size, image_digest(content), sidecar))
     return sorted(found)
@@ -241,10 +254,19 @@ def _fields(file: IO[bytes], files: dict[str, TarMember], name: str) -> dict[str
 
 
 def _texts(
-    fields: Sequence[dict[str, Any]], name: str | None, images: Sequence[str], source: str, what: str, option: str
+    fields: Sequence[dict[str, Any]],
+    name: str | None,
+    images: Sequence[str],
+    source: str,
+    what: str,
+    option: str,
 ) -> list[Any]:
     """The values of a field, which all images must have."""
-    lacking = [image for image, each in zip(images, fields, strict=True) if name is None or each.get(name) in (None, "")]
+    lacking = [
+        image
+        for image, each in zip(images, fields, strict=True)
+        if name is None or each.get(name) in (None, "")
+    ]
     if lacking:
         there = sorted({field for each in fields[:1000] for field in each})
         expected = f"a {what} in {name!r}" if name else f"a {what} in one of {', '.join(_LABELS)}"
@@ -274,7 +296,9 @@ def _class_name(value: Any, classes: tuple[str, list[str]] | None, image: str) -
         return str(value)
     file, names = classes
     if not 0 <= value < len(names):
-        raise DataError(f"expected the number of one of {len(names)} classes in {file} for {image}, found {value}")
+        raise DataError(
+            f"expected the number of one of {len(names)} classes in {file} for {image}, found {value}"
+        )
     return names[value]
 
 
@@ -296,6 +320,8 @@ def _class_names(source: str) -> tuple[str, list[str]] | None:
                     content = file.read(_MOST_TEXT + 1)
                 names = content.decode("utf-8").splitlines()
                 if len(content) > _MOST_TEXT or "" in names or len(set(names)) < len(names):
-                    raise DataError(f"expected the name of a class in each line of {name} in {source}, each once")
+                    raise DataError(
+                        f"expected the name of a class in each line of {name} in {source}, each once"
+                    )
                 return name, names
     return None
