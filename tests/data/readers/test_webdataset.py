@@ -292,6 +292,18 @@ def test_hostile_archives_are_named_in_bounded_time_and_memory(
     )
 
 
+def test_an_archive_beside_what_it_held_is_not_read(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "0.jpg").write_bytes(picture(number))
+    archive(tmp_path / "set" / "download.tar", {"c/0.jpg": picture(0)})
+    assert read_images(tmp_path / "set").images.tolist() == ["a/0.jpg", "b/0.jpg"]
+    (tmp_path / "listed").mkdir()
+    archive(tmp_path / "listed" / "download.tar", {"c/0.jpg": picture(0)})
+    (tmp_path / "listed" / "labels.csv").write_text("image,label\nset/a/0.jpg,a\nset/b/0.jpg,b\n")
+    assert read_images(tmp_path / "listed", image_root=tmp_path / "listed" / "..").class_names == ("a", "b")
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"")
     with pytest.raises(DataError, match="expected archives without compression"):

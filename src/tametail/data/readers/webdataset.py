@@ -63,7 +63,7 @@ class WebDatasetReader(Reader):
     """Reads a .tar file, a folder of .tar files, or one with them in its sub-folders, such as ``train`` and ``test``."""
 
     name = "webdataset"
-    priority = 6  # after those that tametail pack wrote
+    priority = -25  # after tables
 
     def matches(self, source: str | Path) -> bool:
         if is_url(source):
@@ -71,7 +71,9 @@ class WebDatasetReader(Reader):
         path = Path(source).expanduser()
         if path.is_file():
             return path.name.lower().endswith((".tar", *_COMPRESSED))
-        return path.is_dir() and any(_tars(path))
+        if not path.is_dir() or not any(map(Path.is_file, _below(path, {".tar"}))):
+            return False
+        return not any(_below(path, _IMAGES))  # beside images an archive is the download that they are from
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         with explain_source(str(source)):
@@ -80,8 +82,9 @@ class WebDatasetReader(Reader):
         return read_archives(archives, str(source), options)
 
 
-def _tars(folder: Path) -> Iterable[Path]:
-    return (path for pattern in ("*.tar", "*/*.tar") for path in folder.glob(pattern) if path.is_file())
+def _below(folder: Path, suffixes: set[str]) -> Iterable[Path]:
+    """Entries with these suffixes in a folder and in its sub-folders."""
+    return (path for level in ("*", "*/*") for path in folder.glob(level) if path.suffix.lower() in suffixes)
 
 
 def list_archives(system: Any, path: str, source: str) -> list[_Archive]:
