@@ -66,7 +66,7 @@ def test_what_was_unused_for_longest_goes_until_it_fits(
 
 
 def test_copies_of_shards_go_before_what_was_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = make(folder / "packed" / f"{'e' * 40}.bin")
+    copy = make(folder / "packed" / f"{'e' * 40}.bin", "x" * 1000)
     index = make(copy.with_suffix(".parquet"))
     limit_to(monkeypatch, 5000)
     make_room(1000)
