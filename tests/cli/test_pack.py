@@ -20,8 +20,10 @@ def test_a_study_of_packed_data_is_that_of_the_original(image_folder: Path, tmp_
     assert (code, output.strip()) == (0, str(out))
     assert "Groups" in errors
     assert "70 images in 1 files" in errors
+    code, output, errors = run("pack", image_folder, tmp_path / "tars", "--format", "webdataset")
+    assert code == 0, errors
     described = []
-    for data in (image_folder, out):
+    for data in (image_folder, out, tmp_path / "tars"):
         study = tmp_path / f"study of {data.name}"
         code, _, errors = run(
             "compare", data, "--methods", "ce", "--folds", 2, "-o", study, *words(TINY), "--recipe", "head"
@@ -33,7 +35,7 @@ def test_a_study_of_packed_data_is_that_of_the_original(image_folder: Path, tmp_
                 [path.read_bytes() for path in sorted(study.glob("runs/*/*/predictions.parquet"))],
             )
         )
-    assert described[0] == described[1]
+    assert described[0] == described[1] == described[2]
     assert len(described[0][1]) == 2
 
 

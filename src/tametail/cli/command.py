@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from tametail.core.console import Console, printable
+from tametail.core.console import Console, printable, set_current_console
 from tametail.core.errors import TametailError
 from tametail.core.interruption import exit_code, interruption_message, raise_on_signals
 from tametail.core.option import Option, declared
@@ -53,6 +53,7 @@ def command(
             if given:
                 values["given"] = [one.flag for one in options if _is_written(context, one)]
             console = Console(quiet or process_rank() > 0, warnings=process_rank() == 0)
+            set_current_console(console)
             _run(lambda: body(console, **values), debug=debug, interrupted=interrupted)
 
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

@@ -18,6 +18,17 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def current_console() -> Console:
+    """The console of the command that runs, for what is deep inside of it; silent in Python."""
+    return _current
+
+
+def set_current_console(console: Console) -> None:
+    """Make a console the one of the command that runs."""
+    global _current
+    _current = console
+
+
 class Console:
     """Messages and progress on standard error; nothing if ``quiet``, except for warnings where ``warnings`` is set."""
 
@@ -55,3 +66,6 @@ class Console:
         with Progress(*columns, *times, console=self.rich, disable=self.quiet) as progress:
             task = progress.add_task(description, total=total)
             yield lambda done: progress.advance(task, done)
+
+
+_current = Console(quiet=True)

@@ -434,8 +434,8 @@ class DataArgument(TypedDict, total=False):
         Option(
             ...,
             "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or its "
-            "URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic).",
+            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
+            "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic).",
         ),
     ]
 
@@ -736,6 +736,13 @@ class SubsampleOptions(OutputOptions, DrawOptions, total=False):
 class PackOptions(OutputOptions, TableOptions, total=False):
     """Options of ``tametail pack``."""
 
+    format: Annotated[
+        Literal["parquet", "webdataset"],
+        Option(
+            "parquet",
+            "Parquet files; or webdataset: tar archives, each image with a .json of its row and a .cls with its class's number.",
+        ),
+    ]
     shard_mb: Annotated[int, Option(512, "Megabytes of images above which a new file is begun.")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tametail.data.decoding.cache import DecodedImages, cache_dir, decoded_images
-from tametail.data.decoding.decode import decode_image
+from tametail.data.decoding.decode import decode_image, read_file
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from tametail.data.readers.known_sets import KNOWN_SETS, KnownSet
 from tametail.data.readers.read_images import read_images
@@ -32,6 +32,7 @@ __all__ = [
     "decoded_images",
     "load_splits",
     "make_splits",
+    "read_file",
     "read_images",
     "readers",
     "reading_facts",

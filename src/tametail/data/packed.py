@@ -1,30 +1,39 @@
-"""A table with its images in a few large Parquet files, called shards, as they are quickly copied and read from object stores.
+"""A table with its images in a few large files, called shards, as they are quickly copied and read from object stores.
 
-A shard holds rows of the table with the bytes of the image files and their digests; its metadata describe the whole table.
+Shards are Parquet files with rows of the table and the bytes of the image files; or tar archives as of WebDataset, beside a
+Parquet file with the whole table. The metadata of the Parquet files describe the table.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Unpack
+import os
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Unpack
 
 from tametail.core.atomic import atomic_directory
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, explain_write_error
 from tametail.core.option import pick, takes
 from tametail.core.options import PackOptions, TableOptions
+from tametail.data.decoding.bit_depth import find_bit_depth
 from tametail.data.decoding.decode import read_file
+from tametail.data.decoding.shards import IMAGE_BYTES, IMAGE_DIGEST, SIDECARS, image_digest
 from tametail.data.table import ImageTable
 
 MARK = b"tametail"
 """Key of the description in a shard's metadata."""
 VERSION = 1
-IMAGE_BYTES, IMAGE_DIGEST = "image_bytes", "image_digest"
+IMAGE_SHARD, TABLE_FILE, CLASSES_FILE = "image_shard", "table.parquet", "classes.txt"
+"""Of tar archives: the column with the number of the archive of each image, the table, and the names of the classes by number."""
 _GROUP_BYTES = 16 * 2**20  # of images in a row group, which is read at once
 _GROUP_ROWS = 1000
+_SHARD_ROWS = 50_000  # a tar archive has three files for each
 
 
 @takes(PackOptions)
@@ -55,7 +64,11 @@ def pack(
     say_reading(table, console)
     with console.track("Images", len(table)) as advance:
         files = write_shards(
-            table, Path(str(options["out"])), shard_bytes=options["shard_mb"] * 10**6, advance=advance
+            table,
+            Path(str(options["out"])),
+            kind=options["format"],
+            shard_bytes=options["shard_mb"] * 10**6,
+            advance=advance,
         )
     total = sum(file.stat().st_size for file in files)
     console.say(f"{len(table):,} images in {len(files):,} files, {total / 1e9:.3g} GB")
@@ -66,6 +79,7 @@ def write_shards(
     table: ImageTable,
     out: Path,
     *,
+    kind: Literal["parquet", "webdataset"] = "parquet",
     shard_bytes: int = 2**29,
     advance: Callable[[int], None] | None = None,
 ) -> list[Path]:
@@ -75,7 +89,9 @@ def write_shards(
 
     Args:
         out: the folder; it must not exist.
-        shard_bytes: bytes of images above which a new file is begun.
+        kind: Parquet files; or tar archives with an image, a .json of its row and a .cls with the number of its class for each
+            key, and the whole table in `TABLE_FILE`.
+        shard_bytes: bytes of images above which a new file is begun, at the latest after some 50,000 images.
         advance: progress callback, called with the number of images written since the last call.
 
     Raises:
@@ -83,55 +99,150 @@ def write_shards(
         DataError: an image file cannot be read.
         TametailError: the folder cannot be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if out.exists():
         raise UsageError(f"{out} already exists; remove it, or give another folder")
-    if taken := {IMAGE_BYTES, IMAGE_DIGEST} & set(table.frame):
+    reserved = {IMAGE_BYTES, IMAGE_DIGEST, *([IMAGE_SHARD] if kind == "webdataset" else [])}
+    if taken := reserved & set(table.frame):
         raise UsageError(
-            f"expected no columns {IMAGE_BYTES} and {IMAGE_DIGEST}, got {', '.join(taken)}; rename them"
+            f"expected no columns {' and '.join(sorted(reserved))}, got {', '.join(taken)}; rename them"
         )
-    of_table = pa.Schema.from_pandas(table.frame, preserve_index=False)
-    schema = of_table.append(pa.field(IMAGE_BYTES, pa.large_binary()))
-    schema = schema.append(pa.field(IMAGE_DIGEST, pa.string()))
-    schema = schema.with_metadata(
-        {**(of_table.metadata or {}), MARK: json.dumps(_description(table)).encode()}
-    )
-    names: list[str] = []
     with explain_write_error(out), atomic_directory(out) as folder:
-        writer: Any = None
-        written = 0
+        writer = (_TarShards if kind == "webdataset" else _ParquetShards)(table, folder)
+        written, first = 0, 0
         try:
             for start, contents in _groups(table):
-                if writer is None or written >= shard_bytes:
-                    if writer is not None:
-                        writer.close()
-                    names.append(f"{len(names):05d}.parquet")
-                    # Images are compressed already; columns of text are small.
-                    writer = pq.ParquetWriter(folder / names[-1], schema, compression="none")
-                    written = 0
-                rows = table.frame.iloc[start : start + len(contents)]
-                group = pa.Table.from_pandas(rows, schema=of_table, preserve_index=False)
-                group = group.append_column(schema.field(IMAGE_BYTES), pa.array(contents, pa.large_binary()))
-                digests = [image_digest(content) for content in contents]
-                group = group.append_column(schema.field(IMAGE_DIGEST), pa.array(digests, pa.string()))
-                writer.write_table(group.cast(schema), row_group_size=len(contents))
+                if not writer.names or written >= shard_bytes or start - first >= _SHARD_ROWS:
+                    writer.begin()
+                    written, first = 0, start
+                writer.write(start, contents)
                 written += sum(map(len, contents))
                 if advance is not None:
                     advance(len(contents))
         finally:
-            if writer is not None:
-                writer.close()
-    return [out / name for name in names]
+            writer.close()
+        writer.finish()
+    return [out / name for name in writer.names]
 
 
-def image_digest(content: bytes) -> str:
-    """BLAKE2b digest (32 hex digits) of the content of an image file."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+class _Shards(ABC):
+    """Writes images with their rows into shards of a folder."""
+
+    def __init__(self, table: ImageTable, folder: Path) -> None:
+        import pyarrow as pa
+
+        self.table, self.folder = table, folder
+        self.names: list[str] = []
+        self.frame_schema = pa.Schema.from_pandas(table.frame, preserve_index=False)
+        self.metadata = {
+            **(self.frame_schema.metadata or {}),
+            MARK: json.dumps(_description(table)).encode(),
+        }
+        self.writer: Any = None
+
+    def begin(self) -> None:
+        """Begin a shard."""
+        self.close()
+        self.names.append(f"{len(self.names):05d}.{self.suffix}")
+        self.writer = self.open(self.folder / self.names[-1])
+
+    def close(self) -> None:
+        """End the shard."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    suffix: str
+
+    @abstractmethod
+    def open(self, path: Path) -> Any: ...
+
+    @abstractmethod
+    def write(self, start: int, contents: Sequence[bytes]) -> None:
+        """Write the images of consecutive rows from ``start`` on."""
+
+    def finish(self) -> None:
+        """Write what else belongs to the shards."""
+        return
+
+
+class _ParquetShards(_Shards):
+    suffix = "parquet"
+
+    def open(self, path: Path) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = self.frame_schema.append(pa.field(IMAGE_BYTES, pa.large_binary()))
+        self.schema = schema.append(pa.field(IMAGE_DIGEST, pa.string())).with_metadata(self.metadata)
+        # Images are compressed already; columns of text are small.
+        return pq.ParquetWriter(path, self.schema, compression="none")
+
+    def write(self, start: int, contents: Sequence[bytes]) -> None:
+        import pyarrow as pa
+
+        rows = self.table.frame.iloc[start : start + len(contents)]
+        group = pa.Table.from_pandas(rows, schema=self.frame_schema, preserve_index=False)
+        group = group.append_column(IMAGE_BYTES, pa.array(contents, pa.large_binary()))
+        group = group.append_column(IMAGE_DIGEST, pa.array(list(map(image_digest, contents)), pa.string()))
+        self.writer.write_table(group.cast(self.schema), row_group_size=len(contents))
+
+
+class _TarShards(_Shards):
+    suffix = "tar"
+
+    def __init__(self, table: ImageTable, folder: Path) -> None:
+        super().__init__(table, folder)
+        self.digests: list[str] = []
+        self.shards: list[int] = []
+        self.numbers = {name: number for number, name in enumerate(table.class_names)}
+
+    def open(self, path: Path) -> Any:
+        return tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)
+
+    def write(self, start: int, contents: Sequence[bytes]) -> None:
+        rows = self.table.frame.iloc[start : start + len(contents)]
+        described = [json.loads(line) for line in rows.to_json(orient="records", lines=True).splitlines()]
+        for number, (content, row) in enumerate(zip(contents, described, strict=True), start):
+            self._add(f"{number:09d}{_suffix(row['image'])}", content)
+            self._add(f"{number:09d}.json", json.dumps(row, ensure_ascii=False).encode())
+            if not self.table.multi_label:
+                self._add(f"{number:09d}.cls", str(self.numbers[row["label"]]).encode())
+            self.digests.append(image_digest(content))
+            self.shards.append(len(self.names) - 1)
+
+    def _add(self, name: str, content: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(content), 0o644
+        self.writer.addfile(member, io.BytesIO(content))
+
+    def finish(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_pandas(self.table.frame, schema=self.frame_schema, preserve_index=False)
+        table = table.append_column(IMAGE_DIGEST, pa.array(self.digests, pa.string()))
+        table = table.append_column(IMAGE_SHARD, pa.array(self.shards, pa.int32()))
+        pq.write_table(table.replace_schema_metadata(self.metadata), self.folder / TABLE_FILE)
+        self.names.append(TABLE_FILE)
+        # A name with a line break, which hardly exists, is in the .json of its images.
+        lines = [" ".join(name.splitlines()) for name in self.table.class_names]
+        (self.folder / CLASSES_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self.names.append(CLASSES_FILE)
+
+
+def _suffix(image: str) -> str:
+    """The suffix of an image in an archive, by which it is told from what belongs to it."""
+    suffix = PurePosixPath(image).suffix.lower()
+    return (
+        ".img"
+        if not suffix or suffix in SIDECARS or not suffix[1:].isalnum() or not suffix.isascii()
+        else suffix
+    )
 
 
 def _description(table: ImageTable) -> dict[str, Any]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        deep = find_bit_depth(table.paths, pool).bits is not None
     return {
         "version": VERSION,
         "name": table.name,
@@ -140,6 +251,7 @@ def _description(table: ImageTable) -> dict[str, Any]:
         "multi_label": table.multi_label,
         "synthetic": table.synthetic,
         "reading": None if table.reading is None else table.reading.as_dict(),
+        "may_be_deep": deep,  # so that nothing but the table need be copied to know the bit depth
     }
 
 

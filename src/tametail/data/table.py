@@ -166,7 +166,7 @@ class ImageTable:
 
     @property
     def paths(self) -> list[Path]:
-        """N file paths."""
+        """N paths of image files; those of packed data exist only for `tametail.data.read_file`."""
         return [self.root / image for image in self.frame["image"]]
 
     @property

@@ -26,6 +26,7 @@ from tametail.data import (
     make_splits,
     save_splits,
 )
+from tametail.data.decoding.shards import absent_images
 from tametail.data.reading import GIVEN, GREY_LEVELS, SourceReading
 from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
 from tametail.models.backbones import BackboneSpec, build_backbone, state_digest
@@ -230,7 +231,7 @@ def load_inputs(
     recipe = recorded_recipe(described)
     spec = studied_backbone(described)
     table = saved_table(directory, described, image_root)
-    missing = [str(path) for path in table.paths if not path.is_file()]
+    missing = absent_images(table.root, table.frame["image"].tolist())
     if missing:
         raise DataError(
             f"expected the study's images under {table.root}, but {len(missing)} of {len(table)} are missing "

@@ -65,6 +65,16 @@ def test_what_was_unused_for_longest_goes_until_it_fits(
     assert {path.stem[0] for path in folder.rglob("*.json")} == set(left) - {"b"}
 
 
+def test_copies_of_shards_go_before_what_was_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = make(folder / "packed" / f"{'e' * 40}.bin", "x" * 1000)
+    index = make(copy.with_suffix(".parquet"))
+    limit_to(monkeypatch, 5000)
+    make_room(1000)
+    assert kept(folder) == "abcd"
+    assert not copy.exists()
+    assert index.exists()
+
+
 def test_what_is_kept_or_locked_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_to(monkeypatch, 4000)
     with FileLock(folder / "decoded" / f"{'a' * 40}.lock"):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import fsspec
 import numpy as np
@@ -23,7 +24,10 @@ from PIL import Image
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images, reading_facts
+from tametail.data.decoding.decode import read_file
 from tametail.data.packed import write_shards as pack
+
+Kind = Literal["parquet", "webdataset"]
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +63,18 @@ def assert_same(found: ImageTable, table: ImageTable) -> None:
     pd.testing.assert_frame_equal(found.frame, table.frame, check_dtype=False)
     for name in ("class_names", "name", "multi_label", "synthetic", "reading", "bit_depth"):
         assert getattr(found, name) == getattr(table, name), name
-    assert [path.read_bytes() for path in found.paths] == [path.read_bytes() for path in table.paths]
+    assert [read_file(path) for path in found.paths] == [path.read_bytes() for path in table.paths]
     assert np.array_equal(decoded_images(found, 8).pixels, decoded_images(table, 8).pixels)
 
 
-def test_a_packed_table_is_read_as_it_was(table: ImageTable, tmp_path: Path) -> None:
+KINDS = pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+
+
+@KINDS
+def test_a_packed_table_is_read_as_it_was(table: ImageTable, tmp_path: Path, kind: Kind) -> None:
     steps: list[int] = []
-    files = pack(table, tmp_path / "out", advance=steps.append)
-    assert sorted((tmp_path / "out").iterdir()) == files
+    files = pack(table, tmp_path / "out", kind=kind, advance=steps.append)
+    assert set((tmp_path / "out").iterdir()) == set(files)
     assert sum(steps) == 20
     found = read_images(tmp_path / "out")
     assert_same(found, table)
@@ -75,10 +83,33 @@ def test_a_packed_table_is_read_as_it_was(table: ImageTable, tmp_path: Path) -> 
     assert again.root == found.root
 
 
+@KINDS
+def test_a_subset_of_packed_data_is_given_as_a_table(table: ImageTable, tmp_path: Path, kind: Kind) -> None:
+    pack(table, tmp_path / "out", kind=kind)
+    found = read_images(tmp_path / "out")
+    rows = [1, 2, 7, 8]
+    frame = found.frame.iloc[rows].assign(image=[image.removesuffix(".png") for image in found.images[rows]])
+    frame.to_csv(tmp_path / "some.csv", index=False)
+    some = read_images(tmp_path / "some.csv", image_root=found.root)
+    assert some.images.tolist() == table.images[rows].tolist()
+    assert np.array_equal(
+        decoded_images(some, 8).pixels, decoded_images(table, 8).pixels.take(np.array(rows))
+    )
+    frame.assign(image="../x.png").to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(DataError, match="lie outside"):
+        read_images(tmp_path / "none.csv", image_root=found.root)
+
+
+@KINDS
 def test_shards_are_of_the_size_that_is_asked_for(
-    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     monkeypatch.setattr("tametail.data.packed._GROUP_ROWS", 3)
+    if kind == "webdataset":
+        *files, _, _ = pack(table, tmp_path / "out", kind=kind, shard_bytes=1)
+        assert [file.name for file in files] == [f"{number:05d}.tar" for number in range(7)]
+        assert_same(read_images(tmp_path / "out"), table)
+        return
     files = pack(table, tmp_path / "out", shard_bytes=1)
     rows = [pq.ParquetFile(file).metadata.num_rows for file in files]
     assert rows == [3, 3, 3, 3, 3, 3, 2]
@@ -88,8 +119,9 @@ def test_shards_are_of_the_size_that_is_asked_for(
     assert pq.ParquetFile(file).metadata.num_row_groups == 20
 
 
+@KINDS
 def test_labels_that_are_unknown_given_folds_and_absent_classes_are_kept(
-    table: ImageTable, tmp_path: Path
+    table: ImageTable, tmp_path: Path, kind: Kind
 ) -> None:
     frame = table.frame.assign(
         label=["a|b" if row % 2 else "" for row in range(20)],
@@ -99,7 +131,7 @@ def test_labels_that_are_unknown_given_folds_and_absent_classes_are_kept(
     )
     several = ImageTable.from_frame(frame, table.root, "several", multi_label=True, synthetic=True)
     several = replace(several, class_names=("a", "b", "c", "d"))
-    pack(several, tmp_path / "out")
+    pack(several, tmp_path / "out", kind=kind)
     found = read_images(tmp_path / "out")
     assert_same(found, replace(several, reading=found.reading))
     assert np.array_equal(found.unknown, several.unknown)
@@ -134,7 +166,7 @@ def rewritten(path: Path, **columns: list[object]) -> None:
     pq.write_table(shard, path)
 
 
-@pytest.mark.parametrize("damage", ["missing", "other", "bytes", "cut", "outside", "version"])
+@pytest.mark.parametrize("damage", ["missing", "other", "cut", "outside", "order", "version"])
 def test_missing_and_damaged_shards_are_named(
     table: ImageTable, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,9 +175,9 @@ def test_missing_and_damaged_shards_are_named(
     expected = {
         "missing": "expected 20 images in the shards of .*, found 13; copy all",
         "other": "shards of one table, .* 00001.parquet is none of them",
-        "bytes": f"{table.images[0]} in 00000.parquet of .* is damaged",
         "cut": "out cannot be read: .*; check its name",
         "outside": r"expected image names inside of .*, found .*\.\./x.png",
+        "order": "expected images in sorted order",
         "version": "expected shards of one table, as tametail pack of this version",
     }[damage]
     match damage:
@@ -154,12 +186,12 @@ def test_missing_and_damaged_shards_are_named(
         case "other":
             pack(replace(table, name="other"), tmp_path / "others", shard_bytes=1)
             shutil.copy(tmp_path / "others" / second.name, second)
-        case "bytes":
-            rewritten(first, image_bytes=[b"x", *pq.read_table(first)["image_bytes"].to_pylist()[1:]])
         case "cut":
             second.write_bytes(second.read_bytes()[:-300])
         case "outside":
             rewritten(first, image=["../x.png", *pq.read_table(first)["image"].to_pylist()[1:]])
+        case "order":
+            rewritten(first, image=pq.read_table(first)["image"].to_pylist()[::-1])
         case "version":
             for path in (tmp_path / "out").iterdir():
                 shard = pq.read_table(path)
@@ -172,18 +204,42 @@ def test_missing_and_damaged_shards_are_named(
     assert not list((tmp_path / "cache").glob("packed/*/*"))
 
 
-def test_images_that_were_removed_from_the_cache_are_written_again(table: ImageTable, tmp_path: Path) -> None:
-    pack(table, tmp_path / "out")
-    read_images(tmp_path / "out").paths[3].unlink()
-    assert_same(read_images(tmp_path / "out"), table)
+@KINDS
+def test_a_damaged_image_is_one_that_cannot_be_read(table: ImageTable, tmp_path: Path, kind: Kind) -> None:
+    first, *_ = pack(table, tmp_path / "out", kind=kind)
+    if kind == "parquet":
+        rewritten(first, image_bytes=[b"x", *pq.read_table(first)["image_bytes"].to_pylist()[1:]])
+    else:
+        content = first.read_bytes()
+        at = content.index(read_file(table.paths[0])) + 50
+        first.write_bytes(content[:at] + b"#" + content[at + 1 :])
+    found = decoded_images(read_images(tmp_path / "out"), 8)
+    assert {image: "is damaged or was changed" in why for image, why in found.errors.items()} == {
+        table.images[0]: True
+    }
 
 
-@pytest.mark.parametrize("kind", ["file", "memory"])
-def test_a_url_is_a_source(table: ImageTable, tmp_path: Path, kind: str) -> None:
-    pack(table, tmp_path / "out", shard_bytes=1)
-    url = f"file://{tmp_path}/out" if kind == "file" else "memory://bucket/packed"
-    if kind == "memory":
-        fsspec.filesystem("memory").put(f"{tmp_path}/out", "/bucket/packed", recursive=True)
+@KINDS
+def test_files_that_were_removed_from_the_cache_are_written_again(
+    table: ImageTable, tmp_path: Path, kind: Kind
+) -> None:
+    pack(table, tmp_path / "out", kind=kind)
+    found = read_images(tmp_path / "out")
+    for pattern in ("*.bin", "*.parquet", "*"):
+        assert_same(found, table)
+        for file in (tmp_path / "cache" / "packed").glob(pattern):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        found = read_images(tmp_path / "out") if pattern == "*" else found
+    assert_same(found, table)
+
+
+@KINDS
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_url_is_a_source(table: ImageTable, tmp_path: Path, where: str, kind: Kind) -> None:
+    pack(table, tmp_path / "out", kind=kind, shard_bytes=1)
+    url = f"file://{tmp_path}/out" if where == "file" else f"memory://{kind}/packed"
+    if where == "memory":
+        fsspec.filesystem("memory").put(f"{tmp_path}/out", f"/{kind}/packed", recursive=True)
     assert_same(read_images(url), table)
     assert_same(read_images(f"{url}/"), table)
 
@@ -194,7 +250,7 @@ def test_a_url_is_a_source(table: ImageTable, tmp_path: Path, kind: str) -> None
         (
             "memory://nothing/here",
             DataError,
-            "expected the .parquet files of tametail pack in memory://nothing/here",
+            "expected the .parquet files of tametail pack, or the .tar files of a WebDataset, in memory://nothing/here",
         ),
         ("nosuch://bucket/packed", DataError, "nosuch://bucket/packed cannot be read: .*nosuch"),
         ("adl://bucket/packed", UsageError, "adl://bucket/packed cannot be opened: .*adl"),
@@ -229,6 +285,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # of an earlier server
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"
     finally:
@@ -237,10 +294,17 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages for S3
-def test_a_bucket_is_a_source(s3: str, table: ImageTable, tmp_path: Path) -> None:
-    for file in pack(table, tmp_path / "out", shard_bytes=1):
+@KINDS
+def test_a_bucket_is_a_source(
+    s3: str, table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    monkeypatch.setattr("tametail.data.packed._GROUP_ROWS", 3)
+    for file in pack(table, tmp_path / "out", kind=kind, shard_bytes=1):
         fsspec.filesystem("s3").put_file(str(file), f"{s3}/packed/{file.name}")
-    assert_same(read_images(f"{s3}/packed"), table)
+    found = read_images(f"{s3}/packed")
+    assert not list((tmp_path / "cache" / "packed").glob("*.bin"))
+    assert_same(found, table)
+    assert len(list((tmp_path / "cache" / "packed").glob("*.bin"))) == 7
     with pytest.raises(DataError, match="found none"):
         read_images(f"{s3}/absent")
 

@@ -23,6 +23,7 @@ BUILT_IN = [
     "demo",
     "medmnist",
     "packed",
+    "webdataset",
     "parquet_images",
     "table",
     "table_folder",

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tametail.core.regular_file import regular
 from tametail.data.decoding.decode import IMAGE_FORMATS, MAX_PIXELS, without_warnings
+from tametail.data.decoding.shards import may_be_deep, open_image
 
 DEPTHS = (8, 12, 16)
 _DECIDED = "decided from all of them; --bit-depth changes it"
@@ -107,13 +107,19 @@ def find_bit_depth(paths: Sequence[Path], pool: Executor) -> BitDepth:
     return BitDepth(bits, len(largest), most, (within[0], within[1], within[2]))
 
 
+def begins_deep(head: bytes) -> bool:
+    """Whether the first 26 bytes are of a file that can be grey of more than 8 bits."""
+    # In a PNG the depth and the kind of pixels (0: grey) are at a fixed place.
+    return head[24:26] == b"\x10\0" if head.startswith(_PNG) else head.startswith(_DEEP)
+
+
 def _largest(path: Path) -> int | None:
     """The largest value of an integer grey image of more than 8 bits; None for any other file."""
     try:
-        with open(regular(path), "rb") as file:
-            head = file.read(26)
-            # In a PNG the depth and the kind of pixels (0: grey) are at a fixed place.
-            if not (head[24:26] == b"\x10\0" if head.startswith(_PNG) else head.startswith(_DEEP)):
+        if not may_be_deep(path):
+            return None
+        with open_image(path) as file:
+            if not begins_deep(file.read(26)):
                 return None
             file.seek(0)
             from PIL import Image  # only here, as most files do not need it

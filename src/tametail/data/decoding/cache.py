@@ -36,8 +36,10 @@ from tametail.data.decoding.cache_folder import (
     explain_cache_error,
     make_room,
     mark_used,
+    reserved,
 )
 from tametail.data.decoding.decode import decode_image
+from tametail.data.decoding.shards import packed_digests, packed_room
 from tametail.data.row_store import ArrayRows, RowStore
 from tametail.data.table import ImageTable
 
@@ -169,8 +171,10 @@ def decoded_images(
                 if found is None:
                     for damaged in (shard.record, shard.pixels):  # they must not take up space
                         remove(damaged)
-                    make_room(sum(later.missing for later in shards[number:]), keep=keys)
-                    _build(pool, table.root, shard, depth, advance, chunks)
+                    missing = sum(later.missing for later in shards[number:])
+                    make_room(missing + packed_room(table.root), keep=keys)
+                    with reserved(shard.missing):
+                        _build(pool, table.root, shard, depth, advance, chunks)
                     found = _load(pool, shard)
                 elif advance is not None:
                     advance(len(shard.images))
@@ -409,6 +413,8 @@ def content_digests(
         window: files at a time, which bounds the memory.
         settled: age in seconds below which a file is read again, as it may change without a change of its time stamps.
     """
+    if (packed := packed_digests(root)) is not None:
+        return tuple(packed.get(image, UNREADABLE) for image in images)
     digests: list[str] = []
     for start in range(0, len(images), window):
         paths = [root / image for image in images[start : start + window]]

@@ -18,8 +18,20 @@ from tametail.core.removal import remove, remove_leftovers
 from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
-_BOUNDED = ("decoded", "features")  # sub-folders that grow with the number of data sets and backbones
-_FILE = re.compile(r"([0-9a-f]{32,40})\.(?:npy|json)")
+_COPIES = "packed"  # copies of shards, which need not be decoded again
+_BOUNDED = (
+    "decoded",
+    "features",
+    _COPIES,
+)  # sub-folders that grow with the number of data sets and backbones
+_FILE = re.compile(r"([0-9a-f]{32,40})\.(?:npy|json|bin)")
+_ADVICE = (
+    "Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another disk by the environment variable TAMETAIL_CACHE, or "
+    "take a smaller image size"
+)
+_reserved = 0
+used_here: set[str] = set()
+"""Keys of decoded images and features that this process has used."""
 
 
 def cache_dir() -> Path:
@@ -31,7 +43,7 @@ def cache_dir() -> Path:
 
 
 def cache_limit() -> int:
-    """Most bytes of decoded images and features together: ``TAMETAIL_CACHE_GB`` times 10^9, by default 100 GB.
+    """Most bytes of decoded images, features and copies of shards together: ``TAMETAIL_CACHE_GB`` times 10^9, by default 100 GB.
 
     Raises:
         UsageError: the variable is not a number above 0.
@@ -71,12 +83,13 @@ class _Entry:
         return True
 
 
-def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
-    """Remove the least recently used entries until ``needed`` bytes fit on the disk and within `cache_limit`.
+def make_room(needed: int, *, keep: Collection[str] = (), advice: str = _ADVICE) -> None:
+    """Remove the least recently used entries, copies of shards first, until ``needed`` bytes fit on the disk and within `cache_limit`.
 
     Args:
         needed: bytes about to be written.
         keep: keys that must not be removed; locked entries are not removed either.
+        advice: what to do if they do not fit.
 
     Raises:
         TametailError: not enough can be removed; nothing is removed then.
@@ -84,9 +97,10 @@ def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
     """
     folder, limit = cache_dir(), cache_limit()
     entries = _entries(folder)
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-    excess = max(sum(entry.bytes for entry in entries) + needed - limit, needed - free)
-    removable = sorted((entry for entry in entries if entry.key not in keep), key=lambda entry: entry.used)
+    free = _free(folder)
+    excess = max(sum(entry.bytes for entry in entries) + _reserved + needed - limit, needed - free)
+    removable = [entry for entry in entries if entry.key not in keep]
+    removable.sort(key=lambda entry: (entry.folder.name != _COPIES, entry.used))
     if excess <= sum(entry.bytes for entry in removable):
         for entry in removable:
             if excess <= 0:
@@ -94,15 +108,42 @@ def make_room(needed: int, *, keep: Collection[str] = ()) -> None:
             if entry.remove():
                 excess -= entry.bytes
     if excess > 0:
-        raise TametailError(
-            f"no space for {_gb(needed)} of decoded images or features in {folder}: {_gb(free)} are free on its disk, "
-            f"and the cache may hold {_gb(limit)}. Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another "
-            f"disk by the environment variable TAMETAIL_CACHE, or take a smaller image size"
-        )
+        raise _no_space(needed, folder, free, limit, advice)
+
+
+@contextmanager
+def reserved(count: int) -> Iterator[None]:
+    """Let `make_room` count bytes that this process is writing during the block, and which are in no entry yet."""
+    global _reserved
+    _reserved += count
+    try:
+        yield
+    finally:
+        _reserved -= count
+
+
+def check_room(needed: int, advice: str) -> None:
+    """Raise what `make_room` raises if ``needed`` bytes would not fit even into an empty cache; nothing is removed."""
+    folder, limit = cache_dir(), cache_limit()
+    free = _free(folder)
+    if needed > limit or needed > free + sum(entry.bytes for entry in _entries(folder)):
+        raise _no_space(needed, folder, free, limit, advice)
+
+
+def _no_space(needed: int, folder: Path, free: int, limit: int, advice: str) -> TametailError:
+    return TametailError(
+        f"no space for {_gb(needed)} of images or features in {folder}: {_gb(free)} are free on its disk, "
+        f"and the cache may hold {_gb(limit)}. {advice}"
+    )
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def mark_used(path: Path) -> None:
     """Mark a file of the cache as just used, for `make_room`."""
+    used_here.add(path.stem)
     try:
         os.utime(path)
     except OSError:

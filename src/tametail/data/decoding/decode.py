@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
-from tametail.core.regular_file import regular
 from tametail.data.decoding.file_kinds import unknown_format
+from tametail.data.decoding.shards import open_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,11 +102,12 @@ def read_file(path: Path) -> bytes:
 def _read(path: Path, *, leave_dicom: bool) -> bytes | None:
     """The bytes of a file, or None for DICOM with ``leave_dicom``."""
     try:
-        size = regular(path).stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise DataError(f"the file has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed")
-        with open(path, "rb") as file:
-            if leave_dicom and is_dicom(file.read(132)):
+        with open_image(path) as file:
+            size = file.seek(0, io.SEEK_END)
+            if size > MAX_FILE_BYTES:
+                raise DataError(f"the file has {size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed")
+            file.seek(0)
+            if leave_dicom and not isinstance(file, io.BytesIO) and is_dicom(file.read(132)):
                 return None
             file.seek(0)
             return file.read()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import DataError
 from tametail.data.decoding.dicom_display import DISPLAY_TAGS, displayed
+from tametail.data.decoding.shards import packed_image
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -115,7 +116,8 @@ def read_header(path: Path, tags: tuple[str, ...]) -> Dataset | None:
     """
     pydicom = import_pydicom()
     try:
-        with _DicomFile(path) as file:
+        content = None if path.exists() else packed_image(path)
+        with _DicomFile(path if content is None else content) as file:
             found: Dataset = pydicom.dcmread(
                 file, stop_before_pixels=True, force=not has_dicom_mark(file.peek(132)), specific_tags=[*tags]
             )

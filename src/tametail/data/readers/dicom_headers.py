@@ -58,7 +58,8 @@ def read_headers(paths: Sequence[Path], names: tuple[str, ...]) -> Iterator[dict
     import_pydicom()  # raises before any thread starts
 
     def texts(path: Path) -> dict[str, str]:
-        header = read_header(path, names) if path.is_file() else None
+        readable = path.is_file() or not path.exists()  # it may be in a shard
+        header = read_header(path, names) if readable else None
         return {name: "" if header is None else _text(header, name) for name in names}
 
     with without_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool:

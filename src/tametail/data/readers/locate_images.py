@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.file_kinds import unread_among
+from tametail.data.decoding.shards import packed_digests
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind
 from tametail.data.readers.image_search import image_files_below, search_images
 
@@ -98,6 +100,11 @@ class _Folders:
         self._root = os.path.abspath(root)
         self._real_root = os.path.realpath(root)
         self._listed: dict[str, tuple[str, dict[str, bool]] | None] = {}
+        # Folder → names, where the root stands for images in shards.
+        self._packed: dict[str, dict[str, bool]] = defaultdict(dict)
+        for image in packed_digests(root) or ():
+            folder, _, name = image.rpartition("/")
+            self._packed[folder or os.curdir][name] = False
 
     def locate(self, entry: str) -> str | None:
         """Path relative to the root, ``".."`` for one outside it, None for no file."""
@@ -148,8 +155,12 @@ class _Folders:
                 )  # not listed: a table from elsewhere must reveal nothing about this machine
             relative = os.path.relpath(full, self._root) if _within(full, self._root) else None
             relative = relative or os.path.relpath(real, self._real_root)
-            with os.scandir(full) as items:
-                files = {item.name: item.is_symlink() for item in items if is_kind(item, os.DirEntry.is_file)}
+            files = self._packed.get(Path(relative).as_posix(), {})
+            if not self._packed:
+                with os.scandir(full) as items:
+                    files = {
+                        item.name: item.is_symlink() for item in items if is_kind(item, os.DirEntry.is_file)
+                    }
         except PermissionError as error:
             raise DataError(
                 f"the folder {full} cannot be read ({error.strerror}); grant yourself permission"

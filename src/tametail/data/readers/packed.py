@@ -1,51 +1,72 @@
-"""Folders that `tametail.data.packed.write_shards` wrote, on a disk or at a URL → `ImageTable`, with the image files in the cache."""
+"""Folders that `tametail.data.packed.write_shards` wrote, on a disk or at a URL → `ImageTable`, whose images are read from the shards."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tametail.core.errors import DataError, TametailError, UsageError
+from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
 from tametail.core.text import quoted, sample_of
-from tametail.data.decoding.cache_folder import cache_dir, cached_folder
-from tametail.data.packed import IMAGE_BYTES, IMAGE_DIGEST, MARK, VERSION, image_digest
+from tametail.data.decoding.shards import (
+    IMAGE_BYTES,
+    IMAGE_DIGEST,
+    Shard,
+    explain_source,
+    file_system,
+    is_inside,
+    is_url,
+    list_shard,
+    parquet_image_bytes,
+    register_shards,
+)
+from tametail.data.packed import IMAGE_SHARD, MARK, TABLE_FILE, VERSION
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.readers.webdataset import list_archives, read_archives
 from tametail.data.reading import SourceReading
 from tametail.data.table import COLUMNS, ImageTable
 
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-_AT_ONCE = 64  # images in memory while they are written to the cache
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_TABLE_BYTES = 2**33  # of the columns but the images, of a shard
 
 
 @register_reader
 class PackedReader(Reader):
-    """Reads a folder that ``tametail pack`` wrote, or its URL (``s3://bucket/folder`` and what else fsspec opens)."""
+    """Reads a folder that ``tametail pack`` wrote, or its URL (``s3://bucket/folder`` and what else fsspec opens).
+
+    At a URL without such files, the archives of a WebDataset are read.
+    """
 
     name = "packed"
     priority = 7  # after readers of other packages, before those that look for a path
 
     def matches(self, source: str | Path) -> bool:
-        if _URL.match(str(source)):
+        if is_url(source):
             return True
         folder = Path(source).expanduser()
         first = min(folder.glob("*.parquet"), default=None) if folder.is_dir() else None
         return first is not None and _is_shard(first)
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        if is_url(source):
+            with explain_source(str(source)):
+                system, folder = file_system(source)
+                packed = system.glob(f"{folder}/*.parquet")
+                archives = [] if packed else list_archives(system, folder, str(source))
+            if archives:
+                return read_archives(archives, str(source), options)
         options.refuse_table_options("images and labels are in packed shards")
         return read_packed(str(source), allow_leaks=options.allow_leaks)
 
 
 def read_packed(source: str, *, allow_leaks: bool = False) -> ImageTable:
-    """The table that was packed; each image is written to the cache once, as it was.
+    """The table that was packed. Images are read from the shards when they are needed, see `tametail.data.decoding.shards`.
 
     Args:
         source: a folder or a URL.
@@ -54,65 +75,112 @@ def read_packed(source: str, *, allow_leaks: bool = False) -> ImageTable:
     Raises:
         UsageError: a kind of URL for which a package is missing.
         DataError: it cannot be read, a shard is missing or damaged, or a name leads out of the folder.
-        TametailError: the cache folder cannot be written.
+        TametailError: the cache folder cannot be written, or the largest shards do not fit in it.
     """
-    with _explain(source):  # also a description that lacks something
+    with explain_source(source):  # also a description that lacks something
         return _read(source, allow_leaks)
 
 
 def _read(source: str, allow_leaks: bool) -> ImageTable:
     import pandas as pd
-    import pyarrow.parquet as pq
 
-    described: dict[str, Any] = {}
-    frames: list[pd.DataFrame] = []
-    system, files = _shards(source)
-    for file in files:
-        with system.open(file, "rb") as handle, pq.ParquetFile(handle) as shard:
-            own = json.loads((shard.schema_arrow.metadata or {}).get(MARK, b"{}"))
-            if own.get("version") != VERSION or own != (described or own):
-                raise DataError(
-                    f"expected shards of one table, as tametail pack of this version writes them, in {source}, but "
-                    f"{PurePosixPath(file).name} is none of them; pack it again"
-                )
-            described = own
-            columns = [name for name in shard.schema_arrow.names if name != IMAGE_BYTES]
-            frames.append(shard.read(columns=columns).to_pandas())
-    frame = pd.concat(frames, ignore_index=True)
+    system, folder = file_system(source)
+    files = sorted(system.glob(f"{folder}/*.parquet"))
+    if not files:
+        raise DataError(
+            f"expected the .parquet files of tametail pack, or the .tar files of a WebDataset, in {source}, found none"
+        )
+    read = [_read_shard(system, file, source) for file in files]
+    described = read[0][0]
+    for file, (own, _, _) in zip(files, read, strict=True):
+        if own.get("version") != VERSION or own != described:
+            raise DataError(
+                f"expected shards of one table, as tametail pack of this version writes them, in {source}, but "
+                f"{PurePosixPath(file).name} is none of them; pack it again"
+            )
+    frame = pd.concat([own for _, own, _ in read], ignore_index=True)
     images = frame["image"].tolist()
     if len(frame) != described["images"] or tuple(frame.columns[:4]) != COLUMNS:
         raise DataError(
             f"expected {described['images']:,} images in the shards of {source}, found {len(frame):,}; copy all of its files"
         )
-    if not _is_inside(described["name"]) or "/" in described["name"]:  # outputs are named by it
+    if not is_inside(described["name"]) or "/" in described["name"]:  # outputs are named by it
         raise DataError(
             f"expected the name of a data set in {source}, found {quoted(described['name'])}; pack it again"
         )
-    if unsafe := [image for image in images if not _is_inside(image)]:
+    if unsafe := [image for image in images if not is_inside(image)]:
         raise DataError(
             f"expected image names inside of {source}, found {sample_of(list(map(quoted, unsafe)))}; pack it again"
         )
-    content = "\n".join(map("{} {}".format, frame.pop(IMAGE_DIGEST), images))
-    place = cache_dir() / "packed" / hashlib.sha256(content.encode()).hexdigest()[:32]
-    folder = cached_folder(place, partial(_write_images, source), partial(_is_complete, len(images)))
+    if not all(left < right for left, right in pairwise(images)):
+        raise DataError(
+            f"expected images in sorted order in the shards of {source}, but not so; pack it again"
+        )
+    digests = frame.pop(IMAGE_DIGEST).tolist()
+    if IMAGE_SHARD in frame:
+        counts = _archive_counts(frame.pop(IMAGE_SHARD).tolist(), source)
+        shards = [
+            list_shard(system, f"{folder}/{number:05d}.tar", _place(source, f"{number:05d}.tar"), "tar")
+            for number in range(len(counts))
+        ]
+    else:
+        counts, shards = [len(own) for _, own, _ in read], [shard for _, _, shard in read]
+    placed, start = [], 0
+    for shard, rows in zip(shards, counts, strict=True):
+        if rows:
+            placed.append(replace(shard, first=images[start], start=start, rows=rows))
+        start += rows
+    root = register_shards(placed, images, digests, may_be_deep=described.get("may_be_deep", True))
     reading = described["reading"]
     table = ImageTable.from_frame(
         frame,
-        folder,
+        root,
         described["name"],
         synthetic=described["synthetic"],
         multi_label=described["multi_label"],
         allow_leaks=allow_leaks,
         reading=None if reading is None else SourceReading.from_dict(reading),
     )
-    return ImageTable(
-        table.frame,
-        folder,
-        tuple(described["class_names"]),  # also those without an image
-        table.name,
-        table.synthetic,
-        table.multi_label,
-        table.reading,
+    return replace(table, class_names=tuple(described["class_names"]))  # also those without an image
+
+
+def _read_shard(system: Any, file: str, source: str) -> tuple[dict[str, Any], pd.DataFrame, Shard]:
+    """Description, rows without images, and place of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    shard = list_shard(system, file, _place(source, PurePosixPath(file).name), "parquet")
+    with system.open(file, "rb") as handle, pq.ParquetFile(handle) as opened:
+        own = json.loads((opened.schema_arrow.metadata or {}).get(MARK, b"{}"))
+        groups = range(opened.metadata.num_row_groups)
+        size = sum(parquet_image_bytes(opened, group) for group in groups)
+        other = sum(max(opened.metadata.row_group(group).total_byte_size, 0) for group in groups) - size
+        if other > _MOST_TABLE_BYTES:
+            raise DataError(
+                f"expected at most {_MOST_TABLE_BYTES:,} bytes of labels and other columns in "
+                f"{PurePosixPath(file).name} of {source}, found {other:,}; pack fewer columns"
+            )
+        columns = [name for name in opened.schema_arrow.names if name != IMAGE_BYTES]
+        return own, opened.read(columns=columns).to_pandas(), replace(shard, bytes=size)
+
+
+def _archive_counts(numbers: Sequence[int], source: str) -> list[int]:
+    """Images in each archive, whose numbers must not decrease."""
+    counts: list[int] = []
+    for number in numbers:
+        if number == len(counts):
+            counts.append(0)
+        if number != len(counts) - 1:
+            raise DataError(
+                f"expected the numbers of archives in order in {TABLE_FILE} of {source}, found {quoted(number)}; pack it again"
+            )
+        counts[-1] += 1
+    return counts
+
+
+def _place(source: str, name: str) -> str:
+    """URL or path of a file of the folder."""
+    return (
+        f"{source.rstrip('/')}/{name}" if is_url(source) else str(Path(source).expanduser().absolute() / name)
     )
 
 
@@ -124,67 +192,3 @@ def _is_shard(path: Path) -> bool:
         return MARK in (pq.read_schema(regular(path)).metadata or {})
     except (pa.ArrowException, OSError):
         return False
-
-
-def _shards(source: str) -> tuple[Any, Sequence[str]]:
-    """The file system of a folder or URL, and its shards in order."""
-    import fsspec
-
-    system, folder = fsspec.core.url_to_fs(source if _URL.match(source) else str(Path(source).expanduser()))
-    files = sorted(system.glob(f"{folder.rstrip('/')}/*.parquet"))
-    if not files:
-        raise DataError(f"expected the .parquet files of tametail pack in {source}, found none")
-    if not _URL.match(source):
-        for file in files:
-            regular(Path(file))
-    return system, files
-
-
-@contextmanager
-def _explain(source: str) -> Iterator[None]:
-    """Raise what a file system raises as an error with advice."""
-    try:
-        yield
-    except TametailError:
-        raise
-    except ImportError as error:
-        raise UsageError(
-            f"{source} cannot be opened: {error} (for s3://: pip install 'tametail[s3]')"
-        ) from error
-    except Exception as error:  # each kind of file system has exceptions of its own
-        found = quoted(str(error).strip() or type(error).__name__)
-        raise DataError(f"{source} cannot be read: {found}; check its name and your access to it") from error
-
-
-def _is_inside(image: str) -> bool:
-    path = PurePosixPath(image)
-    return bool(path.name) and not path.is_absolute() and ".." not in path.parts and str(path) == image
-
-
-def _write_images(source: str, folder: Path) -> None:
-    for image, content in _contents(source):
-        path = folder / image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def _contents(source: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the image files of all shards, after their digests were compared."""
-    import pyarrow.parquet as pq
-
-    with _explain(source):
-        system, files = _shards(source)
-        for file in files:
-            with system.open(file, "rb") as handle, pq.ParquetFile(handle) as shard:
-                columns = ["image", IMAGE_BYTES, IMAGE_DIGEST]
-                for batch in shard.iter_batches(batch_size=_AT_ONCE, columns=columns):
-                    for image, content, digest in zip(*(column.to_pylist() for column in batch), strict=True):
-                        if image_digest(content) != digest:
-                            raise DataError(
-                                f"{image} in {PurePosixPath(file).name} of {source} is damaged; copy or pack it again"
-                            )
-                        yield image, content
-
-
-def _is_complete(images: int, folder: Path) -> bool:
-    return sum(len(files) for _, _, files in os.walk(folder)) == images

@@ -18,7 +18,7 @@ from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cache_folder import cached_folder
 from tametail.data.readers.image_entries import IMAGE_SUFFIXES
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
-from tametail.data.readers.split_names import UNLABELLED, split_folders
+from tametail.data.readers.split_names import splits_of_files
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, image_bytes_column
 from tametail.data.readers.table_folders import folder_name
 from tametail.data.reading import NO_GROUPS, NO_SPLIT, SourceReading
@@ -64,7 +64,7 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
     import pyarrow.parquet as pq
 
     columns: dict[str, list[str]] = {"image": [], "label": [], "group": [], "split": []}
-    counts, splits = [], _splits(files)
+    counts, splits = [], splits_of_files(map(_part, files))
     for number, file in enumerate(files):
         try:
             with pq.ParquetFile(regular(file)) as opened:
@@ -160,13 +160,6 @@ def _label(cell: object, names: Sequence[str], file: Path, row: int) -> str:
             f"expected {expected} in every row of {file}, found {quoted(repr(cell))} in row {row + 1}"
         )
     return names[cell] if names and isinstance(cell, int) else str(cell)
-
-
-def _splits(files: Sequence[Path]) -> dict[str, str]:
-    """File name without its number → split, where all names are those of splits."""
-    parts = {_part(file) for file in files}
-    found = split_folders(parts)
-    return found if parts <= set(found) and UNLABELLED not in found.values() else {}
 
 
 def _part(file: Path) -> str:

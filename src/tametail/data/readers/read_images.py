@@ -35,8 +35,9 @@ def read_images(
             - several tables, one per split: ``"train=a.csv,test=b.csv"``;
             - a folder of DICOM files;
             - a MedMNIST file (.npz, 2D), whose images are written once, as PNG, to the cache folder;
-            - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); its images are written once to the
-              cache folder;
+            - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); shards at a URL are copied to the
+              cache folder when their images are needed;
+            - tar archives as of WebDataset, a file or a folder of them, or its URL;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
             - the word ``"demo"``, the built-in synthetic set;
             - a source of a reader that another package registered, see `Reader`.
@@ -93,7 +94,7 @@ def _no_reader(source: str | Path) -> str:
     failures = "".join(f"; {failure}" for failure in readers.failures.values())
     if path.exists():
         return (
-            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file or a MedMNIST .npz, got the file "
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar archive or a MedMNIST .npz, got the file "
             f"{path}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.

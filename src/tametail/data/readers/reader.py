@@ -65,6 +65,7 @@ _BUILT_IN = (
     "known_sets",
     "medmnist",
     "packed",
+    "webdataset",
     "parquet_images",
     "tables",
     "table_folders",

@@ -82,6 +82,13 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     return {name: later.get(kind, kind) for name, kind in found.items()}
 
 
+def splits_of_files(parts: Iterable[str]) -> dict[str, str]:
+    """The names of files, without their numbers, → their splits; empty unless all of them are names of splits."""
+    listed = set(parts)
+    found = split_folders(listed)
+    return found if listed <= set(found) and UNLABELLED not in found.values() else {}
+
+
 def split_words(name: str) -> list[str]:
     """The words for splits in a name: ``test_images_2`` → test."""
     return [word for word in _words_of(name) if word in _WORDS]
