@@ -91,7 +91,11 @@ def read_data_sets(directories: Sequence[Path], metric: str | None = None) -> li
     twice = [str(path) for path, count in seen.items() if count > 1]
     if twice:
         raise UsageError(f"expected each study once, {', '.join(twice)} comes twice; leave one out")
-    if metric is not None and metric_facts(metric).by_class:
+    try:
+        by_class = metric is not None and metric_facts(metric).by_class
+    except LookupError as error:
+        raise UsageError(f"--metric: {error.args[0]}") from error
+    if by_class:
         raise UsageError(
             f"expected a metric over all classes with --metric, got {metric}, which is of one class"
         )
