@@ -81,7 +81,7 @@ def test_paper_is_white_and_shows_what_is_closed_or_filtered(report: Path, open_
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" != dark
     assert not page.locator(".bar").is_visible()
     assert not page.locator(".choice").first.is_visible()
-    rows = page.locator("#classes table.classes").first.locator("tbody tr")
+    rows = page.locator("#classes table.results").first.locator("tbody tr")
     assert all(row.is_visible() for row in rows.all())
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -95,7 +95,7 @@ def test_everything_but_comfort_is_there_without_a_script(report: Path, open_pag
     page = open_page(report, java_script_enabled=False).page
     assert page.locator("th > button, .zoom, .theme").count() == 0
     assert page.locator(".gallery img").first.is_visible()
-    rows = page.locator("#classes table.classes").first.locator("tbody tr")
+    rows = page.locator("#classes table.results").first.locator("tbody tr")
     page.locator("#classes label", has_text="Few-shot").first.click()
     assert sum(row.is_visible() for row in rows.all()) == 2
     count = page.locator("#confusions td .count").first
