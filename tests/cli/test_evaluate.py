@@ -129,8 +129,7 @@ def test_grades_have_a_kappa_in_the_given_order(tmp_path: Path, words: list[str]
     (model,) = read_evaluation(tmp_path / "out").methods
     table = expected_of(frame_of(classes=("none", "mild", "severe")), ("none", "mild", "severe"))
     assert model.out_of_fold is not None
-    assert model.out_of_fold.kappa is not None
-    assert model.out_of_fold.kappa.value == pytest.approx(
+    assert model.out_of_fold["kappa"].value == pytest.approx(
         sklearn.cohen_kappa_score(table.target, table.predicted, weights="quadratic")
     )
 

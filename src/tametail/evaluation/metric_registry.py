@@ -161,7 +161,7 @@ def metric_facts(name: str) -> MetricFacts:
     """Look up a registered metric by name.
 
     Raises:
-        UsageError: there is no such metric.
+        LookupError: there is no such metric.
     """
     metric = METRICS.get(name)
     drawn = getattr(metric, "interval", None) == "bootstrap"
