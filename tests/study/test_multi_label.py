@@ -77,7 +77,7 @@ def study(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         result = CliRunner().invoke(app, [str(word) for word in [*command, "--quiet"]])
         assert (result.exit_code, result.stderr) == (0, "")
-        assert "Mean average precision, %" in result.stdout
+        assert "Mean AP, %" in result.stdout
         evaluate_test_set(out)
     return out
 
