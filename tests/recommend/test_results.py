@@ -189,7 +189,7 @@ def test_a_lower_log_loss_is_the_better_one(folder: Path) -> None:
 
 def test_half_the_prior_is_a_candidate_between_none_and_all(unequal: RecommendationResults) -> None:
     few = {
-        name: unequal.candidates[name].result["recall_few"].value
+        name: list(unequal.candidates[name].result.class_group_recall.values())[-1].value
         for name in ("ce", "ce+la[tau=0.5]", "ce+la")
     }
     assert few["ce"] < few["ce+la[tau=0.5]"] < few["ce+la"]

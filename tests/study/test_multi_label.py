@@ -128,8 +128,7 @@ def test_the_model_answers_for_each_label_by_itself(study: Path, patches: Path) 
     np.testing.assert_array_equal(classifier.predict_proba(images), p)
     assert not np.allclose(p.sum(axis=1), 1, atol=0.05)
     assert classifier.thresholds is not None
-    of_report = next(result.labels for result in read_results(study).methods if result.method == "asl")
-    assert of_report is not None
+    of_report = next(result for result in read_results(study).methods if result.method == "asl")
     assert tuple(classifier.thresholds) == of_report.thresholds
     given = p >= classifier.thresholds
     has = found[["has_blue", "has_green", "has_red"]].to_numpy(dtype=bool)
