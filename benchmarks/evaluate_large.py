@@ -94,9 +94,9 @@ def ours(evaluation: Path) -> dict[str, object]:
     (model,) = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["methods"]
     found = model["out_of_fold"]
     return {
-        "balanced_accuracy": found["balanced_accuracy"]["value"],
-        "macro_f1": found["macro_f1"]["value"],
-        "auroc": [one["auroc"]["value"] for one in found["classes"] if one["n"]],
+        "balanced_accuracy": found["metrics"]["balanced_accuracy"]["value"],
+        "macro_f1": found["metrics"]["macro_f1"]["value"],
+        "auroc": [one["metrics"]["auroc"]["value"] for one in found["classes"] if one["n"]],
     }
 
 

@@ -95,7 +95,7 @@ def report(tables: Tables, _: int, found: Found) -> str:
         "thresholds_elsewhere": False,
     }  # fmt: skip
     losses = [
-        MethodResults(loss, len(own), len(own), (), evaluation.balanced_accuracy.value, evaluation, None, None, (),
+        MethodResults(loss, len(own), len(own), (), evaluation.score.value, evaluation, None, None, (),
                     calibration=found[CALIBRATIONS][loss])
         for (loss, own), evaluation in zip(tables.items(), found[EVALUATIONS].values(), strict=True)
     ]  # fmt: skip

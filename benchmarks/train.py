@@ -109,7 +109,7 @@ def judged(name: str, plan: Plan, out: Path) -> Estimate:
         concatenate([read_predictions(out / f"{name}-{fold}-{seed}.parquet") for fold in range(plan.folds)])
         for seed in range(plan.seeds)
     ]
-    return evaluate(tables).balanced_accuracy
+    return evaluate(tables)["balanced_accuracy"]
 
 
 def quartiles(values: Sequence[float]) -> str:

@@ -194,13 +194,13 @@ def decision_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
         }
         for name, truth in truths.items():
             yield Row(f"{name.replace('_', ' ')}: {text}", covered(results, name, float(truth)))
-        f1 = np.array([[(c.f1.low, c.f1.high) for c in result.classes] for result in results])
+        f1 = np.array([[(one.low, one.high) for one in result.by_class("f1")] for result in results])
         per_class = held(f1[..., 0], f1[..., 1], metrics.f1(population)).mean(axis=0)
         yield Row(f"F1, least of the classes: {text}", float(per_class.min()))
 
 
 def covered(results: list[Evaluation], name: str, truth: float) -> float:
-    limits = np.array([(getattr(result, name).low, getattr(result, name).high) for result in results])
+    limits = np.array([(result[name].low, result[name].high) for result in results])
     return float(held(*limits.T, truth).mean())
 
 

@@ -115,7 +115,7 @@ def tables(part: Part, predicted: Ints) -> list[Predictions]:
 
 def balanced_accuracy(part: Part, predicted: Ints) -> Estimate:
     """Balanced accuracy of predicted classes (S, n), with its interval."""
-    return evaluate(tables(part, predicted), resamples=50).balanced_accuracy
+    return evaluate(tables(part, predicted), resamples=50)["balanced_accuracy"]
 
 
 @dataclass(frozen=True)

@@ -151,14 +151,14 @@ def all_losses(name: str) -> str:
         rows.append(
             [
                 f"`{result.method}`",
-                percent(evaluation.balanced_accuracy),
+                percent(evaluation["balanced_accuracy"]),
                 points(difference.reversed()) if difference else "",
-                f"{100 * evaluation.accuracy.value:.1f}",
-                f"{evaluation.macro_f1.value:.2f}",
+                f"{100 * evaluation['accuracy'].value:.1f}",
+                f"{evaluation['macro_f1'].value:.2f}",
                 f"{calibration.after.log_loss:.3f}",
                 f"{100 * calibration.after.ece:.1f}",
-                percent(old.balanced_accuracy),
-                f"{100 * old.accuracy.value:.1f}",
+                percent(old["balanced_accuracy"]),
+                f"{100 * old['accuracy'].value:.1f}",
             ]
         )
     return command_of(f"all-{name}") + "\n\n" + markdown_lines(header, ["---", *[NUMBER] * 8], rows)
@@ -216,8 +216,8 @@ def new_loss(name: str) -> str:
         rows.append(
             [
                 names[method],
-                percent(evaluation.balanced_accuracy),
-                f"{100 * evaluation.accuracy.value:.1f}",
+                percent(evaluation["balanced_accuracy"]),
+                f"{100 * evaluation['accuracy'].value:.1f}",
                 points(compared[method]) if method in compared else "",
                 f"{compared[method].p:.2g}" if method in compared else "",
             ]
@@ -244,8 +244,8 @@ def fine_tuning(name: str) -> str:
             assert found
             assert found.after
             cells += [
-                percent(evaluation.balanced_accuracy),
-                f"{100 * evaluation.accuracy.value:.1f}",
+                percent(evaluation["balanced_accuracy"]),
+                f"{100 * evaluation['accuracy'].value:.1f}",
                 f"{found.after.log_loss:.3f}",
             ]
         cells[4:4] = [points(to_ce.reversed()) if to_ce else ""]

@@ -64,28 +64,25 @@ def own_metric() -> Iterator[None]:
 def test_kappa_is_that_of_numbered_grades_and_not_of_the_alphabet(own_metric: None) -> None:
     tables = predicted_grades(2)
     found = evaluate(tables, class_order=GRADES, resamples=200)
-    assert found.kappa is not None
-    assert found.kappa.value == pytest.approx(scikit_learns(tables))
+    assert found["kappa"].value == pytest.approx(scikit_learns(tables))
     alphabet = np.mean([sk.cohen_kappa_score(t.target, t.predicted, weights="quadratic") for t in tables])
-    assert abs(alphabet - found.kappa.value) > 0.2
-    own = found.estimate("own")
-    assert own.value == pytest.approx(found.kappa.value)
-    assert [own.low, own.high] == pytest.approx([found.kappa.low, found.kappa.high], abs=0.03)
+    assert abs(alphabet - found["kappa"].value) > 0.2
+    own = found["own"]
+    assert own.value == pytest.approx(found["kappa"].value)
+    assert [own.low, own.high] == pytest.approx([found["kappa"].low, found["kappa"].high], abs=0.03)
 
 
 def test_only_kappa_depends_on_the_order() -> None:
     tables = predicted_grades()
     plain, graded = evaluate(tables, resamples=50), evaluate(tables, class_order=GRADES, resamples=50)
     for name in ("balanced_accuracy", "macro_f1", "accuracy", "mcc"):
-        before, after = plain.estimate(name), graded.estimate(name)
+        before, after = plain[name], graded[name]
         assert before.value == after.value
         assert [before.low, before.high] == pytest.approx([after.low, after.high], abs=0.01)
     assert plain.classes == graded.classes
     np.testing.assert_array_equal(plain.confusion, graded.confusion)
     turned = evaluate(tables, class_order=GRADES[::-1], resamples=50)
-    assert turned.kappa is not None
-    assert graded.kappa is not None
-    assert turned.kappa.as_dict() == pytest.approx(graded.kappa.as_dict())
+    assert turned["kappa"].as_dict() == pytest.approx(graded["kappa"].as_dict())
 
 
 def test_classes_in_another_order_are_the_same_evaluation() -> None:
@@ -93,7 +90,7 @@ def test_classes_in_another_order_are_the_same_evaluation() -> None:
     tables = predicted_grades(2)
     there = [with_class_order(table, GRADES) for table in tables]
     here = [evaluate(each, class_order=GRADES, resamples=50) for each in (tables, there)]
-    low, high = ([one.kappa.low for one in here if one.kappa], [one.kappa.high for one in here if one.kappa])
+    low, high = ([one["kappa"].low for one in here], [one["kappa"].high for one in here])
     assert low[0] == pytest.approx(low[1], abs=0.01)
     assert high[0] == pytest.approx(high[1], abs=0.01)
 
@@ -115,7 +112,9 @@ def test_an_order_of_other_classes_is_refused() -> None:
 
 def test_without_an_order_there_is_no_kappa() -> None:
     found: Evaluation = evaluate(predicted_grades())
-    assert found.kappa is None
+    assert "kappa" not in {metric.name for metric, _ in found.overall()}
+    with pytest.raises(KeyError, match="kappa"):
+        found["kappa"]
 
 
 @pytest.mark.parametrize(

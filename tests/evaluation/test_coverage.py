@@ -71,8 +71,10 @@ def test_evaluate_covers_f1_and_its_mean_where_rare_classes_are_nearly_all_right
     confusion = np.diag(right) + (1 - np.eye(5)) * ((1 - right) / 4)[:, None]
     population = confusion * counts[:, None]
     results = [evaluate([_simulated(rng, confusion, counts)], resamples=300) for _ in range(150)]
-    macro = np.array([(r.macro_f1.low, r.macro_f1.high) for r in results]).T
-    per_class = np.array([[(c.f1.low, c.f1.high) for c in r.classes] for r in results]).transpose(2, 0, 1)
+    macro = np.array([(r["macro_f1"].low, r["macro_f1"].high) for r in results]).T
+    per_class = np.array([[(one.low, one.high) for one in r.by_class("f1")] for r in results]).transpose(
+        2, 0, 1
+    )
     assert 0.92 < _covers(macro, metrics.macro_f1(population)) < 0.99
     assert (_covers(per_class, metrics.f1(population)) > 0.92).all()
 
@@ -91,8 +93,9 @@ def test_balanced_accuracy_knows_that_patients_cost_every_class_at_once():
         fold = np.zeros(len(target), dtype=np.int64)
         table = Predictions(image, group, target, fold, logits, tuple("abcd"), "softmax")
         result = evaluate([table], resamples=2)
-        covered.append((result.balanced_accuracy.low, result.balanced_accuracy.high))
-        limits = np.array([(c.recall.value, c.recall.low, c.recall.high) for c in result.classes]).T
+        balanced = result["balanced_accuracy"]
+        covered.append((balanced.low, balanced.high))
+        limits = np.array([(one.value, one.low, one.high) for one in result.by_class("recall")]).T
         mover.append(intervals.mover_mean(*limits))
     assert 0.92 < _covers(np.array(covered).T, 0.7) < 0.985
     assert _covers(np.array(mover).T, 0.7) < 0.85

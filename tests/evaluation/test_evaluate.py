@@ -34,22 +34,24 @@ def _random_replicates(rng, images=60, groups=20, replicates=3, classes=3):
     return [_table(target, predicted, group, names) for predicted in np.where(kept, target, wrong)]
 
 
-def _estimates(result):
-    per_class = [(c.recall, c.precision, c.f1) for c in result.classes]
-    return [result.balanced_accuracy, result.macro_f1, result.accuracy, *sum(per_class, ())]
+def _estimates(result, of_classes=("recall", "precision", "f1", "npv")):
+    per_class = [result[name, c.name] for c in result.classes for name in of_classes]
+    return [result["balanced_accuracy"], result["macro_f1"], result["accuracy"], *per_class]
 
 
 def test_values_are_means_of_scikit_learn_over_replicates():
     tables = _random_replicates(np.random.default_rng(0))
     result = evaluate(tables, resamples=50)
     pairs = [(table.target, table.predicted) for table in tables]
-    assert result.accuracy.value == pytest.approx(np.mean([sk.accuracy_score(*p) for p in pairs]))
-    assert result.balanced_accuracy.value == pytest.approx(
+    assert result["accuracy"].value == pytest.approx(np.mean([sk.accuracy_score(*p) for p in pairs]))
+    assert result["balanced_accuracy"].value == pytest.approx(
         np.mean([sk.balanced_accuracy_score(*p) for p in pairs])
     )
-    assert result.macro_f1.value == pytest.approx(np.mean([sk.f1_score(*p, average="macro") for p in pairs]))
+    assert result["macro_f1"].value == pytest.approx(
+        np.mean([sk.f1_score(*p, average="macro") for p in pairs])
+    )
     reference = np.mean([sk.precision_recall_fscore_support(*p)[:3] for p in pairs], axis=0)
-    found = [[getattr(c, name).value for c in result.classes] for name in ("precision", "recall", "f1")]
+    found = [[one.value for one in result.by_class(name)] for name in ("precision", "recall", "f1")]
     np.testing.assert_allclose(found, reference)
     np.testing.assert_allclose(result.confusion, np.mean([sk.confusion_matrix(*p) for p in pairs], axis=0))
 
@@ -57,32 +59,36 @@ def test_values_are_means_of_scikit_learn_over_replicates():
 def test_counts_of_images_and_groups():
     result = evaluate([_table([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], ["p", "p", "q", "q", "r"])], resamples=50)
     assert (result.n, result.groups, result.replicates) == (5, 3, 1)
-    assert [(c.name, c.n, c.groups) for c in result.classes] == [
-        ("akiec", 3, 2),
-        ("bcc", 2, 2),
-        ("mel", 0, 0),
+    assert [(c.name, c.n, c.others, c.groups) for c in result.classes] == [
+        ("akiec", 3, 2, 2),
+        ("bcc", 2, 3, 2),
+        ("mel", 0, 5, 0),
     ]
-    assert [c.recall.n for c in result.classes] == [3, 2, 0]
-    assert [c.precision.n for c in result.classes] == [3, 2, 0]
-    assert result.accuracy.n == result.balanced_accuracy.n == result.macro_f1.n == 5
+    assert [one.n for one in result.by_class("recall")] == [3, 2, 0]
+    assert [one.n for one in result.by_class("precision")] == [3, 2, 0]
+    assert [one.n for one in result.by_class("npv")] == [2, 3, 5]
+    assert result["accuracy"].n == result["balanced_accuracy"].n == result["macro_f1"].n == 5
 
 
 def test_ungrouped_intervals_are_plain_wilson():
     target = [0] * 40 + [1] * 12 + [2] * 8
     predicted = [0] * 33 + [1] * 7 + [1] * 9 + [0] * 3 + [2] * 5 + [0] * 3
     result = evaluate([_table(target, predicted)], resamples=50)
-    for found, (hits, trials) in zip(result.classes, [(33, 40), (9, 12), (5, 8)], strict=True):
-        expected = intervals.wilson(hits / trials, trials)
-        np.testing.assert_allclose([found.recall.low, found.recall.high], expected)
-    for found, (hits, trials) in zip(result.classes, [(33, 39), (9, 16)], strict=False):
-        expected = intervals.wilson(hits / trials, trials)
-        np.testing.assert_allclose([found.precision.low, found.precision.high], expected)
+    of_classes = {
+        "recall": [(33, 40), (9, 12), (5, 8)],
+        "precision": [(33, 39), (9, 16), (5, 5)],
+        "npv": [(14, 21), (41, 44), (52, 55)],
+        "specificity": [(14, 20), (41, 48), (52, 52)],
+    }
+    for name, counts in of_classes.items():
+        for found, (hits, trials) in zip(result.by_class(name), counts, strict=True):
+            expected = intervals.wilson(hits / trials, trials)
+            np.testing.assert_allclose([found.low, found.high], expected)
     low, high = intervals.wilson(33 / 46, 46)  # F* of the first class: 33 of 40 + 39 - 33
-    np.testing.assert_allclose(
-        [result.classes[0].f1.low, result.classes[0].f1.high], [2 * low / (1 + low), 2 * high / (1 + high)]
-    )
+    f1, accuracy = result["f1", "akiec"], result["accuracy"]
+    np.testing.assert_allclose([f1.low, f1.high], [2 * low / (1 + low), 2 * high / (1 + high)])
     expected = intervals.wilson(47 / 60, 60)
-    np.testing.assert_allclose([result.accuracy.low, result.accuracy.high], expected)
+    np.testing.assert_allclose([accuracy.low, accuracy.high], expected)
 
 
 @settings(deadline=None, max_examples=60)
@@ -126,7 +132,8 @@ def test_the_seed_moves_the_bootstrap_and_nothing_else():
     tables = _random_replicates(np.random.default_rng(4), images=200, groups=15)
     first, again, other = (evaluate(tables, resamples=200, seed=seed) for seed in (0, 0, 1))
     assert _estimates(first) == _estimates(again)
-    assert first.balanced_accuracy == other.balanced_accuracy
+    moved = {key for key, found in first.estimates.items() if found != other.estimates[key]}
+    assert moved <= {("macro_f1", ""), ("mcc", "")}
     assert first.classes == other.classes
 
 
@@ -161,40 +168,46 @@ def test_all_right_keeps_a_width_that_shrinks_with_groups():
 
 
 def test_all_wrong_is_zero_with_a_width():
-    for estimate in _estimates(evaluate([_table([0, 1, 2] * 4, [1, 2, 0] * 4)])):
+    result = evaluate([_table([0, 1, 2] * 4, [1, 2, 0] * 4)])
+    for estimate in _estimates(result, ("recall", "precision", "f1")):
         assert estimate.value == estimate.low == 0
         assert 0 < estimate.high < 1
 
 
 def test_one_class_present():
     result = evaluate([_table([1] * 10, [1] * 8 + [0] * 2)], resamples=50)
-    absent_but_predicted, present, nowhere = result.classes
-    assert result.balanced_accuracy.value == present.recall.value == 0.8
-    assert result.macro_f1.value == present.f1.value == pytest.approx(16 / 18)
-    assert np.isnan(absent_but_predicted.recall.value)
-    assert (absent_but_predicted.precision.value, absent_but_predicted.precision.n) == (0, 2)
-    assert np.isnan(absent_but_predicted.f1.value)
-    assert np.isnan([nowhere.recall.value, nowhere.precision.value, nowhere.f1.value]).all()
+    absent_but_predicted, present, nowhere = NAMES
+    recall = result["recall", present]
+    assert result["balanced_accuracy"].value == recall.value == 0.8
+    assert result["macro_f1"].value == result["f1", present].value == pytest.approx(16 / 18)
+    assert np.isnan(result["recall", absent_but_predicted].value)
+    precision = result["precision", absent_but_predicted]
+    assert (precision.value, precision.n) == (0, 2)
+    assert np.isnan(result["f1", absent_but_predicted].value)
+    assert np.isnan([result[name, nowhere].value for name in ("recall", "precision", "f1")]).all()
     # With one class there is nothing to average: the interval is that of its recall.
-    assert dataclasses.astuple(result.balanced_accuracy) == pytest.approx(dataclasses.astuple(present.recall))
+    assert dataclasses.astuple(result["balanced_accuracy"]) == pytest.approx(dataclasses.astuple(recall))
+    assert [(one.value, one.n) for one in result.by_class("npv")] == [(1, 8), (0, 2), (1, 10)]
 
 
 def test_precision_is_a_mean_over_the_replicates_that_predict_the_class():
     target = [0, 0, 1, 1]
     result = evaluate([_table(target, [0, 0, 0, 0]), _table(target, [0, 1, 1, 0])], resamples=50)
-    assert result.classes[1].precision.value == 0.5
-    assert result.classes[1].precision.n == 2
+    assert (result["precision", "bcc"].value, result["precision", "bcc"].n) == (0.5, 2)
+    # All images are predicted as the first class once, half of them twice.
+    assert (result["npv", "akiec"].value, result["npv", "akiec"].n) == (0.5, 2)
 
 
 def test_one_image():
     result = evaluate([_table([2], [2])], resamples=50)
-    assert (result.n, result.groups, result.accuracy.value) == (1, 1, 1.0)
-    assert result.accuracy.low == pytest.approx(intervals.wilson(1.0, 1)[0])
+    assert (result.n, result.groups, result["accuracy"].value) == (1, 1, 1.0)
+    assert result["accuracy"].low == pytest.approx(intervals.wilson(1.0, 1)[0])
 
 
 def test_one_group_counts_as_one_image():
     result = evaluate([_table([0, 0, 0, 1], [0, 1, 0, 1], ["p"] * 4)], resamples=50)
-    np.testing.assert_allclose([result.accuracy.low, result.accuracy.high], intervals.wilson(0.75, 1))
+    accuracy = result["accuracy"]
+    np.testing.assert_allclose([accuracy.low, accuracy.high], intervals.wilson(0.75, 1))
 
 
 def _changed(table, **columns):

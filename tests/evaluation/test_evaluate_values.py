@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from tametail.evaluation import Estimate, Evaluation, evaluate, intervals
+from tametail.evaluation import Estimate, evaluate, intervals
 from tametail.predictions.single_label import LinkName, Predictions
 
 SAMPLED = settings(deadline=None, max_examples=60)
@@ -67,7 +67,6 @@ def both_constant(table: Predictions) -> bool:
 @given(studies())
 def test_overall_values_are_scikit_learns(tables: list[Predictions]) -> None:
     found = evaluate(tables, class_order=tables[0].class_names, resamples=10)
-    assert found.kappa is not None
     codes = range(len(tables[0].class_names))
     expected = {
         "accuracy": mean(lambda t: sk.accuracy_score(t.target, t.predicted), tables),
@@ -85,31 +84,36 @@ def test_overall_values_are_scikit_learns(tables: list[Predictions]) -> None:
         ),
     }
     for name, value in expected.items():
-        assert getattr(found, name).value == pytest.approx(value, abs=1e-12, nan_ok=True), name
+        assert found[name].value == pytest.approx(value, abs=1e-12, nan_ok=True), name
 
 
 @SAMPLED
 @given(studies())
 def test_values_of_each_class_are_scikit_learns(tables: list[Predictions]) -> None:
     target = tables[0].target
-    for code, found in enumerate(evaluate(tables, resamples=10).classes):
+    found = evaluate(tables, resamples=10)
+    for code, one in enumerate(found.classes):
         positive = target == code
         negatives = int((~positive).sum())
-        specificity = mean(
-            lambda t, c=code: sk.recall_score(
-                t.target == c, t.predicted == c, pos_label=False, zero_division=np.nan
-            ),
-            tables,
-        )
-        assert found.specificity.value == pytest.approx(specificity, nan_ok=True)
-        assert found.specificity.n == negatives
-        ranks = found.auroc, found.average_precision
-        if 0 < found.n < len(target):
+        assert (one.n, one.others) == (len(target) - negatives, negatives)
+        for name, score in (("specificity", sk.recall_score), ("npv", sk.precision_score)):
+            expected = mean(
+                lambda t, c=code, s=score: s(
+                    t.target == c, t.predicted == c, pos_label=False, zero_division=np.nan
+                ),
+                tables,
+            )
+            assert found[name, one.name].value == pytest.approx(expected, nan_ok=True), name
+        others = np.any([t.predicted != code for t in tables], axis=0)
+        assert found["npv", one.name].n == others.sum()
+        assert found["specificity", one.name].n == negatives
+        ranks = found["auroc", one.name], found["average_precision", one.name]
+        if 0 < one.n < len(target):
             scores = sk.roc_auc_score, sk.average_precision_score
             for estimate, score in zip(ranks, scores, strict=True):
                 value = mean(lambda t, c=code, s=score: s(t.target == c, t.probabilities[:, c]), tables)
                 assert estimate.value == pytest.approx(value)
-            assert [estimate.n for estimate in ranks] == [len(target), found.n]
+            assert [estimate.n for estimate in ranks] == [len(target), one.n]
         else:
             assert all(unknown(estimate) and estimate.n == 0 for estimate in ranks)
 
@@ -118,23 +122,13 @@ def unknown(estimate: Estimate) -> bool:
     return bool(np.isnan([estimate.value, estimate.low, estimate.high]).all())
 
 
-def every_estimate(found: Evaluation) -> list[tuple[str, Estimate]]:
-    named = [(f.name, getattr(c, f.name)) for c in found.classes for f in dataclasses.fields(c)]
-    named += [(f.name, getattr(found, f.name)) for f in dataclasses.fields(found)]
-    named += [
-        (f"{group.name}-shot", mean) for group in found.class_groups for mean in (group.recall, group.f1)
-    ]
-    return [(name, value) for name, value in named if isinstance(value, Estimate)]
-
-
 @SAMPLED
 @given(studies())
 def test_every_estimate_lies_in_an_interval_with_a_width_or_is_unknown(tables: list[Predictions]) -> None:
     classes = len(tables[0].class_names)
     found = evaluate(tables, train_counts=range(classes), class_order=tables[0].class_names, resamples=10)
-    estimates = every_estimate(found)
-    assert len(estimates) == 6 * classes + 5 + 2 * len(found.class_groups)
-    for name, estimate in estimates:
+    assert len(found.estimates) == 7 * classes + 5 + 2 * len(found.class_groups)
+    for (name, _), estimate in found.estimates.items():
         if np.isnan([estimate.value, estimate.low, estimate.high]).any():
             assert unknown(estimate), name
             assert estimate.n == 0, name
@@ -147,13 +141,17 @@ def test_every_estimate_lies_in_an_interval_with_a_width_or_is_unknown(tables: l
 @SAMPLED
 @given(studies())
 def test_an_absent_class_is_unknown_but_for_what_is_wrongly_given_to_it(tables: list[Predictions]) -> None:
-    for found in evaluate(tables, resamples=10).classes:
-        if found.n == 0:
-            assert unknown(found.recall)
-            assert found.recall.n == 0
-            given_to_it = found.precision.n > 0
-            assert unknown(found.precision) != given_to_it
-            assert (found.specificity.value < 1) == given_to_it
+    found = evaluate(tables, resamples=10)
+    for one in found.classes:
+        if one.n == 0:
+            recall, precision = found["recall", one.name], found["precision", one.name]
+            assert unknown(recall)
+            assert recall.n == 0
+            given_to_it = precision.n > 0
+            assert unknown(precision) != given_to_it
+            assert (found["specificity", one.name].value < 1) == given_to_it
+            npv = found["npv", one.name]
+            assert npv.value == 1 or (unknown(npv) and npv.n == 0)
 
 
 def test_ranks_are_by_the_posterior_where_there_is_one() -> None:
@@ -162,21 +160,22 @@ def test_ranks_are_by_the_posterior_where_there_is_one() -> None:
     table = table_of(target, rng.normal(size=(60, 3)))
     posterior = rng.dirichlet([1, 1, 1], 60).astype(np.float32)
     found = evaluate([dataclasses.replace(table, posterior=posterior)], resamples=10)
-    for code, result in enumerate(found.classes):
+    for code, auroc in enumerate(found.by_class("auroc")):
         p = posterior / posterior.sum(axis=1, keepdims=True, dtype=np.float64)
-        assert result.auroc.value == pytest.approx(sk.roc_auc_score(target == code, p[:, code]))
+        assert auroc.value == pytest.approx(sk.roc_auc_score(target == code, p[:, code]))
 
 
 def test_an_ungrouped_specificity_has_wilsons_interval() -> None:
     target = np.repeat([0, 1], [20, 30])
     predicted = np.where(np.arange(50) % 10 == 0, 1 - target, target)
-    found = evaluate([table_of(target, np.eye(2)[predicted])], resamples=10).classes[0].specificity
+    found = evaluate([table_of(target, np.eye(2)[predicted])], resamples=10)["specificity", "class 0"]
     np.testing.assert_allclose([found.low, found.high], intervals.wilson(27 / 30, 30))
 
 
 def test_classes_without_an_order_have_no_kappa() -> None:
     table = table_of(np.array([0, 1, 2]), np.eye(3))
-    assert evaluate([table], resamples=10).kappa is None
+    with pytest.raises(KeyError, match="kappa"):
+        evaluate([table], resamples=10)["kappa"]
 
 
 def test_kappa_minds_how_far_a_mistake_is_off_and_mcc_does_not() -> None:
@@ -185,11 +184,9 @@ def test_kappa_minds_how_far_a_mistake_is_off_and_mcc_does_not() -> None:
     near[[0, 39]], far[[0, 39]] = [1, 2], [3, 0]
     tables = [table_of(target, np.eye(4)[given]) for given in (near, far)]
     close, distant = (evaluate([table], class_order=table.class_names) for table in tables)
-    assert close.kappa is not None
-    assert distant.kappa is not None
-    assert close.kappa.low > distant.kappa.low
-    assert close.kappa.value > distant.kappa.value
-    assert close.mcc.value == pytest.approx(distant.mcc.value, abs=0.01)
+    assert close["kappa"].low > distant["kappa"].low
+    assert close["kappa"].value > distant["kappa"].value
+    assert close["mcc"].value == pytest.approx(distant["mcc"].value, abs=0.01)
 
 
 def test_all_right_leaves_as_much_doubt_about_mcc_as_about_the_accuracy() -> None:
@@ -197,9 +194,8 @@ def test_all_right_leaves_as_much_doubt_about_mcc_as_about_the_accuracy() -> Non
     target = np.repeat(np.arange(4), 5)
     table = table_of(target, np.eye(4)[target])
     found = evaluate([table], class_order=table.class_names, resamples=100)
-    assert found.mcc.value == found.mcc.high == 1
-    assert 1 - found.mcc.low == pytest.approx((1 - found.accuracy.low) * 4 / 3)
-    assert found.kappa is not None
+    assert found["mcc"].value == found["mcc"].high == 1
+    assert 1 - found["mcc"].low == pytest.approx((1 - found["accuracy"].low) * 4 / 3)
     # Squared distances by chance: 2.5 on average. Where no mistake is seen, the rate of those of one step may be what
     # 0 events of a Poisson distribution allow: 3.69.
-    assert 1 - found.kappa.low == pytest.approx(stats.chi2.ppf(0.975, 2) / 2 / 20 / 2.5)
+    assert 1 - found["kappa"].low == pytest.approx(stats.chi2.ppf(0.975, 2) / 2 / 20 / 2.5)

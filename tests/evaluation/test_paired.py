@@ -65,7 +65,7 @@ def test_the_difference_is_scikit_learns_and_that_of_evaluate():
     ]
     found = paired_table(models).pair(0, 1).difference
     assert found.value == pytest.approx(means[0] - means[1])
-    of_evaluate = [evaluate(tables, resamples=2).balanced_accuracy.value for tables in models.values()]
+    of_evaluate = [evaluate(tables, resamples=2)["balanced_accuracy"].value for tables in models.values()]
     assert found.value == pytest.approx(of_evaluate[0] - of_evaluate[1])
 
 

@@ -35,9 +35,9 @@ def test_one_value_is_the_whole() -> None:
     (one,) = subgroups([table, table], np.full(240, "all"), "x", resamples=50)
     whole = evaluate([table, table], resamples=50)
     assert (one.balanced_accuracy, one.macro_f1, one.accuracy) == (
-        whole.balanced_accuracy,
-        whole.macro_f1,
-        whole.accuracy,
+        whole["balanced_accuracy"],
+        whole["macro_f1"],
+        whole["accuracy"],
     )
 
 

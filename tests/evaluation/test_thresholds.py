@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from tametail.evaluation.multi_label import best_threshold, deployable_thresholds, out_of_fold_thresholds
+from tametail.evaluation.label_thresholds import best_threshold, deployable_thresholds, out_of_fold_thresholds
 from tametail.predictions.multi_label import LabelPredictions
 
 

@@ -89,10 +89,10 @@ def test_where_nothing_helps_no_gain_is_claimed(which: str, request: pytest.Fixt
 
 def test_of_random_labels_the_nested_estimate_is_at_chance(random: RecommendationResults) -> None:
     for followed in (random.nested, random.nested_best):
-        nested = followed.result.balanced_accuracy
+        nested = followed.result["balanced_accuracy"]
         assert nested.low <= 1 / 3 <= nested.high
-    best = random.candidates[random.selection.best].result.balanced_accuracy
-    assert best.value > random.nested_best.result.balanced_accuracy.value  # selection optimism
+    best = random.candidates[random.selection.best].result["balanced_accuracy"]
+    assert best.value > random.nested_best.result["balanced_accuracy"].value  # selection optimism
 
 
 def test_a_recommendation_without_a_significant_gain_says_so(random: RecommendationResults) -> None:
@@ -189,7 +189,7 @@ def test_a_lower_log_loss_is_the_better_one(folder: Path) -> None:
 
 def test_half_the_prior_is_a_candidate_between_none_and_all(unequal: RecommendationResults) -> None:
     few = {
-        name: unequal.candidates[name].result.class_groups[-1].recall.value
+        name: list(unequal.candidates[name].result.class_group_recall.values())[-1].value
         for name in ("ce", "ce+la[tau=0.5]", "ce+la")
     }
     assert few["ce"] < few["ce+la[tau=0.5]"] < few["ce+la"]

@@ -31,9 +31,9 @@ def test_what_is_measured_is_the_studys_own_evaluation(table4: Reproduction) -> 
         assert result.test_ensemble is not None
         for kind, evaluation in (("fold_models", result.test), ("ensemble", result.test_ensemble)):
             for one in evaluation.classes:
-                assert column.rows[kind][one.name].recall.measured == one.recall
-                assert column.rows[kind][one.name].f1.measured == one.f1
-            assert column.balanced_accuracy[kind].measured == evaluation.balanced_accuracy
+                assert column.rows[kind][one.name].recall.measured == evaluation["recall", one.name]
+                assert column.rows[kind][one.name].f1.measured == evaluation["f1", one.name]
+            assert column.balanced_accuracy[kind].measured == evaluation["balanced_accuracy"]
 
 
 def test_the_text_says_differences_first_and_then_everything(table4: Reproduction) -> None:

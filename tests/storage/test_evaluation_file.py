@@ -140,7 +140,7 @@ def test_no_threshold_is_chosen_on_the_evaluated_images(tmp_path: Path) -> None:
         content = (folder / name).read_text(encoding="utf-8")
         json.loads(content, parse_constant=pytest.fail)
     (row,) = csv.DictReader((folder / "results.csv").read_text(encoding="utf-8").splitlines())
-    assert row["operating_mel_0.9_threshold"] == row["operating_mel_0.9_sensitivity"] == ""
+    assert row["threshold_mel_0.9"] == row["sensitivity_at_0.9_mel"] == ""
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -171,7 +171,7 @@ def test_no_byte_of_a_copy_tells_who_or_where(study: Path, tmp_path: Path) -> No
 
 def test_the_results_of_a_copy_are_those_of_its_study(study: Path, tmp_path: Path) -> None:
     share(study, tmp_path / "copy", name="a")
-    tables = ("results.csv", "results.md", "results.tex", "calibration.json")
+    tables = ("results.csv", "results_long.csv", "results.md", "results.tex", "calibration.json")
     for name in tables:
         assert (tmp_path / "copy" / name).read_bytes() == (study / name).read_bytes(), name
     before, after = (json.loads((at / "metrics.json").read_text()) for at in (study, tmp_path / "copy"))

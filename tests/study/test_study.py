@@ -41,6 +41,7 @@ def test_a_study_holds_what_its_layout_says(study_folder: Path) -> None:
     assert {
         "report.html",
         "results.csv",
+        "results_long.csv",
         "results.md",
         "results.tex",
         "metrics.json",

@@ -200,14 +200,18 @@ class Sample:
     def _of_others(self, *, predicted: bool) -> Proportions:
         """The images of other classes that are predicted as others, among either of the two."""
         value = defined_mean((metrics.npv if predicted else metrics.specificity)(self.confusions))
-        counts = self.counts
+        counts, times = self.counts, len(self.tables)
         n = len(self) - (counts.always_predicted if predicted else self.class_n)
-        of_class = (counts.mean_predicted if predicted else counts.actual).tocsc()
-        either = (counts.actual + counts.mean_predicted - counts.mean_hits).tocsc()
-        found = []
+        # Sums over the replicates: differences of means are not exactly 0 where no image is left.
+        actual, given = counts.actual * times, _sum(counts.predicted)
+        of_class, either = (
+            (given if predicted else actual).tocsc(),
+            (actual + given - _sum(counts.hits)).tocsc(),
+        )
+        size, found = counts.size[:, None] * times, []
         # Nearly every group has images of other classes, so these numbers are not sparse.
         for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
-            others, neither = (counts.size[:, None] - part[:, of].toarray() for part in (of_class, either))
+            others, neither = ((size - part[:, of].toarray()) / times for part in (of_class, either))
             part = proportions(value[of], neither, others, n[of])
             found.append(replace(part, residuals=None))
         return joined(found)
@@ -357,9 +361,13 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
     )
 
 
+def _sum(replicates: Sequence[sparse.csr_array]) -> sparse.csr_array:
+    return sparse.csr_array(sum(replicates[1:], replicates[0]))
+
+
 def _mean(replicates: Sequence[sparse.csr_array]) -> sparse.csr_array:
     # Integers are added before the division, so that equal means are equal numbers.
-    return sparse.csr_array(sum(replicates[1:], replicates[0]) / len(replicates))
+    return sparse.csr_array(_sum(replicates) / len(replicates))
 
 
 def _linear(values: FloatArray, slopes: FloatArray, source: Estimate) -> Estimate:
