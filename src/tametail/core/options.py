@@ -519,6 +519,12 @@ class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions
             None, "Units by number: 0,1. Default: all that are not done and that nobody works on.", MACHINE
         ),
     ]
+    test_set: Annotated[
+        bool,
+        Option(
+            False, "Predict the test set, in an evaluation that test-set --engine plan has begun.", MACHINE
+        ),
+    ]
 
 
 @varied(
@@ -573,7 +579,7 @@ class SearchOptions(
     ]
 
 
-class TestSetOptions(ImageRootOptions, DeviceOptions, TrustOptions, total=False):
+class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOptions, total=False):
     """Options of `tametail.evaluate_test_set`."""
 
 
@@ -735,7 +741,9 @@ class PackOptions(OutputOptions, TableOptions, total=False):
     ),
     recipe=("paper", "Recipe: paper, another one, or a YAML file."),
 )
-class ReproduceOptions(OutputOptions, TrainingOptions, MachineOptions, total=False):
+class ReproduceOptions(
+    OutputOptions, TrainingOptions, MachineOptions, ThreadsOptions, EngineOptions, total=False
+):
     """Options of ``tametail reproduce``."""
 
     test_set: Annotated[

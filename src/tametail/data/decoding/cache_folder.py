@@ -19,7 +19,7 @@ from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
 _BOUNDED = ("decoded", "features")  # sub-folders that grow with the number of data sets and backbones
-_FILE = re.compile(r"([0-9a-f]{32,40})\.(?:npy|json)")
+_FILE = re.compile(r"([0-9a-f]{32,40})(?:\.npy|\.json|-\d+\.safetensors)")  # the last: a block of features
 
 
 def cache_dir() -> Path:
