@@ -226,9 +226,15 @@ def cached_features(
                 advance=advance,
             )
 
+        try:
+            blocks.share(compute, advance or (lambda _: None), lambda: _open(path, shape) is not None)
+        except TametailError as error:
+            if shared is None and isinstance(error.__cause__, OSError):
+                with explain_cache_error(path.parent):
+                    raise error.__cause__ from None
+            raise
         with explain_cache_error(path.parent):
             make_folder(path.parent)
-            blocks.share(compute, advance or (lambda _: None), lambda: _open(path, shape) is not None)
             with cache_lock(path.parent, key):
                 if _open(path, shape) is None:
                     with atomic_path(path) as temporary, temporary.open("wb") as handle:
