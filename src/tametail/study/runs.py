@@ -85,7 +85,7 @@ def run_all(
                     settings = worker_settings(units, directory, described, hardware, trust, choice)
                     settings = replace(settings, track=tuple(track))
                     if choice.name == PLAN:
-                        say_plan(units, directory, settings, "compare", console)
+                        say_plan(units, directory, settings, console)
                         return []
                     gpu = accelerator.device.type == "cuda"
                     work = describe_work(directory, settings, described["threads"], gpu=gpu)
@@ -266,18 +266,16 @@ def worker_settings(
     return WorkerSettings(hardware, trust_code=code, cores=choice.cores)
 
 
-def say_plan(
-    units: Sequence[Unit], directory: Path, settings: WorkerSettings, command: str, console: Console
-) -> None:
-    """Say how units are done by jobs, and what to do afterwards: repeat the command."""
+def say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, console: Console) -> None:
+    """Say how units are done by jobs, and what to do afterwards."""
     numbers = [unit.number for unit in units]
     shown = (
         f"{numbers[0]} to {numbers[-1]}" if numbers == list(range(numbers[0], numbers[-1] + 1)) else numbers
     )
     console.say(
         f"{len(units)} units of work are planned, {shown}. Each is one job, in any order: "
-        f"{shlex.join(['tametail', *settings.words(directory)])} --unit N. Then repeat tametail {command} without --engine plan for "
-        f"the report."
+        f"{shlex.join(['tametail', *settings.words(directory)])} --unit N. Then repeat this command without --engine plan for the "
+        f"report."
     )
 
 

@@ -54,7 +54,6 @@ from tametail.training.hardware import Hardware, broadcast, check_one_process, m
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import recorded_recipe
 from tametail.training.run import (
-    Run,
     RunContext,
     all_runs,
     finished_runs,
@@ -351,16 +350,19 @@ def evaluate_test_set(
         if "other_splits" in facts:
             console.warn(narrative.other_splits_in_words(found))
 
-        def left() -> list[Run]:
-            return [run for run in runs if not is_predicted(run.directory(directory), number)]
+        rest = list(runs)
+
+        def left() -> int:
+            rest[:] = [run for run in rest if not is_predicted(run.directory(directory), number)]
+            return len(rest)
 
         if not choice.here and left():
-            units = planned(directory, left(), inputs, accelerator, alone=False)
+            units = planned(directory, rest, inputs, accelerator, alone=False)
             parts = [evaluated_part(unit, directory) for unit in units]
             settings = worker_settings(parts, directory, described, hardware, trust, choice)
             settings = replace(settings, test_set=True)
             if choice.name == PLAN:
-                say_plan(units, directory, settings, "test-set", console)
+                say_plan(units, directory, settings, console)
                 return Study(directory)
             gpu = accelerator.device.type == "cuda"
             work = describe_work(directory, settings, described["threads"], gpu=gpu)
@@ -370,13 +372,13 @@ def evaluate_test_set(
                     choice.make(work),
                     list(by_number),
                     title="Test set",
-                    left=lambda: len(left()),
+                    left=left,
                     is_done=lambda unit: is_done(by_number[unit], directory, number),
-                    saved=lambda _: (len(left()), blocks_in(directory)),
+                    saved=lambda _: (left(), blocks_in(directory)),
                     console=console,
                     stop=stop,
                 )
-        with console.track("Test set", len(rest := left())) as advance:
+        with console.track("Test set", left()) as advance:
             for run in rest:
                 context = context or _test_context(
                     directory, described, inputs, accelerator, hardware, console
