@@ -206,15 +206,40 @@ def without_time(found: dict[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def test_what_a_worker_cannot_predict_is_named(
+def test_predictions_of_an_evaluation_that_was_killed_while_they_were_recorded_are_made_again(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    again(image_folder, out, "ce")
+    evaluate_test_set(out, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("tametail.training.run.write_run_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_test_set(out, device="cpu")
+    evaluate_test_set(out, device="cpu")
+    tt.report(out)  # which refuses files that are not those of the run
+    assert [entry["finished"] for entry in read_test_set_evaluations(out)] == [True, True]
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_workers_leave_is_predicted_here_and_errors_are_named(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "study"
     again(image_folder, out, "ce")
     weights = [out / f"runs/ce/seed0-fold{fold}/model.safetensors" for fold in (0, 1)]
-    weights[0].write_bytes(weights[1].read_bytes())
+    content = weights[1].read_bytes()
+    weights[1].write_bytes(weights[0].read_bytes())
     monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(DataError, match=r"seed0-fold0.model\.safetensors"):
-        evaluate_test_set(out, device="cpu", engine="local", jobs=2)
-    assert (out / "runs/ce/seed0-fold1/test_predictions.parquet").is_file()
-    assert [entry["finished"] for entry in read_test_set_evaluations(out)] == [False]
+    monkeypatch.setattr("tametail.study.study.run_by", lambda *_, **__: None)  # all workers are lost
+    with pytest.raises(DataError, match=r"seed0-fold1.model\.safetensors"):
+        evaluate_test_set(out, device="cpu", jobs=2)
+    with pytest.raises(DataError, match=r"seed0-fold1.model\.safetensors"):
+        tt.work(out, unit=[1], test_set=True, device="cpu")
+    assert (out / "runs/ce/seed0-fold0/test_predictions.parquet").is_file()
+    weights[1].write_bytes(content)
+    evaluate_test_set(out, device="cpu", jobs=2)
+    assert [entry["finished"] for entry in read_test_set_evaluations(out)] == [True]

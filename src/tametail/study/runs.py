@@ -22,6 +22,7 @@ from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
 from tametail.study.progress import ProgressReader
+from tametail.study.shared_work import blocks_in
 from tametail.study.train_units import UnitTrainer
 from tametail.study.units import Unit, plan, read_units, save_units
 from tametail.study.worker import WorkerSettings, describe_work
@@ -288,15 +289,14 @@ def remove_work(directory: Path, described: Mapping[str, Any]) -> None:
         study_file.remove_work_folder(directory)
 
 
-def _saved(unit: Unit, directory: Path) -> frozenset[str]:
-    """Names of the checkpoints and finished runs of a unit, and of the blocks of features that all share."""
+def _saved(unit: Unit, directory: Path) -> tuple[frozenset[str], int]:
+    """Names of the checkpoints and finished runs of a unit, and the number of blocks of features that all share."""
     place = f"seed{unit.seed}-fold{unit.fold}"
     found = [
         *directory.glob(f"runs/*/.{place}*{study_file.CHECKPOINT}/*"),
         *directory.glob(f"runs/*/{place}"),
-        *directory.glob(f"{study_file.WORK_FOLDER}/*.safetensors"),
     ]
-    return frozenset(str(path.relative_to(directory)) for path in found)
+    return frozenset(str(path.relative_to(directory)) for path in found), blocks_in(directory)
 
 
 def _title(unit: Unit, runs: Sequence[Run]) -> str:

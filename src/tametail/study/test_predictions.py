@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tametail.core.run_files import EVALUATION, TEST_PREDICTIONS, is_finished
+from tametail.core.run_files import DESCRIPTION, EVALUATION, TEST_PREDICTIONS, is_finished
 from tametail.predictions.parquet import read_metadata
+from tametail.storage.run_file import FILES, file_digest, read_run_file
 from tametail.study.units import Unit
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
-from tametail.training.run import Run, RunContext, is_test_predicted, predict_test, run_directory
+from tametail.training.run import Run, RunContext, predict_test, run_directory
 
 
 def is_predicted(directory: Path, evaluation: int) -> bool:
-    """Whether the test set was predicted with the run in this directory, in the evaluation of this number."""
-    if not is_test_predicted(directory):
+    """Whether the test set was predicted with the run in this directory, in the evaluation of this number, to the end."""
+    path = directory / TEST_PREDICTIONS
+    if not path.is_file() or (read_metadata(path) or {}).get(EVALUATION) != evaluation:
         return False
-    found: object = (read_metadata(directory / TEST_PREDICTIONS) or {}).get(EVALUATION, 1)
-    return found == evaluation
+    recorded: object = read_run_file(directory / DESCRIPTION).get(FILES, {}).get(TEST_PREDICTIONS)
+    return recorded == file_digest(path)
 
 
 def evaluated_part(unit: Unit, study: Path) -> Unit:
