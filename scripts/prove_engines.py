@@ -431,7 +431,7 @@ def main() -> None:
         if "local" in engines:
             local = ["--engine", "local", "--jobs", "3"]
             good &= proof.undisturbed("local", local)
-            good &= proof.features("local", local, 6)
+            good &= proof.features("local", local, 4)
             good &= proof.killed("local", local, by_local, 6)
         try:
             if "slurm" in engines:
