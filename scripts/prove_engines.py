@@ -302,10 +302,10 @@ class Proof:
         ):
             trial = Trial(self.work / f"{name.replace(', ', '-')}-many", many, OF_MANY, own)
             seconds = kill_after_blocks(trial, self.moments, killed)
-            fine &= (
-                report(f"features of {MANY:,} images: {name}", trial, expected, seconds, features)
-                and len(trial.kills) == killed
-            )
+            fine &= report(f"features of {MANY:,} images: {name}", trial, expected, seconds, features)
+            if len(trial.kills) < killed:
+                print(f"expected {killed} kills before all blocks were finished; take more images")
+                fine = False
         return fine
 
     def killed(
