@@ -4,9 +4,11 @@
 
 Two studies of 5 methods × 2 folds × 2 seeds: heads on frozen features, and fine-tuning at 32 pixels. Each is trained in one
 process; by three local workers; by jobs of a two-node Slurm, and by tasks of a two-node Ray, both started here on loopback and
-ended afterwards. Then workers and coordinators are killed (SIGKILL) at random moments, a node of Slurm is set down, a job is
-requeued, one reaches its time limit. All outputs but the times in them must be those of the one process. An engine that cannot
-be started here is skipped with a message. Needs POSIX; `sh scripts/setup_engines.sh` installs Slurm and Ray.
+ended afterwards; so are their test sets evaluated. Then workers and coordinators are killed (SIGKILL) at random moments, a node
+of Slurm is set down, a job is requeued, one reaches its time limit. Features of 5,000 images are computed by three workers that
+are killed after a block, and by one process that is. All outputs but the times in them must be those of the one process, and so
+must the file of features. An engine that cannot be started here is skipped with a message. Needs POSIX;
+`sh scripts/setup_engines.sh` installs Slurm and Ray.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,6 +70,23 @@ LONG = [
     "--epochs",
     "1500",
 ]
+MANY = 5000  # images: several blocks of features
+OF_MANY = [
+    "--backbone",
+    "efficientnet_lite0",
+    "--weights",
+    "none",
+    "--image-size",
+    "64",
+    "--folds",
+    "2",
+    "--repeats",
+    "1",
+    "--methods",
+    "ce,ce+la",
+    "--set",
+    "l2=0.1",
+]
 SECONDS = 900.0  # of one command
 
 
@@ -78,13 +98,18 @@ class Trial:
         folder: with the study in ``out``.
         data: the folder of images.
         options: of compare.
+        engine: options of the engine.
         python: the interpreter with the engine's packages.
+        evaluates: whether the command evaluates the test set of the finished study, and does not train.
+        kills: what was killed.
     """
 
     folder: Path
     data: Path
     options: Sequence[str]
+    engine: Sequence[str] = ()
     python: Path = Path(sys.executable)
+    evaluates: bool = False
     kills: list[str] = field(default_factory=list)
 
     @property
@@ -99,10 +124,11 @@ class Trial:
             "TAMETAIL_CHECKPOINT_SECONDS": "0",
             "OMP_NUM_THREADS": "1",
         }
-        words = [str(self.python), "-m", "tametail", "compare", str(self.data / "labels.csv"), *self.options]
+        compare = ["compare", str(self.data / "labels.csv"), *self.options, "-o", "out"]
+        words = ["test-set", "out"] if self.evaluates else compare
         with (self.folder / "said").open("ab") as log:
             return subprocess.Popen(
-                [*words, "-o", "out"],
+                [str(self.python), "-m", "tametail", *words, *self.engine],
                 cwd=self.folder,
                 env=environment,
                 stdout=log,
@@ -121,6 +147,15 @@ class Trial:
 
     def said(self) -> str:
         return (self.folder / "said").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+    def blocks(self) -> int:
+        """Number of blocks of features that are finished."""
+        folders = (self.study / ".work", self.folder / "cache" / "features")
+        return sum(len(list(folder.glob("*.safetensors"))) for folder in folders)
+
+    def features(self) -> dict[str, bytes]:
+        """The files of features in the cache."""
+        return {path.name: path.read_bytes() for path in self.folder.glob("cache/features/*.npy")}
 
     def workers(self) -> list[psutil.Process]:
         """All processes that train units of this study."""
@@ -156,8 +191,16 @@ def differences(trial: Trial, expected: dict[str, bytes]) -> list[str]:
     return [*wrong, *left]
 
 
-def report(title: str, trial: Trial, expected: dict[str, bytes], seconds: float) -> bool:
+def report(
+    title: str,
+    trial: Trial,
+    expected: dict[str, bytes],
+    seconds: float,
+    features: dict[str, bytes] | None = None,
+) -> bool:
     wrong = differences(trial, expected)
+    if features is not None and trial.features() != features:
+        wrong.append("the features")
     verdict = f"{len(expected)} files identical" if not wrong else f"DIFFERENT: {', '.join(wrong[:5])}"
     killed = f", {len(trial.kills)} kills ({', '.join(trial.kills)})" if trial.kills else ""
     print(f"{title}: {verdict}, {seconds:.0f} s{killed}", flush=True)
@@ -190,6 +233,29 @@ def kill_often(trial: Trial, moments: random.Random, kills: int) -> float:
     raise SystemExit(f"{trial.folder.name} did not finish: {trial.said()}")
 
 
+def kill_after_blocks(trial: Trial, moments: random.Random, kills: int) -> float:
+    """Run the command, and kill a random worker, or the coordinator, whenever another block of features is finished; its seconds."""
+    began, seen = time.monotonic(), 0
+    process = trial.start()
+    while time.monotonic() - began < SECONDS:
+        time.sleep(0.05)
+        if process.poll() == 0:
+            return time.monotonic() - began
+        if len(trial.kills) < kills and trial.blocks() > seen:
+            workers, seen = trial.workers() if trial.engine else [], trial.blocks()
+            if not workers or len(trial.kills) % 3 == 2:
+                process.kill()
+                trial.kills.append(f"coordinator at {seen} blocks")
+            else:
+                with suppress(psutil.Error):
+                    moments.choice(workers).kill()
+                    trial.kills.append(f"worker at {seen} blocks")
+        if process.poll() is not None:
+            process.wait()
+            process = trial.start()
+    raise SystemExit(f"{trial.folder.name} did not finish: {trial.said()}")
+
+
 @dataclass
 class Proof:
     """Trials by engines against the outcomes of one process.
@@ -197,11 +263,13 @@ class Proof:
     Attributes:
         work: folder of all trials.
         expected: outcomes by the name of the study.
+        evaluated: outcomes after the evaluation of the test set.
         moments: when something is killed.
     """
 
     work: Path
     expected: dict[str, dict[str, bytes]]
+    evaluated: dict[str, dict[str, bytes]]
     moments: random.Random
 
     @property
@@ -211,8 +279,33 @@ class Proof:
     def undisturbed(self, engine: str, options: Sequence[str], python: Path = Path(sys.executable)) -> bool:
         fine = True
         for name, own in STUDIES.items():
-            trial = Trial(self.work / f"{engine}-{name}", self.data, [*own, *options], python)
+            trial = Trial(self.work / f"{engine}-{name}", self.data, own, options, python)
             fine &= report(f"{name}: {engine}", trial, self.expected[name], trial.run())
+            trial.evaluates = True
+            fine &= report(f"{name}: {engine}, test set", trial, self.evaluated[name], trial.run())
+        return fine
+
+    def features(self, engine: str, options: Sequence[str], kills: int) -> bool:
+        """Features of many images by one process that is killed, and by workers, of which some are killed."""
+        many = self.work / "many"
+        if not many.exists():
+            write_many(many)
+        alone = Trial(self.work / f"{engine}-one-many", many, OF_MANY)
+        seconds = alone.run()
+        expected, features = outcome(alone.study), alone.features()
+        print(f"features of {MANY:,} images: one process, {len(features)} file, {seconds:.0f} s", flush=True)
+        fine = True
+        for name, own, killed in (
+            ("one process, killed", (), 2),
+            (engine, options, 0),
+            (f"{engine}, killed", options, kills),
+        ):
+            trial = Trial(self.work / f"{name.replace(', ', '-')}-many", many, OF_MANY, own)
+            seconds = kill_after_blocks(trial, self.moments, killed)
+            fine &= report(f"features of {MANY:,} images: {name}", trial, expected, seconds, features)
+            if len(trial.kills) < killed:
+                print(f"expected {killed} kills before all blocks were finished; take more images")
+                fine = False
         return fine
 
     def killed(
@@ -221,17 +314,18 @@ class Proof:
         fine, done, number = True, 0, 0
         while done < kills:
             name = list(STUDIES)[number % len(STUDIES)]
-            trial = Trial(
-                self.work / f"{engine}-killed-{number}", self.data, [*STUDIES[name], *options], python
-            )
+            trial = Trial(self.work / f"{engine}-killed-{number}", self.data, STUDIES[name], options, python)
             seconds = kill_often(trial, self.moments, min(each, kills - done))
             fine &= report(f"{name}: {engine}, killed", trial, self.expected[name], seconds)
             done, number = done + len(trial.kills), number + 1
+            trial.kills, trial.evaluates = [], True
+            seconds = kill_often(trial, self.moments, 2)
+            fine &= report(f"{name}: {engine}, test set, killed", trial, self.evaluated[name], seconds)
         return fine
 
     def lost_node(self, options: Sequence[str]) -> bool:
         """Set a node of Slurm down while it works, and requeue a job of the other one."""
-        trial = Trial(self.work / "slurm-lost-node", self.data, [*STUDIES["fine-tuning"], *options])
+        trial = Trial(self.work / "slurm-lost-node", self.data, STUDIES["fine-tuning"], options)
         began, process = time.monotonic(), trial.start()
         happened = []
         while len(happened) < 2 and process.poll() is None:
@@ -258,7 +352,7 @@ class Proof:
         alone = Trial(self.work / "long-one", self.data, LONG)
         seconds = alone.run()
         limited = [*options, "--engine-set", "time=1", "--engine-set", "notice=15"]
-        trial = Trial(self.work / "long-slurm", self.data, [*LONG, *limited])
+        trial = Trial(self.work / "long-slurm", self.data, LONG, limited)
         took = trial.run()
         again = trial.said().count("is started again")
         trial.kills += ["time limit"] * again
@@ -270,16 +364,40 @@ class Proof:
         return fine and again > 0
 
 
+def write_many(folder: Path) -> None:
+    """Small images of three colours, with labels.csv."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    lines = ["image,label"]
+    for number in range(MANY):
+        label = number % 3
+        pixels = rng.integers(0, 160, (24, 24, 3), dtype=np.uint8)
+        pixels[..., label] += 60
+        Image.fromarray(pixels).save(folder / f"{number:05d}.png")
+        lines.append(f"{number:05d}.png,{'abc'[label]}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def slurm(*words: str) -> str:
     """The output of a command of Slurm."""
     return subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
 
 
+def outcomes_of_one(work: Path) -> tuple[dict[str, dict[str, bytes]], dict[str, dict[str, bytes]]]:
+    """The outcomes of one process before and after the evaluation of the test set."""
+    before, after = (
+        {name: outcome(work / f"one-{name}" / part) for name in STUDIES} for part in ("before", "out")
+    )
+    return before, after
+
+
 def inside_ray(work: Path, kills: int, seed: int) -> bool:
     """What is run in the namespace of Ray."""
     start_ray(work / "r")
-    expected = {name: outcome(work / f"one-{name}" / "out") for name in STUDIES}
-    proof = Proof(work, expected, random.Random(seed))
+    proof = Proof(work, *outcomes_of_one(work), random.Random(seed))
     options = ["--engine", "ray", "--engine-set", f"address={RAY_ADDRESS}"]
     return proof.undisturbed("ray", options, RAY_PYTHON) and proof.killed(
         "ray", options, kills, 3, RAY_PYTHON
@@ -301,17 +419,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tt-") as temporary:  # short: the sockets of Ray are in it
         work = Path(temporary)
         write_images(work / "data")
-        expected = {}
         for name, options in STUDIES.items():
             trial = Trial(work / f"one-{name}", work / "data", options)
             seconds = trial.run()
-            expected[name] = outcome(trial.study)
-            print(f"{name}: one process, {len(expected[name])} files, {seconds:.0f} s", flush=True)
-        proof = Proof(work, expected, random.Random(given.seed))
+            shutil.copytree(trial.study, trial.folder / "before")
+            trial.evaluates = True
+            trial.run()
+            print(f"{name}: one process, {len(outcome(trial.study))} files, {seconds:.0f} s", flush=True)
+        proof = Proof(work, *outcomes_of_one(work), random.Random(given.seed))
         by_local, by_ray = given.kills // 2, given.kills // 10
         if "local" in engines:
             local = ["--engine", "local", "--jobs", "3"]
             good &= proof.undisturbed("local", local)
+            good &= proof.features("local", local, 4)
             good &= proof.killed("local", local, by_local, 6)
         try:
             if "slurm" in engines:

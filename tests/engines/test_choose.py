@@ -42,6 +42,8 @@ def test_local(given: dict[str, Any], gpus: int, slots: tuple[str | None, ...] |
 def test_threads_divide_the_cores() -> None:
     assert len(choose_engine(NOTHING | {"engine": "local"}, threads=2).slots) == 2
     assert choose_engine(NOTHING | {"engine": "local"}, threads=8) == HERE
+    assert [choose_engine(NOTHING | {"jobs": jobs}).cores for jobs in (2, 3, 9)] == [2, 1, 1]
+    assert HERE.cores is None
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(skin: Path, tm
         reproduce("table4", tmp_path / "absent", out=out)
     with pytest.raises(UsageError, match="--variant as one of paper, code, pade"):
         reproduce("table4", skin, out=out, variant="taylor")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="tametail compare --engine plan"):
+        reproduce("table4", skin, out=out, engine="plan")
     with pytest.raises(UsageError, match="--rivals as one of figure1, defaults"):
         reproduce("table4", skin, out=out, rivals="best")  # type: ignore[arg-type]
     assert not out.exists()
@@ -127,7 +129,8 @@ def test_the_default_folder_is_named_by_the_experiment(
 
     monkeypatch.setattr("tametail.reproduce.runner.compare", stop)
     with pytest.raises(RuntimeError):
-        reproduce("table4", skin, **QUICK)
+        reproduce("table4", skin, jobs=2, threads=3, **QUICK)
+    assert (asked["jobs"], asked["threads"]) == (2, 3)
     assert asked["out"] == Path("runs/reproduce-table4")
     assert asked["folds"] == 5
     assert asked["recipe"] == "paper"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tametail.core.errors import TametailError
+from tametail.core.processes import machine
+from tametail.storage.locks import STALE_SECONDS, Lock, files_of
 from tametail.storage.output_store import OutputStore
 
 ARRAYS = {"logits": np.arange(6, dtype=np.float32).reshape(2, 3).T, "fold": np.array([1, 2, 3])}
@@ -66,6 +68,22 @@ def test_one_process_claims_a_training(store: OutputStore) -> None:
         assert (first, second, other) == (True, False, True)
     with store.claimed("two") as again:
         assert again
+    assert [path.name for path in store.folder.iterdir()] == ["one.safetensors"]
+
+
+def test_what_a_lost_machine_holds_is_claimed_from_it(store: OutputStore) -> None:
+    """As on a file system without flock, where the mark of a killed process stays."""
+    lock = Lock(store.folder / ".two.lock")
+    assert lock.try_acquire()
+    record = files_of(lock.path)[0]
+    record.write_text(record.read_text().replace(machine(), "0" * 8), encoding="utf-8")
+    with store.claimed("two") as taken:
+        assert not taken, "it has just given a sign of life"
+    old = record.stat().st_mtime - 2 * STALE_SECONDS
+    os.utime(record, (old, old))
+    with store.claimed("two") as taken:
+        assert taken
+    lock.release()
     assert [path.name for path in store.folder.iterdir()] == ["one.safetensors"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,12 @@ from cli.test_app import run
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.core.console import Console
-from tametail.core.errors import UsageError
-from tametail.study.study import Study, compare
+from tametail.core.errors import DataError, UsageError
+from tametail.storage.study_file import read_test_set_evaluations
+from tametail.study import worker
+from tametail.study.study import Study, compare, evaluate_test_set
+from tametail.training import feature_blocks, training_data
+from tametail.training.inference import predict_logits
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +131,115 @@ def test_the_thread_count_is_kept(image_folder: Path, tmp_path: Path) -> None:
     assert Study(out).settings["threads"] == 3
     again(image_folder, tmp_path / "several", "ce", recipe="quick", batch_size=32, engine="plan", jobs=2)
     assert Study(tmp_path / "several").settings["threads"] == 1
+
+
+def test_workers_without_a_common_cache_compute_each_block_of_features_once(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def watched(model: object, array: object, rows: Any, *rest: object, **named: Any) -> object:
+        computed.append(int(rows[0]))
+        return predict_logits(model, array, rows, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(feature_blocks, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(training_data, "predict_logits", watched)
+    out = tmp_path / "study"
+    for node in ("a", "b", "c"):
+        monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / node))
+        worker._contexts.clear()
+        if node == "a":
+            again(image_folder, out, "ce", engine="plan")
+            assert not computed, "the coordinator computes none"
+        else:
+            assert tt.work(out, unit=[0 if node == "b" else 1], device="cpu") == (1 if node == "b" else 0)
+    assert len(computed) == len(set(computed)) == len(list((out / ".work").glob("*.safetensors"))) > 3
+    again(image_folder, out, "ce")
+    assert not (out / ".work").exists(), "blocks are not kept longer than they are needed"
+    written = [path.read_bytes() for path in sorted(tmp_path.glob("[bc]/features/*.npy"))]
+    assert len(written) == 2
+    assert written[0] == written[1]
+    again(image_folder, tmp_path / "one", "ce")
+    assert files(out) == files(tmp_path / "one")
+
+
+def copies(study: Path, *names: str) -> list[Path]:
+    return [Path(shutil.copytree(study, study.parent / name / "study")) for name in names]
+
+
+def test_the_test_set_is_predicted_by_workers(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again(image_folder, tmp_path / "study", "ce,ce+la,ldam", repeats=2)
+    one, local, planned = copies(tmp_path / "study", "one", "local", "planned")
+    with pytest.raises(UsageError, match="begins and records one"):
+        tt.work(planned, test_set=True, device="cpu")
+
+    def own_cache(name: str) -> None:  # of splits that were evaluated
+        monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "caches" / name))
+
+    own_cache("one")
+    evaluate_test_set(one, device="cpu")
+    expected = without_time(files(one))
+    own_cache("local")
+    evaluate_test_set(local, device="cpu", engine="local", jobs=2)
+    assert without_time(files(local)) == expected
+    assert not (local / ".work").exists()
+    own_cache("planned")
+    evaluate_test_set(planned, device="cpu", engine="plan")
+    assert not list(planned.glob("runs/*/*/test_predictions.parquet"))
+    code, output, errors = run("work", planned, "--test-set", "--unit", "0,2", "--device", "cpu")
+    assert (code, output) == (0, "6 units of the study are not done.\n"), errors
+    assert len(list(planned.glob("runs/*/*/test_predictions.parquet"))) == 4
+    assert tt.work(planned, test_set=True, device="cpu") == 0
+    monkeypatch.setattr("tametail.study.study.predict_test", None)  # nothing is left to do
+    evaluate_test_set(planned, device="cpu")
+    assert without_time(files(planned)) == expected
+    assert [entry["finished"] for entry in read_test_set_evaluations(planned)] == [True]
+
+
+def without_time(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Without the moments at which an evaluation began and ended."""
+    return {
+        name: re.sub(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?(\+00:00| UTC)?", b"", content)
+        for name, content in found.items()
+    }
+
+
+def test_predictions_of_an_evaluation_that_was_killed_while_they_were_recorded_are_made_again(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    again(image_folder, out, "ce")
+    evaluate_test_set(out, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("tametail.training.run.write_run_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_test_set(out, device="cpu")
+    evaluate_test_set(out, device="cpu")
+    tt.report(out)  # which refuses files that are not those of the run
+    assert [entry["finished"] for entry in read_test_set_evaluations(out)] == [True, True]
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_workers_leave_is_predicted_here_and_errors_are_named(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    again(image_folder, out, "ce")
+    weights = [out / f"runs/ce/seed0-fold{fold}/model.safetensors" for fold in (0, 1)]
+    content = weights[1].read_bytes()
+    weights[1].write_bytes(weights[0].read_bytes())
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tametail.study.study.run_by", lambda *_, **__: None)  # all workers are lost
+    with pytest.raises(DataError, match=r"seed0-fold1.model\.safetensors"):
+        evaluate_test_set(out, device="cpu", jobs=2)
+    with pytest.raises(DataError, match=r"seed0-fold1.model\.safetensors"):
+        tt.work(out, unit=[1], test_set=True, device="cpu")
+    assert (out / "runs/ce/seed0-fold0/test_predictions.parquet").is_file()
+    weights[1].write_bytes(content)
+    evaluate_test_set(out, device="cpu", jobs=2)
+    assert [entry["finished"] for entry in read_test_set_evaluations(out)] == [True]

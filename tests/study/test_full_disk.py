@@ -11,7 +11,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -122,16 +121,21 @@ def test_features_that_cannot_be_kept_are_told_with_the_cache_folder(
     shutil.copytree(os.environ["TAMETAIL_CACHE"], cache)
     shutil.rmtree(cache / "features")
     monkeypatch.setenv("TAMETAIL_CACHE", str(cache))
-    for number in (errno.ENOSPC, errno.EROFS):
+    for number, place in (
+        (errno.ENOSPC, "tametail.storage.output_store.atomic_path"),  # of a block
+        (errno.EROFS, "tametail.storage.output_store.make_folder"),
+        (errno.ENOSPC, "numpy.lib.format.write_array_header_1_0"),
+    ):
         error = OSError(number, os.strerror(number))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(np.lib.format, "write_array_header_1_0", failing(error))
+            patch.setattr(place, failing(error))
             code, said = compare(image_folder, out)
         assert code == 1
         assert str(cache / "features") in said
         assert "TAMETAIL_CACHE" in said
         assert "unexpected" not in said
-    assert not list((cache / "features").iterdir())
+    kept = {path.suffix for path in (cache / "features").iterdir()}
+    assert kept == {".safetensors", ".lock"}, "blocks that are finished"
     assert compare(image_folder, out)[0] == 0
     assert outcome(out) == outcome(undisturbed)
 

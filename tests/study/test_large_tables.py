@@ -15,7 +15,7 @@ from tametail.data.decoding.cache import ChunkSettings
 from tametail.predictions.single_label import read_predictions
 from tametail.study import inputs
 from tametail.study.study import compare
-from tametail.training import large_tensors, training_data
+from tametail.training import feature_blocks, large_tensors
 
 METHODS = "ce,alpa,ldam,ce+crt,ce+ncm,logistic_regression"
 
@@ -28,7 +28,7 @@ def test_shards_and_blocks_change_no_more_than_the_last_bits(
     monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
     shards = ChunkSettings(shard=9 * 34 * 34 * 3)
     monkeypatch.setattr(inputs, "decoded_images", partial(decoded_images, chunks=shards))
-    monkeypatch.setattr(training_data, "_ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(feature_blocks, "BLOCK_ROWS", 16)
     monkeypatch.setattr(row_store, "BLOCK_BYTES", 10 * 256 * 4)
     monkeypatch.setattr(large_tensors, "IN_MEMORY_BYTES", 0)
     compare(image_folder, METHODS, out=tmp_path / "parts", **settings)

@@ -15,7 +15,7 @@ from tametail.data import DecodedImages, ImageTable, decoded_images, make_splits
 from tametail.data.decoding.cache import ChunkSettings
 from tametail.data.row_store import as_rows
 from tametail.models.backbones import build_backbone, describe_backbone
-from tametail.training import training_data
+from tametail.training import feature_blocks, training_data
 from tametail.training.recipe import load_recipe
 from tametail.training.strategies import parse_method
 from tametail.training.training_data import backbone_of, cached_features, features_key
@@ -53,13 +53,13 @@ def test_features_of_another_precision_are_not_taken(table: ImageTable, own_cach
     assert np.abs(fine - coarse).max() > 0
     assert np.array_equal(features(decoded, "bf16"), coarse)
     assert np.array_equal(features(decoded, "no"), fine)
-    assert len(list(own_cache.iterdir())) == 2
+    assert len(list(own_cache.glob("*.npy"))) == 2
 
 
 def test_damaged_features_are_computed_again(table: ImageTable, own_cache: Path) -> None:
     decoded = decoded_images(table, SPEC.canvas)
     whole = features(decoded, "no").copy()
-    (path,) = own_cache.iterdir()
+    (path,) = own_cache.glob("*.npy")
     data = path.read_bytes()
     for damaged in (b"", data[:-4], data[:40]):
         path.write_bytes(damaged)
@@ -73,10 +73,10 @@ def test_features_are_memory_mapped_and_blocks_change_nothing(
     decoded = decoded_images(table, SPEC.canvas)
     whole = features(decoded, "no")
     assert not whole.flags.owndata
-    (path,) = own_cache.iterdir()
+    (path,) = own_cache.glob("*.npy")
     written = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(training_data, "_ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(feature_blocks, "BLOCK_ROWS", 16)
     assert len(whole) > 2 * 16
     assert np.array_equal(features(decoded, "no"), whole)
     assert path.read_bytes() == written

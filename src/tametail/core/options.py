@@ -510,7 +510,18 @@ class StatusOptions(TypedDict, total=False):
     """Options of ``tametail status``."""
 
 
-class WorkOptions(ImageRootOptions, MachineOptions, MonitorOptions, TrustOptions, total=False):
+class TestImagesOptions(TypedDict, total=False):
+    """Whether the test set takes part."""
+
+    test_set: Annotated[
+        bool,
+        Option(False, "Predict the test set instead of training, in an evaluation that test-set has begun."),
+    ]
+
+
+class WorkOptions(
+    ImageRootOptions, MachineOptions, MonitorOptions, TestImagesOptions, TrustOptions, total=False
+):
     """Options of `tametail.work`."""
 
     unit: Annotated[
@@ -573,7 +584,7 @@ class SearchOptions(
     ]
 
 
-class TestSetOptions(ImageRootOptions, DeviceOptions, TrustOptions, total=False):
+class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOptions, total=False):
     """Options of `tametail.evaluate_test_set`."""
 
 
@@ -756,13 +767,19 @@ class PackOptions(OutputOptions, TableOptions, total=False):
         "Output folder of the study. Default: runs/reproduce-EXPERIMENT. With figure1: the file to write.",
     ),
     recipe=("paper", "Recipe: paper, another one, or a YAML file."),
+    test_set=(True, "Evaluate on the test set, as the paper does; otherwise in cross-validation."),
 )
-class ReproduceOptions(OutputOptions, TrainingOptions, MachineOptions, total=False):
+class ReproduceOptions(
+    OutputOptions,
+    TrainingOptions,
+    MachineOptions,
+    ThreadsOptions,
+    EngineOptions,
+    TestImagesOptions,
+    total=False,
+):
     """Options of ``tametail reproduce``."""
 
-    test_set: Annotated[
-        bool, Option(True, "Evaluate on the test set, as the paper does; otherwise in cross-validation.")
-    ]
     variant: Annotated[
         Literal["paper", "code", "pade"],
         Option("paper", "ALPA as in the paper (Eq. 11), in the released code, or as a Padé approximant."),

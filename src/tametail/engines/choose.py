@@ -35,6 +35,11 @@ class EngineChoice:
         """Whether everything runs in this process."""
         return not self.name
 
+    @property
+    def cores(self) -> int | None:
+        """CPU cores of each process of this machine, for work whose results do not depend on them; None for other engines."""
+        return max(usable_cores() // len(self.slots), 1) if self.slots else None
+
     def make(self, work: Work) -> Engine:
         """The engine; not for ``plan``."""
         if self.name == SLURM:

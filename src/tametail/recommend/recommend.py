@@ -24,6 +24,7 @@ from tametail.recommend.results import TrainingImages, evaluate_candidates
 from tametail.recommend.trainings import run_trainings, training_set, trainings_left
 from tametail.storage.identity import prepare_directory
 from tametail.storage.locks import lock_folder
+from tametail.storage.study_file import remove_work_folder
 from tametail.study.inputs import prepare_inputs
 from tametail.study.settings import check_counts, engine_from, recipe_from
 from tametail.study.shared_work import check_shared, share
@@ -126,7 +127,6 @@ def recommend(
             save_splits(inputs.splits, directory / "splits.csv")
         else:
             inputs.save(directory)  # for the workers
-        part = training_set(inputs, inputs.training_data(accelerator, console).array)
         rows = np.flatnonzero(inputs.splits.part == "train")
         images = TrainingImages(
             inputs.table.images[rows], inputs.table.groups[rows], inputs.table.class_names
@@ -134,13 +134,17 @@ def recommend(
         stopping = "Stopping after this training ... (press again to quit now)"
         with stop_on_signals(lambda: console.say(stopping)) as stop:
             if not choice.here:
-                worker = WorkerSettings(Hardware(options["device"]))
+                worker = WorkerSettings(Hardware(options["device"]), cores=choice.cores)
                 gpu = accelerator.device.type == "cuda"
-                left = partial(trainings_left, directory, part, repeats)
+                left = partial(trainings_left, directory, folds, repeats)
                 share(choice, directory, worker, gpu=gpu, left=left, console=console, stop=stop)
+            shared = None if choice.here else directory
+            data_of_runs = inputs.training_data(accelerator, console, stop=stop, shared=shared)
+            part = training_set(inputs, data_of_runs.array)
             done = run_trainings(
                 directory, part, method_texts(), repeats, recipe, settings, accelerator, stop, console
             )
+        remove_work_folder(directory)
         candidates, failed = _without_failures(CANDIDATES, done)
         for name, why in failed.items():
             console.warn(f"{name} is left out because its training failed: {why}")

@@ -65,10 +65,10 @@ def training_set(inputs: StudyInputs, features: NDArray[Any]) -> TrainingSet:
     )
 
 
-def trainings_left(directory: Path, data: TrainingSet, seeds: int) -> int:
+def trainings_left(directory: Path, folds: int, seeds: int) -> int:
     """Number of trainings without a file of outputs."""
     store = outputs_store(directory)
-    return sum(not store.path(training.name).exists() for training in all_trainings(seeds, data.folds))
+    return sum(not store.path(training.name).exists() for training in all_trainings(seeds, folds))
 
 
 def run_trainings(

@@ -11,7 +11,7 @@ from tametail.recommend.trainings import run_trainings, training_set
 from tametail.study.inputs import load_inputs
 from tametail.study.worker import WorkerSettings
 from tametail.training.checkpointing.checkpointer import Stop
-from tametail.training.hardware import make_accelerator
+from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.recipe import recorded_recipe
 
 
@@ -26,6 +26,8 @@ def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
     described = read_unfinished(directory)
     accelerator = make_accelerator(recorded_recipe(described), settings.hardware.device)
     inputs = load_inputs(directory, described, image_root=settings.image_root, training=True, console=silent)
-    part = training_set(inputs, inputs.training_data(accelerator, silent).array)
+    with torch_threads(settings.cores):
+        data = inputs.training_data(accelerator, silent, stop=stop, shared=directory)
+    part = training_set(inputs, data.array)
     digest, repeats = settings_digest(described), described["repeats"]
     run_trainings(directory, part, method_texts(), repeats, inputs.recipe, digest, accelerator, stop, silent)

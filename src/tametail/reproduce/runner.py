@@ -11,9 +11,17 @@ from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
 from tametail.core.errors import UsageError, explain_save_error
 from tametail.core.option import pick, takes
-from tametail.core.options import MachineOptions, ReproduceOptions, RootOptions, TrainingOptions
+from tametail.core.options import (
+    EngineOptions,
+    MachineOptions,
+    ReproduceOptions,
+    RootOptions,
+    ThreadsOptions,
+    TrainingOptions,
+)
 from tametail.core.ranks import process_count
 from tametail.core.run_files import TEST_PREDICTIONS
+from tametail.engines.choose import PLAN
 from tametail.report import read_results
 from tametail.report.study.runs import find_runs
 from tametail.reproduce.comparison import Comparison, as_dict, compare_with_published
@@ -81,6 +89,11 @@ def reproduce(
             "expected --no-test-set with several processes: they train together, but the test set is evaluated by one; train with "
             "--no-test-set, then repeat the command as one process without it, which trains nothing again"
         )
+    if options["engine"] == PLAN:
+        raise UsageError(
+            "expected --engine local, slurm or ray: what is reproduced is compared with the paper when all is done; give other "
+            "schedulers the units of the same methods by tametail compare --engine plan"
+        )
     recipe = recipe_from(options)
     repeats = count_repeats(options, recipe)
     table = read_paper_set(found, None if root is None else Path(root))
@@ -97,9 +110,13 @@ def reproduce(
         console=console,
         **pick(TrainingOptions, {**options, "repeats": repeats}),
         **pick(MachineOptions, options),
+        **pick(ThreadsOptions, options),
+        **pick(EngineOptions, options),
     )
     if test_set and _has_untested(study.directory, methods.values()):
-        evaluate_test_set(study.directory, device=options["device"], console=console)
+        evaluate_test_set(
+            study.directory, device=options["device"], console=console, **pick(EngineOptions, options)
+        )
     comparison = compare_with_published(
         found, read_results(study.directory), methods, classes, differences, test_set=test_set
     )

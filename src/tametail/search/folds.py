@@ -38,7 +38,7 @@ class FoldData:
     @property
     def folds(self) -> list[int]:
         """The distinct folds in ascending order."""
-        return [int(fold) for fold in np.unique(self.fold)]
+        return _distinct(self.fold)
 
     def without(self, *folds: int) -> FoldData:
         """A copy that holds nothing of the given folds."""
@@ -87,3 +87,12 @@ def training_folds(
 def rows_of_folds(splits: Splits) -> IntArray:
     """(n,) rows of the table that belong to a fold."""
     return np.flatnonzero((splits.part == "train") & (splits.fold >= 0))
+
+
+def folds_of(splits: Splits) -> list[int]:
+    """The distinct folds of the training set in ascending order, as of `training_folds`."""
+    return _distinct(splits.fold[rows_of_folds(splits)])
+
+
+def _distinct(folds: IntArray) -> list[int]:
+    return [int(fold) for fold in np.unique(folds)]

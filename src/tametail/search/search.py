@@ -22,7 +22,7 @@ from tametail.core.trust import code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import find_class_order, require_class_order
-from tametail.search.folds import FoldData, training_folds
+from tametail.search.folds import FoldData, folds_of, training_folds
 from tametail.search.image_runner import ImageRunner, ModelFactory
 from tametail.search.journal import (
     check_search,
@@ -42,6 +42,7 @@ from tametail.search.trainings import SECONDS, is_ordinal, metric_names
 from tametail.storage import search_file
 from tametail.storage.identity import IDENTITY, prepare_directory, write_settings
 from tametail.storage.locks import lock_folder
+from tametail.storage.study_file import remove_work_folder
 from tametail.study.inputs import StudyInputs, prepare_inputs
 from tametail.study.settings import (
     check_counts,
@@ -186,17 +187,19 @@ def search(
             storage = open_journal(directory)
             with explain_damage(directory):
                 check_search(storage, directory, requested.identity)
-        fold_data, runner = runner_of(directory, content, inputs, accelerator, hardware, stop, console)
         if not choice.here:
             gpu = accelerator.device.type == "cuda"
-            worker_settings = WorkerSettings(
-                hardware, trust_code=bool(code_name(method.text))
-            )  # the user named it
-            left = partial(trials_left, storage, fold_data.folds, requested)
+            named = bool(code_name(method.text))  # by the user
+            worker_settings = WorkerSettings(hardware, trust_code=named, cores=choice.cores)
+            left = partial(trials_left, storage, folds_of(inputs.splits), requested)
             share(choice, directory, worker_settings, gpu=gpu, left=left, console=console, stop=stop)
+        fold_data, runner = runner_of(
+            directory, content, inputs, accelerator, hardware, stop, console, shared=not choice.here
+        )
         run_searches(directory, storage, search_space, fold_data, requested, runner, worker, stop, console)
         with evaluation_lock(directory, stop, console.say):
             _finish(directory, content, storage, inputs, search_space, fold_data, requested, runner, console)
+    remove_work_folder(directory)
     return SearchResult(directory)
 
 
@@ -253,9 +256,16 @@ def runner_of(
     hardware: Hardware,
     stop: Stop,
     console: Console,
+    *,
+    shared: bool,
 ) -> tuple[FoldData, Runner]:
-    """The images that a search may use, and the runner that trains on parts of them."""
-    training_data, table = inputs.training_data(accelerator, console), inputs.table
+    """The images that a search may use, and the runner that trains on parts of them.
+
+    Args:
+        shared: whether features are computed together with the other processes of the folder.
+    """
+    blocks, table = directory if shared else None, inputs.table
+    training_data = inputs.training_data(accelerator, console, stop=stop, shared=blocks)
     folds = training_folds(
         training_data.array, table.targets, inputs.splits, len(table.class_names), inputs.spec.blocks
     )

@@ -14,7 +14,7 @@ from tametail.storage.search_file import SEARCH_FOLDER, read_search
 from tametail.study.inputs import load_inputs
 from tametail.study.worker import WorkerSettings
 from tametail.training.checkpointing.checkpointer import Stop
-from tametail.training.hardware import make_accelerator
+from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.recipe import recorded_recipe
 from tametail.training.run import read_methods
 
@@ -35,7 +35,10 @@ def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
     (method,) = read_methods(asked, Trust(settings.trust_code), directory / SEARCH_FOLDER.file)
     space = make_space(method, recipe, content["search"]["space"])
     inputs = load_inputs(directory, content, image_root=settings.image_root, training=True, console=silent)
-    folds, runner = runner_of(directory, content, inputs, accelerator, settings.hardware, stop, silent)
+    with torch_threads(settings.cores):
+        folds, runner = runner_of(
+            directory, content, inputs, accelerator, settings.hardware, stop, silent, shared=True
+        )
     with register_worker(directory) as worker:
         with folder_lock(directory), explain_damage(directory):
             storage = open_journal(directory)

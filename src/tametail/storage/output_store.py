@@ -18,7 +18,7 @@ from tametail.core.errors import explain_save_error
 from tametail.core.json_file import parse_json
 from tametail.core.regular_file import regular
 from tametail.core.removal import remove
-from tametail.storage.locks import Lock, files_of
+from tametail.storage.locks import Lock, files_of, holder
 
 Arrays = Mapping[str, NDArray[Any]]
 _SUFFIX, _FACTS = ".safetensors", "tametail"
@@ -80,16 +80,21 @@ class OutputStore:
 
     @contextmanager
     def claimed(self, name: str) -> Iterator[bool]:
-        """Whether this process has claimed a training during the block, and no other process works on it."""
+        """Whether this process has claimed a training during the block, and no other process works on it.
+
+        What a lost machine holds, as far as its missing signs of life tell, is claimed from it.
+        """
         with explain_save_error(self.path(name)):
             make_folder(self.folder)
             lock = Lock(self.folder / f".{name}.lock")
-            taken = lock.try_acquire()
+            ours = lock.try_acquire()
+        found = None if ours else holder(lock.path)
+        taken = ours or (found is not None and found.stale)
         try:
             yield taken
         finally:
+            lock.release()
             if taken:
-                lock.release()
                 for path in files_of(lock.path):  # at worst another process does the same work twice
                     remove(path)
 

@@ -25,14 +25,18 @@ TEST_SET_EVALUATIONS = "test_set_evaluations.jsonl"
 TEST_SET_LOOKS = "test_set_looks.jsonl"  # predictions of held-out images outside an evaluation
 _MOST_EVALUATIONS = 10_000
 DIGESTS_FILE = "digests.parquet"  # by which images are recognised later
-WORK_FOLDER = ".work"  # locks and progress of workers while they work
+WORK_FOLDER = ".work"  # locks and progress of workers while they work, and blocks of features that they share
 UNITS_FILE = "units.jsonl"  # the plan, see `tametail.study.units`
 SOURCE_FILE = "source.json"  # the folder of the images
 SHARED = "shared"  # key of study.json: a copy without weights and names, made by tametail share
 CHECKPOINT = ".checkpoint"  # suffix of the folder with an unfinished run
 # Of a run, or of the first of a stack, see `tametail.training.heads.execute_heads`.
 _CHECKPOINTS = re.compile(rf"\.(seed\d+-fold\d+)(?:-[0-9a-f]{{16}})?{re.escape(CHECKPOINT)}")
-_WORK_FILES = re.compile(r"unit-\d+\.(?:jsonl|lock(?:\.soft|\.json)?)|jobs\.jsonl|job-[\w.-]+")
+_LOCKS = r"lock(?:\.soft|\.json)?"
+_BLOCK = r"[0-9a-f]{32}-\d+"
+_WORK_FILES = re.compile(
+    rf"unit-\d+\.(?:jsonl|{_LOCKS})|jobs\.jsonl|job-[\w.-]+|{_BLOCK}\.safetensors|\.{_BLOCK}\.{_LOCKS}"
+)
 # What workers restore the inputs of trainings from.
 INPUT_FILES = frozenset({"table.parquet", "splits.csv", DIGESTS_FILE, SOURCE_FILE, "backbone.safetensors"})
 STUDY_FOLDER = FolderKind(
@@ -124,7 +128,10 @@ def remove_leftovers(directory: Path) -> None:
 
 def remove_work_folder(directory: Path) -> None:
     """Remove what workers leave of units that nobody works on any more, as far as possible."""
-    removal.remove(directory / WORK_FOLDER, is_own=lambda name: _WORK_FILES.fullmatch(name) is not None)
+    removal.remove(
+        directory / WORK_FOLDER,
+        is_own=lambda name: _WORK_FILES.fullmatch(name) is not None or removal.is_temporary(name),
+    )
 
 
 def check_same_study(directory: Path, wanted: Mapping[str, Any]) -> None:
@@ -207,6 +214,22 @@ def record_test_set_evaluation(directory: Path, facts: Mapping[str, Any]) -> dic
     entry = {"evaluation": len(before) + 1, **facts, "finished": False}
     _append(directory / TEST_SET_EVALUATIONS, entry, alone=True)
     return entry
+
+
+def begun_evaluation(directory: Path) -> int:
+    """The number of the test-set evaluation that is recorded as begun, and not as finished.
+
+    Raises:
+        UsageError: there is none.
+        DataError: see `read_test_set_evaluations`.
+    """
+    recorded = read_test_set_evaluations(directory)
+    if not recorded or recorded[-1].get("finished") is not False:
+        raise UsageError(
+            f"expected a test-set evaluation of {directory} that has begun, found none; tametail test-set {directory} --engine plan "
+            f"begins and records one"
+        )
+    return int(recorded[-1]["evaluation"])
 
 
 def finish_test_set_evaluation(directory: Path, number: int) -> None:

@@ -35,6 +35,7 @@ from tametail.storage.identity import SCHEMA
 from tametail.study.image_digests import ImageDigests
 from tametail.study.study_splits import SPLITS_FILE, study_splits
 from tametail.training.checkpointing.checkpoint import load_weights, save_weights
+from tametail.training.checkpointing.checkpointer import Stop, Stopped
 from tametail.training.recipe import Recipe, recorded_recipe
 from tametail.training.training_data import (
     TrainingData,
@@ -136,19 +137,43 @@ class StudyInputs:
             ImageDigests.of(self.decoded.pixels, self.content_digests).save(self.table.images, directory)
 
     def training_data(
-        self, accelerator: Accelerator, console: Console, threads: int | None = None
+        self,
+        accelerator: Accelerator,
+        console: Console,
+        threads: int | None = None,
+        *,
+        stop: Stop | None = None,
+        shared: Path | None = None,
     ) -> TrainingData:
         """The arrays to train on; for the ``head`` recipe the features, computed or found in the cache.
 
         Args:
             threads: number of CPU threads of a run; None for torch's default.
+            stop: whether a stop was requested.
+            shared: the folder of the study, search or recommendation, whose processes share the work; None for this one alone.
+
+        Raises:
+            Stopped: requested; what was computed is kept.
         """
         if self.recipe.trains == "all":
             return training_data_from_images(
                 self.table, self.splits, self.decoded, self.spec, self.backbone, self.recipe, threads
             )
-        with console.track("Features", len(self.table)) as advance:
-            features = cached_features(self.decoded, self.spec, self.backbone, accelerator, advance=advance)
+        with console.track("Features", len(self.table)) as show:
+
+            def advance(rows: int) -> None:
+                if stop is not None and stop.requested:
+                    raise Stopped
+                show(rows)
+
+            features = cached_features(
+                self.decoded,
+                self.spec,
+                self.backbone,
+                accelerator,
+                advance=advance,
+                shared=None if shared is None else shared / study_file.WORK_FOLDER,
+            )
         return training_data_from_features(self.table, self.splits, features, self.spec, self.recipe)
 
 

@@ -14,7 +14,7 @@ from tametail.core.console import Console
 from tametail.core.errors import TametailError
 from tametail.core.interruption import Interrupted
 from tametail.core.removal import remove
-from tametail.core.run_files import failure, is_finished, is_run_file
+from tametail.core.run_files import failure, is_ended, is_finished, is_run_file
 from tametail.core.trust import Trust, code_name
 from tametail.engines.choose import HERE, PLAN, EngineChoice
 from tametail.engines.engine import Engine, run_units
@@ -22,6 +22,7 @@ from tametail.report import unavailable, unconverged, write_report
 from tametail.storage import study_file
 from tametail.study.inputs import StudyInputs
 from tametail.study.progress import ProgressReader
+from tametail.study.shared_work import blocks_in
 from tametail.study.train_units import UnitTrainer
 from tametail.study.units import Unit, plan, read_units, save_units
 from tametail.study.worker import WorkerSettings, describe_work
@@ -30,7 +31,7 @@ from tametail.training.display import TrainingDisplay, show_training
 from tametail.training.hardware import Hardware, broadcast
 from tametail.training.heads.execute_heads import to_minimum
 from tametail.training.history import EpochRecord
-from tametail.training.run import Run, RunContext, all_runs, finished_runs
+from tametail.training.run import Run, RunContext, all_runs, finished_runs, places, run_directory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -72,21 +73,20 @@ def run_all(
     try:
         if left:
             alone = bool(track) or hardware.compile or hardware.micro_batch is not None
-            units = broadcast(_planned(directory, left, inputs, accelerator, alone=alone), accelerator)
-            training_data = inputs.training_data(accelerator, console, described["threads"])
-            context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware, trust)
+            units = broadcast(planned(directory, left, inputs, accelerator, alone=alone), accelerator)
             console.say(f"{len(runs)} runs ({len(runs) - len(left)} already finished) in {directory}")
+            if choice.here:  # features before: a signal ends them at once
+                training_data = inputs.training_data(accelerator, console, described["threads"])
+                context = RunContext(training_data, inputs.recipe, accelerator, directory, hardware, trust)
             with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
                 if choice.here:
                     trainer = UnitTrainer(context, described, track, stop, console.warn)
                     failed = _train_here(units, left, trainer, console)
                 else:
-                    for unit in units:
-                        unit.runs(directory, described, trust)  # refuses code that is not trusted
-                    code = any(code_name(text) for unit in units for text in unit.texts)
-                    settings = WorkerSettings(hardware, None, code, tuple(track))
+                    settings = worker_settings(units, directory, described, hardware, trust, choice)
+                    settings = replace(settings, track=tuple(track))
                     if choice.name == PLAN:
-                        _say_plan(units, directory, settings, console)
+                        say_plan(units, directory, settings, console)
                         return []
                     gpu = accelerator.device.type == "cuda"
                     work = describe_work(directory, settings, described["threads"], gpu=gpu)
@@ -98,6 +98,8 @@ def run_all(
             accelerator.wait_for_everyone()
         raise
     _report(directory, runs, accelerator)
+    if accelerator.is_main_process:
+        remove_work(directory, described)
     for line in [*unavailable(), *unconverged(directory)]:
         console.warn(line)
     accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has failed
@@ -126,10 +128,10 @@ def _forget_failures(left: Sequence[Run], directory: Path) -> None:
             remove(run.directory(directory), is_run_file)
 
 
-def _planned(
+def planned(
     directory: Path, left: Sequence[Run], inputs: StudyInputs, accelerator: Accelerator, *, alone: bool
 ) -> list[Unit]:
-    """The units of unfinished runs, from the plan of the study, which is extended by what it lacks."""
+    """The units of some runs, from the plan of the study, which is extended by what it lacks."""
     present = read_units(directory)
     units = plan(
         left, present, inputs.recipe, len(inputs.table.class_names), inputs.spec.features, alone=alone
@@ -243,11 +245,30 @@ def _train_by(
         for run in of_unit[number]:
             failed[run] = f"{run.title}: {why}"
             console.warn(failed[run])
-    study_file.remove_work_folder(directory)
     return list(failed.values())
 
 
-def _say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, console: Console) -> None:
+def worker_settings(
+    units: Sequence[Unit],
+    directory: Path,
+    described: Mapping[str, Any],
+    hardware: Hardware,
+    trust: Trust,
+    choice: EngineChoice,
+) -> WorkerSettings:
+    """How workers do units of a study.
+
+    Raises:
+        UsageError: a method names code that is not trusted.
+    """
+    for unit in units:
+        unit.runs(directory, described, trust)
+    code = any(code_name(text) for unit in units for text in unit.texts)
+    return WorkerSettings(hardware, trust_code=code, cores=choice.cores)
+
+
+def say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, console: Console) -> None:
+    """Say how units are done by jobs, and what to do afterwards."""
     numbers = [unit.number for unit in units]
     shown = (
         f"{numbers[0]} to {numbers[-1]}" if numbers == list(range(numbers[0], numbers[-1] + 1)) else numbers
@@ -259,14 +280,23 @@ def _say_plan(units: Sequence[Unit], directory: Path, settings: WorkerSettings, 
     )
 
 
-def _saved(unit: Unit, directory: Path) -> frozenset[str]:
-    """Names of the checkpoints and finished runs of a unit."""
+def remove_work(directory: Path, described: Mapping[str, Any]) -> None:
+    """Remove what workers share and leave, if none is needed any more, as all runs have ended."""
+    folders = [
+        run_directory(directory, text, *place) for text in described["methods"] for place in places(described)
+    ]
+    if all(map(is_ended, folders)):
+        study_file.remove_work_folder(directory)
+
+
+def _saved(unit: Unit, directory: Path) -> tuple[frozenset[str], int]:
+    """Names of the checkpoints and finished runs of a unit, and the number of blocks of features that all share."""
     place = f"seed{unit.seed}-fold{unit.fold}"
     found = [
         *directory.glob(f"runs/*/.{place}*{study_file.CHECKPOINT}/*"),
         *directory.glob(f"runs/*/{place}"),
     ]
-    return frozenset(str(path.relative_to(directory)) for path in found)
+    return frozenset(str(path.relative_to(directory)) for path in found), blocks_in(directory)
 
 
 def _title(unit: Unit, runs: Sequence[Run]) -> str:

@@ -5,15 +5,15 @@ Each of these workers restores its inputs from the folder, and does whatever no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tametail.core.console import Console
 from tametail.core.errors import UsageError
 from tametail.core.interruption import Interrupted
 from tametail.engines.choose import PLAN, EngineChoice
-from tametail.engines.engine import run_units
-from tametail.storage.study_file import remove_work_folder
+from tametail.engines.engine import Engine, run_units
+from tametail.storage.study_file import WORK_FOLDER
 from tametail.study.worker import WorkerSettings, describe_work, share_work
 from tametail.training.checkpointing.checkpointer import Stop, Stopped
 
@@ -55,9 +55,41 @@ def share(
     """
     work = describe_work(folder, settings, 1, gpu=gpu, call=share_work)
     engine = choice.make(work)
-    jobs = len(choice.slots) or choice.jobs or _JOBS
     console.say(f"{left()} trainings, shared by {engine.description}")
-    with console.track("Trainings", total := left()) as advance:
+    run_by(
+        engine,
+        range(len(choice.slots) or choice.jobs or _JOBS),
+        title="Trainings",
+        left=left,
+        is_done=lambda _: not left(),
+        saved=lambda _: (left(), blocks_in(folder)),
+        console=console,
+        stop=stop,
+    )
+
+
+def run_by(
+    engine: Engine,
+    units: Collection[int],
+    *,
+    title: str,
+    left: Callable[[], int],
+    is_done: Callable[[int], bool],
+    saved: Callable[[int], object],
+    console: Console,
+    stop: Stop,
+) -> None:
+    """Have an engine do units, and show how many steps are left; units that fail are left as they are.
+
+    Args:
+        title: of the steps.
+        left: number of steps that are not done.
+        is_done, saved: see `tametail.engines.engine.run_units`.
+
+    Raises:
+        Stopped: requested; all units have saved.
+    """
+    with console.track(title, total := left()) as advance:
         shown = 0
 
         def show() -> None:
@@ -69,14 +101,18 @@ def share(
         try:
             run_units(
                 engine,
-                range(jobs),
-                is_done=lambda _: not left(),
-                saved=lambda _: left(),
-                on_done=lambda _: None,
+                units,
+                is_done=is_done,
+                saved=saved,
+                on_done=lambda _: show(),
                 on_wait=show,
                 warn=console.warn,
                 stop_requested=lambda: stop.requested,
             )
         except Interrupted as error:
             raise Stopped from error
-    remove_work_folder(folder)
+
+
+def blocks_in(folder: Path) -> int:
+    """Number of blocks of features that processes of this folder have computed."""
+    return len(list((folder / WORK_FOLDER).glob("*.safetensors")))

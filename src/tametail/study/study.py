@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -23,6 +23,7 @@ from tametail.core.run_files import is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.data.splitting.given_folds import has_given_folds
+from tametail.engines.choose import PLAN
 from tametail.report import best_method, results_frame, write_report
 from tametail.report.study import narrative
 from tametail.report.study.tuned_methods import tuned_in_words
@@ -30,7 +31,7 @@ from tametail.storage import study_file
 from tametail.storage.identity import prepare_directory
 from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, load_inputs, prepare_inputs, remember_root
-from tametail.study.runs import run_all, runs_to_train
+from tametail.study.runs import planned, remove_work, run_all, runs_to_train, say_plan, worker_settings
 from tametail.study.settings import (
     check_class_order,
     check_counts,
@@ -44,8 +45,11 @@ from tametail.study.settings import (
     threads_of,
     try_out,
 )
+from tametail.study.shared_work import blocks_in, run_by
 from tametail.study.split_ledger import other_splits, record_split
-from tametail.training.checkpointing.checkpointer import checkpoint_interval
+from tametail.study.test_predictions import evaluated_part, is_done, is_predicted
+from tametail.study.worker import describe_work
+from tametail.training.checkpointing.checkpointer import checkpoint_interval, stop_on_signals
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator
 from tametail.training.multi_label import check_methods
 from tametail.training.recipe import recorded_recipe
@@ -304,16 +308,18 @@ def evaluate_test_set(
         UsageError: several processes were started.
     """
     console = console or Console(quiet=True)
-    directory, device, image_root = Path(study), options["device"], options["image_root"]
-    described = study_file.read_study_file(directory)
+    directory, image_root, hardware = Path(study), options["image_root"], Hardware(options["device"])
+    described, trust = study_file.read_study_file(directory), Trust(options["trust_code"])
     check_one_process("evaluate the test set")
+    accelerator = make_accelerator(recorded_recipe(described), hardware.device, training=False)
+    choice = engine_from(options, accelerator, described["threads"])
     with lock_folder(directory, say=console.warn):
         begun = [
             text
             for text in described["methods"]
             if not code_name(text) or any(finished_runs(directory, described, text))
         ]
-        runs = all_runs(directory, described, Trust(options["trust_code"]), begun)
+        runs = all_runs(directory, described, trust, begun)
         runs = [run for run in runs if is_finished(run.directory(directory))]
         if not runs:
             raise TametailError(
@@ -322,9 +328,9 @@ def evaluate_test_set(
         inputs = load_inputs(directory, described, image_root=image_root, console=console)
         if image_root is not None:
             remember_root(directory, inputs.table.root)
-        accelerator = make_accelerator(inputs.recipe, device, training=False)
-        training_data = inputs.training_data(accelerator, console, described["threads"])
-        context = RunContext(training_data, inputs.recipe, accelerator, directory, Hardware(device))
+        context = None
+        if choice.here:  # features before the evaluation begins
+            context = _test_context(directory, described, inputs, accelerator, hardware, console)
         new = [run for run in runs if not is_test_predicted(run.directory(directory))]
         facts = {
             "methods": described["methods"],
@@ -343,10 +349,56 @@ def evaluate_test_set(
         console.say(f"Test-set evaluation {number}; it {state}.")
         if "other_splits" in facts:
             console.warn(narrative.other_splits_in_words(found))
-        with console.track("Test set", len(runs)) as advance:
-            for run in runs:
+
+        rest = list(runs)
+
+        def left() -> int:
+            rest[:] = [run for run in rest if not is_predicted(run.directory(directory), number)]
+            return len(rest)
+
+        if not choice.here and left():
+            units = planned(directory, rest, inputs, accelerator, alone=False)
+            parts = [evaluated_part(unit, directory) for unit in units]
+            settings = worker_settings(parts, directory, described, hardware, trust, choice)
+            settings = replace(settings, test_set=True)
+            if choice.name == PLAN:
+                say_plan(units, directory, settings, console)
+                return Study(directory)
+            gpu = accelerator.device.type == "cuda"
+            work = describe_work(directory, settings, described["threads"], gpu=gpu)
+            by_number = {unit.number: unit for unit in units}
+            with stop_on_signals(lambda: console.say("Stopping ... (press again to quit now)")) as stop:
+                run_by(
+                    choice.make(work),
+                    list(by_number),
+                    title="Test set",
+                    left=left,
+                    is_done=lambda unit: is_done(by_number[unit], directory, number),
+                    saved=lambda _: (left(), blocks_in(directory)),
+                    console=console,
+                    stop=stop,
+                )
+        with console.track("Test set", left()) as advance:
+            for run in rest:
+                context = context or _test_context(
+                    directory, described, inputs, accelerator, hardware, console
+                )
                 predict_test(run, context, number)
                 advance(1)
         write_report(directory)
         study_file.finish_test_set_evaluation(directory, number)
+        remove_work(directory, described)
     return Study(directory)
+
+
+def _test_context(
+    directory: Path,
+    described: dict[str, Any],
+    inputs: StudyInputs,
+    accelerator: Accelerator,
+    hardware: Hardware,
+    console: Console,
+) -> RunContext:
+    """What is needed to predict the test set in this process."""
+    data = inputs.training_data(accelerator, console, described["threads"])
+    return RunContext(data, inputs.recipe, accelerator, directory, hardware)

@@ -1,4 +1,4 @@
-"""Units of a study: what one process trains at a time. They are planned once, so that no result depends on who trains them.
+"""Units of a study: what one process trains, or predicts the test set with, at a time. They are planned once, so that no result depends on who trains them.
 
 The plan is a file of the study. A unit is finished when each of its runs is finished or has failed, which the folders of
 the runs show; there is no other record of it.
@@ -72,9 +72,13 @@ class Unit(BaseModel):
         )
         return trained, after
 
+    def folders(self, study: Path) -> list[Path]:
+        """The folders of its runs."""
+        return [run_directory(study, text, self.seed, self.fold) for text in self.texts]
+
     def is_ended(self, study: Path) -> bool:
         """Whether each of its runs is finished or has failed."""
-        return all(is_ended(run_directory(study, text, self.seed, self.fold)) for text in self.texts)
+        return all(map(is_ended, self.folders(study)))
 
 
 def plan(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -26,14 +26,21 @@ from tametail.core.trust import Trust
 from tametail.engines.engine import Work
 from tametail.storage.identity import digest_of_identity
 from tametail.storage.locks import Lock, is_held
-from tametail.storage.study_file import STUDY_FOLDER, WORK_FOLDER, read_study_file, refuse_shared
+from tametail.storage.study_file import (
+    STUDY_FOLDER,
+    WORK_FOLDER,
+    begun_evaluation,
+    read_study_file,
+    refuse_shared,
+)
 from tametail.study.inputs import load_inputs
 from tametail.study.progress import ProgressFile
 from tametail.study.settings import hardware_from
+from tametail.study.test_predictions import evaluated_part, is_done, predict_test_of
 from tametail.study.train_units import UnitTrainer
 from tametail.study.units import Unit, find_units, read_units
 from tametail.training.checkpointing.checkpointer import Stop, Stopped, checkpoint_interval, stop_on_signals
-from tametail.training.hardware import Hardware, check_one_process, make_accelerator
+from tametail.training.hardware import Hardware, check_one_process, make_accelerator, torch_threads
 from tametail.training.recipe import recorded_recipe
 from tametail.training.run import RunContext
 from tametail.training.trackers import check_trackers
@@ -52,12 +59,16 @@ class WorkerSettings:
         image_root: folder of the images, if it is not the recorded one.
         trust_code: whether code that the study's files name may be run.
         track: experiment trackers to log to.
+        test_set: whether the test set is predicted with finished runs, in an evaluation that has begun, and nothing trained.
+        cores: CPU threads for features and predictions, which do not depend on them; None for torch's default.
     """
 
     hardware: Hardware
     image_root: str | None = None
     trust_code: bool = False
     track: tuple[str, ...] = ()
+    test_set: bool = False
+    cores: int | None = None
 
     def words(self, study: Path) -> list[str]:
         """The words after ``tametail`` of a command line that does units."""
@@ -71,6 +82,7 @@ class WorkerSettings:
             "image_root": self.image_root,
             "trust_code": self.trust_code,
             "track": list(self.track) or None,
+            "test_set": self.test_set,
         }
         known = declared(WorkOptions)
         given = {name: value for name, value in options.items() if value != known[name].default}
@@ -122,7 +134,11 @@ def work(study: str | Path, *, console: Console | None = None, **options: Unpack
     track, root = tuple(options["track"] or ()), options["image_root"]
     check_trackers(track)
     settings = WorkerSettings(
-        hardware_from(options), None if root is None else str(root), options["trust_code"], track
+        hardware_from(options),
+        None if root is None else str(root),
+        options["trust_code"],
+        track,
+        options["test_set"],
     )
     if _shared(directory):
         share_work(str(directory), settings)
@@ -132,14 +148,15 @@ def work(study: str | Path, *, console: Console | None = None, **options: Unpack
     numbers = (
         [unit.number for unit in read_units(directory)] if wanted is None else cast(Sequence[int], wanted)
     )
-    units = [unit for unit in find_units(directory, numbers) if not unit.is_ended(directory)]
+    evaluation = _evaluation(directory, settings)
+    units = [unit for unit in find_units(directory, numbers) if not is_done(unit, directory, evaluation)]
     with stop_on_signals(lambda: console.say("Saving ... (once more to quit at once)")) as stop:
         for unit in units:
             if wanted is None and is_worked_on(directory, unit.number):
                 continue
             console.say(f"Unit {unit.number}: {', '.join(unit.texts)}, seed {unit.seed}, fold {unit.fold}")
             _do(directory, unit, settings, stop, console)
-    return sum(not unit.is_ended(directory) for unit in read_units(directory))
+    return sum(not is_done(unit, directory, evaluation) for unit in read_units(directory))
 
 
 def run_units(study: str, settings: WorkerSettings, numbers: Sequence[int]) -> None:
@@ -173,14 +190,21 @@ def _shared(folder: Path) -> str | None:
 
 def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, console: Console | None) -> None:
     """Do a unit and, before it, those that it needs."""
-    for needed in find_units(directory, unit.needs) if unit.needs else ():
+    evaluation = _evaluation(directory, settings)
+    for needed in find_units(directory, unit.needs) if unit.needs and evaluation is None else ():
         _do(directory, needed, settings, stop, console)
     with _unit_lock(directory, unit.number, stop):
-        if unit.is_ended(directory):
+        if is_done(unit, directory, evaluation):
             return
         progress = ProgressFile(directory, unit.number)
         described = read_study_file(directory)
-        context = _restored(str(directory), settings, digest_of_identity(described))
+        progress.starts("images and features")
+        context = _restored(directory, settings, described, stop)
+        if evaluation is not None:
+            trained, after = evaluated_part(unit, directory).runs(directory, described, context.trust)
+            with torch_threads(settings.cores):
+                predict_test_of([*trained, *after], context, evaluation, stop, progress.starts)
+            return
 
         def warn(text: str) -> None:
             progress.warn(text)
@@ -198,17 +222,42 @@ def _do(directory: Path, unit: Unit, settings: WorkerSettings, stop: Stop, conso
                 trainer.train_run(run, progress)
 
 
-@lru_cache(maxsize=1)
-def _restored(study: str, settings: WorkerSettings, identity: str) -> RunContext:
-    """What the runs of a study share; ``identity`` keeps one process from using it for another study in the same place."""
-    directory = Path(study)
-    described: Mapping[str, Any] = read_study_file(directory)
-    accelerator = make_accelerator(recorded_recipe(described), settings.hardware.device)
-    silent = Console(quiet=True)
-    inputs = load_inputs(directory, described, image_root=settings.image_root, training=True, console=silent)
-    data = inputs.training_data(accelerator, silent, described["threads"])
-    trust = Trust(settings.trust_code)
-    return RunContext(data, inputs.recipe, accelerator, directory, settings.hardware, trust)
+def _evaluation(directory: Path, settings: WorkerSettings) -> int | None:
+    """The number of the test-set evaluation that has begun; None for training.
+
+    Raises:
+        UsageError: none has begun.
+    """
+    return begun_evaluation(directory) if settings.test_set else None
+
+
+_contexts: dict[tuple[Path, WorkerSettings, str], RunContext] = {}  # the last one of this process
+
+
+def _restored(
+    directory: Path, settings: WorkerSettings, described: Mapping[str, Any], stop: Stop
+) -> RunContext:
+    """What the runs of a study share, restored from its folder once per process.
+
+    Raises:
+        Stopped: requested; what was computed of features is kept.
+    """
+    key = directory, settings, digest_of_identity(described)
+    if key not in _contexts:
+        _contexts.clear()
+        training = not settings.test_set
+        accelerator = make_accelerator(
+            recorded_recipe(described), settings.hardware.device, training=training
+        )
+        root, silent = settings.image_root, Console(quiet=True)
+        inputs = load_inputs(directory, described, image_root=root, training=training, console=silent)
+        with torch_threads(settings.cores):
+            data = inputs.training_data(
+                accelerator, silent, described["threads"], stop=stop, shared=directory
+            )
+        trust = Trust(settings.trust_code)
+        _contexts[key] = RunContext(data, inputs.recipe, accelerator, directory, settings.hardware, trust)
+    return _contexts[key]
 
 
 def is_worked_on(study: Path, unit: int) -> bool:

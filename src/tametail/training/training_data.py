@@ -26,12 +26,13 @@ from tametail.core.atomic import atomic_path, make_folder
 from tametail.core.errors import TametailError
 from tametail.core.regular_file import regular
 from tametail.data import DecodedImages, ImageTable, Splits, cache_dir
-from tametail.data.decoding.cache_folder import explain_cache_error, make_room, mark_used
+from tametail.data.decoding.cache_folder import cache_lock, explain_cache_error, make_room, mark_used
 from tametail.data.row_store import ArrayRows, RowStore
 from tametail.data.sampling.augmentation import Preprocess
 from tametail.models.backbones import BackboneSpec, channels_last, describe_backbone, state_digest
 from tametail.models.folding import fold_batch_norms
 from tametail.models.heads import Standardise
+from tametail.training.feature_blocks import FeatureBlocks
 from tametail.training.hardware import disable_malloc_trim
 from tametail.training.inference import Transform, predict_logits
 from tametail.training.large_tensors import RowBlocks
@@ -39,8 +40,7 @@ from tametail.training.recipe import Recipe
 from tametail.training.strategies import Method
 
 NewModel = Callable[[Method, IntArray | None], nn.Sequential]
-_CPU_BATCH, _GPU_BATCH = 16, 256  # a CPU is faster on batches that fit in its cache
-_ROWS_AT_ONCE = 4096  # whose features are in memory before they are written; a multiple of both
+_CPU_BATCH, _GPU_BATCH = 16, 256  # a CPU is faster on batches that fit in its cache; both divide `BLOCK_ROWS`
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,16 @@ def cached_features(
     accelerator: Accelerator,
     *,
     advance: Callable[[int], None] | None = None,
+    shared: Path | None = None,
 ) -> RowStore:
     """Features (N, D) float32 of a backbone, computed and written by blocks once, and memory-mapped from the cache by content.
 
-    With several processes the main one computes them and the others wait; all must call it.
+    Of several processes under a launcher the main one computes them and the others wait; all must call it. Other processes
+    that need the same features at the same time share the blocks.
+
+    Args:
+        advance: called with the number of rows that are done, and what it raises ends the work.
+        shared: folder of the blocks, in which they stay, for processes that have other caches; None for the cache.
 
     Raises:
         TametailError: the cache folder cannot be written, or the features do not fit.
@@ -196,6 +202,7 @@ def cached_features(
     key = features_key(decoded.key, spec, backbone, accelerator.mixed_precision)
     path = cache_dir() / "features" / f"{key}.npy"
     shape = (len(decoded.pixels), spec.features)
+    blocks = FeatureBlocks(shared or path.parent, key, shape)
     with accelerator.main_process_first():
         found = _open(path, shape)
         if found is not None:
@@ -203,26 +210,41 @@ def cached_features(
             if advance:
                 advance(len(found))
             return found
-        make_room(shape[0] * shape[1] * 4, keep=decoded.shards)
+        in_cache = 0 if shared else blocks.bytes_missing
+        make_room(shape[0] * shape[1] * 4 + in_cache, keep=decoded.shards | {key})
         network, transform = frozen(backbone, spec), evaluation_transform(spec)
+
+        def compute(rows: IntArray) -> NDArray[np.float32]:
+            return predict_logits(
+                network,
+                decoded.pixels,
+                rows,
+                accelerator,
+                transform=transform,
+                batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
+                shared=False,
+                advance=advance,
+            )
+
+        try:
+            blocks.share(compute, advance or (lambda _: None), lambda: _open(path, shape) is not None)
+        except TametailError as error:
+            if shared is None and isinstance(error.__cause__, OSError):
+                with explain_cache_error(path.parent):
+                    raise error.__cause__ from None
+            raise
         with explain_cache_error(path.parent):
             make_folder(path.parent)
-            with atomic_path(path) as temporary, temporary.open("wb") as handle:
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(handle, header)
-                for start in range(0, len(decoded.pixels), _ROWS_AT_ONCE):
-                    features = predict_logits(
-                        network,
-                        decoded.pixels,
-                        np.arange(start, min(start + _ROWS_AT_ONCE, len(decoded.pixels))),
-                        accelerator,
-                        transform=transform,
-                        batch_size=_CPU_BATCH if accelerator.device.type == "cpu" else _GPU_BATCH,
-                        shared=False,
-                        advance=advance,
-                    )
-                    handle.write(features.astype("<f4", copy=False).data)
-            found = _open(path, shape)
+            with cache_lock(path.parent, key):
+                if _open(path, shape) is None:
+                    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+                        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(handle, header)
+                        for start in blocks.starts:
+                            handle.write(blocks.load(start, compute).astype("<f4", copy=False).data)
+                found = _open(path, shape)
+                if shared is None:
+                    blocks.remove()
     if found is None:
         raise TametailError(f"the features in {path} were changed while they were written; try again")
     return found
