@@ -31,6 +31,7 @@ from tametail.storage import study_file
 from tametail.storage.identity import prepare_directory
 from tametail.storage.locks import lock_folder
 from tametail.study.inputs import StudyInputs, load_inputs, prepare_inputs, remember_root
+from tametail.study.predict_test_set import evaluated_part, is_done, is_predicted
 from tametail.study.runs import planned, remove_work, run_all, runs_to_train, say_plan, worker_settings
 from tametail.study.settings import (
     check_class_order,
@@ -47,7 +48,6 @@ from tametail.study.settings import (
 )
 from tametail.study.shared_work import blocks_in, run_by
 from tametail.study.split_ledger import other_splits, record_split
-from tametail.study.test_predictions import evaluated_part, is_done, is_predicted
 from tametail.study.worker import describe_work
 from tametail.training.checkpointing.checkpointer import checkpoint_interval, stop_on_signals
 from tametail.training.hardware import Hardware, broadcast, check_one_process, make_accelerator

@@ -34,9 +34,9 @@ from tametail.storage.study_file import (
     refuse_shared,
 )
 from tametail.study.inputs import load_inputs
+from tametail.study.predict_test_set import evaluated_part, is_done, predict_test_of
 from tametail.study.progress import ProgressFile
 from tametail.study.settings import hardware_from
-from tametail.study.test_predictions import evaluated_part, is_done, predict_test_of
 from tametail.study.train_units import UnitTrainer
 from tametail.study.units import Unit, find_units, read_units
 from tametail.training.checkpointing.checkpointer import Stop, Stopped, checkpoint_interval, stop_on_signals

@@ -251,7 +251,8 @@ def test_a_registered_metric_of_which_less_is_better_ranks_the_lowest_first(stud
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"), [("recall", "which is of one class"), ("kappa", "got kappa"), ("nonsense", "nonsense")]
+    ("metric", "said"),
+    [("recall", "which is of one class"), ("kappa", "got kappa"), ("nonsense", "nonsense")],
 )
 def test_a_metric_that_is_not_defined_for_every_set_is_refused(
     studies: list[Path], metric: str, said: str

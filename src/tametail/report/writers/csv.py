@@ -60,7 +60,7 @@ def results_csv(results: StudyResults) -> str:
     """One row per method as CSV text, in the order of `StudyResults.methods`.
 
     Proportions have six decimals; undefined and unfinished values are empty. The columns are those of results_long.csv:
-    ``<metric>`` or ``<metric>_<class>`` with ``_low`` and ``_high``, after the name of the set unless it is out of fold.
+    ``<metric>`` or ``<metric>_<class>`` with ``_low`` and ``_high``, after the name of the set, but for out-of-fold predictions.
     For a multi-label study, ``threshold_<label>`` is for new images.
     """
     rows = list(result_rows(results))
