@@ -103,6 +103,16 @@ def test_values_of_each_class_are_scikit_learns(tables: list[Predictions]) -> No
         )
         assert found.specificity.value == pytest.approx(specificity, nan_ok=True)
         assert found.specificity.n == negatives
+        npv = mean(
+            lambda t, c=code: sk.precision_score(
+                t.target == c, t.predicted == c, pos_label=False, zero_division=np.nan
+            ),
+            tables,
+        )
+        assert found.npv.value == pytest.approx(npv, nan_ok=True)
+        assert found.npv.n == sum(
+            any(t.predicted[image] != code for t in tables) for image in range(len(target))
+        )
         ranks = found.auroc, found.average_precision
         if 0 < found.n < len(target):
             scores = sk.roc_auc_score, sk.average_precision_score
@@ -133,7 +143,7 @@ def test_every_estimate_lies_in_an_interval_with_a_width_or_is_unknown(tables: l
     classes = len(tables[0].class_names)
     found = evaluate(tables, train_counts=range(classes), class_order=tables[0].class_names, resamples=10)
     estimates = every_estimate(found)
-    assert len(estimates) == 6 * classes + 5 + 2 * len(found.class_groups)
+    assert len(estimates) == 7 * classes + 5 + 2 * len(found.class_groups)
     for name, estimate in estimates:
         if np.isnan([estimate.value, estimate.low, estimate.high]).any():
             assert unknown(estimate), name
@@ -172,6 +182,21 @@ def test_an_ungrouped_specificity_has_wilsons_interval() -> None:
     predicted = np.where(np.arange(50) % 10 == 0, 1 - target, target)
     found = evaluate([table_of(target, np.eye(2)[predicted])], resamples=10).classes[0].specificity
     np.testing.assert_allclose([found.low, found.high], intervals.wilson(27 / 30, 30))
+
+
+def test_an_ungrouped_npv_has_wilsons_interval_and_a_grouped_one_a_wider_one() -> None:
+    target = np.repeat([0, 1], [20, 30])
+    predicted = np.where(np.arange(50) % 10 == 0, 1 - target, target)
+    table = table_of(target, np.eye(2)[predicted])
+    found = evaluate([table], resamples=10).classes[0].npv
+    np.testing.assert_allclose([found.low, found.high], intervals.wilson(27 / 29, 29))
+    pairs = dataclasses.replace(table, group=np.repeat(np.arange(25), 2).astype(str))
+    wrong_together = dataclasses.replace(pairs, logits=np.eye(2, dtype=np.float32)[target // 1])
+    wrong_together.logits[:2] = [0, 1]
+    alone = dataclasses.replace(wrong_together, group=table.group)
+    wide, narrow = (evaluate([each], resamples=10).classes[0].npv for each in (wrong_together, alone))
+    assert wide.value == narrow.value == pytest.approx(30 / 32)
+    assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_classes_without_an_order_have_no_kappa() -> None:

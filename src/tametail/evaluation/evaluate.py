@@ -24,15 +24,16 @@ from tametail.predictions.single_label import Predictions
 class ClassResult:
     """Metrics of one class against all others.
 
-    For a class without images only the specificity is defined, and precision and F1 are 0 where it is predicted; the
-    other metrics are nan with n = 0.
+    For a class without images only specificity and NPV are defined, the latter as 1, and precision and F1 are 0 where it is
+    predicted; the other metrics are nan with n = 0.
 
     Attributes:
         name: the class.
         n: images of the class.
         groups: distinct groups with an image of the class.
         recall: sensitivity; its n counts the images of the class.
-        precision: its n counts the images that at least one replicate predicts as the class.
+        precision: positive predictive value; its n counts the images that at least one replicate predicts as the class.
+        npv: negative predictive value; its n counts the images that at least one replicate does not predict as the class.
         f1: its n counts the images of the class; undefined for an absent class, even if it is predicted.
         specificity: its n counts the images of other classes.
         auroc: area under the ROC curve of the class's probability; its n counts all images.
@@ -44,6 +45,7 @@ class ClassResult:
     groups: int
     recall: Estimate
     precision: Estimate
+    npv: Estimate
     f1: Estimate
     specificity: Estimate
     auroc: Estimate
@@ -108,7 +110,7 @@ def evaluate(
     training seeds: the correctness of an image is averaged over replicates first, n stays the number of images
     whatever the number of replicates, and images of one group (patient, lesion) count as clustered.
 
-    - recall, specificity, precision, accuracy: Wilson intervals with the effective sample size of clustered data.
+    - recall, specificity, precision, NPV, accuracy: Wilson intervals with the effective sample size of clustered data.
     - F1: Wilson, on F* = F1 / (2 - F1) = TP / (TP + FP + FN), which is a proportion (Hand, Christen & Kirielle 2021),
       transformed back to F1 (the indirect method of Lam, Gopal & Qian 2023).
     - AUROC and average precision of each class against all others: see `ranking_metrics.ranking_proportions`. The scores
@@ -153,6 +155,7 @@ def evaluate(
                 groups=int(groups_of_class[index]),
                 recall=sample.recall.estimate(index),
                 precision=sample.precision.estimate(index),
+                npv=sample.npv.estimate(index),
                 f1=sample.f1.estimate(index),
                 specificity=sample.specificity.estimate(index),
                 auroc=auroc.estimate(index),

@@ -60,6 +60,17 @@ def specificity(confusion: ArrayLike) -> FloatArray:
     return _ratio(others - predicted + _hits(matrix), others)
 
 
+def npv(confusion: ArrayLike) -> FloatArray:
+    """TN / (TN + FN), shape (..., C): negative predictive value, of the images not predicted as the class those of others.
+
+    nan where all images are predicted as the class.
+    """
+    matrix = _matrices(confusion)
+    actual, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    rest = actual.sum(axis=-1, keepdims=True) - predicted
+    return _ratio(rest - actual + _hits(matrix), rest)
+
+
 def f1(confusion: ArrayLike) -> FloatArray:
     """2TP / (2TP + FP + FN), shape (..., C); nan where the class is absent and never predicted."""
     matrix = _matrices(confusion)

@@ -41,6 +41,7 @@ class Counts:
         distance: (S, G) sum of the squared distances between true and predicted class, in grades; 0 unless ordinal.
         furthest: the largest distance, in grades.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
+        always_predicted: (C,) images that every replicate predicts as the class.
     """
 
     actual: sparse.csr_array
@@ -49,6 +50,7 @@ class Counts:
     distance: NDArray[np.int32]
     furthest: int
     ever_predicted: IntArray
+    always_predicted: IntArray
 
     @property
     def groups(self) -> int:
@@ -178,13 +180,26 @@ class Sample:
     @cached_property
     def specificity(self) -> Proportions:
         """Specificity of each class."""
-        value = defined_mean(metrics.specificity(self.confusions))
         counts, n = self.counts, self.class_n.sum() - self.class_n
-        actual, wrong = counts.actual.tocsc(), (counts.mean_predicted - counts.mean_hits).tocsc()
+        value = defined_mean(metrics.specificity(self.confusions))
+        return self._without(value, counts.actual, counts.mean_predicted - counts.mean_hits, n)
+
+    @cached_property
+    def npv(self) -> Proportions:
+        """Negative predictive value of each class."""
+        counts = self.counts
+        value, n = defined_mean(metrics.npv(self.confusions)), len(self) - counts.always_predicted
+        return self._without(value, counts.mean_predicted, counts.actual - counts.mean_hits, n)
+
+    def _without(
+        self, value: FloatArray, left_out: sparse.csr_array, wrong: sparse.csr_array, n: IntArray
+    ) -> Proportions:
+        """Proportions ``value`` (C,) of the images without those ``left_out`` (G, C) that are not ``wrong`` (G, C)."""
+        size, left_out, wrong = self.counts.size[:, None], left_out.tocsc(), wrong.tocsc()
         found = []
         # Nearly every group has images of other classes, so these numbers are not sparse.
-        for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
-            others = counts.size[:, None] - actual[:, of].toarray()
+        for of in row_blocks(len(n), max(1, _ENTRIES // len(size))):
+            others = size - left_out[:, of].toarray()
             part = proportions(value[of], others - wrong[:, of].toarray(), others, n[of])
             found.append(replace(part, residuals=None))
         return joined(found)
@@ -298,6 +313,7 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
             distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
     # Each class once for an image, however many replicates predict it.
     ordered = np.sort(given, axis=0)
+    always = ordered[0][ordered[0] == ordered[-1]]
     first = np.concatenate([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
     return Counts(
         by_group(target),
@@ -306,6 +322,7 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
         distance,
         furthest,
         np.bincount(ordered[first], minlength=classes),
+        np.bincount(always, minlength=classes),
     )
 
 
