@@ -195,12 +195,12 @@ class Sample:
         self, value: FloatArray, left_out: sparse.csr_array, wrong: sparse.csr_array, n: IntArray
     ) -> Proportions:
         """Proportions ``value`` (C,) of the images without those ``left_out`` (G, C) that are not ``wrong`` (G, C)."""
-        size, left_out, wrong = self.counts.size[:, None], left_out.tocsc(), wrong.tocsc()
+        size, without, mistaken = self.counts.size[:, None], left_out.tocsc(), wrong.tocsc()
         found = []
         # Nearly every group has images of other classes, so these numbers are not sparse.
         for of in row_blocks(len(n), max(1, _ENTRIES // len(size))):
-            others = size - left_out[:, of].toarray()
-            part = proportions(value[of], others - wrong[:, of].toarray(), others, n[of])
+            others = size - without[:, of].toarray()
+            part = proportions(value[of], others - mistaken[:, of].toarray(), others, n[of])
             found.append(replace(part, residuals=None))
         return joined(found)
 
