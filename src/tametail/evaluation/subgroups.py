@@ -129,8 +129,13 @@ def as_texts(cells: Sequence[object]) -> NDArray[np.str_]:
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
 
 
-def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+def subgroup_values(values: NDArray[np.str_], column: str, *, option: str = "--by") -> NDArray[np.str_]:
     """Values (N,) that define the subgroups of a column; numbers are binned, see `in_ranges`.
+
+    Args:
+        values: of the column.
+        column: its name.
+        option: that names it, for the message.
 
     Raises:
         UsageError: there are too many distinct values.
@@ -140,6 +145,6 @@ def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
     if distinct > MOST_VALUES:
         raise UsageError(
             f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
-            f"({sample_of(sorted(set(ranged.tolist())))}); combine them, or name another column with --by"
+            f"({sample_of(sorted(set(ranged.tolist())))}); combine them, or name another column with {option}"
         )
     return ranged
