@@ -150,8 +150,7 @@ def _mean_differences(
     for other in others:
         gain = scores[one] - scores[other]
         by_group = [np.bincount(group, values) / n for values in (gain, gain - gain.mean())]
-        least = objective.least_variance(len(by_group[0]))
-        found.append(_Difference(by_group[0], by_group[1], n, least))
+        found.append(_Difference(by_group[0], by_group[1], n, objective.least_variance(n)))
     return found
 
 

@@ -139,7 +139,7 @@ class MeanOverImages(Objective):
         """(m,) values of the images, mean over the replicates, of which greater is better."""
         raise NotImplementedError
 
-    def least_variance(self, groups: int) -> float:
+    def least_variance(self, images: int) -> float:
         """Added to the variance of a difference, which would be 0 if no image differs."""
         raise NotImplementedError
 
@@ -160,7 +160,7 @@ class LogLoss(MeanOverImages):
     def image_scores(self, tables: Sequence[Predictions]) -> FloatArray:
         return -mean_log_losses(tables)
 
-    def least_variance(self, groups: int) -> float:
+    def least_variance(self, images: int) -> float:
         return _LEAST_LOG_LOSS**2
 
 
@@ -203,10 +203,10 @@ class NetBenefitOf(MeanOverImages):
         ]
         return np.asarray(np.mean(scores, axis=0))
 
-    def least_variance(self, groups: int) -> float:
-        """As if the decisions differed in one more group of the class, and in one more of the others."""
+    def least_variance(self, images: int) -> float:
+        """As if the decisions differed on one more image of the class, and on one more of the others."""
         odds = self.threshold / (1 - self.threshold)
-        return (1 + odds**2) / groups**2
+        return (1 + odds**2) / images**2
 
     def estimate(self, tables: Sequence[Predictions]) -> Estimate | None:
         return net_benefit(tables, self.class_index, self.threshold).model
