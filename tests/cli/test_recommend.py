@@ -22,6 +22,7 @@ from fixtures.forked import fork_server
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from fixtures.tiny_study import words as as_words
+from tametail.recommend import objective as objectives
 from tametail.recommend import trainings
 from tametail.recommend.outputs import HeadOutputs, outputs_store
 from tametail.recommend.writers import console_text
@@ -245,6 +246,7 @@ def test_net_benefit_and_the_worst_group_are_objectives_too(
         raise AssertionError("nothing is left to train")
 
     monkeypatch.setattr(trainings, "run_trials", refuse)
+    monkeypatch.setattr(objectives, "SMALL_SUBGROUP", 3)  # there are few images
     acting = ("net_benefit:crimson@0.3", "net benefit of acting on crimson at 0.3, the highest is the best")
     worst = ("worst_group:half", "worst-group balanced accuracy by half, the highest is the best")
     table = tt.read_images(image_folder)
