@@ -218,6 +218,22 @@ def test_the_level_of_the_test_holds_where_patients_have_several_images() -> Non
     assert 0.4 < np.mean(p) < 0.6
 
 
+def test_the_lower_limit_of_the_gap_is_corrected_for_the_number_of_pairs() -> None:
+    """The same best and worst subgroup, alone and selected among eight."""
+    two = {"a": [0.9, 0.9], "b": [0.75, 0.75]}
+    eight = two | {name: [0.825, 0.825] for name in "cdefgh"}
+    alone, among = (
+        subgroup_contrasts([table], value, "x", resamples=1).gap
+        for table, value in (planted(recalls, [40, 40]) for recalls in (two, eight))
+    )
+    assert alone is not None
+    assert among is not None
+    assert alone.gap.value == pytest.approx(among.gap.value)
+    assert (alone.best, alone.worst) == (among.best, among.worst) == ("a", "b")
+    assert alone.gap.low > among.gap.low == 0
+    assert among.gap.high == pytest.approx(alone.gap.high)
+
+
 def test_equal_subgroups_have_a_gap_by_chance_only() -> None:
     counts = [60, 30, 12]
     gaps = []
