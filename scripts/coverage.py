@@ -247,11 +247,11 @@ def net_benefit_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row
                 found = point.model, point.treat_all, point.over_treat_all
                 truths = truth[place], treat_all[place], truth[place] - treat_all[place]
                 inside[:, place] += [holds(each, true) for each, true in zip(found, truths, strict=True)]
-        text = f"{groups} groups of {images} images"
+        text = f"{groups} groups of {images} image{'s' * (images > 1)}"
         for place, threshold in enumerate(THRESHOLDS):
             yield Row(f"at {threshold}: {text}", inside[0, place] / simulations, (0.91, 1.0))
             yield Row(
-                f"less that of treating all, at {threshold}: {text}",
+                f"over treating all, at {threshold}: {text}",
                 inside[2, place] / simulations,
                 (0.91, 1.0),
             )
