@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tametail.evaluation import Evaluation, evaluate, intervals, metrics, ranking_metrics
-from tametail.evaluation.intervals import proportions
+from tametail.evaluation.intervals import Estimate, proportions
+from tametail.evaluation.net_benefit import decision_curve
+from tametail.evaluation.subgroup_contrasts import subgroup_contrasts
 from tametail.predictions.single_label import Predictions
 
 FloatArray = NDArray[np.float64]
@@ -213,6 +215,140 @@ def simulated(rng: np.random.Generator, confusion: FloatArray, counts: NDArray[n
     return Predictions(image, image, target, np.zeros_like(target), logits, names, "softmax")
 
 
+# ---- net benefit
+
+
+THRESHOLDS = (0.02, 0.1, 0.3, 0.6)
+
+
+def screened(
+    rng: np.random.Generator, groups: int, images: int
+) -> tuple[NDArray[np.bool_], FloatArray, NDArray[np.int64]]:
+    """Images of a class of prevalence 0.1, with probabilities that are nearly calibrated, and half of the variance between groups."""
+    group = np.repeat(np.arange(groups), images)
+    positive = (rng.random(groups) < 0.1)[group]
+    score = np.sqrt(0.5) * (rng.normal(size=groups)[group] + rng.normal(size=len(group))) + 1.5 * positive
+    return positive, 1 / (1 + np.exp(-(np.log(1 / 9) + 1.5 * score - 1.5**2 / 2))), group
+
+
+def net_benefit_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
+    """The truth is that of 1,000,000 images."""
+    positive, p, _ = screened(rng, 1_000_000, 1)
+    odds = np.array(THRESHOLDS) / (1 - np.array(THRESHOLDS))
+    flagged = p >= np.array(THRESHOLDS)[:, None]
+    truth = (flagged & positive).mean(axis=1) - odds * (flagged & ~positive).mean(axis=1)
+    treat_all = positive.mean() - odds * (1 - positive.mean())
+    for groups, images in ((100, 1), (400, 1), (60, 4), (200, 4)):
+        inside = np.zeros((3, len(THRESHOLDS)))
+        for _ in range(simulations):
+            of_class, p, group = screened(rng, groups, images)
+            table = two_classes(of_class, p, group)
+            for place, point in enumerate(decision_curve([table], 1, THRESHOLDS).points):
+                found = point.model, point.treat_all, point.over_treat_all
+                truths = truth[place], treat_all[place], truth[place] - treat_all[place]
+                inside[:, place] += [holds(each, true) for each, true in zip(found, truths, strict=True)]
+        text = f"{groups} groups of {images} image{'s' * (images > 1)}"
+        for place, threshold in enumerate(THRESHOLDS):
+            yield Row(f"at {threshold}: {text}", inside[0, place] / simulations, (0.91, 1.0))
+            yield Row(
+                f"over treating all, at {threshold}: {text}",
+                inside[2, place] / simulations,
+                (0.91, 1.0),
+            )
+        yield Row(f"treating all: {text}", inside[1, 0] / simulations, (0.91, 1.0))
+
+
+def two_classes(positive: NDArray[np.bool_], p: FloatArray, group: NDArray[np.int64]) -> Predictions:
+    image = np.array([f"{index:05}" for index in range(len(p))])
+    both = np.stack([1 - p, p], axis=1).astype(np.float32)
+    target = positive.astype(np.int64)
+    return Predictions(
+        image, group.astype(str), target, np.zeros_like(target), np.log(both), ("no", "yes"), "softmax", both
+    )
+
+
+def holds(estimate: Estimate, truth: float) -> bool:
+    # The gap of equal subgroups is 0 but for rounding.
+    return bool(estimate.low - 1e-9 <= truth <= estimate.high + 1e-9)
+
+
+# ---- subgroups
+
+
+def subgroup_rows(rng: np.random.Generator, simulations: int) -> Iterable[Row]:
+    """Three classes of recall 0.9, 0.7 and 0.6, equal in all subgroups, in all but one, or spread over 20 points."""
+    cases = list(subgroup_cases())
+    for (text, recalls, n, images), own in zip(cases, rng.spawn(len(cases)), strict=True):
+        yield from subgroup_case(own, simulations, recalls, n, images, text)
+
+
+def subgroup_cases() -> Iterable[tuple[str, FloatArray, NDArray[np.int64], int]]:
+    """In words; recalls (K, C); groups (K, C); and images of each group."""
+    sizes = {
+        "2 of 280 groups": [[200, 60, 20]] * 2,
+        "4 of 115 groups": [[80, 25, 10]] * 4,
+        "6 of 42 groups": [[30, 8, 4]] * 6,
+        "500, 88 and 44 groups": [[400, 100, 40], [60, 20, 8], [30, 10, 4]],
+    }
+    for text, counts in sizes.items():
+        n, many = np.array(counts), len(counts)
+        shifts = {
+            "equal": np.zeros(many),
+            "one 10 points worse": np.where(np.arange(many) == many - 1, -0.1, 0.0),
+            "spread over 20 points": np.linspace(0, -0.2, many),
+        }
+        for images in (1, 4):
+            for name, shift in shifts.items():
+                recalls = np.array([0.9, 0.7, 0.6]) + shift[:, None]
+                yield f"{text} of {images} image{'s' * (images > 1)}, {name}", recalls, n, images
+
+
+def subgroup_case(
+    rng: np.random.Generator,
+    simulations: int,
+    recalls: FloatArray,
+    n: NDArray[np.int64],
+    images: int,
+    text: str,
+) -> Iterable[Row]:
+    gap, gaps = float(np.ptp(recalls.mean(axis=1))), 0
+    contrasts: list[bool] = []
+    significant: list[bool] = []
+    for _ in range(simulations):
+        table, values = with_subgroups(rng, recalls, n, images)
+        found = subgroup_contrasts([table], values, "x", resamples=200, seed=int(rng.integers(2**31)))
+        assert found.gap is not None
+        gaps += holds(found.gap.gap, gap)
+        for one in found.contrasts:
+            own = int(one.value)
+            rest = np.arange(len(n)) != own
+            of_rest = (recalls * n)[rest].sum(axis=0) / n[rest].sum(axis=0)
+            contrasts.append(holds(one.difference, float((recalls[own] - of_rest).mean())))
+        significant.append(any(one.p_holm <= 0.05 for one in found.contrasts))
+    yield Row(f"worst-group gap: {text}", gaps / simulations, (0.91, 1.0))
+    yield Row(f"difference from the rest: {text}", float(np.mean(contrasts)), (0.90, 1.0))
+    if gap == 0:
+        # Not significant in 95 of 100.
+        yield Row(f"no subgroup significant by Holm: {text}", 1 - float(np.mean(significant)), (0.90, 1.0))
+
+
+def with_subgroups(
+    rng: np.random.Generator, recalls: FloatArray, n: NDArray[np.int64], images: int
+) -> tuple[Predictions, NDArray[np.str_]]:
+    """Groups n (K, C) of so many images, correct with these recalls (K, C), at a correlation of 0.4 within a group."""
+    subgroup, of_class = (np.repeat(of.ravel(), n.ravel()) for of in np.indices(n.shape))
+    mean = recalls[subgroup, of_class]
+    skill = rng.beta(1.5 * mean, 1.5 * (1 - mean)) if images > 1 else mean
+    group = np.repeat(np.arange(len(mean)), images)
+    target, classes = of_class[group], n.shape[1]
+    predicted = np.where(rng.random(len(group)) < skill[group], target, (target + 1) % classes)
+    image = np.array([f"{index:05}" for index in range(len(group))])
+    names = tuple(f"class {index}" for index in range(classes))
+    logits = np.eye(classes, dtype=np.float32)[predicted]
+    table = Predictions(image, group.astype(str), target, np.zeros_like(target), logits, names, "softmax")
+    return table, subgroup[group].astype(str)
+
+
 # ---- the page
 
 
@@ -254,12 +390,16 @@ def main() -> int:
         table("Balanced accuracy: easy rare classes", others, easy_rows(rng, many)),
         table("AUROC (DeLong) and average precision", (), rank_rows(rng, many)),
         table("Decisions of all classes", (), decision_rows(rng, max(many * 2 // 5, 1))),
+        table("Net benefit", (), net_benefit_rows(np.random.default_rng([given.seed, 1]), max(many // 4, 1))),
+        table("Subgroups", (), subgroup_rows(np.random.default_rng([given.seed, 2]), max(many // 10, 1))),
     ]
     command = f"python scripts/coverage.py --simulations {many} --seed {given.seed}    (make coverage)"
     note = (
         "How often the 95 % intervals contain the true value. Single proportions are enumerated exactly; the rest are simulations "
-        f"({many}; {many * 2 // 5} of whole evaluations), with a standard error of "
-        f"{100 * np.sqrt(0.95 * 0.05 / many):.1f} points near 95 %."
+        f"({many}; {many * 2 // 5} of whole evaluations, {many // 4} of net benefit and {many // 10} of subgroups), with a standard "
+        f"error of {100 * np.sqrt(0.95 * 0.05 / many):.1f} points near 95 %, of "
+        f"{100 * np.sqrt(0.95 * 0.05 / (many // 10)):.1f} for subgroups. The interval of the worst-group gap is conservative: the "
+        "best and the worst subgroup are selected."
     )
     page = "\n".join(
         [f"# Coverage of the intervals\n\n    {command}\n\n{note}\n", *(text for text, _ in sections)]

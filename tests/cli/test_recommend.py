@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,8 +22,10 @@ from fixtures.forked import fork_server
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from fixtures.tiny_study import words as as_words
+from tametail.recommend import objective as objectives
 from tametail.recommend import trainings
 from tametail.recommend.outputs import HeadOutputs, outputs_store
+from tametail.recommend.writers import console_text
 from tametail.training.run import TrainingKey
 
 OPTIONS = ("--folds", "3", *as_words(TINY))
@@ -234,6 +237,49 @@ def test_another_objective_is_another_recommendation_from_the_same_trainings(
         tt.recommend(image_folder, out=out, objective="macro_f1", **options)
     with pytest.raises(tt.UsageError, match="balanced_accuracy, macro_f1, log_loss"):
         tt.recommend(image_folder, out=out, objective="accuracy", **options)
+
+
+def test_net_benefit_and_the_worst_group_are_objectives_too(
+    finished: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(trainings, "run_trials", refuse)
+    monkeypatch.setattr(objectives, "SMALL_SUBGROUP", 3)  # there are few images
+    acting = ("net_benefit:crimson@0.3", "net benefit of acting on crimson at 0.3, the highest is the best")
+    worst = ("worst_group:half", "worst-group balanced accuracy by half, the highest is the best")
+    table = tt.read_images(image_folder)
+    half = ["odd" if number % 2 else "even" for number in range(len(table.frame))]
+    with_halves = dataclasses.replace(table, frame=table.frame.assign(half=half))
+    options: dict[str, Any] = {"folds": 3, "device": "cpu", **TINY, "epochs": 3, "batch_size": 32}
+    for place, (name, said) in enumerate((acting, worst)):
+        out = tmp_path / f"out{place}"
+        shutil.copytree(finished / "outputs", out / "outputs")
+        found = tt.recommend(with_halves, out=out, objective=name, **options)
+        assert found.content["objective"] == name
+        assert f"Objective: {said}" in console_text(found.content)
+        assert found.content["candidates"][0]["name"] == found.content["best"]
+        assert found.content["candidates"][0][name]["n"] == found.content["images"]
+        assert found.content["nested"][name]["value"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("net_benefit:purple@0.3", "one of the classes amber, blue, crimson, got 'purple'"),
+        ("net_benefit:crimson@1.5", "a threshold above 0 and below 1"),
+        ("worst_group:hospital", "a column of the image table (available: site"),
+    ],
+)
+def test_an_objective_that_the_data_lack_is_refused_before_anything_is_trained(
+    objective: str, message: str, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, _, errors = run("recommend", image_folder, "-o", out, *OPTIONS, *FEW, "--objective", objective)
+    assert code == 2
+    assert message in " ".join(errors.split())
+    assert not (out / "settings.json").exists()
 
 
 def test_a_method_that_fails_is_left_out_and_named(

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from tametail.evaluation import metrics
 
 CLASSES = 4
-SHARES = ("recall", "precision", "specificity", "f1", "balanced_accuracy", "macro_f1", "accuracy")
+SHARES = ("recall", "precision", "specificity", "npv", "f1", "balanced_accuracy", "macro_f1", "accuracy")
 EVERY = (*SHARES, "mcc", "quadratic_kappa")
 labels = st.lists(
     st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=60
@@ -32,6 +32,7 @@ def _reference_sklearn(target, predicted):
     both_constant = len(present) == len(np.unique(predicted)) == 1
     return {
         "specificity": [_reference_specificity(target == c, predicted == c) for c in range(CLASSES)],
+        "npv": [_reference_npv(target == c, predicted == c) for c in range(CLASSES)],
         # scikit-learn says 0 of what cannot be known, also where all is right.
         "mcc": np.nan if both_constant else mcc,
         "quadratic_kappa": np.nan if both_constant and target[0] == predicted[0] else kappa,
@@ -47,6 +48,11 @@ def _reference_sklearn(target, predicted):
 def _reference_specificity(target, predicted):
     """The recall of the negatives."""
     return sk.recall_score(target, predicted, pos_label=False, zero_division=np.nan)
+
+
+def _reference_npv(target, predicted):
+    """The precision of the negatives."""
+    return sk.precision_score(target, predicted, pos_label=False, zero_division=np.nan)
 
 
 @settings(deadline=None)
@@ -95,7 +101,7 @@ def test_no_images_is_nan_not_zero(name):
 
 @pytest.mark.parametrize(("weight", "value"), [(np.eye(3), 1.0), (1 - np.eye(3), 0.0)])
 def test_all_right_is_one_and_all_wrong_is_zero(weight, value):
-    for name in set(SHARES) - {"specificity"}:
+    for name in set(SHARES) - {"specificity", "npv"}:
         assert np.all(getattr(metrics, name)(weight) == value), name
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
 from fixtures.made_up import deterministic, made_up
 from tametail.evaluation import intervals
-from tametail.evaluation.operating import operating_point, threshold_for
+from tametail.evaluation.operating import Decisions, operating_point, threshold_for
 
 
 def _reference_threshold(positive: np.ndarray, p: np.ndarray, sensitivity: float) -> float:
@@ -57,6 +58,35 @@ def test_it_is_chosen_on_the_other_folds_and_judged_on_its_own() -> None:
     of = (found.sensitivity, found.specificity, found.ppv, found.alert_rate)
     assert tuple(each.n for each in of) == counts
     assert (found.class_name, found.required_sensitivity) == ("bcc", 0.9)
+
+
+def test_its_decisions_are_scikit_learns_confusion_matrix_and_name_the_false_positives() -> None:
+    table = made_up()
+    found = operating_point([table], 1, 0.9).decisions
+    p, target = table.probabilities[:, 1], table.target
+    positive, flagged = target == 1, np.zeros(240, dtype=bool)
+    for fold in range(4):
+        own = table.fold == fold
+        flagged[own] = p[own] >= threshold_for(positive[~own], p[~own], 0.9)
+    of_truth = (found.true_negatives, found.false_positives, found.false_negatives, found.true_positives)
+    assert of_truth == tuple(confusion_matrix(positive, flagged).ravel())
+    by_class = {name: int((flagged & (target == code)).sum()) for code, name in ((0, "akiec"), (2, "mel"))}
+    assert dict(found.false_positives_of) == by_class
+    counts = [count for _, count in found.false_positives_of]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_decisions_are_means_over_replicates_and_of_evaluated_images_only() -> None:
+    tables = [made_up(), dataclasses.replace(made_up(1), target=made_up().target)]
+    found = operating_point(tables, 1, 0.8, threshold=0.3).decisions
+    flagged = np.mean([table.probabilities[:, 1] >= 0.3 for table in tables], axis=0)
+    positive = tables[0].target == 1
+    assert found.true_positives == pytest.approx(flagged[positive].sum())
+    assert found.false_positives == pytest.approx(flagged[~positive].sum())
+    assert found.false_negatives == pytest.approx((1 - flagged)[positive].sum())
+    assert found.true_negatives == pytest.approx((1 - flagged)[~positive].sum())
+    nowhere = operating_point(tables, 1, 0.8, threshold=float("nan")).decisions
+    assert nowhere == Decisions(0.0, 0.0, 0.0, 0.0, ())
 
 
 def test_the_classes_of_a_fold_do_not_move_its_threshold() -> None:

@@ -8,10 +8,12 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from tametail.evaluation.ranking_metrics import (
+    RankedClass,
     auroc_limits,
     auroc_residuals,
     average_precision,
     placements_and_precision,
+    ranking_proportions,
 )
 
 
@@ -52,6 +54,35 @@ def test_single_images_have_delongs_variance(seed: int) -> None:
     residuals = auroc_residuals(positive, placed, np.arange(len(score)))
     expected = placed[positive].var(ddof=1) / 15 + placed[~positive].var(ddof=1) / 60
     assert (residuals**2).sum() == pytest.approx(expected)
+
+
+def _delong_by_midranks(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """AUROC and its variance as Sun & Xu (2014) compute them: from midranks among all images and within each kind."""
+    own, others = score[positive], score[~positive]
+    m, n = len(own), len(others)
+    of_all = stats.rankdata(score)
+    above = (of_all[positive] - stats.rankdata(own)) / n
+    below = 1 - (of_all[~positive] - stats.rankdata(others)) / m
+    auroc = of_all[positive].sum() / (m * n) - (m + 1) / (2 * n)
+    return auroc, above.var(ddof=1) / m + below.var(ddof=1) / n
+
+
+@pytest.mark.parametrize("values", [2, 3, 5, 20])
+@pytest.mark.parametrize("seed", range(4))
+def test_delong_with_ties_is_that_of_midranks(seed: int, values: int) -> None:
+    rng = np.random.default_rng([seed, values])
+    positive = rng.permutation(np.arange(90) < 25)
+    score = np.floor(values * rng.beta(1 + positive, 2)) / values  # so few that most images tie
+    assert len(np.unique(score)) <= values
+    value, variance = _delong_by_midranks(positive, score)
+    auroc, _ = ranking_proportions([RankedClass(positive, [score])], np.arange(90), for_means=True)
+    assert auroc.value[0] == pytest.approx(value)
+    assert auroc.value[0] == pytest.approx(sklearn.roc_auc_score(positive, score))
+    assert isinstance(auroc.residuals, np.ndarray)
+    assert (auroc.residuals**2).sum() == pytest.approx(variance)
+    logit, half = np.log(value / (1 - value)), stats.t.ppf(0.975, 24) * variance**0.5 / (value * (1 - value))
+    limits = 1 / (1 + np.exp(-(logit + half * np.array([-1, 1]))))
+    np.testing.assert_allclose([auroc.low[0], auroc.high[0]], limits)
 
 
 def test_the_variance_of_grouped_images_is_that_seen_in_repetitions() -> None:

@@ -20,14 +20,21 @@ from tametail.recommend.nested import (
     tune_by_fold,
     tune_on_all,
 )
-from tametail.recommend.objective import OBJECTIVES, Objective
+from tametail.recommend.objective import OBJECTIVES, Objective, ObjectiveData, parse_objective
 from tametail.recommend.results import SHOWN, TrainingImages, evaluate_candidates
 from tametail.training.run import TrainingKey
 
 FOLDS, CLASSES, SEEDS = 4, 3, 2
 TUNED = next(candidate for candidate in CANDIDATES if candidate.name == "ce+la[tau=chosen]")
 THRESHOLDS = next(candidate for candidate in CANDIDATES if candidate.offsets)
-EVERY_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+IMAGES = np.array([f"{row:04d}" for row in range(102)])
+TARGET = np.random.default_rng(0).permutation(np.repeat(np.arange(CLASSES), (60, 30, 12)))
+SITE = np.array(["north", "south"])[np.random.default_rng(1).integers(0, 2, 102)]
+DATA = ObjectiveData(("a", "b", "c"), IMAGES, TARGET, {"site": SITE}, FOLDS)
+ALL = OBJECTIVES | {
+    name: parse_objective(name).on(DATA) for name in ("net_benefit:b@0.2", "worst_group:site")
+}
+EVERY_OBJECTIVE = pytest.mark.parametrize("objective", ALL.values(), ids=ALL)
 PLAIN = next(candidate for candidate in CANDIDATES if candidate.name == "ce")
 
 
@@ -52,7 +59,7 @@ class _Watched(Mapping[TrainingKey, MethodOutputs]):
 def _outputs(seed: int = 0) -> AllOutputs:
     """Random outputs, different for every training; the posteriors are not those of the logits."""
     rng = np.random.default_rng(seed)
-    target = rng.permutation(np.repeat(np.arange(CLASSES), (60, 30, 12)))
+    target = rng.permutation(np.repeat(np.arange(CLASSES), (60, 30, 12)))  # TARGET, with the first seed
     fold = np.arange(len(target)) % FOLDS
     decisions: dict[TrainingKey, MethodOutputs] = {}
     posteriors: dict[TrainingKey, MethodOutputs] = {}
@@ -64,18 +71,35 @@ def _outputs(seed: int = 0) -> AllOutputs:
         )
         decisions[training] = one
         posteriors[training] = {text: softmax(logits, axis=1) for text, logits in other.items()}
-    return AllOutputs(target, fold, CLASSES, SEEDS, FOLDS, _Watched(decisions), _Watched(posteriors))
+    subgroup = ALL["worst_group:site"].subgroup(IMAGES)
+    return AllOutputs(
+        target, fold, CLASSES, SEEDS, FOLDS, _Watched(decisions), _Watched(posteriors), subgroup
+    )
 
 
-def _sklearn(objective: Objective, truth: list[int], logits: list[np.ndarray], p: list[np.ndarray]) -> float:
-    """The objective by scikit-learn; greater is better."""
-    predicted = np.array(logits).argmax(axis=1)
+def _sklearn(
+    objective: Objective, rows: list[int], logits: list[np.ndarray], p: list[np.ndarray]
+) -> float | list[float]:
+    """The objective of some images by scikit-learn, greater is better; by site for that of the worst group."""
+    truth, predicted = TARGET[rows], np.array(logits).argmax(axis=1)
+    if objective.name == "worst_group:site":
+        of_sites = [SITE[rows] == site for site in np.unique(SITE)]
+        return [balanced_accuracy_score(truth[own], predicted[own]) for own in of_sites]
+    if objective.name == "net_benefit:b@0.2":
+        exact = np.array(p, dtype=np.float64)
+        acted = (exact / exact.sum(axis=1, keepdims=True))[:, 1] >= 0.2
+        return float((np.sum(acted & (truth == 1)) - 0.25 * np.sum(acted & (truth != 1))) / len(truth))
     if objective.name == "log_loss":
         exact = np.array(p, dtype=np.float64)
         return -float(log_loss(truth, exact / exact.sum(axis=1, keepdims=True), labels=range(CLASSES)))
     if objective.name == "macro_f1":
         return float(f1_score(truth, predicted, average="macro"))
     return float(balanced_accuracy_score(truth, predicted))
+
+
+def _over_seeds(values: list[float | list[float]]) -> float:
+    """The mean, or the lowest mean of a site."""
+    return float(np.min(np.mean(values, axis=0)))
 
 
 def test_each_pair_of_folds_has_one_training() -> None:
@@ -92,7 +116,7 @@ def test_a_parameter_is_tuned_as_by_a_plain_loop(outer: int, objective: Objectiv
     for method in TUNED.methods:
         of_seeds = []
         for seed in range(SEEDS):
-            truth: list[int] = []
+            images: list[int] = []
             logits: list[np.ndarray] = []
             posterior: list[np.ndarray] = []
             for j in range(FOLDS):
@@ -103,11 +127,11 @@ def test_a_parameter_is_tuned_as_by_a_plain_loop(outer: int, objective: Objectiv
                 training = TrainingKey(seed, without)
                 for place, row in enumerate(rows):
                     if outputs.fold[row] == j:
-                        truth.append(int(outputs.target[row]))
+                        images.append(row)
                         logits.append(outputs.decisions[training][method][place])
                         posterior.append(outputs.posteriors[training][method][place])
-            of_seeds.append(_sklearn(objective, truth, logits, posterior))
-        scores[method] = np.mean(of_seeds)
+            of_seeds.append(_sklearn(objective, images, logits, posterior))
+        scores[method] = _over_seeds(of_seeds)
     found = tune_by_fold(TUNED, outputs, objective)[outer].method
     assert found == max(scores, key=lambda method: scores[method])
 
@@ -136,7 +160,7 @@ def test_tuning_without_a_fold_reads_no_training_or_label_of_it(
         assert all(outer in training.left_out for training in mapping.seen)
     spoiled = outputs.target.copy()
     spoiled[outputs.fold == outer] = 0
-    other = AllOutputs(spoiled, outputs.fold, CLASSES, SEEDS, FOLDS, *watched)
+    other = AllOutputs(spoiled, outputs.fold, CLASSES, SEEDS, FOLDS, *watched, outputs.subgroup)
     again = inner_predictions(candidate, other, objective, outer)
     assert all(np.array_equal(one, two) for one, two in zip(before, again, strict=True))
     repeated = tune(candidate, other, objective, [0, 1, 3], (outer,))
@@ -145,13 +169,13 @@ def test_tuning_without_a_fold_reads_no_training_or_label_of_it(
     assert chosen.offsets is None or np.array_equal(repeated.offsets, chosen.offsets)
 
 
-def test_offsets_change_the_decision_alone_and_are_0_for_the_log_loss() -> None:
+def test_offsets_change_the_decision_alone_and_are_0_for_probabilities() -> None:
     outputs = _outputs()
     plain = out_of_fold(outputs, tune_by_fold(PLAIN, outputs, OBJECTIVES["macro_f1"]))
-    for name, objective in OBJECTIVES.items():
+    for name, objective in ALL.items():
         found = out_of_fold(outputs, tune_by_fold(THRESHOLDS, outputs, objective))
         assert np.array_equal(found.posterior, plain.posterior)
-        assert np.array_equal(found.logits, plain.logits) == (name == "log_loss")
+        assert np.array_equal(found.logits, plain.logits) == name.startswith(("log_loss", "net_benefit"))
 
 
 def test_an_image_is_predicted_by_the_training_without_its_fold() -> None:
@@ -176,27 +200,26 @@ def test_for_future_images_tuning_uses_all_folds() -> None:
 def test_the_nested_estimates_are_those_of_scikit_learn(objective: Objective) -> None:
     outputs = _outputs()
     plain = [one for one in CANDIDATES if one.name in {"ce", "ce+la", "focal", "ce+crt"}]
-    names = np.array([f"{row:04d}" for row in range(len(outputs.target))])
-    images = TrainingImages(names, names, ("a", "b", "c"))
+    images = TrainingImages(IMAGES, IMAGES, ("a", "b", "c"))
     results = evaluate_candidates(plain, outputs, images, {}, objective)
 
     def score(method: str, left_out: list[tuple[int, ...]], folds: list[int]) -> float:
-        return float(
-            np.mean([_sklearn(objective, *_pooled(method, seed, left_out, folds)) for seed in range(SEEDS)])
+        return _over_seeds(
+            [_sklearn(objective, *_pooled(method, seed, left_out, folds)) for seed in range(SEEDS)]
         )
 
     def _pooled(
         method: str, seed: int, left_out: list[tuple[int, ...]], folds: list[int]
     ) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
-        truth: list[int] = []
+        rows: list[int] = []
         logits: list[np.ndarray] = []
         posterior: list[np.ndarray] = []
         for without, fold in zip(left_out, folds, strict=True):
             own = outputs.fold[np.isin(outputs.fold, without)] == fold
-            truth += outputs.target[outputs.fold == fold].tolist()
+            rows += np.flatnonzero(outputs.fold == fold).tolist()
             logits += list(outputs.decisions[TrainingKey(seed, without)][method][own])
             posterior += list(outputs.posteriors[TrainingKey(seed, without)][method][own])
-        return truth, logits, posterior
+        return rows, logits, posterior
 
     for outer, best in enumerate(results.nested_best.selected):
         inner = [fold for fold in range(FOLDS) if fold != outer]
@@ -213,7 +236,7 @@ def test_the_nested_estimates_are_those_of_scikit_learn(objective: Objective) ->
         by_seed: dict[str, list[float]] = {metric: [] for metric in SHOWN}
         for seed in range(SEEDS):
             parts = [_pooled(name, seed, [(fold,)], [fold]) for fold, name in enumerate(nested.selected)]
-            truth = np.concatenate([part[0] for part in parts])
+            truth = TARGET[np.concatenate([part[0] for part in parts])]
             predicted = np.concatenate([part[1] for part in parts]).argmax(axis=1)
             p = np.concatenate([part[2] for part in parts]).astype(np.float64)
             by_seed["balanced_accuracy"].append(balanced_accuracy_score(truth, predicted))

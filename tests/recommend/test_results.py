@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.planted_clouds import results_on
+from tametail.recommend.metric_text import heading
 from tametail.recommend.narrative import Provenance, answer
 from tametail.recommend.results import SHOWN, RecommendationResults
 from tametail.recommend.writers import as_json, as_markdown, console_text, page
@@ -149,7 +150,10 @@ def test_all_numbers_are_in_the_json(unequal: RecommendationResults) -> None:
     assert content["next_command"] in text
 
 
-@pytest.mark.parametrize("name", ["macro_f1", "log_loss"])
+NEW = ("net_benefit:class2@0.1", "worst_group:site")
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "log_loss", *NEW])
 def test_every_file_names_the_objective_and_shows_all_metrics(name: str, folder: Path) -> None:
     results = results_on((480, 60, 40), 1.5, folder / "unequal", objective=name)
     title = results.objective.title
@@ -161,7 +165,7 @@ def test_every_file_names_the_objective_and_shows_all_metrics(name: str, folder:
     texts = as_markdown(results, OF), page(results, OF), console_text(content)
     for text in texts:
         assert f"{title}, the {'lowest' if name == 'log_loss' else 'highest'}" in text
-        for metric in ("Balanced accuracy, %", "Macro-F1, %", "Accuracy, %", "Log-loss"):
+        for metric in ("Balanced accuracy, %", "Macro-F1, %", "Accuracy, %", "Log-loss", heading(name)):
             assert metric in text
     assert answer(results)[0].startswith(f"Use {content['recommended'].partition('[')[0]}")
     assert f"{title} " in answer(results)[0]
@@ -185,6 +189,31 @@ def test_a_lower_log_loss_is_the_better_one(folder: Path) -> None:
     assert shown["log_loss"]["value"] > results.baseline.log_loss.value
     same = {one.log_loss.value for name, one in results.candidates.items() if name.startswith("ce+la")}
     assert list(same) == pytest.approx([results.baseline.log_loss.value] * len(same), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_estimates_of_the_objective_have_intervals_and_are_nested(name: str, folder: Path) -> None:
+    results = results_on((480, 60, 40), 1.5, folder / "unequal", objective=name)
+    values = [one.estimate(name).value for one in results.candidates.values()]
+    assert values == sorted(values, reverse=True)
+    for one in (*results.candidates.values(), results.nested, results.nested_best):
+        found = one.estimate(name)
+        assert found.low < found.value < found.high
+        assert found.n == 580
+    gain = results.nested.gain
+    nested, plain = results.nested.estimate(name).value, results.baseline.estimate(name).value
+    assert gain.difference.value == pytest.approx(nested - plain, abs=1e-6)
+    assert gain.difference.low <= gain.difference.value <= gain.difference.high
+    if name == "worst_group:site":
+        # Of two halves at random the worse is below the whole.
+        assert all(
+            one.estimate(name).value <= one.result["balanced_accuracy"].value + 0.02
+            for one in results.candidates.values()
+        )
+        assert results.recommended.candidate.adjusts
+    else:
+        same = [one.estimate(name).value for key, one in results.candidates.items() if key[:5] == "ce+la"]
+        assert same == pytest.approx([plain] * len(same), abs=1e-6)  # the probabilities are those of ce
 
 
 def test_half_the_prior_is_a_candidate_between_none_and_all(unequal: RecommendationResults) -> None:

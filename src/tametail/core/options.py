@@ -542,10 +542,11 @@ class RecommendOptions(
     """Options of `tametail.recommend`."""
 
     objective: Annotated[
-        Literal["balanced_accuracy", "macro_f1", "log_loss"],
+        str,
         Option(
             "balanced_accuracy",
-            "What candidates and parameters are chosen for: balanced_accuracy, macro_f1, or log_loss (the lowest).",
+            "What candidates and parameters are chosen for: balanced_accuracy, macro_f1, log_loss (the lowest), "
+            "net_benefit:CLASS@THRESHOLD, or worst_group:COLUMN (the lowest balanced accuracy over its values).",
         ),
     ]
 

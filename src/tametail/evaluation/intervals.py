@@ -150,9 +150,17 @@ def adjusted_mean(
 
 
 def mean_of_proportions(
-    share: ArrayLike, low: ArrayLike, high: ArrayLike, trials: ArrayLike, residuals: ByGroup | None = None
+    share: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    trials: ArrayLike,
+    residuals: ByGroup | None = None,
+    *,
+    confidence: float = 0.95,
 ) -> Limits:
     """The wider limit on each side of `mover_mean` and, for two proportions or more, `adjusted_mean`.
+
+    ``confidence`` is that of ``low`` and ``high``.
 
     The upper limit of MOVER alone is too low where rare classes are nearly all correct, and the other alone is too narrow
     where classes of few images are half correct. See docs/results/coverage.md.
@@ -160,7 +168,7 @@ def mean_of_proportions(
     limits = mover_mean(share, low, high, residuals)
     if np.size(share) < 2:
         return limits
-    adjusted = adjusted_mean(share, trials, residuals)
+    adjusted = adjusted_mean(share, trials, residuals, confidence=confidence)
     return np.minimum(limits[0], adjusted[0]), np.maximum(limits[1], adjusted[1])
 
 
@@ -282,10 +290,12 @@ class Proportions:
         return Estimate(float(value.mean()), float(low), float(high), n)
 
 
-def proportions(value: FloatArray, hits: ByGroup, trials: ByGroup, n: IntArray) -> Proportions:
+def proportions(
+    value: FloatArray, hits: ByGroup, trials: ByGroup, n: IntArray, *, confidence: float = 0.95
+) -> Proportions:
     """Proportions ``value`` (K,) of hits (G, K) among trials (G, K), with Wilson limits for clustered data."""
-    effective = effective_sample_size(hits, trials)
-    low, high = wilson(value, effective)
+    effective = effective_sample_size(hits, trials, confidence=confidence)
+    low, high = wilson(value, effective, confidence=confidence)
     return Proportions(value, low, high, n, group_residuals(hits, trials), effective)
 
 

@@ -17,6 +17,23 @@ from tametail.predictions.single_label import Predictions
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """Images by decision and truth, means over the replicates and so not always integers.
+
+    Attributes:
+        true_positives, false_positives: flagged images of the class, and of others.
+        false_negatives, true_negatives: images of the class that are not flagged, and of others.
+        false_positives_of: the false positives by true class, the most frequent class first; without classes that have none.
+    """
+
+    true_positives: float
+    false_positives: float
+    false_negatives: float
+    true_negatives: float
+    false_positives_of: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """Performance of one class at a threshold; metrics without images are nan with n = 0.
 
@@ -30,6 +47,7 @@ class OperatingPoint:
         ppv: positive predictive value at the prevalence of these images; its n counts the images that any replicate
             flags.
         alert_rate: the proportion of images that are flagged; its n counts the images with a threshold.
+        decisions: the images with a threshold by decision and truth.
     """
 
     class_name: str
@@ -39,6 +57,7 @@ class OperatingPoint:
     specificity: Estimate
     ppv: Estimate
     alert_rate: Estimate
+    decisions: Decisions
 
     @property
     def flagged_per_100(self) -> float:
@@ -91,6 +110,7 @@ def operating_point(
         specificity=_share(~flagged, evaluated & ~positive, group),
         ppv=_share(np.broadcast_to(positive, flagged.shape), flagged, group),
         alert_rate=_share(flagged, evaluated, group),
+        decisions=_decisions(flagged, evaluated, target, class_index, names),
     )
 
 
@@ -124,6 +144,23 @@ def _cuts(p: FloatArray, part: IntArray, positive: BoolArray, sensitivity: float
         own = part == each
         cuts[own] = threshold_for(positive[~own], p[~own], sensitivity)
     return cuts
+
+
+def _decisions(
+    flagged: BoolArray, evaluated: BoolArray, target: IntArray, class_index: int, names: Sequence[str]
+) -> Decisions:
+    """Counts of flagged (S, N) and other images among those ``evaluated`` (S, N)."""
+    by_class = [np.bincount(target, kind.sum(axis=0), len(names)) for kind in (flagged, evaluated & ~flagged)]
+    acted, passed = (counts / len(flagged) for counts in by_class)
+    wrong = {int(code): float(acted[code]) for code in np.argsort(-acted, kind="stable") if acted[code] > 0}
+    true_positives = wrong.pop(class_index, 0.0)
+    return Decisions(
+        true_positives=true_positives,
+        false_positives=float(sum(wrong.values())),
+        false_negatives=float(passed[class_index]),
+        true_negatives=float(np.delete(passed, class_index).sum()),
+        false_positives_of=tuple((names[code], count) for code, count in wrong.items()),
+    )
 
 
 def _share(found: BoolArray, among: BoolArray, group: IntArray) -> Estimate:

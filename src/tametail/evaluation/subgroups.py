@@ -68,12 +68,9 @@ def subgroups(
     Raises:
         ValueError: another number of values than images, or what `evaluate` raises.
     """
-    tables = align(replicates)
-    if len(values) != len(tables[0]):
-        raise ValueError(f"expected {len(tables[0])} values of {name}, one per image, got {len(values)}")
-    ordered = np.asarray(values)[np.argsort(replicates[0].image, kind="stable")]
+    tables, ordered = aligned_values(replicates, values, name)
     found = []
-    for value in sorted(set(ordered.tolist()), key=_natural):
+    for value in sorted(set(ordered.tolist()), key=natural_order):
         rows = ordered == value
         sample = Sample([table.take(rows) for table in tables], resamples=resamples, seed=seed)
         absent = np.flatnonzero(~sample.present)
@@ -93,7 +90,17 @@ def subgroups(
     return tuple(found)
 
 
-def _natural(text: str) -> tuple[bool, list[tuple[int, str]]]:
+def aligned_values(
+    replicates: Sequence[Predictions], values: NDArray[np.str_], name: str
+) -> tuple[list[Predictions], NDArray[np.str_]]:
+    """The tables sorted by image, see `align`, and the values (N,), given in the order of the first one, likewise."""
+    tables = align(replicates)
+    if len(values) != len(tables[0]):
+        raise ValueError(f"expected {len(tables[0])} values of {name}, one per image, got {len(values)}")
+    return tables, np.asarray(values)[np.argsort(replicates[0].image, kind="stable")]
+
+
+def natural_order(text: str) -> tuple[bool, list[tuple[int, str]]]:
     """Natural sort key: 9 before 10; the missing value last."""
     pieces = re.split(r"(\d+)", text)
     return not text, [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
@@ -122,8 +129,13 @@ def as_texts(cells: Sequence[object]) -> NDArray[np.str_]:
     return np.array(["" if cell is None or cell != cell else str(cell) for cell in cells], dtype=np.str_)
 
 
-def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
+def subgroup_values(values: NDArray[np.str_], column: str, *, option: str = "--by") -> NDArray[np.str_]:
     """Values (N,) that define the subgroups of a column; numbers are binned, see `in_ranges`.
+
+    Args:
+        values: of the column.
+        column: its name.
+        option: that names it, for the message.
 
     Raises:
         UsageError: there are too many distinct values.
@@ -133,6 +145,6 @@ def subgroup_values(values: NDArray[np.str_], column: str) -> NDArray[np.str_]:
     if distinct > MOST_VALUES:
         raise UsageError(
             f"expected at most {MOST_VALUES} values in a column to evaluate by, found {distinct} in {column!r} "
-            f"({sample_of(sorted(set(ranged.tolist())))}); combine them, or name another column with --by"
+            f"({sample_of(sorted(set(ranged.tolist())))}); combine them, or name another column with {option}"
         )
     return ranged

@@ -1,4 +1,4 @@
-"""Values of the metrics of a recommendation as text: shares in percent and points, log-loss with three decimals."""
+"""Values of the metrics of a recommendation as text: shares in percent and points, others with three decimals."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import math
 from tametail.evaluation import Estimate
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE
-from tametail.recommend.objective import Objective
+from tametail.recommend.objective import Objective, parse_objective
 from tametail.report import formatting
 
-TITLES = {
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "accuracy": "accuracy",
-    "log_loss": "log-loss",
-}
+
+def title_of(metric: str) -> str:
+    """As in sentences: the title of an objective, or ``accuracy``, which is none."""
+    return metric if metric == "accuracy" else parse_objective(metric).title
+
+
+def in_percent(metric: str) -> bool:
+    """Whether values are proportions, in percent and points."""
+    return metric == "accuracy" or parse_objective(metric).in_percent
 
 
 def heading(metric: str) -> str:
     """``Balanced accuracy, %``, ``Log-loss``."""
-    return formatting.sentence_case(TITLES[metric]) + ("" if metric == "log_loss" else ", %")
+    return formatting.sentence_case(title_of(metric)) + (", %" if in_percent(metric) else "")
 
 
 def value(metric: str, number: float) -> str:
-    """``71.2``, or ``0.873`` of the log-loss."""
-    return formatting.three_decimals(number) if metric == "log_loss" else formatting.percent(number)
+    """``71.2``, or ``0.873`` of the log-loss or a net benefit."""
+    return formatting.percent(number) if in_percent(metric) else formatting.three_decimals(number)
 
 
 def interval(metric: str, estimate: Estimate) -> str:
     """``68.0–74.3``, or nothing where it is undefined."""
-    of_metric = formatting.three_decimals_interval if metric == "log_loss" else formatting.percent_interval
+    of_metric = formatting.percent_interval if in_percent(metric) else formatting.three_decimals_interval
     return of_metric(estimate)
 
 
@@ -41,8 +44,8 @@ def with_interval(metric: str, estimate: Estimate) -> str:
 
 
 def with_unit(metric: str, number: float) -> str:
-    """``71.2 %``, or ``0.873`` of the log-loss."""
-    return value(metric, number) + ("" if metric == "log_loss" else " %")
+    """``71.2 %``, or ``0.873`` of the log-loss or a net benefit."""
+    return value(metric, number) + (" %" if in_percent(metric) else "")
 
 
 def in_words(metric: str, estimate: Estimate) -> str:
@@ -65,12 +68,12 @@ def shown_difference(objective: Objective, pair: Paired) -> Estimate:
 
 def difference_heading(objective: Objective, other: str = BASELINE) -> str:
     """``Compared with ce, points``."""
-    return f"Compared with {other}" + (", points" if objective.greater_is_better else "")
+    return f"Compared with {other}" + (", points" if objective.in_percent else "")
 
 
 def difference(objective: Objective, number: float) -> str:
-    """``+5.8``, or ``−0.051`` of the log-loss."""
-    return formatting.points(number) if objective.greater_is_better else formatting.signed(number)
+    """``+5.8``, or ``−0.051`` of the log-loss or a net benefit."""
+    return formatting.points(number) if objective.in_percent else formatting.signed(number)
 
 
 def difference_interval(objective: Objective, estimate: Estimate) -> str:
@@ -87,5 +90,5 @@ def difference_with_interval(objective: Objective, estimate: Estimate) -> str:
 
 
 def unit(objective: Objective) -> str:
-    """`` points``, or nothing for the log-loss."""
-    return " points" if objective.greater_is_better else ""
+    """`` points``, or nothing for the log-loss and a net benefit."""
+    return " points" if objective.in_percent else ""

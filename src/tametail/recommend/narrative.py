@@ -10,17 +10,17 @@ from typing import Any
 from tametail.evaluation.paired import Paired
 from tametail.recommend.candidates import BASELINE, STEPS, Step
 from tametail.recommend.metric_text import (
-    TITLES,
     difference,
     difference_interval,
     in_words,
     shown_difference,
+    title_of,
     unit,
     value,
     with_unit,
 )
 from tametail.recommend.objective import Objective
-from tametail.recommend.results import SHOWN, CandidateResult, NestedSelection, RecommendationResults
+from tametail.recommend.results import CandidateResult, NestedSelection, RecommendationResults, shown
 from tametail.recommend.selection import rule
 from tametail.report.formatting import images_and_groups, join_names, p_equals, percent
 
@@ -111,7 +111,7 @@ def answer(results: RecommendationResults) -> list[str]:
 
 def _use(results: RecommendationResults) -> str:
     use, metric = results.recommended, results.objective.name
-    score = f"{TITLES[metric]} {in_words(metric, use.estimate(metric))}, n = {images_and_groups(use.result.n, use.result.groups)}"
+    score = f"{title_of(metric)} {in_words(metric, use.estimate(metric))}, n = {images_and_groups(use.result.n, use.result.groups)}"
     if use.candidate.name == BASELINE:
         return f"Use {BASELINE}, plain cross-entropy: {score}."
     how = ""
@@ -126,9 +126,9 @@ def _use(results: RecommendationResults) -> str:
 
 
 def _gain(objective: Objective, pair: Paired, p: float) -> str:
-    shown = shown_difference(objective, pair)
-    limits = difference_interval(objective, shown)
-    return f"{difference(objective, shown.value)}{unit(objective)} ({limits}; p {p_equals(p)})"
+    of_metric = shown_difference(objective, pair)
+    limits = difference_interval(objective, of_metric)
+    return f"{difference(objective, of_metric.value)}{unit(objective)} ({limits}; p {p_equals(p)})"
 
 
 def _by_rule(results: RecommendationResults) -> str:
@@ -168,11 +168,11 @@ def _changes(results: RecommendationResults) -> str:
         f"of {group}-shot classes {'goes ' * (at == 0)}from {percent(before[group].value)} to {percent(recall.value)} %"
         for at, (group, recall) in enumerate(use.result.class_group_recall.items())
     ]
-    others = [metric for metric in ("accuracy", *SHOWN) if metric != objective.name]
+    others = [metric for metric in ("accuracy", *shown(objective)) if metric != objective.name]
     pairs = {one: (baseline.estimate(one).value, use.estimate(one).value) for one in dict.fromkeys(others)}
     metrics = [_change(metric, *values) for metric, values in pairs.items()]
     better = results.selection.recommended in results.selection.better_than_baseline
-    worse = [TITLES[metric] for metric, (old, new) in pairs.items() if _is_worse(metric, old, new)]
+    worse = [title_of(metric) for metric, (old, new) in pairs.items() if _is_worse(metric, old, new)]
     cost = f": {objective.title} is gained at the cost of {join_names(worse)}" if better and worse else ""
     return f"Compared with plain cross-entropy, recall {join_names(recalls)}; {join_names(metrics)}{cost}."
 
@@ -181,7 +181,9 @@ def _change(metric: str, old: float, new: float) -> str:
     before, after = value(metric, old), with_unit(metric, new)
     stays = before == value(metric, new)
     return (
-        f"{TITLES[metric]} stays at {after}" if stays else f"{TITLES[metric]} goes from {before} to {after}"
+        f"{title_of(metric)} stays at {after}"
+        if stays
+        else f"{title_of(metric)} goes from {before} to {after}"
     )
 
 

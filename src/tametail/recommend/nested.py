@@ -41,10 +41,9 @@ class Predicted(NamedTuple):
     logits: FloatArray
     posterior: FloatArray
 
-    def objective(self, objective: Objective, target: IntArray) -> float:
-        """Mean over seeds of the objective, with the sign that makes greater better."""
-        values = [objective.value(target, *of_seed) for of_seed in zip(*self, strict=True)]
-        return objective.sign * sum(values) / len(values)
+    def objective(self, objective: Objective, target: IntArray, subgroup: IntArray | None = None) -> float:
+        """The objective over seeds, with the sign that makes greater better."""
+        return objective.over_replicates(target, zip(*self, strict=True), subgroup)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +57,7 @@ class AllOutputs:
         folds: number of folds.
         decisions: by training and method, logits of the left-out images in the order of the images; the largest decides.
         posteriors: likewise, probabilities by the loss's own link, which sum to one.
+        subgroup: (n,) where the objective needs it, see `Objective.subgroup`.
     """
 
     target: IntArray
@@ -67,6 +67,7 @@ class AllOutputs:
     folds: int
     decisions: Mapping[TrainingKey, MethodOutputs]
     posteriors: Mapping[TrainingKey, MethodOutputs]
+    subgroup: IntArray | None = None
 
     def predicted(self, method: str, fold: int, also_without: Iterable[int] = ()) -> Predicted:
         """Outputs for the images of ``fold``, from the trainings without it and without ``also_without``."""
@@ -106,7 +107,8 @@ def tune(
 ) -> TunedCandidate:
     """Tune a candidate for an objective on some folds, averaged over seeds; of equally good forms the first.
 
-    The log-loss depends on the posterior alone: offsets and the τ of logit adjustment, which change the decision, are then 0.
+    Log-loss and net benefit depend on the posterior alone: offsets and the τ of logit adjustment, which change the decision,
+    are then 0. For the worst group, offsets are tuned for the balanced accuracy of all images.
 
     Args:
         folds: to tune on; each is predicted by trainings without it.
@@ -115,7 +117,8 @@ def tune(
     also = tuple(also_without)
     if candidate.tuned == 0:
         return TunedCandidate(candidate.methods[0])
-    target = outputs.target[outputs.rows(folds)]
+    rows = outputs.rows(folds)
+    target, subgroup = outputs.target[rows], None if outputs.subgroup is None else outputs.subgroup[rows]
 
     def predicted(method: str) -> Predicted:
         of_folds = [outputs.predicted(method, fold, also) for fold in folds]
@@ -123,13 +126,15 @@ def tune(
 
     if candidate.offsets:
         method = candidate.methods[0]
-        if objective.name == "log_loss":
+        if objective.offsets_for is None:
             return TunedCandidate(method, np.zeros(outputs.classes))
         by_seed = predicted(method).logits
         pooled, repeated = by_seed.reshape(-1, outputs.classes), np.tile(target, len(by_seed))
-        return TunedCandidate(method, best_offsets(pooled, repeated, objective.name))
+        return TunedCandidate(method, best_offsets(pooled, repeated, objective.offsets_for))
 
-    scores = {method: predicted(method).objective(objective, target) for method in candidate.methods}
+    scores = {
+        method: predicted(method).objective(objective, target, subgroup) for method in candidate.methods
+    }
     best = max(scores.values())
     return TunedCandidate(next(method for method, value in scores.items() if value >= best - 1e-12))
 

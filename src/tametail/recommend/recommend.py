@@ -16,10 +16,12 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import declared, pick, takes
 from tametail.core.options import ReadImagesOptions, RecommendOptions, SplitOptions
 from tametail.data import ImageTable, check_folds, read_images, save_splits, say_reading
+from tametail.data.table import COLUMNS, RESERVED
+from tametail.evaluation.subgroups import as_texts
 from tametail.recommend import outputs
 from tametail.recommend.candidates import BASELINE, CANDIDATES, Candidate, method_texts
 from tametail.recommend.nested import AllOutputs
-from tametail.recommend.objective import OBJECTIVES
+from tametail.recommend.objective import Objective, ObjectiveData, parse_objective
 from tametail.recommend.results import TrainingImages, evaluate_candidates
 from tametail.recommend.trainings import run_trainings, training_set, trainings_left
 from tametail.storage.identity import prepare_directory
@@ -104,7 +106,7 @@ def recommend(
     from tametail.recommend.writers import write_files
 
     console, source = console or Console(quiet=True), data
-    recipe = _checked_recipe(data, options)
+    objective, recipe = parse_objective(options["objective"]), _checked_recipe(data, options)
     out, folds, repeats = options["out"], options["folds"], options["repeats"] or 1
     spec = backbone_of(recipe)
     accelerator = make_accelerator(recipe, options["device"])
@@ -120,7 +122,7 @@ def recommend(
     prepare_directory(directory, outputs.RECOMMENDATION_FOLDER)
     with lock_folder(directory, say=console.warn):
         inputs = prepare_inputs(data, recipe, spec, **pick(SplitOptions, options), console=console)
-        objective = OBJECTIVES[options["objective"]]
+        objective = _on_training_set(objective, inputs)
         described = inputs.describe([], [], []) | {outputs.REPEATS: repeats}
         settings = outputs.create_or_extend(directory, described, objective.name)
         if choice.here:
@@ -151,12 +153,32 @@ def recommend(
         decisions = {training: of_heads.logits for training, of_heads in done.items()}
         posteriors = {training: of_heads.posteriors for training, of_heads in done.items()}
         all_outputs = AllOutputs(
-            part.target, part.fold, part.classes, repeats, part.folds, decisions, posteriors
+            part.target,
+            part.fold,
+            part.classes,
+            repeats,
+            part.folds,
+            decisions,
+            posteriors,
+            objective.subgroup(images.image),
         )
         with console.track("Nested estimate", folds) as advance:
             results = evaluate_candidates(candidates, all_outputs, images, failed, objective, advance)
         write_files(directory, results, _provenance(inputs, repeats, _repeated(source, options)))
     return Recommendation(directory)
+
+
+def _on_training_set(objective: Objective, inputs: StudyInputs) -> Objective:
+    development = inputs.splits.part == "train"
+    table = inputs.table.take(development)
+    columns = {
+        name: as_texts(table.frame[name].tolist())
+        for name in table.frame.columns
+        if name not in (*COLUMNS, *RESERVED)
+    }
+    return objective.on(
+        ObjectiveData(table.class_names, table.images, table.targets, columns, inputs.splits.folds)
+    )
 
 
 def _checked_recipe(data: str | Path | ImageTable, options: Mapping[str, Any]) -> Recipe:

@@ -34,6 +34,11 @@ _NESTED = "nested selection"
 SHOWN = ("balanced_accuracy", "macro_f1", "accuracy", "log_loss")  # metrics, whatever the objective
 
 
+def shown(objective: Objective) -> tuple[str, ...]:
+    """The metrics that are shown: ``SHOWN``, after the objective if it is none of them."""
+    return SHOWN if objective.name in SHOWN else (objective.name, *SHOWN)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
     """The n images of the training set, in the order of the rows of the outputs.
@@ -55,14 +60,18 @@ class Evaluated:
     Attributes:
         result: metrics of the decisions.
         log_loss: of the probabilities; lower is better.
+        in_objective: the objective, if it is none of ``SHOWN``.
     """
 
     result: Evaluation
     log_loss: Estimate
+    in_objective: Estimate | None
 
     def estimate(self, metric: str) -> Estimate:
-        """The estimate of one of ``SHOWN``."""
-        return self.log_loss if metric == "log_loss" else self.result[metric]
+        """The estimate of one of `shown`."""
+        if metric in SHOWN or self.in_objective is None:
+            return self.log_loss if metric == "log_loss" else self.result[metric]
+        return self.in_objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +173,7 @@ def evaluate_candidates(
         name: CandidateResult(
             evaluate(tables[name], train_counts=counts),
             log_loss(tables[name]),
+            objective.estimate(tables[name]),
             by_name[name],
             share_best[name],
             tuple(by_fold[name]),
@@ -214,7 +224,9 @@ def _nested_selection(
             values[:, rows] = of_candidate[:, rows]
     tables = _tables(outputs, images, np.arange(len(outputs.target)), joined)
     gain = against_one({_NESTED: tables, BASELINE: baseline}, _NESTED, objective)[BASELINE]
-    return NestedSelection(evaluate(tables), log_loss(tables), tuple(selected), gain)
+    return NestedSelection(
+        evaluate(tables), log_loss(tables), objective.estimate(tables), tuple(selected), gain
+    )
 
 
 def _tables(

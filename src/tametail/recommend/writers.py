@@ -28,14 +28,14 @@ from tametail.recommend.narrative import (
     next_command,
     title,
 )
-from tametail.recommend.objective import OBJECTIVES, Objective
+from tametail.recommend.objective import Objective, parse_objective
 from tametail.recommend.outputs import OBJECTIVE, RECOMMEND_HTML, RECOMMEND_JSON, RECOMMEND_MD
 from tametail.recommend.results import (
-    SHOWN,
     CandidateResult,
     Evaluated,
     NestedSelection,
     RecommendationResults,
+    shown,
 )
 from tametail.recommend.selection import rule
 from tametail.report import formatting
@@ -108,13 +108,13 @@ def as_json(results: RecommendationResults, provenance: Provenance) -> dict[str,
     }
 
 
-def _metrics(one: Evaluated) -> dict[str, Any]:
-    return {metric: one.estimate(metric).as_dict() for metric in SHOWN}
+def _metrics(one: Evaluated, objective: Objective) -> dict[str, Any]:
+    return {metric: one.estimate(metric).as_dict() for metric in shown(objective)}
 
 
 def _nested(objective: Objective, nested: NestedSelection) -> dict[str, Any]:
     return {
-        **_metrics(nested),
+        **_metrics(nested, objective),
         "against_baseline": _pair(objective, nested.gain),
         "selected_by_fold": list(nested.selected),
     }
@@ -129,7 +129,7 @@ def _candidate(results: RecommendationResults, one: CandidateResult) -> dict[str
         "adjusts": candidate.adjusts,
         "method": one.final.method,
         "tuned": _tuned(one),
-        **_metrics(one),
+        **_metrics(one, results.objective),
         "recall_by_class_group": {
             group: recall.as_dict() for group, recall in result.class_group_recall.items()
         },
@@ -171,7 +171,7 @@ def as_markdown(results: RecommendationResults, provenance: Provenance) -> str:
     header = [
         "Candidate",
         "Step",
-        *map(metric_text.heading, SHOWN),
+        *map(metric_text.heading, shown(results.objective)),
         *(f"Recall {name}-shot, %" for name in groups),
         metric_text.difference_heading(results.objective),
         "p, Holm",
@@ -209,12 +209,12 @@ def _nested_rows(results: RecommendationResults) -> list[tuple[str, NestedSelect
 def _nested_table(results: RecommendationResults) -> tuple[list[str], list[str], list[list[str]]]:
     """Header, alignment and rows."""
     objective = results.objective
-    metrics = [metric_text.heading(metric) for metric in SHOWN]
+    metrics = [metric_text.heading(metric) for metric in shown(objective)]
     header = ["Selection", *metrics, metric_text.difference_heading(objective), "p", "Folds"]
     rows = [
         [
             what,
-            *(metric_text.with_interval(metric, nested.estimate(metric)) for metric in SHOWN),
+            *(metric_text.with_interval(metric, nested.estimate(metric)) for metric in shown(objective)),
             metric_text.difference_with_interval(
                 objective, metric_text.shown_difference(objective, nested.gain)
             ),
@@ -223,7 +223,9 @@ def _nested_table(results: RecommendationResults) -> tuple[list[str], list[str],
         ]
         for what, nested in _nested_rows(results)
     ]
-    plain = [metric_text.with_interval(metric, results.baseline.estimate(metric)) for metric in SHOWN]
+    plain = [
+        metric_text.with_interval(metric, results.baseline.estimate(metric)) for metric in shown(objective)
+    ]
     rows.append(["Plain cross-entropy", *plain, ABSENT, ABSENT, ABSENT])
     return header, ["---", *[NUMBER] * (len(header) - 2), "---"], rows
 
@@ -231,12 +233,12 @@ def _nested_table(results: RecommendationResults) -> tuple[list[str], list[str],
 def _row(results: RecommendationResults, one: CandidateResult) -> list[str]:
     selection, name, objective = results.selection, one.candidate.name, results.objective
     pair = selection.from_baseline(name)
-    shown = f"**{markdown_text(name)}**" if name == selection.recommended else markdown_text(name)
+    name_shown = f"**{markdown_text(name)}**" if name == selection.recommended else markdown_text(name)
     tuned = _tuned_in_words(one)
     return [
-        shown + (f", {markdown_text(tuned)}" if tuned else ""),
+        name_shown + (f", {markdown_text(tuned)}" if tuned else ""),
         one.candidate.step,
-        *(metric_text.with_interval(metric, one.estimate(metric)) for metric in SHOWN),
+        *(metric_text.with_interval(metric, one.estimate(metric)) for metric in shown(objective)),
         *map(percent_with_interval, one.result.class_group_recall.values()),
         ABSENT
         if pair is None
@@ -280,7 +282,7 @@ def page(results: RecommendationResults, provenance: Provenance) -> str:
         selection=results.selection,
         class_groups=list(results.baseline.result.class_groups),
         objective=objective,
-        metrics=SHOWN,
+        metrics=shown(objective),
         baseline=results.baseline,
         metric_text=metric_text,
         nested=_nested_rows(results),
@@ -343,7 +345,7 @@ def candidates_drawing(results: RecommendationResults) -> Drawing:
     """All candidates with their intervals, the best on top; filled dots do not differ significantly from it."""
     candidates, selection = list(results.candidates.values()), results.selection
     metric = results.objective.name
-    scale = 1 if metric == "log_loss" else 100
+    scale = 100 if results.objective.in_percent else 1
     labels = ["use  ▸  " * (name == selection.recommended) + name for name in results.candidates]
 
     def draw(figure: Figure, axes: Any) -> None:
@@ -367,7 +369,7 @@ def candidates_drawing(results: RecommendationResults) -> Drawing:
         axes.grid(visible=False)
         axes.grid(visible=True, axis="x")
         axes.margins(x=0.05)
-        unit = "" if metric == "log_loss" else ", %"
+        unit = ", %" if results.objective.in_percent else ""
         axes.set_xlabel(
             f"{results.objective.title}{unit} (95 % interval); the dashed line is plain cross-entropy"
         )
@@ -389,7 +391,7 @@ def console_text(content: Mapping[str, Any]) -> str:
     Args:
         content: of recommend.json.
     """
-    objective = OBJECTIVES[content[OBJECTIVE]]
+    objective = parse_objective(content[OBJECTIVE])
     header = (
         "",
         "Candidate",
@@ -417,7 +419,7 @@ def console_text(content: Mapping[str, Any]) -> str:
 
 def _console_row(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ...]:
     recommended = one["name"] == content["recommended"]
-    pair, objective = one["against_baseline"], OBJECTIVES[content[OBJECTIVE]]
+    pair, objective = one["against_baseline"], parse_objective(content[OBJECTIVE])
     first, *others = _objective_first(objective)
     return (
         "*" if recommended else "=" if one["not_significantly_different_from_best"] else "",
@@ -434,4 +436,4 @@ def _console_row(content: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[st
 
 
 def _objective_first(objective: Objective) -> list[str]:
-    return [objective.name, *(metric for metric in SHOWN if metric != objective.name)]
+    return [objective.name, *(metric for metric in shown(objective) if metric != objective.name)]
