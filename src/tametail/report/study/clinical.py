@@ -15,6 +15,7 @@ from tametail.core.parquet_file import read_frame
 from tametail.data.table import COLUMNS
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts, subgroup_contrasts
 from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroup_values, subgroups
 from tametail.predictions.single_label import Predictions
 from tametail.report.options import ReportOptions
@@ -37,6 +38,14 @@ class ClinicalResults:
     def points(self, replicates: Sequence[Predictions]) -> tuple[OperatingPoint, ...]:
         """One operating point for each requested class, with thresholds chosen on the other folds."""
         return tuple(operating_point(replicates, index, sensitivity) for index, sensitivity in self.operating)
+
+    def contrasts(self, replicates: Sequence[Predictions]) -> tuple[SubgroupContrasts, ...]:
+        """Each subgroup against the rest, by column; none for a column of one value."""
+        return tuple(
+            subgroup_contrasts(replicates, values, name)
+            for name, of_image in self.columns.items()
+            if len(set((values := _values(of_image, replicates[0].image)).tolist())) > 1
+        )
 
     def groups(self, replicates: Sequence[Predictions]) -> tuple[Subgroup, ...]:
         """One subgroup for each value of each requested column."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
 from tametail.evaluation.operating import operating_point
 from tametail.evaluation.paired import paired_table
+from tametail.evaluation.subgroup_contrasts import subgroup_contrasts
 from tametail.evaluation.subgroups import subgroups
 from tametail.predictions.single_label import Predictions
+from tametail.report.study.class_curves import class_curves, net_benefit_curve
 from tametail.report.study.comparisons import compare_classes
-from tametail.report.study.results import MethodResults, SetCounts, StudyResults
+from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
 from tametail.storage.evaluation_file import (
     EvaluatedModel,
     EvaluationSettings,
@@ -49,6 +52,23 @@ def read_evaluation(directory: Path) -> StudyResults:
         results = [_evaluate(model, tables[model.name], about, columns) for model in about.models]
         results.sort(key=lambda result: (-(result.score or 0.0), result.method))
         ranked = {result.method: tables[result.method] for result in results}
+        drawn = shown_first(list(ranked), ())
+        asked = [about.class_names.index(name) for name, _ in about.operating]
+        results = [
+            replace(result, decision=net_benefit_curve(ranked[result.method], asked))
+            if result.method in drawn
+            else result
+            for result in results
+        ]
+        results[0] = replace(
+            results[0],
+            curves=class_curves(ranked[results[0].method]),
+            contrasts=tuple(
+                subgroup_contrasts(ranked[results[0].method], values, column)
+                for column, values in columns.items()
+                if len(set(values.tolist())) > 1
+            ),
+        )
         pairs = paired_table(ranked) if len(ranked) > 1 else None
         classes = compare_classes(ranked) if len(ranked) > 1 else {}
     except (ValueError, IndexError, KeyError) as error:

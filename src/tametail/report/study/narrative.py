@@ -13,6 +13,7 @@ from typing import Any
 from tametail.audit import LEAKS
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.evaluation.metric_registry import metric_facts
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.report.formatting import (
     count_of,
     images_and_groups,
@@ -20,6 +21,7 @@ from tametail.report.formatting import (
     percent,
     percent_in_words,
     percent_interval,
+    points,
     sentence_case,
     times,
 )
@@ -129,6 +131,21 @@ def weakest_classes(results: StudyResults) -> list[str]:
     ]
     title = metric_facts(metric).title
     return [f"Lowest {title[:1].lower()}{title[1:]}: {join_names(said)}."]
+
+
+def worst_group_in_words(found: SubgroupContrasts) -> str:
+    """The gap between the best and the worst subgroup, and which were left out, in sentences."""
+    said = [f"{value or 'unknown'} is left out: {why}." for value, why in found.left_out]
+    gap = found.gap
+    if gap is None:
+        return " ".join(["There are not two subgroups with classes in common to compare.", *said])
+    limits = f"{points(gap.gap.low)} to {points(gap.gap.high)}"
+    first = (
+        f"Worst-group gap: {points(gap.gap.value)} points of balanced accuracy ({limits}) between {gap.best or 'unknown'} and "
+        f"{gap.worst or 'unknown'}, on the {count_of(len(gap.classes), 'class')} that all have; chance alone would show "
+        f"{points(gap.by_chance)}."
+    )
+    return " ".join([first, *said])
 
 
 def repeats_in_words(results: StudyResults) -> list[str]:

@@ -17,16 +17,19 @@ from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
+from tametail.evaluation.curves import Curve
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import paired_table
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
+from tametail.report.study.class_curves import class_curves, label_curves, net_benefit_curve
 from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import compare_classes, compare_runs
-from tametail.report.study.results import MethodResults, SetCounts, StudyResults
+from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
@@ -51,8 +54,17 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
     clinical = clinical_results(directory, options or ReportOptions(), settings)
+    finished = [of_method.method for of_method in in_order if of_method.complete]
+    drawn = shown_first(finished, picked)
     results = [
-        _evaluate(of_method, tuple(counts.train.values()), clinical, test_set=bool(evaluations))
+        _evaluate(
+            of_method,
+            tuple(counts.train.values()),
+            clinical,
+            test_set=bool(evaluations),
+            best=of_method.method in finished[:1],
+            drawn=of_method.method in drawn,
+        )
         for of_method in in_order
     ]
     tables = {
@@ -86,16 +98,26 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
 
 
 def _evaluate(
-    runs: MethodRuns, train_counts: Sequence[int], clinical: ClinicalResults, *, test_set: bool
+    runs: MethodRuns,
+    train_counts: Sequence[int],
+    clinical: ClinicalResults,
+    *,
+    test_set: bool,
+    best: bool,
+    drawn: bool,
 ) -> MethodResults:
     out_of_fold = test = test_ensemble = calibration = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
+    contrasts: tuple[SubgroupContrasts, ...] = ()
+    curves: dict[str, tuple[Curve, Curve]] = {}
+    decision = None
     try:
         if runs.complete and runs.multi_label:
             thresholds = tuple(deployable_thresholds(runs.label_replicates).tolist())
             out_of_fold = evaluate_labels(runs.label_replicates)
+            curves = label_curves(runs.label_replicates) if best else {}
             labels = runs.label_test_replicates() if test_set else []
             test = evaluate_labels(labels, thresholds) if labels else None
             test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
@@ -109,6 +131,11 @@ def _evaluate(
             test = evaluated(on_test) if on_test else None
             test_ensemble = evaluated([ensemble(on_test)]) if on_test else None
             operating, groups = clinical.points(calibrated.tables), clinical.groups(calibrated.tables)
+            asked = [index for index, _ in clinical.operating]
+            decision = net_benefit_curve(calibrated.tables, asked) if drawn else None
+            if best:
+                curves = class_curves(calibrated.tables)
+                contrasts = clinical.contrasts(calibrated.tables)
     except ValueError as error:
         raise disagreeing(runs.method, error) from error
     return MethodResults(
@@ -136,6 +163,9 @@ def _evaluate(
         calibration=calibration,
         operating=operating,
         subgroups=groups,
+        contrasts=contrasts,
+        curves=curves,
+        decision=decision,
     )
 
 

@@ -59,6 +59,29 @@ def _of_method(result: MethodResults) -> Iterator[ResultRow]:
         for name in ("balanced_accuracy", "macro_f1", "accuracy"):
             kind = metric_facts(name).interval_kind
             yield ResultRow(result.method, where, "", name, getattr(one, name), kind)
+    for found in result.contrasts:
+        for contrast in found.contrasts:
+            where = f"by_{found.column}_{contrast.value or 'unknown'}"
+            yield ResultRow(result.method, where, "", "difference_to_others", contrast.difference, "MOVER")
+        if found.gap is not None:
+            yield ResultRow(
+                result.method,
+                f"by_{found.column}",
+                "",
+                "worst_group_gap",
+                found.gap.gap,
+                "MOVER and Bonferroni",
+            )
+    if result.decision is not None:
+        for at in result.decision.points:
+            yield ResultRow(
+                result.method,
+                OUT_OF_FOLD,
+                result.decision.class_name,
+                f"net_benefit_at_{at.threshold:g}",
+                at.model,
+                "MOVER",
+            )
 
 
 def _of_probabilities(method: str, calibration: Calibration, n: int) -> Iterator[ResultRow]:

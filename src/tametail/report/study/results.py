@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.mcnemar import ClassTest
+from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study.comparisons import RunComparison
 
@@ -23,6 +26,22 @@ if TYPE_CHECKING:
 
 _ALWAYS_SHOWN = ("ce", "logistic_regression")
 _MOST_SHOWN = 4  # methods, up to which all are
+
+
+def shown_first(ranked: Sequence[str], picked: Sequence[str]) -> tuple[str, ...]:
+    """Methods that are shown first: the best, cross-entropy, logistic regression and those that are picked; at least three.
+
+    Args:
+        ranked: the finished methods, the best first.
+        picked: those that the user wants to see.
+    """
+    if len(ranked) <= _MOST_SHOWN and not picked:
+        return tuple(ranked)
+    wanted = {*ranked[:1], *_ALWAYS_SHOWN, *picked}
+    missing = [name for name in ranked if name not in wanted]
+    found = {name for name in ranked if name in wanted}
+    found |= set(missing[: max(3 - len(found), 0)])
+    return tuple(name for name in ranked if name in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +65,9 @@ class MethodResults:
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
+        contrasts: of the best method, each subgroup against the rest, by column.
+        curves: ROC and precision-recall curve of each class, of the best method.
+        decision: net benefit of one class, of the methods that are shown first.
     """
 
     method: str
@@ -64,6 +86,9 @@ class MethodResults:
     calibration: Calibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
+    contrasts: tuple[SubgroupContrasts, ...] = ()
+    curves: Mapping[str, tuple[Curve, Curve]] = field(default_factory=dict)
+    decision: DecisionCurve | None = None
 
     @property
     def spread(self) -> float:
@@ -150,13 +175,9 @@ class StudyResults:
 
     @property
     def shown(self) -> tuple[MethodResults, ...]:
-        """Methods that are shown first: the best, cross-entropy, logistic regression and those that are picked; at least three."""
-        first = {*_ALWAYS_SHOWN, *self.picked}
-        found = [result for place, result in enumerate(self.ranking) if not place or result.method in first]
-        if len(self.ranking) <= _MOST_SHOWN and not self.picked:
-            return self.ranking
-        missing = [result for result in self.ranking if result not in found][: max(3 - len(found), 0)]
-        return tuple(result for result in self.ranking if result in [*found, *missing])
+        """Methods that are shown first, see `shown_first`."""
+        names = shown_first([result.method for result in self.ranking], self.picked)
+        return tuple(result for result in self.ranking if result.method in names)
 
     @property
     def multi_label(self) -> bool:

@@ -7,13 +7,14 @@ from typing import Any
 
 from tametail.core.run_files import CONVERGED_AT
 from tametail.evaluation.metric_registry import metric_facts
-from tametail.report.figures import study_figures
+from tametail.report.figures import class_curves, study_figures
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.sections import Section, register_report_section
 from tametail.report.study import matrices, tables
 from tametail.report.study.checklist import YOURS, checklist_table
 from tametail.report.study.convergence import convergence_table
+from tametail.report.study.narrative import worst_group_in_words
 from tametail.report.study.results import StudyResults
 from tametail.report.table import Table
 
@@ -190,6 +191,22 @@ def _calibration(results: StudyResults) -> Context:
     }
 
 
+def _class_curves(results: StudyResults) -> Context:
+    names = class_curves.rarest_classes(results)
+    if not names:
+        return None
+    figures = [
+        ("ROC", inline_svg(class_curves.roc_drawing(results))),
+        ("Precision and recall", inline_svg(class_curves.precision_recall_drawing(results))),
+    ]
+    decision = results.ranking[0].decision
+    if decision is not None:
+        drawn = inline_svg(class_curves.decision_drawing(results.shown[:_MOST_MATRICES]))
+        figures.append((f"Net benefit: {decision.class_name}", drawn))
+    few = len(names) if len(names) < len(results.class_names) else 0
+    return {"figures": figures, "few": few, "decision": decision}
+
+
 def _operating(results: StudyResults) -> Context:
     found = tables.operating_tables(results, results.ranking)
     elsewhere = bool(results.settings.get("thresholds_elsewhere"))
@@ -199,7 +216,9 @@ def _operating(results: StudyResults) -> Context:
 def _subgroups(results: StudyResults) -> Context:
     best, *others = results.ranking
     found = tables.subgroup_tables([best])
-    return {"tables": found, "others": tables.subgroup_tables(others)} if found else None
+    contrasts = [(tables.contrast_table(one), worst_group_in_words(one)) for one in best.contrasts]
+    others_found = tables.subgroup_tables(others)
+    return {"tables": found, "contrasts": contrasts, "others": others_found} if found else None
 
 
 def _images(results: StudyResults) -> Context:
@@ -232,6 +251,7 @@ for _section in (
     Section("classes", "Classes", "sections/classes.html.j2", _ranked(_classes)),
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
     Section("calibration", "Calibration", "sections/calibration.html.j2", _single_label(_calibration)),
+    Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
     Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
     Section("images", "Errors", "sections/images.html.j2", _single_label(_images)),

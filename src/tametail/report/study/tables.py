@@ -13,6 +13,7 @@ from tametail.evaluation.calibration import tendency
 from tametail.evaluation.evaluate import class_metric_names
 from tametail.evaluation.metric_registry import MetricFacts, metric_facts
 from tametail.evaluation.paired import Paired
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.report import formatting
 from tametail.report.formatting import percent, points, sentence_case, three_decimals, threshold
 from tametail.report.study.narrative import comparison_terms
@@ -31,6 +32,7 @@ from tametail.report.table import (
 Choose = Callable[[MethodResults], Evaluation | None]
 # The two metrics by which classes or labels are compared across methods.
 _CLASS_PAIR = {False: ("recall", "f1"), True: ("average_precision", "auroc")}
+_MOST_CONFUSED = 3  # classes of the false positives at an operating point
 _MOST_TIMES = 10  # times as many images as there are, beyond which a larger set is not realistic
 _ORDER = {"better": 1, "no significant difference": 2, "worse": 3}
 
@@ -264,6 +266,8 @@ def operating_tables(results: StudyResults, methods: Sequence[MethodResults]) ->
     columns = [Column(sentence_case(comparison_terms(results).method), text=True), Column("Threshold")]
     columns += [each for _, title in shown for each in (Column(title), Column("n", spare=True))]
     columns.append(Column("Alert rate, %"))
+    columns += [Column(title, spare=True) for title in ("TP", "FP", "FN", "TN")]
+    columns.append(Column("False positives are", text=True, spare=True))
     tables = []
     for points_of in zip(*(result.operating for result in methods), strict=True):
         rows = []
@@ -271,7 +275,11 @@ def operating_tables(results: StudyResults, methods: Sequence[MethodResults]) ->
             estimates = [getattr(point, name) for name, _ in shown]
             cells = [cell for one in estimates for cell in (estimate_cell(one), count_cell(one.n))]
             at = number_cell(point.threshold, threshold)
-            rows.append(Row((Cell(result.method), at, *cells, estimate_cell(point.alert_rate))))
+            made = point.decisions
+            counts = (made.true_positives, made.false_positives, made.false_negatives, made.true_negatives)
+            confused = ", ".join(f"{name} {n:,.10g}" for name, n in made.false_positives_of[:_MOST_CONFUSED])
+            cells += [estimate_cell(point.alert_rate), *(count_cell(round(count, 1)) for count in counts)]
+            rows.append(Row((Cell(result.method), at, *cells, Cell(confused or "none"))))
         asked = percent(points_of[0].required_sensitivity)
         title = f"{points_of[0].class_name}: required sensitivity {asked} %"
         tables.append(Table(title, tuple(columns), tuple(rows)))
@@ -293,6 +301,32 @@ def subgroup_tables(methods: Sequence[MethodResults]) -> list[Table]:
             columns = [Column(column, text=True), *map(Column, titles), Column("Absent classes", text=True)]
             tables.append(Table(f"{result.method}, by {column}", tuple(columns), tuple(rows)))
     return tables
+
+
+def contrast_table(found: SubgroupContrasts) -> Table:
+    """Each subgroup against all other images."""
+    columns = (
+        Column(found.column, text=True),
+        Column("n"),
+        Column("Others", spare=True),
+        Column("Difference in balanced accuracy, points"),
+        Column("p, Holm"),
+        Column("Classes compared", spare=True),
+    )
+    rows = [
+        Row(
+            (
+                Cell(one.value or "unknown"),
+                count_cell(one.n),
+                count_cell(one.rest),
+                estimate_cell(one.difference, points),
+                number_cell(one.p_holm, formatting.p_value),
+                count_cell(len(one.classes)),
+            )
+        )
+        for one in found.contrasts
+    ]
+    return Table(f"{found.column}: each against the others", columns, tuple(rows))
 
 
 def pairs_table(results: StudyResults) -> Table | None:

@@ -16,8 +16,10 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.mcnemar import ClassTest
+from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
+from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
 from tametail.report.study.comparisons import RunComparison
 from tametail.report.study.results import MethodResults, StudyResults
@@ -117,6 +119,8 @@ def _method(result: MethodResults, rank: int | None) -> Json:
         "calibration": _calibration(result.calibration),
         "operating_points": [_operating(point) for point in result.operating],
         "subgroups": [_subgroup(one) for one in result.subgroups],
+        "contrasts": [_contrasts(one) for one in result.contrasts],
+        "decision_curve": _decision(result.decision),
     }
 
 
@@ -195,6 +199,11 @@ def _operating(point: OperatingPoint) -> Json:
         "threshold": _number(point.threshold),
         **_estimates(point, ("sensitivity", "specificity", "ppv")),
         "alert_rate": _estimate(point.alert_rate),
+        **{
+            name: _number(getattr(point.decisions, name))
+            for name in ("true_positives", "false_positives", "false_negatives", "true_negatives")
+        },
+        "false_positives_of": {name: _number(n) for name, n in point.decisions.false_positives_of},
     }
 
 
@@ -206,6 +215,51 @@ def _subgroup(one: Subgroup) -> Json:
         "groups": one.groups,
         "absent": list(one.absent),
         **_estimates(one, ("balanced_accuracy", "macro_f1", "accuracy")),
+    }
+
+
+def _contrasts(found: SubgroupContrasts) -> Json:
+    gap = found.gap
+    return {
+        "column": found.column,
+        "contrasts": [
+            {
+                "value": one.value,
+                "n": one.n,
+                "rest": one.rest,
+                "classes": list(one.classes),
+                "difference": _estimate(one.difference),
+                "p": _number(one.p),
+                "p_holm": _number(one.p_holm),
+            }
+            for one in found.contrasts
+        ],
+        "worst_group_gap": None
+        if gap is None
+        else {
+            "best": gap.best,
+            "worst": gap.worst,
+            "gap": _estimate(gap.gap),
+            "by_chance": _number(gap.by_chance),
+            "classes": list(gap.classes),
+        },
+        "left_out": dict(found.left_out),
+    }
+
+
+def _decision(curve: DecisionCurve | None) -> Json | None:
+    if curve is None:
+        return None
+    return {
+        "class": curve.class_name,
+        "positives": curve.positives,
+        "points": [
+            {
+                "threshold": _number(point.threshold),
+                **_estimates(point, ("model", "treat_all", "over_treat_all")),
+            }
+            for point in curve.points
+        ],
     }
 
 

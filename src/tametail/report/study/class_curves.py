@@ -1,0 +1,54 @@
+"""Curves of a page: ROC and precision-recall of each class, and the net benefit of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tametail.evaluation.curves import Curve, precision_recall_curve, roc_curve
+from tametail.evaluation.net_benefit import DecisionCurve, decision_curve
+from tametail.evaluation.ranking_metrics import RankedClass
+from tametail.predictions.multi_label import LabelPredictions
+from tametail.predictions.single_label import Predictions
+
+_LEAST_IMAGES = 20  # of a class whose net benefit is shown without being asked for
+_THRESHOLDS = tuple(percent / 100 for percent in (1, 2, 3, 4, *range(5, 100, 5)))
+
+
+def class_curves(replicates: Sequence[Predictions]) -> dict[str, tuple[Curve, Curve]]:
+    """ROC and precision-recall curve of each class against all others, by its name."""
+    target, names = replicates[0].target, replicates[0].class_names
+    return {
+        name: _curves(
+            RankedClass(target == index, [table.class_probabilities(index) for table in replicates])
+        )
+        for index, name in enumerate(names)
+    }
+
+
+def label_curves(replicates: Sequence[LabelPredictions]) -> dict[str, tuple[Curve, Curve]]:
+    """The same of each label."""
+    first = replicates[0]
+    return {
+        name: _curves(
+            RankedClass(
+                first.labels[:, index],
+                [table.logits[:, index] for table in replicates],
+                first.known[:, index],
+            )
+        )
+        for index, name in enumerate(first.class_names)
+    }
+
+
+def _curves(ranked: RankedClass) -> tuple[Curve, Curve]:
+    return roc_curve(ranked), precision_recall_curve(ranked)
+
+
+def net_benefit_curve(replicates: Sequence[Predictions], asked: Sequence[int]) -> DecisionCurve | None:
+    """Net benefit of the first class that is asked for, else of the rarest of at least 20 images; None without one."""
+    counts = np.bincount(replicates[0].target, minlength=len(replicates[0].class_names))
+    rare = [index for index in np.argsort(counts, kind="stable").tolist() if counts[index] >= _LEAST_IMAGES]
+    chosen = next(iter([*asked, *rare]), None)
+    return None if chosen is None else decision_curve(replicates, chosen, _THRESHOLDS)
