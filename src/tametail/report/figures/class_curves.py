@@ -37,7 +37,7 @@ def precision_recall_drawing(results: StudyResults) -> Drawing:
 def _of_classes(results: StudyResults, which: int, x: str, y: str, title: str) -> Drawing:
     best, names = results.ranking[0], rarest_classes(results)
 
-    def draw(figure: Figure, axes: Any) -> None:
+    def draw(_: Figure, axes: Any) -> None:
         if not which:
             axes.plot([0, 100], [0, 100], color=GRID, linewidth=1)
         for place, name in enumerate(names):
@@ -45,10 +45,11 @@ def _of_classes(results: StudyResults, which: int, x: str, y: str, title: str) -
             style = {"color": SERIES[place], "linestyle": _STYLES[place % len(_STYLES)], "linewidth": 1.6}
             axes.plot(100 * curve.x, 100 * curve.y, label=shorten(name, 18), **style)
         axes.set(xlim=(-1, 101), ylim=(-1, 102))
-        _finish(figure, axes, x, y)
+        _finish(axes, x, y)
 
     said = f"{title} of {best.method}: {', '.join(names)}; AUROC and AP are in the table of classes"
-    return Drawing("roc" if not which else "precision-recall", said, _WIDTH, _HEIGHT, draw)
+    name = "precision-recall" if which else "roc"
+    return Drawing(name, said, _WIDTH, _HEIGHT, draw, margins=_margins(len(names)))
 
 
 def decision_drawing(methods: Sequence[MethodResults]) -> Drawing:
@@ -57,7 +58,7 @@ def decision_drawing(methods: Sequence[MethodResults]) -> Drawing:
     first = shown[0][1]
     thresholds = [100 * point.threshold for point in first.points]
 
-    def draw(figure: Figure, axes: Any) -> None:
+    def draw(_: Figure, axes: Any) -> None:
         treat_all = [point.treat_all.value for point in first.points]
         axes.axhline(0, color=MUTED, linewidth=1)
         axes.plot(thresholds, treat_all, color=MUTED, linewidth=1, linestyle=":", label="act on all")
@@ -70,14 +71,20 @@ def decision_drawing(methods: Sequence[MethodResults]) -> Drawing:
                 axes.fill_between(thresholds, low, high, color=SERIES[0], alpha=0.15, linewidth=0)
         top = max(point.model.high for point in first.points)
         axes.set(xlim=(0, 100), ylim=(-0.25 * top, 1.05 * top))
-        _finish(figure, axes, f"threshold of the probability of {first.class_name}, %", "net benefit")
+        _finish(axes, f"threshold of the probability of {first.class_name}, %", "net benefit")
 
     said = f"Net benefit for {first.class_name} by threshold: {', '.join(name for name, _ in shown)}"
-    return Drawing("decision", said, _WIDTH, _HEIGHT, draw)
+    return Drawing("decision", said, _WIDTH, _HEIGHT, draw, margins=_margins(len(shown) + 1))
 
 
-def _finish(figure: Figure, axes: Any, x: str, y: str) -> None:
+def _margins(entries: int) -> tuple[float, float, float, float]:
+    """Of a figure with a legend of so many entries in two columns above it."""
+    return 50, 38, 8, 12 + 15 * -(-entries // 2)
+
+
+def _finish(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.yaxis.set_tick_params(labelcolor=MUTED, labelsize=9.5)
-    figure.legend(loc="outside upper left", ncols=2, fontsize=9, handlelength=1.8, columnspacing=1.2)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    axes.legend(ncols=2, fontsize=9, handlelength=1.8, columnspacing=1.2, **place)

@@ -52,7 +52,7 @@ def reliability_drawing(result: MethodResults, name: str) -> Drawing:
         f"confidence {100 * one.confidence:.0f} %: accuracy {100 * one.accuracy:.0f} %" for one in found.bins
     )
     said = f"Reliability of {result.method}: {spoken}"
-    return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.method)
+    return Drawing(name, said, _WIDTH, _HEIGHT, draw, title=result.method, margins=(46, 38, 8, 8))
 
 
 def _points(axes: Any, bins: Sequence[Bin], marker: str, colour: str, **style: Any) -> None:

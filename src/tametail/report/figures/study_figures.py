@@ -28,6 +28,7 @@ MOST_NAMED_CLASSES = 40  # names of more classes are unreadable
 MOST_BARS_ACROSS = 14
 _MARKERS = "osD^vPX*"
 _NAME_LENGTH = 22
+_LONG_NAME = 20  # letters of a method from which the legend has one column
 
 
 def _ranking_height(methods: int) -> int:
@@ -81,7 +82,14 @@ def count_drawing(names: Sequence[str], counts: Sequence[int], title: str, unit:
         _count_axis(axes, "x" if across else "y", values, unit)
 
     spoken = f"{title}: {_spoken(list(zip(names, values, strict=True)))}"
-    return Drawing("tail", spoken, WIDTH, _bars_height(len(names)), draw)
+    return Drawing(
+        "tail",
+        spoken,
+        WIDTH,
+        _bars_height(len(names)),
+        draw,
+        margins=(None, 38, 8, 4) if across else None,
+    )
 
 
 def ranking_drawing(results: StudyResults) -> Drawing:
@@ -108,7 +116,7 @@ def ranking_drawing(results: StudyResults) -> Drawing:
 
     spoken = [(r.method, f"{100 * r.score:.1f} %") for r in methods if r.score is not None]
     said = f"{results.headline.capitalize()} {comparison_terms(results).where}: {_spoken(spoken)}"
-    return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw)
+    return Drawing("ranking", said, WIDTH, _ranking_height(len(methods)), draw, margins=(8, 38, 8, 4))
 
 
 def class_drawing(results: StudyResults, methods: Sequence[MethodResults], metric: str) -> Drawing:
@@ -133,7 +141,7 @@ def _by_class(
     order = results.by_frequency
     names = [results.class_names[index] for index in order]
 
-    def draw(figure: Figure, axes: Any) -> None:
+    def draw(_: Figure, axes: Any) -> None:
         for index, result in enumerate(methods):
             estimates = choose(result)
             shift = (index - (len(methods) - 1) / 2) * 0.74 / len(methods)
@@ -150,17 +158,15 @@ def _by_class(
         axes.set_xlim(-2, 102)
         axes.set_xlabel(f"{title}, % (95 % interval)")
         _grid(axes, "x")
-        figure.legend(
-            loc="outside upper left",
-            ncols=2 if any(len(result.method) > 14 for result in methods) else 3,
-            handletextpad=0.3,
-            columnspacing=1.4,
-        )
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(ncols=columns, handletextpad=0.3, columnspacing=1.4, **above)
 
     unit, plural = ("label", "labels") if results.multi_label else ("class", "classes")
     said = f"{title} of each {unit} under each method; the numbers are in the table of {plural}"
-    row = 9 * len(methods) + 12
-    return Drawing(metric.replace("_", "-"), said, WIDTH, 70 + row * len(order) * 0.9, draw)
+    columns = 1 if any(len(result.method) > _LONG_NAME for result in methods) else 2
+    legend = 10 + 15 * -(-len(methods) // columns)
+    height = 42 + legend + (9 * len(methods) + 12) * len(order) * 0.9
+    return Drawing(metric.replace("_", "-"), said, WIDTH, height, draw, margins=(None, 38, 10, legend))
 
 
 def training_drawing(result: MethodResults, name: str) -> Drawing:
@@ -180,7 +186,14 @@ def training_drawing(result: MethodResults, name: str) -> Drawing:
         axes.set_ylabel("training loss and penalty" if result.endings else "training loss")
         _grid(axes, "y")
 
-    return Drawing(name, f"Training loss of {result.method} per {unit}, {len(curves)} runs", 300, 190, draw)
+    return Drawing(
+        name,
+        f"Training loss of {result.method} per {unit}, {len(curves)} runs",
+        300,
+        190,
+        draw,
+        margins=(50, 38, 8, 8),
+    )
 
 
 def _is_log(values: NDArray[np.int64]) -> bool:
@@ -193,6 +206,7 @@ def _count_axis(axes: Any, along: str, values: NDArray[np.int64], unit: str) -> 
     log = _is_log(values)
     if log:
         axes.set(**{f"{along}scale": "log", f"{along}lim": (0.8, values.max() ** 1.18)})
+        (axes.xaxis if along == "x" else axes.yaxis).minorticks_off()
     axis = axes.xaxis if along == "x" else axes.yaxis
     if not log:
         axis.get_major_locator().set_params(integer=True)

@@ -233,13 +233,15 @@ def _checklist(results: StudyResults) -> Context:
 
 
 def _curves(results: StudyResults) -> Context:
-    trained = [result for result in results.shown or results.methods if result.histories]
+    trained = [  # of heads at their minimum the table says all
+        one for one in results.shown or results.methods if one.histories and not one.endings
+    ]
     figures = [
         (result.method, inline_svg(study_figures.training_drawing(result, f"curve{number}")))
         for number, result in enumerate(trained[:_MOST_MATRICES])
     ]
     table = convergence_table(results.methods)
-    return {"figures": figures, "table": table, "tolerance": CONVERGED_AT} if figures else None
+    return {"figures": figures, "table": table, "tolerance": CONVERGED_AT} if figures or table else None
 
 
 def _no_context(results: StudyResults) -> Context:
