@@ -23,12 +23,13 @@
 # make bench-heads       a thousand heads trained together and one by one
 # make bench-large       memory of tables larger than memory, to a million images
 # make bench-losses      time and memory of the losses
+# make bench-report      time of a report and size of its page by methods, classes and runs
 # make bench-train       fine-tuning and a plain training loop: time per epoch
 BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -129,6 +130,9 @@ bench-large: setup
 
 bench-losses: setup
 	@$(BIN)/python benchmarks/losses.py
+
+bench-report: setup
+	@$(BIN)/python benchmarks/report_size.py
 
 bench-train: setup
 	@$(BIN)/python benchmarks/train.py

@@ -44,6 +44,7 @@ PAIRED_QUESTION = (
 _DRAWS_PER_PAIR = 4.0  # / level: the smallest possible p is then a quarter of Holm's first step
 _LOW = 10.0  # times Holm's first step: a smaller p gets more draws
 _REVERSED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+_MOST_TIMES = 10  # times as many images as there are, beyond which a larger set is not realistic
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,15 @@ def describe(paired: Paired, a: str, b: str) -> str:
         return f"{text}; not significant after adjustment for multiple testing."
     if paired.required_sample_size is None:
         return f"{text}; no sample size would make this difference significant."
-    return f"{text}; about {_about(paired.required_sample_size)} more test images like these would make a difference of this size significant."
+    return f"{text}; {more_images(paired, 'test images like these')} would make a difference of this size significant."
 
 
-def _about(count: int) -> str:
-    """Round up to two significant digits: 160,000."""
+def more_images(paired: Paired, images: str = "images") -> str:
+    """``about 160,000 more images (not realistic)``: rounded up to two digits; more than ten times those there are."""
+    count = paired.required_sample_size or 0
     step = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // step) * step:,}"
+    unrealistic = " (not realistic)" if count > _MOST_TIMES * paired.difference.n else ""
+    return f"about {-(-count // step) * step:,} more {images}{unrealistic}"
 
 
 def _difference(counted: Correctness, differences: FloatArray) -> tuple[Estimate, Estimate]:

@@ -157,7 +157,7 @@ def paired(verdict: str, more: int | None, n: int = 900) -> Paired:
         (paired("worse", 7), "–"),
         (paired("no significant difference", None), "cannot be estimated"),
         (paired("no significant difference", 0), "fewer comparisons"),
-        (paired("no significant difference", 4217), "about 4,200 more images"),
+        (paired("no significant difference", 4217), "about 4,300 more images"),
         (paired("no significant difference", 129_758), "about 130,000 more images (not realistic)"),
     ],
 )

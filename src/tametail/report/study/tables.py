@@ -12,7 +12,7 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import tendency
 from tametail.evaluation.evaluate import class_metric_names
 from tametail.evaluation.metric_registry import MetricFacts, metric_facts
-from tametail.evaluation.paired import Paired
+from tametail.evaluation.paired import Paired, more_images
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.report import formatting
 from tametail.report.formatting import percent, points, sentence_case, three_decimals, threshold
@@ -33,7 +33,6 @@ Choose = Callable[[MethodResults], Evaluation | None]
 # The two metrics by which classes or labels are compared across methods.
 _CLASS_PAIR = {False: ("recall", "f1"), True: ("average_precision", "auroc")}
 _MOST_CONFUSED = 3  # classes of the false positives at an operating point
-_MOST_TIMES = 10  # times as many images as there are, beyond which a larger set is not realistic
 _ORDER = {"better": 1, "no significant difference": 2, "worse": 3}
 
 
@@ -358,9 +357,7 @@ def _images_needed(paired: Paired) -> str:
         return "cannot be estimated"
     if not paired.required_sample_size:
         return "fewer comparisons"
-    more = float(f"{paired.required_sample_size:.1e}")
-    unrealistic = paired.required_sample_size > _MOST_TIMES * paired.difference.n
-    return f"about {more:,.0f} more images" + (" (not realistic)" if unrealistic else "")
+    return more_images(paired)
 
 
 def runs_table(results: StudyResults) -> Table | None:
