@@ -405,6 +405,19 @@ class AnalysisOptions(OrderOptions, total=False):
     ]
 
 
+class MetricOptions(TypedDict, total=False):
+    """Which metric decides."""
+
+    metric: Annotated[
+        str | None,
+        Option(
+            None,
+            "Metric over all classes to rank by, such as macro_f1. Default: balanced_accuracy, or for several labels "
+            "mean_average_precision.",
+        ),
+    ]
+
+
 class FigureOptions(TypedDict, total=False):
     """Figures for print."""
 
@@ -555,9 +568,20 @@ class RecommendOptions(
     out=(None, "Output folder of the search. Default: runs/search-NAME_OF_DATA-LOSS."),
     seed=(0, "Random seed of the splits and of the sampler."),
     repeats=(1, "Trainings of each fold with different random seeds."),
+    metric=(
+        "balanced_accuracy",
+        "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (quadratic, for ordinal classes).",
+    ),
 )
 class SearchOptions(
-    OutputOptions, TrainingOptions, DataOptions, MachineOptions, EngineOptions, OrderOptions, total=False
+    OutputOptions,
+    MetricOptions,
+    TrainingOptions,
+    DataOptions,
+    MachineOptions,
+    EngineOptions,
+    OrderOptions,
+    total=False,
 ):
     """Options of `tametail.search`."""
 
@@ -575,13 +599,6 @@ class SearchOptions(
     halving: Annotated[
         bool,
         Option(False, "Successive halving: stop the worse half of the trials after each inner fold."),
-    ]
-    metric: Annotated[
-        str,
-        Option(
-            "balanced_accuracy",
-            "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (quadratic, for ordinal classes).",
-        ),
     ]
 
 
@@ -675,20 +692,12 @@ class EvaluateOptions(
 
 
 @varied(out=("ranks", "Output folder of the ranking."))
-class RankOptions(OutputOptions, FigureOptions, total=False):
+class RankOptions(OutputOptions, MetricOptions, FigureOptions, total=False):
     """Options of `tametail.rank`."""
 
     bars: Annotated[
         Literal["nemenyi", "wilcoxon"],
         Option("nemenyi", "Test behind the bars of the plot: nemenyi, or wilcoxon with Holm’s correction."),
-    ]
-    metric: Annotated[
-        str | None,
-        Option(
-            None,
-            "Metric over all classes to rank by, such as macro_f1. Default: balanced_accuracy, or for several labels "
-            "mean_average_precision.",
-        ),
     ]
 
 

@@ -132,7 +132,7 @@ def search(
     console = console or Console(quiet=True)
     hardware = hardware_from(options)
     folds, trials = options["folds"], options["trials"]
-    sampler, halving, metric = options["sampler"], options["halving"], options["metric"]
+    sampler, halving, metric = options["sampler"], options["halving"], str(options["metric"])
     if find_spec("optuna") is None:
         raise UsageError(
             "expected Optuna, which draws the trials, to be installed: pip install 'tametail[search]'"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,7 +331,8 @@ def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path 
             if name in frame and infer_dtype(frame[name], skipna=False) not in {"string", "empty"}:
                 raise ValueError(f"expected texts in column {name}")
         root = Path(root or read_json(directory / study_file.SOURCE_FILE)["image_root"])
-        _ = root.is_dir()  # an error where it cannot be a path, as it is too long; it may be absent
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # it may be absent
+            os.stat(root)  # an error where it cannot be a path, as it is too long
         return ImageTable(
             frame,
             root,
