@@ -16,9 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fixtures.class_study import write_study  # noqa: E402
-
-from tametail.report import write_report  # noqa: E402
+from fixtures.class_study import write_study
+from tametail.report import write_report
 
 MEGABYTES = 5.0  # most of a page
 SIZES = ((12, 50), (12, 100), (25, 100), (25, 200))  # methods, classes
@@ -27,7 +26,9 @@ RUNS = (250, 500, 1000)
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,10 @@ def _measured(study: Path) -> tuple[float, float]:
 
 
 def _table(what: str, rows: list[tuple[str, int, float, float]]) -> str:
-    lines = [f"| study | report | page | {what}, ratio to the first | time, ratio |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        f"| study | report | page | {what}, ratio to the first | time, ratio |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name, size, seconds, megabytes in rows:
         ratios = f"{size / rows[0][1]:.2f} | {seconds / rows[0][2]:.2f}"
         much = "" if megabytes <= MEGABYTES else f" (more than {MEGABYTES:g})"
