@@ -209,10 +209,10 @@ def describe(paired: Paired, a: str, b: str) -> str:
         return f"{text}; not significant after adjustment for multiple testing."
     if paired.required_sample_size is None:
         return f"{text}; no sample size would make this difference significant."
-    return f"{text}; {more_images(paired, 'test images like these')} would make a difference of this size significant."
+    return f"{text}; {sample_size_in_words(paired, 'test images like these')} would make a difference of this size significant."
 
 
-def more_images(paired: Paired, images: str = "images") -> str:
+def sample_size_in_words(paired: Paired, images: str = "images") -> str:
     """``about 160,000 more images (not realistic)``: rounded up to two digits; more than ten times those there are."""
     count = paired.required_sample_size or 0
     step = 10 ** max(len(str(count)) - 2, 0)

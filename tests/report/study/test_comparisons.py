@@ -85,9 +85,9 @@ def test_the_page_has_every_class_from_the_most_frequent(evaluated_study: Path) 
         results.class_names[index] for index in results.by_frequency
     ]
     runs = find_runs(evaluated_study, results.settings)[0].replicates
-    over_runs = runs_table(results)
-    assert over_runs is not None
-    assert len(over_runs.rows) == len(results.ranking) - 1
+    table_of_runs = runs_table(results)
+    assert table_of_runs is not None
+    assert len(table_of_runs.rows) == len(results.ranking) - 1
     assert next(iter(results.across_runs.values())).difference.n == run_scores(runs).size
 
 

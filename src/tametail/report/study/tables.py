@@ -12,7 +12,7 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import tendency
 from tametail.evaluation.evaluate import class_metric_names
 from tametail.evaluation.metric_registry import MetricFacts, metric_facts
-from tametail.evaluation.paired import Paired, more_images
+from tametail.evaluation.paired import Paired, sample_size_in_words
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.report import formatting
 from tametail.report.formatting import percent, points, sentence_case, three_decimals, threshold
@@ -357,7 +357,7 @@ def _images_needed(paired: Paired) -> str:
         return "cannot be estimated"
     if not paired.required_sample_size:
         return "fewer comparisons"
-    return more_images(paired)
+    return sample_size_in_words(paired)
 
 
 def runs_table(results: StudyResults) -> Table | None:
