@@ -23,7 +23,7 @@ from tametail.report.writers.latex import results_tex
 from tametail.report.writers.markdown import results_markdown
 
 BUILT_IN = [
-    "methods", "classes", "confusions", "calibration", "operating", "subgroups", "images", "test", "data", "checklist",
+    "methods", "classes", "confusions", "calibration", "class-curves", "operating", "subgroups", "images", "test", "data", "checklist",
     "curves", "repeat", "reading", "reading-labels",
 ]  # fmt: skip
 

@@ -172,7 +172,8 @@ def _changes(results: RecommendationResults) -> str:
         for metric, (old, new) in pairs.items()
         if _is_worse(metric, old, new)
     ]
-    cost = f", at the cost of {join_names(worse)}" if worse else ""
+    better = results.selection.recommended in results.selection.better_than_baseline
+    cost = f"; {objective.title} is gained at the cost of {join_names(worse)}" if better and worse else ""
     return (
         f"Compared with plain cross-entropy, recall of {rarest}-shot classes goes from {percent(before.value)} to "
         f"{percent(after.value)} %{cost}; the table has all metrics."
