@@ -29,7 +29,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -39,6 +39,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -q
+
+test-slow: setup
+	@$(BIN)/python -m pytest -q -m slow
 
 test-browser: setup
 	@sh scripts/setup_browser.sh

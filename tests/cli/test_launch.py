@@ -33,6 +33,7 @@ def test_a_number_of_processes_is_needed(
     assert message in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

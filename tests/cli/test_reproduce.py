@@ -16,6 +16,7 @@ def run(*words: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures")
 def test_sealed_compares_out_of_fold_and_opens_nothing(tmp_path: Path) -> None:
     """With other spellings of the classes, and the recipe that trains quickest."""

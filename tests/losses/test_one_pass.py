@@ -308,6 +308,7 @@ def test_compiled_for_any_batch_value_and_gradient_agree(name: str, monkeypatch:
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_the_code_generated_for_any_batch_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config, cpu_vec_isa
 

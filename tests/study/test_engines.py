@@ -55,6 +55,7 @@ def files(study: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_local_processes_give_the_same_files(image_folder: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"recipe": "quick", "batch_size": 32, "threads": 1}  # heads: in the next tests
     again(image_folder, tmp_path / "one", **settings)
@@ -82,6 +83,7 @@ class Killer(Console):
             self.killed = workers[0].pid
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(image_folder: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "repeats": 2,
@@ -167,6 +169,7 @@ def copies(study: Path, *names: str) -> list[Path]:
     return [Path(shutil.copytree(study, study.parent / name / "study")) for name in names]
 
 
+@pytest.mark.slow
 def test_the_test_set_is_predicted_by_workers(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

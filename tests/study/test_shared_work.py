@@ -39,6 +39,7 @@ def by_one_worker(monkeypatch: pytest.MonkeyPatch, place: str) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_recommendation(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = tt.recommend(image_folder, out=tmp_path / "one", **OPTIONS)
     seen = by_one_worker(monkeypatch, "tametail.recommend.recommend")

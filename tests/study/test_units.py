@@ -71,6 +71,7 @@ def test_a_lost_run_is_trained_in_its_stack_again(
     assert stacks == [["focal"]] * 3, "what is finished is not trained again"
 
 
+@pytest.mark.slow
 def test_each_run_is_in_one_unit_and_units_only_grow(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     again(image_folder, out, "ce,ce+la,alpa")
