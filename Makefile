@@ -1,5 +1,6 @@
 # make demo              set up .venv and compare methods on the built-in synthetic demo set, in runs/demo
-# make test              set up .venv and run all tests
+# make test              set up .venv and run the tests
+# make test-slow         run the tests that take several seconds each
 # make test-browser      open the reports in an installed headless Chromium
 # make check             lint, formatting, language, types, import layers
 # make test-lowest       run the commands with the lowest versions of all dependencies that are allowed
