@@ -125,7 +125,7 @@ def test_the_policy_allows_the_one_script_and_nothing_else(study: Path) -> None:
 
 def test_every_loss_has_its_figures(held_out_study: Path) -> None:
     page = page_of(held_out_study)
-    assert page.tags["svg"] == 3 + 3 + 3 + 3  # overview and classes; reliability; curves; training
+    assert page.tags["svg"] == 3 + 2 + 3 + 3  # overview and classes; reliability; curves; training
     assert [value for name, value in page.attributes if name == "class"].count("confusion") == 3
 
 

@@ -22,6 +22,7 @@ from tametail.report.table import Table
 MOST_CELLS = 6_000
 _MOST_BY_CLASS = 8  # methods whose classes are compared with those of the best; metrics.json has all
 _MOST_MATRICES = 3  # confusion matrices
+_MOST_DIAGRAMS = 2  # reliability diagrams
 _FIRST_ERRORS = 6  # images
 _MINIMUM_REPEATS = 3  # of the test over runs: fewer hardly show how much a method varies
 _RUNS_NOTE = (
@@ -186,7 +187,7 @@ def _calibration(results: StudyResults) -> Context:
         "mapped": first.map is not None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
-            for number, result in enumerate(shown[:_MOST_MATRICES])
+            for number, result in enumerate(shown[:_MOST_DIAGRAMS])
         ],
     }
 
