@@ -88,8 +88,16 @@ def effective_sample_size(successes: ByGroup, trials: ByGroup, *, confidence: fl
     n = m.sum(axis=0)
     groups = (m > 0).sum(axis=0).astype(np.float64)
     share = x.sum(axis=0) / np.maximum(n, np.finfo(np.float64).tiny)
+    squares: FloatArray = np.asarray((group_residuals(x, m) ** 2).sum(axis=0))
+    return _effective(share, n, groups, squares, confidence)
+
+
+def _effective(
+    share: FloatArray, n: FloatArray, groups: FloatArray, squares: FloatArray, confidence: float
+) -> FloatArray:
+    """The same from the proportions, trials, groups with a trial and sums of squared residuals, each (K,)."""
     varies = (share > 0) & (share < 1) & (groups > 1)
-    spread = np.where(varies, (group_residuals(x, m) ** 2).sum(axis=0), 1.0)
+    spread = np.where(varies, squares, 1.0)
     between = spread * groups / np.maximum(groups - 1, 1.0)
     effect = np.where(varies, between * (n - 1) / np.where(varies, share * (1 - share), 1.0), 1.0)
     of_n, of_groups = (t_quantile(0.5 + confidence / 2, np.maximum(each - 1, 1.0)) for each in (n, groups))
@@ -297,6 +305,45 @@ def proportions(
     effective = effective_sample_size(hits, trials, confidence=confidence)
     low, high = wilson(value, effective, confidence=confidence)
     return Proportions(value, low, high, n, group_residuals(hits, trials), effective)
+
+
+def complement_proportions(
+    value: FloatArray,
+    size: IntArray,
+    without: sparse.csr_array,
+    either: sparse.csr_array,
+    n: IntArray,
+    *,
+    times: int = 1,
+    confidence: float = 0.95,
+) -> Proportions:
+    """Proportions ``value`` (K,) of the rest: hits are the images of a group without ``either``, trials those ``without``.
+
+    As `proportions` of hits ``size - either`` among trials ``size - without``, without ever holding these (G, K) numbers, of
+    which nearly all are large; it has no residuals.
+
+    Args:
+        size: (G,) images of each group.
+        without, either: (G, K) of which ``without`` is a part; most groups have images of few of the K.
+        n: (K,) see `Proportions`.
+        times: that each image is counted in all of these numbers, which are integers.
+    """
+    left_out, mistaken = _as_floats(without), _as_floats(either)
+    sizes = size.astype(np.float64)
+    trials, hits = (sizes.sum() - part.sum(axis=0) for part in (left_out, mistaken))
+    share = hits / np.maximum(trials, 1.0)
+    # Hits minus share times trials, but for (1 - share) size.
+    apart = (left_out.multiply(share[None, :]) - mistaken).tocsc()
+    squares = (1 - share) ** 2 * (sizes**2).sum() + apart.multiply(apart).sum(axis=0)
+    squares = squares + 2 * (1 - share) * (apart.T @ sizes)
+    whole = left_out.tocoo()
+    only = np.bincount(whole.col[whole.data >= sizes[whole.row]], minlength=len(share))
+    groups = (len(sizes) - only).astype(np.float64)
+    squares = squares / np.maximum(trials, 1.0) ** 2
+    low, high = wilson(
+        value, _effective(share, trials / times, groups, squares, confidence), confidence=confidence
+    )
+    return Proportions(value, low, high, n, None)
 
 
 def f1_proportions(value: FloatArray, hits: ByGroup, union: ByGroup, n: IntArray) -> Proportions:

@@ -6,30 +6,29 @@ Shape legend: S replicates, N images, G groups, C classes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from tametail.core.arrays import BoolArray, FloatArray, IntArray, row_blocks
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.class_order import with_class_order
 from tametail.evaluation.intervals import (
     Estimate,
     Proportions,
+    complement_proportions,
     defined_mean,
     f1_proportions,
-    joined,
     proportions,
 )
 from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
-_ENTRIES = 250_000  # numbers of groups and classes that are held at once: 2 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,17 +203,8 @@ class Sample:
         n = len(self) - (counts.always_predicted if predicted else self.class_n)
         # Sums over the replicates: differences of means are not exactly 0 where no image is left.
         actual, given = counts.actual * times, _sum(counts.predicted)
-        of_class, either = (
-            (given if predicted else actual).tocsc(),
-            (actual + given - _sum(counts.hits)).tocsc(),
-        )
-        size, found = counts.size[:, None] * times, []
-        # Nearly every group has images of other classes, so these numbers are not sparse.
-        for of in row_blocks(len(n), max(1, _ENTRIES // counts.groups)):
-            others, neither = ((size - part[:, of].toarray()) / times for part in (of_class, either))
-            part = proportions(value[of], neither, others, n[of])
-            found.append(replace(part, residuals=None))
-        return joined(found)
+        of_class, either = given if predicted else actual, actual + given - _sum(counts.hits)
+        return complement_proportions(value, counts.size * times, of_class, either, n, times=times)
 
     @property
     def auroc(self) -> Proportions:

@@ -18,10 +18,10 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 def rarest_classes(results: StudyResults) -> list[str]:
-    """The rarest classes that have curves, as many as one figure shows, the most frequent of them first."""
+    """The classes that have curves, the most frequent first."""
     curves = results.ranking[0].curves
     names = [results.class_names[index] for index in results.by_frequency]
-    return [name for name in names if name in curves and len(curves[name][0].x)][-MOST_CLASSES:]
+    return [name for name in names if name in curves and len(curves[name][0].x)]
 
 
 def roc_drawing(results: StudyResults) -> Drawing:

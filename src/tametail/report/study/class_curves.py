@@ -6,40 +6,48 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tametail.core.arrays import IntArray
 from tametail.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from tametail.evaluation.net_benefit import DecisionCurve, decision_curve
 from tametail.evaluation.ranking_metrics import RankedClass
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
+MOST_CURVES = 8  # classes in one figure
 _LEAST_IMAGES = 20  # of a class whose net benefit is shown without being asked for
 _THRESHOLDS = tuple(percent / 100 for percent in (1, 2, 3, 4, *range(5, 100, 5)))
 
 
 def class_curves(replicates: Sequence[Predictions]) -> dict[str, tuple[Curve, Curve]]:
-    """ROC and precision-recall curve of each class against all others, by its name."""
+    """ROC and precision-recall curve of each of the rarest classes against all others, by its name."""
     target, names = replicates[0].target, replicates[0].class_names
     return {
-        name: _curves(
+        names[index]: _curves(
             RankedClass(target == index, [table.class_probabilities(index) for table in replicates])
         )
-        for index, name in enumerate(names)
+        for index in _rarest(np.bincount(target, minlength=len(names)))
     }
 
 
 def label_curves(replicates: Sequence[LabelPredictions]) -> dict[str, tuple[Curve, Curve]]:
-    """The same of each label."""
+    """The same of the rarest labels."""
     first = replicates[0]
     return {
-        name: _curves(
+        first.class_names[index]: _curves(
             RankedClass(
                 first.labels[:, index],
                 [table.logits[:, index] for table in replicates],
                 first.known[:, index],
             )
         )
-        for index, name in enumerate(first.class_names)
+        for index in _rarest(first.labels.sum(axis=0))
     }
+
+
+def _rarest(images: IntArray) -> list[int]:
+    """Indices of the rarest classes that have images, as many as one figure shows, the most frequent of them first."""
+    present = [index for index in np.argsort(-images, kind="stable").tolist() if images[index]]
+    return present[-MOST_CURVES:]
 
 
 def _curves(ranked: RankedClass) -> tuple[Curve, Curve]:

@@ -66,7 +66,7 @@ class MethodResults:
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
         contrasts: of the best method, each subgroup against the rest, by column.
-        curves: ROC and precision-recall curve of each class, of the best method.
+        curves: ROC and precision-recall curve of the rarest classes by name, of the best method.
         decision: net benefit of one class, of the methods that are shown first.
     """
 
