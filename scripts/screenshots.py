@@ -60,7 +60,7 @@ def main(study: Path, folder: Path, recommended: Path | None = None, searched: P
 
         kept(opened(1280, 940), "report.png")
         page = opened(1280, 900, "dark")
-        page.goto(page.url + "#pairs")
+        page.goto(page.url + "#methods")
         kept(page, "report-dark.png")
         page = opened(1280, 900)
         page.goto(page.url + "#images")
