@@ -14,12 +14,6 @@ from tametail.evaluation.paired import Correctness, correctness, difference_limi
 from tametail.evaluation.significance import Verdict, holm, permutation_p, verdict
 from tametail.predictions.single_label import Predictions
 
-MCNEMAR_QUESTION = (
-    "In which classes would these trained models differ in recall on other images of this kind? Adjusted for multiple "
-    "testing (Holm). A class in which the models differ on fewer than six patients (or lesions, or single images) can "
-    "never reach significance at the 5 % level."
-)
-
 
 @dataclass(frozen=True)
 class ClassTest:

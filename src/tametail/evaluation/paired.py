@@ -36,11 +36,6 @@ _ODDS_RATIO = 2.0  # of disagreement on pseudo-images to that on images, see `di
 _HALVINGS = 40  # of the distance in which a limit lies
 _QUANTILE = normal_quantile(0.975)
 
-PAIRED_QUESTION = (
-    "Would these trained models differ in balanced accuracy on other images of this kind? The images are a random "
-    "sample and the models are fixed, so the answer is about these models, not about the methods that trained them: "
-    "another seed or another training set gives another model."
-)
 _DRAWS_PER_PAIR = 4.0  # / level: the smallest possible p is then a quarter of Holm's first step
 _LOW = 10.0  # times Holm's first step: a smaller p gets more draws
 _REVERSED: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}

@@ -12,12 +12,6 @@ from numpy.typing import ArrayLike
 
 from tametail.evaluation.distributions import t_quantile, t_two_sided
 
-RESAMPLED_T_QUESTION = (
-    "Would one method train better models than the other, on other training sets of this size from the same source and "
-    "with other seeds? Seeds and folds vary, so the answer is about the methods under this recipe. Runs share training "
-    "images, for which the test corrects approximately; with a single seed, or few folds, its power is low."
-)
-
 
 @dataclass(frozen=True)
 class ResampledT:

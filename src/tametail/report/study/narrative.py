@@ -354,12 +354,6 @@ def count_of_folds(settings: Mapping[str, Any]) -> str:
     return str(of) if folds == of else f"{folds} of {of}"
 
 
-def all_held_out(results: StudyResults) -> bool:
-    """Whether every training image was held out once, so that n is the number of training images."""
-    settings = results.settings
-    return results.is_evaluation or len(folds_to_run(settings)) == settings["splits"]["folds"]
-
-
 def grades_in_words(results: StudyResults) -> str:
     """The order of ordinal classes; empty for others."""
     return order_sentence(order_in_words(results.class_order))
