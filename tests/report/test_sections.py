@@ -16,11 +16,13 @@ import pytest
 from fixtures.json_schema import errors
 from tametail.evaluation import METRICS, ConfusionMetric, metrics, register_metric
 from tametail.report import REPORT_SECTIONS, StudyResults, read_results, register_report_section
+from tametail.report.ranks.benchmark_scores import read_data_sets
 from tametail.report.study.page import results_html
 from tametail.report.writers.csv import results_csv, results_long_csv
 from tametail.report.writers.json import metrics_json, metrics_schema
 from tametail.report.writers.latex import results_tex
 from tametail.report.writers.markdown import results_markdown
+from tametail.search.trainings import metric_names
 
 BUILT_IN = [
     "methods", "classes", "confusions", "calibration", "class-curves", "operating", "subgroups", "images", "test", "data", "checklist",
@@ -80,7 +82,7 @@ def test_a_section_without_context_is_left_out(held_out_study: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> None:
+def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path, evaluated_study: Path) -> None:
     register_metric(ConfusionMetric("toy_metric", "Toy metric", metrics.accuracy))
     try:
         results = read_results(held_out_study)
@@ -88,6 +90,8 @@ def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> N
         tex, tidy = results_tex(results), results_long_csv(results)
         rows = list(csv.DictReader(io.StringIO(results_csv(results))))
         content = json.loads(metrics_json(results))
+        assert "toy_metric" in metric_names(), "a search can maximise it"
+        ranked = read_data_sets([held_out_study, evaluated_study], "toy_metric")
     finally:
         METRICS.unregister("toy_metric")
     for row, one, result in zip(rows, content["methods"], results.methods, strict=True):
@@ -97,6 +101,8 @@ def test_a_metric_of_another_package_is_in_every_file(held_out_study: Path) -> N
         assert found["value"] == pytest.approx(result.out_of_fold["accuracy"].value)
         assert float(row["toy_metric"]) == pytest.approx(found["value"], abs=1e-6)
         assert float(row["toy_metric_high"]) == pytest.approx(found["high"], abs=1e-6)
+        assert ranked[0].scores[result.method] == result.out_of_fold["toy_metric"]
+    assert ranked[0].score_name == "toy metric"
     schema = metrics_schema()
     assert errors(content, schema, schema) == []
     assert re.search(r'<th scope="col" data-column="\d+">Toy metric</th>', html)

@@ -247,7 +247,9 @@ def test_a_registered_metric_of_which_less_is_better_ranks_the_lowest_first(stud
         errors = compare_data_sets(read_data_sets(studies[:2], "error_rate"))
     finally:
         METRICS.unregister("error_rate")
-    assert errors.ranks.mean_ranks == compare_data_sets(read_data_sets(studies[:2], "accuracy")).ranks.mean_ranks
+    assert (
+        errors.ranks.mean_ranks == compare_data_sets(read_data_sets(studies[:2], "accuracy")).ranks.mean_ranks
+    )
 
 
 @pytest.mark.parametrize(
