@@ -21,6 +21,8 @@ from tametail.predictions.single_label import read_predictions
 from tametail.training.checkpointing.checkpoint import CheckpointStore
 from tametail.training.checkpointing.checkpointer import SECONDS, checkpoint_directory
 
+pytestmark = pytest.mark.slow
+
 STUDY = "--methods ce,ce+la,alpa+drw --recipe quick --folds 2 --only-folds 1 --epochs 3 --batch-size 16 --backbone test_vit --weights none"
 STUDY += " --set ema_decay=0.5 --set precision=float32 --image-size 32"
 PARTS = "--micro-batch 3"
