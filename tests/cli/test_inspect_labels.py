@@ -69,7 +69,7 @@ def test_predictions_of_a_test_image_are_refused(study: Path, tmp_path: Path) ->
     moved = splits.index[splits["part"] == "train"][0]
     splits.loc[moved, "part"] = "test"
     splits.to_csv(copied / "splits.csv", index=False)
-    with pytest.raises(DataError, match="found 1 image that splits.csv does not have in the training set"):
+    with pytest.raises(DataError, match=r"found 1 image that splits\.csv does not have in the training set"):
         tt.inspect_labels(copied)
 
 

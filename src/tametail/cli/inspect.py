@@ -135,7 +135,8 @@ def _suspects(found: LabelInspection) -> Iterator[RenderableType]:
     names, suspects = found.class_names, found.errors.suspects
     if suspects:
         table = Table(box=box.SIMPLE_HEAD)
-        for title in ("Image", "Given", "Suggested"):
+        table.add_column("Image", no_wrap=True)  # in one piece, to be copied
+        for title in ("Given", "Suggested"):
             table.add_column(title, overflow="fold")
         for title in ("p given, %", "p suggested, %"):
             table.add_column(title, justify="right")
