@@ -43,8 +43,9 @@ def test_the_terminal_names_image_labels_probabilities_and_group(study: Path) ->
     first, names = found.errors.suspects[0], found.class_names
     assert found.summary() in said
     assert first.image in said
-    assert f"{100 * first.p_given:.1f} {100 * first.p_suggested:.1f}" in said
-    assert {names[first.given], names[first.suggested]} <= set(names)
+    cells = (names[first.given], f"{100 * first.p_given:.1f}", names[first.suggested])
+    group = f"{first.group_given}, {first.group_suggested} of {first.group_images}"
+    assert " ".join((*cells, f"{100 * first.p_suggested:.1f}", group)) in said
     assert "if the first 20 were wrong" in said
     assert "not a proven error" in said
     assert contents(study) == before, "a study is only read"

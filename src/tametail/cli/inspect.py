@@ -138,18 +138,25 @@ def _suspects(found: LabelInspection) -> Iterator[RenderableType]:
         table.add_column("Image", no_wrap=True)  # in one piece, to be copied
         for title in ("Given", "Suggested"):
             table.add_column(title, overflow="fold")
-        for title in ("p given, %", "p suggested, %"):
-            table.add_column(title, justify="right")
-        table.add_column("Group", overflow="fold")
+            table.add_column("%", justify="right")
+        table.add_column("Group", justify="right")
         for one in suspects[:_MOST_SUSPECTS]:
-            texts = (one.image, names[one.given], names[one.suggested])
             table.add_row(
-                *(Text(printable(text)) for text in texts),
+                Text(printable(one.image)),
+                Text(printable(names[one.given])),
                 percent(one.p_given),
+                Text(printable(names[one.suggested])),
                 percent(one.p_suggested),
-                Text(printable(found.group_text(one))),
+                f"{one.group_given}, {one.group_suggested} of {one.group_images}"
+                if one.group_images > 1
+                else "",
             )
         yield table
+        yield Text(
+            "%: probability. Group: images with the given label, and images predicted as the suggested class with confidence, of "
+            "all images of the group; empty for one image.",
+            style="dim",
+        )
         if len(suspects) > _MOST_SUSPECTS:
             yield Text(f"and {len(suspects) - _MOST_SUSPECTS} more with -o PAGE.html or --json", style="dim")
     yield Text(f"{CAVEAT}.", style="dim")

@@ -74,7 +74,7 @@ class LabelInspection:
             for step, score in self.moves[1:]
         ]
         return [
-            ("Images", f"{self.images:,} of {count_of(self.groups, 'group')}, all of the training set"),
+            ("Images", f"{self.images:,} of {count_of(self.groups, 'group')}, from the training set"),
             ("Listed", f"{listed:,}, at most two of a group"),
             ("Balanced accuracy, %", percent_with_interval(self.moves[0][1])),
             *moved,
