@@ -1,6 +1,6 @@
 """Are planted label errors among the suspects of `tametail inspect --labels`?
 
-    python scripts/label_flips.py [demo] [FOLDER ...] [--share 0.05] [--seeds 3] [-o docs/results/label-errors.md]
+    python scripts/label_flips.py [demo] [FOLDER ...] [--share 0.05] [--repeats 3] [-o docs/results/label-errors.md]
 
 For each seed a share of the labels of a data set is replaced by another class, drawn uniformly, before anything is trained. A study
 of ``ce`` and ``ce+la`` on frozen features is made of it, and its suspects are compared with the planted errors of the training
@@ -44,12 +44,12 @@ def share_of(hits: int, n: int) -> str:
     return f"{100 * hits / n:.1f} ({100 * float(low):.1f} to {100 * float(high):.1f})" if n else "–"
 
 
-def rows_of(source: str, share: float, seeds: int, console: Console) -> Iterator[str]:
+def rows_of(source: str, share: float, repeats: int, console: Console) -> Iterator[str]:
     """Rows of the Markdown table for one data set."""
     import pandas as pd
 
     table = tt.read_images(source)
-    for seed in range(seeds):
+    for seed in range(repeats):
         noisy, true = flip(table, share, seed)
         with tempfile.TemporaryDirectory() as folder:
             study = tt.compare(
@@ -81,13 +81,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="*", default=["demo"])
     parser.add_argument("--share", type=float, default=0.05)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
     console = Console(quiet=True)
     rows = []
     for source in given.data:
-        for row in rows_of(source, given.share, given.seeds, console):
+        for row in rows_of(source, given.share, given.repeats, console):
             print(row, file=sys.stderr, flush=True)
             rows.append(row)
     names = " ".join(Path(source).name for source in given.data)
@@ -95,7 +95,7 @@ def main() -> int:
         [
             "# Planted label errors among the suspects",
             "",
-            f"    python scripts/label_flips.py {names} --share {given.share:g} --seeds {given.seeds}",
+            f"    python scripts/label_flips.py {names} --share {given.share:g} --repeats {given.repeats}",
             "",
             f"{100 * given.share:g} % of the labels were replaced by another class, drawn uniformly, before training. Head recipe on frozen features, 5 folds; the better of",
             "`ce` and `ce+la`. Precision: planted errors among the first suspects; recall: share of all planted errors of the training set",
