@@ -100,6 +100,7 @@ results: setup coverage false-alarms leak-proof
 	-@$(BIN)/python scripts/power.py -o docs/results/power.md # exits 1: one case is not reached, as the page says
 	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
+	@$(BIN)/python scripts/label_flips.py demo "$(HAM10000)" --repeats 1 -o docs/results/label-errors.md
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
 	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
 	@$(BIN)/python benchmarks/data.py -o docs/results/data.md

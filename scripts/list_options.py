@@ -25,7 +25,12 @@ FUNCTIONS = {"test_set": "evaluate_test_set", "predict": "load", "inspect": "aud
 # Options of the command line alone: what a caller in Python does with the result or with errors.
 COMMAND_ONLY = {"quiet", "debug", "context", "json"}
 # Functions that return an object, which their command writes to --out; predict also predicts.
-RETURNS_OBJECT = {"predict": {"out", "prevalence", "image_paths"}, "inspect": {"out"}, "subsample": {"out"}}
+# inspect --labels is `inspect_labels`.
+RETURNS_OBJECT = {
+    "predict": {"out", "prevalence", "image_paths"},
+    "inspect": {"out", "labels"},
+    "subsample": {"out"},
+}
 # Parameters of Python functions alone.
 PYTHON_ONLY = {"console", "stats"}
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tametail.losses import create_loss, list_losses, register_loss
     from tametail.models.backbones import register_backbone
     from tametail.recommend.recommend import Recommendation, recommend
+    from tametail.report.audit.labels import LabelInspection, inspect_labels
     from tametail.report.ranks.rank import Ranking, rank
     from tametail.report.sections import register_report_section
     from tametail.report.study.write import write_report as report
@@ -51,6 +52,7 @@ _PLACES = {
     "Classifier": "tametail.deployment.classifier.Classifier",
     "EvaluationResult": "tametail.external.evaluate.EvaluationResult",
     "ImageTable": "tametail.data.table.ImageTable",
+    "LabelInspection": "tametail.report.audit.labels.LabelInspection",
     "Ranking": "tametail.report.ranks.rank.Ranking",
     "Recipe": "tametail.training.recipe.Recipe",
     "Recommendation": "tametail.recommend.recommend.Recommendation",
@@ -61,6 +63,7 @@ _PLACES = {
     "create_loss": "tametail.losses.create_loss",
     "evaluate": "tametail.external.evaluate.evaluate",
     "evaluate_test_set": "tametail.study.study.evaluate_test_set",
+    "inspect_labels": "tametail.report.audit.labels.inspect_labels",
     "list_losses": "tametail.losses.list_losses",
     "list_strategies": "tametail.training.strategies.list_strategies",
     "load": "tametail.deployment.classifier.load",
@@ -90,6 +93,7 @@ __all__ = [
     "DataError",
     "EvaluationResult",
     "ImageTable",
+    "LabelInspection",
     "Ranking",
     "Recipe",
     "Recommendation",
@@ -103,6 +107,7 @@ __all__ = [
     "create_loss",
     "evaluate",
     "evaluate_test_set",
+    "inspect_labels",
     "list_losses",
     "list_strategies",
     "load",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,27 +21,61 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tametail.audit import AuditResult
+    from tametail.report.audit.labels import LabelInspection
 
 _STYLES = {"unsafe": "bold red", "warning": "yellow", "note": ""}
 _MOST_CLASSES = 30
 _MEMBERS = 5  # members of a set of duplicates that are named
+_MOST_SUSPECTS = 20
+_WITH_LABELS = ("--labels", "--json", "--out", "--image-root", "--quiet", "--debug")
 
 
-@command(InspectOptions, arguments=("data",), example="tametail inspect skin/ --label-col dx -o skin.html")
-def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> None:
-    """Describe a data set: how it was read, its class imbalance, and problems. Exit code 3 if training is unsafe."""
-    from tametail.audit import INSPECT_SCHEMA, audit
-    from tametail.data import reading_facts
+@command(
+    InspectOptions,
+    arguments=("data",),
+    example="tametail inspect skin/ --label-col dx -o skin.html\ntametail inspect --labels runs/skin -o labels.html",
+    given=True,
+)
+def inspect(
+    console: Console,
+    /,
+    data: str | None,
+    out: str | None,
+    labels: str | None,
+    given: list[str],
+    **options: Any,
+) -> None:
+    """Describe a data set: how it was read, its class imbalance, and problems. Exit code 3 if training is unsafe.
 
+    With --labels: rank suspected label errors of a finished study.
+    """
     as_json = options.pop("json")
     if out is not None and Path(out).suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"expected a page that ends in .html, got {out}; give another file with -o")
-    try:
+    if (data is None) == (labels is None):
+        raise UsageError(
+            f"expected either data or --labels STUDY, got {'neither' if data is None else 'both'}; give one of them"
+        )
+    if labels is not None:
+        if others := [flag for flag in given if flag not in _WITH_LABELS]:
+            raise UsageError(
+                f"expected only --out, --json and --image-root with --labels, as the study determines the rest, got "
+                f"{', '.join(others)}; leave them out"
+            )
+        _inspect_labels(console, labels, out, options["image_root"], as_json=as_json)
+    else:
+        assert data is not None
+        _inspect_data(console, data, out, options, as_json=as_json)
+
+
+def _inspect_data(
+    console: Console, data: str, out: str | None, options: dict[str, Any], *, as_json: bool
+) -> None:
+    from tametail.audit import INSPECT_SCHEMA, audit
+    from tametail.data import reading_facts
+
+    with _said_as_json(INSPECT_SCHEMA, as_json=as_json):
         found = audit(data, console=console, **options)
-    except TametailError as error:
-        if as_json:  # so that a program that reads the output learns why it is empty
-            typer.echo(json.dumps({"schema": INSPECT_SCHEMA, "error": str(error)}, ensure_ascii=False))
-        raise
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
     else:
@@ -48,16 +83,84 @@ def inspect(console: Console, /, data: str, out: str | None, **options: Any) -> 
             typer.echo(printable(f"{term}: {text}"))
         print_page(_page(found))
     if out is not None:
-        _write_page(found, Path(out))
+        from tametail.report.audit.page import audit_html
+
+        write_output(Path(out), audit_html(found))
         console.say(f"Page: {out}")
     if not found.safe:
         raise typer.Exit(DataError.exit_code)
 
 
-def _write_page(audit: AuditResult, out: Path) -> None:
-    from tametail.report.audit.page import audit_html
+def _inspect_labels(
+    console: Console, study: str, out: str | None, image_root: str | None, *, as_json: bool
+) -> None:
+    from tametail.report.audit.labels import LABELS_SCHEMA, inspect_labels
 
-    write_output(out, audit_html(audit))
+    with _said_as_json(LABELS_SCHEMA, as_json=as_json):
+        found = inspect_labels(study, image_root=image_root)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print_page(_suspects(found))
+    if out is not None:
+        from tametail.report.audit.labels_page import labels_html
+
+        write_output(Path(out), labels_html(found))
+        console.say(f"Page: {out}")
+
+
+@contextmanager
+def _said_as_json(schema: str, *, as_json: bool) -> Iterator[None]:
+    """Also print an error as JSON, so that a program that reads the output learns why it is empty."""
+    try:
+        yield
+    except TametailError as error:
+        if as_json:
+            typer.echo(json.dumps({"schema": schema, "error": str(error)}, ensure_ascii=False))
+        raise
+
+
+def _suspects(found: LabelInspection) -> Iterator[RenderableType]:
+    from rich import box
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from tametail.report.audit.labels import CAVEAT
+    from tametail.report.formatting import percent
+
+    yield Text(f"{printable(found.name)}: {printable(found.summary())}", style="bold")
+    for term, text in found.facts():
+        yield Padding(Text.assemble((f"{term}: ", "dim"), text), (0, 0, 0, 2))
+    names, suspects = found.class_names, found.errors.suspects
+    if suspects:
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("Image", no_wrap=True)  # in one piece, to be copied
+        for title in ("Given", "Suggested"):
+            table.add_column(title, overflow="fold")
+            table.add_column("%", justify="right")
+        table.add_column("Group", justify="right")
+        for one in suspects[:_MOST_SUSPECTS]:
+            table.add_row(
+                Text(printable(one.image)),
+                Text(printable(names[one.given])),
+                percent(one.p_given),
+                Text(printable(names[one.suggested])),
+                percent(one.p_suggested),
+                f"{one.group_given}, {one.group_suggested} of {one.group_images}"
+                if one.group_images > 1
+                else "",
+            )
+        yield table
+        yield Text(
+            "%: probability. Group: images with the given label, and images predicted as the suggested class with confidence, of "
+            "all images of the group; empty for one image.",
+            style="dim",
+        )
+        if len(suspects) > _MOST_SUSPECTS:
+            yield Text(f"and {len(suspects) - _MOST_SUSPECTS} more with -o PAGE.html or --json", style="dim")
+    yield Text(f"{CAVEAT}.", style="dim")
+    yield ""
 
 
 def _page(audit: AuditResult) -> Iterator[RenderableType]:

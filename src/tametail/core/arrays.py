@@ -1,7 +1,8 @@
-"""Type aliases of NumPy arrays, whose shapes are documented where they are used, and blocks of their rows."""
+"""Type aliases of NumPy arrays, whose shapes are documented where they are used, and choices of their rows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,3 +24,21 @@ def row_blocks(rows: int, size: int | None = None) -> Iterator[slice]:
     """
     size = size or BLOCK_ROWS
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def few_of_each(rows: IntArray, group: TextArray, of_each: int, most: int) -> list[int]:
+    """The first of these rows, at most ``of_each`` of a group and ``most`` in all.
+
+    Args:
+        rows: row numbers in the order of choice.
+        group: (N,) group of every row.
+    """
+    chosen: list[int] = []
+    seen: Counter[str] = Counter()
+    for row in rows.tolist():
+        if len(chosen) == most:
+            break
+        if seen[str(group[row])] < of_each:
+            seen[str(group[row])] += 1
+            chosen.append(row)
+    return chosen

@@ -439,18 +439,17 @@ class JsonOptions(TypedDict, total=False):
     json: Annotated[bool, Option(False, "Print JSON.")]
 
 
+DATA_HELP = (
+    "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
+    "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
+    "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic)."
+)
+
+
 class DataArgument(TypedDict, total=False):
     """The data set."""
 
-    data: Annotated[
-        AnyPath | None,
-        Option(
-            ...,
-            "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-            "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
-            "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic).",
-        ),
-    ]
+    data: Annotated[AnyPath | None, Option(..., DATA_HELP)]
 
 
 class Arguments(DataArgument, total=False):
@@ -723,12 +722,23 @@ class AuditOptions(FoldOptions, DataOptions, total=False):
 
 
 @varied(
+    data=(None, DATA_HELP + " Not with --labels."),
     folds=(5, "Number of cross-validation folds that should be possible."),
     out=(None, "HTML page to write, with pictures."),
     json=(False, "Print everything as JSON; docs/data.md has the schema."),
 )
-class InspectOptions(OutputOptions, JsonOptions, AuditOptions, total=False):
+class InspectOptions(OutputOptions, JsonOptions, DataArgument, AuditOptions, total=False):
     """Options of ``tametail inspect``."""
+
+    labels: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            "A finished study, in place of data: rank the labels of its training set that its best method contradicts.",
+            path=True,
+            metavar="STUDY",
+        ),
+    ]
 
 
 class RatioOptions(TypedDict, total=False):

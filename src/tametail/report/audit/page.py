@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def audit_html(audit: AuditResult) -> str:
     shown = {finding: _pictured(finding) for finding in audit.findings}
     needed = {image for images in wanted.values() for image in images}
     needed |= {image for sets in shown.values() for members in sets for image in members}
-    sources = _sources(audit, sorted(needed))
+    sources = data_urls(table.root, sorted(needed), table.bit_depth)
     labels = dict(zip(table.frame["image"], table.frame["label"], strict=True))
 
     def pictures(images: Sequence[str], captions: Mapping[str, str]) -> tuple[Thumbnail, ...]:
@@ -85,6 +86,13 @@ def audit_html(audit: AuditResult) -> str:
         ],
         samples=[(one.name, pictures(wanted[one.name], {})) for one in distribution.classes],
     )
+
+
+def data_urls(root: Path, images: Sequence[str], bit_depth: int | None) -> dict[str, str]:
+    """Small JPEGs of images under a folder as data URLs, by image; those that cannot be read are left out."""
+    with ThreadPoolExecutor() as pool:
+        sources = pool.map(lambda image: _source(str(root / image), bit_depth), images)
+        return {image: source for image, source in zip(images, sources, strict=True) if source}
 
 
 def audit_summary(audit: AuditResult) -> str:
@@ -157,14 +165,6 @@ def _lines(finding: Finding) -> tuple[str, ...]:
         ", ".join(members) + (f": {detail}" if detail else "")
         for members, detail in zip(finding.affected[:_LISTED], details, strict=False)
     )
-
-
-def _sources(audit: AuditResult, images: Sequence[str]) -> dict[str, str]:
-    """Data URLs of small JPEGs; images that cannot be read are left out."""
-    with ThreadPoolExecutor() as pool:
-        root, depth = audit.table.root, audit.table.bit_depth
-        sources = pool.map(lambda image: _source(str(root / image), depth), images)
-        return {image: source for image, source in zip(images, sources, strict=True) if source}
 
 
 def _source(path: str, bit_depth: int | None) -> str | None:

@@ -7,7 +7,6 @@ folder names may identify patients. Shape legend: N images, C classes.
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import IntArray
+from tametail.core.arrays import IntArray, few_of_each
 from tametail.core.errors import DataError
 from tametail.core.parquet_file import read_frame
 from tametail.predictions.single_label import Predictions, ensemble
@@ -159,21 +158,9 @@ def select_images(predictions: Predictions, by_frequency: Sequence[int]) -> Gall
     by_confidence = wrong[np.argsort(-confidence[wrong], kind="stable")]
     rare = list(by_frequency)[::-1][: min(max(len(by_frequency) // 3, 1), MOST_RARE)]
     return GallerySelection(
-        tuple(_few_of_a_group(by_confidence, predictions.group)),
+        tuple(few_of_each(by_confidence, predictions.group, MOST_OF_A_GROUP, MOST_ERRORS)),
         tuple((index, tuple(_spread(np.flatnonzero(predictions.target == index), p[:, index]))) for index in rare),
     )  # fmt: skip
-
-
-def _few_of_a_group(rows: IntArray, group: NDArray[np.str_]) -> list[int]:
-    chosen: list[int] = []
-    seen: Counter[str] = Counter()
-    for row in rows:
-        if len(chosen) == MOST_ERRORS:
-            break
-        if seen[str(group[row])] < MOST_OF_A_GROUP:
-            seen[str(group[row])] += 1
-            chosen.append(int(row))
-    return chosen
 
 
 def _spread(rows: IntArray, probability: NDArray[np.float64]) -> list[int]:
