@@ -22,7 +22,10 @@ UNREAD_KINDS: dict[str, str] = {
         (".dng", ".cr2", ".nef", ".arw"), "raw photographs are not read: develop them to PNG or TIFF"
     ),
     **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5"), "arrays are not read: save each image as PNG"),
-    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
+    **dict.fromkeys(
+        (".zip", ".tar"), "archives among other files are not read: unpack them, or give the archive itself"
+    ),
+    **dict.fromkeys((".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
 }
 """Extension → why files with it are not read, and what to do."""
 _MAGIC = (

@@ -38,6 +38,8 @@ def read_images(
             - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); shards at a URL are copied to the
               cache folder when their images are needed;
             - tar archives as of WebDataset, a file or a folder of them, or its URL;
+            - a zip archive of such a folder (of class folders, or with a table), or a folder of nothing but zip archives, such
+              as ``train.zip`` and ``test.zip``;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
             - the word ``"demo"``, the built-in synthetic set;
             - a source of a reader that another package registered, see `Reader`.
@@ -94,7 +96,7 @@ def _no_reader(source: str | Path) -> str:
     failures = "".join(f"; {failure}" for failure in readers.failures.values())
     if path.exists():
         return (
-            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar archive or a MedMNIST .npz, got the file "
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive or a MedMNIST .npz, got the file "
             f"{path}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.
