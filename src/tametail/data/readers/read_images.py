@@ -10,6 +10,7 @@ from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
+from tametail.data.decoding.file_kinds import UNREAD_KINDS, kind_of
 from tametail.data.group_from import groups_from
 from tametail.data.readers.given_splits import split_files, with_split_files
 from tametail.data.readers.known_sets import KNOWN_SETS
@@ -95,9 +96,11 @@ def _no_reader(source: str | Path) -> str:
     path = Path(source).expanduser()
     failures = "".join(f"; {failure}" for failure in readers.failures.values())
     if path.exists():
+        kind = UNREAD_KINDS.get(kind_of(path), "")
+        advice = f": {kind}" if kind else ""
         return (
             f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive or a MedMNIST .npz, got the file "
-            f"{path}{failures}"
+            f"{path}{advice}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.
     is_word = isinstance(source, str) and path.name == source and not path.suffix
