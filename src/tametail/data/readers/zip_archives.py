@@ -101,7 +101,7 @@ def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadO
             system, path = file_system(archive.path)
             listed = list_shard(system, path, path, "zip")
             shard = replace(listed, state=f"{listed.state} {archive.folder}")
-            with explain_source(path), open_copy(shard) as file:
+            with explain_cache_error(folder), explain_source(path), open_copy(shard) as file:
                 found = _scan(file, shard, archive.folder, folder)
             if found:
                 shards.append(replace(shard, first=found[0].image, start=len(images), rows=len(found)))
