@@ -28,6 +28,7 @@ ALLOWED = {
     "data/readers/medmnist.py _fetch": "its path is that of an atomic_path block",
     "data/readers/medmnist.py _write_images": BUILDS,
     "data/readers/parquet_images.py _write_images": BUILDS,
+    "data/readers/zip_archives.py _place": "in a temporary folder, which is removed when it has been read",
     "data/row_store.py __setstate__": "maps a file of the cache to read it",
     "predictions/parquet.py write_parquet": "its path is that of an atomic block",
     "report/figures/export.py saved": "into memory",

@@ -22,7 +22,15 @@ def encoded(grey: int, kind: str = "PNG") -> bytes:
     return stream.getvalue()
 
 
-def write(path: Path, labels: list[Any], names: list[str] | None = None, *, plain: bool = False) -> Path:
+def write(
+    path: Path,
+    labels: list[Any],
+    names: list[str] | None = None,
+    *,
+    plain: bool = False,
+    label: str = "label",
+    **others: list[Any],
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [encoded(10 * row, "JPEG" if row % 2 else "PNG") for row in range(len(labels))]
     cells = (
@@ -31,10 +39,15 @@ def write(path: Path, labels: list[Any], names: list[str] | None = None, *, plai
         else [{"bytes": image, "path": f"../../{row}.jpg"} for row, image in enumerate(images)]
     )
     table = pa.table(
-        {"image": pa.array(cells), "label": labels, "patient": [f"p{row // 2}" for row in range(len(labels))]}
+        {
+            "image": pa.array(cells),
+            label: labels,
+            **others,
+            "patient": [f"p{row // 2}" for row in range(len(labels))],
+        }
     )
     if names:
-        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        features = {"image": {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     pq.write_table(table, path)
     return path
@@ -96,3 +109,59 @@ def test_other_images_in_the_same_place_are_read_anew(tmp_path: Path) -> None:
     before = read_images(path).root
     write(path, ["a", "b", "a"])
     assert read_images(path).root != before
+
+
+def test_the_only_class_label_and_the_other_columns(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet",
+        [1, 0, 1],
+        ["mel", "nv"],
+        label="dx",
+        age=[40, None, 60],
+        site=["a", "b", None],
+    )
+    table = read_images(path)
+    assert table.frame["label"].tolist() == ["nv", "mel", "nv"]
+    assert table.frame["patient"].tolist() == ["p0", "p0", "p1"]
+    assert table.frame["age"].tolist()[::2] == [40, 60]
+    assert table.frame["site"].tolist()[:2] == ["a", "b"]
+    write(path, [1, 0, 1], label="dx")
+    with pytest.raises(
+        DataError, match="expected a column 'label' of labels"
+    ):  # numbers without names are no classes
+        read_images(path)
+
+
+@pytest.mark.parametrize(
+    "layout", ["{}/0000.parquet", "default/{}/0000.parquet", "{}/{}-00000-of-00001.parquet"]
+)
+def test_files_in_folders_of_their_split(tmp_path: Path, layout: str) -> None:
+    for split, labels in (("train", [0, 1, 1]), ("validation", [0, 1]), ("test", [1])):
+        write(tmp_path / "hub" / layout.format(split, split), labels, ["a", "b"])
+    table = read_images(tmp_path / "hub")
+    assert table.frame.groupby(["split", "label"]).size().to_dict() == {
+        ("test", "b"): 1, ("train", "a"): 1, ("train", "b"): 2, ("val", "a"): 1, ("val", "b"): 1,
+    }  # fmt: skip
+
+
+def test_two_sets_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
+    for name in ("small", "large"):
+        for split in ("train", "test"):
+            write(tmp_path / f"hub/{name}/{split}/0000.parquet", [0, 1], ["a", "b"])
+    with pytest.raises(DataError, match="hub"):
+        read_images(tmp_path / "hub")
+    assert len(read_images(tmp_path / "hub/small").frame) == 4
+
+
+def test_files_much_larger_than_their_bytes_are_refused(tmp_path: Path) -> None:
+    zeros = pa.table(
+        {"image": pa.array([bytes([at]) * (90 << 20) for at in range(3)]), "label": ["a", "b", "a"]}
+    )
+    pq.write_table(zeros, tmp_path / "bomb.parquet", compression="zstd")
+    with pytest.raises(DataError, match=r"in a row group of .*bomb\.parquet, .* more than 50 times as many"):
+        read_images(tmp_path / "bomb.parquet")
+    rows = 2_000_001
+    many = pa.table({"image": pa.nulls(rows, pa.binary()), "label": pa.nulls(rows, pa.string())})
+    pq.write_table(many, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"at most 2,000,000 rows in .*rows\.parquet, found 2,000,001"):
+        read_images(tmp_path / "rows.parquet")

@@ -1,9 +1,10 @@
-"""The commands of docs/data.md for public sets, each on a generated imitation of the layout of its folders."""
+"""The commands of docs/data.md for public sets, each on a generated imitation of the layout of its folders, and on a zip of it."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,14 +185,18 @@ def test_every_documented_layout_is_imitated() -> None:
     assert commands().keys() == LAYOUTS.keys()
 
 
+@pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_documented_command_reads_the_layout(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = LAYOUTS[name]
     write(layout, tmp_path)
     monkeypatch.chdir(tmp_path)
-    words = ["compare", *shlex.split(commands()[name]), "--dry-run", "--weights", "none", "--folds", "3"]
+    source, *options = shlex.split(commands()[name])
+    if zipped:
+        source = shutil.make_archive(source, "zip", source)
+    words = ["compare", source, *options, "--dry-run", "--weights", "none", "--folds", "3"]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.stderr
     facts = dict(line.split(": ", 1) for line in found.stdout.splitlines() if ": " in line)

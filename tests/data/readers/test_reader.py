@@ -24,6 +24,7 @@ BUILT_IN = [
     "medmnist",
     "packed",
     "webdataset",
+    "zip_archives",
     "parquet_images",
     "table",
     "table_folder",

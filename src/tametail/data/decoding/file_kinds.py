@@ -21,8 +21,19 @@ UNREAD_KINDS: dict[str, str] = {
     **dict.fromkeys(
         (".dng", ".cr2", ".nef", ".arw"), "raw photographs are not read: develop them to PNG or TIFF"
     ),
-    **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5"), "arrays are not read: save each image as PNG"),
-    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
+    **dict.fromkeys((".npy", ".mat"), "arrays are not read: save each image as PNG"),
+    **dict.fromkeys(
+        (".h5", ".hdf5"),
+        "HDF5 is not read: save each image of it with h5py, arrays as PNG and encoded images as they are, in a folder per class",
+    ),
+    **dict.fromkeys(
+        (".tfrecord", ".tfrecords"),
+        "TFRecord is not read: save each image in a folder per class, or write WebDataset",
+    ),
+    **dict.fromkeys(
+        (".zip", ".tar"), "archives among other files are not read: unpack them, or give the archive itself"
+    ),
+    **dict.fromkeys((".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
 }
 """Extension → why files with it are not read, and what to do."""
 _MAGIC = (

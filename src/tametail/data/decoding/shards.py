@@ -1,7 +1,7 @@
 """Images inside of large files, called shards, on a disk or at a URL.
 
 A table of such images has a folder in the cache, ``packed/KEY``, with their names and digests and the places of the shards, but
-without image files. An image is read from its shard: from a tar archive on this machine in place, otherwise from a copy in the
+without image files. An image is read from its shard: from a tar or zip archive on this machine in place, otherwise from a copy in the
 cache, made when the first of its images is read. `make_room` removes copies first of all, and they are made again when needed, so
 that the disk holds as much as the limit of the cache allows, and decoded images need no shard.
 """
@@ -39,6 +39,7 @@ from tametail.data.decoding.cache_folder import (
     used_here,
 )
 from tametail.data.decoding.tar_members import TarMember, tar_members
+from tametail.data.decoding.zip_members import inflated
 
 IMAGE_BYTES, IMAGE_DIGEST = "image_bytes", "image_digest"
 """Columns of packed tables: the content of the image file, and its digest."""
@@ -99,7 +100,7 @@ class Shard:
     """A file that holds consecutive images of a table.
 
     Attributes:
-        kind: ``tar``, or ``parquet`` with the column `IMAGE_BYTES`.
+        kind: ``tar``, ``zip`` (on this machine only), or ``parquet`` with the column `IMAGE_BYTES`.
         url: its URL, or its path.
         bytes: of its copy in the cache.
         state: changes with the file.
@@ -107,7 +108,7 @@ class Shard:
         start, rows: its images in the table.
     """
 
-    kind: Literal["tar", "parquet"]
+    kind: Literal["tar", "zip", "parquet"]
     url: str
     bytes: int
     state: str
@@ -118,7 +119,7 @@ class Shard:
     @property
     def in_place(self) -> bool:
         """Whether images are read from the file itself."""
-        return self.kind == "tar" and not is_url(self.url)
+        return self.kind != "parquet" and not is_url(self.url)
 
     @property
     def _base(self) -> Path:
@@ -137,7 +138,11 @@ class Shard:
 
 
 class ImageMember(NamedTuple):
-    """An image of a shard, with what belongs to it as JSON (tar archives of others only)."""
+    """An image of a shard, with what belongs to it as JSON (archives of others only).
+
+    In a zip archive ``size`` is what it takes there, and the JSON has ``inflated``, the bytes of its content, or 0 if it is
+    stored as it is.
+    """
 
     image: str
     offset: int
@@ -146,7 +151,7 @@ class ImageMember(NamedTuple):
     sidecar: str = ""
 
 
-def list_shard(system: Any, path: str, url: str, kind: Literal["tar", "parquet"]) -> Shard:
+def list_shard(system: Any, path: str, url: str, kind: Literal["tar", "zip", "parquet"]) -> Shard:
     """A shard as it is listed, without its images."""
     if not is_url(url):
         regular(Path(path))
@@ -305,6 +310,8 @@ def packed_image(path: Path) -> bytes | None:
                 return None
             file.seek(member.offset)
             content = file.read(member.size)
+        if shard.kind == "zip" and (size := json.loads(member.sidecar)["inflated"]):
+            content = inflated(content, size) or b""
         if image_digest(content) == member.digest:
             return content
         if last or shard.in_place:
@@ -324,7 +331,9 @@ def open_copy(shard: Shard) -> IO[bytes]:
     with suppress(FileNotFoundError):
         return regular(shard.copy).open("rb")
     if shard.in_place:
-        raise TametailError(f"expected a tar archive at {shard.url}, but it is gone; read the data again")
+        raise TametailError(
+            f"expected a {shard.kind} archive at {shard.url}, but it is gone; read the data again"
+        )
     # One shard at a time, also of several processes: together they would need more than the room that each has made.
     with explain_cache_error(shard.copy.parent), cache_lock(shard.copy.parent, "copying"), _locked(shard):
         with suppress(FileNotFoundError):  # made meanwhile
@@ -460,6 +469,8 @@ def _build_index(root: Path, shard: Shard) -> None:
             remove(shard.copy)
         open_copy(shard).close()
         return
+    if shard.kind == "zip":
+        raise TametailError(f"expected {shard.index}, but it is gone; read the data again")
     columns = _read(root / _IMAGES, ["image", "digest"]).slice(shard.start, shard.rows)
     known = list(zip(columns["image"].to_pylist(), columns["digest"].to_pylist(), strict=True))
     with open_copy(shard) as file:

@@ -10,6 +10,7 @@ from tametail.core.errors import DataError
 from tametail.core.option import takes
 from tametail.core.options import ReadImagesOptions
 from tametail.core.registry import nearest
+from tametail.data.decoding.file_kinds import UNREAD_KINDS, kind_of
 from tametail.data.group_from import groups_from
 from tametail.data.readers.given_splits import split_files, with_split_files
 from tametail.data.readers.known_sets import KNOWN_SETS
@@ -38,6 +39,8 @@ def read_images(
             - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); shards at a URL are copied to the
               cache folder when their images are needed;
             - tar archives as of WebDataset, a file or a folder of them, or its URL;
+            - a zip archive of such a folder (of class folders, or with a table), or a folder of nothing but zip archives, such
+              as ``train.zip`` and ``test.zip``;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
             - the word ``"demo"``, the built-in synthetic set;
             - a source of a reader that another package registered, see `Reader`.
@@ -93,9 +96,11 @@ def _no_reader(source: str | Path) -> str:
     path = Path(source).expanduser()
     failures = "".join(f"; {failure}" for failure in readers.failures.values())
     if path.exists():
+        kind = UNREAD_KINDS.get(kind_of(path), "")
+        advice = f": {kind}" if kind else ""
         return (
-            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar archive or a MedMNIST .npz, got the file "
-            f"{path}{failures}"
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive or a MedMNIST .npz, got the file "
+            f"{path}{advice}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.
     is_word = isinstance(source, str) and path.name == source and not path.suffix

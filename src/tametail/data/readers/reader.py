@@ -66,6 +66,7 @@ _BUILT_IN = (
     "medmnist",
     "packed",
     "webdataset",
+    "zip_archives",
     "parquet_images",
     "tables",
     "table_folders",

@@ -27,6 +27,8 @@ _TABLES = (
     (LABELS_FILE, "labels.tsv", "labels.parquet", "labels.jsonl"),
     ("metadata.csv", "metadata.jsonl", "metadata.parquet"),
 )
+TABLE_NAMES = frozenset(name for names in _TABLES for name in names)
+"""Names of the tables that are looked for in folders."""
 
 
 @register_reader
@@ -123,7 +125,7 @@ def folder_name(folder: Path) -> str:
 
 
 def _has_table(folder: Path) -> bool:
-    return any((folder / name).is_file() for names in _TABLES for name in names)
+    return any((folder / name).is_file() for name in TABLE_NAMES)
 
 
 def _split_folders(root: Path) -> list[Path]:
