@@ -12,12 +12,11 @@ from tametail.report.study.results import MethodResults, StudyResults
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES = len(SERIES)
 _WIDTH, _HEIGHT = 300, 300  # points
 _STYLES = ("-", "--", "-.", ":")
 
 
-def rarest_classes(results: StudyResults) -> list[str]:
+def drawn_classes(results: StudyResults) -> list[str]:
     """The classes that have curves, the most frequent first."""
     curves = results.ranking[0].curves
     names = [results.class_names[index] for index in results.by_frequency]
@@ -35,7 +34,7 @@ def precision_recall_drawing(results: StudyResults) -> Drawing:
 
 
 def _of_classes(results: StudyResults, which: int, x: str, y: str, title: str) -> Drawing:
-    best, names = results.ranking[0], rarest_classes(results)
+    best, names = results.ranking[0], drawn_classes(results)
 
     def draw(_: Figure, axes: Any) -> None:
         if not which:
@@ -54,7 +53,7 @@ def _of_classes(results: StudyResults, which: int, x: str, y: str, title: str) -
 
 def decision_drawing(methods: Sequence[MethodResults]) -> Drawing:
     """Net benefit by threshold of methods that have a decision curve, beside acting on all images and on none."""
-    shown = [(one.method, one.decision) for one in methods if one.decision is not None][:MOST_CLASSES]
+    shown = [(one.method, one.decision) for one in methods if one.decision is not None][: len(SERIES)]
     first = shown[0][1]
     thresholds = [100 * point.threshold for point in first.points]
 

@@ -6,6 +6,7 @@ Artificial Intelligence 2024); the checklists themselves have the full text.
 
 from __future__ import annotations
 
+from tametail.report.study.provenance import grouped
 from tametail.report.study.results import StudyResults
 from tametail.report.table import Cell, Column, Row, Table
 
@@ -14,9 +15,6 @@ YOURS = "fill in"
 
 def checklist_table(results: StudyResults) -> Table:
     """One row for each group of items."""
-    grouped = (
-        int(results.settings["table"]["groups"]) != results.counts.train_images + results.counts.test_images
-    )
     by = bool(results.ranking and results.ranking[0].subgroups)
     tested = results.test_set_evaluated
     classes = "Labels" if results.multi_label else "Classes"
@@ -36,7 +34,7 @@ def checklist_table(results: StudyResults) -> Table:
             "12a",
             "Partitions, and what is kept together",
             "Data partitions",
-            "Data" if grouped else "Data; images are taken as independent: say whether they are",
+            "Data" if grouped(results) else "Data; images are taken as independent: say whether they are",
         ),
         (
             "12b, 12c",
@@ -59,7 +57,7 @@ def checklist_table(results: StudyResults) -> Table:
             "15",
             "Output of the model and its thresholds",
             "Model",
-            "Thresholds: Labels" if results.multi_label else "Calibration; Operating points",
+            "Labels" if results.multi_label else "Calibration; Operating points",
         ),
         ("16", "Differences between training and test data", "Data partitions", "Data"),
         ("17", "Ethical approval", "Other information", ""),
@@ -78,12 +76,7 @@ def checklist_table(results: StudyResults) -> Table:
             if tested
             else f"Methods; {classes} (cross-validation; the test set is not evaluated)",
         ),
-        (
-            "23b",
-            "Performance by group; failures",
-            "Results: performance",
-            failures,
-        ),
+        ("23b", "Performance by group; failures", "Results: performance", failures),
         ("25, 26", "Interpretation, limitations", "Discussion", ""),
         ("27a–27c", "Use in practice, poor input, further research", "Discussion", ""),
     )

@@ -10,7 +10,8 @@ from tametail.core.arrays import IntArray
 from tametail.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from tametail.evaluation.net_benefit import DecisionCurve, decision_curve
 from tametail.evaluation.ranking_metrics import RankedClass
-from tametail.predictions.multi_label import LabelPredictions
+from tametail.evaluation.sample import align
+from tametail.predictions.multi_label import LabelPredictions, check_same_images
 from tametail.predictions.single_label import Predictions
 
 MOST_CURVES = 8  # classes in one figure
@@ -20,10 +21,11 @@ _THRESHOLDS = tuple(percent / 100 for percent in (1, 2, 3, 4, *range(5, 100, 5))
 
 def class_curves(replicates: Sequence[Predictions]) -> dict[str, tuple[Curve, Curve]]:
     """ROC and precision-recall curve of each of the rarest classes against all others, by its name."""
-    target, names = replicates[0].target, replicates[0].class_names
+    tables = align(replicates)  # repeats have folds of their own, and so their images in another order
+    target, names = tables[0].target, tables[0].class_names
     return {
         names[index]: _curves(
-            RankedClass(target == index, [table.class_probabilities(index) for table in replicates])
+            RankedClass(target == index, [table.class_probabilities(index) for table in tables])
         )
         for index in _rarest(np.bincount(target, minlength=len(names)))
     }
@@ -31,12 +33,13 @@ def class_curves(replicates: Sequence[Predictions]) -> dict[str, tuple[Curve, Cu
 
 def label_curves(replicates: Sequence[LabelPredictions]) -> dict[str, tuple[Curve, Curve]]:
     """The same of the rarest labels."""
-    first = replicates[0]
+    tables = check_same_images([table.sorted_by_image() for table in replicates])
+    first = tables[0]
     return {
         first.class_names[index]: _curves(
             RankedClass(
                 first.labels[:, index],
-                [table.logits[:, index] for table in replicates],
+                [table.logits[:, index] for table in tables],
                 first.known[:, index],
             )
         )

@@ -193,7 +193,7 @@ def _calibration(results: StudyResults) -> Context:
 
 
 def _class_curves(results: StudyResults) -> Context:
-    names = class_curves.rarest_classes(results)
+    names = class_curves.drawn_classes(results)
     if not names:
         return None
     figures = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from tametail.data.class_groups import CLASS_GROUPS
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import tendency
 from tametail.evaluation.evaluate import class_metric_names
@@ -32,6 +33,7 @@ from tametail.report.table import (
 Choose = Callable[[MethodResults], Evaluation | None]
 # The two metrics by which classes or labels are compared across methods.
 _CLASS_PAIR = {False: ("recall", "f1"), True: ("average_precision", "auroc")}
+_OF_CLASS_GROUPS = {f"{metric}_{group}" for metric in ("recall", "f1") for group in CLASS_GROUPS}
 _MOST_CONFUSED = 3  # classes of the false positives at an operating point
 _ORDER = {"better": 1, "no significant difference": 2, "worse": 3}
 
@@ -84,7 +86,7 @@ def method_table(
         metric
         for metric, _ in (chosen[0][1].overall() if chosen else [])
         if (metric.in_print or not in_print)
-        and (len(chosen[0][1].class_groups) > 1 or not metric.name.endswith(("_many", "_medium", "_few")))
+        and (len(chosen[0][1].class_groups) > 1 or metric.name not in _OF_CLASS_GROUPS)
     ]
     columns = [[metric_cell(metric, found[metric.name]) for _, found in chosen] for metric in shown]
     columns = [
