@@ -1,4 +1,4 @@
-"""Curves of a page are those of all repeats on the same images, in whatever order each has them."""
+"""Curves of a page are those of all repeats on the same images, in whatever order a table has them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tables(classes: int = 3, replicates: int = 2, images: int = 200) -> list[Pre
     return found
 
 
-def test_repeats_with_other_folds_have_the_curves_of_the_same_images() -> None:
+def test_tables_in_any_order_have_the_curves_of_the_same_images() -> None:
     """The area of each curve is the mean AUROC of the repeats, which it is not if rows are mixed up."""
     shuffled = tables()
     for index, (name, (roc, _)) in enumerate(class_curves(shuffled).items()):

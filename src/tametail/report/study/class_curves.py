@@ -21,7 +21,7 @@ _THRESHOLDS = tuple(percent / 100 for percent in (1, 2, 3, 4, *range(5, 100, 5))
 
 def class_curves(replicates: Sequence[Predictions]) -> dict[str, tuple[Curve, Curve]]:
     """ROC and precision-recall curve of each of the rarest classes against all others, by its name."""
-    tables = align(replicates)  # repeats have folds of their own, and so their images in another order
+    tables = align(replicates)
     target, names = tables[0].target, tables[0].class_names
     return {
         names[index]: _curves(
