@@ -30,7 +30,7 @@ from tametail.storage.study_file import folds_to_run
 
 BASELINE = "ce"
 _MOST_WEAK = 3  # classes
-SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
+SYNTHETIC = "Synthetic demo images: these numbers say nothing about real images."
 _SIGNIFICANCE = {
     "better": "significantly better than",
     "no significant difference": "not significantly different from",

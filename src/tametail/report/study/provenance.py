@@ -155,7 +155,7 @@ def study_command(settings: Mapping[str, Any]) -> str:
     options |= {"repeats": repeats if repeats > 1 else None}
     options |= {"only_folds": folds if len(folds) < settings["splits"]["folds"] else None, "out": "STUDY"}
     options |= {"class_order": settings.get("class_order") or None}
-    data = "demo" if settings["synthetic"] else "DATA"
+    data = settings["name"] if settings["synthetic"] else "DATA"
     return command_line("compare", [data], options, MethodsOptions, CompareOptions)
 
 
