@@ -152,12 +152,12 @@ def _mark(rng: np.random.Generator, size: str, tone: str, shape: str) -> NDArray
     else:
         turned = rng.uniform(0, np.pi)
         end = np.array([np.cos(turned), np.sin(turned)]) * radius * 1.8
-        ends = [tuple(np.rint((centre + sign * end) * 16).astype(int).tolist()) for sign in (-1, 1)]
-        cv2.line(plate, *ends, 255, max(1, round(radius / 4)), cv2.LINE_AA, 4)
+        first, last = (np.rint((centre + sign * end) * 16).astype(int).tolist() for sign in (-1, 1))
+        cv2.line(plate, first, last, 255, max(1, round(radius / 4)), cv2.LINE_AA, 4)
     mark = plate.astype(np.float32) / 255
     if shape == "haze":
         mark = np.asarray(cv2.GaussianBlur(mark, (0, 0), radius / 1.5), np.float32)
-    return np.float32(strength) * mark
+    return np.asarray(strength * mark, np.float32)
 
 
 def _labels(films: list[Film]) -> str:

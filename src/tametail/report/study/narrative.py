@@ -209,6 +209,13 @@ def _certainty(results: StudyResults) -> str:
     )
 
 
+def primary_test(results: StudyResults) -> str:
+    """Name of the test that gives the verdicts: ``a paired ... test of balanced accuracy``."""
+    if results.multi_label:
+        return "a paired t test of mean average precision, with standard errors from each group’s influence"
+    return "a paired sign-flip permutation test of balanced accuracy"
+
+
 def _tests(results: StudyResults) -> str:
     """What the paired tests of the best method against each other method say."""
     assert results.pairs is not None

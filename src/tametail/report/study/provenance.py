@@ -198,7 +198,7 @@ def methods(results: StudyResults) -> str:
     ]
     if results.pairs is not None:
         said.append(
-            "Primary test: methods were compared in pairs on the same images by sign-flip permutation tests"
+            f"Primary test: methods were compared in pairs on the same images by {narrative.primary_test(results)}"
             f"{' clustered by group' if groups else ''}, with Holm’s correction over all pairs."
         )
     if counts.test_images:

@@ -135,7 +135,7 @@ class StudyResults:
         counts: images per class and set.
         environments: the distinct environments of the finished runs.
         seconds: total time of all finished runs.
-        pairs: paired tests of the complete methods, in the order of their rank; None for a single method and for multi-label studies.
+        pairs: paired tests of the complete methods, in the order of their rank; None for a single method.
         by_class: for each method but the best, tests of the best against it, class by class.
         across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
             one fold was held out.

@@ -392,12 +392,16 @@ def runs_table(results: StudyResults) -> Table | None:
 def class_tests_table(results: StudyResults, other: str) -> Table:
     """The best method against another one, class by class."""
     best, tests = results.ranking[0].method, results.by_class[other]
+    labels = results.multi_label
+    unit, better, metric = (
+        ("Label", "Higher with", "AP") if labels else ("Class", "Correct only by", "recall")
+    )
     columns = (
-        Column("Class", text=True),
+        Column(unit, text=True),
         Column("n"),
-        Column(f"Correct only by {best}"),
-        Column(f"Correct only by {other}"),
-        Column("Difference in recall, points"),
+        Column(f"{better} {best}"),
+        Column(f"{better} {other}"),
+        Column(f"Difference in {metric}, points"),
         Column("p, Holm"),
         Column(f"{best} is", text=True),
     )
@@ -413,4 +417,4 @@ def class_tests_table(results: StudyResults, other: str) -> Table:
             verdict_cell(test.verdict),
         )
         rows.append(Row(cells))
-    return Table(f"{best} compared with {other}, class by class", columns, tuple(rows))
+    return Table(f"{best} compared with {other}, {unit.lower()} by {unit.lower()}", columns, tuple(rows))
