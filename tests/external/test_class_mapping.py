@@ -7,7 +7,7 @@ import pytest
 
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable
-from tametail.external.class_mapping import map_classes, read_mapping
+from tametail.external.class_mapping import map_classes, map_labels, read_mapping
 
 OURS = ("bcc", "mel", "nv")
 
@@ -71,3 +71,39 @@ def test_pairs_are_read() -> None:
             read_mapping([text])
     with pytest.raises(UsageError, match="one class for 'a'"):
         read_mapping(["a=b", "a=c"])
+
+
+def make_label_table(labels: list[str], unknown: list[str]) -> ImageTable:
+    images = [f"{number:03}.png" for number in range(len(labels))]
+    frame = pd.DataFrame(
+        {"image": images, "label": labels, "group": images, "split": "", "unknown_labels": unknown}
+    )
+    return ImageTable.from_frame(frame, Path(), "other", multi_label=True)
+
+
+def test_several_labels_become_ours_and_those_of_no_image_are_unknown() -> None:
+    table = make_label_table(["a|b", "", "c", "b"], ["", "a|b", "a", ""])
+    found = map_labels(table, ("mass", "nodule", "scar"), {"a": "mass", "b": "mass", "c": "scar"})
+    # Of the second image neither is known, of the third one is unknown and the other absent: whether it has a mass is unknown.
+    assert found.table.frame["label"].tolist() == ["mass", "", "scar", "mass"]
+    assert found.table.unknown.tolist() == [
+        [False, True, False],
+        [True, True, False],
+        [True, True, False],
+        [False, True, False],
+    ]
+    assert found.unlabelled == ("nodule",)
+    assert found.renamed == {"a": ("mass", 1), "b": ("mass", 2), "c": ("scar", 1)}
+
+
+def test_other_labels_are_refused_or_dropped_but_their_images_stay() -> None:
+    table = make_label_table(["mass|wart", "wart", "mass"], ["", "", ""])
+    with pytest.raises(DataError, match=r"wart \(2 images\) too.*those labels out with --drop-unknown"):
+        map_labels(table, ("mass", "scar"), {})
+    found = map_labels(table, ("mass", "scar"), {}, drop_unknown=True)
+    assert found.table.frame["label"].tolist() == ["mass", "", "mass"]
+    assert found.dropped == {"wart": 2}
+    with pytest.raises(DataError, match="found none"):
+        map_labels(table, ("scar", "nodule"), {}, drop_unknown=True)
+    with pytest.raises(UsageError, match="add --multi-label"):
+        map_labels(make_table(["nv", "mel"]), OURS, {})

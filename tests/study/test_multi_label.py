@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import tametail
+from fixtures.patches import PATCHES, draw_patches
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY, words
 from tametail.cli.app import app
@@ -22,33 +23,8 @@ from tametail.predictions.multi_label import ensemble_labels, read_label_predict
 from tametail.report import read_results, write_report
 from tametail.study.study import compare, evaluate_test_set
 
-# Colour and place of the patch that stands for a label, and the share of images that have it.
-PATCHES = {
-    "blue": ((40, 60, 230), (2, 2), 0.35),
-    "green": ((40, 210, 60), (2, 18), 0.2),
-    "red": ((230, 40, 50), (18, 2), 0.5),
-}
 LOSSES = "asl,alpa,bce,focal"
 SETTINGS = TINY | {"epochs": 6, "lr": 2e-2}
-
-
-def draw_patches(folder: Path, images: int = 120) -> Path:
-    """Noisy grey images with coloured patches, two to a group; an image without any has no label."""
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    lines = ["image,label,group"]
-    for number in range(images):
-        pixels = rng.normal(120, 12, (32, 32, 3))
-        names = [name for name, (_, _, share) in PATCHES.items() if rng.random() < share]
-        for name in names:
-            colour, (top, left), _ = PATCHES[name]
-            pixels[top : top + 12, left : left + 12] = np.array(colour) + rng.normal(0, 12, (12, 12, 3))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03d}.png")
-        lines.append(f"{number:03d}.png,{'|'.join(names)},p{number // 2}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -667,7 +667,12 @@ class ExternalOptions(MethodsOptions, total=False):
         ),
     ]
     drop_unknown: Annotated[
-        bool, Option(False, "Leave out images whose label is not a class of the study.", DATA)
+        bool,
+        Option(
+            False,
+            "Leave out images whose label is not a class of the study; of several labels per image, only such labels.",
+            DATA,
+        ),
     ]
 
 
@@ -681,7 +686,7 @@ class EvaluateOptions(
     DataArgument,
     AnalysisOptions,
     ExternalOptions,
-    TableOptions,
+    ReadImagesOptions,
     DeviceOptions,
     TrustOptions,
     total=False,

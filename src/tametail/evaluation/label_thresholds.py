@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import FloatArray
 from tametail.evaluation import metrics
 from tametail.evaluation.ranking_metrics import average_precision
+from tametail.evaluation.sample import assigned_parts, group_codes
 from tametail.predictions.multi_label import LabelPredictions
 
 DEFAULT_THRESHOLD = 0.5
@@ -61,4 +62,19 @@ def out_of_fold_thresholds(table: LabelPredictions) -> FloatArray:
     for fold in np.unique(table.fold):
         own = table.fold == fold
         found[own] = DEFAULT_THRESHOLD if own.all() else deployable_thresholds([table.take(~own)])
+    return found
+
+
+def cross_fitted_thresholds(table: LabelPredictions) -> FloatArray:
+    """Thresholds (N, C) for images of one model without folds: for each fifth of the groups chosen on the other four.
+
+    Whole groups are assigned to the fifths of each label, those with a positive image first.
+    """
+    group, found = group_codes(table), np.empty(table.labels.shape)
+    p = table.posterior.astype(np.float64)
+    for index, (positive, known) in enumerate(zip(table.labels.T, table.known.T, strict=True)):
+        part = assigned_parts(group, positive)
+        for each in np.unique(part):
+            own = part == each
+            found[own, index] = best_threshold(positive[~own & known], p[~own & known, index])
     return found

@@ -15,7 +15,7 @@ from tametail.core.options import (
     DeviceOptions,
     EvaluateOptions,
     ExternalOptions,
-    TableOptions,
+    ReadImagesOptions,
     TrustOptions,
 )
 from tametail.evaluation.class_order import check_ordered
@@ -75,7 +75,7 @@ def evaluate(
     check_ordered(analysis["ordered"], analysis["class_order"])
     analysis |= {"by": analysis["by"] or (), "operating": operating}
     if options["data"] is None:
-        known = declared(ExternalOptions, TableOptions, DeviceOptions, TrustOptions)
+        known = declared(ExternalOptions, ReadImagesOptions, DeviceOptions, TrustOptions)
         given = [
             known[name].flag
             for name, value in options.items()
@@ -98,7 +98,7 @@ def evaluate(
         methods=options["methods"],
         mapping=read_mapping(list(options["map"] or ())),
         drop_unknown=options["drop_unknown"],
-        columns=pick(TableOptions, options),
+        columns=pick(ReadImagesOptions, options),
         device=options["device"],
         trust_code=options["trust_code"],
         console=console,

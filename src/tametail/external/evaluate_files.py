@@ -17,6 +17,7 @@ from tametail.core.options import EvaluateOptions
 from tametail.core.registry import nearest
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.external.prediction_files import check_files, read_prediction_files
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.report import write_report
 from tametail.storage.evaluation_file import (
     EvaluationSettings,
@@ -40,6 +41,21 @@ def check_operating(operating: OperatingPoints, class_names: Sequence[str]) -> N
             raise UsageError(
                 f"expected one of the classes for --operating, got {name!r}; {nearest(name, class_names)}"
             )
+
+
+def refuse_for_labels(
+    by: Sequence[str], ordered: bool | None, class_order: Sequence[str] | None, operating: OperatingPoints
+) -> None:
+    """Refuse options that are for one class per image.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    given = {"--by": by, "--operating": operating, "--ordered": ordered, "--class-order": class_order}
+    if wrong := [flag for flag, value in given.items() if value]:
+        raise UsageError(
+            f"{', '.join(wrong)} can only be given for images of one class each, but these may have several labels; leave it out"
+        )
 
 
 def written_options(
@@ -182,10 +198,26 @@ def store(
     console: Console,
 ) -> None:
     """Store predictions in a folder, from which `write_report` evaluates them."""
-    target = next(iter(predictions.values())).tables[0].target
-    present = np.bincount(target, minlength=len(about.class_names))
-    absent = [name for name, count in zip(about.class_names, present, strict=True) if not count]
-    if absent:
-        console.warn(f"no image of {', '.join(absent)}: means are over the other classes")
+    first = next(iter(predictions.values())).tables[0]
+    if isinstance(first, LabelPredictions):
+        _check_labels(first, console)
+    else:
+        present = np.bincount(first.target, minlength=len(about.class_names))
+        absent = [name for name, count in zip(about.class_names, present, strict=True) if not count]
+        if absent:
+            console.warn(f"no image of {', '.join(absent)}: means are over the other classes")
     prepare_evaluation(out)
     write_evaluation(out, predictions, subgroup_columns, about)
+
+
+def _check_labels(table: LabelPredictions, console: Console) -> None:
+    """Warn of labels that not both positive and negative images are known of, which are in no ranking; `DataError` if all are."""
+    both = table.labels.any(axis=0) & (table.known & ~table.labels).any(axis=0)
+    if not both.any():
+        raise DataError(
+            "expected a label that some images have and others do not, found none; give images of both kinds"
+        )
+    few = table.known.any(axis=0) & ~both
+    if few.any():
+        named = ", ".join(np.array(table.class_names)[few].tolist())
+        console.warn(f"no positive or no negative image of {named}: means are over the other labels")

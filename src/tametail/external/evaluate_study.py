@@ -29,10 +29,18 @@ from tametail.data.decoding.cache import table_bit_depth
 from tametail.data.reading import say_new_depth
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
+from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
-from tametail.external.class_mapping import MappedTable, map_classes
-from tametail.external.evaluate_files import OperatingPoints, check_operating, store, written_options
+from tametail.external.class_mapping import MappedTable, map_classes, map_labels
+from tametail.external.evaluate_files import (
+    OperatingPoints,
+    check_operating,
+    refuse_for_labels,
+    store,
+    written_options,
+)
+from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report import write_report
 from tametail.report.study.runs import find_runs
@@ -74,8 +82,8 @@ def evaluate_study(
 ) -> Path:
     """Evaluate the fold models of a study's methods, and their ensembles, on other images.
 
-    Each fold model of a method predicts all images: the fold models are the replicates. Calibration maps and the thresholds
-    of operating points are fitted on the out-of-fold predictions of the study, never on these images.
+    Each fold model of a method predicts all images: the fold models are the replicates. Calibration maps and thresholds, of
+    operating points or of labels, are fitted on the out-of-fold predictions of the study, never on these images.
 
     Args:
         study: the study's folder.
@@ -83,7 +91,7 @@ def evaluate_study(
         out: folder of the evaluation; it must contain neither the study nor the data.
         methods: separated by commas; None for all whose runs are finished.
         mapping: label of the data → class of the study.
-        drop_unknown: leave out images with unknown labels.
+        drop_unknown: leave out images with labels that the study lacks; of several labels per image, only these labels.
         columns: options of `read_images`, when ``data`` is not a table.
         by: columns of the data that define subgroups.
         ordered: whether the classes are ordinal; None if they are where ``class_order`` or the study has their order.
@@ -101,15 +109,13 @@ def evaluate_study(
     by = tuple(dict.fromkeys(by))
     described = study_file.read_study_file(study)
     check_one_process("evaluate")
-    if described.get("multi_label"):
-        raise UsageError(
-            f"expected a study of images with one label each, but those of {study} may have several; evaluate its test set with "
-            f"tametail test-set"
-        )
+    several = bool(described.get("multi_label"))
+    if several:
+        refuse_for_labels(by, ordered, class_order, operating)
     class_names = tuple(described["class_names"])
     check_operating(operating, class_names)
     known = class_order or described.get("class_order")
-    order = ordinal_classes(class_names, ordered=ordered, given=known)
+    order = () if several else ordinal_classes(class_names, ordered=ordered, given=known)
     runs = _runs(study, described, methods, trust_code, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
@@ -121,7 +127,8 @@ def evaluate_study(
             f"expected a column of the data for --by, got {unknown[0]!r}; found "
             f"{sample_of(list(given.frame.columns[4:]), most=20) or 'none except image, label, group and split'}"
         )
-    mapped = map_classes(given, class_names, mapping or {}, drop_unknown=drop_unknown)
+    map_to_study = map_labels if several else map_classes
+    mapped = map_to_study(given, class_names, mapping or {}, drop_unknown=drop_unknown)
     _report_mapping(mapped, console)
     depth = _depth(described, mapped.table, console)
     context, decoded = _run_context(study, described, mapped.table.read_at(depth), device, console)
@@ -130,9 +137,13 @@ def evaluate_study(
     subgroup_columns = {
         column: subgroup_values(as_texts(table.frame[column].tolist()), column) for column in by
     }
-    predictions = _predictions(runs, context, operating, console)
+    if several:
+        predictions = _label_predictions(runs, context, console)
+    else:
+        predictions = _predictions(runs, context, operating, console)
     options = {
         "data": given.name,
+        "multi_label": (columns or {}).get("multi_label"),
         "methods": list(runs) if methods else None,
         "map": ["=".join(pair) for pair in (mapping or {}).items()],
         "drop_unknown": drop_unknown or None,
@@ -149,6 +160,7 @@ def evaluate_study(
         facts=_facts(described, given.read_at(depth), mapped, decoded, warning),
         command=command_line("evaluate", ["STUDY"], options, EvaluateOptions),
         synthetic=given.synthetic,
+        multi_label=several,
     )
     store(out, predictions, subgroup_columns, about, console)
     return write_report(out)
@@ -195,6 +207,11 @@ def _report_mapping(mapped: MappedTable, console: Console) -> None:
     if mapped.dropped:
         listed = ", ".join(f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items()))
         console.warn(f"left out, as the study has no such class: {listed}")
+    if mapped.unlabelled:
+        console.warn(
+            f"no image has {', '.join(mapped.unlabelled)}, so that it may not have been looked for: taken as unknown and left "
+            f"out of all metrics; if it is called otherwise here, name it with --map THEIRS=OURS"
+        )
 
 
 def _run_context(
@@ -266,7 +283,9 @@ def _predictions(
         for text, of_method in runs.items():
             tables, counts = [], np.zeros(len(context.training_data.table.class_names), dtype=np.int64)
             for run in of_method:
-                tables.append(_predict(run, context))
+                table = _predict(run, context)
+                assert isinstance(table, Predictions)
+                tables.append(table)
                 counts += np.array(
                     load_class_counts(run.directory(context.study), context.training_data.table.class_names)[
                         0
@@ -284,15 +303,35 @@ def _predictions(
     return predictions
 
 
-def _predict(run: Run, context: RunContext) -> Predictions:
+def _label_predictions(
+    runs: Mapping[str, Sequence[Run]], context: RunContext, console: Console
+) -> dict[str, ModelPredictions]:
+    """The same for images that may have several labels, with the thresholds that `predict` uses."""
+    predictions: dict[str, ModelPredictions] = {}
+    own = {each.method: each for each in find_runs(context.study, study_file.read_study_file(context.study))}
+    with console.track("Models", sum(map(len, runs.values()))) as advance:
+        for text, of_method in runs.items():
+            tables = []
+            for run in of_method:
+                table = _predict(run, context)
+                assert isinstance(table, LabelPredictions)
+                tables.append(table)
+                advance(1)
+            thresholds = deployable_thresholds(own[text].label_replicates).tolist()
+            predictions[text] = ModelPredictions(tables, label_thresholds=thresholds)
+            if len(tables) > 1:
+                mean = ModelPredictions([ensemble_labels(tables)], label_thresholds=thresholds)
+                predictions[f"{text}, ensemble of {len(tables)}"] = mean
+    return predictions
+
+
+def _predict(run: Run, context: RunContext) -> Predictions | LabelPredictions:
     table = context.training_data.table
     rows = np.arange(len(table))
     model = load_trained_model(run, context.study, context.training_data.new_model)
     counted = load_class_counts(run.directory(context.study), table.class_names)
     decision_rule = run.method.decision_rule(*counted, context.recipe)
-    found = make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
-    assert isinstance(found, Predictions)
-    return found
+    return make_predictions(run, table, rows, compute_outputs(model, context, rows), decision_rule)
 
 
 def _thresholds(held_out: Sequence[Predictions], operating: OperatingPoints) -> list[float | None]:
@@ -326,8 +365,10 @@ def _facts(
     if mapped.dropped:
         listed = [f"{label} ({count} images)" for label, count in sorted(mapped.dropped.items())]
         facts.append(("Left out, unknown class", ", ".join(listed)))
-    if mapped.absent:
-        facts.append(("Classes without an image", ", ".join(mapped.absent)))
+    if mapped.unlabelled:
+        facts.append(("Labels of no image, taken as unknown", ", ".join(mapped.unlabelled)))
+    if absent := [name for name in mapped.absent if name not in mapped.unlabelled]:
+        facts.append(("Classes without an image", ", ".join(absent)))
     if decoded.errors:
         facts.append(("Images that cannot be read", str(len(decoded.errors))))
     return (

@@ -18,9 +18,10 @@ from tametail.core.json_file import read_json
 from tametail.core.parquet_file import read_frame
 from tametail.core.removal import remove
 from tametail.core.version import __version__
+from tametail.predictions.multi_label import LabelPredictions, read_label_predictions, write_label_predictions
 from tametail.predictions.single_label import Predictions, read_predictions, write_predictions
 from tametail.storage.identity import SCHEMA, FolderKind, prepare_directory, read_settings, write_settings
-from tametail.storage.schema import Count, Name, Number, Strict, Text, damage
+from tametail.storage.schema import Count, Name, Number, Share, Strict, Text, damage
 
 _TABLES = "predictions"
 _COLUMNS = "columns.parquet"
@@ -38,6 +39,7 @@ class _Model(Strict):
     ]
     thresholds: Annotated[list[Number | None], Field(max_length=10_000)]
     train_counts: Annotated[list[Count], Field(max_length=100_000)]
+    label_thresholds: Annotated[list[Share], Field(max_length=100_000)] = []
 
 
 class _Evaluation(Strict):
@@ -53,6 +55,7 @@ class _Evaluation(Strict):
     facts: Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(max_length=1_000)]
     command: Text
     synthetic: bool
+    multi_label: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> _Evaluation:
@@ -61,6 +64,8 @@ class _Evaluation(Strict):
             raise ValueError("a model or class is named twice")
         if self.class_order and sorted(self.class_order) != sorted(self.class_names):
             raise ValueError("class_order is not every class once")
+        if self.multi_label and (self.class_order or self.by or self.operating):
+            raise ValueError("class_order, by or operating is given for several labels per image")
         for name, sensitivity in self.operating:
             if name not in self.class_names or not (
                 type(sensitivity) in {int, float} and 0 < sensitivity <= 1
@@ -75,6 +80,11 @@ class _Evaluation(Strict):
                 raise ValueError(
                     f"{model.name} has {len(model.train_counts)} train_counts for {len(self.class_names)} classes"
                 )
+            given = len(model.label_thresholds)
+            if given and not (self.multi_label and given == len(self.class_names)):
+                raise ValueError(
+                    f"{model.name} has {given} label_thresholds for {len(self.class_names) if self.multi_label else 0} labels"
+                )
         return self
 
 
@@ -87,12 +97,14 @@ class EvaluatedModel:
         tables: files of its predictions, relative to the folder; one per replicate.
         thresholds: one per operating point, chosen on other images; None where none could be chosen.
         train_counts: training images per class; empty if unknown.
+        label_thresholds: one per label, where images may have several, chosen on other images; empty if none were.
     """
 
     name: str
     tables: tuple[str, ...]
     thresholds: tuple[float | None, ...] = ()
     train_counts: tuple[int, ...] = ()
+    label_thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ class EvaluationSettings:
         facts: (term, text) about the origin of the predictions.
         command: the command that repeats this evaluation, with file names but not their folders.
         synthetic: whether the images are drawn by a program.
+        multi_label: whether an image may have several labels; the classes are the labels then.
     """
 
     name: str
@@ -122,15 +135,17 @@ class EvaluationSettings:
     facts: tuple[tuple[str, str], ...] = ()
     command: str = ""
     synthetic: bool = False
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)
 class ModelPredictions:
     """Predictions of one model, one table per replicate; see `EvaluatedModel` for the other fields."""
 
-    tables: Sequence[Predictions]
+    tables: Sequence[Predictions] | Sequence[LabelPredictions]
     thresholds: Sequence[float | None] = ()
     train_counts: Sequence[int] = ()
+    label_thresholds: Sequence[float] = ()
 
 
 def is_evaluation(directory: Path) -> bool:
@@ -181,7 +196,7 @@ def write_evaluation(
     for (name, model), slug in zip(predictions.items(), _slugs(list(predictions)), strict=True):
         files = [slug] if len(model.tables) == 1 else [f"{slug}-{k}" for k in range(len(model.tables))]
         paths = tuple(f"{_TABLES}/{file}.parquet" for file in files)
-        fitted = tuple(model.thresholds), tuple(model.train_counts)
+        fitted = tuple(model.thresholds), tuple(model.train_counts), tuple(model.label_thresholds)
         models.append(EvaluatedModel(name, paths, *fitted))
     written = [path for model in models for path in model.tables]
     with explain_save_error(directory):
@@ -200,7 +215,10 @@ def write_evaluation(
         tables = [table for model in predictions.values() for table in model.tables]
         for table, path in zip(tables, written, strict=True):
             with atomic_path(directory / path) as temporary:
-                write_predictions(table, temporary)
+                if isinstance(table, LabelPredictions):
+                    write_label_predictions(table, temporary)
+                else:
+                    write_predictions(table, temporary)
         if columns:
             _write_columns(directory / _COLUMNS, tables[0].image, columns)
         content = common | asdict(settings) | {"models": [asdict(model) for model in models]}
@@ -257,9 +275,10 @@ def read_evaluation_file(directory: Path) -> EvaluationSettings:
         ) from error
     known = {field.name for field in fields(EvaluationSettings)}
     settings = {key: _frozen(value) for key, value in content.items() if key in known}
-    of_model = [field.name for field in fields(EvaluatedModel)]
+    of_model = {field.name for field in fields(EvaluatedModel)}
     models = tuple(
-        EvaluatedModel(**{key: model[key] for key in of_model}) for model in settings.pop("models")
+        EvaluatedModel(**{key: value for key, value in model.items() if key in of_model})
+        for model in settings.pop("models")
     )
     return EvaluationSettings(models=models, **settings)
 
@@ -274,6 +293,11 @@ def _frozen(value: Any) -> Any:
 def read_tables(directory: Path, model: EvaluatedModel) -> list[Predictions]:
     """Read the predictions of one model, sorted by image; a `DataError` if a file is absent or damaged."""
     return [read_predictions(directory / path).sorted_by_image() for path in model.tables]
+
+
+def read_label_tables(directory: Path, model: EvaluatedModel) -> list[LabelPredictions]:
+    """The same of images that may have several labels."""
+    return [read_label_predictions(directory / path).sorted_by_image() for path in model.tables]
 
 
 def read_columns(directory: Path, settings: EvaluationSettings, images: TextArray) -> dict[str, TextArray]:

@@ -13,8 +13,14 @@ from tametail.evaluation import Estimate, Evaluation, evaluate, evaluate_labels
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.metric_registry import metric_facts
 from tametail.evaluation.multi_dataset import Ranks, rank_sets
+from tametail.report.study.evaluation_results import evaluate_label_model
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
-from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file, read_tables
+from tametail.storage.evaluation_file import (
+    is_evaluation,
+    read_evaluation_file,
+    read_label_tables,
+    read_tables,
+)
 from tametail.storage.study_file import SHARED, folds_to_run, read_study_file
 
 FEW = 5  # data sets, below which the tests have little power
@@ -225,7 +231,12 @@ def _score(of_method: MethodRuns, metric: str | None) -> tuple[Estimate, int, in
 def _evaluation(directory: Path, metric: str | None) -> DataSet:
     about = read_evaluation_file(directory)
     try:
-        evaluated = {model.name: evaluate(read_tables(directory, model)) for model in about.models}
+        evaluated = {
+            model.name: evaluate_label_model(model, read_label_tables(directory, model))
+            if about.multi_label
+            else evaluate(read_tables(directory, model))
+            for model in about.models
+        }
     except ValueError as error:
         raise DataError(
             f"expected predictions of the same images in {directory}, but they do not fit: {error}; make the evaluation "
@@ -234,7 +245,7 @@ def _evaluation(directory: Path, metric: str | None) -> DataSet:
     first = next(iter(evaluated.values()))
     return DataSet(
         name=about.name,
-        **_score_facts(metric or headline(multi_label=False)),
+        **_score_facts(metric or headline(multi_label=about.multi_label)),
         scores={name: _value(evaluation, metric) for name, evaluation in evaluated.items()},
         unfinished=(),
         images=first.n,

@@ -6,25 +6,31 @@ They have no recipe, folds or test set: see `StudyResults.is_evaluation`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError
 from tametail.core.version import __version__
-from tametail.evaluation import evaluate
+from tametail.evaluation import Evaluation, evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
+from tametail.evaluation.label_thresholds import cross_fitted_thresholds, deployable_thresholds
+from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import operating_point
-from tametail.evaluation.paired import paired_table
+from tametail.evaluation.paired import PairedTable, paired_table
+from tametail.evaluation.paired_labels import compare_labels, paired_label_table
 from tametail.evaluation.subgroup_contrasts import subgroup_contrasts
 from tametail.evaluation.subgroups import subgroups
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
-from tametail.report.study.class_curves import class_curves, net_benefit_curve
+from tametail.report.study.class_curves import class_curves, label_curves, net_benefit_curve
 from tametail.report.study.comparisons import compare_classes
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
 from tametail.storage.evaluation_file import (
@@ -32,6 +38,7 @@ from tametail.storage.evaluation_file import (
     EvaluationSettings,
     read_columns,
     read_evaluation_file,
+    read_label_tables,
     read_tables,
 )
 
@@ -46,45 +53,77 @@ def read_evaluation(directory: Path) -> StudyResults:
     """
     about = read_evaluation_file(directory)
     try:
-        tables = {model.name: read_tables(directory, model) for model in about.models}
-        first = tables[about.models[0].name][0]
-        columns = read_columns(directory, about, first.image)
-        results = [_evaluate(model, tables[model.name], about, columns) for model in about.models]
-        results.sort(key=lambda result: (-(result.score or 0.0), result.method))
-        ranked = {result.method: tables[result.method] for result in results}
-        drawn = shown_first(list(ranked), ())
-        asked = [about.class_names.index(name) for name, _ in about.operating]
-        results = [
-            replace(result, decision=net_benefit_curve(ranked[result.method], asked))
-            if result.method in drawn
-            else result
-            for result in results
-        ]
-        results[0] = replace(
-            results[0],
-            curves=class_curves(ranked[results[0].method]),
-            contrasts=tuple(
-                subgroup_contrasts(ranked[results[0].method], values, column)
-                for column, values in columns.items()
-                if len(set(values.tolist())) > 1
-            ),
-        )
-        pairs = paired_table(ranked) if len(ranked) > 1 else None
-        classes = compare_classes(ranked) if len(ranked) > 1 else {}
+        return _read_labels(directory, about) if about.multi_label else _read_classes(directory, about)
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(
             f"expected predictions of the same images and of the classes {', '.join(about.class_names)} in {directory}, but "
             f"they do not fit: {error}; make the evaluation again with tametail evaluate"
         ) from error
+
+
+def _read_classes(directory: Path, about: EvaluationSettings) -> StudyResults:
+    tables = {model.name: read_tables(directory, model) for model in about.models}
+    first = tables[about.models[0].name][0]
+    columns = read_columns(directory, about, first.image)
+    results = _ranked(_evaluate(model, tables[model.name], about, columns) for model in about.models)
+    ranked = {result.method: tables[result.method] for result in results}
+    drawn = shown_first(list(ranked), ())
+    asked = [about.class_names.index(name) for name, _ in about.operating]
+    results = [
+        replace(result, decision=net_benefit_curve(ranked[result.method], asked))
+        if result.method in drawn
+        else result
+        for result in results
+    ]
+    results[0] = replace(
+        results[0],
+        curves=class_curves(ranked[results[0].method]),
+        contrasts=tuple(
+            subgroup_contrasts(ranked[results[0].method], values, column)
+            for column, values in columns.items()
+            if len(set(values.tolist())) > 1
+        ),
+    )
+    found = np.bincount(first.target, minlength=len(first.class_names))
+    results_of = partial(_results, about, results, _count(first, found))
+    if len(ranked) < 2:
+        return results_of(None, {})
+    return results_of(paired_table(ranked), compare_classes(ranked))
+
+
+def _read_labels(directory: Path, about: EvaluationSettings) -> StudyResults:
+    """The same of images that may have several labels."""
+    tables = {model.name: read_label_tables(directory, model) for model in about.models}
+    first = tables[about.models[0].name][0]
+    results = _ranked(_evaluate_labels(model, tables[model.name], about) for model in about.models)
+    ranked = {result.method: tables[result.method] for result in results}
+    results[0] = replace(results[0], curves=label_curves(ranked[results[0].method]))
+    results_of = partial(_results, about, results, _count(first, first.labels.sum(axis=0)))
+    if len(ranked) < 2:
+        return results_of(None, {})
+    return results_of(paired_label_table(ranked), compare_labels(ranked))
+
+
+def _ranked(results: Iterable[MethodResults]) -> list[MethodResults]:
+    return sorted(results, key=lambda result: (-(result.score or 0.0), result.method))
+
+
+def _results(
+    about: EvaluationSettings,
+    results: Sequence[MethodResults],
+    counts: SetCounts,
+    pairs: PairedTable | None,
+    by_class: Mapping[str, tuple[ClassTest, ...]],
+) -> StudyResults:
     return StudyResults(
         settings=_settings(about),
         methods=tuple(results),
         test_set_evaluations=(),
-        counts=_count(first),
+        counts=counts,
         environments=(),
         seconds=0.0,
         pairs=pairs,
-        by_class=classes,
+        by_class=by_class,
         class_order=about.class_order,
     )
 
@@ -123,10 +162,37 @@ def _evaluate(
     )
 
 
-def _count(table: Predictions) -> SetCounts:
+def _evaluate_labels(
+    model: EvaluatedModel, tables: Sequence[LabelPredictions], about: EvaluationSettings
+) -> MethodResults:
+    if any(table.class_names != about.class_names for table in tables):
+        raise ValueError(f"the tables of {model.name} have other labels")
+    evaluation = evaluate_label_model(model, tables)
+    return MethodResults(
+        method=model.name,
+        finished=len(tables),
+        expected=len(tables),
+        failures=(),
+        score=round(evaluation.score.value, 12),
+        out_of_fold=evaluation,
+        test=None,
+        test_ensemble=None,
+        histories=(),
+        thresholds=model.label_thresholds or tuple(deployable_thresholds(tables).tolist()),
+    )
+
+
+def evaluate_label_model(model: EvaluatedModel, tables: Sequence[LabelPredictions]) -> Evaluation:
+    """Evaluate a model of an evaluation whose images may have several labels: at its thresholds, or cross-fitted ones."""
+    if model.label_thresholds:
+        return evaluate_labels(tables, model.label_thresholds)
+    folds = len(np.unique(tables[0].fold)) > 1
+    return evaluate_labels(tables, None if folds else cross_fitted_thresholds(tables[0]))
+
+
+def _count(table: Predictions | LabelPredictions, of_class: IntArray) -> SetCounts:
     """Counts of the evaluated images in place of training images: they order the classes."""
-    found = np.bincount(table.target, minlength=len(table.class_names)).tolist()
-    images = dict(zip(table.class_names, found, strict=True))
+    images = dict(zip(table.class_names, of_class.tolist(), strict=True))
     return SetCounts(images, dict.fromkeys(images, 0), len(np.unique(table.group)), 0, len(table), 0)
 
 
@@ -136,11 +202,11 @@ def _settings(about: EvaluationSettings) -> dict[str, Any]:
         "tametail": __version__,
         "name": about.name,
         "synthetic": about.synthetic,
-        "multi_label": False,
+        "multi_label": about.multi_label,
         "class_names": list(about.class_names),
         "methods": [model.name for model in about.models],
         "facts": [list(fact) for fact in about.facts],
         "command": about.command,
         "grouped": about.grouped,
-        "thresholds_elsewhere": any(model.thresholds for model in about.models),
+        "thresholds_elsewhere": any(model.thresholds or model.label_thresholds for model in about.models),
     }

@@ -216,6 +216,18 @@ def primary_test(results: StudyResults) -> str:
     return "a paired sign-flip permutation test of balanced accuracy"
 
 
+def label_thresholds(results: StudyResults) -> str:
+    """On which images the thresholds of labels were chosen, as a sentence."""
+    if not results.is_evaluation:
+        return "Decisions at thresholds chosen on other folds; the thresholds shown are for new images."
+    if results.settings["thresholds_elsewhere"]:
+        return "Decisions at the thresholds shown, which were chosen on other images."
+    return (
+        "Decisions at thresholds chosen on other folds, or, without folds, on other fifths of the groups; the thresholds shown are "
+        "for new images."
+    )
+
+
 def _tests(results: StudyResults) -> str:
     """What the paired tests of the best method against each other method say."""
     assert results.pairs is not None

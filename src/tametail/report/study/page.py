@@ -61,6 +61,7 @@ def results_html(results: StudyResults, pictures: Gallery | str = "No images wer
         ],
         "answer": narrative.first_screen(results),
         "grades": narrative.grades_in_words(results),
+        "label_thresholds": narrative.label_thresholds(results) if results.multi_label else "",
         "not_ranked": narrative.not_ranked(results),
         "ranking": results.ranking,
         "tail_figure": inline_svg(study_figures.tail_drawing(results)),
@@ -162,7 +163,7 @@ def _evaluation(results: StudyResults) -> dict[str, Any]:
         "tiles": [
             Tile("Images", f"{counts.train_images:,}", grouped),
             Tile(
-                "Classes",
+                "Labels" if results.multi_label else "Classes",
                 f"{len(results.class_names)}",
                 f"rarest: {count_of(min(images.values()), 'image')}",
             ),
@@ -178,7 +179,16 @@ def _evaluation(results: StudyResults) -> dict[str, Any]:
         "data_rows": [
             ("Images", size),
             *(tuple(fact) for fact in settings["facts"]),
-            *([("Absent classes, excluded from means", ", ".join(absent))] if absent else []),
+            *(
+                [
+                    (
+                        f"Absent {'labels' if results.multi_label else 'classes'}, excluded from means",
+                        ", ".join(absent),
+                    )
+                ]
+                if absent
+                else []
+            ),
         ],
         "findings": [],
         "unreadable": [],

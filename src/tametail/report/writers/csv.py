@@ -24,7 +24,7 @@ from tametail.report.study import narrative
 from tametail.report.study.result_rows import OUT_OF_FOLD, result_rows
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells, six_decimals
-from tametail.storage.evaluation_file import is_evaluation
+from tametail.storage.evaluation_file import is_evaluation, read_evaluation_file
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def results_table(directory: Path) -> str:
 
 def _results_table(directory: Path) -> str:
     evaluation = is_evaluation(directory)
-    settings = {} if evaluation else read_study_file(directory)
+    settings = _settings_of_evaluation(directory) if evaluation else read_study_file(directory)
     evaluations = read_test_set_evaluations(directory)
     rows = _rows(directory)
     multi_label = bool(settings.get("multi_label"))
@@ -143,6 +143,10 @@ def _results_table(directory: Path) -> str:
     text += align_columns(lines)
     text += _grades(rows)
     return "\n".join(text + ([narrative.SYNTHETIC] if settings.get("synthetic") else []))
+
+
+def _settings_of_evaluation(directory: Path) -> dict[str, bool]:
+    return {"multi_label": read_evaluation_file(directory).multi_label}
 
 
 def grades_used(directory: Path) -> list[str]:

@@ -19,9 +19,8 @@ from tametail.report.writers.markdown_table import markdown_table, markdown_text
 
 _CLASS_NOTE = "95 % intervals in brackets; n counts images{}. Bold is the highest value; this is not a test."
 _LABEL_NOTE = (
-    "95 % intervals in brackets. Means are over labels with positive and negative images; undefined values are a dash. In "
-    "cross-validation, the thresholds of each fold maximise F1 on the other folds; those shown are chosen on all folds, for "
-    "the test set and for new images. Bold is the highest value; this is not a test."
+    "95 % intervals in brackets. Means are over labels with positive and negative images; undefined values are a dash. {} "
+    "Thresholds maximise F1. Bold is the highest value; this is not a test."
 )
 
 
@@ -49,7 +48,11 @@ def results_markdown(results: StudyResults) -> str:
             if results.is_evaluation
             else " that were held out, each predicted by a model not trained on it"
         )
-        blocks.append(_LABEL_NOTE if results.multi_label else _CLASS_NOTE.format(held_out))
+        blocks.append(
+            _LABEL_NOTE.format(narrative.label_thresholds(results))
+            if results.multi_label
+            else _CLASS_NOTE.format(held_out)
+        )
     return "\n\n".join(blocks) + "\n"
 
 
