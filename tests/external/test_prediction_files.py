@@ -298,7 +298,7 @@ def test_tables_of_several_labels_are_refused(tmp_path: Path) -> None:
     images, p = np.array(["a", "b"]), np.full((2, 2), 0.5, dtype=np.float32)
     table = LabelPredictions(images, images, p > 0.2, np.zeros(2, dtype=np.int64), p, ("x", "y"), p)
     write_label_predictions(table, tmp_path / "labels.parquet")
-    with pytest.raises(DataError, match="several or none"):
+    with pytest.raises(DataError, match="expected kind single_label, found multi_label"):
         read_prediction_files([tmp_path / "labels.parquet"])
 
 

@@ -465,7 +465,7 @@ class Arguments(DataArgument, total=False):
         Option(
             ...,
             "Tables of predictions, one per model, with columns image, label, group (optional), and prob_NAME or "
-            "logit_NAME for each class. Or, with --data, a study.",
+            "logit_NAME for each class; for several labels per image label_NAME and p_NAME for each. Or, with --data, a study.",
         ),
     ]
     image_paths: Annotated[Paths, Option(..., "Images, or folders of images.", metavar="IMAGES...")]

@@ -22,7 +22,7 @@ from tametail.predictions.single_label import exclusive
 LOGIT, PROBABILITY = ("logit_",), ("prob_", "p_")
 TOLERANCE = 0.01  # of the sum of a row of rounded probabilities
 _TINY = float(np.finfo(np.float32).tiny)
-_FARTHEST = 1e37  # well within float32
+FARTHEST = 1e37  # well within float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,8 @@ def _columns(
     """Class → column for each kind (``logit``, ``p`` or ``bare``); the same classes in all."""
     wanted = set(classes) or used
     named = {
-        "logit": _suffixes(others, LOGIT),
-        "p": _suffixes(others, PROBABILITY),
+        "logit": by_prefix(others, LOGIT),
+        "p": by_prefix(others, PROBABILITY),
         "bare": {column: column for column in others if column in wanted},
     }
     kinds = [kind for kind in named if wanted <= set(named[kind])]
@@ -115,8 +115,8 @@ def _columns(
     return {kind: {name: named[kind][name] for name in names} for kind in kinds}
 
 
-def _suffixes(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]:
-    """Class → column, for the first prefix that occurs."""
+def by_prefix(columns: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]:
+    """Class → column ``<prefix><class>``, for the first prefix that occurs."""
     for prefix in prefixes:
         found = {c[len(prefix) :]: c for c in columns if c.startswith(prefix) and len(c) > len(prefix)}
         if found:
@@ -202,7 +202,7 @@ class _Numbers:
         self._refuse_invalid(problems)
         if problems.far.rows:
             raise DataError(
-                f"expected logits up to {_FARTHEST:g} in {self.named}, found larger ones in "
+                f"expected logits up to {FARTHEST:g} in {self.named}, found larger ones in "
                 f"{self._rows(problems.far)}; fix them"
             )
         return found
@@ -263,7 +263,7 @@ class _Problems:
             self._note_invalid(~np.isfinite(block))
         self._note(self.outside, (low < 0) | (high > 1), np.where(low < 0, low, high))
         self._note(self.sums, np.abs(total - 1) > TOLERANCE, total)
-        self._note(self.far, np.maximum(-low, high) > _FARTHEST, high)
+        self._note(self.far, np.maximum(-low, high) > FARTHEST, high)
         percent = (low >= 0) & (np.abs(total - 100) < 100 * TOLERANCE)
         self.all_percent = self.all_percent and bool(percent.all())
         self.rows += len(block)

@@ -16,7 +16,12 @@ from tametail.core.option import command_line
 from tametail.core.options import EvaluateOptions
 from tametail.core.registry import nearest
 from tametail.evaluation.class_order import ordinal_classes
-from tametail.external.prediction_files import check_files, read_prediction_files
+from tametail.external.prediction_files import (
+    check_files,
+    have_several_labels,
+    read_label_files,
+    read_prediction_files,
+)
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.report import write_report
 from tametail.storage.evaluation_file import (
@@ -128,38 +133,62 @@ def _store_files(
     console: Console,
 ) -> None:
     """Read the files and store their predictions as an evaluation."""
-    read = read_prediction_files(paths, by=by, classes=classes)
-    first = next(iter(read.models.values()))
-    check_operating(operating, first.class_names)
-    known = class_order or (classes if ordered else None)
-    order = ordinal_classes(first.class_names, ordered=ordered, given=known)
+    several = have_several_labels(paths)
+    order: tuple[str, ...] = ()
+    columns: Mapping[str, NDArray[np.str_]] = {}
+    unknown: list[tuple[str, str]] = []
+    if several:
+        refuse_for_labels(by, ordered, class_order, operating)
+        if classes:
+            raise UsageError(
+                "--classes can only be given for images of one class each; the labels are those of the columns label_NAME"
+            )
+        labelled = read_label_files(paths)
+        grouped = labelled.grouped
+        predictions = {
+            name: ModelPredictions([table], label_thresholds=labelled.thresholds[name])
+            for name, table in labelled.models.items()
+        }
+        known = next(iter(labelled.models.values())).known
+        if not known.all():
+            unknown = [("Unknown labels, left out", f"{np.count_nonzero(~known):,} of {known.size:,}")]
+    else:
+        read = read_prediction_files(paths, by=by, classes=classes)
+        class_names = next(iter(read.models.values())).class_names
+        check_operating(operating, class_names)
+        given = class_order or (classes if ordered else None)
+        order = ordinal_classes(class_names, ordered=ordered, given=given)
+        columns, grouped = read.subgroup_columns, read.grouped
+        predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
+    first = next(iter(predictions.values())).tables[0]
     options = {"by": [], "classes": list(classes) or None} | written_options(
         by, ordered, class_order, operating
     )
     about = EvaluationSettings(
-        name=next(iter(read.models)) if len(read.models) == 1 else f"{len(read.models)} models",
+        name=next(iter(predictions)) if len(predictions) == 1 else f"{len(predictions)} models",
         class_names=first.class_names,
         models=(),
         class_order=order,
-        grouped=read.grouped,
+        grouped=grouped,
         by=by,
         operating=operating,
         facts=(
             ("Predictions", ", ".join(path.name for path in paths)),
-            ("Groups", "from column group" if read.grouped else "unknown: every image is its own group"),
+            ("Groups", "from column group" if grouped else "unknown: every image is its own group"),
+            *unknown,
         ),
         command=command_line("evaluate", [path.name for path in paths], options, EvaluateOptions),
+        multi_label=several,
     )
-    if not read.grouped:
+    if not grouped:
         console.warn(
             "no file has a column group, so every image is its own group; if patients have several images, intervals are too "
             "narrow"
         )
-    predictions = {name: ModelPredictions([table]) for name, table in read.models.items()}
     prepare_evaluation(out, paths)
     if warning := "; ".join(_held_out(paths, first.image, console)):
         about = replace(about, facts=(("Warning", warning), *about.facts))
-    store(out, predictions, read.subgroup_columns, about, console)
+    store(out, predictions, columns, about, console)
 
 
 def _held_out(paths: Sequence[Path], images: NDArray[np.str_], console: Console) -> Iterator[str]:

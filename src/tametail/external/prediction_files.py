@@ -18,7 +18,9 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.text import quoted, sample_of
 from tametail.data.readers.table_file import PARQUET_SUFFIXES
 from tametail.evaluation.subgroups import subgroup_values
+from tametail.external.label_table import LabelTable, has_several_labels, read_label_table
 from tametail.external.prediction_table import PredictionTable, read_prediction_table
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
 
@@ -77,7 +79,61 @@ def read_prediction_files(
     return PredictionFiles(models, subgroup_columns, groups is not None)
 
 
-def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
+@dataclass(frozen=True)
+class LabelFiles:
+    """Predictions from several files for the same images, which may have several labels.
+
+    Attributes:
+        models: their predictions by name, sorted by image.
+        thresholds: of the labels, by model; empty for those whose file has none.
+        grouped: whether any file has groups.
+    """
+
+    models: Mapping[str, LabelPredictions]
+    thresholds: Mapping[str, tuple[float, ...]]
+    grouped: bool
+
+
+def have_several_labels(paths: Sequence[Path]) -> bool:
+    """Whether the files are of images that may have several labels.
+
+    Raises:
+        DataError: a file cannot be read, or only some of them are.
+    """
+    several = {path: has_several_labels(path) for path in paths}
+    if len(set(several.values())) > 1:
+        kinds = [sample_of([path for path in paths if several[path] is kind]) for kind in (True, False)]
+        raise DataError(
+            f"expected files that all have one label per image or all several, but {kinds[0]} have columns label_NAME and "
+            f"{kinds[1]} have not; evaluate them apart"
+        )
+    return any(several.values())
+
+
+def read_label_files(paths: Sequence[Path]) -> LabelFiles:
+    """Read one file per model of images that may have several labels, all for the same images.
+
+    Args:
+        paths: CSV, TSV, JSON Lines or Parquet, see `read_label_table`. Models are named by their files, without the suffix.
+
+    Raises:
+        DataError: a file cannot be read, has another form, or contradicts another file.
+    """
+    tables = [read_label_table(path) for path in paths]
+    for table in tables[1:]:
+        _check_same(tables[0], table)
+    images, names = tables[0].rows.image, sorted(tables[0].rows.class_names)
+    groups = _agreed({t.path: t.rows.group if t.grouped else None for t in tables}, images, "group")
+    named = dict(zip(_model_names(paths), tables, strict=True))
+    own = images if groups is None else groups
+    return LabelFiles(
+        {name: table.predictions(names, own) for name, table in named.items()},
+        {name: table.thresholds_of(names) for name, table in named.items()},
+        groups is not None,
+    )
+
+
+def _check_same(reference: PredictionTable | LabelTable, table: PredictionTable | LabelTable) -> None:
     """Raise `DataError` unless two tables, sorted by image, have the same images, labels and classes."""
     ours, theirs = set(reference.rows.class_names), set(table.rows.class_names)
     if ours != theirs:
@@ -100,7 +156,7 @@ def _check_same(reference: PredictionTable, table: PredictionTable) -> None:
         one = differing[0]
         raise DataError(
             f"expected one label for an image in every file, but {len(differing)} images differ: {images[one]} is "
-            f"{reference.labels[one]} in {reference.path} and {table.labels[one]} in {table.path}; correct the wrong one"
+            f"{reference.labels[one] or 'without a label'} in {reference.path} and {table.labels[one] or 'without a label'} in {table.path}; correct the wrong one"
         )
 
 

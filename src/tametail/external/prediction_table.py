@@ -79,11 +79,6 @@ def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
     described = read_metadata(path)
     if described is None:
         return None
-    if described.get("kind") == "multi_label":
-        raise DataError(
-            f"expected predictions of images with one label each, but those of {path} have several or none; the report of "
-            f"the study that they are from evaluates them"
-        )
     table = read_predictions(path).sorted_by_image()
     if classes and set(classes) != set(table.class_names):
         raise DataError(
@@ -93,30 +88,70 @@ def _own(path: Path, classes: Sequence[str]) -> PredictionTable | None:
     return PredictionTable(path, table)
 
 
-def _read(file: TableBlocks, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
-    image, label = (_needed(file, names) for names in (IMAGE, LABEL))
-    group, fold = (_found(file, names) for names in (GROUP, FOLD))
-    others = [column for column in file.columns if column not in {image, label, group, fold}]
-    values = [column for column in others if column in by]
-    needed = [column for column in (image, label, group, fold) if column]
-    cells = file.texts([*needed, *values])
-    for column in needed:
+@dataclass(frozen=True, eq=False)
+class RowKeys:
+    """What identifies the N rows of a file, sorted by image.
+
+    Attributes:
+        images: (N,) distinct names.
+        groups: (N,) text; None if the file has none.
+        folds: (N,) codes; all 0 if the file has none.
+        order: (N,) the row of the file for each image.
+        place: (N,) the place of each row of the file among the sorted images.
+        cells: by column the cells (N) of other columns, in the order of the file.
+    """
+
+    images: TextArray
+    groups: TextArray | None
+    folds: IntArray
+    order: IntArray
+    place: IntArray
+    cells: Mapping[str, Sequence[str]]
+
+
+def keys_of_rows(file: TableBlocks, needed: Sequence[str] = (), others: Sequence[str] = ()) -> RowKeys:
+    """Read images, groups and folds of a file, and the cells of other columns, of which the ``needed`` ones are not empty.
+
+    Raises:
+        DataError: there is no column of images, a cell is empty, or an image is there twice.
+    """
+    image = needed_column(file, IMAGE)
+    group, fold = (find_column(file, names) for names in (GROUP, FOLD))
+    full = [column for column in (image, *needed, group, fold) if column]
+    cells = file.texts([*full, *others])
+    for column in full:
         _refuse_empty(file, column, cells[column])
     images = np.array(cells.pop(image), dtype=np.str_)
-    # Numbers are put in their place as they are read: sorting a table of them would need it twice.
     order = np.argsort(images, kind="stable")
     images = images[order]
     _refuse_repeated(file, images)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    labels = cells.pop(label)
-    numbers = class_columns(file, set(labels), [c for c in others if c not in by], classes, place=place)
+    return RowKeys(
+        images,
+        np.array(cells[group], dtype=np.str_)[order] if group else None,
+        _codes(cells[fold])[order] if fold else np.zeros(len(images), dtype=np.int64),
+        order,
+        place,
+        {column: cells[column] for column in (*needed, *others)},
+    )
+
+
+def _read(file: TableBlocks, by: Sequence[str], classes: Sequence[str]) -> PredictionTable:
+    image, label = (needed_column(file, names) for names in (IMAGE, LABEL))
+    taken = {image, label, *(find_column(file, names) for names in (GROUP, FOLD))}
+    others = [column for column in file.columns if column not in taken]
+    values = [column for column in others if column in by]
+    keys = keys_of_rows(file, [label], values)
+    labels, cells, order, images = keys.cells[label], keys.cells, keys.order, keys.images
+    # Numbers are put in their place as they are read: sorting a table of them would need it twice.
+    numbers = class_columns(file, set(labels), [c for c in others if c not in by], classes, place=keys.place)
     code = {name: index for index, name in enumerate(numbers.names)}
     rows = Predictions(
         images,
-        np.array(cells[group], dtype=np.str_)[order] if group else images,
+        images if keys.groups is None else keys.groups,
         np.array([code[name] for name in labels], dtype=np.int64)[order],
-        _codes(cells[fold])[order] if fold else np.zeros(len(images), dtype=np.int64),
+        keys.folds,
         numbers.logits,
         numbers.names,
         "softmax",
@@ -127,7 +162,7 @@ def _read(file: TableBlocks, by: Sequence[str], classes: Sequence[str]) -> Predi
         for column in values
     }
     unused = tuple(column for column in others if column not in numbers.columns)
-    return PredictionTable(file.path, rows, bool(group), subgroup_columns, unused)
+    return PredictionTable(file.path, rows, keys.groups is not None, subgroup_columns, unused)
 
 
 def _refuse_repeated(file: TableBlocks, images: TextArray) -> None:
@@ -139,7 +174,8 @@ def _refuse_repeated(file: TableBlocks, images: TextArray) -> None:
         )
 
 
-def _found(file: TableBlocks, names: Sequence[str]) -> str | None:
+def find_column(file: TableBlocks, names: Sequence[str]) -> str | None:
+    """The column of one of these names, in any case; None if there is none, and a `DataError` for several."""
     alike = [column for column in file.columns if column.lower() in names]
     if len(alike) > 1:
         raise DataError(
@@ -148,12 +184,14 @@ def _found(file: TableBlocks, names: Sequence[str]) -> str | None:
     return alike[0] if alike else None
 
 
-def _needed(file: TableBlocks, names: Sequence[str]) -> str:
-    column = _found(file, names)
+def needed_column(file: TableBlocks, names: Sequence[str]) -> str:
+    """The column of one of these names; a `DataError` if there is none, or several."""
+    column = find_column(file, names)
     if column is None:
         raise DataError(
             f"expected a column {names[0]!r} in {file.path}, found {sample_of(file.columns, most=20)}; the columns are image, "
-            f"label, group (may be left out), and one per class (prob_NAME, logit_NAME or NAME)"
+            f"label, group (may be left out), and one per class (prob_NAME, logit_NAME or NAME); for several labels per image "
+            f"label_NAME and p_NAME or logit_NAME"
         )
     return column
 
