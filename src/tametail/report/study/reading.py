@@ -20,6 +20,7 @@ from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.curves import Curve
+from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import OperatingPoint
@@ -115,7 +116,7 @@ def _evaluate(
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = None
+    out_of_fold = test = test_ensemble = calibration = label_calibration = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -124,10 +125,13 @@ def _evaluate(
     decision = None
     try:
         if runs.complete and runs.multi_label:
-            thresholds = tuple(deployable_thresholds(runs.label_replicates).tolist())
             out_of_fold = evaluate_labels(runs.label_replicates)
+            label_calibration = calibrate_labels(runs.label_replicates)
+            of_labels = label_calibration.map
+            thresholds = tuple(of_labels(deployable_thresholds(runs.label_replicates)).tolist())
             curves = label_curves(runs.label_replicates) if best else {}
-            labels = runs.label_test_replicates() if test_set else []
+            on_labels = runs.label_test_replicates() if test_set else []
+            labels = [apply_label_map(of_labels, table) for table in on_labels]
             test = evaluate_labels(labels, thresholds) if labels else None
             test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
         elif runs.complete:
@@ -170,6 +174,7 @@ def _evaluate(
         thresholds=thresholds,
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
+        label_calibration=label_calibration,
         operating=operating,
         subgroups=groups,
         contrasts=contrasts,

@@ -180,6 +180,22 @@ def _confusions(results: StudyResults) -> Context:
 
 
 def _calibration(results: StudyResults) -> Context:
+    return _label_calibration(results) if results.multi_label else _class_calibration(results)
+
+
+def _label_calibration(results: StudyResults) -> Context:
+    table = tables.label_calibration_table(results, results.shown)
+    if table is None:
+        return None
+    more = len(results.ranking) > len(results.shown)
+    return {
+        "table": table,
+        "everything": tables.label_calibration_table(results, results.ranking) if more else None,
+        "labels": tables.label_quality_table(results, results.ranking[0]),
+    }
+
+
+def _class_calibration(results: StudyResults) -> Context:
     shown = [result for result in results.shown if result.calibration]
     table = tables.calibration_table(results, shown)
     if table is None or not shown:
@@ -260,7 +276,7 @@ for _section in (
     Section("methods", "Methods", "sections/methods.html.j2", _ranked(_methods)),
     Section("classes", "Classes", "sections/classes.html.j2", _ranked(_classes)),
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
-    Section("calibration", "Calibration", "sections/calibration.html.j2", _single_label(_calibration)),
+    Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
     Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
