@@ -208,6 +208,7 @@ def _class_calibration(results: StudyResults) -> Context:
         "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
+        "labels": None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
             for number, result in enumerate(shown[:_MOST_DIAGRAMS])
