@@ -125,15 +125,16 @@ def _evaluate(
     decision = None
     try:
         if runs.complete and runs.multi_label:
-            out_of_fold = evaluate_labels(runs.label_replicates)
+            out_of_fold = evaluate_labels(runs.label_replicates, train_counts=train_counts)
             label_calibration = calibrate_labels(runs.label_replicates)
             of_labels = label_calibration.map
             thresholds = tuple(of_labels(deployable_thresholds(runs.label_replicates)).tolist())
             curves = label_curves(runs.label_replicates) if best else {}
             on_labels = runs.label_test_replicates() if test_set else []
             labels = [apply_label_map(of_labels, table) for table in on_labels]
-            test = evaluate_labels(labels, thresholds) if labels else None
-            test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
+            with_counts = partial(evaluate_labels, thresholds=thresholds, train_counts=train_counts)
+            test = with_counts(labels) if labels else None
+            test_ensemble = with_counts([ensemble_labels(labels)]) if labels else None
         elif runs.complete:
             evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             calibrated = calibrate_out_of_fold(runs.replicates)
