@@ -14,7 +14,7 @@ from fixtures.patches import draw_patches
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.tiny_study import TINY
 from tametail.evaluation import evaluate_labels
-from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.label_calibration import LabelMap, calibrate_labels, deployed_thresholds
 from tametail.evaluation.paired_labels import paired_label_table
 from tametail.predictions.multi_label import concatenate_labels, read_label_predictions
 from tametail.storage.evaluation_file import read_evaluation_file, read_label_tables
@@ -93,6 +93,8 @@ def test_the_ensemble_is_what_the_study_would_predict(validated: Path, study: Pa
     model = read_evaluation_file(validated).models[3]
     (table,) = read_label_tables(validated, model)
     classifier = load(study, "bce")
+    assert isinstance(classifier.calibration, LabelMap)
+    assert classifier.calibration.changed.any()  # the probabilities are calibrated ones
     said = classifier.predict_proba([elsewhere / image for image in table.image])
     np.testing.assert_allclose(table.posterior, said, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(model.label_thresholds, classifier.thresholds)
@@ -101,7 +103,7 @@ def test_the_ensemble_is_what_the_study_would_predict(validated: Path, study: Pa
 def test_metrics_are_at_the_thresholds_of_the_out_of_fold_predictions(validated: Path, study: Path) -> None:
     paths = sorted(study.glob("runs/asl/*/predictions.parquet"))
     held_out = concatenate_labels([read_label_predictions(path) for path in paths])
-    thresholds = deployable_thresholds([held_out])
+    thresholds = deployed_thresholds([held_out], calibrate_labels([held_out]).map)
     model = read_evaluation_file(validated).models[0]
     assert model.name == "asl"
     assert model.label_thresholds == tuple(thresholds.tolist())

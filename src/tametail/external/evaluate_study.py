@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tametail.core.arrays import IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, TametailError, UsageError, as_usage_error
 from tametail.core.option import command_line
@@ -29,7 +30,7 @@ from tametail.data.decoding.cache import table_bit_depth
 from tametail.data.reading import say_new_depth
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.class_order import ordinal_classes
-from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.label_calibration import LabelMap, apply_label_map, deployed_thresholds
 from tametail.evaluation.operating import threshold_for
 from tametail.evaluation.subgroups import as_texts, subgroup_values
 from tametail.external.class_mapping import MappedTable, map_classes, map_labels
@@ -43,6 +44,7 @@ from tametail.external.evaluate_files import (
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report import write_report
+from tametail.report.study.calibration_file import calibration_map
 from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
@@ -286,16 +288,12 @@ def _predictions(
                 table = _predict(run, context)
                 assert isinstance(table, Predictions)
                 tables.append(table)
-                counts += np.array(
-                    load_class_counts(run.directory(context.study), context.training_data.table.class_names)[
-                        0
-                    ]
-                )
+                counts += _class_counts(run, context)
                 advance(1)
             calibrated = calibrate_out_of_fold(own[text].replicates)
             tables = [apply_map(calibrated.map, table) for table in tables]
             cuts = _thresholds(calibrated.tables, operating)
-            per_model = np.maximum(counts // len(of_method), counts > 0).tolist()
+            per_model = _per_model(counts, len(of_method))
             predictions[text] = ModelPredictions(tables, cuts, per_model)
             if len(tables) > 1:
                 mean = ModelPredictions([ensemble(tables)], cuts, per_model)
@@ -306,23 +304,41 @@ def _predictions(
 def _label_predictions(
     runs: Mapping[str, Sequence[Run]], context: RunContext, console: Console
 ) -> dict[str, ModelPredictions]:
-    """The same for images that may have several labels, with the thresholds that `predict` uses."""
+    """The same for images that may have several labels, with the calibration maps and thresholds that `predict` uses."""
     predictions: dict[str, ModelPredictions] = {}
     own = {each.method: each for each in find_runs(context.study, study_file.read_study_file(context.study))}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_method in runs.items():
-            tables = []
+            found = calibration_map(context.study, text)
+            assert isinstance(found, LabelMap)
+            tables, counts = [], np.zeros(len(found.slope), dtype=np.int64)
             for run in of_method:
                 table = _predict(run, context)
                 assert isinstance(table, LabelPredictions)
-                tables.append(table)
+                tables.append(apply_label_map(found, table))
+                counts += _class_counts(run, context)
                 advance(1)
-            thresholds = deployable_thresholds(own[text].label_replicates).tolist()
-            predictions[text] = ModelPredictions(tables, label_thresholds=thresholds)
+            fitted: dict[str, Any] = {
+                "label_thresholds": deployed_thresholds(own[text].label_replicates, found).tolist(),
+                "train_counts": _per_model(counts, len(of_method)),
+            }
+            predictions[text] = ModelPredictions(tables, **fitted)
             if len(tables) > 1:
-                mean = ModelPredictions([ensemble_labels(tables)], label_thresholds=thresholds)
+                mean = ModelPredictions([ensemble_labels(tables)], **fitted)
                 predictions[f"{text}, ensemble of {len(tables)}"] = mean
     return predictions
+
+
+def _class_counts(run: Run, context: RunContext) -> IntArray:
+    """(C,) training images per class of a run."""
+    names = context.training_data.table.class_names
+    return np.array(load_class_counts(run.directory(context.study), names)[0], dtype=np.int64)
+
+
+def _per_model(counts: IntArray, models: int) -> list[int]:
+    """Mean over the models of their training images (C,), and at least 1 where there are any."""
+    found: list[int] = np.maximum(counts // models, counts > 0).tolist()
+    return found
 
 
 def _predict(run: Run, context: RunContext) -> Predictions | LabelPredictions:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import IntArray
 from tametail.core.errors import DataError
@@ -21,6 +21,7 @@ from tametail.core.version import __version__
 from tametail.evaluation import Evaluation, evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
+from tametail.evaluation.label_calibration import calibrate_labels
 from tametail.evaluation.label_thresholds import cross_fitted_thresholds, deployable_thresholds
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import operating_point
@@ -179,15 +180,17 @@ def _evaluate_labels(
         test_ensemble=None,
         histories=(),
         thresholds=model.label_thresholds or tuple(deployable_thresholds(tables).tolist()),
+        label_calibration=calibrate_labels(tables),
     )
 
 
 def evaluate_label_model(model: EvaluatedModel, tables: Sequence[LabelPredictions]) -> Evaluation:
     """Evaluate a model of an evaluation whose images may have several labels: at its thresholds, or cross-fitted ones."""
-    if model.label_thresholds:
-        return evaluate_labels(tables, model.label_thresholds)
-    folds = len(np.unique(tables[0].fold)) > 1
-    return evaluate_labels(tables, None if folds else cross_fitted_thresholds(tables[0]))
+    thresholds: ArrayLike | None = model.label_thresholds
+    if not model.label_thresholds:
+        folds = len(np.unique(tables[0].fold)) > 1
+        thresholds = None if folds else cross_fitted_thresholds(tables[0])
+    return evaluate_labels(tables, thresholds, train_counts=model.train_counts or None)
 
 
 def _count(table: Predictions | LabelPredictions, of_class: IntArray) -> SetCounts:

@@ -12,12 +12,14 @@ from tametail.evaluation import Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
+from tametail.evaluation.label_calibration import LabelCalibration
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
+from tametail.predictions.by_group import PredictBy
 from tametail.report.study.comparisons import RunComparison
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class MethodResults:
         still_falling: for each finished run of some epochs, whether its training loss fell until the learning rate was zero.
         thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images; empty for single labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
+        label_calibration: the same for multi-label studies.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
         contrasts: of the best method, each subgroup against the rest, by column.
@@ -84,6 +87,7 @@ class MethodResults:
     thresholds: tuple[float, ...] = ()
     repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
+    label_calibration: LabelCalibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     contrasts: tuple[SubgroupContrasts, ...] = ()
@@ -142,6 +146,7 @@ class StudyResults:
         class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
         test_set_looks: the record of predictions of held-out images outside an evaluation, oldest first.
         picked: methods that the user wants to see first.
+        predict_by: whether the evaluated predictions are of images or of groups (several labels only).
     """
 
     settings: Mapping[str, Any]
@@ -156,6 +161,7 @@ class StudyResults:
     class_order: tuple[str, ...] = ()
     test_set_looks: tuple[Mapping[str, Any], ...] = ()
     picked: tuple[str, ...] = ()
+    predict_by: PredictBy = "image"
 
     @property
     def class_names(self) -> tuple[str, ...]:

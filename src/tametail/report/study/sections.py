@@ -7,6 +7,7 @@ from typing import Any
 
 from tametail.core.run_files import CONVERGED_AT
 from tametail.evaluation.metric_registry import metric_facts
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report.figures import class_curves, study_figures
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
@@ -117,6 +118,7 @@ def _methods(results: StudyResults) -> Context:
         "folded_tables": found,
         "compared": pairs is not None,
         "test": narrative.primary_test(results),
+        "combined": IN_WORDS[results.predict_by] if results.predict_by != "image" else "",
         "count": len(results.ranking) * (len(results.ranking) - 1) // 2,
         "matrix": of_pairs.matrix if of_pairs else (),
         "names": of_pairs.names if of_pairs else (),
@@ -180,6 +182,22 @@ def _confusions(results: StudyResults) -> Context:
 
 
 def _calibration(results: StudyResults) -> Context:
+    return _label_calibration(results) if results.multi_label else _class_calibration(results)
+
+
+def _label_calibration(results: StudyResults) -> Context:
+    table = tables.label_calibration_table(results, results.shown)
+    if table is None:
+        return None
+    more = len(results.ranking) > len(results.shown)
+    return {
+        "table": table,
+        "everything": tables.label_calibration_table(results, results.ranking) if more else None,
+        "labels": tables.label_quality_table(results, results.ranking[0]),
+    }
+
+
+def _class_calibration(results: StudyResults) -> Context:
     shown = [result for result in results.shown if result.calibration]
     table = tables.calibration_table(results, shown)
     if table is None or not shown:
@@ -192,6 +210,7 @@ def _calibration(results: StudyResults) -> Context:
         "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
+        "labels": None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
             for number, result in enumerate(shown[:_MOST_DIAGRAMS])
@@ -260,7 +279,7 @@ for _section in (
     Section("methods", "Methods", "sections/methods.html.j2", _ranked(_methods)),
     Section("classes", "Classes", "sections/classes.html.j2", _ranked(_classes)),
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
-    Section("calibration", "Calibration", "sections/calibration.html.j2", _single_label(_calibration)),
+    Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
     Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
