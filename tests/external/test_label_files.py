@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cli.test_app import run
 from cli.test_evaluate import rows_of
@@ -128,6 +130,7 @@ def test_predictions_of_a_study_and_a_table_are_compared(tmp_path: Path) -> None
     assert pair["p"] < 0.01
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Unknown labels, left out" in page
+    assert "Lowest AP: " in page
     assert "on other fifths of the groups" in page
     shutil.copytree(out, tmp_path / "copy")
     ranked = read_data_sets([out, tmp_path / "copy"])[0]
@@ -273,3 +276,18 @@ def test_damage_of_an_evaluation_is_named(tmp_path: Path, key: str, value: objec
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match="damaged"):
         write_report(tmp_path / "out")
+
+
+@given(content=st.text(alphabet='ab01.,-\n\r"x ', max_size=80))
+@settings(max_examples=60, deadline=None)
+def test_any_text_is_read_or_reported(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("any") / "a.csv"
+    header = "image,label_a,label_b,p_a,p_b,unknown_b\n"
+    path.write_text(f"{header}i,1,0,0.5,0.25,0\n{content}", encoding="utf-8", newline="")
+    try:
+        found = read_label_table(path).rows
+    except DataError:
+        return
+    assert len(set(found.image)) == len(found) >= 1
+    assert ((found.posterior >= 0) & (found.posterior <= 1)).all()
+    assert np.isfinite(found.logits).all()
