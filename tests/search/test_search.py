@@ -213,11 +213,18 @@ def test_trials_of_another_search_are_refused_where_its_file_is_gone(
         search(image_folder, "alpa", out=out, trials=12, folds=3, **FIELDS, space=["gamma_pos=0:4"])
 
 
-def test_images_of_several_labels_are_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+def test_what_is_for_one_class_per_image_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image": ["a"], "label": ["x|y"], "group": ["a"], "split": [""]})
     table = ImageTable(frame, tmp_path, ("x", "y"), "drawn", multi_label=True)
-    with pytest.raises(DataError, match="several labels per image"):
-        search(table, "alpa", out=tmp_path / "s", **FIELDS)
+    for options, message in (
+        (
+            {"metric": "accuracy"},
+            "mean_average_precision, macro_auroc for several labels per image, got 'accuracy'",
+        ),
+        ({"class_order": ["x", "y"]}, "one class each with --class-order"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            search(table, "alpa", out=tmp_path / "s", **FIELDS, **options)
     assert not (tmp_path / "s").exists()
 
 

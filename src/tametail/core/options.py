@@ -587,8 +587,9 @@ class RecommendOptions(
     seed=(0, "Random seed of the splits and of the sampler."),
     repeats=(1, "Trainings of each fold with different random seeds."),
     metric=(
-        "balanced_accuracy",
-        "Selection metric: balanced_accuracy, macro_f1, accuracy, mcc, or kappa (quadratic, for ordinal classes).",
+        None,
+        "Selection metric: balanced_accuracy (the default), macro_f1, accuracy, mcc, or kappa (quadratic, for ordinal classes); for "
+        "several labels per image mean_average_precision (the default) or macro_auroc.",
     ),
 )
 class SearchOptions(

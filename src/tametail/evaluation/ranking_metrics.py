@@ -210,3 +210,10 @@ def average_precision(positive: BoolArray, score: NDArray[np.floating]) -> float
     if positive.all() or not positive.any():
         return float("nan")
     return float(placements_and_precision(positive, score)[1].mean())
+
+
+def auroc(positive: BoolArray, score: NDArray[np.floating]) -> float:
+    """Area under the ROC curve; nan without a positive or without a negative image."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(placements_and_precision(positive, score)[0][positive].mean())

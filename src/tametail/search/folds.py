@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,14 @@ class FoldData:
 
     Attributes:
         inputs: (n, *D) features or decoded images.
-        targets: (n,) class indices.
+        targets: (n,) class indices, or (n, C) labels, nan where unknown.
         fold: (n,) fold of each image.
         classes: C.
         blocks: lengths of the parts of a feature vector; empty for one part.
     """
 
     inputs: NDArray[np.generic]
-    targets: IntArray
+    targets: NDArray[Any]
     fold: IntArray
     classes: int
     blocks: tuple[int, ...] = ()
@@ -59,14 +59,14 @@ class FoldData:
             self.blocks,
         )
 
-    def targets_of(self, fold: int) -> IntArray:
-        """(m,) targets of a fold, in the order of the table."""
-        return cast(IntArray, self.targets[self.fold == fold])
+    def targets_of(self, fold: int) -> NDArray[Any]:
+        """(m,) or (m, C) targets of a fold, in the order of the table."""
+        return cast(NDArray[Any], self.targets[self.fold == fold])
 
 
 def training_folds(
     inputs: NDArray[np.generic],
-    targets: IntArray,
+    targets: NDArray[Any],
     splits: Splits,
     classes: int,
     blocks: tuple[int, ...] = (),
@@ -75,7 +75,7 @@ def training_folds(
 
     Args:
         inputs: (N, *D) of all images.
-        targets: (N,) of all images.
+        targets: (N,) or (N, C) of all images.
         splits: of the N images, in the same order.
         classes: C.
         blocks: lengths of the parts of a feature vector.

@@ -80,7 +80,7 @@ class ImageRunner:
     def _run(
         self, trial: Trial, data: TrialData, training: TrainingKey, predicted: Sequence[int]
     ) -> TrialResult:
-        counts = np.bincount(data.targets, minlength=data.classes).tolist()
+        counts = data.class_counts
         decision_rule = trial.method.decision_rule(counts, len(data.targets), trial.recipe)
         recipe = trial.recipe.model_dump(mode="json")
         parts = [self.identity, trial.method.text, recipe, training.name, list(predicted)]

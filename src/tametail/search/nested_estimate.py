@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import special
+from torch import Tensor
 
 from tametail.core.arrays import IntArray, TextArray
 from tametail.core.errors import TametailError
 from tametail.data import ImageTable, Splits
 from tametail.evaluation import metrics
-from tametail.evaluation.evaluate import Evaluation, evaluate
+from tametail.evaluation.evaluate import Evaluation, evaluate, evaluate_labels
 from tametail.evaluation.paired import Paired, paired_table
+from tametail.evaluation.paired_labels import paired_label_table
+from tametail.predictions.multi_label import LabelPredictions, concatenate_labels
 from tametail.predictions.single_label import Predictions, concatenate
 from tametail.search.folds import FoldData, rows_of_folds
 from tametail.search.nested_search import TrialRecord
 from tametail.search.objective import Runner
 from tametail.search.space import Space
-from tametail.search.trainings import SelectionMetric, predicted_classes
+from tametail.search.trainings import SelectionMetric, predicted_classes, predicted_logits
 from tametail.training.heads.head_experiments import Trial, TrialResult
+from tametail.training.multi_label import make_label_predictions
 from tametail.training.run import TrainingKey, leave_one_fold_out
 
 _MAX_TESTED = 200  # trials that are tested against the best one
@@ -32,7 +38,7 @@ class NestedEstimate:
 
     Attributes:
         tuned, default: their evaluations.
-        paired: paired test of balanced accuracy, tuned minus default.
+        paired: paired test of balanced accuracy, or of mean average precision for several labels, tuned minus default.
         by_fold: for each outer fold the metric of tuned and default, averaged over seeds.
     """
 
@@ -76,6 +82,8 @@ def nested_estimate(
     Raises:
         TametailError: one of these trainings failed.
     """
+    if table.multi_label:
+        return _nested_labels(selected, space, folds, table, splits, seeds, metric, runner)
     tuned: dict[int, list[Predictions]] = {seed: [] for seed in seeds}
     default: dict[int, list[Predictions]] = {seed: [] for seed in seeds}
     for training in leave_one_fold_out(folds.folds, seeds):
@@ -92,25 +100,88 @@ def nested_estimate(
     return NestedEstimate(tuned_result, default_result, paired, by_fold)
 
 
+def _nested_labels(
+    selected: Mapping[int, TrialRecord],
+    space: Space,
+    folds: FoldData,
+    table: ImageTable,
+    splits: Splits,
+    seeds: Sequence[int],
+    metric: SelectionMetric,
+    runner: Runner,
+) -> NestedEstimate:
+    """The same for images that may have several labels."""
+    found: dict[str, dict[int, list[LabelPredictions]]] = {
+        name: {seed: [] for seed in seeds} for name in ("tuned", "default")
+    }
+    for training in leave_one_fold_out(folds.folds, seeds):
+        (fold,) = training.left_out
+        trials = [space.trial(selected[fold].values), space.default]
+        results = runner(trials, folds.trial_data([fold]), training, [fold])
+        rows = np.flatnonzero(splits.fold == fold)
+        for name, trial, result in zip(found, trials, results, strict=True):
+            outputs = _outputs(result, trial, fold).numpy()
+            predictions = make_label_predictions(outputs, result.decision_rule, table, rows, fold)
+            found[name][training.seed].append(predictions)
+    joined = {name: [concatenate_labels(parts) for parts in of.values()] for name, of in found.items()}
+    by_fold = {
+        k: (_labels_on_fold(joined["tuned"], k, metric), _labels_on_fold(joined["default"], k, metric))
+        for k in folds.folds
+    }
+    tuned, default = (evaluate_labels(tables) for tables in joined.values())
+    return NestedEstimate(tuned, default, paired_label_table(joined).pair(0, 1), by_fold)
+
+
 def indistinguishable(
     trials: Sequence[TrialRecord], best: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
 ) -> list[TrialRecord]:
     """The trials over all folds that do not differ significantly from the best one, including it.
 
-    Uses the paired test of balanced accuracy on the same images, each at a level of 5 % without correction, for at most the
+    Uses the paired test of balanced accuracy (of several labels: mean average precision) on the same images, each at a level of 5 % without correction, for at most the
     200 best trials.
     """
     complete = [trial for trial in trials if trial.outer is None and trial.state == "complete"]
-    first = _decisions(best, table, splits, seeds)
+    first = _stored(best, table, splits, seeds)
     found = []
     for trial in sorted(complete, key=lambda trial: (-trial.score, trial.number))[:_MAX_TESTED]:
         if trial.number != best.number:
-            both = {"best": first, "other": _decisions(trial, table, splits, seeds)}
-            pair = paired_table(both, resamples=_RESAMPLES).pair(0, 1)
+            pair = _pair({"best": first, "other": _stored(trial, table, splits, seeds)}, table)
             if pair.verdict != "no significant difference":
                 continue
         found.append(trial)
     return found
+
+
+def _stored(trial: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]) -> list[Any]:
+    """Out-of-fold predictions of a trial as they are stored, one table for each seed."""
+    return (_label_logits if table.multi_label else _decisions)(trial, table, splits, seeds)
+
+
+def _pair(both: Mapping[str, list[Any]], table: ImageTable) -> Paired:
+    tests = paired_label_table(both) if table.multi_label else paired_table(both, resamples=_RESAMPLES)
+    return tests.pair(0, 1)
+
+
+def _label_logits(
+    trial: TrialRecord, table: ImageTable, splits: Splits, seeds: Sequence[int]
+) -> list[LabelPredictions]:
+    """Out-of-fold logits of a trial; probabilities are not stored, and are those of a sigmoid here."""
+    tables, labels, unknown = [], table.labels, table.unknown
+    for seed in seeds:
+        parts = []
+        for fold in np.unique(splits.fold[rows_of_folds(splits)]).tolist():
+            rows = np.flatnonzero(splits.fold == fold)
+            stored = trial.outputs[TrainingKey(seed, (fold,)).name]
+            logits = predicted_logits(stored, len(table.class_names))
+            images, groups, folds = table.images[rows], table.groups[rows], splits.fold[rows]
+            p = special.expit(logits)
+            parts.append(
+                LabelPredictions(
+                    images, groups, labels[rows], folds, logits, table.class_names, p, unknown[rows]
+                )
+            )
+        tables.append(concatenate_labels(parts))
+    return tables
 
 
 def _decisions(
@@ -131,14 +202,27 @@ def _predictions(
     result: TrialResult, trial: Trial, training: TrainingKey, table: ImageTable, splits: Splits
 ) -> Predictions:
     (fold,) = training.left_out
+    _outputs(result, trial, fold)
+    rows = np.flatnonzero(splits.fold == fold)
+    rule, columns = result.decision_rule, _columns(table, splits, rows)
+    return Predictions(*columns, result.decision(), table.class_names, rule.family, result.posterior())
+
+
+def _outputs(result: TrialResult, trial: Trial, fold: int) -> Tensor:
     if result.outputs is None:
         raise TametailError(
             f"{trial.method.text} could not be trained without fold {fold}: {result.message}. Change --space, the "
             "learning rate (--lr) or the method"
         )
-    rows = np.flatnonzero(splits.fold == fold)
-    rule, columns = result.decision_rule, _columns(table, splits, rows)
-    return Predictions(*columns, result.decision(), table.class_names, rule.family, result.posterior())
+    return result.outputs
+
+
+def _labels_on_fold(replicates: Sequence[LabelPredictions], fold: int, metric: SelectionMetric) -> float:
+    values = []
+    for table in (replicate.take(replicate.fold == fold) for replicate in replicates):
+        target = np.where(table.known, table.labels, np.nan).astype(np.float32)
+        values.append(metric.value_of_labels(target, table.logits))
+    return float(np.mean(values))
 
 
 def _columns(

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tametail.evaluation.paired import describe
 from tametail.search.nested_estimate import NestedEstimate
 from tametail.search.nested_search import TrialRecord, failures
@@ -48,9 +50,9 @@ def result_content(
         "nested": {
             "tuned": tuned.as_dict(),
             "default": default.as_dict(),
-            "balanced_accuracy": {
-                "tuned": nested.tuned["balanced_accuracy"].as_dict(),
-                "default": nested.default["balanced_accuracy"].as_dict(),
+            nested.tuned.headline: {
+                "tuned": nested.tuned.score.as_dict(),
+                "default": nested.default.score.as_dict(),
                 "difference": nested.paired.difference.as_dict(),
                 "p": nested.paired.p,
                 "verdict": nested.paired.verdict,
@@ -59,7 +61,9 @@ def result_content(
             "n": nested.tuned.n,
             "groups": nested.tuned.groups,
         },
-        "optimism": best.score - tuned.value,
+        # Of several labels the best score is a mean over folds, which is compared with the same mean.
+        "optimism": best.score
+        - (np.mean([on for on, _ in nested.by_fold.values()]) if nested.tuned.multi_label else tuned.value),
         "folds": [
             _selection(trial, space)
             | {

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from tametail.core.atomic import write_atomically
 from tametail.core.console import Console
-from tametail.core.errors import DataError, UsageError, explain_save_error
+from tametail.core.errors import UsageError, explain_save_error
 from tametail.core.option import as_given, pick, takes
 from tametail.core.options import LossOptions, ReadImagesOptions, SearchOptions, SplitOptions
 from tametail.core.trust import code_name
 from tametail.data import ImageTable, check_folds, read_images, say_reading
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import find_class_order, require_class_order
+from tametail.evaluation.evaluate import headline
 from tametail.search.folds import FoldData, folds_of, training_folds
 from tametail.search.image_runner import ImageRunner, ModelFactory
 from tametail.search.journal import (
@@ -114,7 +115,7 @@ def search(
     An existing search in the output folder is resumed or extended; several processes can share it.
 
     Args:
-        data: what `read_images` takes, or a table; each image with one label.
+        data: what `read_images` takes, or a table.
         loss: one method, such as ``alpa`` or ``alpa[variant=pade]+la``; parameters that its text gives are fixed.
         console: where progress is shown; None for silence.
         options: see below. The outer cross-validation has k ``folds``, at least 3; the inner one uses the k - 1 others.
@@ -132,7 +133,7 @@ def search(
     console = console or Console(quiet=True)
     hardware = hardware_from(options)
     folds, trials = options["folds"], options["trials"]
-    sampler, halving, metric = options["sampler"], options["halving"], str(options["metric"])
+    sampler, halving, metric = options["sampler"], options["halving"], options["metric"]
     if find_spec("optuna") is None:
         raise UsageError(
             "expected Optuna, which draws the trials, to be installed: pip install 'tametail[search]'"
@@ -144,7 +145,7 @@ def search(
         raise UsageError(f"expected one method to search, got {len(methods)}; search them one by one")
     (method,) = methods
     check_counts(options)
-    _check(folds, trials, metric)
+    _check(folds, trials)
     settings = recipe_from(options, data)
     search_space = make_space(method, settings, options["space"] or ())
     spec = backbone_of(settings)
@@ -158,10 +159,9 @@ def search(
         data = read_images(data, **pick(ReadImagesOptions, options))
     say_reading(data, console)
     directory = Path(out) if out is not None else Path("runs") / f"search-{data.name}-{method.slug}"
-    if data.multi_label:
-        raise DataError(
-            "expected images of one class each to search on, got several labels per image; compare takes those"
-        )
+    metric = _metric(metric, multi_label=data.multi_label)
+    if data.multi_label and options["class_order"]:
+        raise UsageError("expected images of one class each with --class-order, got several labels per image")
     order = _order(metric, options["class_order"], data.class_names)
     check_methods([method], data, settings)
     check_folds(data, folds)
@@ -203,13 +203,20 @@ def search(
     return SearchResult(directory)
 
 
-def _check(folds: int, trials: int, metric: str) -> None:
+def _check(folds: int, trials: int) -> None:
     if folds < 3:
         raise UsageError(f"expected at least 3 folds, so that two inner folds remain, got {folds}")
     if not 1 <= trials <= 100_000:
         raise UsageError(f"expected --trials of 1 to 100000, got {trials}")
-    if metric not in metric_names():
-        raise UsageError(f"expected --metric as one of {', '.join(metric_names())}, got {metric!r}")
+
+
+def _metric(given: str | None, *, multi_label: bool) -> str:
+    """The metric that is maximised: the given one, or that which ranks the methods of a study."""
+    known = metric_names(multi_label=multi_label)
+    if given is not None and given not in known:
+        several = " for several labels per image" if multi_label else ""
+        raise UsageError(f"expected --metric as one of {', '.join(known)}{several}, got {given!r}")
+    return given or headline(multi_label=multi_label)
 
 
 def _order(metric: str, given: Sequence[str] | None, class_names: Sequence[str]) -> tuple[int, ...] | None:
@@ -267,7 +274,7 @@ def runner_of(
     blocks, table = directory if shared else None, inputs.table
     training_data = inputs.training_data(accelerator, console, stop=stop, shared=blocks)
     folds = training_folds(
-        training_data.array, table.targets, inputs.splits, len(table.class_names), inputs.spec.blocks
+        training_data.array, training_data.targets, inputs.splits, len(table.class_names), inputs.spec.blocks
     )
     if inputs.recipe.trains == "all":
         identity = json.dumps([content.get(key) for key in IDENTITY], sort_keys=True)

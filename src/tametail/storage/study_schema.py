@@ -107,7 +107,14 @@ class _TunedMethod(Strict):
     searched_recipe: Annotated[dict[Text, float], Field(max_length=100)] = {}
     score: Number
     nested: Interval
-    nested_balanced_accuracy: Interval
+    nested_balanced_accuracy: Interval | None = None
+    nested_mean_average_precision: Interval | None = None
+
+    @model_validator(mode="after")
+    def _check_nested(self) -> _TunedMethod:
+        if (self.nested_balanced_accuracy is None) == (self.nested_mean_average_precision is None):
+            raise ValueError("there is not one of nested_balanced_accuracy and nested_mean_average_precision")
+        return self
 
 
 class _Study(_Described):
@@ -139,7 +146,9 @@ class _SearchSettings(Strict):
     class_order: list[Name]
     sampler: Literal["random", "tpe"]
     halving: bool
-    metric: Literal["balanced_accuracy", "macro_f1", "accuracy", "mcc", "kappa"]
+    metric: Literal[
+        "balanced_accuracy", "macro_f1", "accuracy", "mcc", "kappa", "mean_average_precision", "macro_auroc"
+    ]
     seeds: Annotated[int, Field(ge=1, le=10_000)]
     seed: Seed
     trials: Annotated[int, Field(ge=1, le=10_000_000)]
@@ -172,7 +181,8 @@ class _Comparison(Strict):
 class _Nested(Strict):
     tuned: Interval
     default: Interval
-    balanced_accuracy: _Comparison
+    balanced_accuracy: _Comparison | None = None
+    mean_average_precision: _Comparison | None = None
     n: Count
     groups: Count
 
@@ -215,6 +225,9 @@ class _Search(_Described):
             raise ValueError("recipe.optimizer has no lr")
         names = [text.partition("=")[0] for text in self.search.space]
         found = self.result
+        tested = "mean_average_precision" if self.multi_label else "balanced_accuracy"
+        if found and getattr(found.nested, tested) is None:
+            raise ValueError(f"result.nested has no {tested}")
         for values in (found.values, found.best.values) if found else ():
             if set(values) != set(names):
                 raise ValueError(f"result has values of {', '.join(values)}, not of {', '.join(names)}")

@@ -16,6 +16,7 @@ from tametail.data import ImageTable
 from tametail.data.readers.known_sets import DEMO_SETS
 from tametail.engines.choose import EngineChoice, choose_engine
 from tametail.evaluation.class_order import ordinal_classes
+from tametail.evaluation.evaluate import headline
 from tametail.losses.registry import package_of
 from tametail.models.backbones import BACKBONES, BackboneSpec, check_weights
 from tametail.storage import search_file
@@ -202,6 +203,7 @@ class Tuned:
     def note(self) -> dict[str, Any]:
         """The entry of study.json: source of the parameter values, and the nested estimate."""
         asked, result = self.content["search"], self.content["result"]
+        score = headline(multi_label=self.content.get("multi_label", False))
         return {
             "searched": asked["method"],
             "trials": asked["trials"],
@@ -209,7 +211,7 @@ class Tuned:
             "searched_recipe": result["best"]["recipe"],
             "score": result["best"]["score"],
             "nested": result["nested"]["tuned"],
-            "nested_balanced_accuracy": result["nested"]["balanced_accuracy"]["tuned"],
+            f"nested_{score}": result["nested"][score]["tuned"],
         }
 
     def check(self, described: Mapping[str, Any]) -> None:

@@ -91,7 +91,15 @@ _RUN_LEFT_OUT = (
     "parameters", "recipe", "message", "batch", CO_TRAINED, "micro_batch", FILES, "convergence: l2_scores",
 )  # fmt: skip
 _ESTIMATES = dict.fromkeys(
-    ("score", "nested", "nested_balanced_accuracy", "searched_recipe", "trials"), _NUMBERS
+    (
+        "score",
+        "nested",
+        "nested_balanced_accuracy",
+        "nested_mean_average_precision",
+        "searched_recipe",
+        "trials",
+    ),
+    _NUMBERS,
 )
 _TUNED = {**_ESTIMATES, "searched": str, "metric": str}
 _OTHER_SPLITS = {**dict.fromkeys(("splits", "seeds", "evaluated"), _NUMBERS), "same": bool}

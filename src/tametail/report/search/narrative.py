@@ -8,7 +8,7 @@ from typing import Any
 
 from tametail.evaluation import Estimate
 from tametail.report import formatting
-from tametail.report.search.results import SearchResults
+from tametail.report.search.results import METRIC_NAMES, SearchResults
 
 HOW_TO_READ_SEARCH = (
     "The best of many trials is the best partly by chance (selection optimism), so a selection must be evaluated on images that "
@@ -19,7 +19,7 @@ HOW_TO_READ_SEARCH = (
     "selected by; it is shown for comparison and must not be reported. The nested estimate is the performance of the procedure "
     "with one fold less.",
     "The default is the same method without tuning, trained and evaluated on the same folds with the same seeds. Tuned and "
-    "default are compared on the same images by a paired sign-flip permutation test, clustered by group; intervals are 95 %.",
+    "default are compared on the same images by the paired test of every report, clustered by group; intervals are 95 %.",
     "Trials not significantly different from the best: by the same test, each at a level of 5 %. If their values span a wide "
     "range, the data do not determine the parameter.",
     "Importance is the share of the variance of the scores due to a parameter alone over the search space (fANOVA, Hutter et "
@@ -60,12 +60,12 @@ def is_optimistic(results: SearchResults) -> bool:
 
 def tuning_gain(results: SearchResults) -> str:
     """The verdict of the paired test."""
-    found = results.result["nested"]["balanced_accuracy"]
-    points = difference_in_words(results.difference)
+    found = results.test
+    points = difference_in_words(results.difference, METRIC_NAMES[results.tested])
     p = formatting.p_value(float(found["p"]))
     tested = f"{points}, p {p if p.startswith('<') else f'= {p}'}"
-    if results.search["metric"] != "balanced_accuracy":
-        return _other_verdict(str(found["verdict"]), results.metric, tested)
+    if results.search["metric"] != results.tested:
+        return _other_verdict(str(found["verdict"]), results, tested)
     if found["verdict"] == "better":
         return f"Tuning helps here: tuned is better than the default by {tested}."
     if found["verdict"] == "worse":
@@ -78,23 +78,23 @@ def tuning_gain(results: SearchResults) -> str:
     return f"No gain from tuning is shown: tuned is not significantly different from the default, {tested}{tail}."
 
 
-def _other_verdict(verdict: str, metric: str, tested: str) -> str:
+def _other_verdict(verdict: str, results: SearchResults, tested: str) -> str:
     """The verdict of the test if another metric was maximised, without advice."""
     verdict_text = {"better": "better than", "worse": "worse than"}.get(
         verdict, "not significantly different from"
     )
     return (
-        f"In balanced accuracy, which is not the metric of the search, tuned is {verdict_text} the default: {tested}. Whether tuning "
-        f"improves {metric} was not tested; see the intervals above."
+        f"In {METRIC_NAMES[results.tested]}, which is not the metric of the search, tuned is {verdict_text} the default: {tested}. Whether tuning "
+        f"improves {results.metric} was not tested; see the intervals above."
     )
 
 
-def difference_in_words(difference: Estimate) -> str:
+def difference_in_words(difference: Estimate, metric: str = METRIC_NAMES["balanced_accuracy"]) -> str:
     """``+0.3 points of balanced accuracy (-2.4 to +2.9)``."""
     value, low, high = (
         f"{100 * number:+.1f}" for number in (difference.value, difference.low, difference.high)
     )
-    return f"{value} points of balanced accuracy ({low} to {high})"
+    return f"{value} points of {metric} ({low} to {high})"
 
 
 def shown(results: SearchResults, value: float) -> str:

@@ -13,6 +13,7 @@ from tametail.core.errors import DataError
 from tametail.core.regular_file import regular
 from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import order_in_words, order_sentence
+from tametail.evaluation.evaluate import headline
 from tametail.report.search.scales import scales
 from tametail.storage.search_file import SEARCH_FOLDER, TRIALS, read_finished
 
@@ -23,8 +24,10 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "mcc": "MCC",
     "kappa": "quadratic kappa",
+    "mean_average_precision": "mean average precision",
+    "macro_auroc": "macro AUROC",
 }
-_IN_PERCENT = ("balanced_accuracy", "accuracy")
+_IN_PERCENT = ("balanced_accuracy", "accuracy", "mean_average_precision", "macro_auroc")
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,20 @@ class SearchResults:
         return Estimate.from_dict(self.result["nested"][which])
 
     @property
+    def tested(self) -> str:
+        """The metric of the paired test: balanced accuracy, or mean average precision of several labels."""
+        return headline(multi_label=self.settings.get("multi_label", False))
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """The paired test of tuned and default."""
+        found: Mapping[str, Any] = self.result["nested"][self.tested]
+        return found
+
+    @property
     def difference(self) -> Estimate:
-        """Difference in balanced accuracy, tuned minus default."""
-        return Estimate.from_dict(self.result["nested"]["balanced_accuracy"]["difference"])
+        """Difference in `tested`, tuned minus default."""
+        return Estimate.from_dict(self.test["difference"])
 
 
 def read_search_results(directory: Path) -> SearchResults:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tametail.evaluation import Estimate
+from tametail.evaluation.evaluate import headline
 from tametail.report import formatting
 
 
@@ -17,10 +18,11 @@ def tuned_in_words(settings: Mapping[str, Any]) -> list[str]:
     """
     warnings = []
     for method, note in (settings.get("tuned") or {}).items():
-        nested = formatting.percent_in_words(Estimate.from_dict(note["nested_balanced_accuracy"]))
+        score = headline(multi_label=settings.get("multi_label", False))
+        nested = formatting.percent_in_words(Estimate.from_dict(note[f"nested_{score}"]))
         warning = (
             f"The hyperparameters of {method} were selected on these folds, as the best of {note['trials']} trials, so its score in "
-            f"cross-validation is optimistic. The nested cross-validation of its search estimates a balanced accuracy of {nested}; "
+            f"cross-validation is optimistic. The nested cross-validation of its search estimates a {score.replace('_', ' ')} of {nested}; "
             "search.html compares it with the default."
         )
         if searched := note.get("searched_recipe"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class TrialData:
     """The data of trials.
 
     Attributes:
-        features, targets: (n, D) and (n,) of the training rows.
+        features, targets: (n, D) and (n,) of the training rows, or (n, C) labels, nan where unknown.
         held_out: (m, D) features of the held-out rows.
         classes: C.
         fold: (n,) folds of the training rows, by which penalties are chosen; None for new ones.
@@ -78,11 +79,22 @@ class TrialData:
     """
 
     features: NDArray[np.float32]
-    targets: NDArray[np.int64]
+    targets: NDArray[Any]
     held_out: NDArray[np.float32]
     classes: int
     fold: IntArray | None = None
     blocks: tuple[int, ...] = ()
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training rows of each class, or with each label."""
+        of_class = (
+            np.bincount(self.targets, minlength=self.classes)
+            if self.targets.ndim == 1
+            else np.nansum(self.targets, axis=0).astype(np.int64)
+        )
+        counts: list[int] = of_class.tolist()
+        return counts
 
 
 def run_trials(
@@ -106,7 +118,7 @@ def run_trials(
     features = standardise(torch.from_numpy(data.features))
     held_out = standardise(torch.from_numpy(data.held_out))
     target = torch.from_numpy(data.targets)
-    counts = np.bincount(data.targets, minlength=data.classes).tolist()
+    counts = data.class_counts
     bases = positions_by((trial.method.base.text, trial.recipe.model_dump_json()) for trial in trials)
     tasks = [_task(trials[places[0]], data, counts, seed) for places in bases]
 
