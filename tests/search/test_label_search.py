@@ -119,18 +119,25 @@ def test_scores_are_means_over_the_inner_folds_and_leave_unknown_labels_out() ->
     fold = np.arange(60) % 3
     folds = FoldData(np.zeros((60, 1), dtype=np.float32), target, fold, 2)
     rule = parse_method("bce").decision_rule([1, 1], 60, load_recipe("head"))
-    outputs, expected = {}, []
+    outputs, expected, all_logits = {}, [], []
     trainings = [TrainingKey(0, (one,)) for one in range(3)]
     for training, one in zip(trainings, range(3), strict=True):
         logits = rng.normal(size=(20, 2)).astype(np.float32)
         outputs[training.name] = trial_outputs(
             TrialResult(torch.from_numpy(logits), rule), training, [one], folds, 0.0
         )
+        all_logits.append(logits)
         np.testing.assert_allclose(predicted_logits(outputs[training.name], 2), logits, rtol=1e-3)
         of = target[fold == one]
         known = ~np.isnan(of)
         expected.append(np.mean([auroc(of[known[:, c], c] == 1, logits[known[:, c], c]) for c in range(2)]))
     assert trial_score(outputs, trainings, SelectionMetric("macro_auroc")) == pytest.approx(np.mean(expected))
+    # A training without two folds predicts one after the other.
+    both = TrialResult(torch.from_numpy(np.concatenate([all_logits[2], all_logits[0]])), rule)
+    pair = TrainingKey(0, (0, 2))
+    stored = {pair.name: trial_outputs(both, pair, [2, 0], folds, 0.0)}
+    assert trial_score(stored, [pair], SelectionMetric("macro_auroc"), outer=2) == pytest.approx(expected[0])
+    assert "logits" not in stored[pair.name]
 
 
 def test_auroc_counts_ties_half() -> None:
