@@ -143,12 +143,14 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, names: list[st
 def test_absent_paths_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing is there"):
         read_images(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"got the file .*a\.7z: archives are not read: unpack them"):
+    with pytest.raises(
+        DataError, match=r"got the file .*a\.7z: compressed archives are not read: unpack them"
+    ):
         read_images(touch(tmp_path, "a.7z") / "a.7z")
     with pytest.raises(
-        DataError, match=r"got the file .*x\.h5: HDF5 is not read: save each image of it with h5py"
+        DataError, match=r"got the file .*x\.h5\.gz: compressed HDF5 is not read: decompress it \(gunzip\)"
     ):
-        read_images(touch(tmp_path, "x.h5") / "x.h5")
+        read_images(touch(tmp_path, "x.h5.gz") / "x.h5.gz")
     with pytest.raises(DataError, match=r"got the file .*x\.tfrecord: TFRecord is not read: save each image"):
         read_images(touch(tmp_path, "x.tfrecord") / "x.tfrecord")
 

@@ -23,17 +23,28 @@ UNREAD_KINDS: dict[str, str] = {
     ),
     **dict.fromkeys((".npy", ".mat"), "arrays are not read: save each image as PNG"),
     **dict.fromkeys(
-        (".h5", ".hdf5"),
-        "HDF5 is not read: save each image of it with h5py, arrays as PNG and encoded images as they are, in a folder per class",
+        (".pkl", ".pickle", ".pt", ".pth", ".joblib"),
+        "pickled objects can run code when they are read, so they are never opened: save each image as PNG where the file is from",
     ),
     **dict.fromkeys(
-        (".tfrecord", ".tfrecords"),
+        (".h5", ".hdf5"),
+        "HDF5 among other files is not read: give the file itself, or a folder of nothing but HDF5",
+    ),
+    **dict.fromkeys(
+        (".h5.gz", ".hdf5.gz"),
+        "compressed HDF5 is not read: decompress it (gunzip), and give the .h5 or its folder",
+    ),
+    **dict.fromkeys(
+        (".tfrecord", ".tfrecords", ".tfrec"),
         "TFRecord is not read: save each image in a folder per class, or write WebDataset",
     ),
     **dict.fromkeys(
         (".zip", ".tar"), "archives among other files are not read: unpack them, or give the archive itself"
     ),
-    **dict.fromkeys((".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
+    **dict.fromkeys(
+        (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"),
+        "compressed archives are not read: unpack them",
+    ),
 }
 """Extension → why files with it are not read, and what to do."""
 _MAGIC = (
@@ -58,6 +69,19 @@ def is_image(head: bytes) -> bool:
     """Whether a file is a JPEG, PNG, GIF, TIFF, JPEG 2000, WebP or AVIF image, by its first 16 bytes or more."""
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(_MAGIC) or is_webp or head[4:12] in _AVIF
+
+
+def image_suffix(content: bytes) -> str:
+    """The extension of an image by its first bytes; .png for other kinds, whose decoding then says what is wrong."""
+    starts = {
+        b"\xff\xd8": ".jpg",
+        b"\x89PNG": ".png",
+        b"BM": ".bmp",
+        b"II*\0": ".tif",
+        b"MM\0*": ".tif",
+        b"RIFF": ".webp",
+    }
+    return next((suffix for start, suffix in starts.items() if content.startswith(start)), ".png")
 
 
 def unknown_format(head: bytes) -> str:

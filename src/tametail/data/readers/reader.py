@@ -68,6 +68,7 @@ _BUILT_IN = (
     "webdataset",
     "zip_archives",
     "parquet_images",
+    "hdf5_images",
     "tables",
     "table_folders",
     "dicom_folder",
