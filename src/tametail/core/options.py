@@ -123,6 +123,14 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
             least=1,
         ),
     ]
+    slices: Annotated[
+        str | None,
+        Option(
+            None,
+            "Which slices of 3-D volumes (NIfTI, DICOM series and frames) are the images: middle, all, or every:N.",
+            DATA,
+        ),
+    ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
     ]

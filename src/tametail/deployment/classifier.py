@@ -26,6 +26,7 @@ from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
+from tametail.data.decoding.slices import is_nifti, is_volume, stored_slices
 from tametail.data.reading import say_new_depth
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
@@ -72,6 +73,7 @@ class Classifier:
         thresholds: (C,) of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
+        slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         study: its folder, where predictions of held-out images are recorded; None for no study.
     """
 
@@ -84,6 +86,7 @@ class Classifier:
     calibration: CalibrationMap
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
+    slices: str | None = None
     study: Path | None = None
 
     def __repr__(self) -> str:
@@ -146,6 +149,9 @@ class Classifier:
         Grey images of more than 8 bits are read at the depth of the study. If a value of the N images exceeds it, or the
         study had no such images, the depth is decided from all N: give images of one origin together.
 
+        Of a study of slices, NIfTI volumes and DICOM files of several frames are read as slices by the rule of the study, each a
+        row: ``scan.nii.gz/slice_021.png``.
+
         Images of the study's held-out test set are recognised, also if they were renamed or saved again: a warning is shown,
         and the prediction recorded in the study as a look at its test set.
 
@@ -176,6 +182,7 @@ class Classifier:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
+        images, names = _slices_of(images, self.slices, console)
         bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
         seen: list[ImageDigests] = []
@@ -192,7 +199,8 @@ class Classifier:
             recognise_held_out(self.study, "predict", seen, console)
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
-        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        found = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        return found.assign(image=np.array(names, dtype=object))
 
     def _find_depth(self, images: Sequence[str | Path], console: Console) -> BitDepth:
         """The depth at which these grey images are read, as in external evaluation."""
@@ -328,8 +336,31 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         calibration,
         thresholds,
         described["table"].get("bit_depth"),
+        described["table"].get("slices"),
         directory,
     )
+
+
+def _slices_of(
+    images: Sequence[str | Path], rule: str | None, console: Console
+) -> tuple[list[str | Path], list[str]]:
+    """The images with volumes replaced by their slices, and their names. Volumes that cannot be read stay, with a warning."""
+    files: list[str | Path] = []
+    names: list[str] = []
+    for image in images:
+        files.append(image)
+        names.append(str(image))
+        path = Path(image).absolute()
+        try:
+            if rule is None or not path.is_file() or not is_volume(path):
+                continue
+            place, (slices,), _ = stored_slices(path.parent, [path.name], rule)
+        except DataError as error:
+            console.warn(str(error))
+            continue
+        files[-1:] = [place / each for each in slices]
+        names[-1:] = [f"{image}{each.removeprefix(path.name)}" for each in slices]
+    return files, names
 
 
 def _decoded_ahead(
@@ -381,14 +412,18 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     found: list[Path] = []
     skipped: set[str] = set()
     known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
+
+    def is_known(file: Path) -> bool:
+        return file.suffix.lower() in known or is_nifti(file.name)
+
     for path in map(Path, paths):
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
-            inside = [file for file in files if file.suffix.lower() in known]
+            inside = [file for file in files if is_known(file)]
             if not inside:
                 raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
             found += inside
-            skipped |= {os.path.abspath(file) for file in files if file.suffix.lower() not in known}
+            skipped |= {os.path.abspath(file) for file in files if not is_known(file)}
         elif path.exists():
             found.append(path)
         else:

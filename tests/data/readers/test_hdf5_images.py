@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.hostile_samples import processor_seconds
 from fixtures.table_layouts import write_table
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images
@@ -313,12 +313,12 @@ import resource, sys, time
 import tametail.data.readers.hdf5_images, h5py, pandas, PIL.Image, pyarrow
 from tametail.core.errors import DataError
 from tametail.data import read_images
-before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 try:
     print("read", read_images(sys.argv[1]))
 except DataError as error:
     print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, time.perf_counter() - started)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, time.process_time() - started)
 """
 
 
@@ -328,10 +328,10 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path, case: str) -> None:
     path = tmp_path / "hostile.h5"
     write(path)
     before = sorted(tmp_path.iterdir())
-    started = time.perf_counter()
+    started = processor_seconds()
     with pytest.raises(DataError, match=message) as error:
         read_images(path)
-    assert time.perf_counter() - started < 10
+    assert processor_seconds() - started < 10
     assert "hostile.h5" in str(error.value)
     assert sorted(tmp_path.iterdir()) == before
 

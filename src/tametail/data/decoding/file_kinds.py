@@ -9,12 +9,15 @@ from pathlib import Path
 from tametail.core.text import sample_of
 
 HEIC = "HEIC is not read, as its decoders are under the GPL or LGPL: convert it to PNG or JPEG"
-_VOLUME = "volumes are not read: export slices as PNG, and keep the patient as the group"
+_VOLUME = (
+    "volumes are not read: convert them to NIfTI, or export slices as PNG, and keep the patient as the group"
+)
+_NIFTI = "NIfTI volumes are read as slices with --slices middle (or all, every:N), in class folders or named by a table"
 _SLIDE = "whole slides are not read: cut them into tiles, and keep the slide as the group"
 _VIDEO = "videos are not read: export frames as PNG, and keep the video as the group"
 UNREAD_KINDS: dict[str, str] = {
     **dict.fromkeys((".heic", ".heif"), HEIC),
-    **dict.fromkeys((".nii", ".nii.gz"), f"NIfTI {_VOLUME}"),
+    **dict.fromkeys((".nii", ".nii.gz"), _NIFTI),
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), f"MetaImage and NRRD {_VOLUME}"),
     **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vsi", ".czi"), _SLIDE),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mpg", ".mkv"), _VIDEO),
@@ -88,6 +91,10 @@ def unknown_format(head: bytes) -> str:
     """Why a file cannot be read as an image, by its first 16 bytes or more."""
     if head[4:12] in _HEIC:
         return HEIC
+    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        return _NIFTI
+    if head[:2] == b"\x1f\x8b":
+        return f"a compressed file, not an image; {_NIFTI}"
     if head[4:12] in _AVIF:
         return "this Pillow does not read AVIF: install a newer one, or convert the file"
     return "not an image of a known format, or damaged at its beginning"

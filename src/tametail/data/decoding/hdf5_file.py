@@ -130,9 +130,10 @@ class Hdf5File:
 
     def _dtype(self, opened: Any) -> np.dtype[Any]:
         try:
-            return np.dtype(opened.dtype)
+            found: np.dtype[Any] = np.dtype(opened.dtype)
         except TypeError:  # a type that NumPy does not have
-            return np.dtype([("unknown", np.uint8)])
+            found = np.dtype([("unknown", np.uint8)])
+        return found
 
     def check_images(self, dataset: Hdf5Dataset) -> int:
         """Check by its header that a dataset of N images can be read; returns the bytes of its pixels.

@@ -112,7 +112,9 @@ def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadO
             )
         readers = (TableFolderReader(), SplitTablesReader(), ClassFolderReader())
         try:
-            table = next(reader for reader in readers if reader.matches(folder)).read(folder, options)
+            table = next(reader for reader in readers if reader.matches(folder)).read(
+                folder, replace(options, slices=None)
+            )
         except (DataError, UsageError) as error:  # it names the archive, not what stands for it
             raise type(error)(str(error).replace(str(folder), str(source))) from error
     deep = any(json.loads(member.sidecar)["deep"] for member in images)
