@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from fixtures.hostile_samples import processor_seconds
+from fixtures.pcam import NOISE, pcam, written
 from fixtures.table_layouts import write_table
 from tametail.core.errors import DataError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images
 from tametail.data.reading import reading_facts
 
 h5py = pytest.importorskip("h5py")
-NOISE = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8)
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
@@ -31,18 +31,6 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 
 def stored_pixels(table: ImageTable) -> np.ndarray:
     return np.stack(list(decoded_images(table, 12).pixels))
-
-
-def written(path: Path, links: dict[str, Any] | None = None, **datasets: Any) -> Path:
-    """An HDF5 file with these arrays, or dataset options as a pair of array and dict."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        for name, value in datasets.items():
-            data, options = value if isinstance(value, tuple) else (value, {})
-            file.create_dataset(name, data=data, **options)
-        for name, link in (links or {}).items():
-            file[name] = link
-    return path
 
 
 STORED: dict[str, dict[str, Any]] = {
@@ -84,24 +72,6 @@ def test_grey_images_with_texts_as_labels_and_groups(tmp_path: Path) -> None:
     assert table.counts() == {"melanoma": 20, "nevus": 20}
     assert len(set(table.groups)) == 10
     assert (stored_pixels(table) == NOISE[..., :1]).all()
-
-
-def pcam(folder: Path, *, options: dict[str, Any] | None = None) -> None:
-    """Files as those of PatchCamelyon after gunzip."""
-    for split, start, count in (("train", 0, 24), ("valid", 24, 8), ("test", 32, 8)):
-        stem = folder / f"camelyonpatch_level_2_split_{split}"
-        rows = range(start, start + count)
-        written(
-            stem.with_name(f"{stem.name}_x.h5"), x=(NOISE[list(rows)], options or {"compression": "gzip"})
-        )
-        labels = np.array([row % 2 for row in rows], np.uint8).reshape(-1, 1, 1, 1)
-        written(stem.with_name(f"{stem.name}_y.h5"), y=(labels, {"compression": "gzip"}))
-        header = ["", "coord_y", "coord_x", "tumor_patch", "center_tumor_patch", "wsi"]
-        meta = [
-            [n, 5 * row, 7 * row, row % 2 > 0, row % 2 > 0, f"camelyon16_{split}_normal_{row // 4:03d}"]
-            for n, row in enumerate(rows)
-        ]
-        write_table(stem.with_name(f"{stem.name}_meta.csv"), header, meta)
 
 
 def test_pairs_of_files_are_splits_and_their_table_has_the_groups(tmp_path: Path) -> None:

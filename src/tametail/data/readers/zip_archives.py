@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from tametail.core.errors import DataError, UsageError
@@ -24,6 +24,7 @@ from tametail.data.decoding.file_kinds import is_image, kind_of
 from tametail.data.decoding.shards import (
     ImageMember,
     Shard,
+    check_copies,
     explain_source,
     file_system,
     image_digest,
@@ -50,7 +51,7 @@ _NOTES = (".txt", ".md", ".pdf", "")  # beside archives
 class _Archive(NamedTuple):
     """An archive and the folder that it is read as, empty or with a final ``/``."""
 
-    path: Path
+    path: str | Path
     folder: str
 
 
@@ -84,7 +85,18 @@ def _archives(path: Path) -> list[_Archive]:
     return sorted((_Archive(file, f"{file.stem}/") for file in archives), key=lambda archive: archive.folder)
 
 
-def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadOptions) -> ImageTable:
+def is_zip_url(source: str | Path) -> bool:
+    """Whether a source is the URL of a zip archive, also one with a query."""
+    return is_url(source) and str(source).partition("?")[0].lower().endswith(".zip")
+
+
+def read_zip_url(source: str, options: ReadOptions) -> ImageTable:
+    """The table of the images of a zip archive at a URL, which is copied to the cache; see `read_zip_archives`."""
+    options.refuse("the images are in a zip archive", "image_root")
+    return read_zip_archives([_Archive(source, "")], source, options)
+
+
+def read_zip_archives(archives: Sequence[_Archive], source: str | Path, options: ReadOptions) -> ImageTable:
     """The table of the images in archives, with the ids that they would have in their folder.
 
     Each archive is read through once, to know the digests of its images, which are remembered.
@@ -95,11 +107,17 @@ def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadO
     """
     shards: list[Shard] = []
     images: list[ImageMember] = []
-    name = source.resolve().stem if source.is_file() else source.resolve().name
+    if isinstance(source, str):
+        name = PurePosixPath(source.partition("?")[0]).stem
+    else:
+        name = source.resolve().stem if source.is_file() else source.resolve().name
     with _stand_in(name or "images") as folder:
         for archive in archives:
-            system, path = file_system(archive.path)
-            listed = list_shard(system, path, path, "zip")
+            with explain_source(str(archive.path)):
+                system, path = file_system(archive.path)
+                path = str(archive.path) if is_url(archive.path) else path
+                listed = list_shard(system, system._strip_protocol(path), path, "zip")
+            check_copies([listed])
             shard = replace(listed, state=f"{listed.state} {archive.folder}")
             with explain_cache_error(folder), explain_source(path), open_copy(shard) as file:
                 found = _scan(file, shard, archive.folder, folder)
