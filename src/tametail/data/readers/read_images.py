@@ -102,7 +102,7 @@ def _no_reader(source: str | Path) -> str:
         kind = UNREAD_KINDS.get(kind_of(path), "")
         advice = f": {kind}" if kind else ""
         return (
-            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive or a MedMNIST .npz, got the file "
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive, an .h5 or a MedMNIST .npz, got the file "
             f"{path}{advice}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.
