@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tametail.core.atomic import atomic_directory
+from tametail.core.atomic import atomic_directory, atomic_path
 from tametail.core.errors import DataError, UsageError
 from tametail.core.regular_file import regular
 from tametail.data.decoding.cache import content_digests
@@ -159,7 +159,8 @@ def _store(root: Path, plan: _Plan, place: Path) -> None:
     path, target = root / plan.image, place / plan.image
     target.parent.mkdir(parents=True, exist_ok=True)
     if not plan.numbers:
-        shutil.copyfile(path, target)
+        with atomic_path(target) as temporary:
+            shutil.copyfile(path, temporary)
         return
     with atomic_directory(target) as unfinished:
         names = [each.rpartition("/")[2] for each in plan.stored]
