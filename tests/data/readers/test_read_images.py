@@ -155,6 +155,29 @@ def test_absent_paths_and_other_files_are_refused(tmp_path: Path) -> None:
         read_images(touch(tmp_path, "x.tfrecord") / "x.tfrecord")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.tfrecord", "save each image in a folder per class, or write WebDataset"),
+        ("a.tfrec", "save each image in a folder per class, or write WebDataset"),
+        ("a.npy", "save each image as PNG"),
+        ("a.mat", "save each image as PNG"),
+        ("a.pkl", "pickled objects can run code when they are read, so they are never opened"),
+        ("a.pt", "pickled objects can run code when they are read, so they are never opened"),
+        ("a.h5.gz", r"decompress it \(gunzip\)"),
+        ("a.mha", "convert them to NIfTI"),
+        ("a.svs", "cut them into tiles"),
+        ("a.tar.bz2", "decompress it|unpack"),
+        ("a.rar", "unpack them"),
+    ],
+)
+def test_other_formats_say_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    folder = touch(tmp_path / "set", f"a/{name}", f"b/{name}")
+    for source in (folder, folder / "a" / name):
+        with pytest.raises(DataError, match=advice):
+            read_images(source)
+
+
 def test_column_options_are_refused_where_there_are_no_columns(tmp_path: Path) -> None:
     root = touch(tmp_path, "mel/a.png", "nv/b.png")
     with pytest.raises(UsageError, match=r"--label-col, --image-root can only be given for a CSV"):

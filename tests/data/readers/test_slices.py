@@ -16,6 +16,7 @@ from fixtures.table_layouts import draw, write_table
 from tametail.core.errors import DataError, UsageError
 from tametail.data import decoded_images, read_images
 from tametail.data.decoding.slices import chosen_slices
+from tametail.data.packed import write_shards
 from tametail.data.reading import reading_facts
 
 
@@ -131,6 +132,15 @@ def test_flat_images_are_read_as_without_the_option_and_it_is_said(tmp_path: Pat
     assert table.slices is None
     assert dict(reading_facts(table))["As read"] == "--slices middle: no image is a volume"
     assert table.fingerprint == read_images(tmp_path).fingerprint
+
+
+def test_packed_slices_keep_their_rule(tmp_path: Path) -> None:
+    volumes(tmp_path / "a")
+    table = read_images(tmp_path / "a", slices="every:4")
+    write_shards(table, tmp_path / "packed")
+    again = read_images(tmp_path / "packed")
+    assert again.slices == "every:4"
+    assert again.fingerprint == table.fingerprint
 
 
 def put_series(folder: Path, uid: str, depth: int, modality: str = "CT", **attributes: Any) -> None:

@@ -286,6 +286,13 @@ def test_hostile_archives_are_refused_by_name(tmp_path: Path, case: str) -> None
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_volumes_in_archives_are_named(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip", {**CLASSES, "a/scan.nii.gz": b"x"})
+    assert "1 × .nii.gz (NIfTI volumes are read" in dict(reading_facts(read_images(path)))["Left out"]
+    with pytest.raises(DataError, match=r"found the volume a/scan\.nii\.gz: .*; unpack the archive"):
+        read_images(path, slices="middle")
+
+
 def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.zip")
     with pytest.raises(DataError, match="expected a folder"):

@@ -24,6 +24,7 @@ from tametail.data.decoding.shards import (
     parquet_image_bytes,
     register_shards,
 )
+from tametail.data.decoding.slices import check_rule
 from tametail.data.packed import IMAGE_SHARD, MARK, TABLE_FILE, VERSION
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.webdataset import list_archives, read_archives
@@ -145,7 +146,11 @@ def _read(source: str, allow_leaks: bool) -> ImageTable:
         allow_leaks=allow_leaks,
         reading=None if reading is None else SourceReading.from_dict(reading),
     )
-    return replace(table, class_names=tuple(described["class_names"]))  # also those without an image
+    rule = described.get("slices")
+    slices = None if rule is None else check_rule(str(rule))
+    return replace(
+        table, class_names=tuple(described["class_names"]), slices=slices
+    )  # also classes without an image
 
 
 def _read_shard(system: Any, file: str, source: str) -> tuple[dict[str, Any], pd.DataFrame, Shard]:

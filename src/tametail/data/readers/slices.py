@@ -106,13 +106,13 @@ def _of_dicom(table: ImageTable, images: Sequence[str], rule: str) -> ImageTable
     counts: list[int] = []
     owner: dict[str, str] = {}
     groups = dict(zip(table.frame["image"], table.frame["group"], strict=True))
-    several_frames = [image for image in images if _frames(by_image[image]) > 1]
+    several_frames = {image for image in images if _frames(by_image[image]) > 1}
     for members in series:
         name = PurePosixPath(members[0]).parent.as_posix() if len(members) > 1 else members[0]
-        single = [image for image in members if image not in set(several_frames)]
+        single = [image for image in members if image not in several_frames]
         ordered = sorted(single, key=lambda image: (*_position(by_image[image]), image))
         chosen = [ordered[number] for number in chosen_slices(len(ordered), rule)] if ordered else []
-        kept += [*chosen, *(image for image in members if image in set(several_frames))]
+        kept += [*chosen, *(image for image in members if image in several_frames)]
         counts += [len(ordered)] if ordered else []
         if len({groups[image] for image in members}) > 1:
             owner |= dict.fromkeys(members, f"{name} ({members[0]})" if name == "." else name)

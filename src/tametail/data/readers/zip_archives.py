@@ -35,6 +35,7 @@ from tametail.data.decoding.shards import (
     register_shards,
     write_index,
 )
+from tametail.data.decoding.slices import is_nifti
 from tametail.data.decoding.zip_members import ZipMember, zip_content, zip_members
 from tametail.data.readers.class_folders import ClassFolderReader
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, list_folder
@@ -120,7 +121,7 @@ def read_zip_archives(archives: Sequence[_Archive], source: str | Path, options:
             check_copies([listed])
             shard = replace(listed, state=f"{listed.state} {archive.folder}")
             with explain_cache_error(folder), explain_source(path), open_copy(shard) as file:
-                found = _scan(file, shard, archive.folder, folder)
+                found = _scan(file, shard, archive.folder, folder, volumes=options.slices is not None)
             if found:
                 shards.append(replace(shard, first=found[0].image, start=len(images), rows=len(found)))
                 images += found
@@ -154,7 +155,7 @@ def _stand_in(name: str) -> Iterator[Path]:
         remove(temporary)
 
 
-def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path) -> list[ImageMember]:
+def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path, *, volumes: bool) -> list[ImageMember]:
     """The images of an archive, sorted; what stands for its files is written below ``folder``."""
     members = [
         member
@@ -170,6 +171,11 @@ def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path) -> list[Imag
         head = b""
         if suffix in DICOM_SUFFIXES:
             raise DataError(_no_dicom(member, shard))
+        if volumes and is_nifti(inside):
+            raise DataError(
+                f"expected images in {shard.url}, found the volume {quoted(member.name)}: --slices does not read volumes in archives; "
+                f"unpack the archive and give its folder"
+            )
         if suffix in TABLE_SUFFIXES:
             _, head = zip_content(file, member, shard.url, _MOST_BYTES)
         elif not suffix and not member.name.endswith("/"):
