@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ _PAIR = re.compile(r"(.+)_[xy]")
 _LABELS = ("label", "labels", "y", "target", "targets")
 _RECORD = ".complete"  # in a folder of the cache: how many images it has
 _MOST_CLASSES = 1000
+_BATCH = 256  # images that are compressed at a time
 _ADVICE = "Free some disk space, raise TAMETAIL_CACHE_GB, or name a folder on another disk by the environment variable TAMETAIL_CACHE"
 
 
@@ -319,9 +321,13 @@ def _write_stacks(stacks: Sequence[_Stack], several: bool, folder: Path) -> None
     for stack in stacks:
         place = folder / stack.part if several else folder
         place.mkdir(exist_ok=True)
-        with opened_hdf5(stack.images[0]) as file:
-            for row, pixels in enumerate(file.images(stack.images[1])):
-                save_png(pixels, place / f"{row:07d}.png")
+        with opened_hdf5(stack.images[0]) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+            images = enumerate(file.images(stack.images[1]))
+            while batch := list(islice(images, _BATCH)):
+                for saved in [
+                    pool.submit(save_png, pixels, place / f"{row:07d}.png") for row, pixels in batch
+                ]:
+                    saved.result()
     _complete(folder, sum(map(len, stacks)))
 
 
