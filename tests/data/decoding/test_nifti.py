@@ -74,6 +74,13 @@ def test_floats_with_holes_and_constant_volumes(tmp_path: Path) -> None:
     assert len(slices(write_nifti(tmp_path / "c.nii", BODY, shape=(5, 6, 7, 1)))) == 7
 
 
+def test_percentiles_are_of_all_columns_of_a_large_volume(tmp_path: Path) -> None:
+    stripes = np.zeros((100, 100, 250), np.uint8)
+    stripes[1::2] = 200  # every second voxel in the order of the file
+    shown = slices(write_nifti(tmp_path / "a.nii", stripes))[0]
+    assert sorted(np.unique(shown)) == [0, 255]
+
+
 def declared(**header: object) -> Callable[[Path], None]:
     return lambda path: write_nifti(path, BODY, **header) and None
 

@@ -156,26 +156,25 @@ def put_series(folder: Path, uid: str, depth: int, modality: str = "CT", **attri
             InstanceNumber=depth - number,
             **attributes,
         )
-        (folder / f"{number * 7 % depth:02d}.dcm").write_bytes(content)
+        (folder / f"{(number * 5 + 2) % depth:02d}.dcm").write_bytes(content)
 
 
 def test_a_series_of_files_is_a_volume(tmp_path: Path) -> None:
     for number in range(4):
         place = tmp_path / "ct" / "ab"[number % 2] / f"scan{number}"
-        put_series(place, f"1.2.{number}", 5, PatientID=f"P{number // 2}" if number < 2 else "")
+        put_series(place, f"1.2.{number}", 6, PatientID=f"P{number // 2}" if number < 2 else "")
     with pytest.raises(
-        DataError, match=r"found 4 volumes of up to 5 slices: .* --slices middle, all or every:N"
+        DataError, match=r"found 4 volumes of up to 6 slices: .* --slices middle, all or every:N"
     ):
         read_images(tmp_path / "ct", class_level=1)
     table = read_images(tmp_path / "ct", class_level=1, slices="middle")
-    assert table.images.tolist() == [f"{'ab'[n % 2]}/scan{n}/04.dcm" for n in (0, 2, 1, 3)]
-    assert all(
-        int(image.mean()) == 40 for image in decoded_images(table, 8).pixels
-    )  # by position, not by name
+    assert table.images.tolist() == [f"{'ab'[n % 2]}/scan{n}/05.dcm" for n in (0, 2, 1, 3)]
+    middle = [int(image.mean()) for image in decoded_images(table, 8).pixels]
+    assert middle == [60] * 4  # by position, not by name or number
     whole = read_images(tmp_path / "ct", class_level=1, slices="all")
-    assert len(whole) == 20
+    assert len(whole) == 24
     assert sorted(set(whole.groups)) == ["a/scan2", "b/scan3", "patient_0001"]
-    assert "20 slices of 4 series of 5 files" in dict(reading_facts(whole))["As read"]
+    assert "24 slices of 4 series of 6 files" in dict(reading_facts(whole))["As read"]
 
 
 def test_files_of_one_series_that_are_no_volume_need_no_option(tmp_path: Path) -> None:

@@ -260,9 +260,8 @@ def _voxels(path: Path, header: NiftiHeader) -> NDArray[Any]:
 def _window(volume: NDArray[Any], header: NiftiHeader, path: Path) -> tuple[float, float]:
     flat = volume.reshape(-1, order="F")
     step = max(len(flat) // _SAMPLE, 1)
-    while (
-        math.gcd(step, header.shape[0] * header.shape[1]) > 1
-    ):  # a multiple of X would meet a few columns only
+    columns = header.shape[0] * header.shape[1]
+    while math.gcd(step, columns) > 1:  # a step with a common divisor would meet some columns only
         step += 1
     sample = flat[::step].astype(np.float64)
     finite = sample[np.isfinite(sample)]
