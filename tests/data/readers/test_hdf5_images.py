@@ -261,6 +261,21 @@ def one_long_text(path: Path) -> None:
     path.write_bytes(content)
 
 
+def many_names(path: Path) -> None:
+    with h5py.File(path, "w", libver="latest") as file:
+        file["x"] = NOISE
+        for number in range(10_001):
+            file[str(number)] = number
+
+
+def aliases(path: Path) -> None:
+    """Many names of one dataset, each of which would have to be opened."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file["x"] = NOISE
+        for number in range(1500):
+            file[str(number)] = file["x"]
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "declares 10^12 values": (unfilled, r"at most 64 GiB of pixels"),
     "zeros": (deflated, r"its header declares 400,000,000"),
@@ -272,6 +287,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "soft link": (soft_link, r"and 1 link, which are not followed"),
     "unknown filter": (unknown_filter, r"found the filter 32000, which is not run"),
     "references": (references, r"expected 8-bit images \(uint8\) in x"),
+    "many names": (many_names, r"found 10,002 datasets and groups; .* --metadata"),
+    "aliases": (aliases, r"but 1,501 names lead to the same one"),
     "truncated": (truncated, r"cannot be read as HDF5"),
     "damaged piece": (damaged_piece, r"the piece of x .* is absent or damaged"),
     "one long text": (one_long_text, r"at most 268,435,456 bytes of labels in y"),

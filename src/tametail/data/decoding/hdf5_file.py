@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ HDF5_INSTALL = "pip install 'tametail[hdf5]'"
 MAX_IMAGE = 100 << 20  # bytes of an encoded image
 _MAX_BYTES = 64 << 30  # of the pixels of a dataset
 _MOST_IMAGES = 10_000_000
-_MOST_NAMES = 2_000_000
+_MOST_NAMES = 600_000  # ISIC 2024 has 401,059; listing takes some 15 µs each
+_MOST_ALIASES = 1000
 _MOST_VALUES = 2**28  # bytes of labels
 _MOST_TEXTS = 1_000_000
 _MOST_RATIO = 50  # of pixels to their compressed bytes, above the free bytes: those of photographs and slides have 1 to 5
@@ -102,13 +104,14 @@ class Hdf5File:
         self._h5py = h5py
         self._bytes = path.stat().st_size
 
-    def datasets(self) -> tuple[list[Hdf5Dataset], int]:
-        """All datasets in the file, sorted, and the number of links that are not followed.
+    def names(self) -> tuple[list[str], int]:
+        """The names of all datasets and groups in the file, sorted, and the number of links that are not followed.
 
         Raises:
-            DataError: there are too many names.
+            DataError: there are too many names, or many of one dataset.
         """
         names: list[str] = []
+        places: Counter[int] = Counter()
         links = 0
 
         def visit(name: bytes | str, info: Any) -> bool | None:
@@ -117,12 +120,25 @@ class Hdf5File:
                 links += 1
             else:
                 names.append(name if isinstance(name, str) else name.decode("utf-8", "replace"))
+                places[info.u] += 1
             return True if len(names) + links > _MOST_NAMES else None
 
         if self._handle.id.links.visit(visit, info=True):
-            raise DataError(f"expected at most {_MOST_NAMES:,} names in {self.path}, found more")
+            raise DataError(
+                f"expected at most {_MOST_NAMES:,} names in {self.path}, found more; write several files"
+            )
+        if max(places.values(), default=0) > _MOST_ALIASES:
+            raise DataError(
+                f"expected a dataset of its own for each name in {self.path}, but {max(places.values()):,} names lead to the same one; "
+                f"write the file again"
+            )
+        return sorted(names), links
+
+    def datasets(self) -> tuple[list[Hdf5Dataset], int]:
+        """All datasets in the file, sorted, and the number of links that are not followed; see `names`."""
+        names, links = self.names()
         found = []
-        for name in sorted(names):
+        for name in names:
             opened = self._h5py.h5o.open(self._handle.id, name.encode())
             if isinstance(opened, self._h5py.h5d.DatasetID):
                 found.append(Hdf5Dataset(name, tuple(opened.shape or ()), self._dtype(opened)))

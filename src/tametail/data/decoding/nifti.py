@@ -188,7 +188,7 @@ def _axes(
     """(3, 3) directions of the stored axes by the affine matrix, the quaternion or, without both, as they are stored."""
     found = np.eye(3)
     if sform > 0:
-        found = np.array(rows, dtype=np.float64).reshape(3, 4)[:, :3]
+        found = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(3, 4)[:, :3], posinf=0, neginf=0)
         lengths = np.linalg.norm(found, axis=0)
         found = found / np.where(lengths > 0, lengths, 1)
     elif qform > 0:

@@ -53,6 +53,7 @@ _PAIR = re.compile(r"(.+)_[xy]")
 _LABELS = ("label", "labels", "y", "target", "targets")
 _RECORD = ".complete"  # in a folder of the cache: how many images it has
 _MOST_CLASSES = 1000
+_MANY = 10_000  # datasets above which each is an image
 _BATCH = 256  # images that are compressed at a time
 _ADVICE = "Free some disk space, raise TAMETAIL_CACHE_GB, or name a folder on another disk by the environment variable TAMETAIL_CACHE"
 
@@ -110,6 +111,8 @@ def _files(path: Path) -> list[Path]:
 def _has_groups(path: Path) -> bool:
     """Whether a file has nothing but single images in groups."""
     with opened_hdf5(path) as file:
+        if not any("/" in name for name in file.names()[0]):
+            return False
         datasets, _ = file.datasets()
     return bool(datasets) and all(each.is_image and "/" in each.name for each in datasets)
 
@@ -197,6 +200,12 @@ def _pairs(files: Sequence[Path]) -> list[dict[str, Path]]:
 def _stack(group: dict[str, Path], options: ReadOptions) -> _Stack:
     path = group["x"]
     with opened_hdf5(path) as file:
+        names = len(file.names()[0])
+        if names > _MANY:
+            raise DataError(
+                f"expected a dataset of all images in {path}, found {names:,} datasets and groups; for a dataset per image give the table "
+                f"that names them with --metadata"
+            )
         datasets, links = file.datasets()
         images = _chosen(
             [each for each in datasets if each.is_stack],
