@@ -33,8 +33,8 @@ def predict(
     """
     from tametail.deployment.classifier import find_images, load, read_prevalence
 
-    found = find_images(image_paths)
     classifier = load(study, **options)
+    found = find_images(image_paths, volumes=classifier.slices is not None)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
     table = classifier.predict(found.images, console, prevalence=shares)
     write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))

@@ -403,8 +403,8 @@ class FoundImages(NamedTuple):
     skipped: int
 
 
-def find_images(paths: Sequence[str | Path]) -> FoundImages:
-    """Find the given images and all images below the given folders, sorted; hidden files and folders are ignored.
+def find_images(paths: Sequence[str | Path], *, volumes: bool = False) -> FoundImages:
+    """Find the given images and all images, and NIfTI ``volumes``, below the given folders, sorted; hidden files and folders are ignored.
 
     Raises:
         DataError: a path does not exist, or a folder has no image.
@@ -414,7 +414,7 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
 
     def is_known(file: Path) -> bool:
-        return file.suffix.lower() in known or is_nifti(file.name)
+        return file.suffix.lower() in known or (volumes and is_nifti(file.name))
 
     for path in map(Path, paths):
         if path.is_dir():

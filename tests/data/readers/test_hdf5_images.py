@@ -16,7 +16,7 @@ from PIL import Image
 from fixtures.hostile_samples import processor_seconds
 from fixtures.pcam import NOISE, pcam, written
 from fixtures.table_layouts import write_table
-from tametail.core.errors import DataError, UsageError
+from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import ImageTable, decoded_images, read_images
 from tametail.data.reading import reading_facts
 
@@ -333,6 +333,14 @@ def test_bombs_take_little_memory(tmp_path: Path, write: Callable[[Path], None])
     assert "hostile.h5" in " ".join(said)
     assert megabytes < 70
     assert seconds < 10
+
+
+def test_images_that_do_not_fit_in_the_cache_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", "0.00001")
+    with pytest.raises(TametailError, match="no space for"):
+        read_images(written(tmp_path / "a.h5", x=NOISE, y=LABELS))
 
 
 def test_names_that_lead_out_of_the_cache_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fixtures.dicom_samples import dicom_bytes
 from fixtures.hostile_samples import processor_seconds
 from fixtures.nifti_samples import write_nifti
 from fixtures.table_layouts import draw, write_table
-from tametail.core.errors import DataError, UsageError
+from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import decoded_images, read_images
 from tametail.data.decoding.slices import chosen_slices
 from tametail.data.packed import write_shards
@@ -255,8 +255,10 @@ def test_study_predict_and_evaluate_read_the_same_pixels(tmp_path: Path) -> None
     )
     assert code == 0, errors
     assert json.loads((tmp_path / "study/study.json").read_text())["table"]["slices"] == "every:3"
-    new = write_nifti(tmp_path / "new.nii.gz", ramp(7, 99))
-    code, _, errors = run("predict", tmp_path / "study", new, data / "a/0.nii.gz", "-o", tmp_path / "p.csv")
+    new = write_nifti(tmp_path / "new/new.nii.gz", ramp(7, 99))
+    code, _, errors = run(
+        "predict", tmp_path / "study", new.parent, data / "a/0.nii.gz", "-o", tmp_path / "p.csv"
+    )
     assert code == 0, errors
     rows = (tmp_path / "p.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0].rpartition("/")[2] for row in rows] == ["slice_002.png", "slice_005.png"] * 2
@@ -272,3 +274,14 @@ def test_study_predict_and_evaluate_read_the_same_pixels(tmp_path: Path) -> None
     code, _, errors = run("evaluate", tmp_path / "study", "--data", other, "-o", tmp_path / "e")
     assert code == 0, errors
     assert "--slices every:3: 36 slices of 12 volumes" in errors
+
+
+def test_slices_that_do_not_fit_in_the_cache_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes(tmp_path / "a")
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", "0.000005")
+    assert len(read_images(tmp_path / "a", slices="middle")) == 6
+    with pytest.raises(TametailError, match="no space for"):
+        read_images(tmp_path / "a", slices="all")
