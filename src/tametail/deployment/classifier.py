@@ -31,7 +31,8 @@ from tametail.data.reading import say_new_depth
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
-from tametail.evaluation.calibration_maps import CalibrationMap, identity
+from tametail.evaluation.calibration_maps import CalibrationMap
+from tametail.evaluation.label_calibration import LabelMap
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
@@ -69,8 +70,8 @@ class Classifier:
         backbone: maps images to the inputs of ``fold_models``: a shared frozen backbone, or the identity.
         fold_models: one per fold and seed.
         device: of the models.
-        calibration: of the probabilities of each fold model; changes nothing for several labels.
-        thresholds: (C,) of the labels; None if images have exactly one class.
+        calibration: of the probabilities of each fold model.
+        thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
         slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
@@ -83,7 +84,7 @@ class Classifier:
     backbone: nn.Module
     fold_models: tuple[FoldModel, ...]
     device: torch.device
-    calibration: CalibrationMap
+    calibration: CalibrationMap | LabelMap
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
     slices: str | None = None
@@ -255,6 +256,7 @@ class Classifier:
     def _classes(
         self, features: torch.Tensor, target_prevalence: NDArray[np.float64] | None
     ) -> Iterator[dict[str, object]]:
+        assert isinstance(self.calibration, CalibrationMap)
         predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
         for p, chosen, saturated in zip(*predicted, strict=True):
             row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
@@ -262,7 +264,8 @@ class Classifier:
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
         assert self.thresholds is not None
-        for p, saturated in zip(*predict_labels(self.fold_models, features), strict=True):
+        assert isinstance(self.calibration, LabelMap)
+        for p, saturated in zip(*predict_labels(self.fold_models, features, self.calibration), strict=True):
             given = p >= self.thresholds
             names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
             row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
@@ -320,12 +323,10 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
-    thresholds, calibration = None, identity(len(class_names))
-    if not described.get("multi_label"):
-        calibration = calibration_map(directory, chosen)
-    else:
+    thresholds, calibration = None, calibration_map(directory, chosen)
+    if isinstance(calibration, LabelMap):
         tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
-        thresholds = deployable_thresholds(tables)
+        thresholds = calibration(deployable_thresholds(tables))
     return Classifier(
         chosen,
         class_names,

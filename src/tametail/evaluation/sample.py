@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
-from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
+from tametail.data.class_groups import ClassGroupName, class_groups
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.class_order import with_class_order
 from tametail.evaluation.intervals import (
@@ -26,6 +26,7 @@ from tametail.evaluation.intervals import (
     proportions,
 )
 from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
@@ -376,21 +377,6 @@ def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
     return Estimate(estimate.value, float(lowest), float(highest), estimate.n)
 
 
-def class_groups(train_counts: Sequence[int] | None, classes: int) -> dict[ClassGroupName, tuple[int, ...]]:
-    """Class indices of each group that has a class, many-shot classes first; none without training counts.
-
-    Raises:
-        ValueError: not one count per class.
-    """
-    if train_counts is None:
-        return {}
-    if len(train_counts) != classes:
-        raise ValueError(f"expected training counts of {classes} classes, got {len(train_counts)}")
-    group_of = np.array([class_group_of(int(count)) for count in train_counts])
-    members = {name: tuple(np.flatnonzero(group_of == name).tolist()) for name in CLASS_GROUPS}
-    return {name: found for name, found in members.items() if found}
-
-
 def align(replicates: Sequence[Predictions]) -> list[Predictions]:
     """Sort the tables by image and check that they are about the same images.
 
@@ -425,6 +411,6 @@ def assigned_parts(group: IntArray, first: BoolArray) -> IntArray:
     return np.asarray(dealt[group])
 
 
-def group_codes(table: Predictions) -> NDArray[np.int64]:
+def group_codes(table: Predictions | LabelPredictions) -> NDArray[np.int64]:
     """Codes (N,) 0..G-1 of the groups."""
     return np.asarray(np.unique(table.group, return_inverse=True)[1], dtype=np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib import resources
 from itertools import combinations
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.evaluate import headline
+from tametail.evaluation.label_calibration import LabelCalibration, LabelQuality
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
@@ -117,6 +119,7 @@ def _method(result: MethodResults, rank: int | None) -> Json:
         "test": _evaluation(result.test),
         "test_ensemble": _evaluation(result.test_ensemble),
         "calibration": _calibration(result.calibration),
+        "label_calibration": _label_calibration(result.label_calibration),
         "operating_points": [_operating(point) for point in result.operating],
         "subgroups": [_subgroup(one) for one in result.subgroups],
         "contrasts": [_contrasts(one) for one in result.contrasts],
@@ -178,6 +181,24 @@ def _calibration(found: Calibration | None) -> Json | None:
         "map": found.map.described() if found.map else None,
         "after": None if found.after is None else _reliability(found.after),
     }
+
+
+def _label_calibration(found: LabelCalibration | None) -> Json | None:
+    if found is None:
+        return None
+    return {
+        "ece": _estimate(found.ece),
+        "ece_after": _estimate(found.ece_after),
+        "map": found.map.described(),
+        "labels": [
+            {"label": name, "given": _quality(found.labels[name]), "after": _quality(found.after[name])}
+            for name in found.labels
+        ],
+    }
+
+
+def _quality(found: LabelQuality) -> Json:
+    return {name: _number(value) for name, value in asdict(found).items()}
 
 
 def _reliability(found: Calibration) -> Json:
