@@ -40,8 +40,8 @@ def predict(
     """
     from tametail.deployment.classifier import find_images, load, read_prevalence
 
-    found = find_images(image_paths)
     classifier = load(study, **options)
+    found = find_images(image_paths, volumes=classifier.slices is not None)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
     groups = _groups(found.images, group_from, classifier.predict_by, console)
     table = classifier.predict(found.images, console, prevalence=shares, groups=groups)

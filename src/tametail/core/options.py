@@ -141,6 +141,14 @@ class TableOptions(ImageRootOptions, RootOptions, GroupFromOptions, total=False)
             least=1,
         ),
     ]
+    slices: Annotated[
+        str | None,
+        Option(
+            None,
+            "Which slices of 3-D volumes (NIfTI, DICOM series and frames) are the images: middle, all, or every:N.",
+            DATA,
+        ),
+    ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
     ]
@@ -459,8 +467,9 @@ class JsonOptions(TypedDict, total=False):
 
 DATA_HELP = (
     "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-    "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
-    "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo or demo-multilabel "
+    "table per split (train=a.csv,test=b.csv), DICOM files, volumes with --slices, HDF5 files, a MedMNIST .npz file, a folder made "
+    "by tametail pack or of WebDataset or zip archives or its URL (s3://bucket/folder), the name of a known data set, or demo or "
+    "demo-multilabel "
     "(built in, synthetic)."
 )
 

@@ -26,6 +26,7 @@ from tametail.core.run_files import PREDICTIONS, is_finished
 from tametail.core.trust import Trust, code_name
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
+from tametail.data.decoding.slices import is_nifti, is_volume, stored_slices
 from tametail.data.reading import say_new_depth
 from tametail.data.table import join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
@@ -73,6 +74,7 @@ class Classifier:
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
+        slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         predict_by: what the thresholds are of, and what `predict` gives rows for: images, or groups of them.
         study: its folder, where predictions of held-out images are recorded; None for no study.
     """
@@ -86,6 +88,7 @@ class Classifier:
     calibration: CalibrationMap | LabelMap
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
+    slices: str | None = None
     study: Path | None = None
     predict_by: PredictBy = "image"
 
@@ -150,6 +153,9 @@ class Classifier:
         Grey images of more than 8 bits are read at the depth of the study. If a value of the N images exceeds it, or the
         study had no such images, the depth is decided from all N: give images of one origin together.
 
+        Of a study of slices, NIfTI volumes and DICOM files of several frames are read as slices by the rule of the study, each a
+        row: ``scan.nii.gz/slice_021.png``.
+
         Images of the study's held-out test set are recognised, also if they were renamed or saved again: a warning is shown,
         and the prediction recorded in the study as a look at its test set.
 
@@ -189,6 +195,11 @@ class Classifier:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
+        images, names = _slices_of(images, self.slices, console)
+        if groups is not None and len(groups) != len(images):
+            raise UsageError(
+                "expected single images with predict_by other than image, got volumes; predict their slices, and combine them"
+            )
         bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
         seen: list[ImageDigests] = []
@@ -206,6 +217,7 @@ class Classifier:
         columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        table = table.assign(image=np.array(names, dtype=object))
         return table if groups is None else self._by_group(table, np.array(groups, dtype=object))
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
@@ -377,9 +389,32 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         calibration,
         thresholds,
         described["table"].get("bit_depth"),
+        described["table"].get("slices"),
         directory,
         predict_by,
     )
+
+
+def _slices_of(
+    images: Sequence[str | Path], rule: str | None, console: Console
+) -> tuple[list[str | Path], list[str]]:
+    """The images with volumes replaced by their slices, and their names. Volumes that cannot be read stay, with a warning."""
+    files: list[str | Path] = []
+    names: list[str] = []
+    for image in images:
+        files.append(image)
+        names.append(str(image))
+        path = Path(image).absolute()
+        try:
+            if rule is None or not path.is_file() or not is_volume(path):
+                continue
+            place, (slices,), _ = stored_slices(path.parent, [path.name], rule)
+        except DataError as error:
+            console.warn(str(error))
+            continue
+        files[-1:] = [place / each for each in slices]
+        names[-1:] = [f"{image}{each.removeprefix(path.name)}" for each in slices]
+    return files, names
 
 
 def _decoded_ahead(
@@ -422,8 +457,8 @@ class FoundImages(NamedTuple):
     skipped: int
 
 
-def find_images(paths: Sequence[str | Path]) -> FoundImages:
-    """Find the given images and all images below the given folders, sorted; hidden files and folders are ignored.
+def find_images(paths: Sequence[str | Path], *, volumes: bool = False) -> FoundImages:
+    """Find the given images and all images, and NIfTI ``volumes``, below the given folders, sorted; hidden files and folders are ignored.
 
     Raises:
         DataError: a path does not exist, or a folder has no image.
@@ -431,14 +466,18 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     found: list[Path] = []
     skipped: set[str] = set()
     known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
+
+    def is_known(file: Path) -> bool:
+        return file.suffix.lower() in known or (volumes and is_nifti(file.name))
+
     for path in map(Path, paths):
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
-            inside = [file for file in files if file.suffix.lower() in known]
+            inside = [file for file in files if is_known(file)]
             if not inside:
                 raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
             found += inside
-            skipped |= {os.path.abspath(file) for file in files if file.suffix.lower() not in known}
+            skipped |= {os.path.abspath(file) for file in files if not is_known(file)}
         elif path.exists():
             found.append(path)
         else:

@@ -113,7 +113,11 @@ def evaluate_study(
     runs = _runs(study, described, methods, trust_code, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
-    given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
+    given = (
+        data
+        if isinstance(data, ImageTable)
+        else read_images(data, **_read_as_studied(columns or {}, described))
+    )
     say_reading(given, console)
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
@@ -216,6 +220,20 @@ def _run_context(
     inputs = StudyInputs(table, splits, decoded, recipe, spec, restore_backbone(study, spec))
     training_data = inputs.training_data(accelerator, console)
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
+
+
+def _read_as_studied(columns: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the data, with the study's rule for slices of volumes.
+
+    Raises:
+        UsageError: another rule is given.
+    """
+    rule, given = described["table"].get("slices"), columns.get("slices")
+    if rule and given and given != rule:
+        raise UsageError(
+            f"expected --slices {rule}, by which the study's images were taken from volumes, got {given}; leave it out"
+        )
+    return {**columns, "slices": given or rule}
 
 
 def _depth(described: Mapping[str, Any], table: ImageTable, console: Console) -> BitDepth:

@@ -21,6 +21,7 @@ class _Table(Strict):
     groups: Count
     unreadable: list[_Unreadable]
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
+    slices: Annotated[str, Field(pattern=r"^(middle|all|every:[1-9]\d{0,3})$")] | None = None
 
 
 class _Splits(Strict):
