@@ -113,7 +113,7 @@ def order_methods(
         present = read_study_file(directory)
     needed = required_order(methods, class_names, class_order or present.get("class_order"))
     if needed is not None:
-        console.say(f"{' and '.join(ordinal_methods(methods))}: {order_sentence(order_in_words(needed))}")
+        console.say(f"{', '.join(ordinal_methods(methods))}: {order_sentence(order_in_words(needed))}")
         class_order = list(needed)
     with as_usage_error():
         trained = [parse_method(text) for text in present.get("methods", ()) if not code_name(text)]

@@ -27,7 +27,7 @@ def required_order(
         UsageError: it is unknown, or what is given is not every class once.
     """
     ordinal = ordinal_methods(methods)
-    return require_class_order(class_names, given, " and ".join(ordinal)) if ordinal else None
+    return require_class_order(class_names, given, ", ".join(ordinal)) if ordinal else None
 
 
 def check_same_order(
@@ -46,7 +46,7 @@ def check_same_order(
     ordinal = ordinal_methods(trained)
     if ordinal and present and wanted is not None and list(wanted) != list(present):
         raise UsageError(
-            f"expected the order of the classes with which the study trains {' and '.join(ordinal)}, "
+            f"expected the order of the classes with which the study trains {', '.join(ordinal)}, "
             f"{order_in_words(present)}, got {order_in_words(wanted) or 'none'}; leave --class-order out, or give another folder "
             f"with -o"
         )

@@ -169,6 +169,12 @@ class StudyResults:
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
 
     @property
+    def in_order(self) -> list[int]:
+        """Class indices for confusion matrices: the lowest grade first, or, unless classes are ordinal, the most frequent."""
+        names = self.class_names
+        return [names.index(name) for name in self.class_order] or self.by_frequency
+
+    @property
     def ranking(self) -> tuple[MethodResults, ...]:
         """Complete methods, the highest score first; equal ones by name."""
         return tuple(result for result in self.methods if result.score is not None)

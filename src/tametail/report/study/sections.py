@@ -165,7 +165,7 @@ def _confusions(results: StudyResults) -> Context:
     shown = results.shown[:_MOST_MATRICES] if classes <= matrices.MOST_CONFUSION_CLASSES else ()
     return {
         "confusions": [
-            matrices.confusion(result.method, result.out_of_fold, results.by_frequency)
+            matrices.confusion(result.method, result.out_of_fold, results.in_order)
             for result in shown
             if result.out_of_fold is not None
         ]
