@@ -190,7 +190,9 @@ def test_coverage_of_each_class_with_patients_as_groups() -> None:
         over_all += covered(sets, new_target, new_group, rng)[1].tolist()
     for hits in (*seen["groups"], over_all):
         low, high = stats.binom.ppf([0.0005, 0.9995], len(hits), 0.9) / len(hits)
-        assert low <= np.mean(hits) <= high + 0.03, len(hits)  # at most 1 / (groups + 1) above, and thresholds vary
+        assert low <= np.mean(hits) <= high + 0.03, len(
+            hits
+        )  # at most 1 / (groups + 1) above, and thresholds vary
     wrong = [np.mean(hits) for hits in seen["images"]]
     assert max(abs(share - 0.9) for share in wrong) > 0.02
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     example="tametail predict runs/skin new_images/ -o predictions.csv",
 )
 def predict(
-    console: Console, /, study: str, image_paths: list[str], out: str, prevalence: str | None, **options: Any
+    console: Console,
+    /,
+    study: str,
+    image_paths: list[str],
+    out: str,
+    prevalence: str | None,
+    coverage: float,
+    sets: Literal["class", "prevalence"],
+    **options: Any,
 ) -> None:
     """Write class probabilities for images, as the mean of a method's fold models.
 
@@ -36,7 +44,7 @@ def predict(
     found = find_images(image_paths)
     classifier = load(study, **options)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
-    table = classifier.predict(found.images, console, prevalence=shares)
+    table = classifier.predict(found.images, console, prevalence=shares, coverage=coverage, sets=sets)
     write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)

@@ -715,6 +715,17 @@ class PredictOptions(OutputOptions, MethodOptions, LoadOptions, total=False):
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
         ),
     ]
+    coverage: Annotated[
+        float,
+        Option(0.9, "Coverage of the prediction sets, above 0 and below 1."),
+    ]
+    sets: Annotated[
+        Literal["class", "prevalence"],
+        Option(
+            "class",
+            "Prediction sets with this coverage in each class, or over all images at --prevalence (by default that of the training set).",
+        ),
+    ]
 
 
 class AuditOptions(FoldOptions, DataOptions, total=False):

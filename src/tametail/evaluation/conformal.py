@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,8 @@ def prevalence_thresholds(
     """
     needed_groups(coverage)
     weights = [
-        share * np.diff(each.share, prepend=0.0) for each, share in zip(distributions, prevalence, strict=True)
+        share * np.diff(each.share, prepend=0.0)
+        for each, share in zip(distributions, prevalence, strict=True)
     ]
     scores = np.concatenate([each.scores for each in distributions])
     order = np.argsort(scores, kind="stable")
@@ -298,7 +300,7 @@ def _distributions(
     ends = np.searchsorted(target[image], np.arange(classes + 1))
     return tuple(
         _distribution(scores[replicate[a:b], image[a:b]], image[a:b], group)
-        for a, b in zip(ends[:-1], ends[1:], strict=True)
+        for a, b in pairwise(ends.tolist())
     )
 
 

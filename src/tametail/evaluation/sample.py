@@ -303,7 +303,9 @@ class Sample:
         of_groups, n = counts.absolute.mean(axis=0), len(self)
         unseen = min(counts.furthest + 1, max(len(self.class_n) - 1, 1))
         low, high = intervals.weighted_rate(of_groups, counts.size, unseen)
-        return _widened(Estimate(float(of_groups.sum() / n), float(low), float(high), n), *self._bootstrap[:, 3])
+        return _widened(
+            Estimate(float(of_groups.sum() / n), float(low), float(high), n), *self._bootstrap[:, 3]
+        )
 
     @property
     def off_by_one_accuracy(self) -> Estimate:

@@ -1,4 +1,4 @@
-"""calibration.json: the calibration map of each finished method of a study, for the probabilities of new images."""
+"""calibration.json: the calibration map of each finished method of a study, and the scores that its prediction sets need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
+from tametail.evaluation.conformal import ScoreDistribution, score_distributions
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
@@ -19,15 +20,23 @@ CALIBRATION_JSON = "calibration.json"
 def calibration_json(results: StudyResults) -> str | None:
     """The content of the file; None if no method has a map."""
     maps = {
-        result.method: {"runs": result.finished, "map": result.calibration.map.described()}
+        result.method: {
+            "runs": result.finished,
+            "map": result.calibration.map.described(),
+            "prediction_sets": [one.described() for one in result.prediction_sets.distributions],
+        }
         for result in results.methods
-        if result.calibration is not None and result.calibration.map is not None
+        if result.calibration is not None and result.calibration.map is not None and result.prediction_sets
     }
     return json.dumps(maps, indent=1) + "\n" if maps else None
 
 
-def calibration_map(directory: Path, method: str) -> CalibrationMap:
-    """The calibration map of a method: that of the file, or, if it is of other runs, fitted on their predictions.
+def calibration_for_new_images(
+    directory: Path, method: str
+) -> tuple[CalibrationMap, tuple[ScoreDistribution, ...]]:
+    """The calibration map of a method, and the scores of each class for prediction sets.
+
+    They are those of the file, or, if it is of other runs, of their predictions.
 
     Raises:
         DataError: the file or one of the predictions is damaged.
@@ -38,11 +47,13 @@ def calibration_map(directory: Path, method: str) -> CalibrationMap:
         saved: dict[str, Any] = {"runs": 0}
         if path.is_file():
             saved = read_json(path).get(method, saved)
-        if saved["runs"] == len(runs.finished):
-            return CalibrationMap.from_description(saved["map"])
+        if saved["runs"] == len(runs.finished) and "prediction_sets" in saved:  # which earlier versions lack
+            found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
+            return CalibrationMap.from_description(saved["map"]), found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
             f"tametail report {directory} writes them again"
         ) from error
-    return calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates).map
+    calibrated = calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates)
+    return calibrated.map, score_distributions(calibrated.tables)

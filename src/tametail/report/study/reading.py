@@ -17,6 +17,7 @@ from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
+from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.operating import OperatingPoint
@@ -106,7 +107,7 @@ def _evaluate(
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = None
+    out_of_fold = test = test_ensemble = calibration = sets = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -126,6 +127,7 @@ def _evaluate(
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)
+            sets = prediction_sets(calibrated.tables)
             found = runs.test_replicates() if test_set else []
             on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
@@ -161,6 +163,7 @@ def _evaluate(
         thresholds=thresholds,
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
+        prediction_sets=sets,
         operating=operating,
         subgroups=groups,
         contrasts=contrasts,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.mcnemar import ClassTest
@@ -63,6 +64,7 @@ class MethodResults:
         still_falling: for each finished run of some epochs, whether its training loss fell until the learning rate was zero.
         thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images; empty for single labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
+        prediction_sets: of its calibrated out-of-fold probabilities; None for multi-label studies and evaluations.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
         contrasts: of the best method, each subgroup against the rest, by column.
@@ -84,6 +86,7 @@ class MethodResults:
     thresholds: tuple[float, ...] = ()
     repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
+    prediction_sets: PredictionSets | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     contrasts: tuple[SubgroupContrasts, ...] = ()

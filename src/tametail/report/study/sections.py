@@ -185,6 +185,8 @@ def _calibration(results: StudyResults) -> Context:
         "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
+        "sets": tables.sets_table(results, shown[0]),
+        "sets_note": tables.sets_in_words(shown[0]),
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
             for number, result in enumerate(shown[:_MOST_DIAGRAMS])
