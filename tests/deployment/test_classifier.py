@@ -128,7 +128,7 @@ def test_prediction_sets_have_the_classes_that_are_not_excluded(
     assert "too rare" not in capsys.readouterr().err
     with pytest.raises(UsageError, match="expected a coverage above 0 and below 1, got 1"):
         model.predict(images, coverage=1)
-    with pytest.raises(UsageError, match="of kind class or prevalence, got all"):
+    with pytest.raises(UsageError, match="of kind class or prevalence, got 'all'"):
         model.predict(images, sets="all")  # type: ignore[arg-type]
 
 

@@ -286,7 +286,7 @@ def sets_table(results: StudyResults, result: MethodResults) -> Table | None:
         name = Cell(one.name, "too rare: in every set" if one.too_rare else "")
         rows.append(row(name, one.groups, one.coverage, one.size))
     groups = result.out_of_fold.groups if result.out_of_fold else 0
-    title = f"Prediction sets of {result.method} at {percent(found.required)} % coverage"
+    title = f"Prediction sets of {result.method} at {100 * found.required:.6g} % coverage"
     return Table(title, columns, tuple(rows), (row(Cell("All"), groups, found.coverage, found.size),))
 
 
@@ -295,7 +295,7 @@ def sets_in_words(result: MethodResults) -> str:
     found = result.prediction_sets
     if found is None:
         return ""
-    asked = percent(found.required)
+    asked = f"{100 * found.required:.6g}"
     said = (
         f"For each image, the classes that cannot be excluded: in each class at least {asked} % of the sets should contain it, at "
         f"any prevalence. The thresholds of each fold are from the other folds. {percent(found.single.value)} % of the sets have a "
@@ -304,7 +304,7 @@ def sets_in_words(result: MethodResults) -> str:
     if found.too_rare:
         needed = found.classes[0].needed
         said += (
-            f" Too rare for {asked} %, which takes {needed} groups (patients) in the other folds, and so in every set: "
+            f" Too rare for {asked} %, which takes {needed} groups (patients), and so in every set: "
             f"{sample_of(found.too_rare, most=_MOST_NAMED)}."
         )
     return said
