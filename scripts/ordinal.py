@@ -108,6 +108,10 @@ def main() -> None:
         f"features of {settings['backbone']}. The test set is held out. Order: {order_in_words(order)}. 95 % intervals, by groups. "
         "Differences from `ce` are on the same images; **bold** where the interval excludes 0. Errors are in grades, so that less is better.",
         "",
+        "`ce, median` is `ce` with another decision: not the most probable grade, but the median of its calibrated probabilities, as "
+        "`corn` decides by default (`corn[decide=class]` takes the most probable one). It shows what of a difference is the "
+        "decision and what the training.",
+        "",
         "| Method | Quadratic kappa | Difference | Mean absolute error | Difference | Off by at most one, % | Accuracy, % | Balanced accuracy, % |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

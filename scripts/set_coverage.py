@@ -3,7 +3,7 @@
     python scripts/set_coverage.py [--simulations 1000] [--seed 0] [-o docs/results/prediction-sets.md]
 
 Patients have 1 to 12 images, whose difficulty they share, and those with many images are harder. Half of the patients have images
-of a second class. A set is judged on one random image of a class of each new patient that has one. Exits 1 if a coverage lies below the
+of a second class. A set is evaluated on one random image of a class of each new patient that has one. Exits 1 if a coverage lies below the
 required one by more than its binomial interval, or a class that is too rare is not named.
 """
 

@@ -251,9 +251,9 @@ def test_distributions_survive_a_file_and_do_not_shrink_sets(images: int) -> Non
             low, high = one.threshold(coverage), again.threshold(coverage)
             assert low <= high + 1e-9
             assert high == low or high - low < 0.02
-    damaged = before[0].described() | {"scores": [0.3, 0.2]}
-    with pytest.raises(ValueError, match="expected rising scores"):
-        ScoreDistribution.from_description(damaged)
+    for damage in ({"scores": [0.3, 0.2]}, {"scores": [math.nan] * images}, {"share": []}, {"groups": 0}):
+        with pytest.raises(ValueError, match="expected rising scores"):
+            ScoreDistribution.from_description(before[0].described() | damage)
 
 
 def test_predictions_of_one_fold_are_divided_by_whole_groups() -> None:

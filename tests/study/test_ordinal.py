@@ -36,7 +36,7 @@ def test_without_an_order_they_are_refused_before_any_work(image_folder: Path, t
     assert code == 2
     assert "for corn, from the lowest grade to the highest" in errors
     assert "--class-order" in errors
-    assert not (tmp_path / "s").exists()
+    assert not (tmp_path / "s" / "study.json").exists()
     code, _, errors = run(
         "search", image_folder, "--loss", "corn", "--space", "tau=0:1", *words(TINY), "--folds", "3"
     )

@@ -88,9 +88,12 @@ class ScoreDistribution:
         """
         scores, share = (np.array(values[name], dtype=np.float64) for name in ("scores", "share"))
         groups, images = int(values["groups"]), int(values["images"])
-        rising = all(each.ndim == 1 and (np.diff(each) >= 0).all() for each in (scores, share))
-        if not rising or scores.shape != share.shape or (groups > 0) != (len(scores) > 0):
-            raise ValueError("expected rising scores and shares, as many of both")
+        valid = all(
+            each.ndim == 1 and (np.diff(each) >= 0).all() and ((each >= 0) & (each <= 1 + _ROUNDING)).all()
+            for each in (scores, share)
+        )
+        if not valid or scores.shape != share.shape or (groups > 0) != (len(scores) > 0):
+            raise ValueError("expected rising scores and shares in 0..1, as many of both")
         return cls(scores, share, groups, images)
 
 

@@ -49,8 +49,11 @@ def calibration_for_new_images(
             saved = read_json(path).get(method, saved)
         if saved["runs"] == len(runs.finished) and "prediction_sets" in saved:  # which earlier versions lack
             found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
-            return CalibrationMap.from_description(saved["map"]), found
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            calibration = CalibrationMap.from_description(saved["map"])
+            if len(found) != len(calibration.slope):
+                raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
+            return calibration, found
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
             f"tametail report {directory} writes them again"
