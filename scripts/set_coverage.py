@@ -112,7 +112,8 @@ def main() -> int:
         "images each, of shared difficulty; patients with many images are harder, and half of those of the first three classes "
         f"have images of a second one. Coverage is that of one random image of the class of a new patient who has one, {NEW} patients of each class in each study. *By groups*: each patient has the same weight, as tametail does. *By images*: each image is taken as independent. *Over all "
         "images*: prevalence-adjusted sets for an even prevalence, whose mean over the classes must have the required coverage. *Reported*: what "
-        "the report of the study says of the class, by thresholds from other folds, mean over the studies.",
+        "the report of the study says of the class, by thresholds from other folds, mean over the studies. "
+        "Thresholds are scores of whole patients, so that a class of K patients may have up to 1 / (K + 1) more than required.",
     ]
     kept = True
     for required in (0.8, 0.9, 0.95):
