@@ -31,7 +31,7 @@ def predict(
     image_paths: list[str],
     out: str,
     prevalence: str | None,
-    coverage: float,
+    coverage: float | None,
     sets: Literal["class", "prevalence"],
     **options: Any,
 ) -> None:

@@ -606,7 +606,17 @@ class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOption
 
 
 @varied(by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."))
-class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, total=False):
+class CoverageOptions(TypedDict, total=False):
+    """The coverage of prediction sets."""
+
+    coverage: Annotated[
+        float | None,
+        Option(None, "Coverage of the prediction sets, above 0 and below 1. Default: 0.9."),
+    ]
+
+
+@varied(coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."))
+class WriteReportOptions(AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, total=False):
     """Options of `tametail.report`."""
 
     images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
@@ -705,7 +715,7 @@ class LoadOptions(DeviceOptions, TrustOptions, total=False):
 
 
 @varied(out=("predictions.csv", "CSV file to write."))
-class PredictOptions(OutputOptions, MethodOptions, LoadOptions, total=False):
+class PredictOptions(OutputOptions, MethodOptions, CoverageOptions, LoadOptions, total=False):
     """Options of ``tametail predict``."""
 
     prevalence: Annotated[
@@ -714,10 +724,6 @@ class PredictOptions(OutputOptions, MethodOptions, LoadOptions, total=False):
             None,
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
         ),
-    ]
-    coverage: Annotated[
-        float,
-        Option(0.9, "Coverage of the prediction sets, above 0 and below 1."),
     ]
     sets: Annotated[
         Literal["class", "prevalence"],

@@ -146,7 +146,7 @@ class Classifier:
         console: Console | None = None,
         *,
         prevalence: Mapping[str, float] | None = None,
-        coverage: float = DEFAULT_COVERAGE,
+        coverage: float | None = None,
         sets: SetKind = "class",
     ) -> pd.DataFrame:
         """Predict images, one row each.
@@ -173,7 +173,7 @@ class Classifier:
             console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
                 held-out images.
             prevalence: prevalence of each class by name, scaled to sum to one.
-            coverage: of prediction sets, above 0 and below 1.
+            coverage: of prediction sets, above 0 and below 1; by default 0.9.
             sets: ``class`` for sets with this coverage in each class, at any prevalence; ``prevalence`` for this coverage over all
                 images, at the given prevalence or that of the training set.
 
@@ -200,7 +200,8 @@ class Classifier:
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
         set_thresholds = None
         if self.distributions:
-            set_thresholds = self._set_thresholds(coverage, sets, target_prevalence, console)
+            asked = DEFAULT_COVERAGE if coverage is None else coverage
+            set_thresholds = self._set_thresholds(asked, sets, target_prevalence, console)
         bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
         seen: list[ImageDigests] = []

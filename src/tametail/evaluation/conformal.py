@@ -97,14 +97,24 @@ class ScoreDistribution:
         return cls(scores, share, groups, images)
 
 
+def checked_coverage(coverage: float) -> float:
+    """The coverage.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"expected a coverage above 0 and below 1, got {coverage}")
+    return coverage
+
+
 def needed_groups(coverage: float) -> int:
     """The least number of groups with a class for a finite threshold: 9 for a coverage of 90 %, 19 for 95 %.
 
     Raises:
         ValueError: a coverage that is not between 0 and 1.
     """
-    if not 0 < coverage < 1:
-        raise ValueError(f"expected a coverage above 0 and below 1, got {coverage}")
+    coverage = checked_coverage(coverage)
     return math.ceil(coverage / (1 - coverage) - _ROUNDING)
 
 

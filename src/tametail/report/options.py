@@ -9,6 +9,7 @@ from pathlib import Path
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
+from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
 
 OPTIONS_FILE = "report.json"
 
@@ -24,6 +25,7 @@ class ReportOptions:
         ordered: whether the classes are ordinal; None if they are where an order is given here or in the study.
         class_order: all classes from the lowest grade to the highest; empty for the order in the study.
         show: methods that the page shows first, besides the usual ones.
+        coverage: of prediction sets, above 0 and below 1.
     """
 
     images: bool = True
@@ -32,6 +34,7 @@ class ReportOptions:
     ordered: bool | None = None
     class_order: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
+    coverage: float = DEFAULT_COVERAGE
 
 
 def save_options(directory: Path, options: ReportOptions) -> None:
@@ -60,6 +63,7 @@ def load_options(directory: Path) -> ReportOptions:
             None if ordered is None else bool(ordered),
             tuple(map(str, content.get("class_order", ()))),
             tuple(map(str, content.get("show", ()))),
+            checked_coverage(float(content.get("coverage", DEFAULT_COVERAGE))),
         )
     except FileNotFoundError:
         return ReportOptions()

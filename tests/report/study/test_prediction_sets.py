@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
 from tametail.evaluation.conformal import class_thresholds, prediction_sets
 from tametail.predictions.single_label import concatenate, read_predictions
@@ -68,3 +68,17 @@ def test_thresholds_travel_with_the_calibration_map(study: Path) -> None:
     path.write_text(json.dumps(saved), encoding="utf-8")
     with pytest.raises(DataError, match="calibration maps of the study"):
         calibration_for_new_images(study, "ce")
+
+
+def test_another_coverage_is_used_and_remembered(study: Path) -> None:
+    write_report(study, coverage=0.5)
+    for _ in range(2):
+        first = json.loads((study / "metrics.json").read_text(encoding="utf-8"))["methods"][0][
+            "prediction_sets"
+        ]
+        assert first["required_coverage"] == 0.5
+        assert not any(one["too_rare"] for one in first["classes"])
+        assert "at 50 % coverage" in (study / "report.html").read_text(encoding="utf-8")
+        write_report(study)
+    with pytest.raises(UsageError, match="above 0 and below 1, got 90"):
+        write_report(study, coverage=90)

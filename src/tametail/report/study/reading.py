@@ -45,7 +45,8 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         DataError: the directory holds no study, or one of its files is damaged.
         UsageError: the study lacks a class, column or method of the options.
     """
-    settings, picked = read_study_file(directory), options.show if options else ()
+    options = options or ReportOptions()
+    settings, picked = read_study_file(directory), options.show
     if unknown := [name for name in picked if name not in settings["methods"]]:
         raise UsageError(
             f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
@@ -54,7 +55,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
     evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
-    clinical = clinical_results(directory, options or ReportOptions(), settings)
+    clinical = clinical_results(directory, options, settings)
     finished = [of_method.method for of_method in in_order if of_method.complete]
     drawn = shown_first(finished, picked)
     results = [
@@ -62,6 +63,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
             of_method,
             tuple(counts.train.values()),
             clinical,
+            options.coverage,
             test_set=bool(evaluations),
             best=of_method.method in finished[:1],
             drawn=of_method.method in drawn,
@@ -102,6 +104,7 @@ def _evaluate(
     runs: MethodRuns,
     train_counts: Sequence[int],
     clinical: ClinicalResults,
+    coverage: float,
     *,
     test_set: bool,
     best: bool,
@@ -127,7 +130,7 @@ def _evaluate(
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)
-            sets = prediction_sets(calibrated.tables)
+            sets = prediction_sets(calibrated.tables, coverage)
             found = runs.test_replicates() if test_set else []
             on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
