@@ -14,7 +14,7 @@ import numpy as np
 from tametail.audit.finding import Finding, singles
 from tametail.core.text import counted
 from tametail.data.group_from import KNOWN_SCHEMES, known_scheme
-from tametail.data.table import COLUMNS, SPLIT_WORDS, ImageTable
+from tametail.data.table import COLUMNS, RESERVED, SPLIT_WORDS, ImageTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,8 @@ def check_columns(table: ImageTable) -> Iterator[Finding]:
     named: list[str] = []
     other: list[str] = []
     for column in map(str, table.frame.columns[len(COLUMNS) :]):
+        if column in RESERVED:
+            continue
         kind = _kind_of_name(column, table.frame[column].nunique())
         if _groups_split_codes(table.frame[column], table, kind):
             (named if kind == "id" else other).append(column)

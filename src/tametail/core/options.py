@@ -442,7 +442,8 @@ class JsonOptions(TypedDict, total=False):
 DATA_HELP = (
     "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
     "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
-    "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo (built in, synthetic)."
+    "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo or demo-multilabel "
+    "(built in, synthetic)."
 )
 
 

@@ -31,7 +31,7 @@ from tametail.data.reading import say_new_depth
 from tametail.data.table import LABEL_SEPARATOR, join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
-from tametail.evaluation.calibration_maps import CalibrationMap, identity
+from tametail.evaluation.calibration_maps import CalibrationMap
 from tametail.evaluation.conformal import (
     DEFAULT_COVERAGE,
     ScoreDistribution,
@@ -40,6 +40,7 @@ from tametail.evaluation.conformal import (
     prevalence_thresholds,
     sets_of,
 )
+from tametail.evaluation.label_calibration import LabelMap
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
@@ -79,9 +80,9 @@ class Classifier:
         backbone: maps images to the inputs of ``fold_models``: a shared frozen backbone, or the identity.
         fold_models: one per fold and seed.
         device: of the models.
-        calibration: of the probabilities of each fold model; changes nothing for several labels.
+        calibration: of the probabilities of each fold model.
         distributions: the scores of each class (C,) for prediction sets; empty for several labels.
-        thresholds: (C,) of the labels; None if images have exactly one class.
+        thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
         study: its folder, where predictions of held-out images are recorded; None for no study.
@@ -93,7 +94,7 @@ class Classifier:
     backbone: nn.Module
     fold_models: tuple[FoldModel, ...]
     device: torch.device
-    calibration: CalibrationMap
+    calibration: CalibrationMap | LabelMap
     distributions: tuple[ScoreDistribution, ...] = ()
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
@@ -314,6 +315,7 @@ class Classifier:
         target_prevalence: NDArray[np.float64] | None,
         set_thresholds: NDArray[np.float64] | None,
     ) -> Iterator[dict[str, object]]:
+        assert isinstance(self.calibration, CalibrationMap)
         predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
         for p, chosen, saturated, trained in zip(*predicted, strict=True):
             row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
@@ -326,7 +328,8 @@ class Classifier:
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
         assert self.thresholds is not None
-        for p, saturated in zip(*predict_labels(self.fold_models, features), strict=True):
+        assert isinstance(self.calibration, LabelMap)
+        for p, saturated in zip(*predict_labels(self.fold_models, features, self.calibration), strict=True):
             given = p >= self.thresholds
             names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
             row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
@@ -384,13 +387,11 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
-    thresholds, calibration = None, identity(len(class_names))
-    distributions: tuple[ScoreDistribution, ...] = ()
-    if not described.get("multi_label"):
-        calibration, distributions = calibration_for_new_images(directory, chosen)
-    else:
+    thresholds = None
+    calibration, distributions = calibration_for_new_images(directory, chosen)
+    if isinstance(calibration, LabelMap):
         tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
-        thresholds = deployable_thresholds(tables)
+        thresholds = calibration(deployable_thresholds(tables))
     return Classifier(
         chosen,
         class_names,

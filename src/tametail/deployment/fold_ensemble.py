@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tametail.core.arrays import BoolArray, FloatArray
 from tametail.evaluation.calibration_maps import CalibrationMap
+from tametail.evaluation.label_calibration import LabelMap
 from tametail.predictions.single_label import exclusive, for_prevalence, scores
 from tametail.training.inference import eval_mode
 from tametail.training.strategies import DecisionRule
@@ -67,11 +68,13 @@ def predict_classes(
     return p, chosen, at_limit, np.asarray(np.mean(trained, axis=0))
 
 
-def predict_labels(fold_models: Sequence[FoldModel], features: Tensor) -> tuple[FloatArray, BoolArray]:
-    """Probabilities (N, C) of the labels, and whether they are saturated for any of the models (N, C)."""
+def predict_labels(
+    fold_models: Sequence[FoldModel], features: Tensor, calibration: LabelMap
+) -> tuple[FloatArray, BoolArray]:
+    """Calibrated probabilities (N, C) of the labels, and whether they are saturated for any of the models (N, C)."""
     posteriors, saturated = [], []
     for fold_model in fold_models:
         outputs = fold_model.outputs(features)
-        posteriors.append(fold_model.decision_rule.posterior(outputs).double().numpy())
+        posteriors.append(calibration(fold_model.decision_rule.posterior(outputs).double().numpy()))
         saturated.append(fold_model.decision_rule.saturated(outputs).numpy())
     return np.asarray(np.mean(posteriors, axis=0)), np.any(saturated, axis=0)

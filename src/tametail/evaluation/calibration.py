@@ -168,12 +168,12 @@ def brier_scores(target: IntArray, p: FloatArray) -> FloatArray:
 
 def adaptive_ece(p: FloatArray, happened: NDArray[np.bool_]) -> float:
     """Mean distance in 0..1 of probabilities (N,) and the frequency of what happened (N,), with adaptive bins."""
-    code = _codes(p, len(p))
+    code = bin_codes(p, len(p))
     gap = np.bincount(code, p) - np.bincount(code, happened)
     return float(np.abs(gap).sum() / len(p))
 
 
-def _codes(p: FloatArray, images: int) -> IntArray:
+def bin_codes(p: FloatArray, images: int) -> IntArray:
     """Bin (N,) of each probability: of about equal size, none empty, equal probabilities together."""
     bins = max(1, min(MOST_BINS, images // _FEWEST))
     last = np.arange(1, bins) * len(p) // bins - 1
@@ -186,7 +186,7 @@ def _codes(p: FloatArray, images: int) -> IntArray:
 def _bins(confidence: FloatArray, right: NDArray[np.bool_], group: IntArray) -> tuple[Bin, ...]:
     """Bins of confidences (S, N) with the correctness (S, N) of the decisions."""
     replicates, images = confidence.shape
-    code = _codes(confidence.ravel(), images)
+    code = bin_codes(confidence.ravel(), images)
     bins, groups = int(code.max()) + 1, int(group.max()) + 1
     cell = np.tile(group, replicates) * bins + code
 

@@ -47,7 +47,8 @@ class Paired:
     """Model a compared with model b on the same images.
 
     Attributes:
-        difference: balanced accuracy of a minus that of b, in -1..1, with its 95 % interval; n counts images.
+        difference: balanced accuracy (of several labels mean average precision) of a minus that of b, in -1..1, with its 95 %
+            interval; n counts images.
         p: of the sign-flip test with groups as units, of this pair alone.
         p_holm: p after Holm's correction over all pairs of the table.
         verdict: on a; significant if ``p_holm`` is at most 5 % and the interval excludes 0, see `significance.verdict`.
@@ -150,33 +151,63 @@ def against_one(
     return {counted.names[other]: pair for other, pair in zip(others, compared, strict=True)}
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Model a compared with model b, before the correction for all pairs.
+
+    Attributes:
+        difference: score of a minus that of b with its 95 % interval; n counts images.
+        if_none: the same with limits under the hypothesis of no difference.
+        contributions: (G,) of each group to the difference or to its error; the sum of their squares is its variance.
+        p: of the test of this pair alone.
+        standard_error: of the difference, with groups as units.
+    """
+
+    difference: Estimate
+    if_none: Estimate
+    contributions: FloatArray
+    p: float
+    standard_error: float
+
+
+def correct_contrasts(contrasts: Sequence[Contrast]) -> tuple[Paired, ...]:
+    """Correct the p of the contrasts for all of them, and give the verdicts."""
+    count = len(contrasts)
+    corrected_p = holm([contrast.p for contrast in contrasts])
+    pairs = []
+    for contrast, corrected in zip(contrasts, corrected_p, strict=True):
+        found = verdict(contrast.difference, float(corrected))
+        # The first step of Holm's correction, which the smallest p of the table has to pass.
+        more = required_sample_size(
+            contrast.contributions, contrast.if_none, level=SIGNIFICANCE_LEVEL / count
+        )
+        pairs.append(
+            Paired(
+                difference=contrast.difference,
+                p=contrast.p,
+                p_holm=float(corrected),
+                verdict=found,
+                required_sample_size=more if found == "no significant difference" else 0,
+                groups=len(contrast.contributions),
+                discordant=int(np.count_nonzero(np.abs(contrast.contributions) > 1e-12)),
+                standard_error=contrast.standard_error,
+            )
+        )
+    return tuple(pairs)
+
+
 def _compare(
     counted: Correctness, indices: Sequence[tuple[int, int]], resamples: int, seed: int
 ) -> tuple[Paired, ...]:
     """Compare model i with model j for each of the pairs (i, j), adjusted for all of them."""
-    differences = [counted.differences(i, j) for i, j in indices]
-    flipped = [counted.contributions(of_pair) for of_pair in differences]
-    p = np.array([_p(d, resamples, len(indices), seed) for d in flipped])
-    pairs = []
-    cells = counted.images, counted.group, counted.of_class
-    for of_pair, d, own, corrected in zip(differences, flipped, p, holm(p), strict=True):
-        difference, if_none = _difference(counted, of_pair)
-        found = verdict(difference, float(corrected))
-        # The first step of Holm's correction, which the smallest p of the table has to pass.
-        more = required_sample_size(d, if_none, level=SIGNIFICANCE_LEVEL / len(indices))
-        pairs.append(
-            Paired(
-                difference=difference,
-                p=float(own),
-                p_holm=float(corrected),
-                verdict=found,
-                required_sample_size=more if found == "no significant difference" else 0,
-                groups=counted.groups,
-                discordant=int(np.count_nonzero(np.abs(d) > 1e-12)),
-                standard_error=difference_standard_error(of_pair, *cells),
-            )
-        )
-    return tuple(pairs)
+    contrasts = []
+    for i, j in indices:
+        of_pair = counted.differences(i, j)
+        error = difference_standard_error(of_pair, counted.images, counted.group, counted.of_class)
+        flipped = counted.contributions(of_pair)
+        p = _p(flipped, resamples, len(indices), seed)
+        contrasts.append(Contrast(*_difference(counted, of_pair), flipped, p, error))
+    return correct_contrasts(contrasts)
 
 
 def _p(contributions: FloatArray, resamples: int, pairs: int, seed: int) -> float:

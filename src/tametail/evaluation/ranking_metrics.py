@@ -117,6 +117,38 @@ def placements_and_precision(
     return placed, precision[positive]
 
 
+def precision_and_influence(
+    positive: BoolArray, score: NDArray[np.floating]
+) -> tuple[FloatArray, FloatArray]:
+    """The precision at each positive, whose mean is the average precision, and the influence of each image on that mean.
+
+    The influence is the derivative of the average precision with respect to the weight of an image (times one image): that
+    of a positive which is ranked high is above 0, that of a negative which is ranked above positives is below 0. It sums to
+    0, and the sum of its squares over independent images estimates the variance of the average precision.
+
+    Args:
+        positive, score: (N,), with a positive image.
+
+    Returns:
+        (P,) and (N,), both in the order of the images.
+    """
+    order = np.argsort(score)
+    first, end = _ties(score[order])
+    is_positive, count, positives = positive[order], len(score), int(np.count_nonzero(positive))
+    before = np.concatenate([[0], np.cumsum(is_positive)])
+    hits, above = (positives - before[first]).astype(np.float64), (count - first).astype(np.float64)
+    precision = hits / above
+    # What one more image above a positive changes: its precision k / m becomes (k + 1) / (m + 1) or k / (m + 1).
+    gain, loss = (np.cumsum(np.where(is_positive, each, 0.0)) for each in (1 / above, hits / above**2))
+    # Positives that an image is ranked above are those up to the end of its own run of equal scores.
+    last = end - 1
+    changed = (np.where(is_positive, gain[last], 0.0) - loss[last]) / positives
+    own = np.where(is_positive, precision - precision[is_positive].mean(), 0.0) / positives
+    influence, at_positives = np.empty(count), np.empty(count)
+    influence[order], at_positives[order] = changed + own, precision
+    return at_positives[positive], influence
+
+
 def _ties(ordered: NDArray[np.floating]) -> tuple[IntArray, IntArray]:
     """(N,) start and end of the run of equal scores that each ordered score belongs to."""
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])

@@ -26,6 +26,7 @@ from tametail.evaluation.intervals import (
     proportions,
 )
 from tametail.evaluation.ranking_metrics import RankedClass, ranking_proportions
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
 ASSIGNED_PARTS = 5  # for images without folds
@@ -468,6 +469,6 @@ def assigned_parts(group: IntArray, first: BoolArray) -> IntArray:
     return np.asarray(dealt[group])
 
 
-def group_codes(table: Predictions) -> NDArray[np.int64]:
+def group_codes(table: Predictions | LabelPredictions) -> NDArray[np.int64]:
     """Codes (N,) 0..G-1 of the groups."""
     return np.asarray(np.unique(table.group, return_inverse=True)[1], dtype=np.int64)

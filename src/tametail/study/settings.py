@@ -15,6 +15,7 @@ from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
 from tametail.core.trust import code_name
 from tametail.data import ImageTable
+from tametail.data.readers.known_sets import DEMO_SETS
 from tametail.engines.choose import EngineChoice, choose_engine
 from tametail.evaluation.class_order import order_in_words, order_sentence, ordinal_classes
 from tametail.losses.registry import package_of
@@ -139,14 +140,14 @@ def count_repeats(
 
 
 def recipe_from(options: Mapping[str, Any], data: object = None) -> Recipe:
-    """The recipe with the changes in `TrainingOptions`; the demo set uses the installed weights by default.
+    """The recipe with the changes in `TrainingOptions`; the demo sets use the installed weights by default.
 
     Raises:
         UsageError: an unknown recipe, field or weights.
     """
     fields = pick(RecipeOptions, options)
     recipe = fields.pop("recipe")
-    if data == "demo" and fields["backbone"] is None and fields["weights"] is None:
+    if data in DEMO_SETS and fields["backbone"] is None and fields["weights"] is None:
         fields["weights"] = "offline"  # so that the demo needs no network
     settings = load_recipe(recipe, fields=fields, assignments=options["set"] or ())
     check_weights(settings.weights, settings.backbone)

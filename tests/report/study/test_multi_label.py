@@ -13,9 +13,11 @@ from sklearn.metrics import average_precision_score
 from fixtures.label_study import write_label_study
 from tametail.core.errors import DataError
 from tametail.evaluation import evaluate_labels
+from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
 from tametail.report import best_method, read_results, results_table, write_report
+from tametail.report.study.page import results_html
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +62,12 @@ def test_the_test_set_is_evaluated_at_thresholds_of_out_of_fold_predictions(stud
         )
         for seed in (0, 1)
     ]
-    thresholds = deployable_thresholds(seeds)
+    calibration = calibrate_labels(seeds).map
+    thresholds = calibration(deployable_thresholds(seeds))
     assert best.thresholds == tuple(thresholds)
     on_test = [
-        read_label_predictions(path) for path in sorted(study.glob("runs/bce/*/test_predictions.parquet"))
+        apply_label_map(calibration, read_label_predictions(path))
+        for path in sorted(study.glob("runs/bce/*/test_predictions.parquet"))
     ]
     expected = evaluate_labels([ensemble_labels(on_test)], thresholds)
     assert best.test_ensemble is not None
@@ -170,3 +174,31 @@ def test_predictions_of_the_other_kind_are_a_data_error(tmp_path: Path) -> None:
     (study / "study.json").write_text(json.dumps(described | {"multi_label": False}), encoding="utf-8")
     with pytest.raises(DataError, match="expected kind single_label, found multi_label"):
         write_report(study)
+
+
+def test_methods_are_compared_in_pairs_and_label_by_label(study: Path) -> None:
+    results = read_results(study)
+    assert results.pairs is not None
+    best, *others = results.ranking
+    assert results.pairs.names == tuple(result.method for result in results.ranking)
+    assert list(results.by_class) == [result.method for result in others]
+    assert best.out_of_fold is not None
+    for place, other in enumerate(others, start=1):
+        assert other.out_of_fold is not None
+        pair = results.pairs.pair(0, place)
+        difference = best.out_of_fold.score.value - other.out_of_fold.score.value
+        assert pair.difference.value == pytest.approx(difference, abs=1e-9)
+        tests = {test.name: test for test in results.by_class[other.method]}
+        assert tests["scar"].verdict == "absent" or tests["scar"].n > 0
+        for name, test in tests.items():
+            if test.verdict != "absent":
+                metric = ("average_precision", name)
+                expected = best.out_of_fold[metric].value - other.out_of_fold[metric].value
+                assert test.difference.value == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_page_shows_tests_and_calibration_of_labels(study: Path) -> None:
+    page = results_html(read_results(study))
+    assert "a paired t test of mean average precision" in page
+    assert "Label by label" in page
+    assert "Calibration, means over the labels" in page or "Each label has a map of its own" in page

@@ -179,7 +179,7 @@ def test_names_are_escaped(make_study: MakeStudy) -> None:
     study = make_study(methods=("ce",), class_names=names, counts=(30, 30, 40, 60), synthetic=True)
     page = Page(results_html(read_results(study)))
     assert page.tags["script"] == 1, "the page's own"
-    assert "Synthetic demo images: these numbers say nothing about real blood cells." in page.text
+    assert "Synthetic demo images: these numbers say nothing about real images." in page.text
     for name in names:
         assert page.words.count(name) >= 1, "in the table of classes"
     assert "It is the only method of this study" in page.text

@@ -20,7 +20,10 @@ def test_the_protocol_in_words(held_out_study: Path, evaluated_study: Path) -> N
         "1 repeat; images of one group were never split between sets or folds)."
     )
     assert "Primary test: methods were compared in pairs" in said
-    assert "sign-flip permutation tests clustered by group, with Holm’s correction" in said
+    assert (
+        "a paired sign-flip permutation test of balanced accuracy clustered by group, with Holm’s correction"
+        in said
+    )
     assert "was not evaluated." in said
     twice = methods(read_results(evaluated_study))
     assert "2 repeats" in twice

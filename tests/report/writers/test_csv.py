@@ -122,7 +122,7 @@ def test_markdown_after_the_test_set_evaluation(evaluated_study: Path) -> None:
 def test_markdown_escapes_and_says_synthetic(make_study: MakeStudy) -> None:
     study = make_study(methods=("ce",), class_names=ODD, counts=(30, 30, 40, 60), synthetic=True)
     text = results_markdown(read_results(study))
-    assert "Synthetic demo images: these numbers say nothing about real blood cells." in text
+    assert "Synthetic demo images: these numbers say nothing about real images." in text
     assert "<script" not in text
     row = next(line for line in text.splitlines() if "naïve" in line)
     assert r"naïve \| \*白血球\*" in row
@@ -156,4 +156,4 @@ def test_the_terminal_shows_unfinished_methods_and_synthetic_images(make_study: 
     write_report(study)
     text = results_table(study)
     assert "2 of 3 runs" in text
-    assert text.endswith("these numbers say nothing about real blood cells.")
+    assert text.endswith("these numbers say nothing about real images.")

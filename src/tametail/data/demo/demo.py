@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.errors import DataError
-from tametail.data.decoding.cache_folder import cached_folder
 from tametail.data.demo.cells import CELL_KINDS, draw_cell
+from tametail.data.demo.generated import random_stream, write_generated
 from tametail.data.demo.smear import CANVAS_SIDE, add_red_cells, empty_canvas, expose, prepare_slide
 
 DEMO_VERSION = 2  # increase it whenever the images or the roster change: the cache folder is named after it
@@ -82,22 +81,19 @@ def write_demo(
         TametailError: the folder cannot be written.
     """
     roster = list_images(seed, cells=cells, patients=patients)
-    is_complete = partial(_is_complete, roster=roster, seed=seed)
-    if is_complete(directory):
-        return
-    if directory.is_dir() and _text(directory / "README.txt") != _readme(seed) and any(directory.iterdir()):
-        raise DataError(
-            f"expected {directory} to be absent, empty or the demo set of version {DEMO_VERSION} "
-            f"and seed {seed}, found other files in it. Name another folder, or empty this one."
-        )
-    cached_folder(directory, partial(_write, roster=roster, seed=seed), is_complete)
+    write_generated(
+        directory,
+        {"labels.csv": _labels(roster), "README.txt": _readme(seed)},
+        {entry.image: partial(draw_image, entry, seed) for entry in roster},
+        f"the demo set of version {DEMO_VERSION} and seed {seed}",
+    )
 
 
 def list_images(
     seed: int, *, cells: Mapping[str, int] = DEMO_CELLS, patients: int = DEMO_PATIENTS
 ) -> list[DemoImage]:
     """The cells with their patients, in an order that does not reveal the class."""
-    rng = _generator(seed, _ROSTER)
+    rng = random_stream(seed, _ROSTER)
     labels: list[str] = []
     numbers: list[int] = []
     for label, count in cells.items():
@@ -112,8 +108,8 @@ def list_images(
 
 def draw_image(entry: DemoImage, seed: int) -> NDArray[np.uint8]:
     """(96, 96, 3) uint8 RGB, determined by the seed and the entry alone."""
-    slide = prepare_slide(_generator(seed, _SLIDE, entry.patient))
-    rng = _generator(seed, _IMAGE, entry.number)
+    slide = prepare_slide(random_stream(seed, _SLIDE, entry.patient))
+    rng = random_stream(seed, _IMAGE, entry.number)
     cell = CELL_KINDS[entry.label](rng)
     centre = CANVAS_SIDE / 2 + rng.normal(0, 1.2 * slide.scale, 2).clip(-20, 20)
     overlapped = rng.random() < 0.12
@@ -123,27 +119,6 @@ def draw_image(entry: DemoImage, seed: int) -> NDArray[np.uint8]:
     draw_cell(canvas, cell, slide, rng, centre, show_through=0.8 if overlapped else 0.0)
     defocus = rng.uniform(2.5, 5.5) if rng.random() < 0.08 else rng.uniform(0, 1.2)
     return expose(canvas, slide, rng, defocus)
-
-
-def _write(directory: Path, roster: list[DemoImage], seed: int) -> None:
-    """Draw all of ``roster`` into an empty ``directory``."""
-    import cv2
-
-    (directory / "images").mkdir()
-    for entry in roster:  # not in threads: the operations are many and small
-        bgr = cv2.cvtColor(draw_image(entry, seed), cv2.COLOR_RGB2BGR)
-        encoded = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        (directory / entry.image).write_bytes(encoded.tobytes())
-    (directory / "labels.csv").write_bytes(_labels(roster).encode())
-    (directory / "README.txt").write_bytes(_readme(seed).encode())
-
-
-def _is_complete(directory: Path, roster: list[DemoImage], seed: int) -> bool:
-    expected = {"README.txt": _readme(seed), "labels.csv": _labels(roster)}
-    if any(_text(directory / name) != text for name, text in expected.items()):
-        return False
-    there = {path.name for path in (directory / "images").glob("*.png") if path.stat().st_size}
-    return all(Path(entry.image).name in there for entry in roster)
 
 
 def _labels(roster: list[DemoImage]) -> str:
@@ -159,14 +134,3 @@ def _readme(seed: int) -> str:
         "images/     stained blood cells in the manner of a May-Grünwald-Giemsa smear, 96×96 pixels\n"
         "labels.csv  image, label (the cell), group (the imaginary patient)\n"
     )
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _generator(seed: int, *stream: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))

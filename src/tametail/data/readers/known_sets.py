@@ -44,6 +44,7 @@ class KnownSet:
     class_order: tuple[str, ...] = ()
 
 
+DEMO_SETS = ("demo", "demo-multilabel")
 APTOS_GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative_dr")
 
 BONE_MARROW_CLASSES = (
@@ -195,19 +196,28 @@ KNOWN_SETS: dict[str, KnownSet] = {
 
 @register_reader
 class DemoReader(Reader):
-    """Reads the source ``"demo"``."""
+    """Reads the built-in generated sets: ``"demo"``, and ``"demo-multilabel"`` with several labels per image."""
 
     name = "demo"
     priority = 20
 
     def matches(self, source: str | Path) -> bool:
-        return source == "demo"
+        return source in DEMO_SETS
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
         from tametail.data.demo.demo import demo_directory, write_demo
+        from tametail.data.demo.films import FINDINGS, films_directory, write_films
 
-        options.refuse_table_options("the demo set has fixed columns")
-        directory = demo_directory(cache_dir(), 0)
-        write_demo(directory, seed=0)
-        frame, reading = read_table(directory / LABELS_FILE, ReadOptions(), directory)
-        return ImageTable.from_frame(frame, directory, "demo", synthetic=True, reading=reading)
+        options.refuse_table_options(f"the set {source} has fixed columns")
+        name, several = str(source), source == "demo-multilabel"
+        if several:
+            directory = films_directory(cache_dir(), 0)
+            write_films(directory, seed=0)
+            columns = ReadOptions(label_cols=FINDINGS, group_col="patient", multi_label=True, blank="ignore")
+        else:
+            directory, columns = demo_directory(cache_dir(), 0), ReadOptions()
+            write_demo(directory, seed=0)
+        frame, reading = read_table(directory / LABELS_FILE, columns, directory)
+        return ImageTable.from_frame(
+            frame, directory, name, synthetic=True, multi_label=several, reading=reading
+        )

@@ -42,7 +42,7 @@ def read_images(
             - a zip archive of such a folder (of class folders, or with a table), or a folder of nothing but zip archives, such
               as ``train.zip`` and ``test.zip``;
             - the name of a known set, see `KNOWN_SETS`: ``"ham10000"``, ``"dermamnist_224"``, ...;
-            - the word ``"demo"``, the built-in synthetic set;
+            - the word ``"demo"`` or ``"demo-multilabel"``, the built-in synthetic sets;
             - a source of a reader that another package registered, see `Reader`.
 
             A folder that has the name of a set is read as ``./demo`` or a `Path`.

@@ -86,5 +86,5 @@ def _command(results: SearchResults) -> str:
         | recorded(settings.get("options", {}), LossOptions, SearchOptions)
         | {"trials": search["trials"], "out": "SEARCH"}
     )
-    data = "demo" if settings["synthetic"] else "DATA"
+    data = settings["name"] if settings["synthetic"] else "DATA"
     return command_line("search", [data], options, LossOptions, SearchOptions)

@@ -10,7 +10,8 @@ from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
 from tametail.evaluation.conformal import ScoreDistribution, score_distributions
-from tametail.report.study.results import StudyResults
+from tametail.evaluation.label_calibration import LabelMap, calibrate_labels
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
 
@@ -19,44 +20,58 @@ CALIBRATION_JSON = "calibration.json"
 
 def calibration_json(results: StudyResults) -> str | None:
     """The content of the file; None if no method has a map."""
+    found = {
+        result.method: (result, result.label_calibration or result.calibration) for result in results.methods
+    }
     maps = {
-        result.method: {
-            "runs": result.finished,
-            "map": result.calibration.map.described(),
-            "prediction_sets": [one.described() for one in result.prediction_sets.distributions],
-        }
-        for result in results.methods
-        if result.calibration is not None and result.calibration.map is not None and result.prediction_sets
+        method: {"runs": result.finished, "map": calibration.map.described()} | _described_sets(result)
+        for method, (result, calibration) in found.items()
+        if calibration is not None and calibration.map is not None
     }
     return json.dumps(maps, indent=1) + "\n" if maps else None
 
 
+def _described_sets(result: MethodResults) -> dict[str, Any]:
+    """The scores of each class, for prediction sets; nothing for several labels."""
+    if result.prediction_sets is None:
+        return {}
+    return {"prediction_sets": [one.described() for one in result.prediction_sets.distributions]}
+
+
 def calibration_for_new_images(
     directory: Path, method: str
-) -> tuple[CalibrationMap, tuple[ScoreDistribution, ...]]:
+) -> tuple[CalibrationMap | LabelMap, tuple[ScoreDistribution, ...]]:
     """The calibration map of a method, and the scores of each class for prediction sets.
 
-    They are those of the file, or, if it is of other runs, of their predictions.
+    They are those of the file, or, if it is of other runs, of their predictions. A `LabelMap` and no scores for a multi-label
+    study.
 
     Raises:
         DataError: the file or one of the predictions is damaged.
     """
-    runs = next(each for each in find_runs(directory, read_study_file(directory)) if each.method == method)
+    described = read_study_file(directory)
+    labels = len(described["class_names"]) if described.get("multi_label") else 0
+    runs = next(each for each in find_runs(directory, described) if each.method == method)
     path = directory / CALIBRATION_JSON
     try:
         saved: dict[str, Any] = {"runs": 0}
         if path.is_file():
             saved = read_json(path).get(method, saved)
-        if saved["runs"] == len(runs.finished) and "prediction_sets" in saved:  # which earlier versions lack
-            found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
-            calibration = CalibrationMap.from_description(saved["map"])
-            if len(found) != len(calibration.slope):
-                raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
-            return calibration, found
+        if saved["runs"] == len(runs.finished):
+            if labels:
+                return LabelMap.from_description(saved["map"], labels), ()
+            if "prediction_sets" in saved:  # which earlier versions lack
+                found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
+                calibration = CalibrationMap.from_description(saved["map"])
+                if len(found) != len(calibration.slope):
+                    raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
+                return calibration, found
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
             f"tametail report {directory} writes them again"
         ) from error
+    if labels:
+        return calibrate_labels(runs.only(tuple(runs.finished)).label_replicates).map, ()
     calibrated = calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates)
     return calibrated.map, score_distributions(calibrated.tables)

@@ -14,13 +14,17 @@ import numpy as np
 
 from tametail.core.arrays import FloatArray
 from tametail.evaluation import Estimate
+from tametail.evaluation.label_thresholds import macro_average_precision
 from tametail.evaluation.mcnemar import ClassTest, mcnemar_by_class
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
 from tametail.evaluation.resampled_t import ResampledT, resampled_t
 from tametail.evaluation.significance import SIGNIFICANCE_LEVEL, holm, verdict
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
-Tables = Mapping[str, Sequence[Predictions]]  # by method, the best first: one table of all folds per repeat
+# By method, the best first: one table of all folds per repeat.
+Tables = Mapping[str, Sequence[Predictions]]
+LabelTables = Mapping[str, Sequence[LabelPredictions]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class RunComparison:
 
     @property
     def difference(self) -> Estimate:
-        """Balanced accuracy of the best method minus that of the other, with its 95 % interval; n counts runs."""
+        """Score of the best method minus that of the other, with its 95 % interval; n counts runs."""
         return Estimate(self.found.difference, self.found.low, self.found.high, self.found.runs)
 
     @property
@@ -61,7 +65,7 @@ def _corrected(test: ClassTest, p_holm: float) -> ClassTest:
     return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))
 
 
-def compare_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
+def compare_runs(tables: Tables | LabelTables, train_images: int) -> dict[str, RunComparison]:
     """The corrected resampled t test over repeats and folds, the best method against each other one.
 
     Args:
@@ -69,12 +73,12 @@ def compare_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
         train_images: number of training images over all folds, including folds that were never held out.
 
     Returns:
-        Empty if only one fold was held out: repeats alone do not vary the training set.
+        Empty if a fold has no label with positive and negative images, or if only one fold was held out: repeats alone do not vary the training set.
     """
     names = tuple(tables)
     scores = {name: run_scores(of_method) for name, of_method in tables.items()}
     folds = scores[names[0]].shape[1]
-    if folds < 2:
+    if folds < 2 or not all(np.isfinite(of_method).all() for of_method in scores.values()):
         return {}
     held_out = len(tables[names[0]][0]) / folds
     pairs = {
@@ -86,12 +90,14 @@ def compare_runs(tables: Tables, train_images: int) -> dict[str, RunComparison]:
     return {other: RunComparison(pairs[best, other], corrected[best, other]) for other in names[1:]}
 
 
-def run_scores(replicates: Sequence[Predictions]) -> FloatArray:
-    """(S, F) balanced accuracy of each run on its own fold."""
+def run_scores(replicates: Sequence[Predictions] | Sequence[LabelPredictions]) -> FloatArray:
+    """(S, F) balanced accuracy, or mean average precision, of each run on its own fold."""
     return np.array([[_score(table, fold) for fold in np.unique(table.fold)] for table in replicates])
 
 
-def _score(table: Predictions, fold: int) -> float:
+def _score(table: Predictions | LabelPredictions, fold: int) -> float:
     own = table.fold == fold
+    if isinstance(table, LabelPredictions):
+        return macro_average_precision(table.take(own))
     matrix = confusion_matrix(table.target[own], table.predicted[own], len(table.class_names))
     return float(balanced_accuracy(matrix))

@@ -30,7 +30,7 @@ from tametail.storage.study_file import folds_to_run
 
 BASELINE = "ce"
 _MOST_WEAK = 3  # classes
-SYNTHETIC = "Synthetic demo images: these numbers say nothing about real blood cells."
+SYNTHETIC = "Synthetic demo images: these numbers say nothing about real images."
 _SIGNIFICANCE = {
     "better": "significantly better than",
     "no significant difference": "not significantly different from",
@@ -207,6 +207,13 @@ def _certainty(results: StudyResults) -> str:
         f"{which} {verb} with that of {best.method}, so the intervals do not show which is better; "
         "the ranking orders estimates and is not a test."
     )
+
+
+def primary_test(results: StudyResults) -> str:
+    """Name of the test that gives the verdicts: ``a paired ... test of balanced accuracy``."""
+    if results.multi_label:
+        return "a paired t test of mean average precision, with standard errors from each group’s influence"
+    return "a paired sign-flip permutation test of balanced accuracy"
 
 
 def _tests(results: StudyResults) -> str:

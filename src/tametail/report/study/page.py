@@ -153,7 +153,7 @@ def _evaluation(results: StudyResults) -> dict[str, Any]:
     ]
     if results.pairs is not None:
         protocol.append(
-            "Primary test: models were compared in pairs on the same images by sign-flip permutation tests, with Holm’s "
+            f"Primary test: models were compared in pairs on the same images by {narrative.primary_test(results)}, with Holm’s "
             "correction over all pairs."
         )
     return {

@@ -155,7 +155,7 @@ def study_command(settings: Mapping[str, Any]) -> str:
     options |= {"repeats": repeats if repeats > 1 else None}
     options |= {"only_folds": folds if len(folds) < settings["splits"]["folds"] else None, "out": "STUDY"}
     options |= {"class_order": settings.get("class_order") or None}
-    data = "demo" if settings["synthetic"] else "DATA"
+    data = settings["name"] if settings["synthetic"] else "DATA"
     return command_line("compare", [data], options, MethodsOptions, CompareOptions)
 
 
@@ -198,7 +198,7 @@ def methods(results: StudyResults) -> str:
     ]
     if results.pairs is not None:
         said.append(
-            "Primary test: methods were compared in pairs on the same images by sign-flip permutation tests"
+            f"Primary test: methods were compared in pairs on the same images by {narrative.primary_test(results)}"
             f"{' clustered by group' if groups else ''}, with Holm’s correction over all pairs."
         )
     if counts.test_images:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tametail.core.errors import DataError, UsageError
 from tametail.core.parquet_file import read_frame
@@ -19,9 +21,12 @@ from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
+from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
 from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import OperatingPoint
-from tametail.evaluation.paired import paired_table
+from tametail.evaluation.paired import PairedTable, paired_table
+from tametail.evaluation.paired_labels import compare_labels, paired_label_table
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
 from tametail.predictions.multi_label import ensemble_labels
@@ -29,7 +34,7 @@ from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
 from tametail.report.study.class_curves import class_curves, label_curves, net_benefit_curve
 from tametail.report.study.clinical import ClinicalResults, clinical_results
-from tametail.report.study.comparisons import compare_classes, compare_runs
+from tametail.report.study.comparisons import RunComparison, compare_classes, compare_runs
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs, ranked
 from tametail.storage.study_file import read_study_file, read_test_set_evaluations, read_test_set_looks
@@ -70,18 +75,11 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         )
         for of_method in in_order
     ]
-    tables = {
-        of_method.method: of_method.replicates
-        for of_method in in_order
-        if of_method.complete and not of_method.multi_label
-    }
-    several = len(tables) > 1
+    compared = [of_method for of_method in in_order if of_method.complete]
     try:
-        pairs = paired_table(tables) if several else None
-        by_class = compare_classes(tables) if several else {}
-        across_runs = compare_runs(tables, counts.train_images) if several else {}
+        pairs, by_class, across_runs = _compare(compared, counts.train_images)
     except ValueError as error:
-        raise disagreeing(" and ".join(tables), error) from error
+        raise disagreeing(" and ".join(one.method for one in compared), error) from error
     described = [run for of_method in runs for run in of_method.described if run["status"] == "finished"]
     environments = {json.dumps(run.get("environment", {}), sort_keys=True): None for run in described}
     return StudyResults(
@@ -100,6 +98,18 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
     )
 
 
+def _compare(
+    methods: Sequence[MethodRuns], train_images: int
+) -> tuple[PairedTable | None, Mapping[str, tuple[ClassTest, ...]], Mapping[str, RunComparison]]:
+    if len(methods) < 2 or not np.isfinite(methods[0].score or 0.0):
+        return None, {}, {}
+    if methods[0].multi_label:
+        labels = {of_method.method: of_method.label_replicates for of_method in methods}
+        return paired_label_table(labels), compare_labels(labels), compare_runs(labels, train_images)
+    tables = {of_method.method: of_method.replicates for of_method in methods}
+    return paired_table(tables), compare_classes(tables), compare_runs(tables, train_images)
+
+
 def _evaluate(
     runs: MethodRuns,
     train_counts: Sequence[int],
@@ -110,7 +120,7 @@ def _evaluate(
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = sets = None
+    out_of_fold = test = test_ensemble = calibration = label_calibration = sets = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -119,10 +129,13 @@ def _evaluate(
     decision = None
     try:
         if runs.complete and runs.multi_label:
-            thresholds = tuple(deployable_thresholds(runs.label_replicates).tolist())
             out_of_fold = evaluate_labels(runs.label_replicates)
+            label_calibration = calibrate_labels(runs.label_replicates)
+            of_labels = label_calibration.map
+            thresholds = tuple(of_labels(deployable_thresholds(runs.label_replicates)).tolist())
             curves = label_curves(runs.label_replicates) if best else {}
-            labels = runs.label_test_replicates() if test_set else []
+            on_labels = runs.label_test_replicates() if test_set else []
+            labels = [apply_label_map(of_labels, table) for table in on_labels]
             test = evaluate_labels(labels, thresholds) if labels else None
             test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
         elif runs.complete:
@@ -167,6 +180,7 @@ def _evaluate(
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
         prediction_sets=sets,
+        label_calibration=label_calibration,
         operating=operating,
         subgroups=groups,
         contrasts=contrasts,

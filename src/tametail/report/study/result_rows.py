@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.conformal import PredictionSets
+from tametail.evaluation.label_calibration import LabelCalibration
 from tametail.evaluation.metric_registry import metric_facts
 from tametail.report.study.results import MethodResults, StudyResults
 
@@ -49,6 +50,8 @@ def _of_method(result: MethodResults) -> Iterator[ResultRow]:
             yield ResultRow(result.method, name, of_class, metric.name, estimate, metric.interval_kind)
         if name == OUT_OF_FOLD and result.calibration is not None and result.out_of_fold is not None:
             yield from _of_probabilities(result.method, result.calibration, result.out_of_fold.n)
+        if name == OUT_OF_FOLD and result.label_calibration is not None:
+            yield from _of_label_probabilities(result.method, result.label_calibration)
     if result.prediction_sets is not None:
         yield from _of_sets(result.method, result.prediction_sets)
     for point in result.operating:
@@ -94,6 +97,15 @@ def _of_sets(method: str, found: PredictionSets) -> Iterator[ResultRow]:
     for name, coverage, size in every:
         yield ResultRow(method, OUT_OF_FOLD, name, f"set_coverage_{at}", coverage, "Wilson")
         yield ResultRow(method, OUT_OF_FOLD, name, f"set_size_{at}", size, "t by groups")
+
+
+def _of_label_probabilities(method: str, found: LabelCalibration) -> Iterator[ResultRow]:
+    """Of the calibrated probabilities, over all labels and of each."""
+    yield ResultRow(method, OUT_OF_FOLD, "", "ece", found.ece_after, "basic group bootstrap")
+    for label, quality in found.after.items():
+        for name, value in asdict(quality).items():
+            estimate = Estimate(value, _NAN, _NAN, found.ece_after.n)
+            yield ResultRow(method, OUT_OF_FOLD, label, name, estimate, "")
 
 
 def _of_probabilities(method: str, calibration: Calibration, n: int) -> Iterator[ResultRow]:

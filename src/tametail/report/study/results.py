@@ -13,6 +13,7 @@ from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
+from tametail.evaluation.label_calibration import LabelCalibration
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
@@ -64,6 +65,7 @@ class MethodResults:
         still_falling: for each finished run of some epochs, whether its training loss fell until the learning rate was zero.
         thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images; empty for single labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
+        label_calibration: the same for multi-label studies.
         prediction_sets: of its calibrated out-of-fold probabilities; None for multi-label studies and evaluations.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
@@ -87,6 +89,7 @@ class MethodResults:
     repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
     prediction_sets: PredictionSets | None = None
+    label_calibration: LabelCalibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
     contrasts: tuple[SubgroupContrasts, ...] = ()
@@ -138,7 +141,7 @@ class StudyResults:
         counts: images per class and set.
         environments: the distinct environments of the finished runs.
         seconds: total time of all finished runs.
-        pairs: paired tests of the complete methods, in the order of their rank; None for a single method and for multi-label studies.
+        pairs: paired tests of the complete methods, in the order of their rank; None for a single method.
         by_class: for each method but the best, tests of the best against it, class by class.
         across_runs: for each method but the best, the test of the best against it over repeats and folds; empty if only
             one fold was held out.

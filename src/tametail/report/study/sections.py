@@ -11,10 +11,9 @@ from tametail.report.figures import class_curves, study_figures
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
 from tametail.report.sections import Section, register_report_section
-from tametail.report.study import matrices, tables
+from tametail.report.study import matrices, narrative, tables
 from tametail.report.study.checklist import YOURS, checklist_table
 from tametail.report.study.convergence import convergence_table
-from tametail.report.study.narrative import worst_group_in_words
 from tametail.report.study.results import StudyResults
 from tametail.report.table import Table
 
@@ -29,14 +28,18 @@ _RUNS_NOTE = (
     "Secondary: corrected resampled t test (Nadeau and Bengio) over repeats and folds. Would the method also be better with "
     "other training sets and seeds? With few folds the test has little power."
 )
+_LABEL_NOTE = (
+    "Secondary: paired t tests of the average precision of each label, Holm-corrected over the labels of all tables. They count "
+    "the positives at which the precision of one method is higher."
+)
 _CLASS_NOTE = (
     "Secondary: permutation tests of the recall of each class (McNemar’s exact test without groups and repeats), "
     "Holm-corrected over the classes of all tables. A class on which the models differ in fewer than six groups or images "
     "cannot reach significance."
 )
 _PRIMARY_NOTE = (
-    "The primary test: paired sign-flip permutation test of balanced accuracy on the same images. A difference is significant "
-    "if p ≤ 0.05 and its 95 % interval excludes 0. It is about these trained models; a general claim needs several repeats."
+    "The primary test: {} on the same images. A difference is significant if "
+    "p ≤ 0.05 and its 95 % interval excludes 0. It is about these trained models; a general claim needs several repeats."
 )
 Context = Mapping[str, Any] | None
 
@@ -94,7 +97,8 @@ def _methods(results: StudyResults) -> Context:
     everything = tables.method_table(results, results.ranking, title="All methods", compared=True)
     found.append(_folded("All methods, all metrics", [everything]))
     if pairs is not None:
-        found.append(_folded("The best against each other", [tables.pairs_table(results)], _PRIMARY_NOTE))
+        primary = _PRIMARY_NOTE.format(narrative.primary_test(results))
+        found.append(_folded("The best against each other", [tables.pairs_table(results)], primary))
         repeats = 0 if results.is_evaluation else len(results.settings["seeds"])
         if results.across_runs:
             enough = repeats >= _MINIMUM_REPEATS
@@ -103,13 +107,16 @@ def _methods(results: StudyResults) -> Context:
             found.append(_folded("Over repeats and folds", shown_runs, _RUNS_NOTE if enough else too_few))
         others = list(results.by_class)[:_MOST_BY_CLASS]
         by_class = [tables.class_tests_table(results, other) for other in others]
-        note = f"{_CLASS_NOTE} {_best_only(len(others), len(results.by_class))}"
-        found.append(_folded("Class by class", by_class, note))
+        unit_note = _LABEL_NOTE if results.multi_label else _CLASS_NOTE
+        note = f"{unit_note} {_best_only(len(others), len(results.by_class))}"
+        title = "Label by label" if results.multi_label else "Class by class"
+        found.append(_folded(title, by_class, note))
     of_pairs = matrices.pairs(results)
     return {
         "table": table,
         "folded_tables": found,
         "compared": pairs is not None,
+        "test": narrative.primary_test(results),
         "count": len(results.ranking) * (len(results.ranking) - 1) // 2,
         "matrix": of_pairs.matrix if of_pairs else (),
         "names": of_pairs.names if of_pairs else (),
@@ -173,6 +180,22 @@ def _confusions(results: StudyResults) -> Context:
 
 
 def _calibration(results: StudyResults) -> Context:
+    return _label_calibration(results) if results.multi_label else _class_calibration(results)
+
+
+def _label_calibration(results: StudyResults) -> Context:
+    table = tables.label_calibration_table(results, results.shown)
+    if table is None:
+        return None
+    more = len(results.ranking) > len(results.shown)
+    return {
+        "table": table,
+        "everything": tables.label_calibration_table(results, results.ranking) if more else None,
+        "labels": tables.label_quality_table(results, results.ranking[0]),
+    }
+
+
+def _class_calibration(results: StudyResults) -> Context:
     shown = [result for result in results.shown if result.calibration]
     table = tables.calibration_table(results, shown)
     if table is None or not shown:
@@ -187,6 +210,7 @@ def _calibration(results: StudyResults) -> Context:
         "mapped": first.map is not None,
         "sets": tables.sets_table(results, shown[0]),
         "sets_note": tables.sets_in_words(shown[0]),
+        "labels": None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
             for number, result in enumerate(shown[:_MOST_DIAGRAMS])
@@ -219,7 +243,7 @@ def _operating(results: StudyResults) -> Context:
 def _subgroups(results: StudyResults) -> Context:
     best, *others = results.ranking
     found = tables.subgroup_tables([best])
-    contrasts = [(tables.contrast_table(one), worst_group_in_words(one)) for one in best.contrasts]
+    contrasts = [(tables.contrast_table(one), narrative.worst_group_in_words(one)) for one in best.contrasts]
     others_found = tables.subgroup_tables(others)
     return {"tables": found, "contrasts": contrasts, "others": others_found} if found else None
 
@@ -255,7 +279,7 @@ for _section in (
     Section("methods", "Methods", "sections/methods.html.j2", _ranked(_methods)),
     Section("classes", "Classes", "sections/classes.html.j2", _ranked(_classes)),
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
-    Section("calibration", "Calibration", "sections/calibration.html.j2", _single_label(_calibration)),
+    Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
     Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),

@@ -6,7 +6,10 @@ Each has a row or a column per metric of the registry, so that a new metric is i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
+
+import numpy as np
 
 from tametail.core.text import sample_of
 from tametail.data.class_groups import CLASS_GROUPS
@@ -310,6 +313,69 @@ def sets_in_words(result: MethodResults) -> str:
     return said
 
 
+def label_calibration_table(results: StudyResults, methods: Sequence[MethodResults]) -> Table | None:
+    """Methods with several labels and the quality of their probabilities, means over the labels; None if there are none."""
+    columns = [
+        Column(title)
+        for title in ("ECE, points", "Log-loss", "Of the prevalence", "Brier score", "Labels changed")
+    ]
+    rows = []
+    for result in methods:
+        found = result.label_calibration
+        if found is None or not found.labels:
+            continue
+        means = {
+            name: [
+                float(np.mean([getattr(one, name) for one in of.values()]))
+                for of in (found.labels, found.after)
+            ]
+            for name in ("log_loss", "constant_log_loss", "brier")
+        }
+        ece = estimate_cell(found.ece_after, percent)
+        cells = [
+            Cell(result.method),
+            replace(ece, below=f"{ece.below}; uncalibrated {percent(found.ece.value)}"),
+        ]
+        for name, (before, after) in means.items():
+            below = f"uncalibrated {three_decimals(before)}" if name != "constant_log_loss" else ""
+            cells.append(Cell(three_decimals(after), below, after))
+        cells.append(Cell(f"{int(found.map.changed.sum())} of {len(found.map.slope)}"))
+        rows.append(Row(tuple(cells)))
+    first = Column(sentence_case(comparison_terms(results).method), text=True)
+    return Table("Calibration, means over the labels", (first, *columns), tuple(rows)) if rows else None
+
+
+def label_quality_table(results: StudyResults, result: MethodResults) -> Table | None:
+    """The labels of one method with the quality of their calibrated probabilities."""
+    found = result.label_calibration
+    if found is None:
+        return None
+    writes = (
+        ("ece", "ECE, points", percent),
+        ("log_loss", "Log-loss", three_decimals),
+        ("constant_log_loss", "Of the prevalence", three_decimals),
+        ("intercept", "Intercept", formatting.score),
+        ("slope", "Slope", formatting.score),
+    )
+    columns = [Column("Label", text=True), Column("n"), *(Column(title) for _, title, _ in writes)]
+    rows = []
+    for index in results.by_frequency:
+        name = results.class_names[index]
+        if name not in found.after:
+            continue
+        cells = [Cell(name), count_cell(results.counts.train[name])]
+        for key, _, write in writes:
+            value, before = getattr(found.after[name], key), getattr(found.labels[name], key)
+            below = (
+                f"uncalibrated {write(before)}"
+                if found.map.changed[index] and key != "constant_log_loss"
+                else ""
+            )
+            cells.append(Cell(write(value), below, value))
+        rows.append(Row(tuple(cells)))
+    return Table(f"Calibration of the labels: {result.method}", tuple(columns), tuple(rows))
+
+
 def operating_tables(results: StudyResults, methods: Sequence[MethodResults]) -> list[Table]:
     """One per class and required sensitivity."""
     shown = (("sensitivity", "Sensitivity, %"), ("specificity", "Specificity, %"), ("ppv", "PPV, %"))
@@ -441,12 +507,16 @@ def runs_table(results: StudyResults) -> Table | None:
 def class_tests_table(results: StudyResults, other: str) -> Table:
     """The best method against another one, class by class."""
     best, tests = results.ranking[0].method, results.by_class[other]
+    labels = results.multi_label
+    unit, better, metric = (
+        ("Label", "Higher with", "AP") if labels else ("Class", "Correct only by", "recall")
+    )
     columns = (
-        Column("Class", text=True),
+        Column(unit, text=True),
         Column("n"),
-        Column(f"Correct only by {best}"),
-        Column(f"Correct only by {other}"),
-        Column("Difference in recall, points"),
+        Column(f"{better} {best}"),
+        Column(f"{better} {other}"),
+        Column(f"Difference in {metric}, points"),
         Column("p, Holm"),
         Column(f"{best} is", text=True),
     )
@@ -462,4 +532,4 @@ def class_tests_table(results: StudyResults, other: str) -> Table:
             verdict_cell(test.verdict),
         )
         rows.append(Row(cells))
-    return Table(f"{best} compared with {other}, class by class", columns, tuple(rows))
+    return Table(f"{best} compared with {other}, {unit.lower()} by {unit.lower()}", columns, tuple(rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib import resources
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,7 @@ from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
 from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.evaluate import headline
+from tametail.evaluation.label_calibration import LabelCalibration, LabelQuality
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.net_benefit import DecisionCurve
 from tametail.evaluation.operating import OperatingPoint
@@ -119,6 +121,7 @@ def _method(result: MethodResults, rank: int | None) -> Json:
         "test_ensemble": _evaluation(result.test_ensemble),
         "calibration": _calibration(result.calibration),
         "prediction_sets": _sets(result.prediction_sets),
+        "label_calibration": _label_calibration(result.label_calibration),
         "operating_points": [_operating(point) for point in result.operating],
         "subgroups": [_subgroup(one) for one in result.subgroups],
         "contrasts": [_contrasts(one) for one in result.contrasts],
@@ -180,6 +183,24 @@ def _calibration(found: Calibration | None) -> Json | None:
         "map": found.map.described() if found.map else None,
         "after": None if found.after is None else _reliability(found.after),
     }
+
+
+def _label_calibration(found: LabelCalibration | None) -> Json | None:
+    if found is None:
+        return None
+    return {
+        "ece": _estimate(found.ece),
+        "ece_after": _estimate(found.ece_after),
+        "map": found.map.described(),
+        "labels": [
+            {"label": name, "given": _quality(found.labels[name]), "after": _quality(found.after[name])}
+            for name in found.labels
+        ],
+    }
+
+
+def _quality(found: LabelQuality) -> Json:
+    return {name: _number(value) for name, value in asdict(found).items()}
 
 
 def _reliability(found: Calibration) -> Json:

@@ -24,10 +24,6 @@ from tametail.report.writers.latex_text import ABSENT_TEX, breakable, number_tex
 RESULTS_TEX = "results.tex"
 MOST_ACROSS = 3  # methods side by side that fit on a page with their intervals
 _LONG = 14  # letters of a method's name from which it is broken
-_TEST = (
-    " Difference from the first in points, with $p$ of a paired sign-flip permutation test, Holm-corrected over all pairs; "
-    r"significant where $p \le 0.05$ and the interval excludes 0."
-)
 
 
 def results_tex(results: StudyResults) -> str:
@@ -56,7 +52,12 @@ def results_tex(results: StudyResults) -> str:
 def _ranking(results: StudyResults, where: str) -> str:
     whole = method_table(results, results.ranking, title="Ranking", in_print=True, compared=True)
     table = _columns(whole, [i for i, one in enumerate(whole.columns) if one.title not in ("Verdict", "n")])
-    test = _TEST if results.pairs is not None else ""
+    test = ""
+    if results.pairs is not None:
+        test = (
+            f" Difference from the first in points, with $p$ of {tex(narrative.primary_test(results))}, Holm-corrected over all "
+            r"pairs; significant where $p \le 0.05$ and the interval excludes 0."
+        )
     return _float(table_tex(table), f"Ranking. {_caption(results, out_of_fold, where)}{test}", "ranking")
 
 
