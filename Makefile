@@ -14,6 +14,7 @@
 # make coverage          simulate the coverage of the intervals
 # make set-coverage      simulate the coverage of prediction sets
 # make false-alarms      simulate the type I error of the paired comparisons
+# make false-alarms-labels  simulate type I error and power of the paired comparisons of several labels
 # make power             simulate the power of the paired comparisons
 # make leak-proof        search on random labels: the nested estimate must be at chance
 # make results HAM10000=... APTOS=...   measure again all that docs/results shows, from these two folders (hours)
@@ -31,7 +32,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage set-coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof results clean
+.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage set-coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof false-alarms-labels results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -94,13 +95,16 @@ set-coverage: setup
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
+false-alarms-labels: setup
+	@$(BIN)/python scripts/paired_labels.py -o docs/results/multi-label-comparisons.md
+
 power: setup
 	@$(BIN)/python scripts/power.py -o docs/results/power.md
 
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
-results: setup coverage set-coverage false-alarms leak-proof
+results: setup coverage set-coverage false-alarms false-alarms-labels leak-proof
 	-@$(BIN)/python scripts/power.py -o docs/results/power.md # exits 1: one case is not reached, as the page says
 	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md

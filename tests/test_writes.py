@@ -21,7 +21,7 @@ ALLOWED = {
     "core/atomic.py write_output": "a device or a pipe, which cannot be replaced",
     "data/decoding/cache.py _remember": "a database, which has its own journal",
     "data/decoding/cache.py _recall": "only reads it",
-    "data/demo/demo.py _write": BUILDS,
+    "data/demo/generated.py _write": BUILDS,
     "data/packed.py open": (PACKS := "in the folder of the atomic_directory block of write_shards"),
     "data/packed.py write": PACKS,
     "data/packed.py finish": PACKS,

@@ -54,3 +54,13 @@ def test_a_complement_or_two_equal_classes_are_no_union() -> None:
         ["a|b", "a|b|c", ""] * 30, multi_label=True
     )  # a is b, not the union of several
     assert "union_classes" not in found(["a", "b", "c"] * 30)
+
+
+def test_no_finding_together_with_a_finding_is_a_contradiction() -> None:
+    labels = ["No Finding", "effusion", "effusion|mass", ""] * 20 + ["No Finding|mass", "No Finding|effusion"]
+    finding = found(labels, multi_label=True)["contradicting_labels"]
+    assert finding.severity == "warning"
+    assert finding.message.startswith("2 images of 22 with 'No Finding'")
+    assert len(finding.affected) == 2
+    assert "contradicting_labels" not in found(labels[:-2], multi_label=True)
+    assert "contradicting_labels" not in found(["normal", "mass"] * 30)

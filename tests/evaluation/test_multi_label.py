@@ -285,3 +285,22 @@ def test_tables_that_do_not_belong_together_are_refused() -> None:
         evaluate_labels([table.take(np.array([], dtype=int))])
     with pytest.raises(ValueError, match="same labels in every table"):
         evaluate_labels([table, dataclasses.replace(table, labels=~table.labels)])
+
+
+def test_means_over_many_medium_and_few_shot_labels() -> None:
+    rng = np.random.default_rng(1)
+    n, names = 400, ("a", "b", "c", "d")
+    labels = rng.random((n, 4)) < [0.5, 0.3, 0.1, 0.05]
+    logits = (labels + rng.normal(size=(n, 4))).astype(np.float32)
+    image = np.array([f"{index:03d}" for index in range(n)])
+    p = 1 / (1 + np.exp(-logits))
+    found = evaluate_labels(
+        [LabelPredictions(image, image, labels, np.arange(n) % 2, logits, names, p)],
+        train_counts=[200, 101, 20, 19],
+    )
+    assert found.class_groups == {"many": (0, 1), "medium": (2,), "few": (3,)}
+    many = np.mean([found["average_precision", name].value for name in "ab"])
+    assert found["average_precision_many"].value == pytest.approx(many)
+    assert found["average_precision_few"].value == pytest.approx(found["average_precision", "d"].value)
+    assert found["auroc_medium"].value == pytest.approx(found["auroc", "c"].value)
+    assert found["average_precision_many"].n == labels[:, :2].sum()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -20,6 +21,7 @@ from tametail.data import read_images
 from tametail.losses import parse_loss
 from tametail.predictions.multi_label import ensemble_labels, read_label_predictions
 from tametail.report import read_results, write_report
+from tametail.report.options import ReportOptions
 from tametail.study.study import compare, evaluate_test_set
 
 # Colour and place of the patch that stands for a label, and the share of images that have it.
@@ -157,6 +159,50 @@ def test_predict_writes_probabilities_thresholds_and_labels(
         assert all(0 <= float(row[f"p_{name}"]) <= 1 for name in PATCHES)
     assert sum(bool(row["error"]) for row in rows) == 1
     assert len({row["threshold_red"] for row in rows if not row["error"]}) == 1
+
+
+def test_images_of_a_group_are_predicted_and_evaluated_together(
+    study: Path, patches: Path, tmp_path: Path
+) -> None:
+    alone = tametail.load(study, "asl")
+    images = sorted(patches.glob("*.png"))[:6]
+    for number, image in enumerate(images):
+        folder = tmp_path / "new" / f"patient{number // 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / image.name).write_bytes(image.read_bytes())
+    (tmp_path / "new" / "patient1" / "broken.png").write_bytes(b"\x89PNG")
+    p = alone.predict(images)[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float)
+    for how, expected in (
+        ("group", p.reshape(2, 3, 3).mean(axis=1)),
+        ("group-max", p.reshape(2, 3, 3).max(axis=1)),
+    ):
+        out = tmp_path / f"{how}.csv"
+        words = ["predict", study, tmp_path / "new", "--method", "asl", "--predict-by", how, "-o", out]
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == 0, result.stderr
+        assert "Groups of images: 2, from folder level 1 above the image" in " ".join(result.stderr.split())
+        table = pd.read_csv(out, keep_default_na=False)
+        assert table["image"].tolist() == ["patient0", "patient1"]
+        assert table["images"].tolist() == [3, 3]
+        np.testing.assert_allclose(
+            table[["p_blue", "p_green", "p_red"]].to_numpy(dtype=float), expected, atol=2e-6
+        )
+        results = read_results(study, ReportOptions(predict_by=how))
+        of_method = next(one for one in results.methods if one.method == "asl")
+        assert table["threshold_red"].iloc[0] == pytest.approx(of_method.thresholds[2], abs=1e-6)
+        assert of_method.out_of_fold is not None
+        by_image = next(one for one in read_results(study).methods if one.method == "asl").out_of_fold
+        assert by_image is not None
+        assert of_method.out_of_fold.n == by_image.groups < by_image.n
+
+
+def test_groups_are_for_several_labels_and_need_both_options(study: Path, patches: Path) -> None:
+    words = ["predict", study, patches, "--group-from", "folder"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "give both, or neither" in " ".join(result.stderr.split())
+    with pytest.raises(UsageError, match="expected the group of each image"):
+        tametail.load(study, predict_by="group").predict([patches / "000.png"])
 
 
 @pytest.mark.parametrize("prevalence", ["even", "blue=0.2,green=0.3,red=0.5"])

@@ -37,6 +37,7 @@ def check_table(table: ImageTable, folds: int) -> Iterator[Finding]:
     yield from check_joined_labels(table)
     yield from _placeholders(table)
     yield from _unions(table)
+    yield from _exclusive(table)
     yield from check_columns(table)
 
 
@@ -106,6 +107,12 @@ def _placeholders(table: ImageTable) -> Iterator[Finding]:
         )
 
 
+_NO_FINDING = {
+    "no finding", "no findings", "nofinding", "normal", "healthy", "negative", "none", "no abnormality", "unremarkable",
+    "no disease", "no pathology", "clear",
+}  # fmt: skip
+
+
 def _is_minus_one(name: str) -> bool:
     return bool(re.fullmatch(r"-1(\.0*)?", name.strip()))
 
@@ -128,6 +135,26 @@ def _unions(table: ImageTable) -> Iterator[Finding]:
             "leave out the column, unless it is to be predicted as well: it says nothing that the others do not say",
             singles(found),
         )
+
+
+def _exclusive(table: ImageTable) -> Iterator[Finding]:
+    """Labels that say that there is no finding, on images that have another one."""
+    if not table.multi_label:
+        return
+    labels, images = table.labels, table.images
+    for column, name in enumerate(table.class_names):
+        if " ".join(_words(name)) not in _NO_FINDING:
+            continue
+        both = labels[:, column] & np.delete(labels, column, axis=1).any(axis=1)
+        if both.any():
+            with_name = int(labels[:, column].sum())
+            yield Finding(
+                "contradicting_labels",
+                "warning",
+                f"{counted(int(both.sum()), 'image')} of {with_name:,} with {name!r}, which excludes other labels, {'has' if both.sum() == 1 else 'have'} another label",
+                "correct these labels; a label such as a support device may be no contradiction, and can stay",
+                singles(images[both].tolist()),
+            )
 
 
 def same_word(left: str, right: str) -> bool:

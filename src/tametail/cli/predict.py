@@ -11,7 +11,7 @@ import typer
 from tametail.cli.command import command
 from tametail.core.atomic import write_output
 from tametail.core.console import Console
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.core.options import PredictOptions
 from tametail.core.text import counted
 
@@ -31,6 +31,7 @@ def predict(
     image_paths: list[str],
     out: str,
     prevalence: str | None,
+    group_from: str | None,
     coverage: float | None,
     sets: Literal["class", "prevalence"],
     **options: Any,
@@ -44,7 +45,10 @@ def predict(
     found = find_images(image_paths)
     classifier = load(study, **options)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
-    table = classifier.predict(found.images, console, prevalence=shares, coverage=coverage, sets=sets)
+    groups = _groups(found.images, group_from, classifier.predict_by, console)
+    table = classifier.predict(
+        found.images, console, prevalence=shares, groups=groups, coverage=coverage, sets=sets
+    )
     write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
@@ -56,7 +60,7 @@ def predict(
     if failed:
         console.warn(f"{failed} of {len(table)} images could not be read; see column error")
     console.say(
-        f"{counted(len(table) - failed, 'image')} predicted, {failed} failed, {found.duplicates} given more than once, "
+        f"{counted(len(table) - failed, 'image' if groups is None else 'group')} predicted, {failed} failed, {found.duplicates} given more than once, "
         f"{counted(found.skipped, 'other file')} skipped; model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
         f"link {classifier.link}; calibration: {classifier.calibration.summary}):"
     )
@@ -64,6 +68,24 @@ def predict(
     typer.echo(out)
     if failed:
         raise typer.Exit(DataError.exit_code)
+
+
+def _groups(images: Sequence[Path], rule: str | None, predict_by: str, console: Console) -> list[str] | None:
+    """The group of each image, if groups are predicted."""
+    from tametail.data.group_from import groups_from
+    from tametail.predictions.by_group import IN_WORDS
+
+    if predict_by == "image":
+        if rule is not None:
+            raise UsageError(
+                f"--group-from {rule} is for --predict-by group or group-max; give both, or neither"
+            )
+        return None
+    groups, said = groups_from(
+        [image.absolute().as_posix().lstrip("/") for image in images], rule or "folder"
+    )
+    console.say(f"Groups of images: {len(set(groups)):,}, from {said}; {IN_WORDS[predict_by]}")
+    return groups
 
 
 def _explain_decisions(table: pd.DataFrame, class_names: Sequence[str], console: Console) -> None:

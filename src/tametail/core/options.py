@@ -35,7 +35,34 @@ class RootOptions(TypedDict, total=False):
     ]
 
 
-class TableOptions(ImageRootOptions, RootOptions, total=False):
+class GroupFromOptions(TypedDict, total=False):
+    """Groups from paths."""
+
+    group_from: Annotated[
+        str | None,
+        Option(
+            None,
+            "Take the group of an image from its path: folder, folder:LEVEL, name:REGEX, or known:NAME for a published "
+            "scheme of file names, such as known:eyepacs.",
+            DATA,
+        ),
+    ]
+
+
+class PredictByOptions(TypedDict, total=False):
+    """What a prediction is of."""
+
+    predict_by: Annotated[
+        Literal["image", "group", "group-max"] | None,
+        Option(
+            None,
+            "With several labels per image: evaluate and predict each image, or each group (patient, study) by the mean or the "
+            "highest probability over its images. Default: image.",
+        ),
+    ]
+
+
+class TableOptions(ImageRootOptions, RootOptions, GroupFromOptions, total=False):
     """How images and labels are read, see `tametail.read_images`."""
 
     image_col: Annotated[str | None, Option(None, "Column of image paths.", DATA)]
@@ -103,15 +130,6 @@ class TableOptions(ImageRootOptions, RootOptions, total=False):
     blank: Annotated[
         Literal["error", "ignore", "zero"],
         Option("error", "Blank cells in --label-cols: error, ignore (unknown) or zero.", DATA),
-    ]
-    group_from: Annotated[
-        str | None,
-        Option(
-            None,
-            "Take the group of an image from its path: folder, folder:LEVEL, name:REGEX, or known:NAME for a published "
-            "scheme of file names, such as known:eyepacs.",
-            DATA,
-        ),
     ]
     bit_depth: Annotated[
         int | None,
@@ -617,7 +635,9 @@ class CoverageOptions(TypedDict, total=False):
 
 
 @varied(coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."))
-class WriteReportOptions(AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, total=False):
+class WriteReportOptions(
+    AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False
+):
     """Options of `tametail.report`."""
 
     images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
@@ -711,12 +731,20 @@ class RankOptions(OutputOptions, MetricOptions, FigureOptions, total=False):
     ]
 
 
-class LoadOptions(DeviceOptions, TrustOptions, total=False):
+class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
     """Options of `tametail.load`."""
 
 
-@varied(out=("predictions.csv", "CSV file to write."))
-class PredictOptions(OutputOptions, MethodOptions, CoverageOptions, LoadOptions, total=False):
+@varied(
+    out=("predictions.csv", "CSV file to write."),
+    group_from=(
+        None,
+        "With --predict-by: how the path of an image names its group, as for training. Default: folder, the folder that holds it.",
+    ),
+)
+class PredictOptions(
+    OutputOptions, MethodOptions, CoverageOptions, LoadOptions, GroupFromOptions, total=False
+):
     """Options of ``tametail predict``."""
 
     prevalence: Annotated[

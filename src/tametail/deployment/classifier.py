@@ -40,10 +40,10 @@ from tametail.evaluation.conformal import (
     prevalence_thresholds,
     sets_of,
 )
-from tametail.evaluation.label_calibration import LabelMap
-from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
+from tametail.predictions.by_group import PredictBy, combined
 from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
 from tametail.report.study.calibration_file import calibration_for_new_images
@@ -85,6 +85,7 @@ class Classifier:
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
+        predict_by: what the thresholds are of, and what `predict` gives rows for: images, or groups of them.
         study: its folder, where predictions of held-out images are recorded; None for no study.
     """
 
@@ -99,6 +100,7 @@ class Classifier:
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
     study: Path | None = None
+    predict_by: PredictBy = "image"
 
     def __repr__(self) -> str:
         kind = "classes" if self.thresholds is None else "labels"
@@ -147,10 +149,11 @@ class Classifier:
         console: Console | None = None,
         *,
         prevalence: Mapping[str, float] | None = None,
+        groups: Sequence[str] | None = None,
         coverage: float | None = None,
         sets: SetKind = "class",
     ) -> pd.DataFrame:
-        """Predict images, one row each.
+        """Predict images, one row each, or of a classifier that predicts by group, groups of images.
 
         Without ``prevalence`` the probabilities are for a population with the class frequencies of the training set, and
         ``predicted`` is the decision of the method, which after logit-adjusted training favours rare classes and need not
@@ -174,6 +177,8 @@ class Classifier:
             console: for progress and messages; None for silence, except for warnings of grey values beyond the study's and of
                 held-out images.
             prevalence: prevalence of each class by name, scaled to sum to one.
+            groups: N, the group of each image; needed by a classifier that predicts by group. The probabilities of its readable
+                images are combined; column image is then the group, and column images their number.
             coverage: of prediction sets, above 0 and below 1; by default 0.9.
             sets: ``class`` for sets with this coverage in each class, at any prevalence; ``prevalence`` for this coverage over all
                 images, at the given prevalence or that of the training set.
@@ -192,6 +197,13 @@ class Classifier:
             raise UsageError(
                 f"expected no prevalence for {self.method}, as its images may have several labels, whose prevalences do not "
                 f"sum to one; leave it out"
+            )
+        if (groups is None) != (self.predict_by == "image") or (
+            groups is not None and len(groups) != len(images)
+        ):
+            given = "none" if groups is None else f"{len(groups)} for {len(images)} images"
+            raise UsageError(
+                f"expected the group of each image, and only with predict_by other than image, got {given}"
             )
         target_prevalence = None if prevalence is None else prevalence_vector(prevalence, self.class_names)
         console = console or Console(quiet=True, warnings=True)
@@ -221,6 +233,34 @@ class Classifier:
         columns = ["image", "predicted", *of_sets, *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
         has += of_sets[1:]
+        table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        return table if groups is None else self._by_group(table, np.array(groups, dtype=object))
+
+    def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
+        """One row per group, in the order of their names; with an error if none of its images could be read."""
+        import pandas as pd
+
+        assert self.thresholds is not None
+        rows: list[dict[str, object]] = []
+        for name in sorted(set(groups.tolist())):
+            own = table[groups == name]
+            read = own[own["error"] == ""]
+            row: dict[str, object] = {
+                "image": name,
+                "images": len(read),
+                "method": self.method,
+                "link": self.link,
+                "error": ""
+                if len(read)
+                else f"none of {len(own)} images could be read: {own['error'].iloc[0]}",
+            }
+            if len(read):
+                p = read[[_P + each for each in self.class_names]].to_numpy(dtype=np.float64)
+                both = combined(p, np.zeros(len(p), dtype=np.int64), self.predict_by)[0]
+                row |= self._decided(both) | {"saturated": bool(read["saturated"].any())}
+            rows.append(row)
+        columns = ["image", "images", "predicted", *self._columns, "saturated", "method", "link", "error"]
+        has = [column for column in self._columns if column.startswith(_HAS)]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
 
     def _set_thresholds(
@@ -330,12 +370,15 @@ class Classifier:
         assert self.thresholds is not None
         assert isinstance(self.calibration, LabelMap)
         for p, saturated in zip(*predict_labels(self.fold_models, features, self.calibration), strict=True):
-            given = p >= self.thresholds
-            names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
-            row: dict[str, object] = {"predicted": names, "saturated": bool((saturated & given).any())}
-            yield (
-                row | self._named(_P, p) | self._named(_THRESHOLD, self.thresholds) | self._named(_HAS, given)
-            )
+            yield self._decided(p) | {"saturated": bool((saturated & (p >= self.thresholds)).any())}
+
+    def _decided(self, p: NDArray[np.float64]) -> dict[str, object]:
+        """The predicted labels and the columns of the labels, from their probabilities (C,)."""
+        assert self.thresholds is not None
+        given = p >= self.thresholds
+        names = join_classes(name for name, has in zip(self.class_names, given, strict=True) if has)
+        columns = self._named(_P, p) | self._named(_THRESHOLD, self.thresholds) | self._named(_HAS, given)
+        return {"predicted": names} | columns
 
     def _named(self, kind: str, values: NDArray[np.generic]) -> dict[str, object]:
         """Values (C,) by column; booleans as 1 or 0."""
@@ -361,6 +404,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         TametailError: no run of the method is finished.
     """
     directory = Path(study)
+    predict_by = options["predict_by"] or "image"
     described = study_file.read_study_file(directory)
     check_one_process("predict")
     chosen = _canonical(method, described["methods"]) if method else best_method(directory)
@@ -391,7 +435,11 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
     calibration, distributions = calibration_for_new_images(directory, chosen)
     if isinstance(calibration, LabelMap):
         tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
-        thresholds = calibration(deployable_thresholds(tables))
+        thresholds = deployed_thresholds(tables, calibration, predict_by)
+    elif predict_by != "image":
+        raise UsageError(
+            f"expected --predict-by image, as the images of {directory} have one class each, got {predict_by}"
+        )
     return Classifier(
         chosen,
         class_names,
@@ -404,6 +452,7 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         thresholds,
         described["table"].get("bit_depth"),
         directory,
+        predict_by,
     )
 
 

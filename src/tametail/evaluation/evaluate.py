@@ -176,7 +176,10 @@ def evaluate(
 
 
 def evaluate_labels(
-    replicates: Sequence[LabelPredictions], thresholds: ArrayLike | None = None
+    replicates: Sequence[LabelPredictions],
+    thresholds: ArrayLike | None = None,
+    *,
+    train_counts: Sequence[int] | None = None,
 ) -> Evaluation:
     """Evaluate one or several sets of predictions for the same images, which may have several labels.
 
@@ -188,11 +191,13 @@ def evaluate_labels(
     Args:
         replicates: tables over the same images, e.g. one per seed (folds joined) or one per fold model.
         thresholds: (C,) chosen on other images; None to choose them for each fold on the other folds.
+        train_counts: C training images with each label, which define the many-, medium- and few-shot labels.
 
     Raises:
-        ValueError: no table, no image, or tables that differ in images, groups, labels or classes.
+        ValueError: no table, no image, or tables that differ in images, groups, labels or classes, or training counts of other
+            labels.
     """
-    sample = LabelSample(replicates, thresholds)
+    sample = LabelSample(replicates, thresholds, train_counts)
     labels = sample.table.labels.T
     classes = zip(
         sample.class_names, sample.positives.tolist(), sample.negatives.tolist(), labels, strict=True
@@ -205,7 +210,7 @@ def _evaluation(sample: AnySample, classes: Sequence[ClassSize], confusion: Floa
     return Evaluation(
         tuple(classes),
         estimate_metrics(sample),
-        {} if isinstance(sample, LabelSample) else sample.class_groups,
+        sample.class_groups,
         confusion,
         len(sample),
         int(sample.group.max()) + 1,

@@ -20,8 +20,10 @@ from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation.bootstrap import percentile_limits, resampled_groups
 from tametail.evaluation.calibration import bin_codes, logistic_recalibration
 from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.evaluation.log_loss import LEAST
 from tametail.evaluation.sample import group_codes
+from tametail.predictions.by_group import PredictBy, replicates_by_group
 from tametail.predictions.multi_label import LabelPredictions, check_same_images
 
 _RESAMPLES = 1000
@@ -154,6 +156,15 @@ def calibrate_labels(replicates: Sequence[LabelPredictions]) -> LabelCalibration
 def apply_label_map(found: LabelMap, table: LabelPredictions) -> LabelPredictions:
     """The table with its probabilities mapped."""
     return replace(table, posterior=found(table.posterior.astype(np.float64)).astype(np.float32))
+
+
+def deployed_thresholds(
+    tables: Sequence[LabelPredictions], found: LabelMap, by: PredictBy = "image"
+) -> FloatArray:
+    """Thresholds (C,) of calibrated probabilities, of images or of groups, chosen on all out-of-fold predictions."""
+    if by == "image":
+        return found(deployable_thresholds(tables))
+    return deployable_thresholds(replicates_by_group([apply_label_map(found, table) for table in tables], by))
 
 
 def _logit(p: FloatArray) -> FloatArray:

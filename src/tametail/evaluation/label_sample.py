@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tametail.core.arrays import FloatArray, IntArray
+from tametail.data.class_groups import ClassGroupName, class_groups
 from tametail.evaluation import metrics
 from tametail.evaluation.intervals import (
     Estimate,
@@ -58,12 +59,19 @@ class LabelSample:
     Args:
         replicates: S tables over the same images.
         thresholds: (C,) chosen on other images; None to choose them for each fold on the other folds.
+        train_counts: C training images with each label, which define the many-, medium- and few-shot labels.
 
     Raises:
-        ValueError: no table, no image, or tables that differ in images, groups, labels or classes.
+        ValueError: no table, no image, or tables that differ in images, groups, labels or classes, or training counts of other
+            labels.
     """
 
-    def __init__(self, replicates: Sequence[LabelPredictions], thresholds: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        replicates: Sequence[LabelPredictions],
+        thresholds: ArrayLike | None = None,
+        train_counts: Sequence[int] | None = None,
+    ) -> None:
         self.tables = check_same_images([table.sorted_by_image() for table in replicates])
         self.table = self.tables[0]
         if not len(self.table):
@@ -72,6 +80,7 @@ class LabelSample:
         self.positives: IntArray = self.table.labels.sum(axis=0)
         self.negatives: IntArray = (~self.table.labels & self.table.known).sum(axis=0)
         self._thresholds = thresholds
+        self.class_groups = class_groups(train_counts, len(self.class_names))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -137,6 +146,11 @@ class LabelSample:
     def mean_average_precision(self) -> Estimate:
         """Mean over the same labels (mAP)."""
         return self.average_precision.mean(self._both, len(self))
+
+    def class_group_mean(self, of: Proportions, group: ClassGroupName) -> Estimate | None:
+        """Mean over the labels of a group with positive and negative images, nan if none has; None if the group is empty."""
+        member = np.isin(np.arange(len(self.positives)), self.class_groups.get(group, ()))
+        return of.mean(member & self._both, int(self.positives[member].sum())) if member.any() else None
 
     @property
     def _both(self) -> NDArray[np.bool_]:

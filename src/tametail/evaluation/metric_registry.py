@@ -247,11 +247,11 @@ def _at_half(name: str, title: str, **facts: Any) -> SampleMetric:
 def _of_group(name: str, title: str, group: ClassGroupName, **facts: Any) -> SampleMetric:
     """The mean of a metric over the many-, medium- or few-shot classes."""
 
-    def of(sample: Sample) -> Estimate | None:
+    def of(sample: AnySample) -> Estimate | None:
         return sample.class_group_mean(getattr(sample, name), group)
 
     title = f"{group.capitalize()}-shot {title}"
-    return SampleMetric(f"{name}_{group}", title, of, MOVER, multi_label=False, **facts)
+    return SampleMetric(f"{name}_{group}", title, of, MOVER, **facts)
 
 
 # In the order of all tables; the first that is defined ranks the methods.
@@ -329,8 +329,16 @@ for _metric in (
     _over_labels(
         "hamming_loss_at_half", "Hamming loss at 0.5", "plain.hamming_loss", WILSON, greater_is_better=False
     ),
-    *(_of_group("recall", "recall", group, in_print=group == "few") for group in CLASS_GROUPS),
-    *(_of_group("f1", "F1", group, percent=False) for group in CLASS_GROUPS),
+    *(
+        _of_group("average_precision", "mean AP", group, in_print=group == "few", single_label=False)
+        for group in CLASS_GROUPS
+    ),
+    *(_of_group("auroc", "mean AUROC", group, in_print=False, single_label=False) for group in CLASS_GROUPS),
+    *(
+        _of_group("recall", "recall", group, in_print=group == "few", multi_label=False)
+        for group in CLASS_GROUPS
+    ),
+    *(_of_group("f1", "F1", group, percent=False, multi_label=False) for group in CLASS_GROUPS),
     _by_class("recall", "Recall", WILSON),
     _by_class("precision", "Precision", WILSON),
     _by_class("npv", "NPV", WILSON),

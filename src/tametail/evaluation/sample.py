@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
-from tametail.data.class_groups import CLASS_GROUPS, ClassGroupName, class_group_of
+from tametail.data.class_groups import ClassGroupName, class_groups
 from tametail.evaluation import bootstrap, intervals, metrics
 from tametail.evaluation.class_order import with_class_order
 from tametail.evaluation.intervals import (
@@ -418,21 +418,6 @@ def _widened(estimate: Estimate, low: ArrayLike, high: ArrayLike) -> Estimate:
     if np.isnan(estimate.value):
         return estimate
     return Estimate(estimate.value, float(lowest), float(highest), estimate.n)
-
-
-def class_groups(train_counts: Sequence[int] | None, classes: int) -> dict[ClassGroupName, tuple[int, ...]]:
-    """Class indices of each group that has a class, many-shot classes first; none without training counts.
-
-    Raises:
-        ValueError: not one count per class.
-    """
-    if train_counts is None:
-        return {}
-    if len(train_counts) != classes:
-        raise ValueError(f"expected training counts of {classes} classes, got {len(train_counts)}")
-    group_of = np.array([class_group_of(int(count)) for count in train_counts])
-    members = {name: tuple(np.flatnonzero(group_of == name).tolist()) for name in CLASS_GROUPS}
-    return {name: found for name, found in members.items() if found}
 
 
 def align(replicates: Sequence[Predictions]) -> list[Predictions]:

@@ -10,6 +10,7 @@ from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
 from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
+from tametail.predictions.by_group import PredictBy, check_predict_by
 
 OPTIONS_FILE = "report.json"
 
@@ -25,6 +26,7 @@ class ReportOptions:
         ordered: whether the classes are ordinal; None if they are where an order is given here or in the study.
         class_order: all classes from the lowest grade to the highest; empty for the order in the study.
         show: methods that the page shows first, besides the usual ones.
+        predict_by: whether each image is evaluated, or each group, see `tametail.predictions.by_group`.
         coverage: of prediction sets, above 0 and below 1.
     """
 
@@ -34,6 +36,7 @@ class ReportOptions:
     ordered: bool | None = None
     class_order: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
+    predict_by: PredictBy = "image"
     coverage: float = DEFAULT_COVERAGE
 
 
@@ -63,6 +66,7 @@ def load_options(directory: Path) -> ReportOptions:
             None if ordered is None else bool(ordered),
             tuple(map(str, content.get("class_order", ()))),
             tuple(map(str, content.get("show", ()))),
+            check_predict_by(str(content.get("predict_by", "image"))),
             checked_coverage(float(content.get("coverage", DEFAULT_COVERAGE))),
         )
     except FileNotFoundError:

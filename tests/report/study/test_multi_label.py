@@ -69,7 +69,8 @@ def test_the_test_set_is_evaluated_at_thresholds_of_out_of_fold_predictions(stud
         apply_label_map(calibration, read_label_predictions(path))
         for path in sorted(study.glob("runs/bce/*/test_predictions.parquet"))
     ]
-    expected = evaluate_labels([ensemble_labels(on_test)], thresholds)
+    counts = list(read_results(study).counts.train.values())
+    expected = evaluate_labels([ensemble_labels(on_test)], thresholds, train_counts=counts)
     assert best.test_ensemble is not None
     assert repr(best.test_ensemble.estimates) == repr(expected.estimates)  # nan is not nan
     assert best.test is not None

@@ -9,6 +9,7 @@ from typing import Any
 from tametail.core.option import command_line, recorded
 from tametail.core.options import CompareOptions, MethodsOptions
 from tametail.data.reading import GREY_LEVELS, SourceReading, named_classes
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report.formatting import count_of, duration, images_and_groups
 from tametail.report.study import narrative
 from tametail.report.study.results import StudyResults
@@ -201,6 +202,8 @@ def methods(results: StudyResults) -> str:
             f"Primary test: methods were compared in pairs on the same images by {narrative.primary_test(results)}"
             f"{' clustered by group' if groups else ''}, with Holm’s correction over all pairs."
         )
+    if results.predict_by != "image":
+        said.append(f"The evaluated predictions are of groups: {IN_WORDS[results.predict_by]}.")
     if counts.test_images:
         evaluated = narrative.status_of_test_set(results).replace("held out", "not evaluated")
         said.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +22,14 @@ from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
 from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
-from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
-from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
 from tametail.evaluation.mcnemar import ClassTest
 from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.evaluation.paired_labels import compare_labels, paired_label_table
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
+from tametail.predictions.by_group import by_group
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
@@ -56,7 +57,13 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         raise UsageError(
             f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
         )
-    runs = find_runs(directory, settings)
+    predict_by = options.predict_by if options else "image"
+    if predict_by != "image" and not settings.get("multi_label"):
+        raise UsageError(
+            f"expected --predict-by image, as the images of {directory} have one class each, got {predict_by}: only labels can be "
+            "combined over the images of a group"
+        )
+    runs = [replace(of_method, predict_by=predict_by) for of_method in find_runs(directory, settings)]
     evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
@@ -95,6 +102,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         class_order=clinical.class_order,
         test_set_looks=tuple(read_test_set_looks(directory)),
         picked=picked,
+        predict_by=predict_by,
     )
 
 
@@ -104,7 +112,7 @@ def _compare(
     if len(methods) < 2 or not np.isfinite(methods[0].score or 0.0):
         return None, {}, {}
     if methods[0].multi_label:
-        labels = {of_method.method: of_method.label_replicates for of_method in methods}
+        labels = {of_method.method: of_method.evaluated_labels for of_method in methods}
         return paired_label_table(labels), compare_labels(labels), compare_runs(labels, train_images)
     tables = {of_method.method: of_method.replicates for of_method in methods}
     return paired_table(tables), compare_classes(tables), compare_runs(tables, train_images)
@@ -129,15 +137,18 @@ def _evaluate(
     decision = None
     try:
         if runs.complete and runs.multi_label:
-            out_of_fold = evaluate_labels(runs.label_replicates)
+            out_of_fold = evaluate_labels(runs.evaluated_labels, train_counts=train_counts)
             label_calibration = calibrate_labels(runs.label_replicates)
             of_labels = label_calibration.map
-            thresholds = tuple(of_labels(deployable_thresholds(runs.label_replicates)).tolist())
+            thresholds = tuple(
+                deployed_thresholds(runs.label_replicates, of_labels, runs.predict_by).tolist()
+            )
             curves = label_curves(runs.label_replicates) if best else {}
             on_labels = runs.label_test_replicates() if test_set else []
-            labels = [apply_label_map(of_labels, table) for table in on_labels]
-            test = evaluate_labels(labels, thresholds) if labels else None
-            test_ensemble = evaluate_labels([ensemble_labels(labels)], thresholds) if labels else None
+            labels = [by_group(apply_label_map(of_labels, table), runs.predict_by) for table in on_labels]
+            with_counts = partial(evaluate_labels, thresholds=thresholds, train_counts=train_counts)
+            test = with_counts(labels) if labels else None
+            test_ensemble = with_counts([ensemble_labels(labels)]) if labels else None
         elif runs.complete:
             evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             calibrated = calibrate_out_of_fold(runs.replicates)

@@ -20,6 +20,7 @@ from tametail.evaluation.operating import OperatingPoint
 from tametail.evaluation.paired import PairedTable
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
+from tametail.predictions.by_group import PredictBy
 from tametail.report.study.comparisons import RunComparison
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class StudyResults:
         class_order: all classes from the lowest grade to the highest; empty unless they are ordinal.
         test_set_looks: the record of predictions of held-out images outside an evaluation, oldest first.
         picked: methods that the user wants to see first.
+        predict_by: whether the evaluated predictions are of images or of groups (several labels only).
     """
 
     settings: Mapping[str, Any]
@@ -162,6 +164,7 @@ class StudyResults:
     class_order: tuple[str, ...] = ()
     test_set_looks: tuple[Mapping[str, Any], ...] = ()
     picked: tuple[str, ...] = ()
+    predict_by: PredictBy = "image"
 
     @property
     def class_names(self) -> tuple[str, ...]:

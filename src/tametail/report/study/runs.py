@@ -14,6 +14,7 @@ from tametail.core.errors import DataError, TametailError
 from tametail.core.run_files import DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS
 from tametail.evaluation.label_thresholds import macro_average_precision
 from tametail.evaluation.metrics import balanced_accuracy, confusion_matrix
+from tametail.predictions.by_group import PredictBy, replicates_by_group
 from tametail.predictions.multi_label import LabelPredictions, concatenate_labels, read_label_predictions
 from tametail.predictions.single_label import Predictions, concatenate, read_predictions
 from tametail.storage.run_file import intact, read_run_file
@@ -32,6 +33,7 @@ class MethodRuns:
         finished: directories of the finished runs, by (seed, fold).
         described: content of each run.json, of failed runs too.
         multi_label: an image may have several labels; then the predictions are those of `label_replicates`.
+        predict_by: whether scores of a multi-label study are of images or of groups.
     """
 
     method: str
@@ -39,6 +41,7 @@ class MethodRuns:
     finished: Mapping[tuple[int, int], Path]
     described: Sequence[Mapping[str, Any]]
     multi_label: bool = False
+    predict_by: PredictBy = "image"
 
     @property
     def complete(self) -> bool:
@@ -83,6 +86,11 @@ class MethodRuns:
         """The same of a multi-label study."""
         return self._joined(read_label_predictions, concatenate_labels)
 
+    @cached_property
+    def evaluated_labels(self) -> list[LabelPredictions]:
+        """The rows that are evaluated: those of `label_replicates`, or one per group."""
+        return replicates_by_group(self.label_replicates, self.predict_by)
+
     def _joined(
         self, read: Callable[[Path], _Table], join: Callable[[Sequence[_Table]], _Table]
     ) -> list[_Table]:
@@ -99,7 +107,7 @@ class MethodRuns:
         if not self.complete:
             return ()
         if self.multi_label:
-            return tuple(macro_average_precision(table) for table in self.label_replicates)
+            return tuple(macro_average_precision(table) for table in self.evaluated_labels)
         return tuple(
             float(balanced_accuracy(confusion_matrix(table.target, table.predicted, len(table.class_names))))
             for table in self.replicates

@@ -7,6 +7,7 @@ from typing import Any
 
 from tametail.core.run_files import CONVERGED_AT
 from tametail.evaluation.metric_registry import metric_facts
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report.figures import class_curves, study_figures
 from tametail.report.figures.reliability import reliability_drawing
 from tametail.report.figures.svg import Drawing, inlined
@@ -117,6 +118,7 @@ def _methods(results: StudyResults) -> Context:
         "folded_tables": found,
         "compared": pairs is not None,
         "test": narrative.primary_test(results),
+        "combined": IN_WORDS[results.predict_by] if results.predict_by != "image" else "",
         "count": len(results.ranking) * (len(results.ranking) - 1) // 2,
         "matrix": of_pairs.matrix if of_pairs else (),
         "names": of_pairs.names if of_pairs else (),

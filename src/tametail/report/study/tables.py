@@ -37,7 +37,9 @@ from tametail.report.table import (
 Choose = Callable[[MethodResults], Evaluation | None]
 # The two metrics by which classes or labels are compared across methods.
 _CLASS_PAIR = {False: ("recall", "f1"), True: ("average_precision", "auroc")}
-_OF_CLASS_GROUPS = {f"{metric}_{group}" for metric in ("recall", "f1") for group in CLASS_GROUPS}
+_OF_CLASS_GROUPS = {
+    f"{metric}_{group}" for metric in ("average_precision", "auroc", "recall", "f1") for group in CLASS_GROUPS
+}
 _MOST_NAMED = 20  # classes in a sentence
 _MOST_CONFUSED = 3  # classes of the false positives at an operating point
 _ORDER = {"better": 1, "no significant difference": 2, "worse": 3}

@@ -16,7 +16,7 @@ from typing import Any, Unpack
 from tametail.core.atomic import make_folder, write_atomically
 from tametail.core.errors import TametailError, UsageError, as_usage_error
 from tametail.core.option import declared, read_operating, takes
-from tametail.core.options import AnalysisOptions, WriteReportOptions
+from tametail.core.options import AnalysisOptions, PredictByOptions, WriteReportOptions
 from tametail.core.removal import remove
 from tametail.evaluation.class_order import check_ordered
 from tametail.evaluation.conformal import checked_coverage
@@ -50,7 +50,7 @@ NO_IMAGES = "This report was made without images. tametail report STUDY --images
 def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
     """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    All files are computed first; each is then replaced atomically. ``images``, ``show``, ``coverage``, ``by``,
+    All files are computed first; each is then replaced atomically. ``images``, ``show``, ``coverage``, ``predict_by``, ``by``,
     ``operating``, ``ordered`` and ``class_order`` are saved for later reports; empty lists reset them.
 
     Args:
@@ -114,7 +114,7 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """The given options that are saved for later reports; empty texts are dropped."""
     given = {
         name: options[name]
-        for name in ("images", "show", "coverage", *declared(AnalysisOptions))
+        for name in ("images", "show", "coverage", *declared(PredictByOptions), *declared(AnalysisOptions))
         if options[name] is not None
     }
     if "show" in given:

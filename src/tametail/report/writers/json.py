@@ -57,6 +57,7 @@ def metrics_json(results: StudyResults) -> str:
         "synthetic": bool(settings["synthetic"]),
         "multi_label": results.multi_label,
         "ranked_by": headline(multi_label=results.multi_label),
+        "predict_by": results.predict_by,
         "protocol": None if results.is_evaluation else _protocol(settings),
         "images": _images(results),
         "classes": _classes(results),
