@@ -12,6 +12,7 @@
 # make prove-damage      damage folders of studies, searches, recommendations and evaluations, and read them
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
+# make set-coverage      simulate the coverage of prediction sets
 # make false-alarms      simulate the type I error of the paired comparisons
 # make false-alarms-labels  simulate type I error and power of the paired comparisons of several labels
 # make power             simulate the power of the paired comparisons
@@ -31,7 +32,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof false-alarms-labels results clean
+.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage set-coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof false-alarms-labels results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -88,6 +89,9 @@ fuzz: setup
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
 
+set-coverage: setup
+	@$(BIN)/python scripts/set_coverage.py -o docs/results/prediction-sets.md
+
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
@@ -100,11 +104,13 @@ power: setup
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
-results: setup coverage false-alarms false-alarms-labels leak-proof
+results: setup coverage set-coverage false-alarms false-alarms-labels leak-proof
 	-@$(BIN)/python scripts/power.py -o docs/results/power.md # exits 1: one case is not reached, as the page says
 	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
 	@$(BIN)/python scripts/label_flips.py demo "$(HAM10000)" --repeats 1 -o docs/results/label-errors.md
+	@$(BIN)/tametail compare "$(APTOS)" --weights offline --class-order no_dr,mild,moderate,severe,proliferative_dr --methods 'ce,ce+la,corn,corn[decide=class],corn+la,soft_ordinal,soft_ordinal[distance=squared],soft_ordinal+la' -o runs/results/ordinal
+	@$(BIN)/python scripts/ordinal.py runs/results/ordinal -o docs/results/ordinal.md
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
 	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
 	@$(BIN)/python benchmarks/data.py -o docs/results/data.md

@@ -634,7 +634,19 @@ class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOption
 
 
 @varied(by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."))
-class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False):
+class CoverageOptions(TypedDict, total=False):
+    """The coverage of prediction sets."""
+
+    coverage: Annotated[
+        float | None,
+        Option(None, "Coverage of the prediction sets, above 0 and below 1. Default: 0.9."),
+    ]
+
+
+@varied(coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."))
+class WriteReportOptions(
+    AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False
+):
     """Options of `tametail.report`."""
 
     images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
@@ -739,7 +751,9 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
         "With --predict-by: how the path of an image names its group, as for training. Default: folder, the folder that holds it.",
     ),
 )
-class PredictOptions(OutputOptions, MethodOptions, LoadOptions, GroupFromOptions, total=False):
+class PredictOptions(
+    OutputOptions, MethodOptions, CoverageOptions, LoadOptions, GroupFromOptions, total=False
+):
     """Options of ``tametail predict``."""
 
     prevalence: Annotated[
@@ -747,6 +761,13 @@ class PredictOptions(OutputOptions, MethodOptions, LoadOptions, GroupFromOptions
         Option(
             None,
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
+        ),
+    ]
+    sets: Annotated[
+        Literal["class", "prevalence"],
+        Option(
+            "class",
+            "Prediction sets with this coverage in each class, or over all images at --prevalence (by default that of the training set).",
         ),
     ]
 

@@ -20,6 +20,7 @@ from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
+from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
 from tametail.evaluation.mcnemar import ClassTest
@@ -50,7 +51,8 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         DataError: the directory holds no study, or one of its files is damaged.
         UsageError: the study lacks a class, column or method of the options.
     """
-    settings, picked = read_study_file(directory), options.show if options else ()
+    options = options or ReportOptions()
+    settings, picked = read_study_file(directory), options.show
     if unknown := [name for name in picked if name not in settings["methods"]]:
         raise UsageError(
             f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
@@ -65,7 +67,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
     evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
-    clinical = clinical_results(directory, options or ReportOptions(), settings)
+    clinical = clinical_results(directory, options, settings)
     finished = [of_method.method for of_method in in_order if of_method.complete]
     drawn = shown_first(finished, picked)
     results = [
@@ -73,6 +75,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
             of_method,
             tuple(counts.train.values()),
             clinical,
+            options.coverage,
             test_set=bool(evaluations),
             best=of_method.method in finished[:1],
             drawn=of_method.method in drawn,
@@ -119,12 +122,13 @@ def _evaluate(
     runs: MethodRuns,
     train_counts: Sequence[int],
     clinical: ClinicalResults,
+    coverage: float,
     *,
     test_set: bool,
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = label_calibration = None
+    out_of_fold = test = test_ensemble = calibration = label_calibration = sets = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -150,6 +154,7 @@ def _evaluate(
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)
+            sets = prediction_sets(calibrated.tables, coverage)
             found = runs.test_replicates() if test_set else []
             on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
@@ -185,6 +190,7 @@ def _evaluate(
         thresholds=thresholds,
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
+        prediction_sets=sets,
         label_calibration=label_calibration,
         operating=operating,
         subgroups=groups,

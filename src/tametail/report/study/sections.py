@@ -174,7 +174,7 @@ def _confusions(results: StudyResults) -> Context:
     shown = results.shown[:_MOST_MATRICES] if classes <= matrices.MOST_CONFUSION_CLASSES else ()
     return {
         "confusions": [
-            matrices.confusion(result.method, result.out_of_fold, results.by_frequency)
+            matrices.confusion(result.method, result.out_of_fold, results.in_order)
             for result in shown
             if result.out_of_fold is not None
         ]
@@ -210,6 +210,8 @@ def _class_calibration(results: StudyResults) -> Context:
         "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
+        "sets": tables.sets_table(results, shown[0]),
+        "sets_note": tables.sets_in_words(shown[0]),
         "labels": None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
