@@ -210,7 +210,7 @@ def test_demo_is_the_built_in_set_and_a_path_of_that_name_a_folder(
     monkeypatch.setattr(demo, "write_demo", lambda directory, *, seed: None)
     table = read_images("demo")
     assert (table.name, table.synthetic, table.root) == ("demo", True, written)
-    with pytest.raises(UsageError, match="the demo set"):
+    with pytest.raises(UsageError, match="the set demo has fixed columns"):
         read_images("demo", group_col="patient")
 
     touch(tmp_path / "demo", "u/a.png", "v/b.png")
