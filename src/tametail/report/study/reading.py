@@ -29,11 +29,16 @@ from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.evaluation.paired_labels import compare_labels, paired_label_table
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
-from tametail.predictions.by_group import by_group
+from tametail.predictions.by_group import by_group, replicates_by_group
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
-from tametail.report.study.class_curves import class_curves, label_curves, net_benefit_curve
+from tametail.report.study.class_curves import (
+    class_curves,
+    label_curves,
+    label_net_benefit_curve,
+    net_benefit_curve,
+)
 from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import RunComparison, compare_classes, compare_runs
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
@@ -143,7 +148,13 @@ def _evaluate(
             thresholds = tuple(
                 deployed_thresholds(runs.label_replicates, of_labels, runs.predict_by).tolist()
             )
-            curves = label_curves(runs.label_replicates) if best else {}
+            curves = label_curves(runs.evaluated_labels) if best else {}
+            evaluated_rows = replicates_by_group(
+                [apply_label_map(of_labels, table) for table in runs.label_replicates], runs.predict_by
+            )
+            operating = clinical.label_points(evaluated_rows)
+            asked = [index for index, _ in clinical.operating]
+            decision = label_net_benefit_curve(evaluated_rows, asked) if drawn else None
             on_labels = runs.label_test_replicates() if test_set else []
             labels = [by_group(apply_label_map(of_labels, table), runs.predict_by) for table in on_labels]
             with_counts = partial(evaluate_labels, thresholds=thresholds, train_counts=train_counts)

@@ -283,7 +283,7 @@ for _section in (
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
     Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
-    Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
+    Section("operating", "Operating points", "sections/operating.html.j2", _ranked(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
     Section("images", "Errors", "sections/images.html.j2", _single_label(_images)),
     Section("test", "Test set", "sections/test_set.html.j2", _test_set),
