@@ -225,9 +225,11 @@ def test_errors_of_labels_are_the_most_confident_of_known_labels() -> None:
     rows = [one.row for one in found.errors]
     assert len(set(rows)) == len(rows)
     assert wrong[rows].any(axis=1).all()
-    shown = [one.probability for one in found.errors]
-    assert shown == sorted(shown, reverse=True)
-    assert shown[0] == pytest.approx(confidence[wrong].max())
+    for false_positive in (True, False):
+        of_kind = wrong & (decided == false_positive)
+        shown = [one.probability for one in found.errors if one.predicted.startswith("no ") != false_positive]
+        assert shown == sorted(shown, reverse=True)
+        assert shown[0] == pytest.approx(confidence[of_kind].max())
     for one in found.errors:
         name = one.true.removeprefix("no ")
         assert {one.true, one.predicted} == {name, f"no {name}"}

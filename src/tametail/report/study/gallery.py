@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,8 @@ def select_labels(
     """Select images of several labels, as `select_images` does of classes.
 
     An error is a known label that is predicted and absent, or present and not predicted, with the probability of what was
-    decided; an image is shown once, with the error of the highest probability.
+    decided. The most confident ones of both kinds are shown in turn, as the absence of a rare label is always more probable than
+    its presence; an image is shown once.
 
     Args:
         predictions: calibrated, each image once.
@@ -213,10 +215,10 @@ def select_labels(
         return Decision(row, has, said, float(confidence[row, index]))
 
     wrong = (decided != predictions.labels) & predictions.known
-    worst = np.where(wrong, confidence, -1.0)
-    index = worst.argmax(axis=1)
-    rows = np.flatnonzero(wrong.any(axis=1))
-    ordered = rows[np.argsort(-worst[rows, index[rows]], kind="stable")]
+    kinds = [_worst(np.where(wrong & of_kind, confidence, -1.0)) for of_kind in (decided, ~decided)]
+    in_turn = [one for both in zip_longest(*kinds) for one in both if one is not None]
+    index = dict(reversed(in_turn))  # the first error of an image counts
+    ordered = np.array(list(dict.fromkeys(row for row, _ in in_turn)), dtype=np.int64)
     errors = few_of_each(ordered, predictions.group, MOST_OF_A_GROUP, MOST_ERRORS)
     rarest = tuple(
         (
@@ -225,7 +227,15 @@ def select_labels(
         )
         for at in _rarest(by_frequency)
     )
-    return Decisions(tuple(decision(row, int(index[row])) for row in errors), rarest)
+    return Decisions(tuple(decision(row, index[row]) for row in errors), rarest)
+
+
+def _worst(confidence: FloatArray) -> list[tuple[int, int]]:
+    """Row and label of the highest value (N, C) of each row that has one of 0 or more, the highest first."""
+    label = confidence.argmax(axis=1)
+    highest = confidence[np.arange(len(label)), label]
+    rows = np.argsort(-highest, kind="stable")
+    return [(int(row), int(label[row])) for row in rows if highest[row] >= 0]
 
 
 def _rarest(by_frequency: Sequence[int]) -> list[int]:
