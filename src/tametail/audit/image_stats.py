@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tametail.core.arrays import BoolArray
 from tametail.core.errors import DataError
@@ -94,7 +96,7 @@ def collect_stats(
         bit_depth: see `tametail.data.decode_image`.
         advance: progress callback, called with the number of files processed since the last call.
     """
-    thumbnails = _zeros(len(paths))
+    thumbnails = _no_thumbnails(len(paths))
     files: list[FileStats] = []
     read = partial(_read_stats, bit_depth=bit_depth)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -113,7 +115,7 @@ def stats_of_pixels(
     pixels: RowStore | NDArray[np.uint8], digests: Sequence[str], notes: Sequence[str] | None = None
 ) -> ImageStats:
     """Statistics of decoded squares (N, S, S, 3), digests and notes, without those that need the file."""
-    thumbnails = _zeros(len(pixels))
+    thumbnails = _no_thumbnails(len(pixels))
     files = []
     for row, (image, digest) in enumerate(zip(pixels, digests, strict=True)):
         thumbnails[row] = thumbnail_of(image)
@@ -122,12 +124,16 @@ def stats_of_pixels(
     return ImageStats(files, thumbnails)
 
 
-def _zeros(images: int) -> NDArray[np.uint8]:
-    """Zeros (N, T, T), stored on disk, so that a very large set takes no memory."""
-    shape = (max(images, 1), THUMBNAIL, THUMBNAIL)
+def mapped_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros of a shape (N, ...), stored on disk, so that a very large set takes no memory."""
+    room = (max(shape[0], 1), *shape[1:])
     with tempfile.TemporaryFile() as file:  # the mapping outlives the file's name and handle
-        file.truncate(int(np.prod(shape)))
-        return np.memmap(file, np.uint8, "r+", shape=shape)[:images]
+        file.truncate(math.prod(room) * np.dtype(dtype).itemsize)
+        return np.memmap(file, dtype, "r+", shape=room)[: shape[0]]
+
+
+def _no_thumbnails(images: int) -> NDArray[np.uint8]:
+    return mapped_zeros((images, THUMBNAIL, THUMBNAIL), np.uint8)
 
 
 def thumbnail_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

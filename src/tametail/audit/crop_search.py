@@ -1,0 +1,177 @@
+"""Search for crops: images that show the middle of another one, enlarged.
+
+The lowest frequencies of the centre of each image, cropped at several scales, are looked up among those of whole images; the nearest ones
+are aligned, and correlate as copies do, or not. It finds crops of 60 to 96 % of the side near the centre, not all others.
+Shape legend: N images, T thumbnail side.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tametail.audit.copy_search import correlations, fine, principal_directions
+from tametail.audit.image_stats import THUMBNAIL
+from tametail.core.arrays import IntArray
+
+Floats = NDArray[np.float32]
+
+_SCALES = (0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6)  # of the side
+_LARGEST = 0.97  # of the side; above, an image is as good as whole
+_LOW = 8  # side of the square of lowest frequencies
+_DIMENSIONS = 16  # of the tree
+_NEAREST = 3  # images looked at for each crop, one of which may be the whole itself
+_ALIKE = 0.97  # correlation of the lowest frequencies, for a crop that is moved and scaled by a few percent
+_COARSE = 0.95  # correlation of thumbnails aligned to a pixel, from which they are aligned to half a pixel
+_WHOLE = 0.98  # correlation of aligned thumbnails
+_FINE = 2  # pixels of the fine alignment per pixel of a thumbnail
+_MOVED = 5  # pixels of a thumbnail that the middle of a crop may be from that of the whole
+_SMOOTH = 1.5  # pixels of a thumbnail
+_COMPONENTS_FROM = 20_000
+_FEWEST = 1e-3  # length of the lowest frequencies of a centre, below which it is blank
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Position of an image and of one that shows a part of it, and the correlation of their detail, aligned."""
+
+    whole: int
+    part: int
+    detail: float
+
+
+def find_crops(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) -> list[Crop]:
+    """Crops among N images, by their thumbnails.
+
+    Args:
+        thumbnails: of all images.
+        rows: (N,) those that are compared, none of them blank; the crops name positions in ``rows``.
+        block_size: images that are transformed at a time; it bounds the memory and changes no result.
+    """
+    if len(rows) < 2:
+        return []
+    candidates = _candidates(thumbnails, rows, block_size)
+
+    def confirmed(candidate: tuple[int, int, float]) -> Crop | None:
+        whole, part, scale = candidate
+        detail = _aligned_detail(thumbnails[rows[whole]], thumbnails[rows[part]], scale)
+        return None if detail is None else Crop(whole, part, detail)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [crop for crop in pool.map(confirmed, candidates, chunksize=64) if crop is not None]
+
+
+def _candidates(
+    thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int
+) -> Sequence[tuple[int, int, float]]:
+    """(whole, part, scale) of images of which one, cropped, has the lowest frequencies of the other; the best scale of each pair."""
+    from scipy.spatial import cKDTree
+
+    bases = [_cropped_basis(scale) for scale in (1.0, *_SCALES)]
+    whole = np.empty((len(rows), _LOW**2 - 1), dtype=np.float32)
+    for start in range(0, len(rows), block_size):
+        whole[start : start + block_size] = _low(thumbnails[rows[start : start + block_size]], bases[:1])[0]
+    centre = whole.mean(axis=0)
+    sample = whole[:: max(len(rows) // _COMPONENTS_FROM, 1)] - centre
+    directions = principal_directions(sample, _DIMENSIONS)
+    tree = cKDTree((whole - centre) @ directions)
+    limit = 2 - 2 * _ALIKE
+    best: dict[tuple[int, int], tuple[float, float]] = {}
+    for start in range(0, len(rows), block_size):
+        own = np.arange(start, min(start + block_size, len(rows)))
+        for scale, low in zip(_SCALES, _low(thumbnails[rows[own]], bases[1:]), strict=True):
+            _, found = tree.query(
+                (low - centre) @ directions, _NEAREST, distance_upper_bound=math.sqrt(limit), workers=-1
+            )
+            row, column = np.nonzero((found < len(rows)) & (found != own[:, None]))
+            part = found[row, column]
+            distance = np.square(low[row] - whole[part]).sum(axis=1)
+            for at in np.flatnonzero(distance <= limit).tolist():
+                key, seen = (int(own[row[at]]), int(part[at])), (float(distance[at]), scale)
+                best[key] = min(best.get(key, seen), seen)
+    return [(whole_row, part_row, scale) for (whole_row, part_row), (_, scale) in sorted(best.items())]
+
+
+def _cropped_basis(scale: float) -> Floats:
+    """(L, T): the lowest cosines over the middle of a side, ``scale`` of it, and zeros outside."""
+    margin, length = THUMBNAIL * (1 - scale) / 2, THUMBNAIL * scale
+    x = np.arange(THUMBNAIL)
+    inside = np.clip(np.minimum(x + 1, margin + length) - np.maximum(x, margin), 0, 1)
+    basis = np.cos(np.pi * np.arange(_LOW)[:, None] * (x + 0.5 - margin) / length) * math.sqrt(2 / length)
+    basis[0] /= math.sqrt(2)
+    return (basis * inside).astype(np.float32)
+
+
+def _low(images: NDArray[np.uint8], bases: Sequence[Floats]) -> list[Floats]:
+    """For each basis the lowest frequencies (N, L * L - 1) but the mean, of length 1; zeros for a blank image."""
+    grey = images.astype(np.float32)
+    grey -= grey.mean(axis=(1, 2), keepdims=True)
+    stacked = np.concatenate(bases) @ grey
+    found = []
+    for number, basis in enumerate(bases):
+        low = (stacked[:, number * _LOW : (number + 1) * _LOW] @ basis.T).reshape(len(images), -1)[:, 1:]
+        length = np.linalg.norm(low, axis=1, keepdims=True)
+        found.append(np.where(length > _FEWEST * THUMBNAIL, low / np.maximum(length, 1e-9), 0).astype(np.float32))
+    return found
+
+
+def _aligned_detail(whole: NDArray[np.uint8], part: NDArray[np.uint8], scale: float) -> float | None:
+    """Correlation of the detail of a part and of its place in a whole; None if they are not alike, or the part is not smaller."""
+    import cv2
+
+    coarse, side, at = _place(whole, part, round(THUMBNAIL * scale), 2, _MOVED)
+    if coarse < _COARSE:
+        return None
+    size = _FINE * THUMBNAIL
+    enlarged = cv2.resize(whole, (size, size), interpolation=cv2.INTER_CUBIC)
+    middle = (_FINE * side, _FINE * (at[0] + side / 2), _FINE * (at[1] + side / 2))
+    score, side, (x, y) = _place(enlarged, part, middle[0], 2, 2, (middle[1], middle[2]))
+    if score < _WHOLE or side > _LARGEST * size:
+        return None
+    place, copy = enlarged[y : y + side, x : x + side], _resized(part, side)
+    smooth = _FINE * _SMOOTH
+    return float(correlations(fine(place[None], smooth), fine(copy[None], smooth))[0])
+
+
+def _place(
+    whole: NDArray[np.uint8],
+    part: NDArray[np.uint8],
+    side: int,
+    more: int,
+    moved: int,
+    middle: tuple[float, float] | None = None,
+) -> tuple[float, int, tuple[int, int]]:
+    """Best correlation of a part with a place in a whole, the side of the place and its corner (x, y), in pixels.
+
+    Args:
+        side: of the place, to within ``more``.
+        middle: of the place (x, y), to within ``moved``; None for that of the whole.
+    """
+    import cv2
+
+    size = len(whole)
+    x, y = middle or (size / 2, size / 2)
+    best: tuple[float, int, tuple[int, int]] = (-1.0, side, (0, 0))
+    for length in range(max(side - more, _LOW), min(side + more, size) + 1):
+        left, top = (max(math.floor(c - length / 2) - moved, 0) for c in (x, y))
+        right, bottom = (min(math.ceil(c + length / 2) + moved, size) for c in (x, y))
+        if right - left < length or bottom - top < length:
+            continue
+        scores = cv2.matchTemplate(whole[top:bottom, left:right], _resized(part, length), cv2.TM_CCOEFF_NORMED)
+        _, score, _, (dx, dy) = cv2.minMaxLoc(scores)
+        if score > best[0]:
+            best = (float(score), length, (left + int(dx), top + int(dy)))
+    return best
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    import cv2
+
+    method = cv2.INTER_AREA if side <= len(image) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
