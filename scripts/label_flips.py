@@ -49,7 +49,9 @@ def share_of(hits: int, n: int) -> str:
     return f"{100 * hits / n:.1f} ({100 * float(low):.1f} to {100 * float(high):.1f})" if n else "–"
 
 
-Ranked = list[tuple[str, int | None]]  # image ids, the most suspect first, and the index of the suggested class if there is one
+Ranked = list[
+    tuple[str, int | None]
+]  # image ids, the most suspect first, and the index of the suggested class if there is one
 
 
 def rankings_by_cleanlab(predictions: Predictions) -> dict[str, Ranked]:
@@ -91,7 +93,9 @@ def rows_of(source: str, share: float, repeats: int, console: Console, *, cleanl
             splits = pd.read_csv(study.directory / "splits.csv", dtype={"image": str})
         training = set(splits["image"][splits["part"] == "train"])
         planted = {image: label for image, label in true.items() if image in training}
-        rankings: dict[str, Ranked] = {"tametail": [(one.image, one.suggested) for one in found.errors.suspects]}
+        rankings: dict[str, Ranked] = {
+            "tametail": [(one.image, one.suggested) for one in found.errors.suspects]
+        }
         if cleanlab:
             rankings |= rankings_by_cleanlab(found.predictions)
         for top in TOPS:
@@ -128,7 +132,7 @@ def main() -> int:
     by_cleanlab = []
     if given.cleanlab:
         by_cleanlab = [
-            f"The same probabilities are ranked by cleanlab {version('cleanlab')} (`find_label_issues`): with its defaults, and with `filter_by=\"confident_learning\"`",
+            f'The same probabilities are ranked by cleanlab {version("cleanlab")} (`find_label_issues`): with its defaults, and with `filter_by="confident_learning"`',
             "by `normalized_margin`, which are the rules closest to ours. It suggests no class in this function. tametail lists at most two suspects of a group.",
         ]
     names = " ".join(Path(source).name for source in given.data)

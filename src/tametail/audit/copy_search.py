@@ -108,9 +108,7 @@ def find_copies(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) 
     return Copies(pairs, turn, detail)
 
 
-def _coefficients(
-    thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int
-) -> tuple[Floats, Floats]:
+def _coefficients(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) -> tuple[Floats, Floats]:
     """(N, K, K) lowest coefficients of the cosine transform of unit thumbnails, and (N, T / 8, T / 8) lengths of the other tiles.
 
     They are stored on disk, so that a very large set takes no memory.

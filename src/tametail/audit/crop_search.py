@@ -117,7 +117,9 @@ def _low(images: NDArray[np.uint8], bases: Sequence[Floats]) -> list[Floats]:
     for number, basis in enumerate(bases):
         low = (stacked[:, number * _LOW : (number + 1) * _LOW] @ basis.T).reshape(len(images), -1)[:, 1:]
         length = np.linalg.norm(low, axis=1, keepdims=True)
-        found.append(np.where(length > _FEWEST * THUMBNAIL, low / np.maximum(length, 1e-9), 0).astype(np.float32))
+        found.append(
+            np.where(length > _FEWEST * THUMBNAIL, low / np.maximum(length, 1e-9), 0).astype(np.float32)
+        )
     return found
 
 
@@ -163,7 +165,9 @@ def _place(
         right, bottom = (min(math.ceil(c + length / 2) + moved, size) for c in (x, y))
         if right - left < length or bottom - top < length:
             continue
-        scores = cv2.matchTemplate(whole[top:bottom, left:right], _resized(part, length), cv2.TM_CCOEFF_NORMED)
+        scores = cv2.matchTemplate(
+            whole[top:bottom, left:right], _resized(part, length), cv2.TM_CCOEFF_NORMED
+        )
         _, score, _, (dx, dy) = cv2.minMaxLoc(scores)
         if score > best[0]:
             best = (float(score), length, (left + int(dx), top + int(dy)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tametail.audit.copy_search import TURNS, find_copies
 from tametail.audit.crop_search import find_crops
 from tametail.audit.image_stats import ImageStats
-from tametail.core.arrays import BoolArray, FloatArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.data.table import ImageTable
 
 # Least correlation of the detail of copies that were saved again or turned, and of crops. Where more pairs than the shares below pass,
@@ -43,48 +44,73 @@ class Duplicates:
     changes: tuple[str, ...] = ()
 
 
-def find_duplicates(stats: ImageStats, *, block_size: int = 1024) -> Duplicates:
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of different digests: see `Duplicates`."""
+
+    near: Sequence[tuple[str, str]]
+    changed: Sequence[tuple[str, str, str]]
+    similar: int
+
+
+Recall = Callable[[Sequence[str], Callable[[], Any]], Any]
+
+
+def find_duplicates(stats: ImageStats, *, block_size: int = 1024, recall: Recall | None = None) -> Duplicates:
     """Find exact and near duplicates and changed copies among the readable images.
 
     Of each set of equal files the first represents all in ``near`` and ``changed``. Blank images are only compared byte by byte.
 
     Args:
         block_size: images that are compared at a time; it bounds the memory and changes no result.
+        recall: see `recall_copies`; it must only be given for statistics that follow from the content of the files.
     """
     by_digest: dict[str, list[int]] = defaultdict(list)
     for row, file in enumerate(stats.files):
         if file.digest and file.error is None:
             by_digest[file.digest].append(row)
     exact = tuple(sorted(tuple(rows) for rows in by_digest.values() if len(rows) > 1))
-    std = np.array([file.std for file in stats.files])
-    first = np.array(sorted(rows[0] for rows in by_digest.values()), dtype=np.int64)
-    first = first[std[first] >= BLANK]
-    copies = find_copies(stats.thumbnails, first, block_size)
-    as_it_is = copies.turn == 0
-    same = _alike(copies.detail, as_it_is, _DETAIL, len(first))
-    turned = _alike(copies.detail, ~as_it_is, _DETAIL, len(first))
-    near = [(int(first[a]), int(first[b])) for a, b in copies.pairs[same]]
-    changes = {
-        (int(first[a]), int(first[b])): TURNS[turn].name
-        for (a, b), turn in zip(copies.pairs[turned], copies.turn[turned], strict=True)
-    }
-    crops = find_crops(stats.thumbnails, first, block_size)
-    details = np.array([crop.detail for crop in crops])
-    parts = _alike(details, np.ones(len(crops), dtype=np.bool_), _DETAIL_OF_CROPS, len(first))
-    known = {*near, *changes}
-    for at in np.flatnonzero(parts):
-        one, other = sorted((int(first[crops[at].whole]), int(first[crops[at].part])))
-        if (one, other) not in known:
-            changes[one, other] = CROPPED
+    # In the order of their digests, so that the order of the table is of no consequence.
+    compared = sorted(digest for digest, rows in by_digest.items() if stats.files[rows[0]].std >= BLANK)
+    rows = np.array([by_digest[digest][0] for digest in compared], dtype=np.int64)
+
+    def search() -> dict[str, Any]:
+        return asdict(_pairs(stats, compared, rows, block_size))
+
+    found = _Pairs(**(search() if recall is None else recall(compared, search)))
+    first = {digest: by_digest[digest][0] for digest in compared}
+
+    def as_rows(one: str, other: str) -> tuple[int, int]:
+        left, right = sorted((first[one], first[other]))
+        return left, right
+
+    near = tuple(sorted(as_rows(one, other) for one, other in found.near))
+    changes = {as_rows(one, other): how for one, other, how in found.changed}
     changed = tuple(sorted(changes))
-    return Duplicates(
-        exact,
-        tuple(sorted(near)),
-        connected_sets([*exact, *near, *changed]),
-        int((~same & ~turned).sum()),
-        changed,
-        tuple(changes[pair] for pair in changed),
-    )
+    merged = connected_sets([*exact, *near, *changed])
+    return Duplicates(exact, near, merged, found.similar, changed, tuple(changes[pair] for pair in changed))
+
+
+def _pairs(stats: ImageStats, digests: Sequence[str], rows: IntArray, block_size: int) -> _Pairs:
+    """Compare the images of some rows, which have different digests."""
+    copies = find_copies(stats.thumbnails, rows, block_size)
+    as_it_is = copies.turn == 0
+    same = _alike(copies.detail, as_it_is, _DETAIL, len(rows))
+    turned = _alike(copies.detail, ~as_it_is, _DETAIL, len(rows))
+    near = [(digests[a], digests[b]) for a, b in copies.pairs[same]]
+    changed = [
+        (digests[a], digests[b], TURNS[turn].name)
+        for (a, b), turn in zip(copies.pairs[turned], copies.turn[turned], strict=True)
+    ]
+    known = {(int(a), int(b)) for a, b in copies.pairs[same | turned]}
+    crops = find_crops(stats.thumbnails, rows, block_size)
+    details = np.array([crop.detail for crop in crops])
+    alike = _alike(details, np.ones(len(crops), dtype=np.bool_), _DETAIL_OF_CROPS, len(rows))
+    for crop in (crops[at] for at in np.flatnonzero(alike)):
+        if (pair := (min(crop.whole, crop.part), max(crop.whole, crop.part))) not in known:
+            known.add(pair)
+            changed.append((digests[crop.whole], digests[crop.part], CROPPED))
+    return _Pairs(near, changed, int((~same & ~turned).sum()))
 
 
 def _alike(detail: FloatArray, candidates: BoolArray, limit: float, images: int) -> BoolArray:

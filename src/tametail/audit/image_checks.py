@@ -145,10 +145,8 @@ def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]
     rows = [row for row, file in enumerate(stats.files) if file.kind == "DICOM"]
     if not rows:
         return
-    from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
-
-    paths, images = table.paths, table.images.tolist()
-    tags = {row: found for row in rows if (found := identifying_attributes(paths[row]))}
+    images = table.images.tolist()
+    tags = {row: found for row in rows if (found := stats.files[row].identifying)}
     if tags:
         named = Counter(tag for found in tags.values() for tag in found).most_common()
         yield Finding(
@@ -160,7 +158,7 @@ def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]
             singles([images[row] for row in tags]),
             tuple(", ".join(found) for found in tags.values()),
         )
-    burned = [row for row in rows if declares_burned_in_text(paths[row])]
+    burned = [row for row in rows if stats.files[row].burned_in]
     if burned:
         yield Finding(
             "burned_in_annotation",

@@ -56,6 +56,8 @@ class FileStats:
         frames: whether there are several frames; the first one (DICOM: the middle one) is used.
         text: whether there seems to be text on the image.
         std: standard deviation of the grey levels of the thumbnail; 0 for a blank image.
+        identifying: names of attributes of a DICOM header that identify a person; never their values.
+        burned_in: whether a DICOM header declares text in the pixels.
         wrong_extension: whether the extension is of another format than the content.
         note: what is odd about a file that could be read; empty for nothing.
     """
@@ -70,6 +72,8 @@ class FileStats:
     frames: bool = False
     text: bool = False
     std: float = 0.0
+    identifying: tuple[str, ...] = ()
+    burned_in: bool = False
     wrong_extension: bool = False
     note: str = ""
 
@@ -96,7 +100,7 @@ def collect_stats(
         bit_depth: see `tametail.data.decode_image`.
         advance: progress callback, called with the number of files processed since the last call.
     """
-    thumbnails = _no_thumbnails(len(paths))
+    thumbnails = no_thumbnails(len(paths))
     files: list[FileStats] = []
     read = partial(_read_stats, bit_depth=bit_depth)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -115,7 +119,7 @@ def stats_of_pixels(
     pixels: RowStore | NDArray[np.uint8], digests: Sequence[str], notes: Sequence[str] | None = None
 ) -> ImageStats:
     """Statistics of decoded squares (N, S, S, 3), digests and notes, without those that need the file."""
-    thumbnails = _no_thumbnails(len(pixels))
+    thumbnails = no_thumbnails(len(pixels))
     files = []
     for row, (image, digest) in enumerate(zip(pixels, digests, strict=True)):
         thumbnails[row] = thumbnail_of(image)
@@ -132,7 +136,8 @@ def mapped_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         return np.memmap(file, dtype, "r+", shape=room)[: shape[0]]
 
 
-def _no_thumbnails(images: int) -> NDArray[np.uint8]:
+def no_thumbnails(images: int) -> NDArray[np.uint8]:
+    """Black thumbnails (N, T, T)."""
     return mapped_zeros((images, THUMBNAIL, THUMBNAIL), np.uint8)
 
 
@@ -157,15 +162,24 @@ def _read_stats(path: Path, bit_depth: int | None) -> tuple[FileStats, NDArray[n
         return replace(stats, error=str(error)), None
     stats = _with_header(stats, data)
     thumbnail = thumbnail_of(pixels)
-    extension = path.suffix.lower()
-    wrong = extension not in _EXTENSIONS.get(stats.kind, (extension,)) and not extension[1:].isdigit()
+    if stats.kind == "DICOM":
+        from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
+
+        burned_in = bool(declares_burned_in_text(path))
+        stats = replace(stats, identifying=tuple(identifying_attributes(path)), burned_in=burned_in)
     return replace(
         stats,
         text=holds_text(pixels),
         std=float(thumbnail.std()),
-        wrong_extension=wrong,
+        wrong_extension=has_wrong_extension(path, stats.kind),
         note="; ".join(notes),
     ), thumbnail
+
+
+def has_wrong_extension(path: Path, kind: str) -> bool:
+    """Whether the extension of a file is of another format than its content."""
+    extension = path.suffix.lower()
+    return extension not in _EXTENSIONS.get(kind, (extension,)) and not extension[1:].isdigit()
 
 
 def _with_header(stats: FileStats, data: bytes) -> FileStats:

@@ -223,10 +223,15 @@ def _shards(
 
 def table_bit_depth(table: ImageTable) -> BitDepth:
     """The depth at which `decoded_images` reads the grey images of a table, without decoding the others."""
+    return table_contents(table)[1]
+
+
+def table_contents(table: ImageTable) -> tuple[tuple[str, ...], BitDepth]:
+    """The digests of the files of a table, see `content_digests`, and `table_bit_depth`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = table.frame["image"].tolist()
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
-        return _bit_depth(pool, table, digests)
+        return digests, _bit_depth(pool, table, digests)
 
 
 def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> BitDepth:

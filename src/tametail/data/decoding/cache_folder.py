@@ -19,13 +19,16 @@ from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
 _COPIES = "packed"  # copies of shards, which need not be decoded again
+INSPECTED = "inspected"
+"""Sub-folder of what audits learned from files."""
 _BOUNDED = (
     "decoded",
     "features",
+    INSPECTED,
     _COPIES,
 )  # sub-folders that grow with the number of data sets and backbones
 # The last kind is a block of features.
-_FILE = re.compile(r"([0-9a-f]{32,40})(?:\.npy|\.json|\.bin|-\d+\.safetensors)")
+_FILE = re.compile(r"([0-9a-f]{32,40})(?:\.npy|\.json|\.bin|\.parquet|-\d+\.safetensors)")
 _ADVICE = (
     "Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another disk by the environment variable TAMETAIL_CACHE, or "
     "take a smaller image size"
