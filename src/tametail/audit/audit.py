@@ -110,6 +110,7 @@ class AuditResult:
                 "exact_files": sum(map(len, exact)),
                 "exact_conflicting": conflicting(exact),
                 "near_pairs": len(near),
+                "changed_pairs": dict(Counter(self.duplicates.changes)),
                 "sets": len(merged),
                 "conflicting": conflicting(merged),
                 "members": [images[list(rows)].tolist() for rows in merged],

@@ -3,7 +3,7 @@
 Two thumbnails of length 1 and mean 0 correlate above r exactly if their distance is below sqrt(2 - 2r). A map that never increases
 distances therefore loses no pair. Such maps are made of the discrete cosine transform: mirroring and inverting change only signs of its
 coefficients, and rotating also swaps its axes, so that their magnitudes, sorted within swapped pairs, are the same for all 16 variants of an
-image. A k-d tree of their principal components proposes pairs, all coefficients of the lowest frequencies exclude most variants, and the
+image. Their principal components, in cells of near points, propose pairs, all coefficients exclude most variants, and the
 thumbnails decide: the result is that of comparing all pairs.
 
 This is exact for the criterion itself. Multi-index hashing of perceptual hashes is exact for the hash only, and needs half the work of
@@ -16,33 +16,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.image_stats import THUMBNAIL, mapped_zeros
+from tametail.audit.near_points import Cells, Floats
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
-
-Floats = NDArray[np.float32]
 
 CORRELATION = 0.99  # of grey levels at T x T, above which two images may be the same
 # Detail is the difference from a Gaussian blur of _SMOOTH pixels. Smooth images of different patients correlate above
 # 0.99, but their detail does not. Copies saved at JPEG quality 60 or at half the size have a detail correlation of 0.85.
 _SMOOTH = 1.5
-# The radius is the first of these correlations at which at most so many pairs per image are proposed: sets of smooth images have millions
-# of pairs above 0.99. Where even the last has more, so many of the nearest images are proposed for each.
-_CORRELATIONS, _PROPOSED = (CORRELATION, 0.995, 0.9975, 0.999), 100
+_ROUNDING = 1e-3  # of distances in float32
+_DISTANCE = math.sqrt(2 - 2 * CORRELATION) + _ROUNDING  # of thumbnails of length 1 that correlate so
+# Pairs per image that are proposed at most: sets of smooth images have millions of pairs above the limit. The nearest are taken.
+_PROPOSED = 100
 _LOW = 16  # K
 _TILE = 8  # coefficients outside the K x K square are known by the length of each tile
-_DIMENSIONS = 24  # of the tree
-_SAMPLED = 512  # images whose neighbours are counted
+_DIMENSIONS = 24  # principal components that propose pairs
 _COMPONENTS_FROM = 20_000  # images that determine the principal components
 _PAIRS = 2048  # compared at a time
-_ROUNDING = 1e-3  # of distances in float32
 
 
 @dataclass(frozen=True)
@@ -99,8 +93,7 @@ def find_copies(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) 
     if len(rows) > 1:
         low, tiles = _coefficients(thumbnails, rows, block_size)
         points = _components(low, tiles, block_size)
-        for pairs in _proposed(points, block_size):
-            # Near in all coefficients; the identity, if it is among the variants, is looked at first.
+        for pairs in _proposed(points):
             for some in np.array_split(pairs, max(math.ceil(len(pairs) / _PAIRS), 1)):
                 near = _possible_turns(low, tiles, some)
                 found.append(_confirmed(thumbnails, rows, some, near))
@@ -167,42 +160,12 @@ def _fold(squares: Floats) -> Floats:
     return np.concatenate([np.minimum(one, other), np.maximum(one, other), diagonal], axis=1)
 
 
-def _proposed(points: Floats, block_size: int) -> Iterator[IntArray]:
-    """Pairs (P, 2) of near points, a < b, block by block."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(points)
-    sample = points[:: max(len(points) // _SAMPLED, 1)]
-    radii = [_radius(correlation) for correlation in _CORRELATIONS]
-    radius = next((radius for radius in radii if _neighbours(tree, sample, radius) <= _PROPOSED), None)
-    for start in range(0, len(points), block_size):
-        queries = points[start : start + block_size]
-        if radius is None:
-            yield _nearest(tree, queries, start, radii[-1])
-            continue
-        lists = tree.query_ball_point(queries, radius, workers=-1, return_sorted=False)
-        left = np.repeat(np.arange(start, start + len(queries)), [len(one) for one in lists])
-        right = np.concatenate([np.asarray(one, dtype=np.int64) for one in lists])
-        yield np.stack([left, right], axis=1)[left < right]
-
-
-def _radius(correlation: float) -> float:
-    """Distance of unit vectors of that correlation, rounding included."""
-    return math.sqrt(2 - 2 * correlation) + _ROUNDING
-
-
-def _neighbours(tree: cKDTree, sample: Floats, radius: float) -> float:
-    """Mean number of points within the radius, each with itself."""
-    return float(np.mean(tree.query_ball_point(sample, radius, workers=-1, return_length=True)))
-
-
-def _nearest(tree: cKDTree, queries: Floats, start: int, radius: float) -> IntArray:
-    """Pairs of each query with the nearest points."""
-    _, found = tree.query(queries, k=_PROPOSED, distance_upper_bound=radius, workers=-1)
-    left = np.repeat(np.arange(start, start + len(queries)), found.shape[1])
-    pairs = np.stack([left, found.ravel()], axis=1)[found.ravel() < tree.n]
-    pairs.sort(axis=1)
-    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+def _proposed(points: Floats) -> Iterator[IntArray]:
+    """Pairs (P, 2) of near points, a < b."""
+    cells = Cells.of(points)
+    radius = cells.radius_of(_PROPOSED, _DISTANCE)
+    for pairs, _ in cells.near(cells, radius, _PROPOSED, twice=False):
+        yield np.sort(pairs, axis=1)
 
 
 def _possible_turns(low: Floats, tiles: Floats, pairs: IntArray) -> BoolArray:
@@ -223,7 +186,7 @@ def _possible_turns(low: Floats, tiles: Floats, pairs: IntArray) -> BoolArray:
                 y, x = (-1 if turn.upside_down else 1), (-1 if turn.mirrored else 1)
                 dot = parts[0, 0] + x * parts[0, 1] + y * parts[1, 0] + y * x * parts[1, 1]
                 distance[:, number] = lengths - 2 * np.abs(dot) + rest
-    return np.asarray(distance <= _radius(CORRELATION) ** 2)
+    return np.asarray(distance <= _DISTANCE**2)
 
 
 def _confirmed(

@@ -17,23 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tametail.audit.copy_search import correlations, fine, principal_directions
-from tametail.audit.image_stats import THUMBNAIL
-from tametail.core.arrays import IntArray
+from tametail.audit.image_stats import THUMBNAIL, mapped_zeros
+from tametail.audit.near_points import Cells, Floats
+from tametail.core.arrays import IntArray, few_of_each
 
-Floats = NDArray[np.float32]
-
-_SCALES = (0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6)  # of the side
+_SCALES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.66, 0.62)  # of the side
 _LARGEST = 0.97  # of the side; above, an image is as good as whole
 _LOW = 8  # side of the square of lowest frequencies
-_DIMENSIONS = 16  # of the tree
-_NEAREST = 3  # images looked at for each crop, one of which may be the whole itself
-_ALIKE = 0.97  # correlation of the lowest frequencies, for a crop that is moved and scaled by a few percent
-_COARSE = 0.95  # correlation of thumbnails aligned to a pixel, from which they are aligned to half a pixel
+_DIMENSIONS = 16  # principal components that propose pairs
+# Distance of the lowest frequencies, scaled to length 1, that correlate by 0.98: of a crop that is moved or scaled by a few percent.
+_DISTANCE = 0.2
+_PROPOSED, _NEAREST = 20, 2  # most images proposed for a crop, on average, and most looked at for each
+_COARSE, _COARSE_SIDE = (
+    0.96,
+    32,
+)  # correlation of small images aligned to a pixel, from which thumbnails are aligned, and their side
 _WHOLE = 0.98  # correlation of aligned thumbnails
 _FINE = 2  # pixels of the fine alignment per pixel of a thumbnail
-_MOVED = 5  # pixels of a thumbnail that the middle of a crop may be from that of the whole
+_MOVED = 3  # small pixels that the middle of a crop may be from that of the whole
 _SMOOTH = 1.5  # pixels of a thumbnail
-_COMPONENTS_FROM = 20_000
+_COMPONENTS_FROM = 20_000  # images that determine the principal components
 _FEWEST = 1e-3  # length of the lowest frequencies of a centre, below which it is blank
 
 
@@ -71,29 +74,25 @@ def _candidates(
     thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int
 ) -> Sequence[tuple[int, int, float]]:
     """(whole, part, scale) of images of which one, cropped, has the lowest frequencies of the other; the best scale of each pair."""
-    from scipy.spatial import cKDTree
-
     bases = [_cropped_basis(scale) for scale in (1.0, *_SCALES)]
-    whole = np.empty((len(rows), _LOW**2 - 1), dtype=np.float32)
+    low = mapped_zeros((len(bases), len(rows), _LOW**2 - 1), np.float32)
     for start in range(0, len(rows), block_size):
-        whole[start : start + block_size] = _low(thumbnails[rows[start : start + block_size]], bases[:1])[0]
-    centre = whole.mean(axis=0)
-    sample = whole[:: max(len(rows) // _COMPONENTS_FROM, 1)] - centre
+        found = _low(thumbnails[rows[start : start + block_size]], bases)
+        low[:, start : start + block_size] = found
+    centre = low[0].mean(axis=0)
+    sample = low[0][:: max(len(rows) // _COMPONENTS_FROM, 1)] - centre
     directions = principal_directions(sample, _DIMENSIONS)
-    tree = cKDTree((whole - centre) @ directions)
-    limit = 2 - 2 * _ALIKE
+    whole = Cells.of((low[0] - centre) @ directions)
     best: dict[tuple[int, int], tuple[float, float]] = {}
-    for start in range(0, len(rows), block_size):
-        own = np.arange(start, min(start + block_size, len(rows)))
-        for scale, low in zip(_SCALES, _low(thumbnails[rows[own]], bases[1:]), strict=True):
-            _, found = tree.query(
-                (low - centre) @ directions, _NEAREST, distance_upper_bound=math.sqrt(limit), workers=-1
-            )
-            row, column = np.nonzero((found < len(rows)) & (found != own[:, None]))
-            part = found[row, column]
-            distance = np.square(low[row] - whole[part]).sum(axis=1)
-            for at in np.flatnonzero(distance <= limit).tolist():
-                key, seen = (int(own[row[at]]), int(part[at])), (float(distance[at]), scale)
+    for scale, cropped in zip(_SCALES, low[1:], strict=True):
+        queries = Cells.of((cropped - centre) @ directions)
+        for pairs, _ in whole.near(queries, _DISTANCE, _PROPOSED):
+            pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+            square = np.square(cropped[pairs[:, 0]] - low[0][pairs[:, 1]]).sum(axis=1)
+            pairs, square = pairs[square <= _DISTANCE**2], square[square <= _DISTANCE**2]
+            chosen = few_of_each(np.argsort(square), pairs[:, 0].astype(np.str_), _NEAREST, len(pairs))
+            for at in chosen:
+                key, seen = (int(pairs[at, 0]), int(pairs[at, 1])), (float(square[at]), scale)
                 best[key] = min(best.get(key, seen), seen)
     return [(whole_row, part_row, scale) for (whole_row, part_row), (_, scale) in sorted(best.items())]
 
@@ -127,13 +126,15 @@ def _aligned_detail(whole: NDArray[np.uint8], part: NDArray[np.uint8], scale: fl
     """Correlation of the detail of a part and of its place in a whole; None if they are not alike, or the part is not smaller."""
     import cv2
 
-    coarse, side, at = _place(whole, part, round(THUMBNAIL * scale), 2, _MOVED)
+    small = _resized(whole, _COARSE_SIDE)
+    coarse, side, at = _place(small, part, round(_COARSE_SIDE * scale), 1, _MOVED)
     if coarse < _COARSE:
         return None
     size = _FINE * THUMBNAIL
     enlarged = cv2.resize(whole, (size, size), interpolation=cv2.INTER_CUBIC)
-    middle = (_FINE * side, _FINE * (at[0] + side / 2), _FINE * (at[1] + side / 2))
-    score, side, (x, y) = _place(enlarged, part, middle[0], 2, 2, (middle[1], middle[2]))
+    factor = size // _COARSE_SIDE
+    middle = (factor * (at[0] + side / 2), factor * (at[1] + side / 2))
+    score, side, (x, y) = _place(enlarged, part, factor * side, factor, factor, middle)
     if score < _WHOLE or side > _LARGEST * size:
         return None
     place, copy = enlarged[y : y + side, x : x + side], _resized(part, side)
