@@ -164,7 +164,7 @@ def _proposed(points: Floats) -> Iterator[IntArray]:
     """Pairs (P, 2) of near points, a < b."""
     cells = Cells.of(points)
     radius = cells.radius_of(_PROPOSED, _DISTANCE)
-    for pairs, _ in cells.near(cells, radius, _PROPOSED, twice=False):
+    for pairs in cells.near(radius, _PROPOSED):
         yield np.sort(pairs, axis=1)
 
 

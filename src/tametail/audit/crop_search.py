@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tametail.audit.copy_search import correlations, fine, principal_directions
 from tametail.audit.image_stats import THUMBNAIL, mapped_zeros
-from tametail.audit.near_points import Cells, Floats
+from tametail.audit.near_points import Floats
 from tametail.core.arrays import IntArray, few_of_each
 
 _SCALES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.66, 0.62)  # of the side
@@ -27,7 +27,10 @@ _LOW = 8  # side of the square of lowest frequencies
 _DIMENSIONS = 16  # principal components that propose pairs
 # Distance of the lowest frequencies, scaled to length 1, that correlate by 0.98: of a crop that is moved or scaled by a few percent.
 _DISTANCE = 0.2
-_PROPOSED, _NEAREST = 20, 2  # most images proposed for a crop, on average, and most looked at for each
+_NEAREST = 2  # images looked at for each crop
+_PER_BUCKET, _MOST_OF_A_BUCKET = 8, 64  # images
+_PROBED = 2  # coordinates whose other side is tried
+_QUERIES = 4096  # crops looked up at a time
 _COARSE, _COARSE_SIDE = (
     0.96,
     32,
@@ -82,19 +85,71 @@ def _candidates(
     centre = low[0].mean(axis=0)
     sample = low[0][:: max(len(rows) // _COMPONENTS_FROM, 1)] - centre
     directions = principal_directions(sample, _DIMENSIONS)
-    whole = Cells.of((low[0] - centre) @ directions)
+    buckets = Buckets.of((low[0] - centre) @ directions)
     best: dict[tuple[int, int], tuple[float, float]] = {}
     for scale, cropped in zip(_SCALES, low[1:], strict=True):
-        queries = Cells.of((cropped - centre) @ directions)
-        for pairs, _ in whole.near(queries, _DISTANCE, _PROPOSED):
+        for start in range(0, len(rows), _QUERIES):
+            own = np.arange(start, min(start + _QUERIES, len(rows)))
+            pairs = buckets.near((cropped[own] - centre) @ directions, _DISTANCE)
+            pairs[:, 0] += start
             pairs = pairs[pairs[:, 0] != pairs[:, 1]]
             square = np.square(cropped[pairs[:, 0]] - low[0][pairs[:, 1]]).sum(axis=1)
-            pairs, square = pairs[square <= _DISTANCE**2], square[square <= _DISTANCE**2]
-            chosen = few_of_each(np.argsort(square), pairs[:, 0].astype(np.str_), _NEAREST, len(pairs))
-            for at in chosen:
+            nearest = np.argsort(square, kind="stable")
+            nearest = nearest[square[nearest] <= _DISTANCE**2]
+            for at in few_of_each(nearest, pairs[:, 0].astype(np.str_), _NEAREST, len(pairs)):
                 key, seen = (int(pairs[at, 0]), int(pairs[at, 1])), (float(square[at]), scale)
                 best[key] = min(best.get(key, seen), seen)
     return [(whole_row, part_row, scale) for (whole_row, part_row), (_, scale) in sorted(best.items())]
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets:
+    """N points by the side of the median on which each of their first coordinates is.
+
+    Attributes:
+        points: (N, D).
+        median: (B,) of the first coordinates.
+        row: (N,) rows by bucket.
+        start: (2^B + 1,) first of each bucket.
+    """
+
+    points: Floats
+    median: Floats
+    row: IntArray
+    start: IntArray
+
+    @classmethod
+    def of(cls, points: Floats) -> Buckets:
+        """As many buckets as give each a few points."""
+        bits = int(np.clip(math.log2(max(len(points) / _PER_BUCKET, 1)), 0, points.shape[1]))
+        median = np.median(points[:, :bits], axis=0).astype(np.float32)
+        code = _codes(points, median)
+        row = np.argsort(code, kind="stable")
+        return cls(points, median, row, np.searchsorted(code[row], np.arange(2**bits + 1)))
+
+    def near(self, queries: Floats, radius: float) -> IntArray:
+        """Pairs (P, 2) of a query and a point within the radius.
+
+        They are looked for in the bucket of the query, and in those that it would be in on the other side of the medians nearest to it.
+        """
+        code, margin = _codes(queries, self.median), np.abs(queries[:, : len(self.median)] - self.median)
+        nearest = np.argsort(margin, axis=1)[:, :_PROBED]
+        found = []
+        for flips in range(2 ** nearest.shape[1]):
+            flipped = [1 << nearest[:, at] for at in range(nearest.shape[1]) if flips >> at & 1]
+            bucket = np.bitwise_xor.reduce([code, *flipped])
+            size = np.minimum(self.start[bucket + 1] - self.start[bucket], _MOST_OF_A_BUCKET)
+            query = np.repeat(np.arange(len(queries)), size)
+            place = np.arange(len(query)) - np.repeat(np.cumsum(size) - size, size)
+            point = self.row[np.repeat(self.start[bucket], size) + place]
+            close = np.square(queries[query] - self.points[point]).sum(axis=1) <= radius**2
+            found.append(np.stack([query[close], point[close]], axis=1))
+        return np.concatenate(found)
+
+
+def _codes(points: Floats, median: Floats) -> IntArray:
+    """(N,) bucket of each point."""
+    return np.asarray((points[:, : len(median)] > median) @ (1 << np.arange(len(median))), dtype=np.int64)
 
 
 def _cropped_basis(scale: float) -> Floats:

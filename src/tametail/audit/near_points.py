@@ -2,7 +2,7 @@
 
 Two cells whose bounding boxes are farther apart than the distance are never compared. The more points, the smaller the cells: the
 share of pairs that is compared falls. Products of matrices make it several times faster than walking a k-d tree point by point.
-Shape legend: N points, Q queries, D coordinates, C cells, P pairs.
+Shape legend: N points, D coordinates, C cells, P pairs.
 """
 
 from __future__ import annotations
@@ -58,36 +58,32 @@ class Cells:
         high = np.stack([points[rows].max(axis=0) for rows in done])
         return cls(points[row], row, start, low, high)
 
-    def near(
-        self, queries: Cells, radius: float, most: int, *, twice: bool = True
-    ) -> Iterator[tuple[IntArray, Floats]]:
-        """For each cell of queries the pairs (P, 2) of a query's row and a point's row within the radius, and their squared distances (P,).
+    def near(self, radius: float, most: int) -> Iterator[IntArray]:
+        """Pairs (P, 2) of rows within the radius, each once, cell by cell.
 
         Args:
-            most: pairs per query of a cell, on average; of more the nearest are taken.
-            twice: False if the queries are the points: each pair is wanted once, and no point with itself.
+            most: pairs per point of a cell, on average; of more the nearest are taken.
         """
-        for cell in range(len(queries.start) - 1):
-            first, last = queries.start[cell], queries.start[cell + 1]
-            gap = np.maximum(np.maximum(queries.low[cell] - self.high, self.low - queries.high[cell]), 0)
+        for cell in range(len(self.start) - 1):
+            first, last = int(self.start[cell]), int(self.start[cell + 1])
+            gap = np.maximum(np.maximum(self.low[cell] - self.high, self.low - self.high[cell]), 0)
             close = np.square(gap).sum(axis=1) <= radius**2
-            if not twice:
-                close[:cell] = False
+            close[:cell] = False  # these pairs were found there
             others = np.flatnonzero(np.repeat(close, np.diff(self.start)))
-            left = _for_product(queries.points[first:last])
+            left, room = _for_product(self.points[first:last]), most * (last - first)
             pairs, squares = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32)
             for begin in range(0, len(others), _COMPARED):
                 some = others[begin : begin + _COMPARED]
                 square = left @ _for_product(self.points[some], right=True).T
-                query, point = np.divmod(np.flatnonzero(square <= radius**2), len(some))
-                found = np.stack([first + query, some[point]], axis=1)
-                wanted = slice(None) if twice else found[:, 0] < found[:, 1]
-                pairs = np.concatenate([pairs, found[wanted]])
-                squares = np.concatenate([squares, square[query, point][wanted]])
-                if len(pairs) > (room := most * int(last - first)):
+                one, other = np.divmod(np.flatnonzero(square <= radius**2), len(some))
+                found = np.stack([first + one, some[other]], axis=1)
+                once = found[:, 0] < found[:, 1]
+                pairs = np.concatenate([pairs, found[once]])
+                squares = np.concatenate([squares, square[one, other][once]])
+                if len(pairs) > room:
                     nearest = np.argpartition(squares, room)[:room]
                     pairs, squares = pairs[nearest], squares[nearest]
-            yield np.stack([queries.row[pairs[:, 0]], self.row[pairs[:, 1]]], axis=1), squares
+            yield self.row[pairs]
 
     def radius_of(self, neighbours: int, at_most: float) -> float:
         """The distance within which a point has on average so many others, or ``at_most``; from a sample."""
