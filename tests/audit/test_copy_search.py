@@ -37,7 +37,8 @@ def _by_all_pairs(thumbnails: NDArray[np.uint8]) -> set[tuple[int, int]]:
     for a in range(len(thumbnails)):
         for b in range(a + 1, len(thumbnails)):
             correlations = [
-                np.corrcoef(thumbnails[a].ravel(), turned.ravel())[0, 1] for turned in _variants(thumbnails[b])
+                np.corrcoef(thumbnails[a].ravel(), turned.ravel())[0, 1]
+                for turned in _variants(thumbnails[b])
             ]
             if max(np.abs(correlations)) > CORRELATION:
                 pairs.add((a, b))
@@ -72,8 +73,14 @@ def test_near_points_are_those_within_the_radius(seed: int, count: int, radius: 
     found = {tuple(sorted(pair)) for pairs in Cells.of(points).near(radius, count) for pair in pairs.tolist()}
     a, b = np.triu_indices(count, 1)
     distance = np.linalg.norm(points[a].astype(float) - points[b], axis=1)
-    certain = {(int(x), int(y)) for x, y in zip(a[distance < radius - 1e-4], b[distance < radius - 1e-4], strict=True)}
-    possible = {(int(x), int(y)) for x, y in zip(a[distance < radius + 1e-4], b[distance < radius + 1e-4], strict=True)}
+    certain = {
+        (int(x), int(y))
+        for x, y in zip(a[distance < radius - 1e-4], b[distance < radius - 1e-4], strict=True)
+    }
+    possible = {
+        (int(x), int(y))
+        for x, y in zip(a[distance < radius + 1e-4], b[distance < radius + 1e-4], strict=True)
+    }
     assert certain <= found <= possible
 
 

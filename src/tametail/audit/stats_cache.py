@@ -12,7 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,8 @@ from tametail.data.decoding.cache_folder import INSPECTED, cache_limit, make_roo
 STATS_VERSION = 1  # increase it whenever collect_stats finds something else in the same bytes
 COPIES_VERSION = 1  # increase it whenever the search for copies finds others among the same images
 _BLOCK = 4096  # images in a file
-_OF_THE_PATH = ("wrong_extension",)
+_KEPT = tuple(one.name for one in fields(FileStats) if one.name != "wrong_extension")  # which is of the path
 _BYTES_PER_IMAGE = THUMBNAIL**2 + 512
-
-Known = tuple[FileStats, NDArray[np.uint8]]
 
 
 def cached_stats(
@@ -62,8 +60,8 @@ def cached_stats(
     cache_limit()
     thumbnails = no_thumbnails(len(paths))
     files: list[FileStats | None] = [None] * len(paths)
-    for row, (file, thumbnail) in _recall(digests, bit_depth):
-        files[row] = replace(file, wrong_extension=has_wrong_extension(paths[row], file.kind))
+    for row, content, thumbnail in _recall(digests, bit_depth):
+        files[row] = FileStats(**content, wrong_extension=has_wrong_extension(paths[row], content["kind"]))
         thumbnails[row] = thumbnail
     unread = [row for row, known in enumerate(files) if known is None]
     if advance is not None:
@@ -77,7 +75,9 @@ def cached_stats(
     return ImageStats([file for file in files if file is not None], thumbnails)
 
 
-def _recall(digests: Sequence[str], bit_depth: int | None) -> Iterator[tuple[int, Known]]:
+def _recall(
+    digests: Sequence[str], bit_depth: int | None
+) -> Iterator[tuple[int, dict[str, Any], NDArray[np.uint8]]]:
     """Rows of N files, by the digests of their content, with their statistics and thumbnails, as far as they are known."""
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
@@ -86,23 +86,21 @@ def _recall(digests: Sequence[str], bit_depth: int | None) -> Iterator[tuple[int
         try:
             with open_parquet(path) as file:
                 keys = file.read(["key"])["key"].to_pylist()
-                here = [(at, rows_of.pop(key)) for at, key in enumerate(keys) if key in rows_of]
+                here = [at for at, key in enumerate(keys) if key in rows_of]
                 if not here:
                     continue
                 table = file.read(["stats", "thumbnail"])
-            known = [
-                (_known(table["stats"][at].as_py(), table["thumbnail"][at].as_py()), rows)
-                for at, rows in here
-            ]
+            texts, thumbnails = table["stats"].to_pylist(), table["thumbnail"]
+            known = [(keys[at], _known(texts[at]), _square(thumbnails[at].as_py())) for at in here]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # its images are read again
         mark_used(path)
-        for one, rows in known:
-            for row in rows:
-                yield row, one
+        for key, content, thumbnail in known:
+            for row in rows_of.pop(key, ()):
+                yield row, content, thumbnail
 
 
-def _keep(found: Iterable[Known], bit_depth: int | None) -> None:
+def _keep(found: Iterable[tuple[FileStats, NDArray[np.uint8]]], bit_depth: int | None) -> None:
     """Add a block; files with errors are left out, as an error may be of the machine. Without room nothing is kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,10 +176,13 @@ def _digest(*texts: str) -> str:
 
 
 def _described(stats: FileStats) -> str:
-    return json.dumps({name: value for name, value in asdict(stats).items() if name not in _OF_THE_PATH})
+    return json.dumps({name: getattr(stats, name) for name in _KEPT})
 
 
-def _known(described: str, thumbnail: bytes) -> Known:
+def _known(described: str) -> dict[str, Any]:
     content = json.loads(described)
-    stats = FileStats(**{**content, "identifying": tuple(content["identifying"])})
-    return stats, np.frombuffer(thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
+    return {name: content[name] for name in _KEPT} | {"identifying": tuple(content["identifying"])}
+
+
+def _square(thumbnail: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)

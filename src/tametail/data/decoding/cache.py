@@ -237,7 +237,7 @@ def table_contents(table: ImageTable) -> tuple[tuple[str, ...], BitDepth]:
 def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> BitDepth:
     """See `find_bit_depth`; remembered, as it reads every file that could be of more than 8 bits."""
     folder = cache_dir() / "bit_depth"
-    path = folder / f"{_key(digests)}.json"
+    path = folder / f"{_key(sorted(digests))}.json"  # whatever their order
     try:
         found = BitDepth.from_dict(json.loads(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):
