@@ -83,10 +83,11 @@ FAMILIES: tuple[dict[str, tuple[Change, int]], ...] = (
 )
 
 
-def with_interval(hits: int, n: int) -> str:
+def with_interval(hits: int, n: int, digits: int = 1) -> str:
     """A proportion in percent with its Wilson interval."""
     low, high = (float(limit) for limit in wilson(hits / n, n))
-    return f"{100 * hits / n:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    value, low, high = (f"{100 * one:.{digits}f}" for one in (hits / n, low, high))
+    return f"{value} ({low} to {high})"
 
 
 def joined(one: ImageStats, other: ImageStats) -> ImageStats:
@@ -103,8 +104,8 @@ def of_inspect(table: ImageTable, copies: int, rng: np.random.Generator) -> Iter
     touched = len({row for pair in crossing for row in pair})
     pairs = "; ".join(" and ".join(Path(images[row]).stem for row in pair) for pair in crossing)
     yield (
-        f"{len(table):,} images, {len(set(groups.tolist())):,} groups: {len(crossing)} pairs of different groups"
-        f"{f' ({pairs})' if pairs else ''}, {touched} of {len(table):,} images, {with_interval(touched, len(table))} %.\n"
+        f"{len(table):,} images, {len(set(groups.tolist())):,} groups. Pairs of different groups: {len(crossing)}"
+        f"{f' ({pairs})' if pairs else ''}, that is {touched} of {len(table):,} images, {with_interval(touched, len(table), 2)} %.\n"
     )
     yield "| copies | found, % | n |"
     yield "|---|---:|---:|"

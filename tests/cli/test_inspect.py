@@ -180,7 +180,7 @@ def test_findings_travel_into_a_study_and_its_report(images: Set, tmp_path: Path
         ),
         (
             "ham10000_224",
-            # A lesion of two ids, at two magnifications: ISIC_0032900 shows the middle of ISIC_0033622.
+            # What seems to be one lesion under two ids: ISIC_0032900 shows the middle of ISIC_0033622.
             {"exact_sets": 0, "exact_files": 0, "exact_conflicting": 0, "near_pairs": 0, "sets": 1, "conflicting": 0},
             {"changed_copies", "duplicates_cross_groups"},
             [["images/ISIC_0032900.jpg", "images/ISIC_0033622.jpg"]],

@@ -159,7 +159,7 @@ def _cropped_basis(scale: float) -> Floats:
     inside = np.clip(np.minimum(x + 1, margin + length) - np.maximum(x, margin), 0, 1)
     basis = np.cos(np.pi * np.arange(_LOW)[:, None] * (x + 0.5 - margin) / length) * math.sqrt(2 / length)
     basis[0] /= math.sqrt(2)
-    return (basis * inside).astype(np.float32)
+    return np.asarray(basis * inside, dtype=np.float32)
 
 
 def _low(images: NDArray[np.uint8], bases: Sequence[Floats]) -> list[Floats]:
@@ -186,7 +186,7 @@ def _aligned_detail(whole: NDArray[np.uint8], part: NDArray[np.uint8], scale: fl
     if coarse < _COARSE:
         return None
     size = _FINE * THUMBNAIL
-    enlarged = cv2.resize(whole, (size, size), interpolation=cv2.INTER_CUBIC)
+    enlarged = np.asarray(cv2.resize(whole, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     factor = size // _COARSE_SIDE
     middle = (factor * (at[0] + side / 2), factor * (at[1] + side / 2))
     score, side, (x, y) = _place(enlarged, part, factor * side, factor, factor, middle)
