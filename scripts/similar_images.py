@@ -175,12 +175,11 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     )
     for folder in options.folders:
         table = read_images(folder, allow_leaks=True)
-        rng = np.random.default_rng(0)
         yield f"\n## {table.name}, `tametail inspect`\n"
-        yield from of_inspect(table, options.copies, rng)
+        yield from of_inspect(table, options.copies, np.random.default_rng(0))
         if options.halves:
             yield f"\n## {table.name}, recognised as images of a study\n"
-            yield from of_studies(table, options.halves, options.images, rng)
+            yield from of_studies(table, options.halves, options.images, np.random.default_rng(0))
 
 
 def main() -> int:

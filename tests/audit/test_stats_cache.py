@@ -124,7 +124,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_files_are_replaced(damage: str, images: Set, cache: Path, decoded: list[str]) -> None:
     first = _audit(images.folder)
-    for path in (*cache.glob("*.parquet"), *cache.glob("*.json")):
+    for path in (*cache.glob("*.bin"), *cache.glob("*.json")):
         DAMAGE[damage](path)
     decoded.clear()
     assert _found(_audit(images.folder)) == _found(first)
@@ -169,6 +169,6 @@ def test_the_cache_keeps_within_its_limit(images: Set, cache: Path, monkeypatch:
     size = sum(path.stat().st_size for path in cache.iterdir())
     monkeypatch.setenv("TAMETAIL_CACHE_GB", str(1.2 * max(size, 300_000) / 1e9))
     monkeypatch.setattr(stats_cache, "STATS_VERSION", stats_cache.STATS_VERSION + 1)
-    before = {path.name for path in cache.glob("*.parquet")}
+    before = {path.name for path in cache.glob("*.bin")}
     _audit(images.folder)
-    assert before.isdisjoint(path.name for path in cache.glob("*.parquet")), "the older block had to go"
+    assert before.isdisjoint(path.name for path in cache.glob("*.bin")), "the older block had to go"

@@ -1,6 +1,6 @@
 """Cache of what an audit has learned from the content of files: their statistics with thumbnails, and which of them are copies.
 
-Statistics are in immutable blocks of some thousand images, one Parquet file each. An image is found by the digest of its bytes, so that
+Statistics are in immutable blocks of some thousand images, one file each, in the format of Parquet. An image is found by the digest of its bytes, so that
 neither its name and place nor its label matter. A block that is damaged or absent is as good as none. Blocks take part in
 the size limit of the cache, and go as single ones. The key has the versions of the decoder and of the statistics.
 """
@@ -82,7 +82,7 @@ def _recall(
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         rows_of[_image_key(digest, bit_depth)].append(row)
-    for path in sorted(_folder().glob("*.parquet")) if rows_of else ():
+    for path in sorted(_folder().glob("*.bin")) if rows_of else ():
         try:
             with open_parquet(path) as file:
                 keys = file.read(["key"])["key"].to_pylist()
@@ -117,7 +117,7 @@ def _keep(found: Iterable[tuple[FileStats, NDArray[np.uint8]]], bit_depth: int |
         "stats": [_described(stats) for stats, _ in kept.values()],
         "thumbnail": [np.ascontiguousarray(thumbnail).tobytes() for _, thumbnail in kept.values()],
     }
-    path = _folder() / f"{_digest(*kept)}.parquet"
+    path = _folder() / f"{_digest(*kept)}.bin"
     with _only_to_save_time():
         make_room(len(kept) * _BYTES_PER_IMAGE)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ _BOUNDED = (
     _COPIES,
 )  # sub-folders that grow with the number of data sets and backbones
 # The last kind is a block of features.
-_FILE = re.compile(r"([0-9a-f]{32,40})(?:\.npy|\.json|\.bin|\.parquet|-\d+\.safetensors)")
+_FILE = re.compile(r"([0-9a-f]{32,40})(?:\.npy|\.json|\.bin|-\d+\.safetensors)")
 _ADVICE = (
     "Free some disk space, raise TAMETAIL_CACHE_GB, name a folder on another disk by the environment variable TAMETAIL_CACHE, or "
     "take a smaller image size"
