@@ -79,12 +79,6 @@ def test_across_a_given_split_the_test_set_counts(crossing: int, severity: str) 
     assert "duplicates_cross_split" not in _findings(table, [(0, 1), (400, 401)]), "within one side"
 
 
-@pytest.mark.parametrize(("conflicts", "severity"), [(1, "warning"), (30, "warning"), (40, "unsafe")])
-def test_conflicting_labels(conflicts: int, severity: str) -> None:
-    near = [(row, row + 800) for row in range(conflicts)]
-    assert _findings(_table(BALANCED), near)["conflicting_labels"].severity == severity
-
-
 def test_changed_copies_are_listed_with_the_change() -> None:
     table = _table(BALANCED)
     stats = ImageStats(
