@@ -172,7 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = [
             "| " + " | ".join(row) + " |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *rows)
         ]
-        given.out.write_text(PAGE.format(n=given.simulations, runs=given.simulations, table="\n".join(table)), encoding="utf-8")
+        given.out.write_text(
+            PAGE.format(n=given.simulations, runs=given.simulations, table="\n".join(table)), encoding="utf-8"
+        )
     return int(failed)
 
 
