@@ -12,6 +12,7 @@
 # make prove-damage      damage folders of studies, searches, recommendations and evaluations, and read them
 # make fuzz              give damaged and hostile tables, images and studies to the commands
 # make coverage          simulate the coverage of the intervals
+# make set-coverage      simulate the coverage of prediction sets
 # make false-alarms      simulate the type I error of the paired comparisons
 # make false-alarms-labels  simulate type I error and power of the paired comparisons of several labels
 # make power             simulate the power of the paired comparisons
@@ -23,6 +24,7 @@
 # make bench-evaluation  time and memory of all statistics of a large study
 # make bench-features   features of a frozen backbone beside other runtimes
 # make bench-heads       a thousand heads trained together and one by one
+# make bench-inspect     time and memory of inspect on 100,000 images, and of a second run
 # make bench-large       memory of tables larger than memory, to a million images
 # make bench-losses      time and memory of the losses
 # make bench-report      time of a report and size of its page by methods, classes and runs
@@ -31,7 +33,7 @@ BIN := .venv/bin
 # Modules and tests are compiled once, also where the environment forbids it: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-large bench-losses bench-report bench-train leak-proof false-alarms-labels results clean
+.PHONY: setup demo test test-browser test-slow test-lowest audit check format wheel prove-kill prove-damage prove-engines fuzz coverage set-coverage false-alarms power bench-data bench-engines bench-evaluate-large bench-evaluation bench-features bench-heads bench-inspect bench-large bench-losses bench-report bench-train leak-proof false-alarms-labels results clean
 setup: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@sh scripts/setup.sh
@@ -88,6 +90,9 @@ fuzz: setup
 coverage: setup
 	@$(BIN)/python scripts/coverage.py -o docs/results/coverage.md
 
+set-coverage: setup
+	@$(BIN)/python scripts/set_coverage.py -o docs/results/prediction-sets.md
+
 false-alarms: setup
 	@$(BIN)/python scripts/false_alarms.py -o docs/results/false-alarms.md
 
@@ -100,11 +105,14 @@ power: setup
 leak-proof: setup
 	@$(BIN)/python scripts/leak_proof.py -o docs/results/leak-proof.md
 
-results: setup coverage false-alarms false-alarms-labels leak-proof
+results: setup coverage set-coverage false-alarms false-alarms-labels leak-proof
 	-@$(BIN)/python scripts/power.py -o docs/results/power.md # exits 1: one case is not reached, as the page says
 	@$(BIN)/python scripts/results.py --ham10000 "$(HAM10000)" --aptos "$(APTOS)"
 	@$(BIN)/python scripts/feature_variants.py "$(HAM10000)" "$(APTOS)" -o docs/results/features.md
-	@$(BIN)/python scripts/label_flips.py demo "$(HAM10000)" --repeats 1 -o docs/results/label-errors.md
+	@$(BIN)/python scripts/label_flips.py demo "$(HAM10000)" -o docs/results/label-errors.md # the page has --cleanlab too, if it is installed
+	@$(BIN)/python scripts/similar_images.py "$(HAM10000)" "$(APTOS)" -o docs/results/copies.md
+	@$(BIN)/tametail compare "$(APTOS)" --weights offline --class-order no_dr,mild,moderate,severe,proliferative_dr --methods 'ce,ce+la,corn,corn[decide=class],corn+la,soft_ordinal,soft_ordinal[distance=squared],soft_ordinal+la' -o runs/results/ordinal
+	@$(BIN)/python scripts/ordinal.py runs/results/ordinal -o docs/results/ordinal.md
 	@$(BIN)/tametail compare demo -o runs/results/demo && cp runs/results/demo/results.md docs/results/demo.md
 	@$(BIN)/tametail report runs/results/demo --operating blast=0.9 && cp runs/results/demo/report.html docs/results/demo-report.html
 	@$(BIN)/python benchmarks/data.py -o docs/results/data.md
@@ -112,6 +120,7 @@ results: setup coverage false-alarms false-alarms-labels leak-proof
 	@$(BIN)/python benchmarks/evaluation.py -o docs/results/evaluation.md
 	@$(BIN)/python benchmarks/features.py -o docs/results/features-speed.md
 	@$(BIN)/python benchmarks/heads.py --data "$(HAM10000)" -o docs/results/heads.md
+	@$(BIN)/python benchmarks/inspect_large.py -o docs/results/inspect-large.md
 	@$(BIN)/python benchmarks/large_tables.py -o docs/results/large-tables.md
 	@$(BIN)/python benchmarks/losses.py -o docs/results/losses.md
 	@$(BIN)/python benchmarks/train.py --data "$(HAM10000)" -o docs/results/training.md
@@ -133,6 +142,9 @@ bench-features: setup
 
 bench-heads: setup
 	@$(BIN)/python benchmarks/heads.py
+
+bench-inspect: setup
+	@$(BIN)/python benchmarks/inspect_large.py
 
 bench-large: setup
 	@$(BIN)/python benchmarks/large_tables.py

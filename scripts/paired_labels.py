@@ -172,13 +172,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = [
             "| " + " | ".join(row) + " |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *rows)
         ]
-        given.out.write_text(PAGE.format(n=given.simulations, table="\n".join(table)), encoding="utf-8")
+        given.out.write_text(
+            PAGE.format(n=given.simulations, runs=given.simulations, table="\n".join(table)), encoding="utf-8"
+        )
     return int(failed)
 
 
 PAGE = """# Paired comparisons of several labels: false alarms and power
 
-    python scripts/paired_labels.py -o docs/results/multi-label-comparisons.md    (make false-alarms-labels)
+    python scripts/paired_labels.py --simulations {runs} -o docs/results/multi-label-comparisons.md    (make false-alarms-labels)
 
 {n:,} simulated sets per row: 20 labels with prevalences from 30 % to 1 %, one to three images per patient, labels that occur
 together, a fifth of them unknown, two models that share part of their errors. A difference in mean average precision (mAP)

@@ -17,7 +17,7 @@ install() {
 # These first, as elsewhere: the lowest build of one version would be that for CUDA.
 install --no-deps --constraint constraints.txt torch torchvision
 "$venv/bin/uv" pip freeze --python "$venv/bin/python" | grep -E '^(torch|torchvision)==' >"$venv/installed.txt"
-install --resolution lowest-direct --constraint "$venv/installed.txt" '.[train,offline,dicom,search,tables]'
+install --resolution lowest-direct --constraint "$venv/installed.txt" '.[train,offline,dicom,search,tables,hdf5]'
 
 # Away from the sources, so that the installed package runs.
 work=$(mktemp -d)

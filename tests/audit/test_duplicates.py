@@ -31,6 +31,10 @@ def _find(pixels: NDArray[np.uint8], digests: list[str] | None = None) -> Duplic
     return find_duplicates(stats_of_pixels(pixels, digests or [str(row) for row in range(len(pixels))]))
 
 
+def _as_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
 def _table(groups: list[str], labels: list[str] | None = None) -> ImageTable:
     images = [f"{row:03}.png" for row in range(len(groups))]
     named = labels or ["a", "b"] * len(groups)
@@ -52,7 +56,7 @@ def test_a_picture_saved_again_is_found(change: str) -> None:
     pixels = _pictures(40)
     again = pixels[7].copy()
     if change == "jpeg":
-        again = cv2.imdecode(cv2.imencode(".jpg", again, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
+        again = _as_jpeg(again, 40)
     elif change == "scaled":
         again = cv2.resize(cv2.resize(again, (61, 61), interpolation=cv2.INTER_AREA), (SIDE, SIDE))
     elif change == "brighter":
@@ -67,8 +71,47 @@ def test_a_picture_saved_again_is_found(change: str) -> None:
 def test_pictures_that_are_alike_are_not_the_same() -> None:
     pixels = _pictures(300)
     mixed = (0.8 * pixels[:1].astype(float) + 0.2 * pixels[1:2]).astype(np.uint8)
-    mirrored = pixels[:1, :, ::-1]
-    assert _find(np.concatenate([pixels, mixed, mirrored])).merged == ()
+    assert _find(np.concatenate([pixels, mixed])).merged == ()
+
+
+TURNED = {
+    "mirrored": ("mirrored", lambda image: image[:, ::-1]),
+    "upside down": ("mirrored", lambda image: image[::-1]),
+    "by 180": ("rotated", lambda image: image[::-1, ::-1]),
+    "by 90": ("rotated", np.rot90),
+    "by 270": ("rotated", lambda image: np.rot90(image, 3)),
+    "transposed": ("mirrored and rotated", lambda image: image.transpose(1, 0, 2)),
+    "mirrored and inverted": ("mirrored", lambda image: 255 - image[:, ::-1]),
+}
+
+
+@pytest.mark.parametrize("change", TURNED)
+def test_a_turned_picture_is_found_also_if_it_was_saved_again(change: str) -> None:
+    name, turn = TURNED[change]
+    pixels = _pictures(40)
+    again = _as_jpeg(np.ascontiguousarray(turn(pixels[7])), 80)
+    found = _find(np.concatenate([pixels, again[None]]))
+    assert (found.near, found.changed, found.changes) == ((), ((7, 40),), (name,))
+    assert found.merged == ((7, 40),)
+
+
+@pytest.mark.parametrize("share", [0.95, 0.8, 0.65])
+def test_the_middle_of_a_picture_is_found(share: float) -> None:
+    pixels = _pictures(40)
+    margin = round(SIDE * (1 - share) / 2)
+    middle = pixels[7, margin : SIDE - margin, margin : SIDE - margin]
+    found = _find(np.concatenate([pixels, _as_jpeg(cv2.resize(middle, (SIDE, SIDE)), 90)[None]]))
+    assert (found.near, found.changed, found.changes) == ((), ((7, 40),), ("cropped",))
+
+
+def test_the_order_of_the_table_is_of_no_consequence() -> None:
+    pixels = _pictures(30)
+    pixels = np.concatenate([pixels, pixels[[3, 9]] // 2 + 60, pixels[4:5, ::-1]])
+    digests = np.array([f"{row:02}" for row in range(33)])
+    order = np.random.default_rng(0).permutation(33)
+    found, again = _find(pixels, digests.tolist()), _find(pixels[order], digests[order].tolist())
+    assert {tuple(sorted(order[list(pair)])) for pair in again.near} == set(found.near) == {(3, 30), (9, 31)}
+    assert {tuple(sorted(order[list(pair)])) for pair in again.changed} == set(found.changed) == {(4, 32)}
 
 
 def test_smooth_pictures_of_one_kind_are_not_the_same() -> None:
@@ -87,7 +130,7 @@ def test_smooth_pictures_of_one_kind_are_not_the_same() -> None:
         discs.append(np.repeat(disc.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2))
     pixels = np.stack([*discs, (discs[5] * 0.9 + 10).astype(np.uint8)])
     found = _find(pixels)
-    assert found.near == ((5, 60),)
+    assert (found.near, found.changed) == (((5, 60),), ())
     assert found.similar > 1000
 
 

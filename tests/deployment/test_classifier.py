@@ -14,6 +14,7 @@ from tametail.core.errors import DataError, UsageError
 from tametail.core.run_files import PREDICTIONS
 from tametail.deployment import classifier
 from tametail.evaluation.calibration_maps import apply_map
+from tametail.evaluation.conformal import class_thresholds
 from tametail.predictions.single_label import ensemble, read_predictions
 from tametail.study.study import compare, evaluate_test_set
 
@@ -101,6 +102,46 @@ def test_prevalence_weights_the_posteriors_of_each_fold_model(study_folder: Path
         classifier.predict(images, prevalence={"purple": 1.0})
     with pytest.raises(UsageError, match=r"prevalences >= 0"):
         classifier.predict(images, prevalence=dict.fromkeys(names, -1.0))
+
+
+def test_prediction_sets_have_the_classes_that_are_not_excluded(
+    study_folder: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [image_folder / "images" / f"0{index}0.png" for index in range(7)]
+    model = tametail.load(study_folder, "ce")
+    names, thresholds = model.class_names, class_thresholds(model.distributions, 0.7)
+    assert np.isfinite(thresholds).all()
+    table = model.predict(images, coverage=0.7)
+    assert list(table.columns[:4]) == ["image", "predicted", "prediction_set", "set_size"]
+    p = table[[f"p_{name}" for name in names]].to_numpy()
+    for row, inside, size in zip(p, table["prediction_set"], table["set_size"], strict=True):
+        expected = [names[c] for c in np.argsort(-row) if 1 - row[c] <= thresholds[c]]
+        assert inside == "|".join(expected)
+        assert size == len(expected)
+    # They hold at any prevalence, so that a given one does not change them.
+    rare = dict.fromkeys(names, 1.0) | {names[-1]: 1000.0}
+    assert model.predict(images, coverage=0.7, prevalence=rare)["prediction_set"].equals(
+        table["prediction_set"]
+    )
+    over_all = model.predict(images, coverage=0.7, prevalence=rare, sets="prevalence")
+    assert not over_all["prediction_set"].equals(table["prediction_set"])
+    assert "too rare" not in capsys.readouterr().err
+    with pytest.raises(UsageError, match="expected a coverage above 0 and below 1, got 1"):
+        model.predict(images, coverage=1)
+    with pytest.raises(UsageError, match="of kind class or prevalence, got 'all'"):
+        model.predict(images, sets="all")  # type: ignore[arg-type]
+
+
+def test_a_class_too_rare_for_the_coverage_is_in_every_set_and_named(
+    study_folder: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tametail.load(study_folder, "ce")
+    rarest = model.class_names[int(np.argmin([each.groups for each in model.distributions]))]
+    table = model.predict([image_folder / "images" / "000.png"], coverage=0.9)
+    assert rarest in table["prediction_set"][0].split("|")
+    said = capsys.readouterr().err
+    assert "too rare for prediction sets of 90 % coverage, which take 9 groups" in said
+    assert f"{rarest} (" in said
 
 
 def test_prevalence_is_read_in_three_ways(tmp_path: Path) -> None:

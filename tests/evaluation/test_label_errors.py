@@ -153,3 +153,28 @@ def test_no_suspects_no_moves() -> None:
     errors = find_label_errors(table)
     assert (errors.count, errors.suspects) == (0, ())
     assert [step for step, _ in score_if_wrong([table], ())] == [0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cleanlab_counts_and_ranks_the_same(seed: int) -> None:
+    """An independent implementation, where it is installed (2.9 is under the Apache License 2.0) and the definitions coincide."""
+    cleanlab = pytest.importorskip("cleanlab")
+    from cleanlab.count import compute_confident_joint
+    from cleanlab.filter import find_label_issues
+
+    assert int(cleanlab.__version__.partition(".")[0]) >= 2
+    p, target = drawn(seed, 300, 4)
+    errors = find_label_errors(deterministic(p, target))
+    assert compute_confident_joint(target, p, calibrate=False).tolist() == errors.joint.tolist()
+    issues = find_label_issues(
+        target, p, filter_by="confident_learning", return_indices_ranked_by="normalized_margin", n_jobs=1
+    )
+    theirs = issues.tolist()
+    ours = [int(one.image) for one in errors.suspects]
+    # Theirs are those of ours whose most probable class is another than the label, ranked by that class.
+    most_probable = [row for row in ours if p[row].argmax() != target[row]]
+    assert set(theirs) <= set(ours) or len(ours) == MOST_LISTED
+    same = [one for one in errors.suspects if p[int(one.image)].argmax() == one.suggested]
+    together = [int(one.image) for one in same if int(one.image) in theirs]
+    assert together == [row for row in theirs if row in set(together)]
+    assert len(together) >= 0.8 * len(most_probable)

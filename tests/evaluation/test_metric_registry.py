@@ -24,7 +24,8 @@ from tametail.evaluation.sample import Sample
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
-BUILT_IN = ["balanced_accuracy", "macro_f1", "mcc", "kappa", "accuracy"]
+ORDINAL = ["kappa", "mean_absolute_error", "off_by_one_accuracy"]
+BUILT_IN = ["balanced_accuracy", "macro_f1", "mcc", *ORDINAL, "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def test_built_in_metrics_are_those_of_scikit_learn() -> None:
         "accuracy": sk.accuracy_score,
         "mcc": sk.matthews_corrcoef,
         "kappa": lambda t, p, **more: sk.cohen_kappa_score(t, p, weights="quadratic", **more),
+        "mean_absolute_error": sk.mean_absolute_error,
+        "off_by_one_accuracy": lambda t, p, **more: sk.accuracy_score(abs(t - p) <= 1, t == t, **more),
     }
     weight = np.random.default_rng(1).integers(0, 4, len(table)).astype(np.float64)
     found = evaluate([table], class_order=table.class_names, resamples=20)
@@ -125,7 +128,7 @@ def test_an_interval_of_its_own_and_a_metric_for_ordinal_classes(registered: Non
     assert of_other_packages(found) == {"own": Estimate(0.5, 0.25, 0.75, 200)}
     ordinal = evaluate(tables(), class_order="abcd", resamples=20)
     assert set(of_other_packages(ordinal)) == {"own", "ordinal"}
-    for name in ("ordinal", "kappa", "nonsense", "classes"):
+    for name in ("ordinal", *ORDINAL, "nonsense", "classes"):
         with pytest.raises(LookupError, match=name):
             found[name]
 
@@ -166,7 +169,7 @@ def test_an_evaluation_has_the_metrics_of_the_registry_in_its_order(registered: 
             assert metric == metric_facts(metric.name)
             assert (of in names) == metric.by_class, metric.name
             assert metric.low <= estimate.low <= estimate.value <= estimate.high <= metric.high, metric.name
-    only_single = {"balanced_accuracy", "mcc", "kappa", "accuracy", "top_2"}
+    only_single = {"balanced_accuracy", "mcc", *ORDINAL, "accuracy", "top_2"}
     only_single |= {f"{name}_{group}" for name in ("recall", "f1") for group in ("many", "medium", "few")}
     no_label = {
         f"{name}_few" for name in ("average_precision", "auroc")

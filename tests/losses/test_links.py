@@ -35,6 +35,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "bce": [{}, {"label_smoothing": 0.1}],
     "class_balanced": [{"base": base, "beta": 0.99} for base in ("ce", "bce", "focal")],
     "poly1": [{}, {"epsilon": -0.5}, {"base": "focal"}],
+    "corn": [{}, {"decide": "class"}],
+    "soft_ordinal": [{}, {"distance": "squared", "scale": 0.5}],
     "label_aware_smoothing": [{}, {"shape": "convex", "smoothing_tail": 0.1}],
 }
 

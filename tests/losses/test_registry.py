@@ -18,10 +18,10 @@ from tametail.losses import (
     register_loss,
 )
 
-# As it was before losses registered themselves, with weighted_ce added.
+# As it was before losses registered themselves, with weighted_ce and the ordinal losses added.
 ORDER = (
     "alpa asl asl_single_label apl ral hill focal focal_softmax ce bce weighted_ce class_balanced poly1 "
-    "balanced_softmax logit_adjusted vs lade seql label_aware_smoothing ldam"
+    "balanced_softmax logit_adjusted vs lade seql label_aware_smoothing ldam corn soft_ordinal"
 )
 
 
@@ -62,7 +62,7 @@ def test_create_reads_brackets_and_keywords_together() -> None:
 def test_an_unknown_name_says_the_nearest_or_all() -> None:
     with pytest.raises(ValueError, match=r"one of the losses of tametail, got 'alpha'; did you mean alpa"):
         create_loss("alpha")
-    with pytest.raises(ValueError, match=r"got 'xyzzy'; known: alpa, apl, asl, .*weighted_ce"):
+    with pytest.raises(ValueError, match=r"got 'xyzzy'; known: alpa, apl, asl, .*corn, .*soft_ordinal"):
         create_loss("xyzzy")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from cli.test_app import run
 from cli.test_search import SEARCH
 from fixtures.plain_figures import figures_not_rendered
 from fixtures.small_search import search_in, settings, small_folds, small_space
+from tametail.search.space import make_space
 from tametail.search.trainings import SelectionMetric, predicted_classes
 from tametail.storage.search_file import read_search
+from tametail.training.recipe import load_recipe
 from tametail.training.run import leave_one_fold_out
+from tametail.training.strategies import parse_method
 
 ORDER = (1, 0, 2)
 
@@ -49,6 +53,26 @@ def test_metrics_without_an_order_do_not_depend_on_it() -> None:
         value = SelectionMetric(name).value(counts)
         assert SelectionMetric(name, ORDER).value(counts) == pytest.approx(value)
     assert SelectionMetric("kappa", ORDER).value(counts) != SelectionMetric("kappa").value(counts)
+
+
+def test_trials_of_an_ordinal_loss_are_trained_in_the_order() -> None:
+    space = make_space(parse_method("corn+la").in_order(ORDER), load_recipe("head"), ["tau=0:1"])
+    trial = space.trial({"tau": "0.5"})
+    assert trial.method.text == "corn[tau=0.5]+la"
+    made: Any = trial.method.loss.create([5, 5, 5])
+    assert (made.tau, made.class_order) == (0.5, ORDER)
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_an_ordinal_loss_is_searched_in_the_order(image_folder: Path, tmp_path: Path) -> None:
+    words = ["search", image_folder, "--loss", "corn", "--space", "l2=0.1:1:log", "--trials", "2"]
+    words += [*SEARCH, "-o", tmp_path / "s"]
+    code, _, errors = run(*words)
+    assert (code, "for corn, from the lowest grade" in errors) == (2, True)
+    code, output, errors = run(*words, "--class-order", "blue,amber,crimson")
+    assert (code, errors) == (0, "")
+    assert "The classes are ordinal: blue < amber < crimson." in output
+    assert read_search(tmp_path / "s")["search"]["class_order"] == ["blue", "amber", "crimson"]
 
 
 @pytest.mark.usefixtures("plain_figures")

@@ -227,7 +227,7 @@ def test_unknown_labels_are_in_no_loss_and_in_no_metric(patches: Path, tmp_path:
     table = read_images(path, multi_label=True, missing="skip", **columns)
     assert 50 < table.unknown.sum() < 90
     settings = SETTINGS | {"recipe": recipe} | ({} if recipe == "head" else {"epochs": 1})
-    compare(table, "bce,asl+mixup", out=out, folds=2, **settings)
+    compare(table, "bce,asl+mixup,bce+balanced", out=out, folds=2, **settings)
     rows = {image: row for row, image in enumerate(table.images)}
     trained = set()
     for run in sorted(out.glob("runs/bce/*/predictions.parquet")):

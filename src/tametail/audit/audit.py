@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,13 +15,14 @@ from tametail.audit.class_distribution import ClassDistribution, class_distribut
 from tametail.audit.duplicates import Duplicates, find_duplicates, merge_groups
 from tametail.audit.finding import SEVERITIES, Finding, by_severity
 from tametail.audit.image_checks import check_identifiers, check_images
-from tametail.audit.image_stats import FileStats, ImageStats, collect_stats
+from tametail.audit.image_stats import FileStats, ImageStats
 from tametail.audit.patient_ids import check_names
+from tametail.audit.stats_cache import cached_stats, recall_copies
 from tametail.audit.table_checks import check_table
 from tametail.core.console import Console
 from tametail.core.option import pick, takes
 from tametail.core.options import AuditOptions, ReadImagesOptions
-from tametail.data.decoding.bit_depth import find_bit_depth
+from tametail.data.decoding.cache import table_contents
 from tametail.data.reading import GIVEN
 from tametail.data.table import ImageTable
 
@@ -110,6 +110,7 @@ class AuditResult:
                 "exact_files": sum(map(len, exact)),
                 "exact_conflicting": conflicting(exact),
                 "near_pairs": len(near),
+                "changed_pairs": dict(Counter(self.duplicates.changes)),
                 "sets": len(merged),
                 "conflicting": conflicting(merged),
                 "members": [images[list(rows)].tolist() for rows in merged],
@@ -152,11 +153,13 @@ def audit(
 
         table = read_images(data, **pick(ReadImagesOptions, options), allow_leaks=True)
     if stats is None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            table = table.read_at(find_bit_depth(table.paths, pool).read_as(table.bit_depth))
+        digests, bit_depth = table_contents(table)
+        table = table.read_at(bit_depth)
         with (console or Console(quiet=True)).track("Images", len(table)) as advance:
-            stats = collect_stats(table.paths, bit_depth=table.bit_depth, advance=advance)
-    duplicates = find_duplicates(stats)
+            stats = cached_stats(table.paths, digests, bit_depth=table.bit_depth, advance=advance)
+        duplicates = find_duplicates(stats, recall=partial(recall_copies, bit_depth=table.bit_depth))
+    else:
+        duplicates = find_duplicates(stats)
     # Before duplicates are grouped, which makes groups where none were given.
     by_name = list(check_names(table))
     if options["group_duplicates"]:

@@ -1,34 +1,26 @@
-"""Duplicates: files of equal bytes, and images that are the same except for compression or scale.
-
-A perceptual hash proposes pairs; the correlation of their thumbnails and of the fine detail in them decides on each.
-Shape legend: N images, T thumbnail side.
-"""
+"""Duplicates: files of equal bytes, and images that are the same except for compression, scale, mirroring, rotation or a crop."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tametail.audit.copy_search import TURNS, find_copies
+from tametail.audit.crop_search import find_crops
 from tametail.audit.image_stats import ImageStats
-from tametail.core.arrays import FloatArray, IntArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.data.table import ImageTable
 
-CORRELATION = 0.99  # of grey levels at 64 x 64, above which two images may be the same
-# Detail is the difference from a Gaussian blur of _SMOOTH pixels. Smooth images of different patients correlate above
-# 0.99, but their detail does not. Copies saved at JPEG quality 60 or at half the size have a detail correlation of 0.85.
-_SMOOTH, _DETAIL, _DETAIL_IF_SMOOTH = 1.5, 0.7, 0.95
-# With more copies than this per image, and in total, images count as smooth and the higher limit applies.
-_MANY_PER_IMAGE, _MANY = 0.02, 10
-# Differing bits of two hashes of 64, up to which a pair is compared: the most that gives at most _PROPOSED pairs per image.
-_BITS, _PROPOSED = (14, 10, 6, 2), 100
+# Least correlation of the detail of copies that were saved again or turned, and of crops. Where more pairs than the shares below pass,
+# images count as smooth and the last limit applies.
+_DETAIL, _DETAIL_OF_CROPS, _DETAIL_IF_SMOOTH = 0.7, 0.85, 0.95
+_MANY_PER_IMAGE, _MANY = 0.02, 10  # copies per image, and in total
 BLANK = 1.0  # standard deviation in grey levels, below which there is nothing to compare
-_PAIRS = 2048  # compared at a time
-_EDGE = 9  # the hash is made of the 9 x 9 lowest frequencies except the mean
+CROPPED = "cropped"
 
 
 @dataclass(frozen=True)
@@ -38,35 +30,95 @@ class Duplicates:
     Attributes:
         exact: sets of two or more files of equal bytes.
         near: pairs of images that are the same, but not byte for byte.
-        merged: sets of exact and near duplicates together; the images of a set must not be split.
+        merged: sets of exact and near duplicates and changed copies together; the images of a set must not be split.
         similar: number of pairs that correlate like copies but differ in their detail, and so count as different.
+        changed: pairs of which one is a mirrored, rotated or cropped copy of the other.
+        changes: how, in words, for each changed pair.
     """
 
     exact: tuple[tuple[int, ...], ...]
     near: tuple[tuple[int, int], ...]
     merged: tuple[tuple[int, ...], ...]
     similar: int = 0
+    changed: tuple[tuple[int, int], ...] = ()
+    changes: tuple[str, ...] = ()
 
 
-def find_duplicates(stats: ImageStats, *, block_size: int = 1024) -> Duplicates:
-    """Find exact and near duplicates among the readable images.
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of different digests: see `Duplicates`."""
 
-    Of each set of equal files the first represents all in ``near``. Blank images are only compared byte by byte.
+    near: Sequence[tuple[str, str]]
+    changed: Sequence[tuple[str, str, str]]
+    similar: int
+
+
+Recall = Callable[[Sequence[str], Callable[[], Any]], Any]
+
+
+def find_duplicates(stats: ImageStats, *, block_size: int = 1024, recall: Recall | None = None) -> Duplicates:
+    """Find exact and near duplicates and changed copies among the readable images.
+
+    Of each set of equal files the first represents all in ``near`` and ``changed``. Blank images are only compared byte by byte.
 
     Args:
-        block_size: images whose hashes are compared at a time; it bounds the memory and changes no result.
+        block_size: images that are compared at a time; it bounds the memory and changes no result.
+        recall: see `recall_copies`; it must only be given for statistics that follow from the content of the files.
     """
     by_digest: dict[str, list[int]] = defaultdict(list)
     for row, file in enumerate(stats.files):
         if file.digest and file.error is None:
             by_digest[file.digest].append(row)
     exact = tuple(sorted(tuple(rows) for rows in by_digest.values() if len(rows) > 1))
-    std = np.array([file.std for file in stats.files])
-    first = np.array(sorted(rows[0] for rows in by_digest.values()), dtype=np.int64)
-    first = first[std[first] >= BLANK]
-    same, similar = _near(stats.thumbnails, first, block_size)
-    near = tuple(sorted((int(first[a]), int(first[b])) for a, b in same))
-    return Duplicates(exact, near, connected_sets([*exact, *near]), similar)
+    # In the order of their digests, so that the order of the table is of no consequence.
+    compared = sorted(digest for digest, rows in by_digest.items() if stats.files[rows[0]].std >= BLANK)
+    rows = np.array([by_digest[digest][0] for digest in compared], dtype=np.int64)
+
+    def search() -> dict[str, Any]:
+        return asdict(_pairs(stats, compared, rows, block_size))
+
+    found = _Pairs(**(search() if recall is None else recall(compared, search)))
+    first = {digest: by_digest[digest][0] for digest in compared}
+
+    def as_rows(one: str, other: str) -> tuple[int, int]:
+        left, right = sorted((first[one], first[other]))
+        return left, right
+
+    near = tuple(sorted(as_rows(one, other) for one, other in found.near))
+    changes = {as_rows(one, other): how for one, other, how in found.changed}
+    changed = tuple(sorted(changes))
+    merged = connected_sets([*exact, *near, *changed])
+    return Duplicates(exact, near, merged, found.similar, changed, tuple(changes[pair] for pair in changed))
+
+
+def _pairs(stats: ImageStats, digests: Sequence[str], rows: IntArray, block_size: int) -> _Pairs:
+    """Compare the images of some rows, which have different digests."""
+    copies = find_copies(stats.thumbnails, rows, block_size)
+    as_it_is = copies.turn == 0
+    same = _alike(copies.detail, as_it_is, _DETAIL, len(rows))
+    turned = _alike(copies.detail, ~as_it_is, _DETAIL, len(rows))
+    near = [(digests[a], digests[b]) for a, b in copies.pairs[same]]
+    changed = [
+        (digests[a], digests[b], TURNS[turn].name)
+        for (a, b), turn in zip(copies.pairs[turned], copies.turn[turned], strict=True)
+    ]
+    known = {(int(a), int(b)) for a, b in copies.pairs[same | turned]}
+    crops = find_crops(stats.thumbnails, rows, block_size)
+    details = np.array([crop.detail for crop in crops])
+    alike = _alike(details, np.ones(len(crops), dtype=np.bool_), _DETAIL_OF_CROPS, len(rows))
+    for crop in (crops[at] for at in np.flatnonzero(alike)):
+        if (pair := (min(crop.whole, crop.part), max(crop.whole, crop.part))) not in known:
+            known.add(pair)
+            changed.append((digests[crop.whole], digests[crop.part], CROPPED))
+    return _Pairs(near, changed, int((~same & ~turned).sum()))
+
+
+def _alike(detail: FloatArray, candidates: BoolArray, limit: float, images: int) -> BoolArray:
+    """Which candidates have the same detail, by the higher limit if there are many."""
+    alike = candidates & (detail > limit)
+    if alike.sum() > max(_MANY_PER_IMAGE * images, _MANY):
+        alike = candidates & (detail > _DETAIL_IF_SMOOTH)
+    return alike
 
 
 def connected_sets(sets: Iterable[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
@@ -105,73 +157,3 @@ def merge_groups(table: ImageTable, duplicates: Duplicates) -> ImageTable:
         named[list(rows)] = min(groups[list(rows)].tolist())
     frame["group"] = named
     return replace(table, frame=frame)
-
-
-def _near(
-    thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int
-) -> tuple[list[tuple[int, int]], int]:
-    """Positions (a, b), a < b, within ``rows`` of images that are the same, and the number of pairs that are similar."""
-    pairs, detail = np.empty((0, 2), dtype=np.int64), np.empty(0)
-    proposals = _proposed(thumbnails, rows, block_size) if len(rows) > 1 else ()
-    if found := [_confirmed(thumbnails, rows, proposed) for proposed in proposals]:
-        pairs, detail = np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
-    same = detail > _DETAIL
-    if same.sum() > max(_MANY_PER_IMAGE * len(rows), _MANY):
-        same = detail > _DETAIL_IF_SMOOTH
-    return [(int(a), int(b)) for a, b in pairs[same]], int((~same).sum())
-
-
-def _proposed(thumbnails: NDArray[np.uint8], rows: IntArray, block_size: int) -> Iterator[IntArray]:
-    """Pairs (P, 2) of positions whose hashes, or one hash and the other's negative, differ in few bits."""
-    blocks = [rows[at : at + block_size] for at in range(0, len(rows), block_size)]
-    signs = np.concatenate([_hashes(thumbnails[block]) for block in blocks])
-    # The product of two hashes of signs is the number of bits minus twice the number that differ.
-    sample = np.abs(signs[:: max(len(rows) // block_size, 1)] @ signs.T)
-    limits = [64 - 2 * bits for bits in _BITS]
-    least = next((limit for limit in limits if (sample >= limit).mean() * len(rows) <= _PROPOSED), limits[-1])
-    for start in range(0, len(rows), block_size):
-        agree = np.abs(signs[start : start + block_size] @ signs[start:].T)
-        near = np.argwhere(np.triu(agree >= least, 1)) + start
-        for at in range(0, len(near), _PAIRS):
-            yield near[at : at + _PAIRS]
-
-
-def _confirmed(thumbnails: NDArray[np.uint8], rows: IntArray, pairs: IntArray) -> tuple[IntArray, FloatArray]:
-    """Pairs whose thumbnails correlate above `CORRELATION`, with the correlation (of that sign) of their detail."""
-    left, right = (thumbnails[rows[pairs[:, side]]] for side in (0, 1))
-    whole = _correlations(left, right)
-    passed = np.abs(whole) > CORRELATION
-    detail = _correlations(_fine(left[passed]), _fine(right[passed])) * np.sign(whole[passed])
-    return pairs[passed], detail
-
-
-def _fine(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The detail of thumbnails: the difference from their blur."""
-    import cv2
-
-    fine = np.empty(thumbnails.shape, dtype=np.float32)
-    for row, thumbnail in enumerate(thumbnails.astype(np.float32)):
-        fine[row] = thumbnail - cv2.GaussianBlur(thumbnail, (0, 0), _SMOOTH)
-    return fine
-
-
-def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, T, T) → (N, 64) of ±1: which of the lowest frequencies, row by row, are above their median."""
-    import cv2
-
-    half = thumbnails.shape[1] // 2
-    signs = np.empty((len(thumbnails), 64), dtype=np.float32)
-    for row, thumbnail in enumerate(thumbnails):
-        small = cv2.resize(thumbnail, (half, half), interpolation=cv2.INTER_AREA).astype(np.float32)
-        low = cv2.dct(small)[:_EDGE, :_EDGE].reshape(-1)[1:65]
-        signs[row] = np.where(low > np.median(low), 1, -1)
-    return signs
-
-
-def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> FloatArray:
-    """Pearson correlations (P,) of P pairs of thumbnails (P, T, T); 0 where one is blank."""
-    a, b = (side.reshape(len(side), math.prod(side.shape[1:])).astype(np.float32) for side in (left, right))
-    a -= a.mean(axis=1, keepdims=True)
-    b -= b.mean(axis=1, keepdims=True)
-    length = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-    return np.asarray(np.einsum("ij,ij->i", a, b) / np.where(length > 0, length, 1), dtype=np.float64)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from tametail.audit.duplicates import Duplicates
 from tametail.audit.finding import Finding, Severity, singles
 from tametail.audit.image_stats import FileStats, ImageStats
+from tametail.core.arrays import BoolArray
 from tametail.core.text import counted
 from tametail.data.table import ImageTable
 
@@ -15,6 +19,10 @@ _TINY = 32  # pixels of the shorter side
 _LONG = 5.0  # ratio of the longer side to the shorter side
 _BLANK = 1.0  # standard deviation in grey levels
 _MANY_UNREADABLE = 0.1  # fraction of unreadable files above which the rest may not represent the data set
+
+# Shares of images touched from which a leak is unsafe: it raises accuracy by at most this share.
+_UNSAFE_ACROSS_GROUPS = 0.01
+_UNSAFE_IN_TEST = 0.005  # of the given test set, whose result is final and which no grouping can mend
 
 _Test = Callable[[FileStats], bool]
 # code, severity, (one, many), what they are, advice, test of a readable image
@@ -97,6 +105,47 @@ def _noted(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
         )
 
 
+@dataclass(frozen=True)
+class _Touched:
+    """How much of a table some sets of its rows touch.
+
+    Attributes:
+        images, of: images in these sets, and in all.
+        by_class: share of the images of a class that are touched, averaged over classes.
+        sets: number of sets.
+    """
+
+    images: int
+    of: int
+    by_class: float
+    sets: int
+
+    @classmethod
+    def by(cls, sets: Sequence[Sequence[int]], labels: BoolArray, considered: BoolArray) -> _Touched:
+        """Count the rows of sets among the considered ones.
+
+        Args:
+            labels: (N, C) classes of each row.
+        """
+        touched = np.zeros(len(labels), dtype=np.bool_)
+        touched[[row for rows in sets for row in rows]] = True
+        touched &= considered
+        per_class = labels[considered].sum(axis=0)
+        present = per_class > 0
+        share = labels[touched].sum(axis=0)[present] / per_class[present]
+        by_class = float(share.mean()) if len(share) else 0.0
+        return cls(int(touched.sum()), int(considered.sum()), by_class, len(sets))
+
+    def severity(self, unsafe_from: float) -> Severity:
+        """Unsafe if the accuracy, or the balanced accuracy because of several sets, can be wrong by this share."""
+        by_class = self.by_class if self.sets > 1 else 0.0
+        touched = max(self.images / max(self.of, 1), by_class)
+        return "unsafe" if touched >= unsafe_from else "warning"
+
+    def __str__(self) -> str:
+        return f"{self.images:,} of {counted(self.of, 'image', 'images')}, {100 * self.images / max(self.of, 1):.2g} %"
+
+
 def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
     labels, groups, splits = (table.frame[column].tolist() for column in ("label", "group", "split"))
 
@@ -104,15 +153,22 @@ def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
         return tuple(rows for rows in duplicates.merged if len({values[row] for row in rows}) > 1)
 
     def finding(
-        code: str, severity: Severity, sets: Sequence[tuple[int, ...]], message: str, advice: str
+        code: str,
+        severity: Severity,
+        sets: Sequence[tuple[int, ...]],
+        message: str,
+        advice: str,
+        changes: Sequence[str] = (),
     ) -> Iterator[Finding]:
         if sets:
             images = table.images
             ids = tuple(tuple(images[list(rows)].tolist()) for rows in sets)
             details = tuple(", ".join(dict.fromkeys(labels[row] for row in rows)) for rows in sets)
+            if changes:
+                details = tuple(f"{how}; {of}" for how, of in zip(changes, details, strict=True))
             yield Finding(code, severity, message, advice, ids, details)
 
-    exact, near = duplicates.exact, duplicates.near
+    exact, near, changed = duplicates.exact, duplicates.near, duplicates.changed
     crossing_groups = with_several(groups)
     keep = "keep one of each set, unless the copies are intended"
     if not crossing_groups:
@@ -123,21 +179,33 @@ def _duplicates(table: ImageTable, duplicates: Duplicates) -> Iterator[Finding]:
     message = f"{counted(len(near), 'pair', 'pairs')} of near-identical images in different files "
     message += "(correlation above 0.99 at 64 × 64)"
     yield from finding("near_duplicates", "note", near, message, keep)
+    kinds = ", ".join(f"{count:,} {how}" for how, count in Counter(duplicates.changes).most_common())
+    message = f"{counted(len(changed), 'pair', 'pairs')} of which one image is a changed copy of the other ({kinds})"
+    yield from finding("changed_copies", "note", changed, message, keep, duplicates.changes)
+
+    everywhere = np.ones(len(table), dtype=np.bool_)
+    tested = np.array([split == "test" for split in splits], dtype=np.bool_)
+
+    def touched(sets: Sequence[tuple[int, ...]], considered: BoolArray) -> _Touched:
+        return _Touched.by(sets, table.labels, considered)
+
     conflicting = with_several(labels)
-    message = f"{counted(len(conflicting), 'set', 'sets')} of duplicates with different labels"
+    share = touched(conflicting, everywhere)
+    message = f"{counted(len(conflicting), 'set', 'sets')} of duplicates with different labels ({share})"
     advice = "at least one label of each set is wrong: check with the annotators"
     yield from finding("conflicting_labels", "warning", conflicting, message, advice)
-    crossing = tuple(rows for rows in duplicates.merged if len({splits[row] == "test" for row in rows}) > 1)
+    crossing = tuple(rows for rows in duplicates.merged if len({bool(tested[row]) for row in rows}) > 1)
     sets = counted(len(crossing), "set", "sets")
-    message = f"{sets} of duplicates with images both in the given test set and outside it"
+    share = touched(crossing, tested)
+    message = f"{sets} of duplicates with images both in the given test set and outside it ({share} of the test set)"
     advice = "the test set is not independent: remove them from one side, or remove the split column"
-    yield from finding("duplicates_cross_split", "unsafe", crossing, message, advice)
+    yield from finding("duplicates_cross_split", share.severity(_UNSAFE_IN_TEST), crossing, message, advice)
     sets = counted(len(crossing_groups), "set", "sets")
-    message = (
-        f"{sets} of duplicates in different groups: they can be in both the training set and the test set"
-    )
+    share = touched(crossing_groups, everywhere)
+    message = f"{sets} of duplicates in different groups ({share}): they can be in both the training set and the test set"
     advice = "repeat with --group-duplicates, which puts them in one group"
-    yield from finding("duplicates_cross_groups", "unsafe", crossing_groups, message, advice)
+    severity = share.severity(_UNSAFE_ACROSS_GROUPS)
+    yield from finding("duplicates_cross_groups", severity, crossing_groups, message, advice)
 
 
 def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]:
@@ -145,10 +213,8 @@ def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]
     rows = [row for row, file in enumerate(stats.files) if file.kind == "DICOM"]
     if not rows:
         return
-    from tametail.data.readers.dicom_headers import declares_burned_in_text, identifying_attributes
-
-    paths, images = table.paths, table.images.tolist()
-    tags = {row: found for row in rows if (found := identifying_attributes(paths[row]))}
+    images = table.images.tolist()
+    tags = {row: found for row in rows if (found := stats.files[row].identifying)}
     if tags:
         named = Counter(tag for found in tags.values() for tag in found).most_common()
         yield Finding(
@@ -160,7 +226,7 @@ def check_identifiers(table: ImageTable, stats: ImageStats) -> Iterator[Finding]
             singles([images[row] for row in tags]),
             tuple(", ".join(found) for found in tags.values()),
         )
-    burned = [row for row in rows if declares_burned_in_text(paths[row])]
+    burned = [row for row in rows if stats.files[row].burned_in]
     if burned:
         yield Finding(
             "burned_in_annotation",

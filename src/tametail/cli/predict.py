@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -32,6 +32,8 @@ def predict(
     out: str,
     prevalence: str | None,
     group_from: str | None,
+    coverage: float | None,
+    sets: Literal["class", "prevalence"],
     **options: Any,
 ) -> None:
     """Write class probabilities for images, as the mean of a method's fold models.
@@ -40,11 +42,13 @@ def predict(
     """
     from tametail.deployment.classifier import find_images, load, read_prevalence
 
-    found = find_images(image_paths)
     classifier = load(study, **options)
+    found = find_images(image_paths, volumes=classifier.slices is not None)
     shares = None if prevalence is None else read_prevalence(prevalence, classifier.class_names)
     groups = _groups(found.images, group_from, classifier.predict_by, console)
-    table = classifier.predict(found.images, console, prevalence=shares, groups=groups)
+    table = classifier.predict(
+        found.images, console, prevalence=shares, groups=groups, coverage=coverage, sets=sets
+    )
     write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)

@@ -20,7 +20,7 @@ from tametail.core.options import WriteReportOptions
 def report(console: Console, /, study: str, **options: Any) -> None:
     """Write the report of a study again: an HTML page, tables as CSV, Markdown and LaTeX, and metrics.json.
 
-    --images, --predict-by, --by, --operating, --ordered and --class-order are remembered; an empty text (--by "") resets them.
+    --images, --coverage, --predict-by, --by, --operating, --ordered and --class-order are remembered; an empty text (--by "") resets them.
     """
     from tametail.report import grades_used, unavailable, unfinished, write_report
 

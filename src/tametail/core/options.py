@@ -141,6 +141,14 @@ class TableOptions(ImageRootOptions, RootOptions, GroupFromOptions, total=False)
             least=1,
         ),
     ]
+    slices: Annotated[
+        str | None,
+        Option(
+            None,
+            "Which slices of 3-D volumes (NIfTI, DICOM series and frames) are the images: middle, all, or every:N.",
+            DATA,
+        ),
+    ]
     download: Annotated[
         bool, Option(False, "Download a MedMNIST data set that is not on this machine.", DATA)
     ]
@@ -459,8 +467,9 @@ class JsonOptions(TypedDict, total=False):
 
 DATA_HELP = (
     "A folder with one subfolder per class, a folder with labels.csv, a CSV, TSV, Excel, Parquet or JSONL file, one "
-    "table per split (train=a.csv,test=b.csv), DICOM files, a MedMNIST .npz file, a folder made by tametail pack or of "
-    "WebDataset archives or its URL (s3://bucket/folder), the name of a known data set, or demo or demo-multilabel "
+    "table per split (train=a.csv,test=b.csv), DICOM files, volumes with --slices, HDF5 files, a MedMNIST .npz file, a folder made "
+    "by tametail pack or of WebDataset or zip archives or its URL (s3://bucket/folder), the name of a known data set, or demo or "
+    "demo-multilabel "
     "(built in, synthetic)."
 )
 
@@ -626,7 +635,19 @@ class TestSetOptions(ImageRootOptions, DeviceOptions, EngineOptions, TrustOption
 
 
 @varied(by=(None, "Column for subgroup results, such as sex; remembered, an empty text removes it."))
-class WriteReportOptions(AnalysisOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False):
+class CoverageOptions(TypedDict, total=False):
+    """The coverage of prediction sets."""
+
+    coverage: Annotated[
+        float | None,
+        Option(None, "Coverage of the prediction sets, above 0 and below 1. Default: 0.9."),
+    ]
+
+
+@varied(coverage=(None, "Coverage of the prediction sets, above 0 and below 1; remembered. Default: 0.9."))
+class WriteReportOptions(
+    AnalysisOptions, CoverageOptions, ImageRootOptions, FigureOptions, PredictByOptions, total=False
+):
     """Options of `tametail.report`."""
 
     images: Annotated[bool | None, Option(None, "Show thumbnails of images; remembered. Default: yes.")]
@@ -736,7 +757,9 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
         "With --predict-by: how the path of an image names its group, as for training. Default: folder, the folder that holds it.",
     ),
 )
-class PredictOptions(OutputOptions, MethodOptions, LoadOptions, GroupFromOptions, total=False):
+class PredictOptions(
+    OutputOptions, MethodOptions, CoverageOptions, LoadOptions, GroupFromOptions, total=False
+):
     """Options of ``tametail predict``."""
 
     prevalence: Annotated[
@@ -744,6 +767,13 @@ class PredictOptions(OutputOptions, MethodOptions, LoadOptions, GroupFromOptions
         Option(
             None,
             "Class prevalence where the images come from: even, 'nv=0.8,mel=0.2', or a JSON file.",
+        ),
+    ]
+    sets: Annotated[
+        Literal["class", "prevalence"],
+        Option(
+            "class",
+            "Prediction sets with this coverage in each class, or over all images at --prevalence (by default that of the training set).",
         ),
     ]
 

@@ -250,6 +250,7 @@ def _description(table: ImageTable) -> dict[str, Any]:
         "class_names": list(table.class_names),
         "multi_label": table.multi_label,
         "synthetic": table.synthetic,
+        **({} if table.slices is None else {"slices": table.slices}),
         "reading": None if table.reading is None else table.reading.as_dict(),
         "may_be_deep": deep,  # so that nothing but the table need be copied to know the bit depth
     }

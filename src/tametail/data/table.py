@@ -58,6 +58,8 @@ class ImageTable:
         reading: what classes, groups and split were taken from; None for a table that was not read from a source.
         bit_depth: bits of grey values that are stored in more than 8; None if it is to be decided from the images, see
             `tametail.data.decoding.bit_depth`.
+        slices: the rule by which the images were taken from volumes, see `tametail.data.decoding.slices`; None if they are no
+            slices.
 
     Raises:
         ValueError: the frame is not of this form.
@@ -71,6 +73,7 @@ class ImageTable:
     multi_label: bool = False
     reading: SourceReading | None = None
     bit_depth: int | None = None
+    slices: str | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.frame.columns[:4]) != COLUMNS:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack, get_args
 
 import numpy as np
 import torch
@@ -23,21 +23,31 @@ from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.core.option import takes
 from tametail.core.options import LoadOptions, MethodOptions
 from tametail.core.run_files import PREDICTIONS, is_finished
+from tametail.core.text import counted
 from tametail.core.trust import Trust, code_name
 from tametail.data import DICOM_SUFFIXES, IMAGE_SUFFIXES, decode_image
 from tametail.data.decoding.bit_depth import BitDepth, find_bit_depth
+from tametail.data.decoding.slices import is_nifti, is_volume, stored_slices
 from tametail.data.reading import say_new_depth
-from tametail.data.table import join_classes
+from tametail.data.table import LABEL_SEPARATOR, join_classes
 from tametail.deployment.fold_ensemble import FoldModel, predict_classes, predict_labels
 from tametail.deployment.prevalence import prevalence_vector, read_prevalence
 from tametail.evaluation.calibration_maps import CalibrationMap
+from tametail.evaluation.conformal import (
+    DEFAULT_COVERAGE,
+    ScoreDistribution,
+    class_thresholds,
+    needed_groups,
+    prevalence_thresholds,
+    sets_of,
+)
 from tametail.evaluation.label_calibration import LabelMap, deployed_thresholds
 from tametail.models.backbones import BackboneSpec, channels_last
 from tametail.models.heads import Standardise
 from tametail.predictions.by_group import PredictBy, combined
 from tametail.predictions.multi_label import read_label_predictions
 from tametail.report import best_method
-from tametail.report.study.calibration_file import calibration_map
+from tametail.report.study.calibration_file import calibration_for_new_images
 from tametail.storage import study_file
 from tametail.storage.run_file import intact
 from tametail.study.image_digests import ImageDigests, file_digests, recognise_held_out
@@ -56,6 +66,8 @@ __all__ = ["Classifier", "FoundImages", "find_images", "load", "read_prevalence"
 _CPU_BATCH, _GPU_BATCH = 16, 128
 _AHEAD = 2  # batches that are decoded before they are needed
 _P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
+_SET, _SET_SIZE = "prediction_set", "set_size"
+SetKind = Literal["class", "prevalence"]
 
 
 @dataclass(frozen=True)
@@ -70,9 +82,11 @@ class Classifier:
         fold_models: one per fold and seed.
         device: of the models.
         calibration: of the probabilities of each fold model.
+        distributions: the scores of each class (C,) for prediction sets; empty for several labels.
         thresholds: (C,) of the calibrated probabilities of the labels; None if images have exactly one class.
         bit_depth: at which the study read its grey images of more than 8 bits; None if it had none of them. New images
             are read at this depth too, unless their values exceed it, see `predict`.
+        slices: the rule by which the study's images were taken from volumes; None if they were not. New volumes are read by it.
         predict_by: what the thresholds are of, and what `predict` gives rows for: images, or groups of them.
         study: its folder, where predictions of held-out images are recorded; None for no study.
     """
@@ -84,8 +98,10 @@ class Classifier:
     fold_models: tuple[FoldModel, ...]
     device: torch.device
     calibration: CalibrationMap | LabelMap
+    distributions: tuple[ScoreDistribution, ...] = ()
     thresholds: NDArray[np.float64] | None = None
     bit_depth: int | None = None
+    slices: str | None = None
     study: Path | None = None
     predict_by: PredictBy = "image"
 
@@ -137,6 +153,8 @@ class Classifier:
         *,
         prevalence: Mapping[str, float] | None = None,
         groups: Sequence[str] | None = None,
+        coverage: float | None = None,
+        sets: SetKind = "class",
     ) -> pd.DataFrame:
         """Predict images, one row each, or of a classifier that predicts by group, groups of images.
 
@@ -150,6 +168,13 @@ class Classifier:
         Grey images of more than 8 bits are read at the depth of the study. If a value of the N images exceeds it, or the
         study had no such images, the depth is decided from all N: give images of one origin together.
 
+        Of a study of slices, NIfTI volumes and DICOM files of several frames are read as slices by the rule of the study, each a
+        row: ``scan.nii.gz/slice_021.png``.
+
+        The prediction set of an image has the classes that cannot be excluded at the required coverage, joined by ``|``, the most
+        probable first; it is empty if no class is probable enough, see `tametail.evaluation.conformal`. A class of too few
+        groups is in every set, and named on the console.
+
         Images of the study's held-out test set are recognised, also if they were renamed or saved again: a warning is shown,
         and the prediction recorded in the study as a look at its test set.
 
@@ -160,14 +185,17 @@ class Classifier:
             prevalence: prevalence of each class by name, scaled to sum to one.
             groups: N, the group of each image; needed by a classifier that predicts by group. The probabilities of its readable
                 images are combined; column image is then the group, and column images their number.
+            coverage: of prediction sets, above 0 and below 1; by default 0.9.
+            sets: ``class`` for sets with this coverage in each class, at any prevalence; ``prevalence`` for this coverage over all
+                images, at the given prevalence or that of the training set.
 
         Returns:
-            A data frame with the columns image, predicted, ``p_<class>`` for each class, saturated (the probability of
-            the prediction is at the limit of the link), method, link and error.
+            A data frame with the columns image, predicted, prediction_set and set_size (not for several labels), ``p_<class>``
+            for each class, saturated (the probability of the prediction is at the limit of the link), method, link and error.
 
         Raises:
-            UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, or images may have several
-                labels.
+            UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
+                labels, or a coverage or kind of sets that does not exist.
         """
         import pandas as pd
 
@@ -189,6 +217,15 @@ class Classifier:
             chosen = zip(self.class_names, self.thresholds, strict=True)
             named = ", ".join(f"{name} {threshold:.3g}" for name, threshold in chosen)
             console.say(f"Thresholds of the labels (chosen by F1 in cross-validation): {named}")
+        images, names = _slices_of(images, self.slices, console)
+        if groups is not None and len(groups) != len(images):
+            raise UsageError(
+                "expected single images with predict_by other than image, got volumes; predict their slices, and combine them"
+            )
+        set_thresholds = None
+        if self.distributions:
+            asked = DEFAULT_COVERAGE if coverage is None else coverage
+            set_thresholds = self._set_thresholds(asked, sets, target_prevalence, console)
         bit_depth = self._find_depth(images, console).bits
         rows: list[dict[str, object]] = []
         seen: list[ImageDigests] = []
@@ -199,13 +236,16 @@ class Classifier:
                 own = zip(content[len(rows) :], decoded, strict=False)
                 read = [(digest, one) for digest, one in own if not isinstance(one, DataError)]
                 seen.append(ImageDigests.of([one for _, one in read], [digest for digest, _ in read]))
-                rows += self._predict_chunk(chunk, decoded, target_prevalence)
+                rows += self._predict_chunk(chunk, decoded, target_prevalence, set_thresholds)
                 advance(len(chunk))
         if self.study is not None:
             recognise_held_out(self.study, "predict", seen, console)
-        columns = ["image", "predicted", *self._columns, "saturated", "method", "link", "error"]
+        of_sets = [] if set_thresholds is None else [_SET, _SET_SIZE]
+        columns = ["image", "predicted", *of_sets, *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
+        has += of_sets[1:]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
+        table = table.assign(image=np.array(names, dtype=object))
         return table if groups is None else self._by_group(table, np.array(groups, dtype=object))
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
@@ -235,6 +275,37 @@ class Classifier:
         has = [column for column in self._columns if column.startswith(_HAS)]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
 
+    def _set_thresholds(
+        self, coverage: float, sets: SetKind, prevalence: NDArray[np.float64] | None, console: Console
+    ) -> NDArray[np.float64]:
+        """The threshold (C,) of each class for prediction sets; says what they are and which classes are too rare."""
+        if sets not in get_args(SetKind):
+            raise UsageError(
+                f"expected prediction sets of kind {' or '.join(get_args(SetKind))}, got {sets!r}"
+            )
+        try:
+            needed = needed_groups(coverage)
+        except ValueError as error:
+            raise UsageError(f"{error}; give another --coverage") from error
+        asked = f"{100 * coverage:.6g} %"
+        if sets == "class":
+            console.say(f"Prediction sets: coverage of {asked} in each class, at any prevalence")
+            thresholds = class_thresholds(self.distributions, coverage)
+        else:
+            images = np.array([each.images for each in self.distributions], dtype=np.float64)
+            at = images / images.sum() if prevalence is None else prevalence
+            where = "of the training set" if prevalence is None else "given"
+            console.say(f"Prediction sets: coverage of {asked} over all images, at the prevalence {where}")
+            thresholds = prevalence_thresholds(self.distributions, coverage, at)
+        counts = zip(self.class_names, self.distributions, thresholds, strict=True)
+        rare = [f"{name} ({each.groups})" for name, each, threshold in counts if np.isinf(threshold)]
+        if rare:
+            console.warn(
+                f"too rare for prediction sets of {asked} coverage, which take {counted(needed, 'group')} (patients) with the "
+                f"class, and so in every set: {', '.join(rare)}; a lower --coverage takes fewer"
+            )
+        return thresholds
+
     def _find_depth(self, images: Sequence[str | Path], console: Console) -> BitDepth:
         """The depth at which these grey images are read, as in external evaluation."""
         with ThreadPoolExecutor(min(len(images), os.cpu_count() or 1) or 1) as pool:
@@ -253,6 +324,7 @@ class Classifier:
         images: Sequence[str | Path],
         decoded: Sequence[NDArray[np.uint8] | DataError],
         target_prevalence: NDArray[np.float64] | None,
+        set_thresholds: NDArray[np.float64] | None,
     ) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         readable, pixels = [], []
@@ -272,7 +344,11 @@ class Classifier:
         if readable:
             features = self._features(np.stack(pixels))
             single = self.thresholds is None
-            predicted = self._classes(features, target_prevalence) if single else self._labels(features)
+            predicted = (
+                self._classes(features, target_prevalence, set_thresholds)
+                if single
+                else self._labels(features)
+            )
             for row, values in zip(readable, predicted, strict=True):
                 row |= values
         return rows
@@ -286,12 +362,20 @@ class Classifier:
         return features
 
     def _classes(
-        self, features: torch.Tensor, target_prevalence: NDArray[np.float64] | None
+        self,
+        features: torch.Tensor,
+        target_prevalence: NDArray[np.float64] | None,
+        set_thresholds: NDArray[np.float64] | None,
     ) -> Iterator[dict[str, object]]:
         assert isinstance(self.calibration, CalibrationMap)
         predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
-        for p, chosen, saturated in zip(*predicted, strict=True):
+        for p, chosen, saturated, trained in zip(*predicted, strict=True):
             row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
+            if set_thresholds is not None:
+                order = np.argsort(-trained, kind="stable")
+                inside = order[sets_of(trained, set_thresholds)[order]]
+                row[_SET] = LABEL_SEPARATOR.join(self.class_names[index] for index in inside)
+                row[_SET_SIZE] = len(inside)
             yield row | self._named(_P, p)
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
@@ -359,7 +443,8 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         decision_rule = run.method.decision_rule(counts, images, recipe)
         fold_models.append(FoldModel(model, decision_rule, np.array(counts, dtype=np.float64)))
     backbone = frozen(restore_backbone(directory, spec), spec) if heads_only else nn.Identity()
-    thresholds, calibration = None, calibration_map(directory, chosen)
+    thresholds = None
+    calibration, distributions = calibration_for_new_images(directory, chosen)
     if isinstance(calibration, LabelMap):
         tables = [read_label_predictions(intact(run.directory(directory) / PREDICTIONS)) for run in runs]
         thresholds = deployed_thresholds(tables, calibration, predict_by)
@@ -375,11 +460,35 @@ def load(study: str | Path, method: str | None = None, **options: Unpack[LoadOpt
         tuple(fold_models),
         target,
         calibration,
+        distributions,
         thresholds,
         described["table"].get("bit_depth"),
+        described["table"].get("slices"),
         directory,
         predict_by,
     )
+
+
+def _slices_of(
+    images: Sequence[str | Path], rule: str | None, console: Console
+) -> tuple[list[str | Path], list[str]]:
+    """The images with volumes replaced by their slices, and their names. Volumes that cannot be read stay, with a warning."""
+    files: list[str | Path] = []
+    names: list[str] = []
+    for image in images:
+        files.append(image)
+        names.append(str(image))
+        path = Path(image).absolute()
+        try:
+            if rule is None or not path.is_file() or not is_volume(path):
+                continue
+            place, (slices,), _ = stored_slices(path.parent, [path.name], rule)
+        except DataError as error:
+            console.warn(str(error))
+            continue
+        files[-1:] = [place / each for each in slices]
+        names[-1:] = [f"{image}{each.removeprefix(path.name)}" for each in slices]
+    return files, names
 
 
 def _decoded_ahead(
@@ -422,8 +531,8 @@ class FoundImages(NamedTuple):
     skipped: int
 
 
-def find_images(paths: Sequence[str | Path]) -> FoundImages:
-    """Find the given images and all images below the given folders, sorted; hidden files and folders are ignored.
+def find_images(paths: Sequence[str | Path], *, volumes: bool = False) -> FoundImages:
+    """Find the given images and all images, and NIfTI ``volumes``, below the given folders, sorted; hidden files and folders are ignored.
 
     Raises:
         DataError: a path does not exist, or a folder has no image.
@@ -431,14 +540,18 @@ def find_images(paths: Sequence[str | Path]) -> FoundImages:
     found: list[Path] = []
     skipped: set[str] = set()
     known = {*IMAGE_SUFFIXES, *DICOM_SUFFIXES}
+
+    def is_known(file: Path) -> bool:
+        return file.suffix.lower() in known or (volumes and is_nifti(file.name))
+
     for path in map(Path, paths):
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if not _is_hidden(p.relative_to(path)) and p.is_file())
-            inside = [file for file in files if file.suffix.lower() in known]
+            inside = [file for file in files if is_known(file)]
             if not inside:
                 raise DataError(f"expected images in {path}, found none ({', '.join(sorted(known))})")
             found += inside
-            skipped |= {os.path.abspath(file) for file in files if file.suffix.lower() not in known}
+            skipped |= {os.path.abspath(file) for file in files if not is_known(file)}
         elif path.exists():
             found.append(path)
         else:

@@ -42,24 +42,30 @@ def predict_classes(
     features: Tensor,
     calibration: CalibrationMap,
     prevalence: FloatArray | None,
-) -> tuple[FloatArray, NDArray[np.int64], BoolArray]:
-    """Probabilities (N, C) that sum to one, predicted classes (N,), and whether their probability is saturated (N,).
+) -> tuple[FloatArray, NDArray[np.int64], BoolArray, FloatArray]:
+    """Predict classes of N images.
+
+    Returns:
+        Probabilities (N, C) that sum to one; predicted classes (N,); whether their probability is saturated (N,); and the
+        probabilities (N, C) at the class frequencies of the training set.
 
     Args:
         features: inputs of the models for N images.
         calibration: of the probabilities of each model.
         prevalence: (C,) of the target population; None for that of the training set.
     """
-    posteriors, decisions, saturated = [], [], []
+    trained, posteriors, decisions, saturated = [], [], [], []
     for fold_model in fold_models:
         outputs, decision_rule = fold_model.outputs(features), fold_model.decision_rule
         p = calibration(exclusive(decision_rule.posterior(outputs).numpy()))
+        trained.append(p)
         posteriors.append(p if prevalence is None else for_prevalence(p, fold_model.class_counts, prevalence))
         decisions.append(scores(decision_rule.decision(outputs).numpy(), decision_rule.family))
         saturated.append(decision_rule.saturated(outputs).numpy())
     p = np.asarray(np.mean(posteriors, axis=0))
     chosen = (np.mean(decisions, axis=0) if prevalence is None else p).argmax(axis=1)
-    return p, chosen, np.any(saturated, axis=0)[np.arange(len(p)), chosen]
+    at_limit = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
+    return p, chosen, at_limit, np.asarray(np.mean(trained, axis=0))
 
 
 def predict_labels(

@@ -6,6 +6,7 @@ Shape legend: N images, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -290,6 +291,26 @@ for _metric in (
         interval=lambda sample: sample.kappa,
         interval_kind="gamma and group bootstrap",
         ordinal=True,
+    ),
+    ConfusionMetric(
+        "mean_absolute_error",
+        "Mean absolute error, grades",
+        metrics.mean_absolute_error,
+        high=math.inf,
+        greater_is_better=False,
+        interval=lambda sample: sample.mean_absolute_error,
+        interval_kind="gamma and group bootstrap",
+        ordinal=True,
+    ),
+    ConfusionMetric(
+        "off_by_one_accuracy",
+        "Off-by-one accuracy",
+        metrics.off_by_one_accuracy,
+        interval=lambda sample: sample.off_by_one_accuracy,
+        interval_kind=WILSON,
+        ordinal=True,
+        percent=True,
+        in_print=False,
     ),
     ConfusionMetric(
         "accuracy",

@@ -130,6 +130,27 @@ def quadratic_kappa(confusion: ArrayLike) -> FloatArray:
     return kappa_from_counts(distance, matrix.sum(axis=-1), matrix.sum(axis=-2))
 
 
+def mean_absolute_error(confusion: ArrayLike) -> FloatArray:
+    """Mean distance in grades from the true class to the predicted one, shape (...); classes in their order.
+
+    nan where there are no images.
+    """
+    matrix = _matrices(confusion)
+    place = np.arange(matrix.shape[-1])
+    return _ratio((matrix * np.abs(place[:, None] - place)).sum(axis=(-2, -1)), matrix.sum(axis=(-2, -1)))
+
+
+def off_by_one_accuracy(confusion: ArrayLike) -> FloatArray:
+    """Proportion of images predicted as their class or one next to it, shape (...); classes in their order.
+
+    nan where there are no images.
+    """
+    matrix = _matrices(confusion)
+    place = np.arange(matrix.shape[-1])
+    near = np.abs(place[:, None] - place) <= 1
+    return _ratio((matrix * near).sum(axis=(-2, -1)), matrix.sum(axis=(-2, -1)))
+
+
 def kappa_from_counts(distance: ArrayLike, actual: ArrayLike, predicted: ArrayLike) -> FloatArray:
     """1 - disagreement / disagreement by chance (Cohen 1968), shape (...).
 

@@ -41,6 +41,8 @@ class Counts:
         predicted: for each replicate, images predicted as each class.
         hits: for each replicate, images of each class that are predicted as it.
         distance: (S, G) sum of the squared distances between true and predicted class, in grades; 0 unless ordinal.
+        absolute: (S, G) sum of the distances.
+        near: (S, G) images whose distance is at most 1.
         furthest: the largest distance, in grades.
         ever_predicted: (C,) images that at least one replicate predicts as the class.
         always_predicted: (C,) images that all replicates predict as the class.
@@ -50,6 +52,8 @@ class Counts:
     predicted: tuple[sparse.csr_array, ...]
     hits: tuple[sparse.csr_array, ...]
     distance: NDArray[np.int32]
+    absolute: NDArray[np.int32]
+    near: NDArray[np.int32]
     furthest: int
     ever_predicted: IntArray
     always_predicted: IntArray
@@ -290,6 +294,39 @@ class Sample:
         return _widened(_linear(values, -slopes, distance), *self._bootstrap[:, 2])
 
     @property
+    def mean_absolute_error(self) -> Estimate:
+        """Mean distance of ordinal classes, in grades: at least `intervals.weighted_rate`, as for kappa.
+
+        Raises:
+            ValueError: the classes are not ordinal.
+        """
+        counts = self._ordinal_counts
+        of_groups, n = counts.absolute.mean(axis=0), len(self)
+        unseen = min(counts.furthest + 1, max(len(self.class_n) - 1, 1))
+        low, high = intervals.weighted_rate(of_groups, counts.size, unseen)
+        return _widened(
+            Estimate(float(of_groups.sum() / n), float(low), float(high), n), *self._bootstrap[:, 3]
+        )
+
+    @property
+    def off_by_one_accuracy(self) -> Estimate:
+        """Proportion of images predicted as their class or one next to it, with Wilson limits.
+
+        Raises:
+            ValueError: the classes are not ordinal.
+        """
+        counts = self._ordinal_counts
+        near = counts.near.mean(axis=0)[:, None]
+        value = near.sum(axis=0) / len(self)
+        return proportions(value, near, counts.size[:, None], np.array([len(self)])).estimate(0)
+
+    @property
+    def _ordinal_counts(self) -> Counts:
+        if self.order is None:
+            raise ValueError("expected the order of the classes for a metric of ordinal classes, got none")
+        return self.counts
+
+    @property
     def _decisions(self) -> tuple[IntArray, IntArray, IntArray]:
         """(C,) images of each class, and (S, C) those predicted as it, and correct."""
         predicted, hits = self.confusions.sum(axis=1), np.diagonal(self.confusions, axis1=1, axis2=2)
@@ -297,17 +334,17 @@ class Sample:
 
     @cached_property
     def _bootstrap(self) -> FloatArray:
-        """(2, 2 or 3) low and high limits of macro F1, MCC and, for ordinal classes, kappa."""
+        """(2, 2 or 4) low and high limits of macro F1, MCC and, for ordinal classes, kappa and mean absolute error."""
         counts = self.counts
         of_groups = [counts.actual, *counts.predicted, *counts.hits]
         if self.order is not None:
-            of_groups.append(sparse.csr_array(counts.distance.T))
+            of_groups += [sparse.csr_array(each.T) for each in (counts.absolute, counts.distance)]
         per_group = sparse.hstack(of_groups, format="csr")
         draws = {"resamples": self.resamples, "seed": self.seed}
         return np.stack(bootstrap.group_bootstrap(per_group, self.strata, self._statistics, **draws))
 
     def _statistics(self, summed: FloatArray) -> FloatArray:
-        """(R, 2 or 3) macro F1, MCC and kappa of sums (R, C + S C + S C [+ S]), means over the replicates."""
+        """(R, 2 or 4) macro F1, MCC, kappa, error of sums (R, C + S C + S C [+ S + S]), means over the replicates."""
         rows, classes, replicates = len(summed), len(self.class_n), len(self.tables)
         decisions = summed[:, : classes * (2 * replicates + 1)].reshape(rows, -1, classes)
         actual, predicted, hits = np.split(decisions, [1, replicates + 1], axis=1)
@@ -319,6 +356,8 @@ class Sample:
         if self.order is not None:
             graded = (counts[..., self.order] for counts in (actual, predicted))
             found.append(metrics.kappa_from_counts(summed[:, -replicates:], *graded))
+            n = actual.sum(axis=-1)
+            found.append(summed[:, -2 * replicates : -replicates] / np.where(n > 0, n, np.nan))
         return np.stack([metrics.mean_over(values, ~np.isnan(values)) for values in found], axis=1)
 
 
@@ -330,7 +369,7 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
         return sparse.csr_array((one[chosen], (group[chosen], category[chosen])), shape=(groups, classes))
 
     given = [table.predicted for table in tables]
-    distance = np.zeros((len(tables), groups), dtype=np.int32)
+    distance, absolute, near = np.zeros((3, len(tables), groups), dtype=np.int32)
     furthest = 0
     if order is not None:
         grade = np.argsort(order)
@@ -338,6 +377,8 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
             apart = np.abs(grade[of_table] - grade[target])
             furthest = max(furthest, int(apart.max()))
             distance[replicate] = np.bincount(group, weights=apart**2, minlength=groups)
+            absolute[replicate] = np.bincount(group, weights=apart, minlength=groups)
+            near[replicate] = np.bincount(group, weights=apart <= 1, minlength=groups)
     # Each class once for an image, however many replicates predict it.
     ordered = np.sort(given, axis=0)
     first = np.concatenate([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
@@ -346,6 +387,8 @@ def _count(tables: Sequence[Predictions], group: IntArray, order: IntArray | Non
         tuple(by_group(of_table) for of_table in given),
         tuple(by_group(target, of_table == target) for of_table in given),
         distance,
+        absolute,
+        near,
         furthest,
         np.bincount(ordered[first], minlength=classes),
         np.bincount(ordered[0][ordered[0] == ordered[-1]], minlength=classes),

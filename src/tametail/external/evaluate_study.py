@@ -44,7 +44,7 @@ from tametail.external.evaluate_files import (
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report import write_report
-from tametail.report.study.calibration_file import calibration_map
+from tametail.report.study.calibration_file import calibration_for_new_images
 from tametail.report.study.runs import find_runs
 from tametail.storage import study_file
 from tametail.storage.evaluation_file import EvaluationSettings, ModelPredictions, prepare_evaluation
@@ -121,7 +121,11 @@ def evaluate_study(
     runs = _runs(study, described, methods, trust_code, console)
     named = [] if isinstance(data, ImageTable) or not Path(data).exists() else [Path(data)]
     prepare_evaluation(out, [study, *named])
-    given = data if isinstance(data, ImageTable) else read_images(data, **(columns or {}))
+    given = (
+        data
+        if isinstance(data, ImageTable)
+        else read_images(data, **_read_as_studied(columns or {}, described))
+    )
     say_reading(given, console)
     unknown = [column for column in by if column not in given.frame.columns[4:]]
     if unknown:
@@ -237,6 +241,20 @@ def _run_context(
     return RunContext(training_data, recipe, accelerator, study, Hardware(device)), decoded
 
 
+def _read_as_studied(columns: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the data, with the study's rule for slices of volumes.
+
+    Raises:
+        UsageError: another rule is given.
+    """
+    rule, given = described["table"].get("slices"), columns.get("slices")
+    if rule and given and given != rule:
+        raise UsageError(
+            f"expected --slices {rule}, by which the study's images were taken from volumes, got {given}; leave it out"
+        )
+    return {**columns, "slices": given or rule}
+
+
 def _depth(described: Mapping[str, Any], table: ImageTable, console: Console) -> BitDepth:
     """The depth at which the grey images of the data are read: as given for the data, or else as `predict` reads them."""
     studied = described["table"].get("bit_depth")
@@ -309,7 +327,7 @@ def _label_predictions(
     own = {each.method: each for each in find_runs(context.study, study_file.read_study_file(context.study))}
     with console.track("Models", sum(map(len, runs.values()))) as advance:
         for text, of_method in runs.items():
-            found = calibration_map(context.study, text)
+            found, _ = calibration_for_new_images(context.study, text)
             assert isinstance(found, LabelMap)
             tables, counts = [], np.zeros(len(found.slope), dtype=np.int64)
             for run in of_method:

@@ -14,6 +14,7 @@ from tametail.losses.balanced_softmax import BalancedSoftmaxLoss, balanced_softm
 from tametail.losses.base import CommonParameters, Loss, ReductionParameters
 from tametail.losses.binary_cross_entropy import BinaryCrossEntropyLoss, binary_cross_entropy_loss
 from tametail.losses.class_balanced import ClassBalancedLoss, class_balanced_loss, class_balanced_weights
+from tametail.losses.corn import CORNLoss, corn_log_probabilities, corn_loss
 from tametail.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
 from tametail.losses.description import LossDescription, describe_loss
 from tametail.losses.focal import FocalLoss, focal_loss
@@ -31,10 +32,12 @@ from tametail.losses.ldam import LDAMLoss, NormalisedLinear, ldam_loss, ldam_mar
 from tametail.losses.links import Link
 from tametail.losses.logit_adjusted import LogitAdjustedLoss, logit_adjusted_loss
 from tametail.losses.one_pass import ClosedForm, OnePassLoss
+from tametail.losses.ordinal import OrdinalLoss
 from tametail.losses.pade import pade_coefficients
 from tametail.losses.poly1 import Poly1Loss, poly1_loss
 from tametail.losses.registry import describe_losses, failed_losses, list_losses, register_loss
 from tametail.losses.robust_asymmetric import RobustAsymmetricLoss, ral_loss
+from tametail.losses.soft_ordinal import SoftOrdinalLoss, soft_ordinal_labels, soft_ordinal_loss
 from tametail.losses.softmax_equalization import SoftmaxEqualizationLoss, softmax_equalization_loss
 from tametail.losses.vector_scaling import VectorScalingLoss, vector_scaling_loss
 from tametail.losses.weighted_cross_entropy import (
@@ -50,6 +53,7 @@ __all__ = [
     "AsymmetricSingleLabelLoss",
     "BalancedSoftmaxLoss",
     "BinaryCrossEntropyLoss",
+    "CORNLoss",
     "ClassBalancedLoss",
     "ClosedForm",
     "CommonParameters",
@@ -68,9 +72,11 @@ __all__ = [
     "LossSpec",
     "NormalisedLinear",
     "OnePassLoss",
+    "OrdinalLoss",
     "Poly1Loss",
     "ReductionParameters",
     "RobustAsymmetricLoss",
+    "SoftOrdinalLoss",
     "SoftmaxEqualizationLoss",
     "VectorScalingLoss",
     "WeightedCrossEntropyLoss",
@@ -82,6 +88,8 @@ __all__ = [
     "binary_cross_entropy_loss",
     "class_balanced_loss",
     "class_balanced_weights",
+    "corn_log_probabilities",
+    "corn_loss",
     "create_loss",
     "cross_entropy_loss",
     "describe_loss",
@@ -105,6 +113,8 @@ __all__ = [
     "poly1_loss",
     "ral_loss",
     "register_loss",
+    "soft_ordinal_labels",
+    "soft_ordinal_loss",
     "softmax_equalization_loss",
     "split_losses",
     "vector_scaling_loss",

@@ -69,6 +69,7 @@ class Loss(nn.Module):
         uses_class_counts: whether its formula needs ``class_counts``. Every loss accepts them, and every loss uses
             them when ``tau`` is not 0; otherwise they are checked and ignored.
         exact_link: whether ``link`` gives the posteriors where the loss is at its minimum.
+        ordinal: whether its formula depends on the order of the classes, see :class:`tametail.losses.OrdinalLoss`.
         stackable: whether :meth:`terms` also takes z (H, C, B) and y (C, B), with tensors (H, 1, 1) in place of its
             numeric hyper-parameters, see :mod:`tametail.losses.stack`. Not inherited: each class declares it anew.
 
@@ -93,6 +94,7 @@ class Loss(nn.Module):
     batchwise: ClassVar[bool] = False
     uses_class_counts: ClassVar[bool] = False
     exact_link: ClassVar[bool] = True
+    ordinal: ClassVar[bool] = False
     stackable: ClassVar[bool] = False
     logit_scale: float = 1.0
     class_counts: Tensor | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -20,7 +20,7 @@ from tametail.losses.registry import build_loss, loss_class, loss_parameters
 from tametail.losses.validation import ClassCounts
 
 # Set by the program, never in the text.
-_NOT_IN_TEXT = ("class_counts", "reduction", "ignore_index")
+_NOT_IN_TEXT = ("class_counts", "class_order", "reduction", "ignore_index")
 _PLACEHOLDER_COUNTS = (1, 1)
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _WORD = r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*"
@@ -36,11 +36,25 @@ class LossSpec:
             texts are equal.
         name: the loss's name in the registry, or ``package.module:Class``.
         params: the given hyper-parameters.
+        class_order: for ordinal losses, the class indices from the lowest grade to the highest; None for the order of the
+            columns.
     """
 
     text: str
     name: str = field(compare=False)
     params: Mapping[str, Any] = field(compare=False)
+    class_order: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether the loss depends on the order of the classes."""
+        return bool(getattr(loss_class(self.name), "ordinal", False))
+
+    def in_order(self, class_order: Sequence[int] | None) -> LossSpec:
+        """The same loss for classes in this order; the spec itself if it does not depend on one."""
+        if class_order is None or not self.ordinal:
+            return self
+        return replace(self, class_order=tuple(class_order))
 
     @property
     def slug(self) -> str:
@@ -53,7 +67,8 @@ class LossSpec:
 
     def create(self, class_counts: ClassCounts | None = None) -> Loss:
         """Create the loss, with the training samples per class if it needs them."""
-        return build_loss(self.name, self.params, class_counts)
+        ordered = {} if self.class_order is None else {"class_order": self.class_order}
+        return build_loss(self.name, {**self.params, **ordered}, class_counts)
 
     def try_out(self, classes: int, *, soft: bool = False) -> None:
         """Build the loss for C classes and evaluate it on one small batch, with ``soft`` also for soft labels (B, C).

@@ -38,6 +38,8 @@ _BUILT_IN = tuple(
         "softmax_equalization",
         "label_aware_smoothing",
         "ldam",
+        "corn",
+        "soft_ordinal",
     )
 )
 

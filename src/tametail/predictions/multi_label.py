@@ -23,7 +23,7 @@ from tametail.predictions.parquet import (
     reading_predictions,
     write_parquet,
 )
-from tametail.predictions.single_label import PredictionRows, check_rows
+from tametail.predictions.single_label import PredictionRows, Predictions, check_rows
 
 _LABEL, _UNKNOWN, _KIND = "label_", "unknown_", "multi_label"
 
@@ -70,6 +70,21 @@ class LabelPredictions(PredictionRows):
         """(N, C) labels that are known."""
         assert self.unknown is not None
         return ~self.unknown
+
+    def of_label(self, index: int) -> Predictions:
+        """The images of which one label is known, as those without it (class 0) and with it (class 1)."""
+        rows, name = self.known[:, index], self.class_names[index]
+        p, logits = (values[rows, index].astype(np.float64) for values in (self.posterior, self.logits))
+        return Predictions(
+            self.image[rows],
+            self.group[rows],
+            self.labels[rows, index].astype(np.int64),
+            self.fold[rows],
+            np.stack([np.zeros(len(logits)), logits], axis=1).astype(np.float32),
+            (f"without {name}", name),
+            "softmax",
+            np.stack([1 - p, p], axis=1).astype(np.float32),
+        )
 
     def decided(self, thresholds: ArrayLike) -> NDArray[np.bool_]:
         """Predicted labels (N, C): those whose probability reaches the threshold, (C,) or (N, C)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from tametail.core.atomic import write_atomically
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
+from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
 from tametail.predictions.by_group import PredictBy, check_predict_by
 
 OPTIONS_FILE = "report.json"
@@ -26,6 +27,7 @@ class ReportOptions:
         class_order: all classes from the lowest grade to the highest; empty for the order in the study.
         show: methods that the page shows first, besides the usual ones.
         predict_by: whether each image is evaluated, or each group, see `tametail.predictions.by_group`.
+        coverage: of prediction sets, above 0 and below 1.
     """
 
     images: bool = True
@@ -35,6 +37,7 @@ class ReportOptions:
     class_order: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
     predict_by: PredictBy = "image"
+    coverage: float = DEFAULT_COVERAGE
 
 
 def save_options(directory: Path, options: ReportOptions) -> None:
@@ -64,6 +67,7 @@ def load_options(directory: Path) -> ReportOptions:
             tuple(map(str, content.get("class_order", ()))),
             tuple(map(str, content.get("show", ()))),
             check_predict_by(str(content.get("predict_by", "image"))),
+            checked_coverage(float(content.get("coverage", DEFAULT_COVERAGE))),
         )
     except FileNotFoundError:
         return ReportOptions()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +59,9 @@ from tametail.training.checkpointing.checkpointer import Stop, checkpoint_interv
 from tametail.training.hardware import Hardware, check_one_process, make_accelerator
 from tametail.training.heads.head_experiments import Trial, TrialData, TrialResult, run_trials
 from tametail.training.multi_label import check_methods
+from tametail.training.ordinal import required_order
 from tametail.training.run import TrainingKey
+from tametail.training.strategies import Method
 from tametail.training.training_data import backbone_of
 
 if TYPE_CHECKING:
@@ -162,7 +164,9 @@ def search(
     metric = _metric(metric, multi_label=data.multi_label)
     if data.multi_label and options["class_order"]:
         raise UsageError("expected images of one class each with --class-order, got several labels per image")
-    order = _order(metric, options["class_order"], data.class_names)
+    order = _order(metric, method, options["class_order"], data.class_names)
+    method = method.in_order(order)
+    search_space = replace(search_space, method=method)
     check_methods([method], data, settings)
     check_folds(data, folds)
     try_out([method], settings, len(data.class_names), hardware, accelerator)
@@ -219,8 +223,12 @@ def _metric(given: str | None, *, multi_label: bool) -> str:
     return given or headline(multi_label=multi_label)
 
 
-def _order(metric: str, given: Sequence[str] | None, class_names: Sequence[str]) -> tuple[int, ...] | None:
-    """Class indices from the lowest grade to the highest; None for a metric that needs no order."""
+def _order(
+    metric: str, method: Method, given: Sequence[str] | None, class_names: Sequence[str]
+) -> tuple[int, ...] | None:
+    """Class indices from the lowest grade to the highest; None for a metric and a method that need no order."""
+    if order := required_order([method], class_names, given):
+        return tuple(map(class_names.index, order))
     if not is_ordinal(metric):
         find_class_order(class_names, given)  # a wrong one is refused even if it is not used
         return None

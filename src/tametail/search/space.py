@@ -118,7 +118,8 @@ class Space:
         sampled = [f"{name}={value}" for name, value in values.items() if name not in RECIPE_PARAMETERS]
         name, fixed = split_brackets(self.method.loss.text, "loss")
         parameters = ",".join([*fixed, *sampled])
-        method = Method(parse_loss(f"{name}[{parameters}]" if parameters else name), self.method.strategies)
+        loss = parse_loss(f"{name}[{parameters}]" if parameters else name)
+        method = Method(loss.in_order(self.method.loss.class_order), self.method.strategies)
         recipe = with_recipe_values(self.recipe.model_dump(), recipe_values(values))
         return Trial(method, Recipe.model_validate(recipe))
 

@@ -16,7 +16,7 @@ from tametail.study.worker import WorkerSettings
 from tametail.training.checkpointing.checkpointer import Stop
 from tametail.training.hardware import make_accelerator, torch_threads
 from tametail.training.recipe import recorded_recipe
-from tametail.training.run import read_methods
+from tametail.training.run import class_indices, read_methods
 
 
 def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
@@ -32,7 +32,10 @@ def work(directory: Path, settings: WorkerSettings, stop: Stop) -> None:
     recipe = recorded_recipe(content)
     accelerator = make_accelerator(recipe, settings.hardware.device)
     asked = [content["search"]["method"]]
-    (method,) = read_methods(asked, Trust(settings.trust_code), directory / SEARCH_FOLDER.file)
+    order = class_indices({**content, "class_order": content["search"]["class_order"]})
+    (method,) = read_methods(
+        asked, Trust(settings.trust_code), directory / SEARCH_FOLDER.file, class_order=order
+    )
     space = make_space(method, recipe, content["search"]["space"])
     inputs = load_inputs(directory, content, image_root=settings.image_root, training=True, console=silent)
     with torch_threads(settings.cores):

@@ -21,6 +21,7 @@ class _Table(Strict):
     groups: Count
     unreadable: list[_Unreadable]
     bit_depth: Annotated[int, Field(ge=1, le=16)] | None = None
+    slices: Annotated[str, Field(pattern=r"^(middle|all|every:[1-9]\d{0,3})$")] | None = None
 
 
 class _Splits(Strict):
@@ -147,7 +148,14 @@ class _SearchSettings(Strict):
     sampler: Literal["random", "tpe"]
     halving: bool
     metric: Literal[
-        "balanced_accuracy", "macro_f1", "accuracy", "mcc", "kappa", "mean_average_precision", "macro_auroc"
+        "balanced_accuracy",
+        "macro_f1",
+        "accuracy",
+        "mcc",
+        "kappa",
+        "off_by_one_accuracy",
+        "mean_average_precision",
+        "macro_auroc",
     ]
     seeds: Annotated[int, Field(ge=1, le=10_000)]
     seed: Seed

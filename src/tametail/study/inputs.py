@@ -89,6 +89,7 @@ class StudyInputs:
                 "images": len(self.table),
                 "groups": len(set(self.table.groups)),
                 **({} if self.table.bit_depth is None else {"bit_depth": self.table.bit_depth}),
+                **({} if self.table.slices is None else {"slices": self.table.slices}),
                 "unreadable": [{"image": image, "error": why} for image, why in self.decoded.errors.items()],
             },
             "findings": [finding.summary() for finding in self.findings],
@@ -342,6 +343,7 @@ def saved_table(directory: Path, described: Mapping[str, Any], root: str | Path 
             described.get("multi_label", False),
             SourceReading.from_dict(described["reading"]) if described.get("reading") else None,
             described["table"].get("bit_depth"),
+            described["table"].get("slices"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

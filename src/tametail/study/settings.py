@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError, as_usage_error
 from tametail.core.option import pick
 from tametail.core.options import RecipeOptions
+from tametail.core.trust import code_name
 from tametail.data import ImageTable
 from tametail.data.readers.known_sets import DEMO_SETS
 from tametail.engines.choose import EngineChoice, choose_engine
-from tametail.evaluation.class_order import ordinal_classes
+from tametail.evaluation.class_order import order_in_words, order_sentence, ordinal_classes
 from tametail.evaluation.evaluate import headline
 from tametail.losses.registry import package_of
 from tametail.models.backbones import BACKBONES, BackboneSpec, check_weights
@@ -23,6 +25,7 @@ from tametail.storage import search_file
 from tametail.storage.study_file import STUDY_FOLDER, read_study_file
 from tametail.training.hardware import Hardware
 from tametail.training.optimisation import label_smoothing_for
+from tametail.training.ordinal import check_same_order, ordinal_methods, required_order
 from tametail.training.recipe import Recipe, load_recipe, with_recipe_values
 from tametail.training.step import check_whole_batches
 from tametail.training.strategies import Method, parse_method, split_methods
@@ -88,6 +91,37 @@ def check_class_order(given: Sequence[str] | None, data: ImageTable) -> list[str
             "expected images of one class each with --class-order, got several labels per image; leave it out"
         )
     return given if given is None else list(ordinal_classes(data.class_names, ordered=None, given=given))
+
+
+def order_methods(
+    methods: Sequence[Method],
+    class_order: list[str] | None,
+    class_names: Sequence[str],
+    directory: Path,
+    console: Console,
+) -> tuple[list[str] | None, list[Method]]:
+    """The order of the classes of a study, and its methods with it, of which ordinal ones need one.
+
+    Args:
+        methods: of the command; those that the study has already are checked too.
+        class_order: see `check_class_order`.
+        directory: of the study, which need not exist.
+
+    Raises:
+        UsageError: a method needs the order of the classes, which is unknown; or the study trained one with another order.
+    """
+    present: dict[str, Any] = {}
+    if (directory / STUDY_FOLDER.file).is_file():
+        present = read_study_file(directory)
+    needed = required_order(methods, class_names, class_order or present.get("class_order"))
+    if needed is not None:
+        console.say(f"{', '.join(ordinal_methods(methods))}: {order_sentence(order_in_words(needed))}")
+        class_order = list(needed)
+    with as_usage_error():
+        trained = [parse_method(text) for text in present.get("methods", ()) if not code_name(text)]
+    check_same_order(trained, present.get("class_order"), class_order)
+    indices = [list(class_names).index(name) for name in needed or ()]
+    return class_order, [method.in_order(indices or None) for method in methods]
 
 
 def count_repeats(

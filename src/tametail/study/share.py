@@ -116,7 +116,7 @@ _STUDY = {
     **dict.fromkeys(("synthetic", "multi_label"), bool),
     **dict.fromkeys(("tametail", "backbone", "features"), str),
     **{key: [str] for key in ("class_names", "class_order", "methods", "packages")},
-    "table": {"images": int, "groups": int, "bit_depth": int},
+    "table": {"images": int, "groups": int, "bit_depth": int, "slices": str},
     "splits": {"folds": int, "seed": int, "given": bool},
     "other_splits": _OTHER_SPLITS,
 }  # fmt: skip

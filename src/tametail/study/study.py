@@ -39,6 +39,7 @@ from tametail.study.settings import (
     count_repeats,
     engine_from,
     hardware_from,
+    order_methods,
     packages_of,
     parse_methods,
     read_tuned,
@@ -192,6 +193,7 @@ def compare(
     class_order = check_class_order(options["class_order"], data)
     check_folds(data, options["folds"])
     directory = Path("runs") / data.name if out is None else Path(out)
+    class_order, parsed = order_methods(parsed, class_order, data.class_names, directory, console)
     if options["dry_run"]:
         return Study(directory)
     try_out(parsed, recipe, len(data.class_names), hardware, accelerator)

@@ -22,7 +22,7 @@ from tametail.core.trust import Trust
 from tametail.storage.study_file import UNITS_FILE
 from tametail.training.heads.execute_heads import make_stacks
 from tametail.training.recipe import Recipe
-from tametail.training.run import Run, read_methods, run_directory
+from tametail.training.run import Run, class_indices, read_methods, run_directory
 
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Texts = Annotated[
@@ -67,7 +67,10 @@ class Unit(BaseModel):
         """
         file, packages = study / UNITS_FILE, described.get("packages", ())
         trained, after = (
-            [Run(method, self.seed, self.fold) for method in read_methods(texts, trust, file, packages)]
+            [
+                Run(method, self.seed, self.fold)
+                for method in read_methods(texts, trust, file, packages, class_indices(described))
+            ]
             for texts in (self.methods, self.after)
         )
         return trained, after

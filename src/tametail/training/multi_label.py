@@ -19,8 +19,6 @@ from tametail.training.recipe import Recipe
 from tametail.training.strategies import DecisionRule, Method, list_strategies
 from tametail.training.strategies.strategy import find_strategy
 
-_PLAIN = {"sampler": "shuffled", "reweighting": "none"}
-
 
 def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) -> None:
     """Check that methods work with several labels per image; single-label tables are never refused.
@@ -56,12 +54,11 @@ def check_methods(methods: Sequence[Method], table: ImageTable, recipe: Recipe) 
                     f"{strategy.name}, which needs one class per image"
                 )
         configured = method.configure(recipe)
-        for name, plain in _PLAIN.items():
-            if (value := getattr(configured, name)) != plain:
-                raise UsageError(
-                    f"{method.text}: expected {name} {plain} for images with several labels, got {value}: "
-                    f"sampling and weighting by class need one class per image"
-                )
+        if configured.reweighting != "none":
+            raise UsageError(
+                f"{method.text}: expected reweighting none for images with several labels, got {configured.reweighting}: weights by "
+                f"class need one class per image; sampling by label (balanced, sqrt, progressive, drs) does not"
+            )
         if configured.mixing.kind == "remix":
             raise UsageError(
                 f"{method.text}: expected mixing.kind none, mixup or cutmix for images with several labels, got remix, "

@@ -70,6 +70,8 @@ class Run:
     def identity(self, described: Mapping[str, Any]) -> str:
         """Digest of what determines the run's result."""
         parts = [self.method.text, self.seed, self.fold, *(described.get(key) for key in IDENTITY)]
+        if self.method.loss.class_order is not None:
+            parts.append(self.method.loss.class_order)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,15 +92,24 @@ def all_runs(
     """
     refuse_shared(study, described)
     texts = list(described["methods"] if methods is None else methods)
-    parsed = read_methods(texts, trust, study / STUDY_FOLDER.file, described.get("packages", ()))
+    parsed = read_methods(
+        texts, trust, study / STUDY_FOLDER.file, described.get("packages", ()), class_indices(described)
+    )
     runs = [Run(method, *place) for place in places(described) for method in parsed]
     return list(dict.fromkeys(each for run in runs for each in (run.base, run)))
 
 
 def read_methods(
-    texts: Sequence[str], trust: Trust, file: Path, packages: Sequence[str] = ()
+    texts: Sequence[str],
+    trust: Trust,
+    file: Path,
+    packages: Sequence[str] = (),
+    class_order: Sequence[int] | None = None,
 ) -> list[Method]:
     """Parse the methods that stand in a file, which was made with these packages.
+
+    Args:
+        class_order: class indices from the lowest grade to the highest, for ordinal losses; None if unknown.
 
     Raises:
         UsageError: a method names code that is not trusted.
@@ -106,13 +117,19 @@ def read_methods(
     """
     trust.check(texts, file)
     try:
-        return [parse_method(text) for text in texts]
+        return [parse_method(text).in_order(class_order) for text in texts]
     except (ValueError, TypeError) as error:
         needed = f" (the study was made with {', '.join(packages)})" if packages else ""
         raise DataError(
             f"expected losses and strategies that are known here in {file}, but {error}; install the package that they "
             f"come from{needed}, or use the version of tametail that made the study"
         ) from error
+
+
+def class_indices(described: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The class indices of a study from the lowest grade to the highest; None if its classes are not ordinal."""
+    order = described.get("class_order")
+    return tuple(map(list(described["class_names"]).index, order)) if order else None
 
 
 def finished_runs(study: Path, described: Mapping[str, Any], method: str) -> list[bool]:

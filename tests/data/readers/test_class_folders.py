@@ -82,7 +82,10 @@ def test_other_files_are_counted_by_kind(tmp_path: Path) -> None:
     notes = left_out(root).split("; ")
     assert notes[0] == "folder a/void/ (empty)"
     assert {"2 × .txt", "1 × DICOM", "1 × .csv", "1 × without extension"} <= set(notes)
-    assert any(note.startswith("1 × .nii.gz (NIfTI volumes are not read: ") for note in notes)
+    assert any(
+        note.startswith("1 × .nii.gz (NIfTI volumes are read as slices with --slices middle")
+        for note in notes
+    )
 
 
 def test_a_split_of_which_nothing_is_read_is_refused(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_volumes_say_what_they_are_also_where_a_table_lists_them(tmp_path: Path)
         assert code == 3
         assert "4 files such as" in errors
         assert (
-            "(.nii.gz): NIfTI volumes are not read: export slices as PNG, and keep the patient as the group"
+            "(.nii.gz): NIfTI volumes are read as slices with --slices middle (or all, every:N), in class folders or named by a table"
             in errors
         )
 

@@ -86,6 +86,9 @@ DERMNET = (
     "Warts Molluscum and other Viral Infections"
 )
 SPLIT = "train val test"
+BODY = "XR_ELBOW XR_FINGER XR_FOREARM XR_HAND XR_HUMERUS XR_SHOULDER XR_WRIST"
+RETINA = "AMD CNV CSR DME DR DRUSEN MH NORMAL"
+EYES = "cataract diabetic_retinopathy glaucoma normal"
 LAYOUTS = {
     "HyperKvasir, labelled images": Layout(
         tuple(path for above, names in HYPER_KVASIR.items() for path in product(f"labeled-images/{above}", names)),
@@ -162,6 +165,33 @@ LAYOUTS = {
         ("Mild", "Moderate", "No_DR", "Proliferate_DR", "Severe"),
         suffix=".png",
     ),
+    "CRC-VAL-HE-7K": Layout(product("CRC-VAL-HE-7K", TISSUES), tuple(TISSUES.split()), suffix=".tif"),
+    "MURA, body parts": Layout(
+        (
+            *product("MURA-v1.1/train", BODY, "patient00001 patient00002 patient00003", "study1_positive study2_negative"),
+            *product("MURA-v1.1/valid", BODY, "patient11185 patient11186", "study1_positive"),
+        ),
+        tuple(BODY.split()),
+        "folders train/, valid/",
+        groups=5,
+        suffix=".png",
+        files=("MURA-v1.1/train_image_paths.csv", "MURA-v1.1/train_labeled_studies.csv"),
+    ),
+    "Tuberculosis chest X-ray database": Layout(
+        product("TB_Chest_Radiography_Database", "Normal Tuberculosis"), ("Normal", "Tuberculosis"), suffix=".png",
+        files=("TB_Chest_Radiography_Database/Normal.metadata.xlsx", "TB_Chest_Radiography_Database/README.md.txt"),
+    ),
+    "IQ-OTH/NCCD lung CT": Layout(
+        product(
+            "The IQ-OTHNCCD lung cancer dataset/The IQ-OTHNCCD lung cancer dataset", "Bengin cases,Malignant cases,Normal cases"
+        ),
+        ("Bengin cases", "Malignant cases", "Normal cases"),
+        files=("The IQ-OTHNCCD lung cancer dataset/The IQ-OTHNCCD lung cancer dataset/IQ-OTH_NCCD lung cancer dataset.txt",),
+    ),
+    "Retinal OCT C8 (Kaggle)": Layout(
+        product("RetinalOCT_Dataset/RetinalOCT_Dataset", SPLIT, RETINA), tuple(RETINA.split()), "folders test/, train/, val/"
+    ),
+    "Eye diseases (Kaggle)": Layout(product("dataset", EYES), tuple(EYES.split())),
 }  # fmt: skip
 
 

@@ -10,16 +10,21 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from cli.test_app import run
+from fixtures.nifti_samples import write_nifti
+from fixtures.pcam import pcam
 from fixtures.table_layouts import draw, write_table
 from tametail.core.option import declared
 from tametail.core.options import ReadImagesOptions
 from tametail.data import read_images
+from tametail.data.readers.known_sets import BONE_MARROW_CLASSES, BONE_MARROW_LEFT_OUT
+from tametail.data.readers.medmnist import MEDMNIST_SETS
 
 DOCS = Path(__file__).parents[3] / "docs/data.md"
 SECTION = "### Public sets with tables"
@@ -269,9 +274,230 @@ def write_dicom(folder: Path, names: list[str]) -> None:
 
     from fixtures.dicom_samples import dicom_bytes
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         (folder / name).write_bytes(dicom_bytes(np.full((8, 8), number, np.uint8), PatientID=f"P{number}"))
+
+
+def isic_2020(at: Path) -> Expected:
+    names = [f"ISIC_{n:07d}" for n in range(16)]
+    draw(*(at / "jpeg/train" / f"{name}.jpg" for name in names), at / "jpeg/test/ISIC_0052060.jpg")
+    header = ["image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge", "diagnosis", "benign_malignant", "target"]  # fmt: skip
+    rows = [
+        [name, f"IP_{n // 4:07d}", "male", 45, "torso", "unknown", "benign", int(n % 4 == 0)]
+        for n, name in enumerate(names)
+    ]
+    write_table(at / "train.csv", header, rows)
+    return Expected({"0": 12, "1": 4}, 4)
+
+
+def isic_2018(at: Path) -> Expected:
+    classes = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+    names = [f"ISIC_{n + 24306:07d}" for n in range(14)]
+    draw(*(at / "ISIC2018_Task3_Training_Input" / f"{name}.jpg" for name in names))
+    hot = [[name, *(float(k == n // 2) for k in range(7))] for n, name in enumerate(names)]
+    truth = "ISIC2018_Task3_Training_GroundTruth"
+    write_table(at / truth / f"{truth}.csv", ["image", *classes], hot)
+    lesions = [[name, f"HAM_{n // 2:07d}", "histopathology"] for n, name in enumerate(names)]
+    header = ["image", "lesion_id", "diagnosis_confirm_type"]
+    write_table(at / "ISIC2018_Task3_Training_LesionGroupings.csv", header, lesions)
+    return Expected(dict.fromkeys(classes, 2), 7)
+
+
+def isic_2017(at: Path) -> Expected:
+    names = [f"ISIC_{n:07d}" for n in range(12)]
+    for name in names:
+        draw(at / "ISIC-2017_Training_Data" / f"{name}.jpg")
+        draw(at / "ISIC-2017_Training_Data" / f"{name}_superpixels.png")
+    rows = [[name, float(n % 3 == 1), float(n % 3 == 2)] for n, name in enumerate(names)]
+    header = ["image_id", "melanoma", "seborrheic_keratosis"]
+    write_table(at / "ISIC-2017_Training_Part3_GroundTruth.csv", header, rows)
+    return Expected({"melanoma": 4, "seborrheic_keratosis": 4}, 12)
+
+
+def isic_2016(at: Path) -> Expected:
+    names = [f"ISIC_{n:07d}" for n in range(10)]
+    draw(*(at / "ISBI2016_ISIC_Part3_Training_Data" / f"{name}.jpg" for name in names))
+    rows = [[name, ("benign", "malignant")[n % 2]] for n, name in enumerate(names)]
+    write_table(at / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv", None, rows)
+    return Expected({"benign": 5, "malignant": 5}, 10)
+
+
+def ddi(at: Path) -> Expected:
+    names = [f"{n:06d}.png" for n in range(1, 11)]
+    draw(*(at / "images" / name for name in names))
+    rows = [[n, n + 1, name, 12, n % 2 == 1, "melanoma"] for n, name in enumerate(names)]
+    write_table(
+        at / "ddi_metadata.csv", ["", "DDI_ID", "DDI_file", "skin_tone", "malignant", "disease"], rows
+    )
+    return Expected({"False": 5, "True": 5}, 10)
+
+
+def brset(at: Path) -> Expected:
+    names = [f"img{n:05d}" for n in range(1, 17)]
+    draw(*(at / "fundus_photos" / f"{name}.jpg" for name in names))
+    rows = [[name, "Canon CR", n // 2 + 1, 48, 1 + n % 2, n % 4] for n, name in enumerate(names)]
+    header = ["image_id", "camera", "patient_id", "patient_age", "exam_eye", "DR_ICDR"]
+    write_table(at / "labels_brset.csv", header, rows)
+    return Expected(dict.fromkeys("0123", 4), 8)
+
+
+def ddr(at: Path) -> Expected:
+    for first, (split, count) in enumerate((("train", 12), ("valid", 6), ("test", 6))):
+        names = [f"{first:03d}-{n:04d}-000.jpg" for n in range(count)]
+        draw(*(at / split / name for name in names))
+        (at / f"{split}.txt").write_text("".join(f"{name} {n % 6}\n" for n, name in enumerate(names)))
+    return Expected(dict.fromkeys("012345", 4), 24, {"train": 12, "val": 6, "test": 6})
+
+
+def vindr_mammo(at: Path) -> Expected:
+    rows = []
+    for n in range(16):
+        study, image = f"{n // 4:032x}", f"{n * 2654435761 % 2**64:032x}"
+        write_dicom(at / "images" / study, [f"{image}.dicom"])
+        split = "test" if n // 4 == 3 else "training"
+        rows.append(
+            [
+                study,
+                f"{n:032x}",
+                "LR"[n % 2],
+                ("CC", "MLO")[n // 2 % 2],
+                image,
+                f"BI-RADS {1 + n % 4}",
+                "DENSITY C",
+                split,
+            ]
+        )
+    header = ["study_id", "series_id", "laterality", "view_position", "image_id", "breast_birads", "breast_density", "split"]  # fmt: skip
+    write_table(at / "breast-level_annotations.csv", header, rows)
+    return Expected({f"BI-RADS {k}": 4 for k in range(1, 5)}, 4, {"train": 12, "test": 4})
+
+
+def rsna_mammography(at: Path) -> Expected:
+    rows = []
+    for n in range(16):
+        patient, image = 10006 + n // 4, 462822612 + n
+        write_dicom(at / "train_images" / str(patient), [f"{image}.dcm"])
+        rows.append([2, patient, image, "LR"[n % 2], ("CC", "MLO")[n // 2 % 2], 61, int(n // 4 == 1)])
+    header = ["site_id", "patient_id", "image_id", "laterality", "view", "age", "cancer"]
+    write_table(at / "train.csv", header, rows)
+    return Expected({"0": 12, "1": 4}, 4)
+
+
+def histopathologic(at: Path) -> Expected:
+    names = [f"{n * 2654435761 % 2**64:040x}" for n in range(1, 11)]
+    draw(
+        *(at / "train" / f"{name}.tif" for name in names),
+        at / "test/0b2ea2a822ad23fdb1b5dd26653da899fbd2c0d5.tif",
+    )
+    write_table(at / "train_labels.csv", ["id", "label"], [[name, n % 2] for n, name in enumerate(names)])
+    return Expected({"0": 5, "1": 5}, 10)
+
+
+def patch_camelyon(at: Path) -> Expected:
+    pcam(at / "pcam")
+    return Expected({"0": 20, "1": 20}, 10, {"train": 24, "val": 8, "test": 8})
+
+
+def isic_2024(at: Path) -> Expected:
+    import h5py
+    import numpy as np
+
+    names = [f"ISIC_{n:07d}" for n in range(70, 82)]
+    draw(*(at / "drawn" / f"{name}.jpg" for name in names))
+    with h5py.File(at / "train-image.hdf5", "w") as file:
+        for name in names:
+            file[name] = np.void((at / "drawn" / f"{name}.jpg").read_bytes())
+    rows = [[name, int(n < 4), f"IP_{n // 4}", 60, "male"] for n, name in enumerate(names)]
+    header = ["isic_id", "target", "patient_id", "age_approx", "sex"]
+    write_table(at / "train-metadata.csv", header, rows)
+    return Expected({"0": 8, "1": 4}, 3)
+
+
+def mosmed(at: Path) -> Expected:
+    import numpy as np
+
+    for n in range(10):
+        voxels = np.random.default_rng(n).integers(-1000, 1000, (16, 16, 5)).astype(np.int16)
+        write_nifti(at / f"COVID19_1110/studies/CT-{n % 5}/study_{n + 1:04d}.nii.gz", voxels)
+    write_nifti(at / "COVID19_1110/masks/study_0255_mask.nii.gz", np.zeros((16, 16, 5), np.uint8))
+    return Expected({f"CT-{k}": 2 for k in range(5)}, 10, said="10 slices of 10 volumes of 5 slices")
+
+
+def hub(folder: Path, labels: list[object], first: int, **columns: object) -> None:
+    """A Parquet file as on the Hugging Face Hub."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = [folder.parent / f"{first + n}.jpg" for n in range(len(labels))]
+    draw(*names)
+    images = [{"bytes": name.read_bytes(), "path": name.name} for name in names]
+    for name in names:
+        name.unlink()
+    described = columns.pop("described", None)
+    table = pa.table({"image": pa.array(images), **columns})
+    pq.write_table(table.replace_schema_metadata(described) if described else table, folder)
+
+
+def hub_ham10000(at: Path) -> Expected:
+    classes = ["actinic_keratoses", "melanoma", "melanocytic_Nevi"]
+    for first, split in ((0, "train"), (100, "validation"), (200, "test")):
+        file = at / f"skin_cancer/data/{split}-00000-of-00001-0123456789abcdef.parquet"
+        dx = [classes[n // 2 % 3] for n in range(12)]
+        lesions = [f"HAM_{first + n // 2:07d}" for n in range(12)]
+        hub(
+            file,
+            dx,
+            first,
+            image_id=[f"ISIC_{first + n}" for n in range(12)],
+            lesion_id=lesions,
+            dx=dx,
+            age=[40.0] * 12,
+        )
+    return Expected(dict.fromkeys(classes, 12), 18, {"train": 12, "val": 12, "test": 12})
+
+
+def hub_alzheimer(at: Path) -> Expected:
+    classes = ["Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented"]
+    features = {"image": {"_type": "Image"}, "label": {"names": classes, "_type": "ClassLabel"}}
+    described = {"huggingface": json.dumps({"info": {"features": features}})}
+    for first, split in ((0, "train"), (100, "test")):
+        file = at / f"Alzheimer_MRI/data/{split}-00000-of-00001-0123456789abcdef.parquet"
+        labels = [n % 4 for n in range(8)]
+        hub(file, labels, first, label=labels, described=described)
+    return Expected(dict.fromkeys(classes, 4), 16, {"train": 8, "test": 8})
+
+
+def bone_marrow(at: Path) -> Expected:
+    kept = [name for name in BONE_MARROW_CLASSES if name not in BONE_MARROW_LEFT_OUT]
+    for name in BONE_MARROW_CLASSES:
+        folder = at / "BM_cytomorphology_data" / name / "0001-1000"
+        draw(*(folder / f"{name}_{n:05d}.jpg" for n in range(1, 4)))
+    return Expected(dict.fromkeys(kept, 3), 51)
+
+
+def medmnist(name: str, at: Path) -> Expected:
+    """A file of MedMNIST with images of 28 pixels, two of each class in each split."""
+    import numpy as np
+
+    known = MEDMNIST_SETS[name]
+    rng, several = np.random.default_rng(0), name == "chestmnist"
+    rows = 2 * len(known.classes)
+    arrays = {}
+    for split in ("train", "val", "test"):
+        shape = (
+            (rows, 28, 28, 3)
+            if name in ("pathmnist", "dermamnist", "retinamnist", "bloodmnist")
+            else (rows, 28, 28)
+        )
+        codes = np.arange(rows) // 2
+        arrays[f"{split}_images"] = rng.integers(0, 256, shape, np.uint8)
+        arrays[f"{split}_labels"] = (
+            np.eye(len(known.classes), dtype=np.uint8)[codes] if several else codes[:, None].astype(np.uint8)
+        )
+    np.savez_compressed(at / f"{name}.npz", **arrays)
+    return Expected(dict.fromkeys(known.classes, 6), 3 * rows, dict.fromkeys(("train", "val", "test"), rows))
 
 
 WRITERS: dict[str, Callable[[Path], Expected]] = {
@@ -294,12 +520,45 @@ WRITERS: dict[str, Callable[[Path], Expected]] = {
     "BACH": bach,
     "HyperKvasir": hyper_kvasir,
     "COVIDx": covidx,
+    "SIIM-ISIC 2020": isic_2020,
+    "ISIC 2018, task 3": isic_2018,
+    "ISIC 2017, part 3": isic_2017,
+    "ISIC 2016, part 3": isic_2016,
+    "DDI": ddi,
+    "BRSET": brset,
+    "DDR, grading": ddr,
+    "VinDr-Mammo": vindr_mammo,
+    "RSNA screening mammography": rsna_mammography,
+    "Histopathologic cancer detection (Kaggle)": histopathologic,
+    "PatchCamelyon, HDF5 after `gunzip`": patch_camelyon,
+    "ISIC 2024 (SLICE-3D), HDF5": isic_2024,
+    "MosMedData, CT volumes": mosmed,
+    "HAM10000, Hugging Face copy (`marmal88/skin_cancer`)": hub_ham10000,
+    "Alzheimer MRI, Hugging Face copy (`Falah/Alzheimer_MRI`)": hub_alzheimer,
+    "Bone marrow cytomorphology": bone_marrow,
+    **{
+        f"{name.removesuffix('mnist').capitalize()}MNIST": partial(medmnist, name)
+        for name in (
+            "pathmnist",
+            "chestmnist",
+            "dermamnist",
+            "pneumoniamnist",
+            "retinamnist",
+            "breastmnist",
+            "bloodmnist",
+            "tissuemnist",
+        )
+    },
+    "OCTMNIST": partial(medmnist, "octmnist"),
+    **{f"Organ{plane}MNIST": partial(medmnist, f"organ{plane.lower()}mnist") for plane in "ACS"},
 }
 
 
 def documented() -> dict[str, list[str]]:
     """The words after ``tametail inspect`` in each row of the table."""
-    section = DOCS.read_text(encoding="utf-8").partition(SECTION)[2].partition("\n## ")[0]
+    section = (
+        DOCS.read_text(encoding="utf-8").partition(SECTION)[2].partition("\n## ")[0]
+    )  # and the one after it
     rows = re.findall(r"^\| ([^|]+?) \| `(.+?)` \|", section, re.MULTILINE)
     return {name: shlex.split(command) for name, command in rows if name != "set"}
 

@@ -143,14 +143,39 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, names: list[st
 def test_absent_paths_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing is there"):
         read_images(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"got the file .*a\.7z: archives are not read: unpack them"):
+    with pytest.raises(
+        DataError, match=r"got the file .*a\.7z: compressed archives are not read: unpack them"
+    ):
         read_images(touch(tmp_path, "a.7z") / "a.7z")
     with pytest.raises(
-        DataError, match=r"got the file .*x\.h5: HDF5 is not read: save each image of it with h5py"
+        DataError, match=r"got the file .*x\.h5\.gz: compressed HDF5 is not read: decompress it \(gunzip\)"
     ):
-        read_images(touch(tmp_path, "x.h5") / "x.h5")
+        read_images(touch(tmp_path, "x.h5.gz") / "x.h5.gz")
     with pytest.raises(DataError, match=r"got the file .*x\.tfrecord: TFRecord is not read: save each image"):
         read_images(touch(tmp_path, "x.tfrecord") / "x.tfrecord")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.tfrecord", "save each image in a folder per class, or write WebDataset"),
+        ("a.tfrec", "save each image in a folder per class, or write WebDataset"),
+        ("a.npy", "save each image as PNG"),
+        ("a.mat", "save each image as PNG"),
+        ("a.pkl", "pickled objects can run code when they are read, so they are never opened"),
+        ("a.pt", "pickled objects can run code when they are read, so they are never opened"),
+        ("a.h5.gz", r"decompress it \(gunzip\)"),
+        ("a.mha", "convert them to NIfTI"),
+        ("a.svs", "cut them into tiles"),
+        ("a.tar.bz2", "decompress it|unpack"),
+        ("a.rar", "unpack them"),
+    ],
+)
+def test_other_formats_say_what_to_do(tmp_path: Path, name: str, advice: str) -> None:
+    folder = touch(tmp_path / "set", f"a/{name}", f"b/{name}")
+    for source in (folder, folder / "a" / name):
+        with pytest.raises(DataError, match=advice):
+            read_images(source)
 
 
 def test_column_options_are_refused_where_there_are_no_columns(tmp_path: Path) -> None:
@@ -185,7 +210,7 @@ def test_demo_is_the_built_in_set_and_a_path_of_that_name_a_folder(
     monkeypatch.setattr(demo, "write_demo", lambda directory, *, seed: None)
     table = read_images("demo")
     assert (table.name, table.synthetic, table.root) == ("demo", True, written)
-    with pytest.raises(UsageError, match="the demo set"):
+    with pytest.raises(UsageError, match="the set demo has fixed columns"):
         read_images("demo", group_col="patient")
 
     touch(tmp_path / "demo", "u/a.png", "v/b.png")

@@ -26,6 +26,7 @@ BUILT_IN = [
     "webdataset",
     "zip_archives",
     "parquet_images",
+    "hdf5_images",
     "table",
     "table_folder",
     "split_tables",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tametail.core.errors import DataError, UsageError
+from tametail.core.errors import DataError, TametailError, UsageError
 from tametail.data import ImageTable, decoded_images, read_file, read_images
 from tametail.data.reading import reading_facts
 
@@ -286,6 +286,13 @@ def test_hostile_archives_are_refused_by_name(tmp_path: Path, case: str) -> None
     assert sorted(tmp_path.iterdir()) == [path]
 
 
+def test_volumes_in_archives_are_named(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip", {**CLASSES, "a/scan.nii.gz": b"x"})
+    assert "1 × .nii.gz (NIfTI volumes are read" in dict(reading_facts(read_images(path)))["Left out"]
+    with pytest.raises(DataError, match=r"found the volume a/scan\.nii\.gz: .*; unpack the archive"):
+        read_images(path, slices="middle")
+
+
 def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.zip")
     with pytest.raises(DataError, match="expected a folder"):
@@ -297,3 +304,28 @@ def test_the_same_archive_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> 
     (tmp_path / "other").mkdir()
     copy = Path(shutil.copy(path, tmp_path / "other/a.zip"))
     assert read_images(path).fingerprint == read_images(copy).fingerprint
+
+
+def test_an_archive_at_a_url_is_copied_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMETAIL_CACHE", str(tmp_path / "cache"))
+    path = packed(tmp_path / "skin.zip", dict(CLASSES))
+    at_url = read_images(path.as_uri())
+    assert at_url.name == "skin"
+    assert_same(at_url, read_images(unpacked(path)))
+    (copy,) = (tmp_path / "cache/packed").glob("*.bin")
+    assert copy.read_bytes() == path.read_bytes()
+    copy.unlink()  # as where the cache is full: it is copied again
+    assert read_file(at_url.paths[0]) == CLASSES["a/0.png"]
+    with pytest.raises(DataError, match=r"absent\.zip cannot be read"):
+        read_images((tmp_path / "absent.zip").as_uri())
+    monkeypatch.setenv("TAMETAIL_CACHE_GB", "0.000001")
+    with pytest.raises(TametailError, match="no space for"):
+        read_images(packed(tmp_path / "other.zip", {**CLASSES, "a/9.png": os.urandom(5000)}).as_uri())
+
+
+@pytest.mark.parametrize("case", ["traversal", "bomb", "truncated", "encrypted"])
+def test_hostile_archives_at_a_url_are_refused_by_name(tmp_path: Path, case: str) -> None:
+    write, message = HOSTILE[case]
+    write(tmp_path / "hostile.zip")
+    with pytest.raises(DataError, match=message):
+        read_images((tmp_path / "hostile.zip").as_uri())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fixtures.class_study import write_study
 from tametail.core.errors import DataError
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions, read_predictions
 from tametail.report import read_results, write_report
 from tametail.report.study.gallery import (
@@ -23,6 +24,7 @@ from tametail.report.study.gallery import (
     GalleryImage,
     gallery,
     select_images,
+    select_labels,
 )
 from tametail.report.study.thumbnails import THUMBNAILS
 from tametail.report.study.write import NO_IMAGES
@@ -69,7 +71,7 @@ def test_the_surest_errors_and_the_rarest_classes(seed: int, images: int, groups
         if len(rows):
             assert p[rows[0], index] == p[own, index].max()
             assert p[rows[-1], index] == p[own, index].min()
-    assert len(chosen.rows) <= 48
+    assert len({*chosen.errors, *(row for _, rows in chosen.rarest for row in rows)}) <= 48
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +206,35 @@ def test_images_that_the_table_lacks_are_a_data_error(study: Path, tmp_path: Pat
 def test_how_sure_in_words(p: float, said: str) -> None:
     one = GalleryImage(3, "a", "b", p, "")
     assert one.alt == f"Image 3. True: a. Predicted: b, {said}."
+
+
+def test_errors_of_labels_are_the_most_confident_of_known_labels() -> None:
+    rng = np.random.default_rng(0)
+    n, names = 60, ("effusion", "mass")
+    labels = rng.random((n, 2)) < 0.4
+    unknown = ~labels & (rng.random((n, 2)) < 0.3)
+    p = rng.random((n, 2)).astype(np.float32)
+    image = np.array([f"{index:02d}" for index in range(n)])
+    logits = np.log(p / (1 - p))
+    table = LabelPredictions(image, image, labels, np.zeros(n, np.int64), logits, names, p, unknown)
+    thresholds = np.array([0.5, 0.3])
+    found = select_labels(table, thresholds, [0, 1])
+    decided = p >= thresholds
+    confidence = np.where(decided, p, 1 - p)
+    wrong = (decided != labels) & ~unknown
+    rows = [one.row for one in found.errors]
+    assert len(set(rows)) == len(rows)
+    assert wrong[rows].any(axis=1).all()
+    for false_positive in (True, False):
+        of_kind = wrong & (decided == false_positive)
+        shown = [one.probability for one in found.errors if one.predicted.startswith("no ") != false_positive]
+        assert shown == sorted(shown, reverse=True)
+        assert shown[0] == pytest.approx(confidence[of_kind].max())
+    for one in found.errors:
+        name = one.true.removeprefix("no ")
+        assert {one.true, one.predicted} == {name, f"no {name}"}
+        at = names.index(name)
+        assert labels[one.row, at] == (one.true == name)
+    ((name, rare),) = found.rarest
+    assert name == "mass"
+    assert all(labels[one.row, 1] for one in rare)

@@ -113,3 +113,26 @@ def test_numbered_grades_are_in_the_order_of_their_numbers(make_study: Callable[
     assert kappa(study) is None
     write_report(study, ordered=True)
     assert kappa(study) == pytest.approx(scikit_learns(study, names))
+
+
+def test_errors_in_grades_are_in_every_file_and_the_confusion_matrix_is_in_order(study: Path) -> None:
+    with_order(study)
+    write_report(study)
+    table = concatenate(
+        [read_predictions(path) for path in sorted(study.glob("runs/ce/*/predictions.parquet"))]
+    )
+    number = np.array([GRADES.index(name) for name in table.class_names])
+    grades = number[table.target], number[table.predicted]
+    (row,) = csv.DictReader(content(study, "results.csv").splitlines())
+    assert float(row["mean_absolute_error"]) == pytest.approx(sk.mean_absolute_error(*grades), abs=1e-6)
+    assert float(row["off_by_one_accuracy"]) == pytest.approx(
+        np.mean(abs(np.subtract(*grades)) <= 1), abs=1e-6
+    )
+    described = json.loads(content(study, "metrics.json"))["metrics"]["mean_absolute_error"]
+    assert (described["high"], described["greater_is_better"]) == (None, False)
+    page = content(study, "report.html")
+    assert "Mean absolute error" in page
+    matrix = page[page.index('class="confusion') :]
+    matrix = matrix[: matrix.index("</table>")]
+    rows = [matrix.index(f'<th scope="row"><span title="{name}">') for name in GRADES]
+    assert rows == sorted(rows)

@@ -11,12 +11,13 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fixtures.label_study import write_label_study
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.evaluation import evaluate_labels
 from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
 from tametail.evaluation.label_thresholds import deployable_thresholds
 from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
 from tametail.report import best_method, read_results, results_table, write_report
+from tametail.report.options import ReportOptions
 from tametail.report.study.page import results_html
 
 
@@ -203,3 +204,21 @@ def test_the_page_shows_tests_and_calibration_of_labels(study: Path) -> None:
     assert "a paired t test of mean average precision" in page
     assert "Label by label" in page
     assert "Calibration, means over the labels" in page or "Each label has a map of its own" in page
+
+
+def test_operating_points_of_labels_are_those_of_the_binary_question(study: Path) -> None:
+    name = read_results(study).class_names[0]
+    results = read_results(study, ReportOptions(operating=((name, 0.8),)))
+    for result in results.ranking:
+        (point,) = result.operating
+        assert point.class_name == name
+        assert point.sensitivity.n + point.specificity.n == sum(
+            size.n + size.others for size in result.out_of_fold.classes if size.name == name
+        )
+        assert 0.5 < point.sensitivity.value <= 1
+    decision = results.ranking[0].decision
+    assert decision is not None
+    assert decision.class_name == name
+    assert "Operating points" in results_html(results)
+    with pytest.raises(UsageError, match="expected a class of the study with --operating"):
+        read_results(study, ReportOptions(operating=(("none", 0.8),)))

@@ -216,7 +216,9 @@ def test_many_classes_have_no_matrix_but_a_table(make_study: MakeStudy) -> None:
     study = make_study(methods=("ce",), class_names=names, counts=[15] * 44 + [600])
     page = Page(results_html(read_results(study)))
     assert "A confusion matrix of 45 classes does not fit on the page" in page.text
-    assert page.words.count("class 44") == 2, "in the table of classes, and in that of the one loss"
+    assert page.words.count("class 44") == 3, (
+        "in the tables of classes, of the one loss, and of prediction sets"
+    )
 
 
 @pytest.mark.usefixtures("without_figures")

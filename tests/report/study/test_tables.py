@@ -139,7 +139,7 @@ def test_the_tidy_frame_has_every_number_with_its_interval_kind(evaluated_study:
     assert len(keys) == len(set(keys))
     for row in rows:
         if row.class_name and row.estimate.value == row.estimate.value:
-            assert row.interval_kind in {"Wilson", "DeLong", "MOVER"}
+            assert row.interval_kind in {"Wilson", "DeLong", "MOVER", "t by groups"}
     best = results.ranking[0]
     assert best.test is not None
     found = {key: row.estimate for key, row in zip(keys, rows, strict=True)}

@@ -223,16 +223,21 @@ def _shards(
 
 def table_bit_depth(table: ImageTable) -> BitDepth:
     """The depth at which `decoded_images` reads the grey images of a table, without decoding the others."""
+    return table_contents(table)[1]
+
+
+def table_contents(table: ImageTable) -> tuple[tuple[str, ...], BitDepth]:
+    """The digests of the files of a table, see `content_digests`, and `table_bit_depth`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = table.frame["image"].tolist()
         digests = content_digests(table.root, images, pool, cache_dir() / "digests.sqlite")
-        return _bit_depth(pool, table, digests)
+        return digests, _bit_depth(pool, table, digests)
 
 
 def _bit_depth(pool: Executor, table: ImageTable, digests: Sequence[str]) -> BitDepth:
     """See `find_bit_depth`; remembered, as it reads every file that could be of more than 8 bits."""
     folder = cache_dir() / "bit_depth"
-    path = folder / f"{_key(digests)}.json"
+    path = folder / f"{_key(sorted(digests))}.json"  # whatever their order
     try:
         found = BitDepth.from_dict(json.loads(regular(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError):

@@ -19,9 +19,12 @@ from tametail.storage.locks import LOCK, hold
 
 DEFAULT_LIMIT_GB = 100.0
 _COPIES = "packed"  # copies of shards, which need not be decoded again
+INSPECTED = "inspected"
+"""Sub-folder of what audits learned from files."""
 _BOUNDED = (
     "decoded",
     "features",
+    INSPECTED,
     _COPIES,
 )  # sub-folders that grow with the number of data sets and backbones
 # The last kind is a block of features.

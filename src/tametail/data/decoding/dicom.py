@@ -63,8 +63,8 @@ def has_dicom_mark(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
-    """The pixels of the middle frame of a DICOM file, as displayed.
+def read_dicom(source: Path | bytes, max_pixels: int, *, frame: int | None = None) -> NDArray[Any]:
+    """The pixels of a frame of a DICOM file, as displayed.
 
     Rescale and Modality LUT, then VOI LUT or the first window are applied (also those of enhanced multi-frame objects),
     MONOCHROME1 is inverted, palettes and YBR become RGB, padding is black. Spacing is ignored: pixels count as square.
@@ -72,6 +72,7 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
     Args:
         source: path of a file, with or without preamble, or its bytes.
         max_pixels: largest rows × columns.
+        frame: from 0; None for the middle one.
 
     Returns:
         (H, W) float32 from 0 to 255, not rounded, or (H, W, 3) uint8 RGB.
@@ -92,15 +93,16 @@ def read_dicom(source: Path | bytes, max_pixels: int) -> NDArray[Any]:
                 has_pixels = any(name in whole for name in _PIXEL_TAGS.values())
             else:  # pydicom stops at the pixels, or at the end of the file
                 has_pixels = _pixel_tag(file.peek(4)[:4]) in _PIXEL_TAGS
-            frame, frames = _checked(header, has_pixels, max_pixels)
+            middle, frames = _checked(header, has_pixels, max_pixels)
+            at = middle if frame is None else min(frame, frames - 1)
             decoder, plugin = _decoder(syntax)
             options: dict[str, Any] = pydicom.pixels.utils.as_pixel_options(header)
             if whole is not None:
-                pixels, _ = decoder.as_array(whole, index=frame, **options)
+                pixels, _ = decoder.as_array(whole, index=at, **options)
             else:
                 _pass_tag(file, options)
-                pixels = _frame_of(file, decoder, plugin, frame, frames, options)
-            return displayed(pixels, header, frame)
+                pixels = _frame_of(file, decoder, plugin, at, frames, options)
+            return displayed(pixels, header, at)
     except DataError:
         raise
     except Exception as error:
@@ -191,7 +193,7 @@ def _pixel_tag(tag: bytes) -> bytes:
 
 
 def _checked(header: Dataset, has_pixels: bool, max_pixels: int) -> tuple[int, int]:
-    """The index of the frame to use and the number of frames, after the checks that need no pixels."""
+    """The index of the middle frame and the number of frames, after the checks that need no pixels."""
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     if not has_pixels:
         cut = " or is truncated before them" if rows or "Modality" not in header else ""

@@ -9,12 +9,15 @@ from pathlib import Path
 from tametail.core.text import sample_of
 
 HEIC = "HEIC is not read, as its decoders are under the GPL or LGPL: convert it to PNG or JPEG"
-_VOLUME = "volumes are not read: export slices as PNG, and keep the patient as the group"
+_VOLUME = (
+    "volumes are not read: convert them to NIfTI, or export slices as PNG, and keep the patient as the group"
+)
+_NIFTI = "NIfTI volumes are read as slices with --slices middle (or all, every:N), in class folders or named by a table"
 _SLIDE = "whole slides are not read: cut them into tiles, and keep the slide as the group"
 _VIDEO = "videos are not read: export frames as PNG, and keep the video as the group"
 UNREAD_KINDS: dict[str, str] = {
     **dict.fromkeys((".heic", ".heif"), HEIC),
-    **dict.fromkeys((".nii", ".nii.gz"), f"NIfTI {_VOLUME}"),
+    **dict.fromkeys((".nii", ".nii.gz"), _NIFTI),
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), f"MetaImage and NRRD {_VOLUME}"),
     **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vsi", ".czi"), _SLIDE),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mpg", ".mkv"), _VIDEO),
@@ -23,17 +26,28 @@ UNREAD_KINDS: dict[str, str] = {
     ),
     **dict.fromkeys((".npy", ".mat"), "arrays are not read: save each image as PNG"),
     **dict.fromkeys(
-        (".h5", ".hdf5"),
-        "HDF5 is not read: save each image of it with h5py, arrays as PNG and encoded images as they are, in a folder per class",
+        (".pkl", ".pickle", ".pt", ".pth", ".joblib"),
+        "pickled objects can run code when they are read, so they are never opened: save each image as PNG where the file is from",
     ),
     **dict.fromkeys(
-        (".tfrecord", ".tfrecords"),
+        (".h5", ".hdf5"),
+        "HDF5 among other files is not read: give the file itself, or a folder of nothing but HDF5",
+    ),
+    **dict.fromkeys(
+        (".h5.gz", ".hdf5.gz"),
+        "compressed HDF5 is not read: decompress it (gunzip), and give the .h5 or its folder",
+    ),
+    **dict.fromkeys(
+        (".tfrecord", ".tfrecords", ".tfrec"),
         "TFRecord is not read: save each image in a folder per class, or write WebDataset",
     ),
     **dict.fromkeys(
         (".zip", ".tar"), "archives among other files are not read: unpack them, or give the archive itself"
     ),
-    **dict.fromkeys((".tar.gz", ".tgz", ".7z", ".rar"), "archives are not read: unpack them"),
+    **dict.fromkeys(
+        (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar"),
+        "compressed archives are not read: unpack them",
+    ),
 }
 """Extension → why files with it are not read, and what to do."""
 _MAGIC = (
@@ -60,10 +74,27 @@ def is_image(head: bytes) -> bool:
     return head.startswith(_MAGIC) or is_webp or head[4:12] in _AVIF
 
 
+def image_suffix(content: bytes) -> str:
+    """The extension of an image by its first bytes; .png for other kinds, whose decoding then says what is wrong."""
+    starts = {
+        b"\xff\xd8": ".jpg",
+        b"\x89PNG": ".png",
+        b"BM": ".bmp",
+        b"II*\0": ".tif",
+        b"MM\0*": ".tif",
+        b"RIFF": ".webp",
+    }
+    return next((suffix for start, suffix in starts.items() if content.startswith(start)), ".png")
+
+
 def unknown_format(head: bytes) -> str:
     """Why a file cannot be read as an image, by its first 16 bytes or more."""
     if head[4:12] in _HEIC:
         return HEIC
+    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        return _NIFTI
+    if head[:2] == b"\x1f\x8b":
+        return f"a compressed file, not an image; {_NIFTI}"
     if head[4:12] in _AVIF:
         return "this Pillow does not read AVIF: install a newer one, or convert the file"
     return "not an image of a known format, or damaged at its beginning"

@@ -86,7 +86,7 @@ def explain_source(source: str, error: type[TametailError] = DataError) -> Itera
         raise
     except ImportError as absent:
         raise UsageError(
-            f"{source} cannot be opened: {absent} (for s3://: pip install 'tametail[s3]')"
+            f"{source} cannot be opened: {absent} (for s3:// and https://: pip install 'tametail[s3]')"
         ) from absent
     except Exception as wrong:  # each kind of file system has exceptions of its own
         if isinstance(wrong, OSError) and wrong.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -100,7 +100,7 @@ class Shard:
     """A file that holds consecutive images of a table.
 
     Attributes:
-        kind: ``tar``, ``zip`` (on this machine only), or ``parquet`` with the column `IMAGE_BYTES`.
+        kind: ``tar``, ``zip``, or ``parquet`` with the column `IMAGE_BYTES`.
         url: its URL, or its path.
         bytes: of its copy in the cache.
         state: changes with the file.
@@ -374,7 +374,7 @@ def _contents(shard: Shard, copy: _Bounded) -> Iterator[ImageMember]:
     with explain_source(shard.url, TametailError):
         system, path = file_system(shard.url)
         with system.open(path, "rb") as source:
-            if shard.kind == "tar":
+            if shard.kind != "parquet":
                 while content := source.read(_BLOCK):
                     if copy.written + len(content) > shard.bytes:
                         break

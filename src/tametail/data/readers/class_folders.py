@@ -11,6 +11,7 @@ from tametail.core.errors import DataError
 from tametail.core.text import counted, sample_of
 from tametail.data.decoding.decode import is_dicom
 from tametail.data.decoding.file_kinds import count_kinds, describe_kinds, is_image, kind_of, unread_among
+from tametail.data.decoding.slices import is_nifti
 from tametail.data.readers.companions import find_companions
 from tametail.data.readers.folder_levels import Folder, FolderLevels, describe_levels, find_levels
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, first_bytes, walk
@@ -59,7 +60,7 @@ def read_class_folders(
     """
     import pandas as pd
 
-    images, others = _sort_files(root, files)
+    images, others = _sort_files(root, files, volumes=options.slices is not None)
     if not images:
         raise DataError(_nothing_found(root, files))
     if options.class_level is None:
@@ -206,14 +207,14 @@ def image_files(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _sort_files(root: Path, files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Images by their extension, or without one by their first bytes; and all other files."""
+def _sort_files(root: Path, files: Iterable[Path], *, volumes: bool) -> tuple[list[Path], list[Path]]:
+    """Images by their extension, or without one by their first bytes, and NIfTI ``volumes``; and all other files."""
     images: list[Path] = []
     others: list[Path] = []
     for file in files:
         suffix = file.suffix.lower()
         image = suffix in IMAGE_SUFFIXES or (not kind_of(file) and is_image(first_bytes(root / file)))
-        (images if image else others).append(file)
+        (images if image or (volumes and is_nifti(file.name)) else others).append(file)
     return images, others
 
 

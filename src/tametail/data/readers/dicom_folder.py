@@ -17,6 +17,7 @@ from tametail.data.readers.class_folders import read_folders
 from tametail.data.readers.dicom_headers import DICOM_GROUPS, PATIENT, patient_numbers, read_headers
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, first_bytes, walk
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
+from tametail.data.readers.slices import SERIES, refuse_series
 from tametail.data.readers.table_folders import LABELS_FILE, folder_name
 from tametail.data.reading import SourceReading
 from tametail.data.table import ImageTable
@@ -99,9 +100,11 @@ def read_dicom_folder(root: Path, options: ReadOptions) -> tuple[pd.DataFrame, S
         root, sorted(files, key=Path.as_posix), "DICOM file", options, others=others, empty=empty
     )
     files = tree.files
-    names = (PATIENT, _OLD_LATERALITY, *HEADER_COLUMNS.values())
+    names = (PATIENT, _OLD_LATERALITY, SERIES, *HEADER_COLUMNS.values())
     headers = list(read_headers([root / file for file in files], names))
     images, patients = [file.as_posix() for file in files], [header[PATIENT] for header in headers]
+    if options.slices is None:
+        refuse_series(root, images, headers)
     groups = patient_numbers(patients)
     columns = {"image": images, "label": tree.labels, "group": groups, "split": tree.splits}
     frame = pd.DataFrame(columns, dtype=object)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tametail.core.text import counted, sample_of
+from tametail.data.decoding.slices import is_nifti
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES
 
 _SUFFIXES = (*DICOM_SUFFIXES, *IMAGE_SUFFIXES)
@@ -139,12 +140,13 @@ class _Index:
         return [*self._ends.get(parts, ()), *(file for files in shorter for file in files)]
 
 
-def image_files_below(folder: Path) -> Iterator[str]:
-    """Image files below a folder, relative to it, without hidden ones and what archive programs add; links to folders are not followed."""
+def image_files_below(folder: Path, volumes: bool = False) -> Iterator[str]:
+    """Image files, and NIfTI ``volumes``, below a folder, relative to it, without hidden ones and what archive programs add; links to folders are not followed."""
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         prefix = os.path.relpath(where, folder).replace(os.sep, "/")
         prefix = "" if prefix == os.curdir else f"{prefix}/"
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES:
+            known = os.path.splitext(name)[1].lower() in _SUFFIXES or (volumes and is_nifti(name))
+            if known and not name.startswith("."):
                 yield prefix + name

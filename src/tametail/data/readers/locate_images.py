@@ -11,7 +11,9 @@ from pathlib import Path
 from tametail.core.errors import DataError
 from tametail.core.text import quoted, sample_of
 from tametail.data.decoding.file_kinds import unread_among
+from tametail.data.decoding.nifti import NIFTI_SUFFIXES
 from tametail.data.decoding.shards import packed_digests
+from tametail.data.decoding.slices import is_nifti
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, is_kind
 from tametail.data.readers.image_search import image_files_below, search_images
 
@@ -35,7 +37,7 @@ class LocatedImages:
 
 
 def locate_images(
-    entries: Sequence[str], base: Path, root: Path, path: Path, *, skip: bool = False
+    entries: Sequence[str], base: Path, root: Path, path: Path, *, skip: bool = False, volumes: bool = False
 ) -> LocatedImages:
     """Find the files of image entries as written in a table.
 
@@ -47,13 +49,14 @@ def locate_images(
         entries: N entries of the table at ``path``.
         base: folder that the entries are relative to, ``root`` or one below it.
         skip: allow entries without a file.
+        volumes: allow NIfTI files.
 
     Raises:
         DataError: entries lead outside ``root``, to several files or, unless ``skip``, to none; or a folder cannot be listed.
     """
-    if unread := unread_among(entries):
+    if unread := unread_among(entry for entry in entries if not (volumes and is_nifti(entry))):
         raise DataError(f"expected images in {path}, but {unread}")
-    folders = _Folders(base, root)
+    folders = _Folders(base, root, volumes)
     found = [folders.locate(entry) for entry in entries]
     outside = [entry for entry, image in zip(entries, found, strict=True) if image == _OUTSIDE]
     if outside:
@@ -65,7 +68,7 @@ def locate_images(
     if not absent:
         return LocatedImages(tuple(found), (), folders.images() - set(found))
     taken = {Path(os.path.relpath(root / image, base)).as_posix() for image in set(found) if image}
-    searched = search_images(absent, list(image_files_below(base)), taken)
+    searched = search_images(absent, list(image_files_below(base, volumes)), taken)
     if searched.ambiguous:
         named = "; ".join(
             f"{quoted(entry)} may be {sample_of(files)}"
@@ -95,7 +98,8 @@ def locate_images(
 class _Folders:
     """The folders that entries name, each listed on first use."""
 
-    def __init__(self, base: Path, root: Path) -> None:
+    def __init__(self, base: Path, root: Path, volumes: bool) -> None:
+        self._endings = (*_ENDINGS, *NIFTI_SUFFIXES) if volumes else _ENDINGS
         self._base = os.path.abspath(base)
         self._root = os.path.abspath(root)
         self._real_root = os.path.realpath(root)
@@ -131,7 +135,9 @@ class _Folders:
         prefix, is_link = listed
         if prefix == _OUTSIDE:
             return _OUTSIDE
-        fitting = [name] if name in is_link else [name + end for end in _ENDINGS if name + end in is_link]
+        fitting = (
+            [name] if name in is_link else [name + end for end in self._endings if name + end in is_link]
+        )
         if len(fitting) > 1:
             raise DataError(
                 f"the image {entry!r} has no extension, and {sample_of(fitting)} fit; write the extension into the table, or "

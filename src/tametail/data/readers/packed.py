@@ -24,9 +24,11 @@ from tametail.data.decoding.shards import (
     parquet_image_bytes,
     register_shards,
 )
+from tametail.data.decoding.slices import check_rule
 from tametail.data.packed import IMAGE_SHARD, MARK, TABLE_FILE, VERSION
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.webdataset import list_archives, read_archives
+from tametail.data.readers.zip_archives import is_zip_url, read_zip_url
 from tametail.data.reading import SourceReading
 from tametail.data.table import COLUMNS, ImageTable
 
@@ -40,7 +42,7 @@ _MOST_TABLE_BYTES = 2**33  # of the columns but the images, of a shard
 class PackedReader(Reader):
     """Reads a folder that ``tametail pack`` wrote, or its URL (``s3://bucket/folder`` and what else fsspec opens).
 
-    At a URL without such files, the archives of a WebDataset are read.
+    At a URL without such files, the archives of a WebDataset are read, or the zip archive that it names.
     """
 
     name = "packed"
@@ -54,6 +56,8 @@ class PackedReader(Reader):
         return first is not None and _is_shard(first)
 
     def read(self, source: str | Path, options: ReadOptions) -> ImageTable:
+        if is_zip_url(source):
+            return read_zip_url(str(source), options)
         if is_url(source):
             with explain_source(str(source)):
                 system, folder = file_system(source)
@@ -88,7 +92,8 @@ def _read(source: str, allow_leaks: bool) -> ImageTable:
     files = sorted(system.glob(f"{folder}/*.parquet"))
     if not files:
         raise DataError(
-            f"expected the .parquet files of tametail pack, or the .tar files of a WebDataset, in {source}, found none"
+            f"expected the .parquet files of tametail pack, or the .tar files of a WebDataset, in {source}, found none; of zip archives "
+            f"give the URL of one that ends with .zip"
         )
     read = [_read_shard(system, file, source) for file in files]
     described = read[0][0]
@@ -141,7 +146,11 @@ def _read(source: str, allow_leaks: bool) -> ImageTable:
         allow_leaks=allow_leaks,
         reading=None if reading is None else SourceReading.from_dict(reading),
     )
-    return replace(table, class_names=tuple(described["class_names"]))  # also those without an image
+    rule = described.get("slices")
+    slices = None if rule is None else check_rule(str(rule))
+    return replace(
+        table, class_names=tuple(described["class_names"]), slices=slices
+    )  # also classes without an image
 
 
 def _read_shard(system: Any, file: str, source: str) -> tuple[dict[str, Any], pd.DataFrame, Shard]:

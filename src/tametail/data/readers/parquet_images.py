@@ -16,7 +16,7 @@ from tametail.core.regular_file import regular
 from tametail.core.text import quoted
 from tametail.data.decoding.cache import cache_dir
 from tametail.data.decoding.cache_folder import cached_folder
-from tametail.data.readers.image_entries import IMAGE_SUFFIXES
+from tametail.data.decoding.file_kinds import image_suffix
 from tametail.data.readers.reader import Reader, ReadOptions, register_reader
 from tametail.data.readers.split_names import splits_of_files
 from tametail.data.readers.table_file import PARQUET_SUFFIXES, image_bytes_column
@@ -88,7 +88,7 @@ def read_parquet_images(files: Sequence[Path], name: str, options: ReadOptions) 
                 ]
                 _check_sizes(opened, image, [*kept, *further], file)
                 rows = opened.read(columns=list(dict.fromkeys([*kept, *further])))
-                suffixes = [_suffix(content) for content in _contents(opened, image, file)]
+                suffixes = [image_suffix(content) for content in _contents(opened, image, file)]
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise DataError(f"{file} cannot be read as Parquet: {quoted(str(error).strip())}") from error
         names = _class_names(schema, label)
@@ -235,20 +235,6 @@ def _contents(opened: Any, image: str, file: Path) -> Iterator[bytes]:
                     f"expected the bytes of an image of at most 100 MB in every row of {file}, but not so in row {row}"
                 )
             yield content
-
-
-def _suffix(content: bytes) -> str:
-    """The suffix of an image by its first bytes; .png for other kinds, whose decoding then says what is wrong."""
-    starts = {
-        b"\xff\xd8": ".jpg",
-        b"\x89PNG": ".png",
-        b"BM": ".bmp",
-        b"II*\0": ".tif",
-        b"MM\0*": ".tif",
-        b"RIFF": ".webp",
-    }
-    found = next((suffix for start, suffix in starts.items() if content.startswith(start)), ".png")
-    return found if found in IMAGE_SUFFIXES else ".png"
 
 
 def _digest(files: Sequence[Path]) -> str:

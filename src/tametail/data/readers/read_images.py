@@ -15,6 +15,7 @@ from tametail.data.group_from import groups_from
 from tametail.data.readers.given_splits import split_files, with_split_files
 from tametail.data.readers.known_sets import KNOWN_SETS
 from tametail.data.readers.reader import ReadOptions, column_names, find_reader, readers
+from tametail.data.readers.slices import with_slices
 from tametail.data.reading import read_by
 from tametail.data.table import ImageTable
 
@@ -35,6 +36,8 @@ def read_images(
               JSON Lines with an object per line;
             - several tables, one per split: ``"train=a.csv,test=b.csv"``;
             - a folder of DICOM files;
+            - with ``slices``, a folder or table of NIfTI or DICOM volumes, whose slices are written once to the cache folder;
+            - an HDF5 file of images, or a folder of such files, whose images are written once to the cache folder;
             - a MedMNIST file (.npz, 2D), whose images are written once, as PNG, to the cache folder;
             - a folder that ``tametail pack`` wrote, or its URL (``"s3://bucket/folder"``); shards at a URL are copied to the
               cache folder when their images are needed;
@@ -88,7 +91,7 @@ def read_images(
     if lists:
         skip = read_options.missing == "skip"
         table = with_split_files(table, lists, skip=skip, allow_leaks=allow_leaks)
-    return table
+    return table if read_options.slices is None else with_slices(table, read_options.slices)
 
 
 def _no_reader(source: str | Path) -> str:
@@ -99,7 +102,7 @@ def _no_reader(source: str | Path) -> str:
         kind = UNREAD_KINDS.get(kind_of(path), "")
         advice = f": {kind}" if kind else ""
         return (
-            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive or a MedMNIST .npz, got the file "
+            f"expected a folder of images, a .csv, .tsv, .parquet or .jsonl file, a .tar or .zip archive, an .h5 or a MedMNIST .npz, got the file "
             f"{path}{advice}{failures}"
         )
     # A single word without an extension may be meant as the name of a set.

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from tametail.core.errors import UsageError
 from tametail.core.registry import Registry
 from tametail.core.text import sample_of
+from tametail.data.decoding.slices import check_rule
 from tametail.data.table import ImageTable
 
 
@@ -68,6 +69,7 @@ _BUILT_IN = (
     "webdataset",
     "zip_archives",
     "parquet_images",
+    "hdf5_images",
     "tables",
     "table_folders",
     "dicom_folder",
@@ -126,6 +128,7 @@ class ReadOptions:
     class_level: int | str | None = None
     keep_masks: bool = False
     skip_empty_classes: bool = False
+    slices: str | None = None
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
@@ -133,6 +136,8 @@ class ReadOptions:
             raise UsageError(
                 "expected --reader-col with --join-rows majority; add it or leave the column out"
             )
+        if self.slices is not None:
+            check_rule(self.slices)
         if self.bit_depth is not None and not 1 <= self.bit_depth <= 16:
             raise UsageError(f"expected --bit-depth from 1 to 16, got {self.bit_depth}")
         if "," in (given := self._given("group_col", "group_from")):

@@ -219,7 +219,7 @@ def _located(
     found = (
         LocatedImages(tuple(locate(named)))
         if locate
-        else locate_images(named, base, root, file.path, skip=skip)
+        else locate_images(named, base, root, file.path, skip=skip, volumes=options.slices is not None)
     )
     absent = np.zeros(len(file), dtype=np.bool_)
     absent[~unnamed] = [one is None for one in found.images]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from tametail.core.errors import DataError, UsageError
@@ -24,6 +24,7 @@ from tametail.data.decoding.file_kinds import is_image, kind_of
 from tametail.data.decoding.shards import (
     ImageMember,
     Shard,
+    check_copies,
     explain_source,
     file_system,
     image_digest,
@@ -34,6 +35,7 @@ from tametail.data.decoding.shards import (
     register_shards,
     write_index,
 )
+from tametail.data.decoding.slices import is_nifti
 from tametail.data.decoding.zip_members import ZipMember, zip_content, zip_members
 from tametail.data.readers.class_folders import ClassFolderReader
 from tametail.data.readers.image_entries import DICOM_SUFFIXES, IMAGE_SUFFIXES, list_folder
@@ -50,7 +52,7 @@ _NOTES = (".txt", ".md", ".pdf", "")  # beside archives
 class _Archive(NamedTuple):
     """An archive and the folder that it is read as, empty or with a final ``/``."""
 
-    path: Path
+    path: str | Path
     folder: str
 
 
@@ -84,7 +86,18 @@ def _archives(path: Path) -> list[_Archive]:
     return sorted((_Archive(file, f"{file.stem}/") for file in archives), key=lambda archive: archive.folder)
 
 
-def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadOptions) -> ImageTable:
+def is_zip_url(source: str | Path) -> bool:
+    """Whether a source is the URL of a zip archive, also one with a query."""
+    return is_url(source) and str(source).partition("?")[0].lower().endswith(".zip")
+
+
+def read_zip_url(source: str, options: ReadOptions) -> ImageTable:
+    """The table of the images of a zip archive at a URL, which is copied to the cache; see `read_zip_archives`."""
+    options.refuse("the images are in a zip archive", "image_root")
+    return read_zip_archives([_Archive(source, "")], source, options)
+
+
+def read_zip_archives(archives: Sequence[_Archive], source: str | Path, options: ReadOptions) -> ImageTable:
     """The table of the images in archives, with the ids that they would have in their folder.
 
     Each archive is read through once, to know the digests of its images, which are remembered.
@@ -95,14 +108,20 @@ def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadO
     """
     shards: list[Shard] = []
     images: list[ImageMember] = []
-    name = source.resolve().stem if source.is_file() else source.resolve().name
+    if isinstance(source, str):
+        name = PurePosixPath(source.partition("?")[0]).stem
+    else:
+        name = source.resolve().stem if source.is_file() else source.resolve().name
     with _stand_in(name or "images") as folder:
         for archive in archives:
-            system, path = file_system(archive.path)
-            listed = list_shard(system, path, path, "zip")
+            with explain_source(str(archive.path)):
+                system, path = file_system(archive.path)
+                path = str(archive.path) if is_url(archive.path) else path
+                listed = list_shard(system, system._strip_protocol(path), path, "zip")
+            check_copies([listed])
             shard = replace(listed, state=f"{listed.state} {archive.folder}")
             with explain_cache_error(folder), explain_source(path), open_copy(shard) as file:
-                found = _scan(file, shard, archive.folder, folder)
+                found = _scan(file, shard, archive.folder, folder, volumes=options.slices is not None)
             if found:
                 shards.append(replace(shard, first=found[0].image, start=len(images), rows=len(found)))
                 images += found
@@ -112,7 +131,9 @@ def read_zip_archives(archives: Sequence[_Archive], source: Path, options: ReadO
             )
         readers = (TableFolderReader(), SplitTablesReader(), ClassFolderReader())
         try:
-            table = next(reader for reader in readers if reader.matches(folder)).read(folder, options)
+            table = next(reader for reader in readers if reader.matches(folder)).read(
+                folder, replace(options, slices=None)
+            )
         except (DataError, UsageError) as error:  # it names the archive, not what stands for it
             raise type(error)(str(error).replace(str(folder), str(source))) from error
     deep = any(json.loads(member.sidecar)["deep"] for member in images)
@@ -134,7 +155,7 @@ def _stand_in(name: str) -> Iterator[Path]:
         remove(temporary)
 
 
-def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path) -> list[ImageMember]:
+def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path, *, volumes: bool) -> list[ImageMember]:
     """The images of an archive, sorted; what stands for its files is written below ``folder``."""
     members = [
         member
@@ -150,6 +171,11 @@ def _scan(file: IO[bytes], shard: Shard, prefix: str, folder: Path) -> list[Imag
         head = b""
         if suffix in DICOM_SUFFIXES:
             raise DataError(_no_dicom(member, shard))
+        if volumes and is_nifti(inside):
+            raise DataError(
+                f"expected images in {shard.url}, found the volume {quoted(member.name)}: --slices does not read volumes in archives; "
+                f"unpack the archive and give its folder"
+            )
         if suffix in TABLE_SUFFIXES:
             _, head = zip_content(file, member, shard.url, _MOST_BYTES)
         elif not suffix and not member.name.endswith("/"):

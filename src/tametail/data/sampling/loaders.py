@@ -22,6 +22,7 @@ from tametail.core.arrays import IntArray
 from tametail.core.errors import TametailError
 from tametail.data.row_store import RowStore, as_rows
 from tametail.data.sampling.augmentation import DRAWS
+from tametail.data.sampling.label_samplers import make_label_order
 from tametail.data.sampling.samplers import (
     EpochOrder,
     SamplerName,
@@ -188,14 +189,17 @@ def training_batches(
         target: (n,) classes, or (n, C) labels.
         batch_size: B, of all processes together.
         seed: of order and draws.
-        sampler, epochs, deferred_from: see `make_order`.
+        sampler, epochs, deferred_from: see `make_order`, and for labels `make_label_order`.
         extra: number of random numbers per image in addition to `DRAWS`.
         rank, world: index and number of the processes.
         workers: number of data-loading worker processes; the batches do not depend on it.
         pin_memory: see `torch.utils.data.DataLoader`.
     """
-    classes = np.zeros(len(target), np.int64) if target.ndim == 2 else np.asarray(target, np.int64)
-    order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
+    if target.ndim == 2:
+        order = make_label_order(sampler, target, seed=seed, epochs=epochs, deferred_from=deferred_from)
+    else:
+        classes = np.asarray(target, np.int64)
+        order = make_order(sampler, classes, seed=seed, epochs=epochs, deferred_from=deferred_from)
     sampled = DistributedBatches(order, batch_size, rank, world)
     loader = DataLoader(
         ArrayDataset(array, rows, target, seed, extra),

@@ -47,7 +47,7 @@ class ShuffledOrder(EpochOrder):
     """Every image once per epoch."""
 
     def positions(self, epoch: int) -> IntArray:
-        return _permutation(self.n, self.seed, epoch, _ORDER)
+        return permutation(self.n, self.seed, epoch, _ORDER)
 
     def occurrences(self, epoch: int, positions: IntArray) -> IntArray:
         return np.broadcast_to(np.int64(0), positions.shape)
@@ -77,7 +77,7 @@ class ClassOrder(EpochOrder):
                 zip(self._members, before.tolist(), self.quotas(epoch).tolist(), strict=True)
             )
         ]
-        return np.concatenate(taken)[_permutation(self.n, self.seed, epoch, _ORDER)]
+        return np.concatenate(taken)[permutation(self.n, self.seed, epoch, _ORDER)]
 
     def quotas(self, epoch: int) -> IntArray:
         """(K,) numbers of images per class that sum to n, by the largest remainder method."""
@@ -85,14 +85,14 @@ class ClassOrder(EpochOrder):
         whole = np.floor(exact + 1e-9).astype(np.int64)
         remainders = np.round(exact - whole, 9)
         # Random order of equal remainders, so that no class is favoured in every epoch.
-        ties = _permutation(len(whole), self.seed, epoch, _CYCLES)
+        ties = permutation(len(whole), self.seed, epoch, _CYCLES)
         whole[np.lexsort((ties, -remainders))[: self.n - int(whole.sum())]] += 1
         return whole
 
     def _cycles(self, which: int, size: int, first: int, count: int) -> IntArray:
         """Elements ``first`` to ``first + count`` of the infinite sequence of permutations of ``size`` images."""
         cycles = range(first // size, (first + count - 1) // size + 1)
-        row = [_permutation(size, self.seed, number, _CYCLES, which + 1) for number in cycles]
+        row = [permutation(size, self.seed, number, _CYCLES, which + 1) for number in cycles]
         start = first - cycles.start * size
         return np.concatenate([np.empty(0, np.int64), *row])[start : start + count]
 
@@ -155,11 +155,7 @@ def make_order(
     if epochs is None:
         raise ValueError(f"expected the number of epochs of the training for the {sampler} sampler, got None")
     if sampler == "deferred":
-        if not 0 < deferred_from < 1:
-            raise ValueError(
-                f"expected deferred_from in (0, 1), a fraction of the epochs, got {deferred_from!r}"
-            )
-        first = min(math.ceil(deferred_from * epochs - 1e-9), epochs - 1)
+        first = deferred_start(epochs, deferred_from)
         after = ClassOrder(target, seed, lambda epoch: instance if epoch < first else equal)
         return DeferredOrder(ShuffledOrder(len(target), seed), after, first)
     last = max(epochs - 1, 1)
@@ -169,6 +165,19 @@ def make_order(
         return np.asarray((1 - done) * instance + done * equal)
 
     return ClassOrder(target, seed, mixed)
+
+
+def deferred_start(epochs: int | None, deferred_from: float) -> int:
+    """The first epoch of a deferred sampler's second part; the last epoch always belongs to it.
+
+    Raises:
+        ValueError: the number of epochs is unknown, or ``deferred_from`` is not in (0, 1).
+    """
+    if epochs is None:
+        raise ValueError("expected the number of epochs of the training for the deferred sampler, got None")
+    if not 0 < deferred_from < 1:
+        raise ValueError(f"expected deferred_from in (0, 1), a fraction of the epochs, got {deferred_from!r}")
+    return min(math.ceil(deferred_from * epochs - 1e-9), epochs - 1)
 
 
 def occurrences(positions: IntArray) -> IntArray:
@@ -197,7 +206,13 @@ def uniform_draws(seed: int, epoch: int, counters: IntArray, per: int) -> NDArra
     return draws
 
 
-def _permutation(n: int, seed: int, *what: int) -> IntArray:
+def stream(seed: int, *what: int) -> np.random.Generator:
+    """Random numbers that are determined by the seed and what they are for."""
+    return np.random.default_rng(np.random.SeedSequence([seed, *what]))
+
+
+def permutation(n: int, seed: int, *what: int) -> IntArray:
+    """A permutation of n that is determined by the seed and what it is for."""
     state = np.random.SeedSequence([seed, *what]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     permuted: IntArray = torch.randperm(n, generator=generator).numpy()

@@ -43,6 +43,7 @@ class LabelInspection:
         label_counts: (C,) images of each given label.
         errors: suspects, thresholds and confident joint.
         moves: balanced accuracy if the first k suspects had the suggested labels, for 0 and growing k.
+        predictions: what the suspects were found in: out-of-fold, calibrated and averaged over repeats.
         root: the folder of the images; None if unknown.
         bit_depth: see `tametail.data.decode_image`.
     """
@@ -56,6 +57,7 @@ class LabelInspection:
     label_counts: tuple[int, ...]
     errors: LabelErrors
     moves: tuple[tuple[int, Estimate], ...]
+    predictions: Predictions
     root: Path | None
     bit_depth: int | None
 
@@ -170,6 +172,7 @@ def inspect_labels(study: str | Path, **options: Unpack[ImageRootOptions]) -> La
         tuple(np.bincount(joined.target, minlength=len(joined.class_names)).tolist()),
         errors,
         score_if_wrong(tables, errors.suspects),
+        joined,
         Path(image_root) if image_root is not None else remembered_root(directory),
         settings["table"].get("bit_depth"),
     )

@@ -23,7 +23,13 @@ _SAMPLES = 6  # per class; half of that for many classes
 _MANY_CLASSES = 24
 _LISTED = 200  # sets of a finding; --json has all
 _PICTURED = 6  # sets of duplicates that are shown
-_PICTURED_CODES = ("conflicting_labels", "duplicates_cross_split", "near_duplicates", "burned_in_text")
+_PICTURED_CODES = (
+    "conflicting_labels",
+    "duplicates_cross_split",
+    "near_duplicates",
+    "changed_copies",
+    "burned_in_text",
+)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def drawings(results: StudyResults) -> list[Drawing]:
             class_drawing(results, results.ranking, "average_precision" if results.multi_label else "recall")
         )
     if few and best.out_of_fold is not None and best.out_of_fold.confusion is not None:
-        found.append(confusion_drawing(best.method, best.out_of_fold, results.by_frequency))
+        found.append(confusion_drawing(best.method, best.out_of_fold, results.in_order))
     if best.calibration is not None:
         found.append(reliability_drawing(best, "reliability"))
     return found

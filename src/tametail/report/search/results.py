@@ -24,10 +24,17 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "mcc": "MCC",
     "kappa": "quadratic kappa",
+    "off_by_one_accuracy": "off-by-one accuracy",
     "mean_average_precision": "mean average precision",
     "macro_auroc": "macro AUROC",
 }
-_IN_PERCENT = ("balanced_accuracy", "accuracy", "mean_average_precision", "macro_auroc")
+_IN_PERCENT = (
+    "balanced_accuracy",
+    "accuracy",
+    "off_by_one_accuracy",
+    "mean_average_precision",
+    "macro_auroc",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""calibration.json: the calibration map of each finished method of a study, for the probabilities of new images."""
+"""calibration.json: the calibration map of each finished method of a study, and the scores that its prediction sets need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 from tametail.core.errors import DataError
 from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
+from tametail.evaluation.conformal import ScoreDistribution, score_distributions
 from tametail.evaluation.label_calibration import LabelMap, calibrate_labels
-from tametail.report.study.results import StudyResults
+from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
 
@@ -23,17 +24,27 @@ def calibration_json(results: StudyResults) -> str | None:
         result.method: (result, result.label_calibration or result.calibration) for result in results.methods
     }
     maps = {
-        method: {"runs": result.finished, "map": calibration.map.described()}
+        method: {"runs": result.finished, "map": calibration.map.described()} | _described_sets(result)
         for method, (result, calibration) in found.items()
         if calibration is not None and calibration.map is not None
     }
     return json.dumps(maps, indent=1) + "\n" if maps else None
 
 
-def calibration_map(directory: Path, method: str) -> CalibrationMap | LabelMap:
-    """The calibration map of a method: that of the file, or, if it is of other runs, fitted on their predictions.
+def _described_sets(result: MethodResults) -> dict[str, Any]:
+    """The scores of each class, for prediction sets; nothing for several labels."""
+    if result.prediction_sets is None:
+        return {}
+    return {"prediction_sets": [one.described() for one in result.prediction_sets.distributions]}
 
-    A `LabelMap` for a multi-label study.
+
+def calibration_for_new_images(
+    directory: Path, method: str
+) -> tuple[CalibrationMap | LabelMap, tuple[ScoreDistribution, ...]]:
+    """The calibration map of a method, and the scores of each class for prediction sets.
+
+    They are those of the file, or, if it is of other runs, of their predictions. A `LabelMap` and no scores for a multi-label
+    study.
 
     Raises:
         DataError: the file or one of the predictions is damaged.
@@ -48,13 +59,19 @@ def calibration_map(directory: Path, method: str) -> CalibrationMap | LabelMap:
             saved = read_json(path).get(method, saved)
         if saved["runs"] == len(runs.finished):
             if labels:
-                return LabelMap.from_description(saved["map"], labels)
-            return CalibrationMap.from_description(saved["map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                return LabelMap.from_description(saved["map"], labels), ()
+            if "prediction_sets" in saved:  # which earlier versions lack
+                found = tuple(map(ScoreDistribution.from_description, saved["prediction_sets"]))
+                calibration = CalibrationMap.from_description(saved["map"])
+                if len(found) != len(calibration.slope):
+                    raise ValueError(f"expected scores of {len(calibration.slope)} classes, got {len(found)}")
+                return calibration, found
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
             f"tametail report {directory} writes them again"
         ) from error
     if labels:
-        return calibrate_labels(runs.only(tuple(runs.finished)).label_replicates).map
-    return calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates).map
+        return calibrate_labels(runs.only(tuple(runs.finished)).label_replicates).map, ()
+    calibrated = calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates)
+    return calibrated.map, score_distributions(calibrated.tables)

@@ -60,6 +60,21 @@ def _curves(ranked: RankedClass) -> tuple[Curve, Curve]:
 def net_benefit_curve(replicates: Sequence[Predictions], asked: Sequence[int]) -> DecisionCurve | None:
     """Net benefit of the first class that is asked for, else of the rarest of at least 20 images; None without one."""
     counts = np.bincount(replicates[0].target, minlength=len(replicates[0].class_names))
-    rare = [index for index in np.argsort(counts, kind="stable").tolist() if counts[index] >= _LEAST_IMAGES]
-    chosen = next(iter([*asked, *rare]), None)
+    chosen = next(iter([*asked, *_rare(counts)]), None)
     return None if chosen is None else decision_curve(replicates, chosen, _THRESHOLDS)
+
+
+def label_net_benefit_curve(
+    replicates: Sequence[LabelPredictions], asked: Sequence[int]
+) -> DecisionCurve | None:
+    """The same of a label, on the images of which it is known."""
+    counts = replicates[0].labels.sum(axis=0)
+    chosen = next(iter([*asked, *_rare(counts)]), None)
+    if chosen is None:
+        return None
+    return decision_curve([table.of_label(chosen) for table in replicates], 1, _THRESHOLDS)
+
+
+def _rare(counts: IntArray) -> list[int]:
+    """Indices of the classes of enough images, the rarest first."""
+    return [index for index in np.argsort(counts, kind="stable").tolist() if counts[index] >= _LEAST_IMAGES]

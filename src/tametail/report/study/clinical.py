@@ -17,6 +17,7 @@ from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts, subgroup_contrasts
 from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroup_values, subgroups
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 from tametail.report.options import ReportOptions
 
@@ -38,6 +39,13 @@ class ClinicalResults:
     def points(self, replicates: Sequence[Predictions]) -> tuple[OperatingPoint, ...]:
         """One operating point for each requested class, with thresholds chosen on the other folds."""
         return tuple(operating_point(replicates, index, sensitivity) for index, sensitivity in self.operating)
+
+    def label_points(self, replicates: Sequence[LabelPredictions]) -> tuple[OperatingPoint, ...]:
+        """The same of labels, each on the images of which it is known."""
+        return tuple(
+            operating_point([table.of_label(index) for table in replicates], 1, sensitivity)
+            for index, sensitivity in self.operating
+        )
 
     def contrasts(self, replicates: Sequence[Predictions]) -> tuple[SubgroupContrasts, ...]:
         """Each subgroup against the rest, by column; none for a column of one value."""
@@ -70,9 +78,9 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
     ordinal = options.ordered or (order and options.ordered is None)
     if not (options.by or options.operating or ordinal):
         return ClinicalResults((), {}, ())
-    if settings.get("multi_label"):
+    if settings.get("multi_label") and (options.by or ordinal):
         raise UsageError(
-            f"--by, --operating, --ordered and --class-order are for images of one class each, but those of {directory} may have several "
+            f"--by, --ordered and --class-order are for images of one class each, but those of {directory} may have several "
             f"labels; omit them"
         )
     for name, _ in options.operating:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import IntArray, few_of_each
+from tametail.core.arrays import FloatArray, IntArray, few_of_each
 from tametail.core.errors import DataError
 from tametail.core.parquet_file import read_frame
+from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
+from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report.study.results import StudyResults
 from tametail.report.study.runs import find_runs
@@ -90,11 +93,6 @@ class GallerySelection:
     errors: tuple[int, ...]
     rarest: tuple[tuple[int, tuple[int, ...]], ...]
 
-    @property
-    def rows(self) -> list[int]:
-        """All rows, each once."""
-        return sorted({*self.errors, *(row for _, rows in self.rarest for row in rows)})
-
 
 def gallery(directory: Path, results: StudyResults, root: Path | None) -> Gallery | str:
     """The images for the best method of a study, or a message if there are none.
@@ -110,14 +108,21 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
         DataError: a file of the study is damaged.
         OSError: a thumbnail cannot be written.
     """
-    if results.multi_label or not results.ranking:
-        return "Reports of multi-label studies show no images."
+    if not results.ranking:
+        return "No method is finished."
     best = results.ranking[0].method
     runs = next(of_method for of_method in find_runs(directory, results.settings) if of_method.method == best)
-    predictions = ensemble(runs.replicates)
-    chosen = select_images(predictions, results.by_frequency)
-    numbers = _numbers(directory, predictions, chosen.rows)
-    names = {number: str(predictions.image[row]) for row, number in numbers.items()}
+    if results.multi_label:
+        calibration = calibrate_labels(runs.label_replicates).map
+        thresholds = deployed_thresholds(runs.label_replicates, calibration)
+        labels = apply_label_map(calibration, ensemble_labels(runs.label_replicates))
+        image, chosen = labels.image, select_labels(labels, thresholds, results.by_frequency)
+    else:
+        predictions = ensemble(runs.replicates)
+        image = predictions.image
+        chosen = _of_classes(predictions, select_images(predictions, results.by_frequency))
+    numbers = _numbers(directory, image, chosen.rows)
+    names = {number: str(image[row]) for row, number in numbers.items()}
     if not names:
         return "There are no errors and no images of rare classes."
     copies = thumbnails(directory, names, root, results.settings["table"].get("bit_depth"))
@@ -129,15 +134,113 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
         if number in copies
     }
 
-    def pictures(rows: Sequence[int]) -> tuple[GalleryImage, ...]:
-        return tuple(_picture(predictions, row, numbers[row], sources[row]) for row in rows if row in sources)
+    def pictures(shown: Sequence[Decision]) -> tuple[GalleryImage, ...]:
+        return tuple(
+            GalleryImage(numbers[one.row], one.true, one.predicted, one.probability, sources[one.row])
+            for one in shown
+            if one.row in sources
+        )
 
-    rarest = tuple(RareClass(predictions.class_names[index], pictures(rows)) for index, rows in chosen.rarest)
+    rarest = tuple(RareClass(name, pictures(shown)) for name, shown in chosen.rarest)
     return Gallery(
         pictures(chosen.errors),
         tuple(one for one in rarest if one.pictures),
         len(numbers) - len(sources),
     )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row of the predictions with what is true, what is predicted, and the probability of that."""
+
+    row: int
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Errors, and images of each rare class or label by its name."""
+
+    errors: tuple[Decision, ...]
+    rarest: tuple[tuple[str, tuple[Decision, ...]], ...]
+
+    @property
+    def rows(self) -> list[int]:
+        """All rows, each once."""
+        return sorted(
+            {one.row for one in (*self.errors, *(one for _, shown in self.rarest for one in shown))}
+        )
+
+
+def _of_classes(predictions: Predictions, chosen: GallerySelection) -> Decisions:
+    names, p = predictions.class_names, predictions.probabilities
+
+    def decisions(rows: Sequence[int]) -> tuple[Decision, ...]:
+        found = []
+        for row in rows:
+            predicted = int(predictions.predicted[row])
+            true = names[int(predictions.target[row])]
+            found.append(Decision(row, true, names[predicted], float(p[row, predicted])))
+        return tuple(found)
+
+    return Decisions(
+        decisions(chosen.errors), tuple((names[index], decisions(rows)) for index, rows in chosen.rarest)
+    )
+
+
+def select_labels(
+    predictions: LabelPredictions, thresholds: FloatArray, by_frequency: Sequence[int]
+) -> Decisions:
+    """Select images of several labels, as `select_images` does of classes.
+
+    An error is a known label that is predicted and absent, or present and not predicted, with the probability of what was
+    decided. The most confident ones of both kinds are shown in turn, as the absence of a rare label is always more probable than
+    its presence; an image is shown once.
+
+    Args:
+        predictions: calibrated, each image once.
+        thresholds: (C,) of the calibrated probabilities.
+        by_frequency: C label indices, the rarest last.
+    """
+    p, names = predictions.posterior.astype(np.float64), predictions.class_names
+    decided = predictions.decided(thresholds)
+    confidence = np.where(decided, p, 1 - p)
+
+    def decision(row: int, index: int) -> Decision:
+        has, said = (
+            f"{'' if of[row, index] else 'no '}{names[index]}" for of in (predictions.labels, decided)
+        )
+        return Decision(row, has, said, float(confidence[row, index]))
+
+    wrong = (decided != predictions.labels) & predictions.known
+    kinds = [_worst(np.where(wrong & of_kind, confidence, -1.0)) for of_kind in (decided, ~decided)]
+    in_turn = [one for both in zip_longest(*kinds) for one in both if one is not None]
+    index = dict(reversed(in_turn))  # the first error of an image counts
+    ordered = np.array(list(dict.fromkeys(row for row, _ in in_turn)), dtype=np.int64)
+    errors = few_of_each(ordered, predictions.group, MOST_OF_A_GROUP, MOST_ERRORS)
+    rarest = tuple(
+        (
+            names[at],
+            tuple(decision(row, at) for row in _spread(np.flatnonzero(predictions.labels[:, at]), p[:, at])),
+        )
+        for at in _rarest(by_frequency)
+    )
+    return Decisions(tuple(decision(row, index[row]) for row in errors), rarest)
+
+
+def _worst(confidence: FloatArray) -> list[tuple[int, int]]:
+    """Row and label of the highest value (N, C) of each row that has one of 0 or more, the highest first."""
+    label = confidence.argmax(axis=1)
+    highest = confidence[np.arange(len(label)), label]
+    rows = np.argsort(-highest, kind="stable")
+    return [(int(row), int(label[row])) for row in rows if highest[row] >= 0]
+
+
+def _rarest(by_frequency: Sequence[int]) -> list[int]:
+    """The rarest third of the classes, the rarest first."""
+    return list(by_frequency)[::-1][: min(max(len(by_frequency) // 3, 1), MOST_RARE)]
 
 
 def select_images(predictions: Predictions, by_frequency: Sequence[int]) -> GallerySelection:
@@ -156,7 +259,7 @@ def select_images(predictions: Predictions, by_frequency: Sequence[int]) -> Gall
     confidence = p[rows, predicted]
     wrong = np.flatnonzero(predicted != predictions.target)
     by_confidence = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    rare = list(by_frequency)[::-1][: min(max(len(by_frequency) // 3, 1), MOST_RARE)]
+    rare = _rarest(by_frequency)
     return GallerySelection(
         tuple(few_of_each(by_confidence, predictions.group, MOST_OF_A_GROUP, MOST_ERRORS)),
         tuple((index, tuple(_spread(np.flatnonzero(predictions.target == index), p[:, index]))) for index in rare),
@@ -171,23 +274,12 @@ def _spread(rows: IntArray, probability: NDArray[np.float64]) -> list[int]:
     return [int(row) for row in ordered[places]]
 
 
-def _numbers(directory: Path, predictions: Predictions, rows: Sequence[int]) -> dict[int, int]:
+def _numbers(directory: Path, image: NDArray[np.str_], rows: Sequence[int]) -> dict[int, int]:
     """The row in table.parquet, from 1, of each row of the predictions."""
 
     images = read_frame(directory / "table.parquet", ["image"])["image"]
-    places = {image: number for number, image in enumerate(images, start=1)}
+    places = {name: number for number, name in enumerate(images, start=1)}
     try:
-        return {row: places[str(predictions.image[row])] for row in rows}
+        return {row: places[str(image[row])] for row in rows}
     except KeyError as error:
         raise DataError(f"expected every image of the predictions in the table of {directory}, {error} is missing") from None  # fmt: skip
-
-
-def _picture(predictions: Predictions, row: int, number: int, source: str) -> GalleryImage:
-    names, predicted = predictions.class_names, int(predictions.predicted[row])
-    return GalleryImage(
-        number,
-        names[int(predictions.target[row])],
-        names[predicted],
-        float(predictions.probabilities[row, predicted]),
-        source,
-    )

@@ -130,8 +130,7 @@ def weakest_classes(results: StudyResults) -> list[str]:
         for name, estimate in found[:_MOST_WEAK]
     ]
     title = metric_facts(metric).title
-    words = title if title.isupper() else f"{title[:1].lower()}{title[1:]}"
-    return [f"Lowest {words}: {join_names(said)}."]
+    return [f"Lowest {title if title.isupper() else title[:1].lower() + title[1:]}: {join_names(said)}."]
 
 
 def worst_group_in_words(found: SubgroupContrasts) -> str:

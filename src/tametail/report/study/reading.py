@@ -20,6 +20,7 @@ from tametail.data.table import LABEL_SEPARATOR
 from tametail.evaluation import evaluate, evaluate_labels
 from tametail.evaluation.calibration import calibration_of
 from tametail.evaluation.calibration_maps import apply_map, calibrate_out_of_fold
+from tametail.evaluation.conformal import prediction_sets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
 from tametail.evaluation.mcnemar import ClassTest
@@ -28,11 +29,16 @@ from tametail.evaluation.paired import PairedTable, paired_table
 from tametail.evaluation.paired_labels import compare_labels, paired_label_table
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
 from tametail.evaluation.subgroups import Subgroup
-from tametail.predictions.by_group import by_group
+from tametail.predictions.by_group import by_group, replicates_by_group
 from tametail.predictions.multi_label import ensemble_labels
 from tametail.predictions.single_label import ensemble
 from tametail.report.options import ReportOptions
-from tametail.report.study.class_curves import class_curves, label_curves, net_benefit_curve
+from tametail.report.study.class_curves import (
+    class_curves,
+    label_curves,
+    label_net_benefit_curve,
+    net_benefit_curve,
+)
 from tametail.report.study.clinical import ClinicalResults, clinical_results
 from tametail.report.study.comparisons import RunComparison, compare_classes, compare_runs
 from tametail.report.study.results import MethodResults, SetCounts, StudyResults, shown_first
@@ -50,7 +56,8 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         DataError: the directory holds no study, or one of its files is damaged.
         UsageError: the study lacks a class, column or method of the options.
     """
-    settings, picked = read_study_file(directory), options.show if options else ()
+    options = options or ReportOptions()
+    settings, picked = read_study_file(directory), options.show
     if unknown := [name for name in picked if name not in settings["methods"]]:
         raise UsageError(
             f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
@@ -65,7 +72,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
     evaluations = tuple(read_test_set_evaluations(directory))
     in_order = ranked(runs)
     counts = _count(directory, settings["class_names"], multi_label=settings.get("multi_label", False))
-    clinical = clinical_results(directory, options or ReportOptions(), settings)
+    clinical = clinical_results(directory, options, settings)
     finished = [of_method.method for of_method in in_order if of_method.complete]
     drawn = shown_first(finished, picked)
     results = [
@@ -73,6 +80,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
             of_method,
             tuple(counts.train.values()),
             clinical,
+            options.coverage,
             test_set=bool(evaluations),
             best=of_method.method in finished[:1],
             drawn=of_method.method in drawn,
@@ -119,12 +127,13 @@ def _evaluate(
     runs: MethodRuns,
     train_counts: Sequence[int],
     clinical: ClinicalResults,
+    coverage: float,
     *,
     test_set: bool,
     best: bool,
     drawn: bool,
 ) -> MethodResults:
-    out_of_fold = test = test_ensemble = calibration = label_calibration = None
+    out_of_fold = test = test_ensemble = calibration = label_calibration = sets = None
     thresholds: tuple[float, ...] = ()
     operating: tuple[OperatingPoint, ...] = ()
     groups: tuple[Subgroup, ...] = ()
@@ -139,7 +148,13 @@ def _evaluate(
             thresholds = tuple(
                 deployed_thresholds(runs.label_replicates, of_labels, runs.predict_by).tolist()
             )
-            curves = label_curves(runs.label_replicates) if best else {}
+            curves = label_curves(runs.evaluated_labels) if best else {}
+            evaluated_rows = replicates_by_group(
+                [apply_label_map(of_labels, table) for table in runs.label_replicates], runs.predict_by
+            )
+            operating = clinical.label_points(evaluated_rows)
+            asked = [index for index, _ in clinical.operating]
+            decision = label_net_benefit_curve(evaluated_rows, asked) if drawn else None
             on_labels = runs.label_test_replicates() if test_set else []
             labels = [by_group(apply_label_map(of_labels, table), runs.predict_by) for table in on_labels]
             with_counts = partial(evaluate_labels, thresholds=thresholds, train_counts=train_counts)
@@ -150,6 +165,7 @@ def _evaluate(
             calibrated = calibrate_out_of_fold(runs.replicates)
             out_of_fold = evaluated(calibrated.tables)
             calibration = calibration_of(runs.replicates, calibrated)
+            sets = prediction_sets(calibrated.tables, coverage)
             found = runs.test_replicates() if test_set else []
             on_test = [apply_map(calibrated.map, table) for table in found]
             test = evaluated(on_test) if on_test else None
@@ -185,6 +201,7 @@ def _evaluate(
         thresholds=thresholds,
         repeat_scores=runs.repeat_scores,
         calibration=calibration,
+        prediction_sets=sets,
         label_calibration=label_calibration,
         operating=operating,
         subgroups=groups,

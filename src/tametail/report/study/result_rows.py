@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from tametail.evaluation import Estimate
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.label_calibration import LabelCalibration
 from tametail.evaluation.metric_registry import metric_facts
 from tametail.report.study.results import MethodResults, StudyResults
@@ -51,6 +52,8 @@ def _of_method(result: MethodResults) -> Iterator[ResultRow]:
             yield from _of_probabilities(result.method, result.calibration, result.out_of_fold.n)
         if name == OUT_OF_FOLD and result.label_calibration is not None:
             yield from _of_label_probabilities(result.method, result.label_calibration)
+    if result.prediction_sets is not None:
+        yield from _of_sets(result.method, result.prediction_sets)
     for point in result.operating:
         for name in ("sensitivity", "specificity", "ppv", "alert_rate"):
             name_at = f"{name}_at_{point.required_sensitivity:g}"
@@ -85,6 +88,15 @@ def _of_method(result: MethodResults) -> Iterator[ResultRow]:
                 at.model,
                 "MOVER",
             )
+
+
+def _of_sets(method: str, found: PredictionSets) -> Iterator[ResultRow]:
+    """Prediction sets of all images, and of those of each class."""
+    every = [("", found.coverage, found.size), *((one.name, one.coverage, one.size) for one in found.classes)]
+    at = f"at_{found.required:g}"
+    for name, coverage, size in every:
+        yield ResultRow(method, OUT_OF_FOLD, name, f"set_coverage_{at}", coverage, "Wilson")
+        yield ResultRow(method, OUT_OF_FOLD, name, f"set_size_{at}", size, "t by groups")
 
 
 def _of_label_probabilities(method: str, found: LabelCalibration) -> Iterator[ResultRow]:

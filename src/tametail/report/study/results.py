@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tametail.evaluation import Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.curves import Curve
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.label_calibration import LabelCalibration
@@ -66,6 +67,7 @@ class MethodResults:
         thresholds: per label, chosen on all out-of-fold predictions: for the test set and for new images; empty for single labels.
         calibration: of its out-of-fold probabilities; None for multi-label studies.
         label_calibration: the same for multi-label studies.
+        prediction_sets: of its calibrated out-of-fold probabilities; None for multi-label studies and evaluations.
         operating: operating points for the required sensitivities.
         subgroups: evaluations for each value of the requested columns.
         contrasts: of the best method, each subgroup against the rest, by column.
@@ -87,6 +89,7 @@ class MethodResults:
     thresholds: tuple[float, ...] = ()
     repeat_scores: tuple[float, ...] = ()
     calibration: Calibration | None = None
+    prediction_sets: PredictionSets | None = None
     label_calibration: LabelCalibration | None = None
     operating: tuple[OperatingPoint, ...] = ()
     subgroups: tuple[Subgroup, ...] = ()
@@ -173,6 +176,12 @@ class StudyResults:
         """Class indices, the most frequent in training first."""
         counts, names = self.counts.train, self.class_names
         return sorted(range(len(names)), key=lambda index: (-counts[names[index]], names[index]))
+
+    @property
+    def in_order(self) -> list[int]:
+        """Class indices for confusion matrices: the lowest grade first, or, unless classes are ordinal, the most frequent."""
+        names = self.class_names
+        return [names.index(name) for name in self.class_order] or self.by_frequency
 
     @property
     def ranking(self) -> tuple[MethodResults, ...]:

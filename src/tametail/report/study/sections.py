@@ -174,7 +174,7 @@ def _confusions(results: StudyResults) -> Context:
     shown = results.shown[:_MOST_MATRICES] if classes <= matrices.MOST_CONFUSION_CLASSES else ()
     return {
         "confusions": [
-            matrices.confusion(result.method, result.out_of_fold, results.by_frequency)
+            matrices.confusion(result.method, result.out_of_fold, results.in_order)
             for result in shown
             if result.out_of_fold is not None
         ]
@@ -210,6 +210,8 @@ def _class_calibration(results: StudyResults) -> Context:
         "everything": tables.calibration_table(results, results.ranking) if more else None,
         "uniform": first.uniform_log_loss,
         "mapped": first.map is not None,
+        "sets": tables.sets_table(results, shown[0]),
+        "sets_note": tables.sets_in_words(shown[0]),
         "labels": None,
         "figures": [
             (result.method, inline_svg(reliability_drawing(result, f"reliability{number}")))
@@ -281,9 +283,9 @@ for _section in (
     Section("confusions", "Confusion", "sections/confusions.html.j2", _single_label(_confusions)),
     Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
-    Section("operating", "Operating points", "sections/operating.html.j2", _single_label(_operating)),
+    Section("operating", "Operating points", "sections/operating.html.j2", _ranked(_operating)),
     Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
-    Section("images", "Errors", "sections/images.html.j2", _single_label(_images)),
+    Section("images", "Errors", "sections/images.html.j2", _ranked(_images)),
     Section("test", "Test set", "sections/test_set.html.j2", _test_set),
     Section("data", "Data", "sections/data.html.j2", _no_context),
     Section("checklist", "Checklist", "sections/checklist.html.j2", _checklist),

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
+from tametail.core.text import sample_of
 from tametail.data.class_groups import CLASS_GROUPS
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import tendency
@@ -39,6 +40,7 @@ _CLASS_PAIR = {False: ("recall", "f1"), True: ("average_precision", "auroc")}
 _OF_CLASS_GROUPS = {
     f"{metric}_{group}" for metric in ("average_precision", "auroc", "recall", "f1") for group in CLASS_GROUPS
 }
+_MOST_NAMED = 20  # classes in a sentence
 _MOST_CONFUSED = 3  # classes of the false positives at an operating point
 _ORDER = {"better": 1, "no significant difference": 2, "worse": 3}
 
@@ -264,6 +266,53 @@ def calibration_table(results: StudyResults, methods: Sequence[MethodResults]) -
         cells.append(Cell((given.map.summary if given.map else "") if mapped else tendency(given.bins)))
         rows.append(Row(tuple(cells)))
     return Table("Calibration", tuple(columns), tuple(rows)) if rows else None
+
+
+def sets_table(results: StudyResults, result: MethodResults) -> Table | None:
+    """Prediction sets of a method class by class; None if there are none."""
+    found = result.prediction_sets
+    if found is None:
+        return None
+    columns = (
+        Column("Class", text=True),
+        Column("n"),
+        Column("Groups"),
+        Column("Coverage, %"),
+        Column("Mean set size"),
+    )
+
+    def row(name: Cell, groups: int, coverage: Estimate, size: Estimate) -> Row:
+        counts = count_cell(coverage.n), count_cell(groups)
+        return Row((name, *counts, estimate_cell(coverage), estimate_cell(size, formatting.score)))
+
+    rows = []
+    for index in results.in_order:
+        one = found.classes[index]
+        name = Cell(one.name, "too rare: in every set" if one.too_rare else "")
+        rows.append(row(name, one.groups, one.coverage, one.size))
+    groups = result.out_of_fold.groups if result.out_of_fold else 0
+    title = f"Prediction sets of {result.method} at {100 * found.required:.6g} % coverage"
+    return Table(title, columns, tuple(rows), (row(Cell("All"), groups, found.coverage, found.size),))
+
+
+def sets_in_words(result: MethodResults) -> str:
+    """What the sets are, and the classes that are too rare for them; empty without sets."""
+    found = result.prediction_sets
+    if found is None:
+        return ""
+    asked = f"{100 * found.required:.6g}"
+    said = (
+        f"For each image, the classes that cannot be excluded: in each class at least {asked} % of the sets should contain it, at "
+        f"any prevalence. The thresholds of each fold are from the other folds. {percent(found.single.value)} % of the sets have a "
+        f"single class, {percent(found.empty.value)} % none."
+    )
+    if found.too_rare:
+        needed = found.classes[0].needed
+        said += (
+            f" Too rare for {asked} %, which takes {needed} groups (patients), and so in every set: "
+            f"{sample_of(found.too_rare, most=_MOST_NAMED)}."
+        )
+    return said
 
 
 def label_calibration_table(results: StudyResults, methods: Sequence[MethodResults]) -> Table | None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from tametail.core.atomic import make_folder, write_atomically
-from tametail.core.errors import TametailError, UsageError
+from tametail.core.errors import TametailError, UsageError, as_usage_error
 from tametail.core.option import declared, read_operating, takes
 from tametail.core.options import AnalysisOptions, PredictByOptions, WriteReportOptions
 from tametail.core.removal import remove
 from tametail.evaluation.class_order import check_ordered
+from tametail.evaluation.conformal import checked_coverage
 from tametail.report.figures.files import FIGURE_NAMES, FIGURES, figure_files, formats_of, formats_there
 from tametail.report.options import load_options, save_options
 from tametail.report.study.calibration_file import CALIBRATION_JSON, calibration_json
@@ -49,8 +50,8 @@ NO_IMAGES = "This report was made without images. tametail report STUDY --images
 def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Path:
     """Write the report of a study or an evaluation from its files: HTML, CSV, Markdown, LaTeX and JSON.
 
-    All files are computed first; each is then replaced atomically. ``images``, ``show``, ``predict_by``, ``by``, ``operating``,
-    ``ordered`` and ``class_order`` are saved for later reports; empty lists reset them.
+    All files are computed first; each is then replaced atomically. ``images``, ``show``, ``coverage``, ``predict_by``, ``by``,
+    ``operating``, ``ordered`` and ``class_order`` are saved for later reports; empty lists reset them.
 
     Args:
         study: its folder.
@@ -113,11 +114,14 @@ def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """The given options that are saved for later reports; empty texts are dropped."""
     given = {
         name: options[name]
-        for name in ("images", "show", *declared(PredictByOptions), *declared(AnalysisOptions))
+        for name in ("images", "show", "coverage", *declared(PredictByOptions), *declared(AnalysisOptions))
         if options[name] is not None
     }
     if "show" in given:
         given["show"] = tuple(name for name in given["show"] if name != "none")
+    if "coverage" in given:
+        with as_usage_error("give another --coverage"):
+            checked_coverage(given["coverage"])
     if "by" in given:
         given["by"] = tuple(filter(None, given["by"]))
     if "operating" in given:

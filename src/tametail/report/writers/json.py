@@ -15,6 +15,7 @@ from typing import Any
 
 from tametail.evaluation import Estimate, Evaluation
 from tametail.evaluation.calibration import Calibration
+from tametail.evaluation.conformal import PredictionSets
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.label_calibration import LabelCalibration, LabelQuality
 from tametail.evaluation.mcnemar import ClassTest
@@ -120,6 +121,7 @@ def _method(result: MethodResults, rank: int | None) -> Json:
         "test": _evaluation(result.test),
         "test_ensemble": _evaluation(result.test_ensemble),
         "calibration": _calibration(result.calibration),
+        "prediction_sets": _sets(result.prediction_sets),
         "label_calibration": _label_calibration(result.label_calibration),
         "operating_points": [_operating(point) for point in result.operating],
         "subgroups": [_subgroup(one) for one in result.subgroups],
@@ -211,6 +213,24 @@ def _reliability(found: Calibration) -> Json:
             for name in ("log_loss", "uniform_log_loss", "ece", "class_wise_ece", "intercept", "slope")
         },
         "bins": [{**{name: _number(getattr(one, name)) for name in shown}, "n": one.n} for one in found.bins],
+    }
+
+
+def _sets(found: PredictionSets | None) -> Json | None:
+    if found is None:
+        return None
+    return {
+        "required_coverage": _number(found.required),
+        **_estimates(found, ("coverage", "size", "single", "empty")),
+        "classes": [
+            {
+                "name": one.name,
+                "groups": one.groups,
+                "too_rare": one.too_rare,
+                **_estimates(one, ("coverage", "size")),
+            }
+            for one in found.classes
+        ],
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -66,6 +66,15 @@ class Method:
     def slug(self) -> str:
         """The text as a directory name, see `method_slug`."""
         return method_slug(self.text)
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether its loss depends on the order of the classes."""
+        return self.loss.ordinal
+
+    def in_order(self, class_order: Sequence[int] | None) -> Method:
+        """The same method for classes in this order, indices from the lowest grade to the highest."""
+        return replace(self, loss=self.loss.in_order(class_order))
 
     @property
     def after(self) -> tuple[Strategy, ...]:

@@ -1,0 +1,84 @@
+"""Prediction sets in the report and the files of a study, and the thresholds that predict uses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tametail.core.errors import DataError, UsageError
+from tametail.evaluation.calibration_maps import calibrate_out_of_fold
+from tametail.evaluation.conformal import class_thresholds, prediction_sets
+from tametail.predictions.single_label import concatenate, read_predictions
+from tametail.report import write_report
+from tametail.report.study.calibration_file import calibration_for_new_images
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+
+@pytest.fixture
+def study(make_study: Callable[..., Path]) -> Path:
+    """A study in which basophils are of 4 patients of the training set."""
+    study = make_study(methods=("asl", "ce"))
+    write_report(study)
+    return study
+
+
+def test_coverage_and_size_of_each_class_are_in_every_file(study: Path) -> None:
+    parts = sorted(study.glob("runs/ce/*/predictions.parquet"))
+    tables = calibrate_out_of_fold([concatenate([read_predictions(path) for path in parts])]).tables
+    expected = prediction_sets(tables)
+    assert expected.too_rare[0] == "basophil"
+    methods = json.loads((study / "metrics.json").read_text(encoding="utf-8"))["methods"]
+    (found,) = (one["prediction_sets"] for one in methods if one["method"] == "ce")
+    assert found["required_coverage"] == 0.9
+    for one, of_class in zip(found["classes"], expected.classes, strict=True):
+        assert one["coverage"]["value"] == pytest.approx(of_class.coverage.value)
+        assert (one["groups"], one["too_rare"]) == (of_class.groups, of_class.name in expected.too_rare)
+    long = list(csv.DictReader((study / "results_long.csv").read_text(encoding="utf-8").splitlines()))
+    rows = [row for row in long if row["metric"] == "set_coverage_at_0.9" and row["method"] == "ce"]
+    assert [row["class"] for row in rows] == ["", *(one.name for one in expected.classes)]
+    assert float(rows[0]["value"]) == pytest.approx(expected.coverage.value, abs=1e-6)
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert "at 90 % coverage" in page
+    assert "Too rare for 90 %" in page
+    assert "basophil" in page[page.index("Too rare for") :][:300]
+
+
+def test_thresholds_travel_with_the_calibration_map(study: Path) -> None:
+    """The same from the file and, where it is absent or of an earlier version, from the predictions."""
+    _, of_file = calibration_for_new_images(study, "ce")
+    path = study / "calibration.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    again = calibration_for_new_images(study, "ce")[1]
+    for coverage in (0.8, 0.9):
+        np.testing.assert_allclose(
+            class_thresholds(of_file, coverage), class_thresholds(again, coverage), atol=2e-6
+        )
+    del saved["ce"]["prediction_sets"]
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    earlier = calibration_for_new_images(study, "ce")[1]
+    assert class_thresholds(earlier, 0.9).tolist() == class_thresholds(again, 0.9).tolist()
+    saved["ce"]["prediction_sets"] = [{"scores": "many"}]
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    with pytest.raises(DataError, match="calibration maps of the study"):
+        calibration_for_new_images(study, "ce")
+
+
+def test_another_coverage_is_used_and_remembered(study: Path) -> None:
+    write_report(study, coverage=0.5)
+    for _ in range(2):
+        first = json.loads((study / "metrics.json").read_text(encoding="utf-8"))["methods"][0][
+            "prediction_sets"
+        ]
+        assert first["required_coverage"] == 0.5
+        assert not any(one["too_rare"] for one in first["classes"])
+        assert "at 50 % coverage" in (study / "report.html").read_text(encoding="utf-8")
+        write_report(study)
+    with pytest.raises(UsageError, match="above 0 and below 1, got 90"):
+        write_report(study, coverage=90)
