@@ -7,8 +7,10 @@ import pytest
 from sklearn import metrics as sklearn
 
 from fixtures.made_up import made_up
-from tametail.evaluation import evaluate
-from tametail.evaluation.subgroups import in_ranges, subgroups
+from tametail.evaluation import evaluate, evaluate_labels
+from tametail.evaluation.label_thresholds import out_of_fold_thresholds
+from tametail.evaluation.subgroups import in_ranges, label_subgroups, subgroups
+from tametail.predictions.multi_label import LabelPredictions
 
 
 def test_each_value_is_evaluated_by_itself() -> None:
@@ -22,11 +24,11 @@ def test_each_value_is_evaluated_by_itself() -> None:
     for one in found:
         rows = site == one.value
         target, predicted = table.target[rows], table.predicted[rows]
-        assert one.accuracy.value == pytest.approx(sklearn.accuracy_score(target, predicted))
-        assert one.balanced_accuracy.value == pytest.approx(
+        assert one["accuracy"].value == pytest.approx(sklearn.accuracy_score(target, predicted))
+        assert one["balanced_accuracy"].value == pytest.approx(
             sklearn.balanced_accuracy_score(target, predicted)
         )
-        assert one.macro_f1.value == pytest.approx(sklearn.f1_score(target, predicted, average="macro"))
+        assert one["macro_f1"].value == pytest.approx(sklearn.f1_score(target, predicted, average="macro"))
         assert not one.small
 
 
@@ -34,11 +36,7 @@ def test_one_value_is_the_whole() -> None:
     table = made_up()
     (one,) = subgroups([table, table], np.full(240, "all"), "x", resamples=50)
     whole = evaluate([table, table], resamples=50)
-    assert (one.balanced_accuracy, one.macro_f1, one.accuracy) == (
-        whole["balanced_accuracy"],
-        whole["macro_f1"],
-        whole["accuracy"],
-    )
+    assert one.estimates == {name: whole[name] for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 
 
 def test_absent_classes_are_named_and_small_subgroups_marked() -> None:
@@ -113,3 +111,36 @@ def test_one_number_that_most_have_is_not_divided() -> None:
     values = np.array(["50"] * 80 + [str(number) for number in range(20)])
     ranged = in_ranges(values)
     assert len(set(ranged[:80].tolist())) == 1
+
+
+def test_subgroups_of_labels_are_evaluated_on_their_images_at_the_thresholds_of_all() -> None:
+    rng = np.random.default_rng(0)
+    n, names = 300, ("effusion", "mass")
+    labels = rng.random((n, 2)) < [0.4, 0.2]
+    logits = (2 * labels + rng.normal(size=(n, 2))).astype(np.float32)
+    image = np.array([f"{index:03d}" for index in range(n)])
+    fold, p = np.arange(n) % 3, (1 / (1 + np.exp(-logits))).astype(np.float32)
+    table = LabelPredictions(image, image, labels, fold, logits, names, p)
+    site = np.where(np.arange(n) < 100, "a", "b")
+    site[-4:] = ""
+    found = {one.value: one for one in label_subgroups([table, table], site, "site")}
+    assert list(found) == ["a", "b", ""]
+    assert found[""].small
+    whole = evaluate_labels([table])
+    (everything,) = label_subgroups([table], np.full(n, "all"), "x")
+    assert everything.estimates == {
+        name: whole[name] for name in ("mean_average_precision", "macro_auroc", "macro_f1")
+    }
+    thresholds = out_of_fold_thresholds(table)
+    for value in ("a", "b"):
+        rows = site == value
+        decided = p[rows] >= thresholds[rows]
+        expected = sklearn.f1_score(labels[rows], decided, average="macro")
+        assert found[value]["macro_f1"].value == pytest.approx(expected)
+        expected = sklearn.average_precision_score(labels[rows], logits[rows], average="macro")
+        assert found[value]["mean_average_precision"].value == pytest.approx(expected)
+        assert found[value].n == rows.sum()
+    lacking = table.take(np.arange(20))
+    lacking = dataclasses.replace(lacking, labels=lacking.labels & [True, False])
+    (few,) = label_subgroups([lacking], np.full(20, "x"), "y")
+    assert few.absent == ("mass",)

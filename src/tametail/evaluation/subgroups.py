@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tametail.core.arrays import FloatArray
 from tametail.core.errors import UsageError
 from tametail.core.text import sample_of
 from tametail.evaluation.intervals import Estimate
+from tametail.evaluation.label_sample import LabelSample
+from tametail.evaluation.label_thresholds import DEFAULT_THRESHOLD, out_of_fold_thresholds
 from tametail.evaluation.sample import Sample, align
+from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 
 SMALL_SUBGROUP = 10  # images; subgroups with fewer are marked as small
@@ -28,10 +32,10 @@ class Subgroup:
         column, value: the value is empty where it is missing.
         n: images.
         groups: distinct groups.
-        balanced_accuracy, macro_f1: over the classes present in the subgroup; not comparable between subgroups with
-            different classes.
-        accuracy: proportion of correct images.
-        absent: names of the classes without an image in the subgroup.
+        estimates: by the name of the metric, balanced accuracy, macro-F1 and accuracy, or of several labels mean average precision,
+            macro AUROC and macro-F1. Means over classes are over those present in the subgroup, and not comparable between
+            subgroups with different classes.
+        absent: names of the classes without an image in the subgroup (of labels: without a positive or a negative one).
         small: it has fewer than 10 images, too few for reliable estimates.
     """
 
@@ -39,11 +43,59 @@ class Subgroup:
     value: str
     n: int
     groups: int
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    accuracy: Estimate
+    estimates: Mapping[str, Estimate]
     absent: tuple[str, ...]
     small: bool
+
+    def __getitem__(self, metric: str) -> Estimate:
+        """The estimate of a metric by its name."""
+        return self.estimates[metric]
+
+
+def label_subgroups(
+    replicates: Sequence[LabelPredictions], values: NDArray[np.str_], name: str
+) -> tuple[Subgroup, ...]:
+    """Evaluate the images of each value separately, see `evaluate_labels`; thresholds are those of all other folds.
+
+    Args:
+        replicates: tables over the same images, e.g. one per seed (folds joined), in the same order.
+        values: (N,) in the order of the rows.
+        name: of the column.
+
+    Returns:
+        One per value: in natural order, missing values last.
+    """
+    first = replicates[0]
+    thresholds = [out_of_fold_thresholds(table) for table in replicates]
+    found = []
+    for value in sorted(set(values.tolist()), key=natural_order):
+        rows = values == value
+        # A label is predicted where its probability reaches the threshold of its image: of 0.5 once it is moved there.
+        moved = [_moved(table.take(rows), of[rows]) for table, of in zip(replicates, thresholds, strict=True)]
+        sample = LabelSample(moved, np.full(len(first.class_names), DEFAULT_THRESHOLD))
+        absent = np.flatnonzero((sample.positives == 0) | (sample.negatives == 0))
+        estimates = {
+            "mean_average_precision": sample.mean_average_precision,
+            "macro_auroc": sample.macro_auroc,
+            "macro_f1": sample.macro_f1,
+        }
+        found.append(
+            Subgroup(
+                name,
+                value,
+                len(sample),
+                len(np.unique(sample.group)),
+                estimates,
+                tuple(first.class_names[index] for index in absent),
+                len(sample) < SMALL_SUBGROUP,
+            )
+        )
+    return tuple(found)
+
+
+def _moved(table: LabelPredictions, thresholds: FloatArray) -> LabelPredictions:
+    """The table with probabilities of 1 where the label is predicted, and of 0 elsewhere."""
+    return replace(table, posterior=table.decided(thresholds).astype(np.float32))
 
 
 def subgroups(
@@ -80,9 +132,11 @@ def subgroups(
                 value,
                 len(sample),
                 sample.counts.groups,
-                sample.balanced_accuracy,
-                sample.macro_f1,
-                sample.accuracy,
+                {
+                    "balanced_accuracy": sample.balanced_accuracy,
+                    "macro_f1": sample.macro_f1,
+                    "accuracy": sample.accuracy,
+                },
                 tuple(tables[0].class_names[index] for index in absent),
                 len(sample) < SMALL_SUBGROUP,
             )

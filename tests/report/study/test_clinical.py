@@ -60,7 +60,7 @@ def test_each_subgroup_is_evaluated_by_itself(study: Path) -> None:
     north = np.array([site[image] == "north" for image in table.image])
     expected = evaluate([_taken(table, north)])["balanced_accuracy"].value
     (found,) = [group for group in best.subgroups if group.value == "north"]
-    assert (found.balanced_accuracy.value, found.n) == (pytest.approx(expected), north.sum())
+    assert (found["balanced_accuracy"].value, found.n) == (pytest.approx(expected), north.sum())
     ages = [group for group in best.subgroups if group.column == "age"]
     assert sum(group.n for group in ages) == len(table)
     assert len([group for group in ages if group.value]) == 4

@@ -16,7 +16,14 @@ from tametail.data.table import COLUMNS
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts, subgroup_contrasts
-from tametail.evaluation.subgroups import Subgroup, as_texts, in_ranges, subgroup_values, subgroups
+from tametail.evaluation.subgroups import (
+    Subgroup,
+    as_texts,
+    in_ranges,
+    label_subgroups,
+    subgroup_values,
+    subgroups,
+)
 from tametail.predictions.multi_label import LabelPredictions
 from tametail.predictions.single_label import Predictions
 from tametail.report.options import ReportOptions
@@ -45,6 +52,14 @@ class ClinicalResults:
         return tuple(
             operating_point([table.of_label(index) for table in replicates], 1, sensitivity)
             for index, sensitivity in self.operating
+        )
+
+    def label_groups(self, replicates: Sequence[LabelPredictions]) -> tuple[Subgroup, ...]:
+        """One subgroup for each value of each requested column, of images with several labels."""
+        return tuple(
+            group
+            for name, of_image in self.columns.items()
+            for group in label_subgroups(replicates, _values(of_image, replicates[0].image), name)
         )
 
     def contrasts(self, replicates: Sequence[Predictions]) -> tuple[SubgroupContrasts, ...]:
@@ -78,9 +93,13 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
     ordinal = options.ordered or (order and options.ordered is None)
     if not (options.by or options.operating or ordinal):
         return ClinicalResults((), {}, ())
-    if settings.get("multi_label") and (options.by or ordinal):
+    if settings.get("multi_label") and options.by and options.predict_by != "image":
         raise UsageError(
-            f"--by, --ordered and --class-order are for images of one class each, but those of {directory} may have several "
+            "expected --by or --predict-by group, got both: a column describes images, not groups of them"
+        )
+    if settings.get("multi_label") and ordinal:
+        raise UsageError(
+            f"--ordered and --class-order are for images of one class each, but those of {directory} may have several "
             f"labels; omit them"
         )
     for name, _ in options.operating:

@@ -153,6 +153,7 @@ def _evaluate(
                 [apply_label_map(of_labels, table) for table in runs.label_replicates], runs.predict_by
             )
             operating = clinical.label_points(evaluated_rows)
+            groups = clinical.label_groups(runs.label_replicates)
             asked = [index for index, _ in clinical.operating]
             decision = label_net_benefit_curve(evaluated_rows, asked) if drawn else None
             on_labels = runs.label_test_replicates() if test_set else []

@@ -62,9 +62,9 @@ def _of_method(result: MethodResults) -> Iterator[ResultRow]:
             )
     for one in result.subgroups:
         where = f"by_{one.column}_{one.value or 'unknown'}"
-        for name in ("balanced_accuracy", "macro_f1", "accuracy"):
+        for name, estimate in one.estimates.items():
             kind = metric_facts(name).interval_kind
-            yield ResultRow(result.method, where, "", name, getattr(one, name), kind)
+            yield ResultRow(result.method, where, "", name, estimate, kind)
     for found in result.contrasts:
         for contrast in found.contrasts:
             where = f"by_{found.column}_{contrast.value or 'unknown'}"

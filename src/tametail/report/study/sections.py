@@ -284,7 +284,7 @@ for _section in (
     Section("calibration", "Calibration", "sections/calibration.html.j2", _ranked(_calibration)),
     Section("class-curves", "Curves", "sections/class_curves.html.j2", _ranked(_class_curves)),
     Section("operating", "Operating points", "sections/operating.html.j2", _ranked(_operating)),
-    Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _single_label(_subgroups)),
+    Section("subgroups", "Subgroups", "sections/subgroups.html.j2", _ranked(_subgroups)),
     Section("images", "Errors", "sections/images.html.j2", _ranked(_images)),
     Section("test", "Test set", "sections/test_set.html.j2", _test_set),
     Section("data", "Data", "sections/data.html.j2", _no_context),

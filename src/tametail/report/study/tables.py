@@ -406,15 +406,16 @@ def operating_tables(results: StudyResults, methods: Sequence[MethodResults]) ->
 
 def subgroup_tables(methods: Sequence[MethodResults]) -> list[Table]:
     """One per column and method."""
-    titles = ("n", "Groups", "Balanced accuracy, %", "Macro-F1", "Accuracy, %")
     tables = []
     for result in methods:
         for column, members in groupby(result.subgroups, key=lambda one: one.column):
             rows = []
+            metrics = [metric_facts(name) for name in result.subgroups[0].estimates]
+            titles = ["n", "Groups", *(metric.heading for metric in metrics)]
             for one in members:
                 name = Cell(one.value or "unknown", "too few images" if one.small else "")
-                cells = [count_cell(one.n), count_cell(one.groups), estimate_cell(one.balanced_accuracy)]
-                cells += [estimate_cell(one.macro_f1, formatting.score), estimate_cell(one.accuracy)]
+                cells = [count_cell(one.n), count_cell(one.groups)]
+                cells += [metric_cell(metric, one[metric.name]) for metric in metrics]
                 rows.append(Row((name, *cells, Cell(", ".join(one.absent) or "none"))))
             columns = [Column(column, text=True), *map(Column, titles), Column("Absent classes", text=True)]
             tables.append(Table(f"{result.method}, by {column}", tuple(columns), tuple(rows)))

@@ -256,7 +256,7 @@ def _subgroup(one: Subgroup) -> Json:
         "n": one.n,
         "groups": one.groups,
         "absent": list(one.absent),
-        **_estimates(one, ("balanced_accuracy", "macro_f1", "accuracy")),
+        **{name: _estimate(found) for name, found in one.estimates.items()},
     }
 
 
