@@ -13,6 +13,7 @@ from fixtures.made_up import deterministic, made_up
 from tametail.evaluation.label_errors import (
     MOST_LISTED,
     MOST_OF_A_GROUP,
+    NONE,
     class_thresholds,
     confident_classes,
     confident_joint,
@@ -67,15 +68,21 @@ def test_the_joint_is_the_published_one(seed: int, images: int, classes: int) ->
     errors = find_label_errors(deterministic(p, target))
     assert errors.joint.tolist() == joint
     assert errors.count == len(off)
-    assert {int(one.image) for one in errors.suspects} == set(off)
+    others = np.flatnonzero(p.argmax(axis=1) != target).tolist()
+    assert {int(one.image) for one in errors.suspects} == set(off) | set(others)
 
 
-def test_suspects_are_ranked_by_their_margin() -> None:
+def test_suspects_are_ranked_by_the_probability_of_their_label() -> None:
     p, target = drawn(3, 400, 4)
     errors = find_label_errors(deterministic(p, target))
-    margins = [p[int(one.image), one.suggested] - p[int(one.image), one.given] for one in errors.suspects]
-    assert margins == sorted(margins, reverse=True)
-    assert [one.margin for one in errors.suspects] == pytest.approx(margins, abs=1e-6)
+    own = [p[int(one.image), one.given] for one in errors.suspects]
+    assert own == sorted(own)
+    assert [one.p_given for one in errors.suspects] == pytest.approx(own, abs=1e-6)
+    confident = confident_classes(p, class_thresholds(p, target))
+    for one in errors.suspects:
+        row = int(one.image)
+        contradicted = confident[row] not in (NONE, target[row])
+        assert one.suggested == (confident[row] if contradicted else p[row].argmax())
 
 
 def flipped(seed: int, share: float = 0.05) -> tuple[Predictions, set[str]]:
@@ -166,15 +173,8 @@ def test_cleanlab_counts_and_ranks_the_same(seed: int) -> None:
     p, target = drawn(seed, 300, 4)
     errors = find_label_errors(deterministic(p, target))
     assert compute_confident_joint(target, p, calibrate=False).tolist() == errors.joint.tolist()
-    issues = find_label_issues(
-        target, p, filter_by="confident_learning", return_indices_ranked_by="normalized_margin", n_jobs=1
-    )
-    theirs = issues.tolist()
+    theirs = find_label_issues(target, p, return_indices_ranked_by="self_confidence", n_jobs=1).tolist()
     ours = [int(one.image) for one in errors.suspects]
-    # Theirs are those of ours whose most probable class is another than the label, ranked by that class.
-    most_probable = [row for row in ours if p[row].argmax() != target[row]]
-    assert set(theirs) <= set(ours) or len(ours) == MOST_LISTED
-    same = [one for one in errors.suspects if p[int(one.image)].argmax() == one.suggested]
-    together = [int(one.image) for one in same if int(one.image) in theirs]
-    assert together == [row for row in theirs if row in set(together)]
-    assert len(together) >= 0.8 * len(most_probable)
+    together = [row for row in ours if row in set(theirs)]
+    assert together == [row for row in theirs if row in set(ours)]
+    assert len(together) >= 0.9 * len(theirs)
