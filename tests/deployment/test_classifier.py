@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tametail
@@ -112,8 +114,14 @@ def test_prediction_sets_have_the_classes_that_are_not_excluded(
     names, thresholds = model.class_names, class_thresholds(model.distributions, 0.7)
     assert np.isfinite(thresholds).all()
     table = model.predict(images, coverage=0.7)
-    assert list(table.columns[:4]) == ["image", "predicted", "prediction_set", "set_size"]
+    assert list(table.columns[:5]) == ["image", "predicted", "most_probable", "prediction_set", "set_size"]
     p = table[[f"p_{name}" for name in names]].to_numpy()
+    scores = table[[f"score_{name}" for name in names]].to_numpy()
+    assert [names[index] for index in scores.argmax(axis=1)] == table["predicted"].tolist()
+    assert [names[index] for index in p.argmax(axis=1)] == table["most_probable"].tolist()
+    written = pd.read_csv(io.StringIO(table.to_csv(index=False, float_format="%.9g")))
+    again = written[[f"score_{name}" for name in names]].to_numpy().argmax(axis=1)
+    assert [names[index] for index in again] == written["predicted"].tolist()
     for row, inside, size in zip(p, table["prediction_set"], table["set_size"], strict=True):
         expected = [names[c] for c in np.argsort(-row) if 1 - row[c] <= thresholds[c]]
         assert inside == "|".join(expected)

@@ -20,7 +20,9 @@ def test_a_single_model_predicts_the_probabilities_of_its_loss(name: str) -> Non
     outputs = torch.randn(20, 4, generator=torch.Generator().manual_seed(1)) * 3
     decision_rule = parse_method(name).decision_rule(COUNTS, sum(COUNTS))
     model = FoldModel(nn.Identity(), decision_rule, np.array(COUNTS, dtype=np.float64))
-    predicted, _, _, _ = predict_classes([model], outputs, identity(4), None)
+    predicted, score, _, _ = predict_classes([model], outputs, identity(4), None)
     expected = create_loss(name, COUNTS).probabilities(outputs)
     np.testing.assert_allclose(predicted, expected.numpy(), rtol=1e-6)
     assert expected.dtype == torch.float32
+    np.testing.assert_allclose(score.sum(axis=1), 1, rtol=1e-6)
+    assert np.array_equal(score.argmax(axis=1), decision_rule.decision(outputs).argmax(dim=1).numpy())

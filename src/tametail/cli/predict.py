@@ -49,7 +49,7 @@ def predict(
     table = classifier.predict(
         found.images, console, prevalence=shares, groups=groups, coverage=coverage, sets=sets
     )
-    write_output(Path(out), table.to_csv(index=False, float_format="%.6f"))
+    write_output(Path(out), table.to_csv(index=False, float_format="%.9g"))
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
     if saturated:
@@ -100,6 +100,7 @@ def _explain_decisions(table: pd.DataFrame, class_names: Sequence[str], console:
     other = int((read["predicted"].to_numpy() != np.array(class_names)[probable]).sum())
     if other:
         console.say(
-            f"For {other} of {len(read)} images the method's decision (column predicted) is not its most probable class: methods "
-            f"that adjust for the class frequencies favour rare classes, and calibration changes probabilities, never decisions."
+            f"For {other} of {len(read)} images the method's decision (column predicted, the highest score) is not the most probable "
+            f"class (column most_probable): methods that adjust for the class frequencies favour rare classes, and calibration "
+            f"changes probabilities, never decisions."
         )

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = ["Classifier", "FoundImages", "find_images", "load", "read_prevalence"]
 _CPU_BATCH, _GPU_BATCH = 16, 128
 _AHEAD = 2  # batches that are decoded before they are needed
-_P, _THRESHOLD, _HAS = "p_", "threshold_", "has_"
+_P, _SCORE, _THRESHOLD, _HAS = "p_", "score_", "threshold_", "has_"
 _SET, _SET_SIZE = "prediction_set", "set_size"
 SetKind = Literal["class", "prevalence"]
 
@@ -190,8 +190,8 @@ class Classifier:
                 images, at the given prevalence or that of the training set.
 
         Returns:
-            A data frame with the columns image, predicted, prediction_set and set_size (not for several labels), ``p_<class>``
-            for each class, saturated (the probability of the prediction is at the limit of the link), method, link and error.
+            A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
+            not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the probability of the prediction is at the limit of the link), method, link and error.
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
@@ -241,7 +241,8 @@ class Classifier:
         if self.study is not None:
             recognise_held_out(self.study, "predict", seen, console)
         of_sets = [] if set_thresholds is None else [_SET, _SET_SIZE]
-        columns = ["image", "predicted", *of_sets, *self._columns, "saturated", "method", "link", "error"]
+        decided = ["predicted"] if self.thresholds is not None else ["predicted", "most_probable"]
+        columns = ["image", *decided, *of_sets, *self._columns, "saturated", "method", "link", "error"]
         has = [column for column in self._columns if column.startswith(_HAS)]  # missing after an error
         has += of_sets[1:]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
@@ -316,8 +317,9 @@ class Classifier:
     @property
     def _columns(self) -> list[str]:
         """The columns of the classes."""
-        kinds = (_P,) if self.thresholds is None else (_P, _THRESHOLD, _HAS)
-        return [kind + name for name in self.class_names for kind in kinds]
+        if self.thresholds is None:
+            return [kind + name for kind in (_SCORE, _P) for name in self.class_names]
+        return [kind + name for name in self.class_names for kind in (_P, _THRESHOLD, _HAS)]
 
     def _predict_chunk(
         self,
@@ -369,14 +371,18 @@ class Classifier:
     ) -> Iterator[dict[str, object]]:
         assert isinstance(self.calibration, CalibrationMap)
         predicted = predict_classes(self.fold_models, features, self.calibration, target_prevalence)
-        for p, chosen, saturated, trained in zip(*predicted, strict=True):
-            row = {"predicted": self.class_names[int(chosen)], "saturated": bool(saturated)}
+        for p, score, saturated, trained in zip(*predicted, strict=True):
+            row: dict[str, object] = {
+                "predicted": self.class_names[int(score.argmax())],
+                "most_probable": self.class_names[int(p.argmax())],
+                "saturated": bool(saturated),
+            }
             if set_thresholds is not None:
                 order = np.argsort(-trained, kind="stable")
                 inside = order[sets_of(trained, set_thresholds)[order]]
                 row[_SET] = LABEL_SEPARATOR.join(self.class_names[index] for index in inside)
                 row[_SET_SIZE] = len(inside)
-            yield row | self._named(_P, p)
+            yield row | self._named(_SCORE, score) | self._named(_P, p)
 
     def _labels(self, features: torch.Tensor) -> Iterator[dict[str, object]]:
         assert self.thresholds is not None

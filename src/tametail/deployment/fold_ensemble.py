@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tametail.core.arrays import BoolArray, FloatArray
@@ -42,12 +41,13 @@ def predict_classes(
     features: Tensor,
     calibration: CalibrationMap,
     prevalence: FloatArray | None,
-) -> tuple[FloatArray, NDArray[np.int64], BoolArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, BoolArray, FloatArray]:
     """Predict classes of N images.
 
     Returns:
-        Probabilities (N, C) that sum to one; predicted classes (N,); whether their probability is saturated (N,); and the
-        probabilities (N, C) at the class frequencies of the training set.
+        Probabilities (N, C) that sum to one; scores (N, C) that sum to one, of which the predicted class has the highest: by the
+        decision rule of the method, or with a prevalence the probabilities; whether the probability of the predicted class is
+        saturated (N,); and the probabilities (N, C) at the class frequencies of the training set.
 
     Args:
         features: inputs of the models for N images.
@@ -63,9 +63,9 @@ def predict_classes(
         decisions.append(scores(decision_rule.decision(outputs).numpy(), decision_rule.family))
         saturated.append(decision_rule.saturated(outputs).numpy())
     p = np.asarray(np.mean(posteriors, axis=0))
-    chosen = (np.mean(decisions, axis=0) if prevalence is None else p).argmax(axis=1)
-    at_limit = np.any(saturated, axis=0)[np.arange(len(p)), chosen]
-    return p, chosen, at_limit, np.asarray(np.mean(trained, axis=0))
+    score = np.asarray(np.mean(decisions, axis=0)) if prevalence is None else p
+    at_limit = np.any(saturated, axis=0)[np.arange(len(p)), score.argmax(axis=1)]
+    return p, score, at_limit, np.asarray(np.mean(trained, axis=0))
 
 
 def predict_labels(
