@@ -55,7 +55,7 @@ Ranked = list[
 
 
 def rankings_by_cleanlab(predictions: Predictions) -> dict[str, Ranked]:
-    """Suspects of cleanlab with its defaults, and with the rules that are closest to ours."""
+    """Suspects of cleanlab with its defaults, and by confident learning alone, ranked by margin."""
     from cleanlab.filter import find_label_issues
 
     rules = {
@@ -133,7 +133,7 @@ def main() -> int:
     if given.cleanlab:
         by_cleanlab = [
             f'The same probabilities are ranked by cleanlab {version("cleanlab")} (`find_label_issues`): with its defaults, and with `filter_by="confident_learning"`',
-            "by `normalized_margin`, which are the rules closest to ours. It suggests no class in this function. tametail lists at most two suspects of a group.",
+            "by `normalized_margin`. It suggests no class in this function. tametail lists at most two suspects of a group.",
         ]
     names = " ".join(Path(source).name for source in given.data)
     page = "\n".join(
