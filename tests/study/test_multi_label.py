@@ -203,6 +203,9 @@ def test_groups_are_for_several_labels_and_need_both_options(study: Path, patche
     assert "give both, or neither" in " ".join(result.stderr.split())
     with pytest.raises(UsageError, match="expected the group of each image"):
         tametail.load(study, predict_by="group").predict([patches / "000.png"])
+    for given in ({"coverage": 0.8}, {"sets": "prevalence"}):
+        with pytest.raises(UsageError, match=r"may have several labels.* leave out --coverage and --sets"):
+            tametail.load(study).predict([patches / "000.png"], **given)
 
 
 @pytest.mark.parametrize("prevalence", ["even", "blue=0.2,green=0.3,red=0.5"])

@@ -195,7 +195,7 @@ class Classifier:
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
-                labels, or a coverage or kind of sets that does not exist.
+                labels, or a coverage or kind of sets that does not exist or is given for several labels.
         """
         import pandas as pd
 
@@ -203,6 +203,11 @@ class Classifier:
             raise UsageError(
                 f"expected no prevalence for {self.method}, as its images may have several labels, whose prevalences do not "
                 f"sum to one; leave it out"
+            )
+        if self.thresholds is not None and (coverage is not None or sets != "class"):
+            raise UsageError(
+                f"expected no coverage or kind of prediction sets for {self.method}, as its images may have several labels, each "
+                f"predicted at its threshold; leave out --coverage and --sets"
             )
         if (groups is None) != (self.predict_by == "image") or (
             groups is not None and len(groups) != len(images)
