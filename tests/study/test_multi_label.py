@@ -180,7 +180,9 @@ def test_images_of_a_group_are_predicted_and_evaluated_together(
         words = ["predict", study, tmp_path / "new", "--method", "asl", "--predict-by", how, "-o", out]
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert result.exit_code == 0, result.stderr
-        assert "Groups of images: 2, from folder level 1 above the image" in " ".join(result.stderr.split())
+        said = " ".join(result.stderr.split())
+        assert "Groups of images: 2, from folder level 1 above the image" in said
+        assert "1 of 7 images could not be read, and left out of the groups" in said
         table = pd.read_csv(out, keep_default_na=False)
         assert table["image"].tolist() == ["patient0", "patient1"]
         assert table["images"].tolist() == [3, 3]

@@ -251,7 +251,15 @@ class Classifier:
         has += of_sets[1:]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
         table = table.assign(image=np.array(names, dtype=object))
-        return table if groups is None else self._by_group(table, np.array(groups, dtype=object))
+        if groups is None:
+            return table
+        failed = table[table["error"] != ""]
+        if len(failed):
+            console.warn(
+                f"{len(failed)} of {counted(len(table), 'image')} could not be read, and left out of the groups: "
+                f"{failed['error'].iloc[0]}"
+            )
+        return self._by_group(table, np.array(groups, dtype=object))
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
         """One row per group, in the order of their names; with an error if none of its images could be read."""
