@@ -24,6 +24,7 @@ from tametail.report.options import ReportOptions
 from tametail.report.study.class_curves import label_net_benefit_curve
 from tametail.report.study.comparisons import run_scores
 from tametail.report.study.page import results_html
+from tametail.report.study.partial import partial_methods
 from tametail.report.study.runs import find_runs
 
 
@@ -244,7 +245,7 @@ def test_the_test_over_runs_of_groups_knows_the_sizes_in_images(study: Path) -> 
 
 
 def test_probabilities_in_cross_validation_are_mapped_by_other_folds(study: Path) -> None:
-    """As those of the test set are mapped; a map that was fitted on the same images would flatter the net benefit."""
+    """As those of the test set are mapped; a map that was fitted on the same images would make the net benefit optimistic."""
     for by in ("image", "group"):
         results = read_results(study, ReportOptions(predict_by=by))
         for result in results.ranking:
@@ -293,3 +294,15 @@ def test_every_file_says_that_groups_are_counted(tmp_path: Path) -> None:
     assert "--method bce --predict-by group --group-from" in html
     write_report(study, predict_by="image")
     assert said not in results_table(study)
+
+
+def test_partial_scores_are_of_what_the_report_evaluates(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", methods=("bce", "asl"))
+    for path in study.glob("runs/asl/seed0-fold1/*"):
+        path.unlink()
+    of_images, of_groups = partial_methods(study)[0], partial_methods(study, "group")[0]
+    assert of_images.score is not None
+    assert of_groups.score is not None
+    assert of_groups.score.n * 3 == of_images.score.n
+    write_report(study, predict_by="group", partial=True)
+    assert f"{of_groups.score.value:.6f}" in (study / "partial.csv").read_text(encoding="utf-8")

@@ -151,7 +151,7 @@ def _partial(directory: Path, results: StudyResults, *, requested: bool) -> dict
     there = (directory / PARTIAL_MD).is_file()
     if results.is_evaluation or not (requested or there):
         return {}
-    methods = partial_methods(directory)
+    methods = partial_methods(directory, results.predict_by)
     if not methods:
         return {PARTIAL_MD: None, PARTIAL_CSV: None}
     return {
