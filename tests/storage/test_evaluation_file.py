@@ -213,3 +213,11 @@ def test_inputs_in_the_folder_that_is_replaced_are_refused(tmp_path: Path) -> No
         evaluate_files([own], folder)
     assert (path.read_bytes(), (folder / "evaluation.json").read_bytes()) == (content, before)
     prepare_evaluation(folder, [tmp_path / "other.csv"])
+
+
+def test_no_results_of_an_earlier_evaluation_stay(tmp_path: Path) -> None:
+    folder = written(tmp_path / "e")
+    write_report(folder)
+    assert (folder / "results_long.csv").is_file()
+    written(tmp_path / "e")
+    assert not list(folder.glob("re*")) + list(folder.glob("metrics*"))

@@ -156,7 +156,9 @@ def test_images_of_a_group_are_predicted_and_evaluated_together(
         words = ["predict", study, tmp_path / "new", "--method", "asl", "--predict-by", how, "-o", out]
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert result.exit_code == 0, result.stderr
-        assert "Groups of images: 2, from folder level 1 above the image" in " ".join(result.stderr.split())
+        said = " ".join(result.stderr.split())
+        assert "Groups of images: 2, from folder level 1 above the image" in said
+        assert "1 of 7 images could not be read, and left out of the groups" in said
         table = pd.read_csv(out, keep_default_na=False)
         assert table["image"].tolist() == ["patient0", "patient1"]
         assert table["images"].tolist() == [3, 3]
@@ -179,6 +181,9 @@ def test_groups_are_for_several_labels_and_need_both_options(study: Path, patche
     assert "give both, or neither" in " ".join(result.stderr.split())
     with pytest.raises(UsageError, match="expected the group of each image"):
         tametail.load(study, predict_by="group").predict([patches / "000.png"])
+    for given in ({"coverage": 0.8}, {"sets": "prevalence"}):
+        with pytest.raises(UsageError, match=r"may have several labels.* leave out --coverage and --sets"):
+            tametail.load(study).predict([patches / "000.png"], **given)
 
 
 @pytest.mark.parametrize("prevalence", ["even", "blue=0.2,green=0.3,red=0.5"])

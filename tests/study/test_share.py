@@ -162,6 +162,7 @@ def test_no_byte_of_a_copy_tells_who_or_where(study: Path, tmp_path: Path) -> No
     assert found_in(tmp_path / "copy", ["image/jpeg", ".safetensors", "/home/"]) == []
     for unknown in ("notes.txt", "Zyxextra.log", "study.json: user", "run.json: environment: host"):
         assert unknown in errors, "what is unknown is named to the user"
+    assert "results_long.csv" not in errors
     text = (tmp_path / "copy" / "shared.md").read_text(encoding="utf-8")
     for said in ("thumbnails", "weights", "by sex, age", "No longer".lower()):
         assert said in text

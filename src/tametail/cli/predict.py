@@ -50,17 +50,18 @@ def predict(
         found.images, console, prevalence=shares, groups=groups, coverage=coverage, sets=sets
     )
     write_output(Path(out), table.to_csv(index=False, float_format="%.9g"))
+    row = "image" if groups is None else "group"
     failed = int((table["error"] != "").sum())
     saturated = int((table["saturated"] == True).sum())  # noqa: E712  (missing for an unreadable image)
     if saturated:
         console.warn(
-            f"{saturated} of {len(table)} images reach the largest probability that {classifier.method} can give, "
+            f"{saturated} of {counted(len(table), row)} reach the largest probability that {classifier.method} can give, "
             f"{classifier.ceiling:.3f} before scaling; see column saturated"
         )
     if failed:
-        console.warn(f"{failed} of {len(table)} images could not be read; see column error")
+        console.warn(f"{failed} of {counted(len(table), row)} could not be read; see column error")
     console.say(
-        f"{counted(len(table) - failed, 'image' if groups is None else 'group')} predicted, {failed} failed, {found.duplicates} given more than once, "
+        f"{counted(len(table) - failed, row)} predicted, {failed} failed, {found.duplicates} given more than once, "
         f"{counted(found.skipped, 'other file')} skipped; model {classifier.method} (mean of {len(classifier.fold_models)} fold models, "
         f"link {classifier.link}; calibration: {classifier.calibration.summary}):"
     )

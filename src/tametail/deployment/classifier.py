@@ -195,7 +195,7 @@ class Classifier:
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several
-                labels, or a coverage or kind of sets that does not exist.
+                labels, or a coverage or kind of sets that does not exist or is given for several labels.
         """
         import pandas as pd
 
@@ -203,6 +203,11 @@ class Classifier:
             raise UsageError(
                 f"expected no prevalence for {self.method}, as its images may have several labels, whose prevalences do not "
                 f"sum to one; leave it out"
+            )
+        if self.thresholds is not None and (coverage is not None or sets != "class"):
+            raise UsageError(
+                f"expected no coverage or kind of prediction sets for {self.method}, as its images may have several labels, each "
+                f"predicted at its threshold; leave out --coverage and --sets"
             )
         if (groups is None) != (self.predict_by == "image") or (
             groups is not None and len(groups) != len(images)
@@ -247,7 +252,15 @@ class Classifier:
         has += of_sets[1:]
         table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(has, "Int64"))
         table = table.assign(image=np.array(names, dtype=object))
-        return table if groups is None else self._by_group(table, np.array(groups, dtype=object))
+        if groups is None:
+            return table
+        failed = table[table["error"] != ""]
+        if len(failed):
+            console.warn(
+                f"{len(failed)} of {counted(len(table), 'image')} could not be read, and left out of the groups: "
+                f"{failed['error'].iloc[0]}"
+            )
+        return self._by_group(table, np.array(groups, dtype=object))
 
     def _by_group(self, table: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
         """One row per group, in the order of their names; with an error if none of its images could be read."""

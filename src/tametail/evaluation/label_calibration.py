@@ -108,6 +108,7 @@ class LabelCalibration:
         after: the same with the map fitted on other folds.
         ece, ece_after: mean over the labels with its 95 % interval (basic bootstrap of groups).
         map: for new images, fitted on all out-of-fold predictions.
+        tables: the given ones, sorted by image, with the probabilities of each fold mapped by what was fitted on the other folds.
     """
 
     labels: Mapping[str, LabelQuality]
@@ -115,6 +116,7 @@ class LabelCalibration:
     ece: Estimate
     ece_after: Estimate
     map: LabelMap
+    tables: tuple[LabelPredictions, ...]
 
 
 def calibrate_labels(replicates: Sequence[LabelPredictions]) -> LabelCalibration:
@@ -150,6 +152,10 @@ def calibrate_labels(replicates: Sequence[LabelPredictions]) -> LabelCalibration
         _mean_ece(tables, p, group, defined),
         _mean_ece(tables, mapped, group, defined),
         _fit(tables, p, everything, group, kept),
+        tuple(
+            replace(table, posterior=changed.astype(np.float32))
+            for table, changed in zip(tables, mapped, strict=True)
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tametail.core.atomic import write_atomically
-from tametail.core.errors import DataError
+from tametail.core.errors import DataError, UsageError
 from tametail.core.json_file import read_json
 from tametail.evaluation.conformal import DEFAULT_COVERAGE, checked_coverage
 from tametail.predictions.by_group import PredictBy, check_predict_by
@@ -71,7 +71,7 @@ def load_options(directory: Path) -> ReportOptions:
         )
     except FileNotFoundError:
         return ReportOptions()
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, UsageError) as error:
         raise DataError(
             f"expected the options of a report in {path}, but it cannot be read: {error}; remove it, and give the options again"
         ) from error

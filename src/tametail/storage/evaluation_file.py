@@ -25,7 +25,15 @@ from tametail.storage.schema import Count, Name, Number, Share, Strict, Text, da
 
 _TABLES = "predictions"
 _COLUMNS = "columns.parquet"
-_REPORT = ("report.html", "report.json", "results.csv", "results.md", "results.tex", "metrics.json")
+_REPORT = (
+    "report.html",
+    "report.json",
+    "results.csv",
+    "results_long.csv",
+    "results.md",
+    "results.tex",
+    "metrics.json",
+)
 _BEGUN = "begun"
 _TABLE = re.compile(rf"{_TABLES}/[A-Za-z0-9_-][A-Za-z0-9._-]*\.parquet")
 _LONGEST_SLUG = 80

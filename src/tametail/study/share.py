@@ -72,7 +72,7 @@ _WRITTEN_TOGETHER = 315_532_800  # 1980: the same time for every file, as times 
 # The files of a study: copied, made again, or left out; all others are unknown.
 _KNOWN = (
     STUDY_FOLDER.file, TABLE_FILE, SPLITS_FILE, TEST_SET_EVALUATIONS, TEST_SET_LOOKS, f".{TEST_SET_LOOKS}{LOCK}*", DIGESTS_FILE, OPTIONS_FILE, SOURCE_FILE, BACKBONE_FILE, UNITS_FILE, f"{LOCK}*", SHARED_FILE,
-    "report.html", "results.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
+    "report.html", "results.csv", "results_long.csv", "results.md", "results.tex", "metrics.json", "model_card.md", "calibration.json",
     "partial.md", "partial.csv", "figures/*", f"{THUMBNAILS}/*",
     *(f"runs/*/*/{name}" for name in (DESCRIPTION, PREDICTIONS, TEST_PREDICTIONS, HISTORY, TIMING, WEIGHTS, HEAD)),
 )  # fmt: skip

@@ -88,3 +88,14 @@ def test_missing_epochs_are_refused() -> None:
     for sampler in ("progressive", "deferred"):
         with pytest.raises(ValueError, match="expected the number of epochs"):
             make_label_order(sampler, labels(50), seed=0)  # type: ignore[arg-type]
+
+
+def test_bounds_hold_for_what_is_shown() -> None:
+    """Images at the bound of 20 leave weights to the others, not to images without labels."""
+    for seed in range(3):
+        prevalence = np.array([0.5, 0.3, 0.1, 0.01, 0.003, 0.001])
+        has = np.random.default_rng(seed).random((2000, 6)) < prevalence
+        weights = label_weights(has, 0.0)
+        assert weights.mean() == pytest.approx(1.0, abs=1e-9)
+        assert weights.max() == pytest.approx(20.0)
+        assert np.all(weights[~has.any(axis=1)] == 1)

@@ -49,7 +49,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
     for _ in range(40):
         tables = {f"loss {number}": [_guesses(rng)] for number in range(6)}
         ordered = dict(sorted(tables.items(), key=lambda item: -run_scores(item[1]).mean()))
-        compared = compare_runs(ordered, 300).values()
+        compared = compare_runs(ordered, 300, 300).values()
         wrong += any(one.p_holm <= 0.05 for one in compared)
         assert all(one.p_holm >= one.found.p for one in compared)
     assert wrong <= 6
@@ -58,7 +58,7 @@ def test_the_best_of_equal_losses_is_not_called_better_over_runs() -> None:
 def test_a_single_fold_says_nothing_of_other_training_sets() -> None:
     rng = np.random.default_rng(0)
     tables = {name: [_guesses(rng, folds=1) for _ in range(3)] for name in ("a", "b")}
-    assert compare_runs(tables, 300) == {}
+    assert compare_runs(tables, 300, 300) == {}
 
 
 def test_class_tests_are_corrected_over_all_tables_shown(evaluated_study: Path) -> None:

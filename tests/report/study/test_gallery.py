@@ -182,7 +182,7 @@ def test_another_folder_of_the_images_can_be_named(study: Path, tmp_path: Path) 
 
 
 def test_a_damaged_setting_is_a_data_error(study: Path) -> None:
-    for content in ("{", "[]", '{"by": 3}', '{"operating": ["x"]}'):
+    for content in ("{", "[]", '{"by": 3}', '{"operating": ["x"]}', '{"predict_by": "eye"}'):
         (study / "report.json").write_text(content, encoding="utf-8")
         with pytest.raises(DataError, match=r"expected .*report\.json"):
             write_report(study)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,16 @@ from tametail.core.errors import DataError, UsageError
 from tametail.evaluation import evaluate_labels
 from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels
 from tametail.evaluation.label_thresholds import deployable_thresholds
+from tametail.evaluation.resampled_t import resampled_t
+from tametail.predictions.by_group import by_group, replicates_by_group
 from tametail.predictions.multi_label import concatenate_labels, ensemble_labels, read_label_predictions
 from tametail.report import best_method, read_results, results_table, write_report
 from tametail.report.options import ReportOptions
+from tametail.report.study.class_curves import label_net_benefit_curve
+from tametail.report.study.comparisons import run_scores
 from tametail.report.study.page import results_html
+from tametail.report.study.partial import partial_methods
+from tametail.report.study.runs import find_runs
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +229,80 @@ def test_operating_points_of_labels_are_those_of_the_binary_question(study: Path
     assert "Operating points" in results_html(results)
     with pytest.raises(UsageError, match="expected a class of the study with --operating"):
         read_results(study, ReportOptions(operating=(("none", 0.8),)))
+
+
+def test_the_test_over_runs_of_groups_knows_the_sizes_in_images(study: Path) -> None:
+    """The share of held-out images corrects its variance: that of groups among images would be too small."""
+    results = read_results(study, ReportOptions(predict_by="group"))
+    best, other, _ = results.ranking
+    runs = {
+        of_method.method: replace(of_method, predict_by="group")
+        for of_method in find_runs(study, results.settings)
+    }
+    scores = [run_scores(runs[result.method].evaluated_labels) for result in (best, other)]
+    n = results.counts.train_images
+    assert results.across_runs[other.method].found == resampled_t(*scores, n * 2 / 3, n / 3)
+
+
+def test_probabilities_in_cross_validation_are_mapped_by_other_folds(study: Path) -> None:
+    """As those of the test set are mapped; a map that was fitted on the same images would make the net benefit optimistic."""
+    for by in ("image", "group"):
+        results = read_results(study, ReportOptions(predict_by=by))
+        for result in results.ranking:
+            runs = next(one for one in find_runs(study, results.settings) if one.method == result.method)
+            tables = replicates_by_group(calibrate_labels(runs.label_replicates).tables, by)
+            expected = evaluate_labels(tables, train_counts=list(results.counts.train.values()))
+            assert result.out_of_fold is not None
+            assert repr(result.out_of_fold.estimates) == repr(expected.estimates)
+            if result.decision is not None:
+                assert result.decision == label_net_benefit_curve(tables, [])
+
+
+def test_the_ensemble_of_groups_is_that_of_predict(study: Path) -> None:
+    """The mean of the models comes before the highest probability of the images of a group."""
+    result = read_results(study, ReportOptions(predict_by="group-max")).ranking[0]
+    assert result.label_calibration is not None
+    on_test = [
+        apply_label_map(result.label_calibration.map, read_label_predictions(path))
+        for path in sorted(study.glob(f"runs/{result.method}/*/test_predictions.parquet"))
+    ]
+    expected = evaluate_labels([by_group(ensemble_labels(on_test), "group-max")], result.thresholds)
+    assert result.test_ensemble is not None
+    for name in ("mean_average_precision", "macro_f1", "hamming_loss"):
+        assert result.test_ensemble[name] == expected[name]
+
+
+def test_options_that_do_not_fit_are_refused_with_a_way_out(study: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"--coverage is of prediction sets.* may have several labels.*omit it"
+    ):
+        write_report(study, coverage=0.8)
+    with pytest.raises(UsageError, match='--by "" or --predict-by image takes one of them back'):
+        read_results(study, ReportOptions(by=("sex",), predict_by="group"))
+
+
+def test_every_file_says_that_groups_are_counted(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", methods=("bce", "asl"), test_set_evaluations=1)
+    write_report(study, predict_by="group")
+    said = "groups of images (mean probability over the images of a group)"
+    for name in ("results.md", "results.tex", "model_card.md", "report.html"):
+        text = (study / name).read_text(encoding="utf-8")
+        assert said in text, name
+        assert "n = 80 images" not in text, name
+    assert said in results_table(study)
+    html = (study / "report.html").read_text(encoding="utf-8")
+    assert "--method bce --predict-by group --group-from" in html
+    write_report(study, predict_by="image")
+    assert said not in results_table(study)
+
+
+def test_partial_scores_are_of_what_the_report_evaluates(tmp_path: Path) -> None:
+    study = write_label_study(tmp_path / "study", methods=("bce", "asl"))
+    for path in study.glob("runs/asl/seed0-fold1/*"):
+        path.unlink()
+    of_images, of_groups = partial_methods(study)[0], partial_methods(study, "group")[0]
+    assert of_images.score is not None
+    assert of_groups.score is not None
+    assert of_groups.score.n * 3 == of_images.score.n
+    write_report(study, predict_by="group", partial=True)
+    assert f"{of_groups.score.value:.6f}" in (study / "partial.csv").read_text(encoding="utf-8")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fixtures.label_study import write_label_study
 from tametail.core.errors import DataError, UsageError
 from tametail.evaluation.calibration_maps import calibrate_out_of_fold
-from tametail.evaluation.conformal import class_thresholds, prediction_sets
+from tametail.evaluation.conformal import class_thresholds, prediction_sets, score_distributions
+from tametail.evaluation.label_calibration import LabelMap, calibrate_labels
 from tametail.predictions.single_label import concatenate, read_predictions
 from tametail.report import write_report
 from tametail.report.study.calibration_file import calibration_for_new_images
+from tametail.report.study.runs import find_runs
+from tametail.storage.study_file import read_study_file
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -82,3 +87,22 @@ def test_another_coverage_is_used_and_remembered(study: Path) -> None:
         write_report(study)
     with pytest.raises(UsageError, match="above 0 and below 1, got 90"):
         write_report(study, coverage=90)
+
+
+def test_a_method_with_a_part_of_its_repeats_is_calibrated_on_the_whole_ones(
+    make_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A repeat that lacks a fold is of fewer images, and cannot be averaged with the others."""
+    of_classes = make_study(methods=("ce",), seeds=(0, 1))
+    of_labels = write_label_study(tmp_path / "labels", methods=("bce",), seeds=(0, 1))
+    for study, method in ((of_classes, "ce"), (of_labels, "bce")):
+        whole = find_runs(study, read_study_file(study))[0].only([(0, 0), (0, 1), (0, 2)])
+        shutil.rmtree(study / "runs" / method / "seed1-fold1")
+        calibration, distributions = calibration_for_new_images(study, method)
+        if study is of_labels:
+            assert distributions == ()
+            assert isinstance(calibration, LabelMap)
+            assert np.array_equal(calibration.slope, calibrate_labels(whole.label_replicates).map.slope)
+        else:
+            expected = score_distributions(calibrate_out_of_fold(whole.replicates).tables)
+            assert class_thresholds(distributions, 0.8).tolist() == class_thresholds(expected, 0.8).tolist()

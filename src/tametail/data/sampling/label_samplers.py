@@ -25,6 +25,7 @@ from tametail.data.sampling.samplers import (
 )
 
 _ROUNDS = 200
+_HALVINGS = 60
 _MOST = 20.0  # times as often as without the sampler that an image is shown at most, and as seldom at least
 _ORDER, _START = 0, 4
 
@@ -97,7 +98,7 @@ def make_label_order(
 
 
 def label_weights(has: ArrayLike, power: float) -> FloatArray:
-    """Weights (n,) of images with a mean of about 1, by which each label is shown in proportion to its count to a power.
+    """Weights (n,) of images with a mean of 1, by which each label is shown in proportion to its count to a power.
 
     Images without labels keep a weight of 1, and no image is shown more than 20 times as often as without the sampler; labels that
     always occur with others cannot be balanced with them.
@@ -125,5 +126,16 @@ def label_weights(has: ArrayLike, power: float) -> FloatArray:
         change, log_weight = float(np.abs(moved - log_weight).max()), moved
         if change < 1e-6:
             break
-    weights[with_label] = np.exp(log_weight)
+    weights[with_label] = np.exp(_with_mean_one(log_weight))
     return weights
+
+
+def _with_mean_one(log_weight: FloatArray) -> FloatArray:
+    """Shifted within the bounds to weights with a mean of 1: images at a bound would otherwise change the share of the others."""
+    bound = math.log(_MOST)
+    low, high = -2 * bound, 2 * bound
+    for _ in range(_HALVINGS):
+        shift = (low + high) / 2
+        mean = float(np.exp(np.clip(log_weight + shift, -bound, bound)).mean())
+        low, high = (shift, high) if mean < 1 else (low, shift)
+    return np.clip(log_weight + (low + high) / 2, -bound, bound)

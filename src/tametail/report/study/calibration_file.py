@@ -11,6 +11,7 @@ from tametail.core.json_file import read_json
 from tametail.evaluation.calibration_maps import CalibrationMap, calibrate_out_of_fold
 from tametail.evaluation.conformal import ScoreDistribution, score_distributions
 from tametail.evaluation.label_calibration import LabelMap, calibrate_labels
+from tametail.report.study.partial import largest_block
 from tametail.report.study.results import MethodResults, StudyResults
 from tametail.report.study.runs import find_runs
 from tametail.storage.study_file import read_study_file
@@ -71,7 +72,8 @@ def calibration_for_new_images(
             f"expected the calibration maps of the study at {path}, but they cannot be read ({error!r}); "
             f"tametail report {directory} writes them again"
         ) from error
+    chosen = runs.only(largest_block(tuple(runs.finished), runs.wanted))
     if labels:
-        return calibrate_labels(runs.only(tuple(runs.finished)).label_replicates).map, ()
-    calibrated = calibrate_out_of_fold(runs.only(tuple(runs.finished)).replicates)
+        return calibrate_labels(chosen.label_replicates).map, ()
+    calibrated = calibrate_out_of_fold(chosen.replicates)
     return calibrated.map, score_distributions(calibrated.tables)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tametail.core.errors import DataError, UsageError
 from tametail.core.parquet_file import read_frame
-from tametail.data.table import COLUMNS
+from tametail.data.table import COLUMNS, UNKNOWN_COLUMN
 from tametail.evaluation.class_order import ordinal_classes
 from tametail.evaluation.operating import OperatingPoint, operating_point
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts, subgroup_contrasts
@@ -95,7 +95,8 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
         return ClinicalResults((), {}, ())
     if settings.get("multi_label") and options.by and options.predict_by != "image":
         raise UsageError(
-            "expected --by or --predict-by group, got both: a column describes images, not groups of them"
+            f"expected --by or --predict-by {options.predict_by}, got both: a column describes images, not groups of them; "
+            '--by "" or --predict-by image takes one of them back'
         )
     if settings.get("multi_label") and ordinal:
         raise UsageError(
@@ -112,7 +113,7 @@ def clinical_results(directory: Path, options: ReportOptions, settings: Mapping[
         frame = read_frame(directory / "table.parquet").set_index("image")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"expected the table of a study in {directory}: {error}") from error
-    available = [name for name in frame.columns if name not in COLUMNS]
+    available = [name for name in frame.columns if name not in (*COLUMNS, UNKNOWN_COLUMN)]
     for name in options.by:
         if name not in available:
             choices = ", ".join(available) or "none"

@@ -65,22 +65,26 @@ def _corrected(test: ClassTest, p_holm: float) -> ClassTest:
     return replace(test, p_holm=p_holm, verdict=verdict(test.difference, p_holm))
 
 
-def compare_runs(tables: Tables | LabelTables, train_images: int) -> dict[str, RunComparison]:
+def compare_runs(
+    tables: Tables | LabelTables, train_images: int, evaluated_images: int
+) -> dict[str, RunComparison]:
     """The corrected resampled t test over repeats and folds, the best method against each other one.
 
     Args:
         tables: by method.
         train_images: number of training images over all folds, including folds that were never held out.
+        evaluated_images: number of images in all held-out folds; rows of the tables may be groups of them.
 
     Returns:
-        Empty if a fold has no label with positive and negative images, or if only one fold was held out: repeats alone do not vary the training set.
+        Empty if a fold has no label with positive and negative images, or if only one fold was held out: repeats alone do not
+        vary the training set.
     """
     names = tuple(tables)
     scores = {name: run_scores(of_method) for name, of_method in tables.items()}
     folds = scores[names[0]].shape[1]
     if folds < 2 or not all(np.isfinite(of_method).all() for of_method in scores.values()):
         return {}
-    held_out = len(tables[names[0]][0]) / folds
+    held_out = evaluated_images / folds
     pairs = {
         (a, b): resampled_t(scores[a], scores[b], train_images - held_out, held_out)
         for a, b in combinations(names, 2)

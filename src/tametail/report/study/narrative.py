@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tametail.audit import LEAKS
+from tametail.evaluation import Evaluation
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.evaluation.metric_registry import metric_facts
 from tametail.evaluation.subgroup_contrasts import SubgroupContrasts
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report.formatting import (
     count_of,
     images_and_groups,
@@ -75,7 +77,7 @@ def answer(results: StudyResults) -> list[str]:
     source = "" if results.is_evaluation else " (out-of-fold predictions)"
     return [
         f"{sentence_case(terms.where)}, {best.method} has {claim} {percent_in_words(evaluation.score)}, "
-        f"n = {images_and_groups(evaluation.n, evaluation.groups)}{source}.",
+        f"n = {evaluated_rows(results, evaluation)}{source}.",
         _certainty(results),
     ]
 
@@ -161,6 +163,13 @@ def repeats_in_words(results: StudyResults) -> list[str]:
     return []
 
 
+def evaluated_rows(results: StudyResults, evaluation: Evaluation) -> str:
+    """``812 images of 310 groups``, or ``310 groups of images (mean probability over the images of a group)``."""
+    if results.predict_by == "image":
+        return images_and_groups(evaluation.n, evaluation.groups)
+    return f"{evaluation.n:,} groups of images ({IN_WORDS[results.predict_by]})"
+
+
 def next_commands(results: StudyResults) -> list[tuple[str, str]]:
     """What to do next, each with its command. STUDY is the folder of the report."""
     if results.is_evaluation or not results.ranking:
@@ -170,9 +179,10 @@ def next_commands(results: StudyResults) -> list[tuple[str, str]]:
         found.append(("See how results vary with the seed", "tametail compare DATA --repeats 3 -o STUDY"))
     if results.counts.test_images and not results.test_set_evaluated:
         found.append(("Once every choice is made, evaluate the test set", "tametail test-set STUDY"))
-    found.append(
-        ("Classify new images", f"tametail predict STUDY IMAGES --method {shlex.quote(best.method)}")
-    )
+    predict = f"tametail predict STUDY IMAGES --method {shlex.quote(best.method)}"
+    if results.predict_by != "image":
+        predict += f" --predict-by {results.predict_by} --group-from folder"
+    found.append(("Classify new images", predict))
     found.append(("Evaluate it on images from elsewhere", "tametail evaluate STUDY --data OTHER"))
     return found
 
@@ -268,7 +278,7 @@ def best_on_test(results: StudyResults) -> list[str]:
     return [
         f"On it, the {results.headline} of {best.method} is {percent_in_words(test.score)} as the mean over its "
         f"{test.replicates} fold models, and {percent_in_words(ensemble.score)} as their ensemble; "
-        f"n = {images_and_groups(test.n, test.groups)}."
+        f"n = {evaluated_rows(results, test)}."
     ]
 
 

@@ -7,10 +7,11 @@ the same runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tametail.evaluation import Estimate, evaluate, evaluate_labels
+from tametail.predictions.by_group import PredictBy
 from tametail.report.formatting import percent_with_interval
 from tametail.report.study.runs import MethodRuns, disagreeing, find_runs
 from tametail.report.writers.csv_cells import Cells, csv_text, estimate_cells
@@ -46,13 +47,14 @@ class Partial:
     others: tuple[tuple[str, Estimate], ...]
 
 
-def partial_methods(directory: Path) -> list[Partial]:
-    """The unfinished methods of a study, in its order.
+def partial_methods(directory: Path, predict_by: PredictBy = "image") -> list[Partial]:
+    """The unfinished methods of a study, in its order, with scores of images or of groups.
 
     Raises:
         DataError: the directory holds no study, or one of its files is damaged.
     """
-    runs = find_runs(directory, read_study_file(directory))
+    found = find_runs(directory, read_study_file(directory))
+    runs = [replace(of_method, predict_by=predict_by) for of_method in found]
     complete = [of_method for of_method in runs if of_method.complete]
     return [_partial(of_method, complete) for of_method in runs if not of_method.complete]
 
@@ -107,7 +109,7 @@ def largest_block(finished: Sequence[SeedFold], wanted: Sequence[SeedFold]) -> t
 def _score(of_method: MethodRuns) -> Estimate:
     try:
         if of_method.multi_label:
-            return evaluate_labels(of_method.label_replicates).score
+            return evaluate_labels(of_method.evaluated_labels).score
         return evaluate(of_method.replicates).score
     except ValueError as error:
         raise disagreeing(of_method.method, error) from error

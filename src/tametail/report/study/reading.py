@@ -62,7 +62,7 @@ def read_results(directory: Path, options: ReportOptions | None = None) -> Study
         raise UsageError(
             f"expected methods of the study with --show ({', '.join(settings['methods'])}), got {', '.join(unknown)}"
         )
-    predict_by = options.predict_by if options else "image"
+    predict_by = options.predict_by
     if predict_by != "image" and not settings.get("multi_label"):
         raise UsageError(
             f"expected --predict-by image, as the images of {directory} have one class each, got {predict_by}: only labels can be "
@@ -118,9 +118,11 @@ def _compare(
         return None, {}, {}
     if methods[0].multi_label:
         labels = {of_method.method: of_method.evaluated_labels for of_method in methods}
-        return paired_label_table(labels), compare_labels(labels), compare_runs(labels, train_images)
+        images = len(methods[0].label_replicates[0])
+        return paired_label_table(labels), compare_labels(labels), compare_runs(labels, train_images, images)
     tables = {of_method.method: of_method.replicates for of_method in methods}
-    return paired_table(tables), compare_classes(tables), compare_runs(tables, train_images)
+    images = len(methods[0].replicates[0])
+    return paired_table(tables), compare_classes(tables), compare_runs(tables, train_images, images)
 
 
 def _evaluate(
@@ -142,25 +144,29 @@ def _evaluate(
     decision = None
     try:
         if runs.complete and runs.multi_label:
-            out_of_fold = evaluate_labels(runs.evaluated_labels, train_counts=train_counts)
             label_calibration = calibrate_labels(runs.label_replicates)
             of_labels = label_calibration.map
+            calibrated_rows = replicates_by_group(label_calibration.tables, runs.predict_by)
+            out_of_fold = evaluate_labels(calibrated_rows, train_counts=train_counts)
             thresholds = tuple(
                 deployed_thresholds(runs.label_replicates, of_labels, runs.predict_by).tolist()
             )
             curves = label_curves(runs.evaluated_labels) if best else {}
-            evaluated_rows = replicates_by_group(
+            # Operating points have thresholds for `predict`, and so its map, which changes no order of images.
+            mapped_rows = replicates_by_group(
                 [apply_label_map(of_labels, table) for table in runs.label_replicates], runs.predict_by
             )
-            operating = clinical.label_points(evaluated_rows)
+            operating = clinical.label_points(mapped_rows)
             groups = clinical.label_groups(runs.label_replicates)
             asked = [index for index, _ in clinical.operating]
-            decision = label_net_benefit_curve(evaluated_rows, asked) if drawn else None
-            on_labels = runs.label_test_replicates() if test_set else []
-            labels = [by_group(apply_label_map(of_labels, table), runs.predict_by) for table in on_labels]
+            decision = label_net_benefit_curve(calibrated_rows, asked) if drawn else None
+            found_labels = runs.label_test_replicates() if test_set else []
+            labels = [apply_label_map(of_labels, table) for table in found_labels]
             with_counts = partial(evaluate_labels, thresholds=thresholds, train_counts=train_counts)
-            test = with_counts(labels) if labels else None
-            test_ensemble = with_counts([ensemble_labels(labels)]) if labels else None
+            test = with_counts(replicates_by_group(labels, runs.predict_by)) if labels else None
+            # As in `predict`: the models first, then the images of a group.
+            ensembled = by_group(ensemble_labels(labels), runs.predict_by) if labels else None
+            test_ensemble = with_counts([ensembled]) if ensembled else None
         elif runs.complete:
             evaluated = partial(evaluate, train_counts=train_counts, class_order=clinical.class_order)
             calibrated = calibrate_out_of_fold(runs.replicates)

@@ -41,7 +41,7 @@ from tametail.report.writers.latex import RESULTS_TEX, results_tex
 from tametail.report.writers.markdown import results_markdown
 from tametail.report.writers.model_card import MODEL_CARD, model_card
 from tametail.storage.evaluation_file import is_evaluation
-from tametail.storage.study_file import remembered_root
+from tametail.storage.study_file import read_study_file, remembered_root
 
 NO_IMAGES = "This report was made without images. tametail report STUDY --images includes them."
 
@@ -75,6 +75,11 @@ def write_report(study: str | Path, **options: Unpack[WriteReportOptions]) -> Pa
         raise UsageError(
             f"{directory} holds an evaluation, whose options are given to tametail evaluate; it has no images "
             "and no unfinished runs. Omit these options, or run tametail evaluate again"
+        )
+    if "coverage" in changes and read_study_file(directory).get("multi_label"):
+        raise UsageError(
+            f"--coverage is of prediction sets, for images of one class each, but those of {directory} may have several labels, each "
+            "predicted at its threshold; omit it"
         )
     try:
         before = load_options(directory)
@@ -146,7 +151,7 @@ def _partial(directory: Path, results: StudyResults, *, requested: bool) -> dict
     there = (directory / PARTIAL_MD).is_file()
     if results.is_evaluation or not (requested or there):
         return {}
-    methods = partial_methods(directory)
+    methods = partial_methods(directory, results.predict_by)
     if not methods:
         return {PARTIAL_MD: None, PARTIAL_CSV: None}
     return {

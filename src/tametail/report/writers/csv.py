@@ -19,7 +19,9 @@ from tametail.evaluation import Estimate
 from tametail.evaluation.class_order import order_in_words, order_sentence
 from tametail.evaluation.evaluate import headline
 from tametail.evaluation.metric_registry import metric_facts
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report import formatting
+from tametail.report.options import load_options
 from tametail.report.study import narrative
 from tametail.report.study.result_rows import OUT_OF_FOLD, result_rows
 from tametail.report.study.results import MethodResults, StudyResults
@@ -138,7 +140,9 @@ def _results_table(directory: Path) -> str:
     state = (
         f"evaluated {formatting.times(len(evaluations))}" if evaluations else "held out (not yet evaluated)"
     ) + (f", and seen {formatting.times(len(looks))} by predictions" if looks else "")
-    heading = f"In cross-validation, with 95 % intervals. Test set: {state}."
+    by = "image" if evaluation else load_options(directory).predict_by
+    rows_are = "" if by == "image" else f", n groups of images ({IN_WORDS[by]})"
+    heading = f"In cross-validation, with 95 % intervals{rows_are}. Test set: {state}."
     text = ["On these images, with 95 % intervals." if evaluation else heading]
     text += align_columns(lines)
     text += _grades(rows)

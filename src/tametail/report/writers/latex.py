@@ -134,10 +134,10 @@ def _name(text: str) -> str:
 
 def _caption(results: StudyResults, choose: Choose, where: str) -> str:
     evaluation = next(found for result in results.ranking if (found := choose(result)) is not None)
-    groups = f" of {evaluation.groups} groups" if evaluation.groups != evaluation.n else ""
+    size = tex(narrative.evaluated_rows(results, evaluation))
     synthetic = f" {narrative.SYNTHETIC}" if results.settings["synthetic"] else ""
     said = (
-        f"{tex(results.settings['name'])}, {where}, $n$ = {evaluation.n} images{groups}; 95\\,\\% intervals below the values; "
+        f"{tex(results.settings['name'])}, {where}, $n$ = {size}; 95\\,\\% intervals below the values; "
         f"{ABSENT_TEX}: undefined."
     )
     return f"{said} Bold is the highest value; this is not a test.{synthetic}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tametail.predictions.by_group import IN_WORDS
 from tametail.report.formatting import join_names, percent_in_words, times
 from tametail.report.study import narrative, provenance
 from tametail.report.study.results import MethodResults, StudyResults
@@ -121,7 +122,10 @@ def _results(results: StudyResults, best: MethodResults) -> list[str]:
     blocks += (
         ["### Calibration of out-of-fold predictions", markdown_table(calibration)] if calibration else []
     )
-    return [*blocks, "95 % intervals in brackets; n counts images."]
+    counted = (
+        "images" if results.predict_by == "image" else f"groups of images ({IN_WORDS[results.predict_by]})"
+    )
+    return [*blocks, f"95 % intervals in brackets; n counts {counted}."]
 
 
 def _limits(results: StudyResults, best: MethodResults) -> list[str]:
