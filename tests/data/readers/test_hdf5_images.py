@@ -349,7 +349,9 @@ def test_names_that_lead_out_of_the_cache_are_refused(tmp_path: Path) -> None:
         file["../x"] = NOISE[0]  # HDF5 takes ".." for a name
         file["ok"] = NOISE[1]
     table = write_table(tmp_path / "a.csv", ["image", "label"], [["x", "a"], ["ok", "b"]])
-    with pytest.raises(DataError, match=r"expected names that visible files can have in .*a\.h5, found \.\./x"):
+    with pytest.raises(
+        DataError, match=r"expected names that visible files can have in .*a\.h5, found \.\./x"
+    ):
         read_images(path, metadata=table)
 
 
@@ -403,3 +405,21 @@ def test_absent_labels_and_groups_are_told(tmp_path: Path) -> None:
     path = written(tmp_path / "b.h5", x=NOISE, y=LABELS, patient=np.zeros((40, 2)))
     with pytest.raises(DataError, match=r"expected 'patient' .* as a dataset of 40 values"):
         read_images(path, group_col="patient")
+
+
+def test_a_row_without_an_image_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["i0"], file["i1"] = NOISE[:2]
+    rows = [["i0", "a"], ["i1", "b"], ["i2", "a"]]
+    table = write_table(tmp_path / "a.csv", ["image", "label"], rows)
+    with pytest.raises(DataError, match=r"not in \S*/a\.h5 \(i2\); correct their names, or leave") as error:
+        read_images(path, metadata=table)
+    assert "--image-root" not in str(error.value)
+
+
+def test_compressed_images_beside_labels_are_named(tmp_path: Path) -> None:
+    written(tmp_path / "a_y.h5", y=LABELS)
+    (tmp_path / "a_x.h5.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"there is none; decompress a_x\.h5\.gz"):
+        read_images(tmp_path)

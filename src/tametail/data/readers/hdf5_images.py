@@ -53,6 +53,9 @@ _PAIR = re.compile(r"(.+)_[xy]")
 _LABELS = ("label", "labels", "y", "target", "targets")
 _RECORD = ".complete"  # in a folder of the cache: how many images it has
 _MOST_CLASSES = 1000
+_ROOT_ADVICE = (
+    "name the folder they are relative to with --image-root, "  # of tables, which is of no use here
+)
 _MANY = 10_000  # datasets above which each is an image
 _BATCH = 256  # images that are compressed at a time
 _ADVICE = "Free some disk space, raise TAMETAIL_CACHE_GB, or name a folder on another disk by the environment variable TAMETAIL_CACHE"
@@ -79,7 +82,11 @@ class Hdf5Reader(Reader):
                 )
             options.refuse("the images are in an HDF5 file", "image_root")
             table, root = options.metadata, _stored_images(files[0])
-            return table_of_images(table, replace(options, metadata=None, image_root=root), path.stem)
+            try:
+                return table_of_images(table, replace(options, metadata=None, image_root=root), path.stem)
+            except DataError as error:  # it names the file, not the cache
+                text = str(error).replace(str(root), str(files[0]))
+                raise DataError(text.replace(_ROOT_ADVICE, "correct their names, ")) from error
         if len(files) == 1 and _has_groups(files[0]):
             options.refuse_table_options("the classes are groups of an HDF5 file")
             read = ClassFolderReader().read(_stored_images(files[0]), options)
@@ -192,8 +199,11 @@ def _pairs(files: Sequence[Path]) -> list[dict[str, Path]]:
                     )
     for part, group in named.items():
         if "x" not in group:
+            images = group["y"].with_name(f"{part}_x{group['y'].suffix}")
+            packed = images.with_name(f"{images.name}.gz")
+            advice = f"decompress {packed.name} (gunzip)" if packed.is_file() else "add it"
             raise DataError(
-                f"expected the images of {group['y']} in a file {part}_x.h5 beside it, but there is none; add it"
+                f"expected the images of {group['y']} in a file {images.name} beside it, but there is none; {advice}"
             )
         table = group["x"].with_name(f"{part}_meta.csv")
         if table.is_file():
