@@ -65,7 +65,8 @@ class Hdf5Dataset:
 
     @property
     def _is_text(self) -> bool:
-        return self.dtype.kind == "S" or (self.dtype.metadata or {}).get("vlen") in (str, bytes)
+        of_any_length: Any = self.dtype.metadata  # by which h5py marks texts
+        return self.dtype.kind == "S" or bool(of_any_length and of_any_length.get("vlen") in (str, bytes))
 
     def has_values(self, count: int) -> bool:
         """Whether it has a number or text for each of N images; it may have further dimensions of 1."""
