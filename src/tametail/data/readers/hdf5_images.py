@@ -299,7 +299,7 @@ def _labels(stack: _Stack) -> list[str]:
     ]
     if wrong := [row + 1 for row, name in enumerate(names) if not name or name == "nan"]:
         raise DataError(
-            f"expected a label in every row of {dataset} of {path}, found none in row {sample_of(wrong)}"
+            f"expected a label in every row of {dataset} of {path}, found none in row {sample_of(wrong)}; fill them in"
         )
     if len(set(names)) > _MOST_CLASSES:
         raise DataError(
