@@ -160,3 +160,40 @@ def test_memory_is_that_of_the_volume(tmp_path: Path) -> None:
         [sys.executable, "-c", measured, str(path)], capture_output=True, text=True, check=True
     )
     assert float(ran.stdout) < 1.3 * 105
+
+
+def test_many_empty_parts_take_little_time(tmp_path: Path) -> None:
+    content = nifti_bytes(BODY)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(
+        gzip.compress(content[:400]) + gzip.compress(b"") * 50_000 + gzip.compress(content[400:])
+    )
+    started = processor_seconds()
+    found = slices(path)
+    assert processor_seconds() - started < 2
+    assert np.array_equal(found[0], expected(BODY)[0])
+
+
+def test_zeros_after_a_compressed_volume_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(nifti_bytes(BODY)) + bytes(512))
+    assert np.array_equal(slices(path)[0], expected(BODY)[0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_of_too_wide_a_range_are_refused(tmp_path: Path) -> None:
+    wide = np.random.default_rng(0).uniform(-1, 1, BODY.shape) * 1.7e308
+    with pytest.raises(DataError, match="expected values of which the range is a 64-bit number"):
+        slices(write_nifti(tmp_path / "wide.nii", wide))
+    one = BODY.astype(np.float64)
+    one[0, 0, 0] = 1.7e308
+    assert slices(write_nifti(tmp_path / "one.nii", one))[0].max() == 255
+
+
+def test_what_a_volume_lacks_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(nifti_bytes(BODY)[:-20])
+    with pytest.raises(
+        DataError, match=r"420 bytes of voxels, but the file has 752, of which voxels begin at 352; fetch"
+    ):
+        slices(path)

@@ -349,7 +349,9 @@ def test_names_that_lead_out_of_the_cache_are_refused(tmp_path: Path) -> None:
         file["../x"] = NOISE[0]  # HDF5 takes ".." for a name
         file["ok"] = NOISE[1]
     table = write_table(tmp_path / "a.csv", ["image", "label"], [["x", "a"], ["ok", "b"]])
-    with pytest.raises(DataError, match=r"expected names that files can have in .*a\.h5, found \.\./x"):
+    with pytest.raises(
+        DataError, match=r"expected names that visible files can have in .*a\.h5, found \.\./x"
+    ):
         read_images(path, metadata=table)
 
 
@@ -362,3 +364,62 @@ def test_many_names_of_the_same_bytes_are_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.csv", ["image", "label"], [["0", "a"], ["1", "b"]])
     with pytest.raises(DataError, match="several names lead to the same bytes"):
         read_images(path, metadata=table)
+
+
+@pytest.mark.parametrize("name", [".hidden", "k/.complete", "__MACOSX/b"])
+def test_images_that_no_folder_shows_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["cls/a"], file["k/b"], file[f"k/{name}"] = NOISE[:3]
+    with pytest.raises(
+        DataError, match=r"names that visible files can have in .*a\.h5, found k/.*; rename it"
+    ):
+        read_images(path)
+
+
+@pytest.mark.parametrize("other", ["cls/a.png", "cls/a.png/b"])
+def test_images_of_one_name_are_refused(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, pixels in zip(("cls/a", other, "k/b"), NOISE, strict=False):
+            file[name] = np.frombuffer(encoded(pixels), np.uint8)
+    with pytest.raises(
+        DataError, match=r"names of their own in .*a\.h5, but cls/a\.png.* is written to the same"
+    ):
+        read_images(path)
+
+
+@pytest.mark.parametrize("other", ["a.hdf5", "a_x.h5"])
+def test_files_of_one_part_are_refused(tmp_path: Path, other: str) -> None:
+    for name in ("a.h5", other):
+        written(tmp_path / name, x=NOISE, y=LABELS)
+    with pytest.raises(DataError, match="are both the part a; rename or remove one"):
+        read_images(tmp_path)
+
+
+def test_absent_labels_and_groups_are_told(tmp_path: Path) -> None:
+    records = np.zeros(40, dtype=[("a", "i4"), ("b", "S3")])
+    path = written(tmp_path / "a.h5", x=NOISE, y=records)
+    with pytest.raises(DataError, match=r"expected one dataset of 40 labels.*; add it to the file"):
+        read_images(path)
+    path = written(tmp_path / "b.h5", x=NOISE, y=LABELS, patient=np.zeros((40, 2)))
+    with pytest.raises(DataError, match=r"expected 'patient' .* as a dataset of 40 values"):
+        read_images(path, group_col="patient")
+
+
+def test_a_row_without_an_image_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["i0"], file["i1"] = NOISE[:2]
+    rows = [["i0", "a"], ["i1", "b"], ["i2", "a"]]
+    table = write_table(tmp_path / "a.csv", ["image", "label"], rows)
+    with pytest.raises(DataError, match=r"not in \S*/a\.h5 \(i2\); correct their names, or leave") as error:
+        read_images(path, metadata=table)
+    assert "--image-root" not in str(error.value)
+
+
+def test_compressed_images_beside_labels_are_named(tmp_path: Path) -> None:
+    written(tmp_path / "a_y.h5", y=LABELS)
+    (tmp_path / "a_x.h5.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"there is none; decompress a_x\.h5\.gz"):
+        read_images(tmp_path)

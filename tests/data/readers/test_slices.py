@@ -285,3 +285,13 @@ def test_slices_that_do_not_fit_in_the_cache_are_refused(
     assert len(read_images(tmp_path / "a", slices="middle")) == 6
     with pytest.raises(TametailError, match="no space for"):
         read_images(tmp_path / "a", slices="all")
+
+
+def test_given_groups_are_kept_whatever_their_names(tmp_path: Path) -> None:
+    for number in range(4):
+        write_nifti(tmp_path / f"v{number}.nii.gz", ramp(5, number))
+    rows = [[f"v{number}.nii.gz", "ab"[number // 2], f"file_{number // 2}"] for number in range(4)]
+    table = read_images(
+        write_table(tmp_path / "scans.csv", ["image", "label", "group"], rows), slices="middle"
+    )
+    assert table.groups.tolist() == ["file_0", "file_0", "file_1", "file_1"]

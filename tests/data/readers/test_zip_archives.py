@@ -329,3 +329,8 @@ def test_hostile_archives_at_a_url_are_refused_by_name(tmp_path: Path, case: str
     write(tmp_path / "hostile.zip")
     with pytest.raises(DataError, match=message):
         read_images((tmp_path / "hostile.zip").as_uri())
+
+
+def test_an_empty_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected images .* in .*a\.zip, found none"):
+        read_images(packed(tmp_path / "a.zip", {}))

@@ -61,7 +61,17 @@ class Hdf5Dataset:
 
     def __str__(self) -> str:
         size = " × ".join(map(str, self.shape)) or "one value"
-        return f"{quoted(self.name)} ({size}, {'text' if self.dtype.kind in 'OS' else self.dtype})"
+        return f"{quoted(self.name)} ({size}, {'text' if self._is_text else self.dtype})"
+
+    @property
+    def _is_text(self) -> bool:
+        of_any_length: Any = self.dtype.metadata  # by which h5py marks texts
+        return self.dtype.kind == "S" or bool(of_any_length and of_any_length.get("vlen") in (str, bytes))
+
+    def has_values(self, count: int) -> bool:
+        """Whether it has a number or text for each of N images; it may have further dimensions of 1."""
+        plain = self.dtype.kind in "biuf" or self._is_text
+        return plain and self.shape[:1] == (count,) and math.prod(self.shape) == count
 
     @property
     def is_stack(self) -> bool:

@@ -30,6 +30,9 @@ _FREE_BYTES = 2**20
 _SAMPLE = 1_000_000  # voxels from which the percentiles are taken
 _MOST_EXTENSION = 2**24  # bytes between the header and the voxels
 _BLOCK = 2**20
+_READ = (
+    2**16
+)  # compressed bytes at a time: what follows a part is copied, and a file may be of many empty ones
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}  # fmt: skip
 
 
@@ -100,7 +103,12 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     if declared > room:
         raise DataError(
             f"the volume {path} is damaged: its header declares {declared:,} bytes of voxels, but the file has {size:,}"
-            + (f", less than 1/{_MOST_RATIO} of them" if compressed else "")
+            + (
+                f", less than 1/{_MOST_RATIO} of them"
+                if compressed
+                else f", of which voxels begin at {header.offset:,}"
+            )
+            + "; fetch it again"
         )
     return header
 
@@ -126,8 +134,9 @@ def nifti_slices(path: Path, header: NiftiHeader, numbers: Sequence[int]) -> Ite
         plane = plane.T if right < front else plane  # rows to the front, columns to the right
         plane = plane if to_back else plane[::-1]
         plane = plane if to_left else plane[:, ::-1]
-        values = plane.astype(np.float64) * header.slope + header.intercept
-        scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros(values.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # values far from the others are black or white
+            values = plane.astype(np.float64) * header.slope + header.intercept
+            scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros(values.shape)
         yield np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)).astype(np.uint8)
 
 
@@ -221,10 +230,11 @@ def _inflated(file: IO[bytes], size: int) -> Iterator[bytes]:
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
     data = b""
     while size > 0:
-        if decoder.eof:  # a file of several parts
-            data, decoder = decoder.unused_data or file.read(_BLOCK), zlib.decompressobj(zlib.MAX_WBITS | 16)
+        if decoder.eof:  # a file of several parts, which may be padded with zeros
+            data = (decoder.unused_data or file.read(_READ)).lstrip(b"\0")
+            decoder = zlib.decompressobj(zlib.MAX_WBITS | 16)
         else:
-            data = decoder.unconsumed_tail or file.read(_BLOCK)
+            data = decoder.unconsumed_tail or file.read(_READ)
         if not data:
             return
         try:
@@ -267,5 +277,10 @@ def _window(volume: NDArray[Any], header: NiftiHeader, path: Path) -> tuple[floa
     finite = sample[np.isfinite(sample)]
     if not len(finite):
         raise DataError(f"the volume {path} holds values that are not numbers; convert it again")
-    low, high = np.percentile(finite * header.slope + header.intercept, PERCENTILES)
-    return float(low), float(high)
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = map(float, np.percentile(finite * header.slope + header.intercept, PERCENTILES))
+    if not math.isfinite(high - low):
+        raise DataError(
+            f"expected values of which the range is a 64-bit number in the volume {path}, found {low:g} to {high:g}; convert it again"
+        )
+    return low, high

@@ -146,7 +146,8 @@ def _wrong(info: zipfile.ZipInfo, end: int, names: set[str]) -> str:
 def _refuse_overlaps(members: list[ZipMember], end: int, name: str) -> None:
     """Refuse files that share their bytes, by which a small archive unpacks to a large one."""
     ordered = sorted(members, key=lambda member: member.header)
-    for member, after in zip(ordered, [*(each.header for each in ordered[1:]), end], strict=True):
+    ends = [*(each.header for each in ordered), end][1:]
+    for member, after in zip(ordered, ends, strict=True):
         if member.header + _LOCAL.size + member.stored > after:
             raise DataError(
                 f"expected plain files in {name}, found {quoted(member.name)}, which shares its bytes with another; {_ADVICE}"

@@ -53,6 +53,9 @@ _PAIR = re.compile(r"(.+)_[xy]")
 _LABELS = ("label", "labels", "y", "target", "targets")
 _RECORD = ".complete"  # in a folder of the cache: how many images it has
 _MOST_CLASSES = 1000
+_ROOT_ADVICE = (
+    "name the folder they are relative to with --image-root, "  # of tables, which is of no use here
+)
 _MANY = 10_000  # datasets above which each is an image
 _BATCH = 256  # images that are compressed at a time
 _ADVICE = "Free some disk space, raise TAMETAIL_CACHE_GB, or name a folder on another disk by the environment variable TAMETAIL_CACHE"
@@ -79,7 +82,11 @@ class Hdf5Reader(Reader):
                 )
             options.refuse("the images are in an HDF5 file", "image_root")
             table, root = options.metadata, _stored_images(files[0])
-            return table_of_images(table, replace(options, metadata=None, image_root=root), path.stem)
+            try:
+                return table_of_images(table, replace(options, metadata=None, image_root=root), path.stem)
+            except DataError as error:  # it names the file, not the cache
+                text = str(error).replace(str(root), str(files[0]))
+                raise DataError(text.replace(_ROOT_ADVICE, "correct their names, ")) from error
         if len(files) == 1 and _has_groups(files[0]):
             options.refuse_table_options("the classes are groups of an HDF5 file")
             read = ClassFolderReader().read(_stored_images(files[0]), options)
@@ -185,11 +192,18 @@ def _pairs(files: Sequence[Path]) -> list[dict[str, Path]]:
         for suffix in ("x", "y"):  # the partner of a single file too
             partner = file.with_name(f"{file.stem[:-1]}{suffix}{file.suffix}") if pair else file
             if partner.is_file():
-                named.setdefault(pair[1] if pair else file.stem, {})[suffix if pair else "x"] = partner
+                part, kind = (pair[1], suffix) if pair else (file.stem, "x")
+                if (other := named.setdefault(part, {}).setdefault(kind, partner)) != partner:
+                    raise DataError(
+                        f"expected files with names of their own, but {other} and {partner} are both the part {part}; rename or remove one"
+                    )
     for part, group in named.items():
         if "x" not in group:
+            images = group["y"].with_name(f"{part}_x{group['y'].suffix}")
+            packed = images.with_name(f"{images.name}.gz")
+            advice = f"decompress {packed.name} (gunzip)" if packed.is_file() else "add it"
             raise DataError(
-                f"expected the images of {group['y']} in a file {part}_x.h5 beside it, but there is none; add it"
+                f"expected the images of {group['y']} in a file {images.name} beside it, but there is none; {advice}"
             )
         table = group["x"].with_name(f"{part}_meta.csv")
         if table.is_file():
@@ -223,11 +237,7 @@ def _stack(group: dict[str, Path], options: ReadOptions) -> _Stack:
             datasets, links = file.datasets()
     count = images.shape[0]
     fitting = [each for each in datasets if each.name != images.name or labelled != path]
-    fitting = [
-        each
-        for each in fitting
-        if each.shape and int(np.prod(each.shape, dtype=object)) == each.shape[0] == count
-    ]
+    fitting = [each for each in fitting if each.has_values(count)]
     if options.label_col is None and len(fitting) > 1:
         fitting = [each for each in fitting if each.name.lower() in _LABELS] or fitting
     fitting = [each for each in fitting if each.name != options.group_col]
@@ -259,11 +269,11 @@ def _chosen(
     unread = f" and {counted(links, 'link')}, which are not followed" if links else ""
     wanted = f"the dataset {given!r} of {what}" if given else f"one dataset of {what}"
     expected = "(N, H, W) or (N, H, W, 3) of uint8" if what == "images" else "as many values as images"
-    advice = (
-        f"name it with {option}"
-        if fitting
-        else "for a dataset per image give the table that names them with --metadata"
-    )
+    advice = f"name it with {option}"
+    if not fitting and what == "images":
+        advice = "write the images so; for a dataset per image give the table that names them with --metadata"
+    elif not fitting:
+        advice = "add it to the file, or give the labels of ..._x.h5 in a file ..._y.h5 beside it"
     raise DataError(
         f"expected {wanted} ({expected}) in {path}, found {listed_datasets(fitting if len(named) > 1 else datasets)}{unread}; {advice}"
     )
@@ -289,7 +299,7 @@ def _labels(stack: _Stack) -> list[str]:
     ]
     if wrong := [row + 1 for row, name in enumerate(names) if not name or name == "nan"]:
         raise DataError(
-            f"expected a label in every row of {dataset} of {path}, found none in row {sample_of(wrong)}"
+            f"expected a label in every row of {dataset} of {path}, found none in row {sample_of(wrong)}; fill them in"
         )
     if len(set(names)) > _MOST_CLASSES:
         raise DataError(
@@ -305,7 +315,7 @@ def _groups(stack: _Stack, column: str) -> list[str]:
         path = stack.labels[0]
         with opened_hdf5(path) as file:
             datasets = {each.name: each for each in file.datasets()[0]}
-            if column not in datasets or datasets[column].shape[:1] != (len(stack),):
+            if column not in datasets or not datasets[column].has_values(len(stack)):
                 table = (
                     ""
                     if stack.others is None
@@ -373,15 +383,23 @@ def _write_each(path: Path, folder: Path) -> None:
 
 
 def _write_one(file: Hdf5File, dataset: Hdf5Dataset, folder: Path) -> None:
-    if not is_inside(dataset.name) or "\0" in dataset.name or len(dataset.name) > 200:
+    unseen = any(part.startswith((".", "__MACOSX")) for part in dataset.name.split("/"))  # see list_folder
+    if not is_inside(dataset.name) or unseen or "\0" in dataset.name or len(dataset.name) > 200:
         raise DataError(
-            f"expected names that files can have in {file.path}, found {quoted(dataset.name)}; rename it"
+            f"expected names that visible files can have in {file.path}, found {quoted(dataset.name)}; rename it"
         )
     content = file.image(dataset)
     suffix = image_suffix(content) if isinstance(content, bytes) else ".png"
     named = dataset.name.lower().endswith(IMAGE_SUFFIXES)
     place = folder / (dataset.name if named and isinstance(content, bytes) else f"{dataset.name}{suffix}")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise DataError(
+            f"expected images with names of their own in {file.path}, but {quoted(dataset.name)} is written to the same file or folder "
+            f"({place.relative_to(folder)}) as another one; rename it"
+        ) from error
     if isinstance(content, bytes):
         place.write_bytes(content)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -73,8 +73,9 @@ def _of_files(table: ImageTable, images: Sequence[str], rule: str) -> ImageTable
     expanded = frame.iloc[rows].reset_index(drop=True)
     files = expanded["image"].tolist()
     expanded["image"] = [each for image in frame["image"] for each in places[image]]
+    files_of = Counter(frame["group"])  # a group of several files is of a table
     expanded["group"] = [
-        image if group == image or _OWN.fullmatch(group) else group
+        image if _OWN.fullmatch(group) and files_of[group] == 1 else group
         for image, group in zip(files, expanded["group"], strict=True)
     ]
     grey = (
