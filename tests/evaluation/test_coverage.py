@@ -79,6 +79,7 @@ def test_evaluate_covers_f1_and_its_mean_where_rare_classes_are_nearly_all_right
     assert (_covers(per_class, metrics.f1(population)) > 0.92).all()
 
 
+@pytest.mark.slow
 def test_balanced_accuracy_knows_that_patients_cost_every_class_at_once():
     rng = np.random.default_rng(3)
     patients, each, classes = 40, 2, 4

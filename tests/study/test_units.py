@@ -48,6 +48,7 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_lost_run_is_trained_in_its_stack_again(
     image_folder: Path, tmp_path: Path, stacks: list[list[str]]
 ) -> None:

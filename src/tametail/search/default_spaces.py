@@ -31,5 +31,7 @@ DEFAULT_SPACES: dict[str, tuple[str, ...]] = {
         "smoothing_tail=0:0.1",
         "shape=concave|linear|convex",
     ),
+    "corn": ("decide=rank|class",),
+    "soft_ordinal": ("distance=absolute|squared", "scale=0.3:3:log"),
     "ldam": ("max_margin=0.1:1", "scale=5:50:log"),
 }
