@@ -87,7 +87,8 @@ def test_samples_are_independent(rows: list[list[float]]) -> None:
 @FEW
 @given(ROWS)
 def test_what_is_declared_batchwise_is(rows: list[list[float]]) -> None:
-    assume(len({tuple(row) for row in rows}) > 1)
+    # Rows that hardly differ hardly differ in their weights.
+    assume(max(max(column) - min(column) for column in zip(*rows, strict=True)) > 1e-3)
     for name in set(_named(batchwise=True)) - set(_named(batchwise=False)):
         together, first = _loss(name, rows, _labels(rows)), _loss(name, rows[:1], _labels(rows[:1]))
         if torch.equal(together[:1], first):  # then samples have weights in the mean
