@@ -191,7 +191,8 @@ class Classifier:
 
         Returns:
             A data frame with the columns image, predicted, most_probable, prediction_set and set_size, ``score_<class>`` (these
-            not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the probability of the prediction is at the limit of the link), method, link and error.
+            not for several labels; the predicted class has the highest score), ``p_<class>`` for each class, saturated (the
+            probability of the prediction is at the limit of the link), method, link and error.
 
         Raises:
             UsageError: a class is missing in ``prevalence`` or unknown, a value is negative, images may have several

@@ -17,7 +17,7 @@ from scipy import special
 
 from tametail.core.arrays import BoolArray, FloatArray, IntArray, row_blocks
 from tametail.evaluation.log_loss import LEAST, log_losses, mean_log_losses
-from tametail.evaluation.sample import assigned_parts, group_codes
+from tametail.evaluation.sample import cross_fitting_parts
 from tametail.predictions.single_label import Predictions
 
 MapKind = Literal["identity", "temperature", "vector", "isotonic"]
@@ -140,7 +140,7 @@ def calibrate_out_of_fold(tables: Sequence[Predictions]) -> Calibrated:
         raise ValueError("expected at least one table of predictions with images, got none")
     classes = len(tables[0].class_names)
     unchanged = Calibrated(list(tables), identity(classes))
-    parts = [_parts(table) for table in tables]
+    parts = [cross_fitting_parts(table, 3) for table in tables]
     if min(len(np.unique(part)) for part in parts) < 3:
         return unchanged  # too few groups
     fits = [_Fits([table], [part]) for table, part in zip(tables, parts, strict=True)]
@@ -357,15 +357,6 @@ def _newton(
 def _by_class(target: IntArray, values: FloatArray, classes: int) -> FloatArray:
     """Sums (B, C) of values (B, N) over the images of each class."""
     return np.stack([np.bincount(target, of_subset, minlength=classes) for of_subset in values])
-
-
-def _parts(table: Predictions) -> IntArray:
-    """The folds (N,); if there are one or two, parts of whole groups, those with the rarest class evenly."""
-    if len(np.unique(table.fold)) > 2:
-        return table.fold
-    counts = np.bincount(table.target, minlength=len(table.class_names))
-    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
-    return assigned_parts(group_codes(table), table.target == rarest)
 
 
 def _isotonic(p: FloatArray, happened: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -32,7 +32,7 @@ import numpy as np
 from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.evaluation.distributions import t_quantile
 from tametail.evaluation.intervals import Estimate, proportions
-from tametail.evaluation.sample import align, assigned_parts, group_codes
+from tametail.evaluation.sample import align, cross_fitting_parts, group_codes
 from tametail.predictions.single_label import Predictions
 
 DEFAULT_COVERAGE = 0.9
@@ -246,7 +246,7 @@ def prediction_sets(
     scores = np.stack([_true_scores(table) for table in tables])
     covered, size = np.zeros(scores.shape), np.zeros(scores.shape)
     for replicate, table in enumerate(tables):
-        parts = _parts(table, group)
+        parts = cross_fitting_parts(table, 2)
         for part in np.unique(parts):
             own = parts == part
             used = np.zeros(scores.shape, dtype=np.bool_)
@@ -292,15 +292,6 @@ def _true_scores(table: Predictions) -> FloatArray:
     for rows, p in table.probability_blocks():
         scores[rows] = 1 - p[np.arange(len(p)), table.target[rows]]
     return scores
-
-
-def _parts(table: Predictions, group: IntArray) -> IntArray:
-    """The folds (N,), or, if there is only one, parts of whole groups, those with the rarest class evenly."""
-    if len(np.unique(table.fold)) > 1:
-        return table.fold
-    counts = np.bincount(table.target, minlength=len(table.class_names))
-    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
-    return assigned_parts(group, table.target == rarest)
 
 
 def _distributions(

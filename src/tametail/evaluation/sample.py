@@ -454,6 +454,15 @@ def assigned_parts(group: IntArray, first: BoolArray) -> IntArray:
     return np.asarray(dealt[group])
 
 
+def cross_fitting_parts(table: Predictions, fewest: int) -> IntArray:
+    """The folds (N,) if there are at least so many, else parts of whole groups, those with the rarest class evenly."""
+    if len(np.unique(table.fold)) >= fewest:
+        return table.fold
+    counts = np.bincount(table.target, minlength=len(table.class_names))
+    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
+    return assigned_parts(group_codes(table), table.target == rarest)
+
+
 def group_codes(table: Predictions | LabelPredictions) -> NDArray[np.int64]:
     """Codes (N,) 0..G-1 of the groups."""
     return np.asarray(np.unique(table.group, return_inverse=True)[1], dtype=np.int64)

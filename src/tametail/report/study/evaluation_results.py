@@ -142,16 +142,10 @@ def _evaluate(
     elsewhere: list[float | None] = [math.nan if cut is None else cut for cut in model.thresholds]
     cuts = elsewhere or [None] * len(about.operating)
     cross_fitted = len(np.unique(tables[0].fold)) > 1
-    return MethodResults(
-        method=model.name,
-        finished=len(tables),
-        expected=len(tables),
-        failures=(),
-        score=round(evaluation.score.value, 12),
-        out_of_fold=evaluation,
-        test=None,
-        test_ensemble=None,
-        histories=(),
+    return _method(
+        model,
+        len(tables),
+        evaluation,
         calibration=calibration_of(tables, calibrate_out_of_fold(tables) if cross_fitted else None),
         operating=tuple(
             operating_point(tables, about.class_names.index(name), asked, threshold=cut)
@@ -169,18 +163,28 @@ def _evaluate_labels(
     if any(table.class_names != about.class_names for table in tables):
         raise ValueError(f"the tables of {model.name} have other labels")
     evaluation = evaluate_label_model(model, tables)
+    return _method(
+        model,
+        len(tables),
+        evaluation,
+        thresholds=model.label_thresholds or tuple(deployable_thresholds(tables).tolist()),
+        label_calibration=calibrate_labels(tables),
+    )
+
+
+def _method(model: EvaluatedModel, tables: int, evaluation: Evaluation, **found: Any) -> MethodResults:
+    """The results of a model with so many tables, and what else was found."""
     return MethodResults(
         method=model.name,
-        finished=len(tables),
-        expected=len(tables),
+        finished=tables,
+        expected=tables,
         failures=(),
         score=round(evaluation.score.value, 12),
         out_of_fold=evaluation,
         test=None,
         test_ensemble=None,
         histories=(),
-        thresholds=model.label_thresholds or tuple(deployable_thresholds(tables).tolist()),
-        label_calibration=calibrate_labels(tables),
+        **found,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tametail.core.arrays import FloatArray, IntArray, few_of_each
 from tametail.core.errors import DataError
 from tametail.core.parquet_file import read_frame
-from tametail.evaluation.label_calibration import apply_label_map, calibrate_labels, deployed_thresholds
+from tametail.evaluation.label_calibration import apply_label_map, deployed_thresholds
 from tametail.predictions.multi_label import LabelPredictions, ensemble_labels
 from tametail.predictions.single_label import Predictions, ensemble
 from tametail.report.study.results import StudyResults
@@ -110,10 +110,10 @@ def gallery(directory: Path, results: StudyResults, root: Path | None) -> Galler
     """
     if not results.ranking:
         return "No method is finished."
-    best = results.ranking[0].method
-    runs = next(of_method for of_method in find_runs(directory, results.settings) if of_method.method == best)
-    if results.multi_label:
-        calibration = calibrate_labels(runs.label_replicates).map
+    best = results.ranking[0]
+    runs = next(each for each in find_runs(directory, results.settings) if each.method == best.method)
+    if best.label_calibration is not None:
+        calibration = best.label_calibration.map
         thresholds = deployed_thresholds(runs.label_replicates, calibration)
         labels = apply_label_map(calibration, ensemble_labels(runs.label_replicates))
         image, chosen = labels.image, select_labels(labels, thresholds, results.by_frequency)
