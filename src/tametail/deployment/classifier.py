@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tametail.core.arrays import BoolArray, FloatArray
+from tametail.core.arrays import BoolArray, FloatArray, IntArray
 from tametail.core.console import Console
 from tametail.core.errors import DataError, UsageError
 from tametail.core.text import counted
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _P, _SCORE, _THRESHOLD, _HAS = "p_", "score_", "threshold_", "has_"
 _SET, _SET_SIZE, _REACHED = "prediction_set", "set_size", "operating"
 SetKind = Literal["class", "prevalence"]
+_AHEAD = 1e-6  # relative difference of the highest score from others, more than what is rounded in a file
 
 
 class Said(NamedTuple):
@@ -509,6 +510,7 @@ class _Decision:
             p = scores = for_prevalence(trained, facts.trained_prevalence, self.prevalence)
         scores = with_operating_points(scores, trained, self.operating)
         predicted = scores.argmax(axis=1)
+        scores = _apart(scores, predicted)
         limits = said.saturated[np.arange(len(p)), predicted].tolist()
         rows = []
         for row in range(len(p)):
@@ -549,8 +551,17 @@ def with_operating_points(scores: FloatArray, p: FloatArray, thresholds: FloatAr
     others = np.where(np.isinf(others), 1.0, others)
     ratio = p / np.where(ruled, thresholds, 1.0)
     # A class at its threshold comes before the others, also where both are equal.
-    ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + 1e-9), np.minimum(ratio, 1 - 1e-9))
+    ahead = np.where(ratio >= 1, np.maximum(ratio, 1 + _AHEAD), np.minimum(ratio, 1 - _AHEAD))
     changed = np.where(ruled, ahead * others, scores)
+    return np.asarray(changed / changed.sum(axis=1, keepdims=True))
+
+
+def _apart(scores: FloatArray, predicted: IntArray) -> FloatArray:
+    """Scores (N, C) of which that of the predicted class (N,) is the highest also after rounding."""
+    rows = np.arange(len(scores))
+    changed = scores.copy()
+    changed[rows, predicted] = 0
+    changed[rows, predicted] = np.maximum(scores[rows, predicted], changed.max(axis=1) * (1 + _AHEAD))
     return np.asarray(changed / changed.sum(axis=1, keepdims=True))
 
 
