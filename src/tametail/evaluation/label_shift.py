@@ -1,0 +1,385 @@
+"""Label shift: the prevalence of the classes in a batch of unlabelled images, from calibrated probabilities, with intervals.
+
+Images of each class are assumed to be like those of the study, and only the prevalence to be new. Two estimators in turn:
+
+- EM (Saerens, Latinne & Decaestecker 2002): the prevalence of maximum likelihood. It takes the probabilities at their word, so
+  that errors of calibration go into the estimate (Alexandari, Kundaje & Shrikumar 2020 calibrate first).
+- BBSE (Lipton, Wang & Smola 2018): the mean prediction of the batch is a mixture of the mean predictions of each class, which are
+  known out of fold. It needs no calibration, and holds for predictions of any kind.
+
+`estimate_prevalence` applies BBSE to the probabilities that EM has adapted to the batch. At the prevalence in question these are
+the most informative predictions, so that the variance is about that of maximum likelihood, but without its bias.
+
+Intervals have the sampling of the batch and of the out-of-fold images. An interval has all prevalences t for which the estimate is
+within its standard error at t (a score interval): of a classifier without mistakes it is Wilson's.
+
+Shape legend: N images of the batch, M out-of-fold images, C classes, S models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from tametail.core.arrays import BoolArray, FloatArray, IntArray, TextArray
+from tametail.evaluation.distributions import normal_quantile, t_quantile
+from tametail.evaluation.sample import align, group_codes
+from tametail.predictions.single_label import Predictions, exclusive
+
+MOST_WIDTH = 0.2
+"""The widest interval of a class with which predictions are adapted."""
+
+_NUMBERS = 100_000  # probabilities that a reference has at most, about: 1 MB in a file
+_DIGITS = 4  # significant, of a probability in a file
+_ITERATIONS, _CHANGE = 5_000, 1e-9  # of EM
+_CONDITION = 1e8  # from which two classes are regarded as indistinguishable
+_UNKNOWN = 1e9  # squared error of what a single group tells
+_MOST_IMAGES = 10**7
+
+
+@dataclass(frozen=True)
+class ShiftReference:
+    """Calibrated out-of-fold probabilities of some images of each class.
+
+    Attributes:
+        p: (M, C) at the class frequencies of the training set.
+        target: (M,) true classes.
+        group: (M,) codes of the groups (patients).
+        images: (C,) of each class in the training set, which may be more than are included.
+    """
+
+    p: FloatArray
+    target: IntArray
+    group: IntArray
+    images: IntArray
+
+    @property
+    def trained(self) -> FloatArray:
+        """(C,) class frequencies of the training set."""
+        return np.asarray(self.images / self.images.sum())
+
+    def described(self) -> dict[str, Any]:
+        """The reference as JSON: what `from_description` takes; probabilities have four significant digits."""
+        short = [[float(f"{value:.{_DIGITS}g}") for value in row] for row in self.p.tolist()]
+        return {
+            "images": self.images.tolist(),
+            "target": self.target.tolist(),
+            "group": self.group.tolist(),
+            "p": short,
+        }
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> ShiftReference:
+        """The reference that `described` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: the description is damaged.
+        """
+        target, group, images = (
+            np.array(values[name], dtype=np.int64) for name in ("target", "group", "images")
+        )
+        p = np.array(values["p"], dtype=np.float64)
+        classes = len(images)
+        valid = (
+            images.ndim == 1
+            and p.shape == (len(target), classes)
+            and target.shape == group.shape
+            and ((p >= 0) & (p <= 1)).all()
+            and ((target >= 0) & (target < classes)).all()
+            and (np.bincount(target, minlength=classes) <= images).all()
+            and len(target) > 0
+        )
+        if not valid:
+            raise ValueError("expected probabilities in 0..1 with a class and a group of each image")
+        return cls(exclusive(p), target, group, images)
+
+
+def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
+    """Choose out-of-fold images to estimate prevalences with: as many of each class as fit in about 100,000 probabilities.
+
+    Of several replicates each image has the probabilities of one, in turn.
+
+    Args:
+        tables: one per replicate, of calibrated out-of-fold probabilities of the same images.
+
+    Raises:
+        ValueError: no table, no image, or tables of different images.
+    """
+    tables = align(tables)
+    first = tables[0]
+    classes = len(first.class_names)
+    most = max(_NUMBERS // classes**2, 2)
+    drawn = np.random.default_rng(0).permutation(len(first))
+    rows = np.sort(np.concatenate([drawn[first.target[drawn] == c][:most] for c in range(classes)]))
+    p = np.empty((len(rows), classes))
+    for replicate, table in enumerate(tables):
+        own = slice(replicate, None, len(tables))
+        p[own] = table.probabilities_of(rows[own])
+    group = np.unique(group_codes(first)[rows], return_inverse=True)[1]
+    images = np.bincount(first.target, minlength=classes)
+    return ShiftReference(p, first.target[rows], np.asarray(group, dtype=np.int64), images)
+
+
+@dataclass(frozen=True)
+class PrevalenceEstimate:
+    """The estimated prevalence of the classes in a batch of images.
+
+    Attributes:
+        prevalence: (C,) sums to one; 0 for a class that the study has no image of.
+        low, high: (C,) limits of its confidence intervals; nan for a class that the study has no image of.
+        trained: (C,) class frequencies of the training set.
+        em: (C,) the estimate of EM alone.
+        images: N.
+        needed: number of images with which no interval would be wider than `MOST_WIDTH`; None if no number is enough, as too few
+            images of a class are known out of fold or its images look like those of another class.
+        confidence: mean probability of the most probable class, at the estimated prevalence.
+        expected_confidence: the same as expected of images of the study at this prevalence.
+        deviation: their difference in standard errors. Beyond about 3, images of a class differ from those of the study, and the
+            estimate is doubtful; nan where it cannot be told.
+    """
+
+    prevalence: FloatArray
+    low: FloatArray
+    high: FloatArray
+    trained: FloatArray
+    em: FloatArray
+    images: int
+    needed: int | None
+    confidence: float
+    expected_confidence: float
+    deviation: float
+
+    @property
+    def width(self) -> float:
+        """Of the widest interval."""
+        return float(np.nanmax(self.high - self.low))
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the images are too few for predictions to be adapted to the estimate."""
+        return self.width > MOST_WIDTH
+
+
+def em_prevalence(p: FloatArray, trained: FloatArray) -> FloatArray:
+    """The prevalence (C,) of maximum likelihood in a batch, by the EM algorithm (Saerens, Latinne & Decaestecker 2002).
+
+    Args:
+        p: (N, C) calibrated probabilities at the class frequencies of the training set.
+        trained: (C,) these frequencies; a class with 0 gets 0.
+
+    Raises:
+        ValueError: no image.
+    """
+    if not len(p):
+        raise ValueError("expected the probabilities of at least one image, got none")
+    prevalence = np.where(trained > 0, trained, 0.0) / trained.sum()
+    for _ in range(_ITERATIONS):
+        before, prevalence = prevalence, _adapted(p, trained, prevalence).mean(axis=0)
+        if np.abs(prevalence - before).max() < _CHANGE:
+            break
+    return prevalence
+
+
+def bbse_prevalence(mean: FloatArray, by_class: FloatArray) -> FloatArray:
+    """The prevalence (C,) of which the mean prediction of a batch is the mixture (Lipton, Wang & Smola 2018).
+
+    Values may be negative, if the batch is no such mixture, as by chance; `on_simplex` gives the nearest prevalence.
+
+    Args:
+        mean: (C,) mean prediction of the batch, e.g. mean probabilities.
+        by_class: (C, C) mean prediction of the images of each true class (rows).
+
+    Raises:
+        numpy.linalg.LinAlgError: mean predictions of the classes are linearly dependent.
+    """
+    return np.asarray(np.linalg.solve(by_class.T, mean))
+
+
+def on_simplex(values: FloatArray) -> FloatArray:
+    """The nearest numbers to these (C,) that are not negative and sum to one (Duchi et al. 2008)."""
+    falling = np.sort(values)[::-1]
+    excess = (np.cumsum(falling) - 1) / np.arange(1, len(values) + 1)
+    return np.maximum(values - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+
+
+def estimate_prevalence(
+    p: FloatArray,
+    reference: ShiftReference,
+    *,
+    group: IntArray | TextArray | None = None,
+    confidence: float = 0.95,
+) -> PrevalenceEstimate:
+    """Estimate the prevalence of the classes in a batch of images, with confidence intervals.
+
+    Args:
+        p: (N, C), or (S, N, C) of several models: calibrated probabilities at the class frequencies of the training set.
+        reference: of the same models.
+        group: (N,) of the images, of which those of one group (patient) are correlated; None if each has its own.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: no image, other classes than those of the reference, or groups of another number of images.
+    """
+    p = p[None] if p.ndim == 2 else p
+    images, classes = p.shape[1:]
+    if classes != len(reference.images) or not images or not len(p):
+        raise ValueError(
+            f"expected probabilities of at least one image and {len(reference.images)} classes, got {images} and {classes}"
+        )
+    if group is not None and len(group) != images:
+        raise ValueError(f"expected the groups of {images} images, got {len(group)}")
+    known = np.bincount(reference.target, minlength=classes) > 0
+    trained = np.where(known, reference.trained, 0.0)
+    em = em_prevalence(p.reshape(-1, classes), trained)
+    # One more image of each class: predictions of a class that EM leaves out would not tell it from others.
+    near = np.where(known, images * em + 1, 0.0) / (images + known.sum())
+    adapted = np.stack([_adapted(each, trained, near)[:, known] for each in p])
+    moments = _Moments.of(_adapted(reference.p, trained, near)[:, known], reference, known)
+    found = np.full((3, classes), np.nan)
+    if moments is None:
+        found[:, known] = em[known], np.zeros(known.sum()), np.ones(known.sum())
+        found[0, ~known] = 0.0
+        return PrevalenceEstimate(*found, reference.trained, em, images, None, *np.full(3, np.nan))
+    codes = np.arange(images) if group is None else np.unique(group, return_inverse=True)[1]
+    influence = adapted.mean(axis=0) @ moments.inverse
+    raw = influence.mean(axis=0)
+    share = on_simplex(raw)
+    independent = images / _design_effect(influence - raw, codes)
+    z = normal_quantile(0.5 + confidence / 2)
+    low, high = moments.interval(share, independent, z)
+    # Rounding may put a limit slightly inside the estimate.
+    found[:, known] = share, np.minimum(low, share), np.maximum(high, share)
+    found[0, ~known] = 0.0
+    surest = adapted.max(axis=2).mean(axis=0)
+    expected = float(share @ moments.surest)
+    left = surest - influence @ moments.surest
+    variance = left.var() * _design_effect(left[:, None] - left.mean(), codes)[0] / images
+    error = math.sqrt(variance + share**2 @ moments.surest_error)
+    return PrevalenceEstimate(
+        *found,
+        reference.trained,
+        em,
+        images,
+        _needed(moments, share, independent / images, z),
+        float(surest.mean()),
+        expected,
+        float(left.mean()) / error if error > 0 and images > 1 else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """What the reference says of K classes with images.
+
+    Attributes:
+        inverse: (K, K) maps adapted probabilities to the influence of an image on the estimate, whose mean over the images of a class
+            is 1 for this class and 0 for the others.
+        square: (K, K) mean square of the influence of the images of a class (rows) on each prevalence.
+        error: (K, K) squared standard error of the mean influence of the images of a class, over groups.
+        surest: (K,) mean probability of the most probable class among the images of each class.
+        surest_error: (K,) squared standard error of the mean of what the influences do not explain of it.
+    """
+
+    inverse: FloatArray
+    square: FloatArray
+    error: FloatArray
+    surest: FloatArray
+    surest_error: FloatArray
+
+    @classmethod
+    def of(cls, adapted: FloatArray, reference: ShiftReference, known: BoolArray) -> _Moments | None:
+        """Of adapted probabilities (M, K); None if they do not tell all classes apart."""
+        classes = np.flatnonzero(known)
+        members = [np.flatnonzero(reference.target == c) for c in classes]
+        by_class = np.stack([adapted[own].mean(axis=0) for own in members])
+        if np.linalg.cond(by_class) > _CONDITION:
+            return None
+        inverse = np.linalg.inv(by_class)
+        influence = adapted @ inverse
+        surest = adapted.max(axis=1)
+        mean = np.array([surest[own].mean() for own in members])
+        left = surest - influence @ mean
+        both = np.column_stack([influence, left])
+        errors = np.stack([_squared_error(both[own], reference.group[own]) for own in members])
+        square = np.stack([(influence[own] ** 2).mean(axis=0) for own in members])
+        return cls(inverse, square, errors[:, :-1], mean, errors[:, -1])
+
+    def interval(
+        self, share: FloatArray, images: FloatArray, z: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Limits (K,) in 0..1: the prevalences t of each class for which (share - t)² is at most z² times the variance at t.
+
+        The other classes have the rest 1 - t in their estimated proportions. The variance is then a polynomial of degree 2 in t.
+
+        Args:
+            share: (K,) the estimate.
+            images: (K,) independent ones of the batch.
+        """
+        own, own_error = np.diagonal(self.square), np.diagonal(self.error)
+        others = np.tile(share, (len(share), 1))
+        np.fill_diagonal(others, 0.0)
+        total = others.sum(axis=1, keepdims=True)
+        even = (1 - np.eye(len(share))) / max(len(share) - 1, 1)
+        others = np.where(total > 0, others / np.where(total > 0, total, 1.0), even)
+        rest = np.einsum("ki,ik->k", others, self.square)
+        rest_error = np.einsum("ki,ik->k", others**2, self.error)
+        # variance(t) = (t own + (1 - t) rest - t²) / images + t² own_error + (1 - t)² rest_error
+        square = -1 / images + own_error + rest_error
+        linear = (own - rest) / images - 2 * rest_error
+        constant = rest / images + rest_error
+        a, b, c = 1 - z**2 * square, -2 * share - z**2 * linear, share**2 - z**2 * constant
+        root = np.sqrt(np.maximum(b**2 - 4 * a * c, 0.0))
+        # With a <= 0 errors grow as fast as t: no t is excluded.
+        safe = np.where(a > 0, a, 1.0)
+        low, high = ((-b + sign * root) / (2 * safe) for sign in (-1, 1))
+        low, high = np.where(a > 0, low, 0.0), np.where(a > 0, high, 1.0)
+        return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+def _adapted(p: FloatArray, trained: FloatArray, prevalence: FloatArray) -> FloatArray:
+    """Probabilities (N, C) at another prevalence, by Bayes' rule; a row that leaves no class gets the prevalence."""
+    ratio = np.where(trained > 0, prevalence / np.where(trained > 0, trained, 1.0), 0.0)
+    weighted = p * ratio
+    total = weighted.sum(axis=1, keepdims=True)
+    return np.asarray(np.where(total > 0, weighted / np.where(total > 0, total, 1.0), prevalence))
+
+
+def _squared_error(values: FloatArray, group: IntArray) -> FloatArray:
+    """(K,) squared standard errors of the means of values (M, K) over groups; larger for few groups, huge for one."""
+    code = np.unique(group, return_inverse=True)[1]
+    groups = int(code.max()) + 1
+    if groups < 2:
+        return np.full(values.shape[1], _UNKNOWN)
+    apart = values - values.mean(axis=0)
+    sums = np.stack([np.bincount(code, column) for column in apart.T], axis=1)
+    few = (float(t_quantile(0.975, groups - 1)) / normal_quantile(0.975)) ** 2
+    return np.asarray((sums**2).sum(axis=0) / len(values) ** 2 * groups / (groups - 1) * few)
+
+
+def _design_effect(apart: FloatArray, code: IntArray) -> FloatArray:
+    """(K,) variance of means of (N, K) centred values over groups by that over images, at least 1; N for a single group."""
+    images, groups = len(apart), int(code.max()) + 1
+    if groups == images:
+        return np.ones(apart.shape[1])
+    if groups < 2:
+        return np.full(apart.shape[1], float(images))
+    sums = np.stack([np.bincount(code, column) for column in apart.T], axis=1)
+    between, within = (sums**2).sum(axis=0) * groups / (groups - 1), (apart**2).sum(axis=0)
+    return np.maximum(np.where(within > 0, between / np.where(within > 0, within, 1.0), images / groups), 1.0)
+
+
+def _needed(moments: _Moments, share: FloatArray, independent: FloatArray, z: float) -> int | None:
+    """The least number of images, within 5 %, with which no interval is wider than `MOST_WIDTH`."""
+
+    def wide(images: float) -> bool:
+        low, high = moments.interval(share, images * independent, z)
+        return bool((high - low).max() > MOST_WIDTH)
+
+    if wide(_MOST_IMAGES):
+        return None
+    return next(n for n in (math.ceil(1.05**power) for power in count()) if not wide(n))
