@@ -309,9 +309,7 @@ class _Moments:
         square = np.stack([(influence[own] ** 2).mean(axis=0) for own in members])
         return cls(inverse, square, errors[:, :-1], mean, errors[:, -1])
 
-    def interval(
-        self, share: FloatArray, images: FloatArray, z: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def interval(self, share: FloatArray, images: FloatArray, z: float) -> tuple[FloatArray, FloatArray]:
         """Limits (K,) in 0..1: the prevalences t of each class for which (share - t)² is at most z² times the variance at t.
 
         The other classes have the rest 1 - t in their estimated proportions. The variance is then a polynomial of degree 2 in t.
@@ -350,7 +348,11 @@ def _adapted(p: FloatArray, trained: FloatArray, prevalence: FloatArray) -> Floa
 
 
 def _squared_error(values: FloatArray, group: IntArray) -> FloatArray:
-    """(K,) squared standard errors of the means of values (M, K) over groups; larger for few groups, huge for one."""
+    """(K,) squared standard errors of the means of values (M, K) over groups; larger for few groups, huge for one.
+
+    As if one more group could differ from the mean by 1, as an image does that looks like one of another class: where few images
+    are known, mistakes that are rare, but matter in a batch of other prevalence, have often not been seen.
+    """
     code = np.unique(group, return_inverse=True)[1]
     groups = int(code.max()) + 1
     if groups < 2:
@@ -358,7 +360,8 @@ def _squared_error(values: FloatArray, group: IntArray) -> FloatArray:
     apart = values - values.mean(axis=0)
     sums = np.stack([np.bincount(code, column) for column in apart.T], axis=1)
     few = (float(t_quantile(0.975, groups - 1)) / normal_quantile(0.975)) ** 2
-    return np.asarray((sums**2).sum(axis=0) / len(values) ** 2 * groups / (groups - 1) * few)
+    squared = (sums**2).sum(axis=0) / len(values) ** 2 * groups / (groups - 1) * few
+    return np.asarray(squared + 1 / (groups + 1) ** 2)
 
 
 def _design_effect(apart: FloatArray, code: IntArray) -> FloatArray:
