@@ -4,8 +4,8 @@ Images of each class are assumed to be like those of the study, and only the pre
 
 - EM (Saerens, Latinne & Decaestecker 2002): the prevalence of maximum likelihood. It takes the probabilities at their word, so
   that errors of calibration go into the estimate (Alexandari, Kundaje & Shrikumar 2020 calibrate first).
-- BBSE (Lipton, Wang & Smola 2018): the mean prediction of the batch is a mixture of the mean predictions of each class, which are
-  known out of fold. It needs no calibration, and holds for predictions of any kind.
+- BBSE (Lipton, Wang & Smola 2018): the mean prediction of the batch is a mixture of the mean predictions of each class, which
+  out-of-fold predictions give. It needs no calibration, and holds for predictions of any kind.
 
 `estimate_prevalence` applies BBSE to the probabilities that EM has adapted to the batch. At the prevalence in question these are
 the most informative predictions, so that the variance is about that of maximum likelihood, but without its bias.
@@ -136,11 +136,11 @@ class PrevalenceEstimate:
         em: (C,) the estimate of EM alone.
         images: N.
         needed: number of images with which no interval would be wider than `MOST_WIDTH`; None if no number is enough, as too few
-            images of a class are known out of fold or its images look like those of another class.
+            images of a class have out-of-fold predictions or its images look like those of another class.
         confidence: mean probability of the most probable class, at the estimated prevalence.
         expected_confidence: the same as expected of images of the study at this prevalence.
         deviation: their difference in standard errors. Beyond about 3, images of a class differ from those of the study, and the
-            estimate is doubtful; nan where it cannot be told.
+            estimate is doubtful; nan where it is unknown.
     """
 
     prevalence: FloatArray
@@ -182,7 +182,7 @@ def em_prevalence(p: FloatArray, trained: FloatArray) -> FloatArray:
         before, prevalence = prevalence, _adapted(p, trained, prevalence).mean(axis=0)
         if np.abs(prevalence - before).max() < _CHANGE:
             break
-    return prevalence
+    return np.asarray(prevalence)
 
 
 def bbse_prevalence(mean: FloatArray, by_class: FloatArray) -> FloatArray:
@@ -204,7 +204,7 @@ def on_simplex(values: FloatArray) -> FloatArray:
     """The nearest numbers to these (C,) that are not negative and sum to one (Duchi et al. 2008)."""
     falling = np.sort(values)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(values) + 1)
-    return np.maximum(values - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+    return np.asarray(np.maximum(values - excess[np.flatnonzero(falling > excess)[-1]], 0.0))
 
 
 def estimate_prevalence(
@@ -244,7 +244,10 @@ def estimate_prevalence(
     if moments is None:
         found[:, known] = em[known], np.zeros(known.sum()), np.ones(known.sum())
         found[0, ~known] = 0.0
-        return PrevalenceEstimate(*found, reference.trained, em, images, None, *np.full(3, np.nan))
+        value, low, high = found
+        return PrevalenceEstimate(
+            value, low, high, reference.trained, em, images, None, math.nan, math.nan, math.nan
+        )
     codes = np.arange(images) if group is None else np.unique(group, return_inverse=True)[1]
     influence = adapted.mean(axis=0) @ moments.inverse
     raw = influence.mean(axis=0)
@@ -260,8 +263,11 @@ def estimate_prevalence(
     left = surest - influence @ moments.surest
     variance = left.var() * _design_effect(left[:, None] - left.mean(), codes)[0] / images
     error = math.sqrt(variance + share**2 @ moments.surest_error)
+    value, low, high = found
     return PrevalenceEstimate(
-        *found,
+        value,
+        low,
+        high,
         reference.trained,
         em,
         images,
