@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tametail.data.readers.reader import register_reader
     from tametail.data.splitting.subsample import subsample
     from tametail.data.table import ImageTable
-    from tametail.deployment.classifier import Classifier, load
+    from tametail.deployment.classifier import Classifier
+    from tametail.deployment.load import load
     from tametail.evaluation.metric_registry import register_metric
     from tametail.external.evaluate import EvaluationResult, evaluate
     from tametail.losses import create_loss, list_losses, register_loss
@@ -66,7 +67,7 @@ _PLACES = {
     "inspect_labels": "tametail.report.audit.labels.inspect_labels",
     "list_losses": "tametail.losses.list_losses",
     "list_strategies": "tametail.training.strategies.list_strategies",
-    "load": "tametail.deployment.classifier.load",
+    "load": "tametail.deployment.load.load",
     "pack": "tametail.data.packed.pack",
     "rank": "tametail.report.ranks.rank.rank",
     "read_images": "tametail.data.readers.read_images.read_images",

@@ -405,13 +405,9 @@ class OrderOptions(TypedDict, total=False):
     ]
 
 
-class AnalysisOptions(OrderOptions, total=False):
-    """What a report shows beyond the standard tables."""
+class OperatingOptions(TypedDict, total=False):
+    """Operating points."""
 
-    by: Annotated[
-        Texts | None,
-        Option(None, "Column for subgroup results, such as sex.", repeated=True, metavar="COLUMN"),
-    ]
     operating: Annotated[
         Pairs | None,
         Option(
@@ -420,6 +416,15 @@ class AnalysisOptions(OrderOptions, total=False):
             repeated=True,
             metavar="CLASS=SENSITIVITY",
         ),
+    ]
+
+
+class AnalysisOptions(OrderOptions, OperatingOptions, total=False):
+    """What a report shows beyond the standard tables."""
+
+    by: Annotated[
+        Texts | None,
+        Option(None, "Column for subgroup results, such as sex.", repeated=True, metavar="COLUMN"),
     ]
     ordered: Annotated[
         bool | None,
@@ -756,9 +761,20 @@ class LoadOptions(DeviceOptions, TrustOptions, PredictByOptions, total=False):
         None,
         "With --predict-by: how the path of an image names its group, as for training. Default: folder, the folder that holds it.",
     ),
+    operating=(
+        None,
+        "Required sensitivity for a class, such as melanoma=0.95: it is predicted from that probability on which this share of "
+        "its images reached out of fold.",
+    ),
 )
 class PredictOptions(
-    OutputOptions, MethodOptions, CoverageOptions, LoadOptions, GroupFromOptions, total=False
+    OutputOptions,
+    MethodOptions,
+    CoverageOptions,
+    OperatingOptions,
+    LoadOptions,
+    GroupFromOptions,
+    total=False,
 ):
     """Options of ``tametail predict``."""
 

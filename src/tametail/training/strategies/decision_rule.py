@@ -60,7 +60,8 @@ class LossDecision(DecisionRule):
 
     def __init__(self, loss: Loss, smoothing: float = 0.0, class_counts: Tensor | None = None) -> None:
         self.loss, self.smoothing, self.class_counts = loss, smoothing, class_counts
-        self.family, self.link, self.ceiling = loss.family, loss.link.name, loss.link.ceiling
+        self._of_loss = loss.link
+        self.family, self.link, self.ceiling = loss.family, self._of_loss.name, self._of_loss.ceiling
         if smoothing:
             self.link += "+smoothing"
 
@@ -68,14 +69,14 @@ class LossDecision(DecisionRule):
         return self.loss.decision(outputs)
 
     def posterior(self, outputs: Tensor) -> Tensor:
-        p = self.loss.link(outputs)
+        p = self._of_loss(outputs)
         if self.class_counts is None or not self.smoothing:
             return p
         prior = torch.softmax(log_prior(self.class_counts, torch.float64), dim=0).to(p)
         return proportional(((p - self.smoothing * prior) / (1 - self.smoothing)).clamp(min=0))
 
     def saturated(self, outputs: Tensor) -> Tensor:
-        return self.loss.link.saturated(outputs)
+        return self._of_loss.saturated(outputs)
 
     def log_posterior(self, outputs: Tensor) -> Tensor:
         z = self.loss.adjusted(outputs.double())

@@ -1,0 +1,232 @@
+"""A model as one network, from decoded images to probabilities: what `predict` runs, and what is exported.
+
+Shape legend: N images, C classes, D features, K canvas side, S image side, P points of a step function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tametail.core.arrays import FloatArray
+from tametail.evaluation.calibration_maps import CalibrationMap
+from tametail.evaluation.label_calibration import LabelMap
+from tametail.evaluation.log_loss import LEAST
+from tametail.models.backbones import BackboneSpec
+from tametail.training.strategies import DecisionRule
+
+
+class Outputs(NamedTuple):
+    """What a network says of N images, each (N, C).
+
+    Attributes:
+        probabilities: calibrated, at the class frequencies of the training set, float64; of exclusive classes they sum to one.
+        scores: of which the predicted class has the highest, by the decision rule of the method; they sum to one, float64. For
+            several labels per image they are the probabilities.
+        saturated: probabilities at the end of the range of the link, for any of the models.
+    """
+
+    probabilities: Tensor
+    scores: Tensor
+    saturated: Tensor
+
+
+class Member(nn.Module):
+    """One trained model with its decision rule: inputs (N, ...) → posterior, decision and saturated, each (N, C)."""
+
+    def __init__(self, representation: nn.Module, head: nn.Module, rule: DecisionRule) -> None:
+        super().__init__()
+        self.representation, self.head = representation, head
+        self.rule = rule
+        self._traced: nn.Module | None = None
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # Rules keep their tensors on the CPU, and some compute in float64, which not every device has.
+        outputs = self.head(self.representation(inputs)).float().cpu()
+        said: tuple[Tensor, Tensor, Tensor] = (
+            self._decide(outputs) if self._traced is None else self._traced(outputs)
+        )
+        return said
+
+    def _decide(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rule = self.rule
+        return rule.posterior(outputs), rule.decision(outputs), rule.saturated(outputs)
+
+    def trace(self, outputs: int) -> None:
+        """Replace the decision rule by its operations, for an export: inverse links are derivatives, which are then computed already.
+
+        Args:
+            outputs: their number per image.
+        """
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        example = torch.linspace(-2, 2, 3 * outputs).reshape(3, outputs)
+        self._decide(example)  # what losses compute once must not be traced
+        trace = make_fx(self._decide, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+        self._traced = trace(example)
+
+
+class Centre(nn.Module):
+    """Decoded images (N, K, K, 3) uint8 → inputs of a backbone (N, 3, S, S): its centre crop, normalised.
+
+    The same as `tametail.data.sampling.augmentation.Preprocess` without draws, of operations that can be exported.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self._side, self._canvas, self._crop = spec.image_size, spec.canvas, spec.crop
+        self.register_buffer("mean", torch.tensor(spec.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(spec.std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        side, canvas = self._side, self._canvas
+        if round(self._crop * canvas) == side:
+            at = (canvas - side) // 2
+            images = pixels[:, at : at + side, at : at + side].permute(0, 3, 1, 2).float()
+        else:
+            images = pixels.permute(0, 3, 1, 2).float()
+            theta = torch.eye(2, 3, device=pixels.device) * self._crop
+            grid = F.affine_grid(theta[None], [1, 3, side, side], align_corners=False)
+            images = F.grid_sample(
+                images,
+                grid.expand(images.shape[0], side, side, 2),
+                mode="bilinear",
+                padding_mode="reflection",
+                align_corners=False,
+            )
+        return ((images / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+class Calibration(nn.Module):
+    """A `CalibrationMap` or `LabelMap` as a module: probabilities (N, C) float64 → calibrated ones."""
+
+    slope: Tensor
+    bias: Tensor
+    floor: Tensor
+    x: Tensor
+    y: Tensor
+
+    def __init__(self, calibration: CalibrationMap | LabelMap) -> None:
+        super().__init__()
+        self.kind = "labels" if isinstance(calibration, LabelMap) else calibration.kind
+        bias = calibration.intercept if isinstance(calibration, LabelMap) else calibration.bias
+        floor = bias * 0 if isinstance(calibration, LabelMap) else calibration.floor
+        steps = () if isinstance(calibration, LabelMap) else calibration.steps
+        self._floored = bool(floor.any())
+        for name, values in (("slope", calibration.slope), ("bias", bias), ("floor", floor)):
+            self.register_buffer(name, torch.from_numpy(values.astype("float64")))
+        x, y = _padded([x for x, _ in steps]), _padded([y for _, y in steps])
+        self.register_buffer("x", x)
+        self.register_buffer("y", y)
+
+    def forward(self, p: Tensor) -> Tensor:
+        if self.kind == "labels":
+            inside = p.clamp(LEAST, 1 - LEAST)
+            mapped = torch.sigmoid(self.slope * (inside.log() - torch.log1p(-inside)) + self.bias)
+            return torch.where((self.slope == 1) & (self.bias == 0), p, mapped)
+        if self.kind == "identity" and not self._floored:
+            return p
+        p = torch.maximum(p, self.floor)
+        if self.kind == "isotonic":
+            p = torch.maximum(_interpolated(p, self.x, self.y), self.floor)
+        elif self.kind != "identity":
+            return torch.softmax(self.slope * p.clamp(min=LEAST).log() + self.bias, dim=1)
+        return p / p.sum(dim=1, keepdim=True)
+
+
+class Network(nn.Module):
+    """The mean of the calibrated probabilities and of the scores of trained models: decoded images (N, K, K, 3) uint8 → `Outputs`.
+
+    Args:
+        spec: the backbone and the images it takes.
+        backbone: maps images (N, 3, S, S) to the inputs of the members: a shared frozen backbone, or the identity.
+        members: the trained models, one per fold and seed.
+        calibration: of the probabilities of each member.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        backbone: nn.Module,
+        members: Sequence[Member],
+        calibration: CalibrationMap | LabelMap,
+    ) -> None:
+        super().__init__()
+        self.several_labels = isinstance(calibration, LabelMap)
+        self.centre, self.backbone = Centre(spec), backbone
+        self.members = nn.ModuleList(members)
+        self.calibration = Calibration(calibration)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Outputs:
+        return self.decide(self.backbone(self.centre(pixels)))
+
+    def decide(self, inputs: Tensor) -> Outputs:
+        """The outputs for inputs (N, ...) of the members."""
+        probabilities, scores, at_limit = [], [], []
+        for member in self.members:
+            posterior, decision, saturated = member(inputs)
+            p = posterior.double()
+            probabilities.append(self.calibration(p if self.several_labels else exclusive(p)))
+            assert isinstance(member, Member)
+            if not self.several_labels:
+                scores.append(scores_of(decision.double(), member.rule))
+            at_limit.append(saturated)
+        p = torch.stack(probabilities).mean(dim=0)
+        score = torch.stack(scores).mean(dim=0) if scores else p
+        return Outputs(p, score, torch.stack(at_limit).any(dim=0))
+
+
+def exclusive(p: Tensor) -> Tensor:
+    """Scale probabilities (N, C) to sum to one in each row; a row of zeros becomes uniform."""
+    total = p.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, p / torch.where(total > 0, total, 1.0), 1 / p.shape[1])
+
+
+def scores_of(logits: Tensor, rule: DecisionRule) -> Tensor:
+    """Scores (N, C) that sum to one, in the order of a rule's logits; see `tametail.predictions.single_label.scores`."""
+    return torch.softmax(logits if rule.family == "softmax" else F.logsigmoid(logits), dim=1)
+
+
+def for_prevalence(p: Tensor, trained: Tensor, prevalence: Tensor) -> Tensor:
+    """Probabilities (N, C) at another prevalence (C,); see `tametail.predictions.single_label.for_prevalence`."""
+    weighted = p * torch.where(trained > 0, prevalence / torch.where(trained > 0, trained, 1.0), 0.0)
+    return torch.where(
+        weighted.sum(dim=1, keepdim=True) > 0, exclusive(weighted), prevalence / prevalence.sum()
+    )
+
+
+def _padded(rows: Sequence[FloatArray]) -> Tensor:
+    """Rows of different lengths as one tensor (C, P), filled up with their last values; (0, 0) for none."""
+    last = [row[-1] for row in rows]
+    columns = [
+        [end if value is None else value for value, end in zip(column, last, strict=True)]
+        for column in zip_longest(*rows)
+    ]
+    return torch.tensor(columns, dtype=torch.float64).reshape(len(columns), len(rows)).T.contiguous()
+
+
+def _interpolated(p: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Piecewise linear functions of each column of p (N, C) through points (C, P), constant outside of them."""
+    # The number of points that are not above p; searchsorted cannot be exported.
+    right = (x[None] <= p[:, :, None]).sum(dim=2).clamp(1, x.shape[1] - 1) if x.shape[1] > 1 else None
+    if right is None:
+        return y[:, 0].expand_as(p)
+    x_of, y_of = x.expand(len(p), -1, -1), y.expand(len(p), -1, -1)
+
+    def at(values: Tensor, index: Tensor) -> Tensor:
+        return values.gather(2, index[:, :, None]).squeeze(2)
+
+    x0, x1 = at(x_of, right - 1), at(x_of, right)
+    y0, y1 = at(y_of, right - 1), at(y_of, right)
+    width = x1 - x0
+    share = torch.where(width > 0, (p - x0) / torch.where(width > 0, width, 1.0), 1.0)
+    return y0 + (y1 - y0) * share.clamp(0, 1)
