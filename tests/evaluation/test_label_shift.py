@@ -178,15 +178,6 @@ def test_out_of_fold_images_of_one_group_are_not_independent() -> None:
     assert estimate_prevalence(batch, reference_of(*five)).width < 0.7 * once.width
 
 
-def test_several_models_are_one_estimate() -> None:
-    rng = np.random.default_rng(7)
-    reference = reference_of(*drawn(2000, TRAINED, rng))
-    _, p = drawn(150, REVERSED, rng)
-    once, twice = estimate_prevalence(p, reference), estimate_prevalence(np.stack([p, p]), reference)
-    np.testing.assert_allclose(twice.prevalence, once.prevalence, atol=1e-9)
-    np.testing.assert_allclose(twice.high, once.high, atol=1e-9)
-
-
 def test_too_few_images_are_said_with_the_number_that_is_enough() -> None:
     rng = np.random.default_rng(8)
     reference = reference_of(*drawn(4000, TRAINED, rng))
@@ -294,9 +285,7 @@ def test_the_reference_has_each_image_once_and_its_file_the_same_numbers() -> No
     np.testing.assert_array_equal(reference.images, counts)
     np.testing.assert_array_equal(np.bincount(reference.target), np.minimum(counts, 6250))
     one = shift_reference([table_of(target, p)])
-    # The replicates in turn.
-    np.testing.assert_allclose(reference.p[::2], one.p[::2])
-    np.testing.assert_allclose(reference.p[1::2], one.p[1::2, ::-1])
+    np.testing.assert_allclose(reference.p, (one.p + one.p[:, ::-1]) / 2, atol=1e-6)
     text = json.dumps(one.described())
     assert len(text) < 1_500_000
     again = ShiftReference.from_description(json.loads(text))

@@ -13,7 +13,7 @@ the most informative predictions, so that the variance is about that of maximum 
 Intervals have the sampling of the batch and of the out-of-fold images. An interval has all prevalences t for which the estimate is
 within its standard error at t (a score interval): of a classifier without mistakes it is Wilson's.
 
-Shape legend: N images of the batch, M out-of-fold images, C classes, S models.
+Shape legend: N images of the batch, M out-of-fold images, C classes.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ShiftReference:
 def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
     """Choose out-of-fold images to estimate prevalences with: as many of each class as fit in about 100,000 probabilities.
 
-    Of several replicates each image has the probabilities of one, in turn.
+    Of several replicates each image has the mean, as new images have the mean of several models.
 
     Args:
         tables: one per replicate, of calibrated out-of-fold probabilities of the same images.
@@ -116,10 +116,7 @@ def shift_reference(tables: Sequence[Predictions]) -> ShiftReference:
     most = max(_NUMBERS // classes**2, 2)
     drawn = np.random.default_rng(0).permutation(len(first))
     rows = np.sort(np.concatenate([drawn[first.target[drawn] == c][:most] for c in range(classes)]))
-    p = np.empty((len(rows), classes))
-    for replicate, table in enumerate(tables):
-        own = slice(replicate, None, len(tables))
-        p[own] = table.probabilities_of(rows[own])
+    p = np.asarray(np.mean([table.probabilities_of(rows) for table in tables], axis=0))
     group = np.unique(group_codes(first)[rows], return_inverse=True)[1]
     images = np.bincount(first.target, minlength=classes)
     return ShiftReference(p, first.target[rows], np.asarray(group, dtype=np.int64), images)
@@ -217,7 +214,7 @@ def estimate_prevalence(
     """Estimate the prevalence of the classes in a batch of images, with confidence intervals.
 
     Args:
-        p: (N, C), or (S, N, C) of several models: calibrated probabilities at the class frequencies of the training set.
+        p: (N, C) calibrated probabilities at the class frequencies of the training set, of several models their mean.
         reference: of the same models.
         group: (N,) of the images, of which those of one group (patient) are correlated; None if each has its own.
         confidence: of the intervals.
@@ -225,9 +222,8 @@ def estimate_prevalence(
     Raises:
         ValueError: no image, other classes than those of the reference, or groups of another number of images.
     """
-    p = p[None] if p.ndim == 2 else p
-    images, classes = p.shape[1:]
-    if classes != len(reference.images) or not images or not len(p):
+    images, classes = p.shape
+    if classes != len(reference.images) or not images:
         raise ValueError(
             f"expected probabilities of at least one image and {len(reference.images)} classes, got {images} and {classes}"
         )
@@ -235,10 +231,10 @@ def estimate_prevalence(
         raise ValueError(f"expected the groups of {images} images, got {len(group)}")
     known = np.bincount(reference.target, minlength=classes) > 0
     trained = np.where(known, reference.trained, 0.0)
-    em = em_prevalence(p.reshape(-1, classes), trained)
+    em = em_prevalence(p, trained)
     # One more image of each class: predictions of a class that EM leaves out would not tell it from others.
     near = np.where(known, images * em + 1, 0.0) / (images + known.sum())
-    adapted = np.stack([_adapted(each, trained, near)[:, known] for each in p])
+    adapted = _adapted(p, trained, near)[:, known]
     moments = _Moments.of(_adapted(reference.p, trained, near)[:, known], reference, known)
     found = np.full((3, classes), np.nan)
     if moments is None:
@@ -249,7 +245,7 @@ def estimate_prevalence(
             value, low, high, reference.trained, em, images, None, math.nan, math.nan, math.nan
         )
     codes = np.arange(images) if group is None else np.unique(group, return_inverse=True)[1]
-    influence = adapted.mean(axis=0) @ moments.inverse
+    influence = adapted @ moments.inverse
     raw = influence.mean(axis=0)
     share = on_simplex(raw)
     independent = images / _design_effect(influence - raw, codes)
@@ -258,7 +254,7 @@ def estimate_prevalence(
     # Rounding may put a limit slightly inside the estimate.
     found[:, known] = share, np.minimum(low, share), np.maximum(high, share)
     found[0, ~known] = 0.0
-    surest = adapted.max(axis=2).mean(axis=0)
+    surest = adapted.max(axis=1)
     expected = float(share @ moments.surest)
     left = surest - influence @ moments.surest
     variance = left.var() * _design_effect(left[:, None] - left.mean(), codes)[0] / images
